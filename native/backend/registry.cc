@@ -1,0 +1,87 @@
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "backend/backend.h"
+#include "backend/cpu_tables.h"
+#include "core/error.h"
+
+namespace statespace {
+namespace {
+
+bool machine_has(const char* isa) {
+#if defined(__x86_64__)
+  if (!std::strcmp(isa, "avx2"))
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (!std::strcmp(isa, "avx512"))
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+  return true;
+}
+
+void use_host_memory(Backend& b) {
+  b.alloc = [](int64_t bytes) -> void* {
+    try {
+      return aligned_alloc_bytes(bytes);
+    } catch (const Error&) {
+      return nullptr;
+    }
+  };
+  b.free = aligned_free;
+  b.upload = [](void* to, const void* from, int64_t n) { std::memcpy(to, from, n); };
+  b.download = b.upload;
+  b.copy = b.upload;
+  b.zero = [](void* p, int64_t n) { std::memset(p, 0, n); };
+  b.finish = []() -> const char* { return nullptr; };
+}
+
+struct CpuBackends {
+  static constexpr int kMax = 4;
+  Backend tables[kMax];
+  const char* names[kMax];
+  int count = 0;
+
+  CpuBackends() {
+    Backend all[kMax];
+    int n = 0;
+#define STATESPACE_FILL(isa) \
+  if (machine_has(#isa)) isa::fill_table(all[n++]);
+    STATESPACE_CPU_ISAS(STATESPACE_FILL)
+#undef STATESPACE_FILL
+    for (int i = n - 1; i >= 0; --i) {  // the list goes from narrow to wide
+      use_host_memory(all[i]);
+      names[count] = all[i].name;
+      tables[count++] = all[i];
+    }
+  }
+  static const CpuBackends& get() {
+    static const CpuBackends backends;
+    return backends;
+  }
+};
+
+}  // namespace
+
+const Backend* cpu_backend(const char* name) {
+  const auto& all = CpuBackends::get();
+  for (int i = 0; i < all.count; ++i)
+    if (!std::strcmp(all.names[i], name)) return &all.tables[i];
+  return nullptr;
+}
+
+const char* const* available_cpu_backends(int* count) {
+  *count = CpuBackends::get().count;
+  return CpuBackends::get().names;
+}
+
+const Backend& default_backend() {
+  const char* forced = std::getenv("STATESPACE_BACKEND");
+  if (!forced || !*forced) return CpuBackends::get().tables[0];
+  if (const Backend* b = cpu_backend(forced)) return *b;
+  std::string names;
+  for (int i = 0; i < CpuBackends::get().count; ++i) names += std::string(i ? ", " : "") + CpuBackends::get().names[i];
+  throw Error(Code::kDevice, std::string("STATESPACE_BACKEND=") + forced + " is not usable here; usable: " + names);
+}
+
+}  // namespace statespace

@@ -1,0 +1,32 @@
+#pragma once
+// What a kernel may use besides its op struct: the threads, and scratch memory that outlives no call.
+#include <algorithm>
+#include <cstdint>
+
+#include "core/scratch.h"
+#include "core/thread_pool.h"
+
+namespace statespace {
+
+struct Context {
+  ThreadPool& pool;
+  Scratch& scratch;
+
+  // At least `bytes` of 64-byte aligned memory, private to `worker`, until the kernel returns.
+  template <class T>
+  T* local(int worker, int64_t count) const {
+    return static_cast<T*>(scratch.local(worker, count * sizeof(T)));
+  }
+  // The same, shared by all workers of this kernel call. One block a call.
+  template <class T>
+  T* shared(int64_t count) const {
+    return static_cast<T*>(scratch.shared(count * sizeof(T)));
+  }
+  int threads() const { return pool.threads(); }
+  template <class Fn>
+  void parallel_for(int64_t count, Fn&& fn) const {
+    pool.parallel_for(count, fn);
+  }
+};
+
+}  // namespace statespace

@@ -1,0 +1,92 @@
+#pragma once
+// How an op describes itself. Every op struct has
+//
+//   static constexpr const char* kName = "selectiveScan";
+//   template <class V> void fields(V& v);
+//
+// and fields() names each member once, in a fixed order, through these calls of a visitor v:
+//
+//   v.in(name, tensor, shape, dtypes)        must be given
+//   v.optional(name, tensor, shape, dtypes)  may be absent (data == nullptr)
+//   v.state(name, tensor, shape)             f32, read and written in place; axis 0 is chosen by `slots`
+//   v.runtime(name, tensor, shape)           i32, filled in by the program runner: cu_seqlens, slots, positions …
+//   v.out(name, tensor, shape)               written
+//   v.attr(name, bool|int64_t|float)         a number
+//   v.choice(name, int32_t, "a|b|c")         one of the names, held as its index
+//
+// A shape is a list of symbols and integers, "tokens d_inner", alternatives separated by " | ". A symbol has one
+// size throughout an op. Everything else (marshalling, checks, messages, reference page, the graph's shape inference
+// and the program decoder) is derived from this.
+#include <string>
+
+#include "core/tensor.h"
+
+namespace statespace {
+
+enum class FieldKind : uint8_t { in, optional, state, runtime, out };
+
+constexpr const char* kF32 = "f32";
+constexpr const char* kFloats = "f32 f16 bf16";
+constexpr const char* kWeights = "f32 f16 bf16 q8_0 q4_0";
+constexpr const char* kI32 = "i32";
+
+// Turns the five tensor calls into one: derive and write tensor(kind, name, t, shape, dtypes).
+template <class Self>
+struct FieldVisitor {
+  Self& self() { return static_cast<Self&>(*this); }
+  void in(const char* name, Tensor& t, const char* shape, const char* dtypes = kF32) {
+    self().tensor(FieldKind::in, name, t, shape, dtypes);
+  }
+  void optional(const char* name, Tensor& t, const char* shape, const char* dtypes = kF32) {
+    self().tensor(FieldKind::optional, name, t, shape, dtypes);
+  }
+  void state(const char* name, Tensor& t, const char* shape, const char* dtypes = kF32) {
+    self().tensor(FieldKind::state, name, t, shape, dtypes);
+  }
+  void runtime(const char* name, Tensor& t, const char* shape) {
+    self().tensor(FieldKind::runtime, name, t, shape, kI32);
+  }
+  void out(const char* name, Tensor& t, const char* shape, const char* dtypes = kF32) {
+    self().tensor(FieldKind::out, name, t, shape, dtypes);
+  }
+};
+
+// A visitor that cares for tensors only.
+template <class Fn>
+struct EachTensor : FieldVisitor<EachTensor<Fn>> {
+  explicit EachTensor(Fn fn) : fn(fn) {}
+  void tensor(FieldKind kind, const char* name, Tensor& t, const char* shape, const char* dtypes) {
+    fn(kind, name, t, shape, dtypes);
+  }
+  template <class T>
+  void attr(const char*, T&) {}
+  void choice(const char*, int32_t&, const char*) {}
+  Fn fn;
+};
+
+template <class Op, class Fn>
+void each_tensor(Op& op, Fn fn) {
+  EachTensor<Fn> v(fn);
+  op.fields(v);
+}
+
+// A visitor that cares for attributes only: fn(name, ref) and, for choices, fn(name, int32_t&) with names aside.
+template <class Fn>
+struct EachAttr : FieldVisitor<EachAttr<Fn>> {
+  explicit EachAttr(Fn fn) : fn(fn) {}
+  void tensor(FieldKind, const char*, Tensor&, const char*, const char*) {}
+  template <class T>
+  void attr(const char* name, T& value) {
+    fn(name, value, "");
+  }
+  void choice(const char* name, int32_t& value, const char* names) { fn(name, value, names); }
+  Fn fn;
+};
+
+template <class Op, class Fn>
+void each_attr(Op& op, Fn fn) {
+  EachAttr<Fn> v(fn);
+  op.fields(v);
+}
+
+}  // namespace statespace

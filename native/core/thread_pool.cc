@@ -1,0 +1,197 @@
+#include "core/thread_pool.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include "core/denormals.h"
+
+namespace statespace {
+namespace {
+
+constexpr int kRegions = 32;
+constexpr uint32_t kOpen = 1u << 31;     // workers may join
+constexpr uint32_t kClaimed = 1u << 30;  // a caller owns the slot
+constexpr uint32_t kUsers = kClaimed - 1;
+constexpr auto kSpin = std::chrono::microseconds(40);
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+struct alignas(64) Region {
+  std::atomic<uint32_t> state{0};
+  std::atomic<int> workers{0};
+  int64_t count = 0;
+  ThreadPool::Body body = nullptr;
+  void* closure = nullptr;
+  alignas(64) std::atomic<int64_t> next{0};
+
+  void work(int worker) {
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(closure, i, worker);
+  }
+  bool has_work() const {
+    return (state.load(std::memory_order_acquire) & kOpen) && next.load(std::memory_order_relaxed) < count;
+  }
+  bool join() {
+    uint32_t s = state.load(std::memory_order_relaxed);
+    while (s & kOpen)
+      if (state.compare_exchange_weak(s, s + 1, std::memory_order_acq_rel)) return true;
+    return false;
+  }
+};
+
+}  // namespace
+
+struct ThreadPool::Impl {
+  Region regions[kRegions];
+  std::atomic<uint32_t> epoch{0};
+  std::atomic<int> sleepers{0};
+  std::atomic<bool> stop{false};
+  std::atomic<int> size{1};
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::mutex resize_mutex;
+  std::vector<std::thread> threads;
+
+  // Runs pieces of one region; false when no region has work.
+  bool help() {
+    for (auto& r : regions) {
+      if (!r.has_work() || !r.join()) continue;
+      const int worker = r.workers.fetch_add(1, std::memory_order_relaxed) + 1;
+      if (worker < kMaxWorkers) r.work(worker);
+      r.state.fetch_sub(1, std::memory_order_release);
+      return true;
+    }
+    return false;
+  }
+
+  void loop() {
+    flush_denormals();
+    while (!stop.load(std::memory_order_relaxed)) {
+      const uint32_t seen = epoch.load(std::memory_order_seq_cst);
+      if (help()) continue;
+      const auto until = std::chrono::steady_clock::now() + kSpin;
+      bool news = false;
+      do {
+        for (int i = 0; i < 32 && !news; ++i) pause(), news = epoch.load(std::memory_order_relaxed) != seen;
+      } while (!news && std::chrono::steady_clock::now() < until);
+      if (news) continue;
+      std::unique_lock lock(mutex);
+      sleepers.fetch_add(1, std::memory_order_seq_cst);
+      wake.wait(lock, [&] { return epoch.load(std::memory_order_seq_cst) != seen || stop.load(); });
+      sleepers.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+
+  void announce() {
+    epoch.fetch_add(1, std::memory_order_seq_cst);
+    if (sleepers.load(std::memory_order_seq_cst) > 0) {
+      { std::lock_guard lock(mutex); }
+      wake.notify_all();
+    }
+  }
+
+  void start(int count) {
+    stop = false;
+    size = count;
+    for (int i = 1; i < count; ++i) threads.emplace_back([this] { loop(); });
+  }
+  void join_all() {
+    stop = true;
+    { std::lock_guard lock(mutex); }
+    wake.notify_all();
+    for (auto& t : threads) t.join();
+    threads.clear();
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>()) {
+  impl_->start(std::clamp(threads, 1, kMaxWorkers));
+}
+ThreadPool::~ThreadPool() { impl_->join_all(); }
+
+int ThreadPool::threads() const { return impl_->size.load(std::memory_order_relaxed); }
+
+// Loops in progress go on with their callers, and with whichever threads have joined them.
+void ThreadPool::resize(int threads) {
+  std::lock_guard lock(impl_->resize_mutex);
+  impl_->join_all();
+  impl_->start(std::clamp(threads, 1, kMaxWorkers));
+}
+
+void ThreadPool::run(int64_t count, Body body, void* closure) {
+  if (count <= 0) return;
+  Region* region = nullptr;
+  if (count > 1 && threads() > 1)
+    for (auto& r : impl_->regions) {
+      uint32_t free = 0;
+      if (r.state.compare_exchange_strong(free, kClaimed, std::memory_order_acq_rel)) {
+        region = &r;
+        break;
+      }
+    }
+  if (!region) {
+    for (int64_t i = 0; i < count; ++i) body(closure, i, 0);
+    return;
+  }
+  region->count = count;
+  region->body = body;
+  region->closure = closure;
+  region->workers.store(0, std::memory_order_relaxed);
+  region->next.store(0, std::memory_order_relaxed);
+  region->state.fetch_or(kOpen, std::memory_order_release);
+  impl_->announce();
+  region->work(0);
+  region->state.fetch_and(~kOpen, std::memory_order_acq_rel);
+  // A helper's last piece is short; only when its core was taken is it worth giving way.
+  for (int spins = 0; region->state.load(std::memory_order_acquire) & kUsers; ++spins)
+    spins < 4096 ? pause() : std::this_thread::yield();
+  region->state.store(0, std::memory_order_release);
+}
+
+int physical_cores() {
+#ifdef __linux__
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+    std::set<std::string> cores;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &allowed)) continue;
+      std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+      std::string siblings;
+      if (!std::getline(file, siblings)) siblings = std::to_string(cpu);
+      cores.insert(siblings);
+    }
+    if (!cores.empty()) return static_cast<int>(cores.size());
+  }
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+ThreadPool& ThreadPool::global() {
+  // Never destroyed: worker_threads may still be inside a loop when the process exits.
+  static ThreadPool* pool = [] {
+    const char* env = std::getenv("STATESPACE_THREADS");
+    const int wanted = env ? std::atoi(env) : 0;
+    return new ThreadPool(wanted > 0 ? wanted : physical_cores());
+  }();
+  return *pool;
+}
+
+}  // namespace statespace

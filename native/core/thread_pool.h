@@ -1,0 +1,48 @@
+#pragma once
+// The compute threads, shared by every model, session and worker of the process.
+//
+// A caller of parallel_for takes part in its own loop; pool threads join any loop that has pieces left. Pieces are
+// claimed one by one, so a thread that loses its core delays at most the piece that it holds. Threads spin for a few
+// microseconds after the last piece (decode opens a loop every few µs) and then sleep; nothing is pinned.
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace statespace {
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+
+  // The process-wide pool. Default size: physical cores, or STATESPACE_THREADS.
+  static ThreadPool& global();
+
+  int threads() const;
+  void resize(int threads);
+
+  using Body = void (*)(void* closure, int64_t index, int worker);
+  // Calls body(index, worker) for every index in [0, count). `worker` < kMaxWorkers names the executing thread within
+  // this loop, for scratch memory. Returns when all are done.
+  void run(int64_t count, Body body, void* closure);
+
+  template <class Fn>
+  void parallel_for(int64_t count, Fn&& fn) {
+    run(
+        count,
+        [](void* closure, int64_t i, int worker) { (*static_cast<std::remove_reference_t<Fn>*>(closure))(i, worker); },
+        const_cast<void*>(static_cast<const void*>(&fn)));
+  }
+
+  static constexpr int kMaxWorkers = 64;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+int physical_cores();
+
+}  // namespace statespace

@@ -1,0 +1,90 @@
+#pragma once
+// Eight lanes, AVX2 with FMA and F16C.
+#include <immintrin.h>
+
+namespace statespace::STATESPACE_ISA {
+
+constexpr int kLanes = 8;
+struct F {
+  __m256 v;
+};
+struct M {
+  __m256 v;
+};
+
+inline __m256i first_lanes(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline F zero() { return {_mm256_setzero_ps()}; }
+inline F set(float x) { return {_mm256_set1_ps(x)}; }
+inline F load(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline F load(const float* p, int n) { return {_mm256_maskload_ps(p, first_lanes(n))}; }
+inline void store(float* p, F x) { _mm256_storeu_ps(p, x.v); }
+inline void store(float* p, F x, int n) { _mm256_maskstore_ps(p, first_lanes(n), x.v); }
+
+inline F load(const bf16_t* p) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16))};
+}
+inline F load(const f16_t* p) { return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p))}; }
+inline void store(bf16_t* p, F x) {
+  const __m256i u = _mm256_castps_si256(x.v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+  __m256i r = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q));
+  r = _mm256_blendv_epi8(r, _mm256_set1_epi32(0x7fc0), nan);
+  _mm_storeu_si128((__m128i*)p, _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1)));
+}
+inline void store(f16_t* p, F x) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT)); }
+template <class T>
+inline F load(const T* p, int n) {
+  T part[kLanes] = {};
+  std::memcpy(part, p, n * sizeof(T));
+  return load(part);
+}
+template <class T>
+inline void store(T* p, F x, int n) {
+  T part[kLanes];
+  store(part, x);
+  std::memcpy(p, part, n * sizeof(T));
+}
+
+inline F operator+(F a, F b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline F operator-(F a, F b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline F operator*(F a, F b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline F operator/(F a, F b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline F fnma(F a, F b, F c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
+inline F min(F a, F b) { return {_mm256_min_ps(a.v, b.v)}; }
+inline F max(F a, F b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline F abs(F a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.f), a.v)}; }
+inline F sqrt(F a) { return {_mm256_sqrt_ps(a.v)}; }
+inline F floor(F a) { return {_mm256_floor_ps(a.v)}; }
+inline F round(F a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline F exp2_fraction(F x) { return {_mm256_sub_ps(x.v, _mm256_floor_ps(x.v))}; }
+inline F scale2(F x, F n) {
+  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
+  return {_mm256_mul_ps(x.v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)))};
+}
+inline F exponent(F x) {
+  const __m256i e = _mm256_srli_epi32(_mm256_castps_si256(x.v), 23);
+  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(e, _mm256_set1_epi32(127)))};
+}
+inline F mantissa(F x) {
+  const __m256 fraction = _mm256_and_ps(x.v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffff)));
+  return {_mm256_or_ps(fraction, _mm256_set1_ps(1.f))};
+}
+inline float sum(F a) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+inline float max_of(F a) {
+  __m128 s = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+inline M less(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+inline F select(M m, F a, F b) { return {_mm256_blendv_ps(b.v, a.v, m.v)}; }
+inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+
+}  // namespace statespace::STATESPACE_ISA

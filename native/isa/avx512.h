@@ -1,0 +1,63 @@
+#pragma once
+// Sixteen lanes: AVX-512 F, BW, DQ, VL.
+#include <immintrin.h>
+
+namespace statespace::STATESPACE_ISA {
+
+constexpr int kLanes = 16;
+struct F {
+  __m512 v;
+};
+struct M {
+  __mmask16 v;
+};
+
+inline __mmask16 first_lanes(int n) { return __mmask16((1u << n) - 1); }
+inline F zero() { return {_mm512_setzero_ps()}; }
+inline F set(float x) { return {_mm512_set1_ps(x)}; }
+inline F load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline F load(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
+inline void store(float* p, F x) { _mm512_storeu_ps(p, x.v); }
+inline void store(float* p, F x, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), x.v); }
+
+inline F widen_bf16(__m256i u) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(u), 16))}; }
+inline F load(const bf16_t* p) { return widen_bf16(_mm256_loadu_si256((const __m256i*)p)); }
+inline F load(const bf16_t* p, int n) { return widen_bf16(_mm256_maskz_loadu_epi16(first_lanes(n), p)); }
+inline F load(const f16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
+inline F load(const f16_t* p, int n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))}; }
+inline __m256i narrow_bf16(F x) {
+  const __m512i u = _mm512_castps_si512(x.v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+  __m512i r = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  r = _mm512_mask_mov_epi32(r, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
+  return _mm512_cvtepi32_epi16(r);
+}
+inline __m256i narrow_f16(F x) { return _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT); }
+inline void store(bf16_t* p, F x) { _mm256_storeu_si256((__m256i*)p, narrow_bf16(x)); }
+inline void store(bf16_t* p, F x, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_bf16(x)); }
+inline void store(f16_t* p, F x) { _mm256_storeu_si256((__m256i*)p, narrow_f16(x)); }
+inline void store(f16_t* p, F x, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(x)); }
+
+inline F operator+(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline F operator-(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline F operator*(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline F operator/(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline F fnma(F a, F b, F c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
+inline F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline F abs(F a) { return {_mm512_abs_ps(a.v)}; }
+inline F sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
+inline F floor(F a) { return {_mm512_roundscale_ps(a.v, 0x09)}; }
+inline F round(F a) { return {_mm512_roundscale_ps(a.v, 0x08)}; }
+inline F exp2_fraction(F x) { return {_mm512_reduce_ps(x.v, 0x09)}; }
+inline F scale2(F x, F n) { return {_mm512_scalef_ps(x.v, n.v)}; }
+inline F exponent(F x) { return {_mm512_getexp_ps(x.v)}; }
+inline F mantissa(F x) { return {_mm512_getmant_ps(x.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src)}; }
+inline float sum(F a) { return _mm512_reduce_add_ps(a.v); }
+inline float max_of(F a) { return _mm512_reduce_max_ps(a.v); }
+inline M less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+inline F select(M m, F a, F b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }
+inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+
+}  // namespace statespace::STATESPACE_ISA

@@ -1,0 +1,73 @@
+#pragma once
+// Four lanes, AArch64.
+#include <arm_neon.h>
+
+namespace statespace::STATESPACE_ISA {
+
+constexpr int kLanes = 4;
+struct F {
+  float32x4_t v;
+};
+struct M {
+  uint32x4_t v;
+};
+
+inline F zero() { return {vdupq_n_f32(0.f)}; }
+inline F set(float x) { return {vdupq_n_f32(x)}; }
+inline F load(const float* p) { return {vld1q_f32(p)}; }
+inline void store(float* p, F x) { vst1q_f32(p, x.v); }
+inline F load(const bf16_t* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16((const uint16_t*)p), 16))}; }
+inline F load(const f16_t* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t*)p)))}; }
+inline void store(bf16_t* p, F x) {
+  const uint32x4_t u = vreinterpretq_u32_f32(x.v);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+  uint32x4_t r = vshrq_n_u32(vaddq_u32(u, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
+  r = vbslq_u32(vceqq_f32(x.v, x.v), r, vdupq_n_u32(0x7fc0));
+  vst1_u16((uint16_t*)p, vmovn_u32(r));
+}
+inline void store(f16_t* p, F x) { vst1_u16((uint16_t*)p, vreinterpret_u16_f16(vcvt_f16_f32(x.v))); }
+template <class T>
+inline F load(const T* p, int n) {
+  T part[kLanes] = {};
+  std::memcpy(part, p, n * sizeof(T));
+  return load(part);
+}
+template <class T>
+inline void store(T* p, F x, int n) {
+  T part[kLanes];
+  store(part, x);
+  std::memcpy(p, part, n * sizeof(T));
+}
+
+inline F operator+(F a, F b) { return {vaddq_f32(a.v, b.v)}; }
+inline F operator-(F a, F b) { return {vsubq_f32(a.v, b.v)}; }
+inline F operator*(F a, F b) { return {vmulq_f32(a.v, b.v)}; }
+inline F operator/(F a, F b) { return {vdivq_f32(a.v, b.v)}; }
+inline F fma(F a, F b, F c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+inline F fnma(F a, F b, F c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
+inline F min(F a, F b) { return {vminq_f32(a.v, b.v)}; }
+inline F max(F a, F b) { return {vmaxq_f32(a.v, b.v)}; }
+inline F abs(F a) { return {vabsq_f32(a.v)}; }
+inline F sqrt(F a) { return {vsqrtq_f32(a.v)}; }
+inline F floor(F a) { return {vrndmq_f32(a.v)}; }
+inline F round(F a) { return {vrndnq_f32(a.v)}; }
+inline F exp2_fraction(F x) { return {vsubq_f32(x.v, vrndmq_f32(x.v))}; }
+inline F scale2(F x, F n) {
+  const int32x4_t biased = vaddq_s32(vcvtnq_s32_f32(n.v), vdupq_n_s32(127));
+  return {vmulq_f32(x.v, vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)))};
+}
+inline F exponent(F x) {
+  const uint32x4_t e = vshrq_n_u32(vreinterpretq_u32_f32(x.v), 23);
+  return {vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(e), vdupq_n_s32(127)))};
+}
+inline F mantissa(F x) {
+  const uint32x4_t fraction = vandq_u32(vreinterpretq_u32_f32(x.v), vdupq_n_u32(0x7fffff));
+  return {vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3f800000)))};
+}
+inline float sum(F a) { return vaddvq_f32(a.v); }
+inline float max_of(F a) { return vmaxvq_f32(a.v); }
+inline M less(F a, F b) { return {vcltq_f32(a.v, b.v)}; }
+inline F select(M m, F a, F b) { return {vbslq_f32(m.v, a.v, b.v)}; }
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+}  // namespace statespace::STATESPACE_ISA

@@ -1,0 +1,21 @@
+#pragma once
+// y = act(x).
+#include "core/fields.h"
+#include "ops/activations.h"
+
+namespace statespace {
+
+struct Activate {
+  static constexpr const char* kName = "activate";
+  Tensor x, y;
+  int32_t activation = 0;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens channels");
+    v.out("y", y, "tokens channels");
+    v.choice("activation", activation, kActivations);
+  }
+};
+
+}  // namespace statespace

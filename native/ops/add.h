@@ -1,0 +1,23 @@
+#pragma once
+// y = alpha·a + beta·b; b may be one row for all tokens.
+#include "core/fields.h"
+
+namespace statespace {
+
+struct Add {
+  static constexpr const char* kName = "add";
+  Tensor a, b, y;
+  float alpha = 1;
+  float beta = 1;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("a", a, "tokens channels");
+    v.in("b", b, "tokens channels | channels");
+    v.out("y", y, "tokens channels");
+    v.attr("alpha", alpha);
+    v.attr("beta", beta);
+  }
+};
+
+}  // namespace statespace

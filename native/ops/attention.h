@@ -1,0 +1,50 @@
+#pragma once
+// Softmax attention, tiled with an online softmax: the (queries, keys) matrix never exists (Dao et al. 2022).
+//   y_i = Σ_j softmax_j(cap(scale · q_i·k_j)) v_j,   cap(s) = softcap · tanh(s / softcap)
+// Query i of a sequence stands at key position i + keys - queries; causal lets it see keys up to there, window only the
+// last `window` of those. Query head h reads key head h / (nheads / nheads_kv).
+// Keys are packed like the queries (cuSeqlensK, or cuSeqlens where that is absent) or lie in pages of a cache:
+// sequence s has keyLengths[s] keys, key j in page pageTable[s][j / page_size]; pages behind the window may be -1.
+#include "core/error.h"
+#include "core/fields.h"
+
+namespace statespace {
+
+struct Attention {
+  static constexpr const char* kName = "attention";
+  Tensor q, k, v, cu_seqlens, cu_seqlens_k, page_table, key_lengths, y;
+  bool causal = true;
+  float scale = 1;
+  int64_t window = 0;
+  float softcap = 0;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("q", q, "tokens nheads headdim", kFloats);
+    v.in("k", k, "keys nheads_kv headdim | pages nheads_kv page_size headdim", kFloats);
+    v.in("v", v, "keys nheads_kv headdim | pages nheads_kv page_size headdim", kFloats);
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.runtime("cuSeqlensK", cu_seqlens_k, "bounds");
+    v.runtime("pageTable", page_table, "sequences max_pages");
+    v.runtime("keyLengths", key_lengths, "sequences");
+    v.out("y", y, "tokens nheads headdim");
+    v.attr("causal", causal);
+    v.attr("scale", scale);
+    v.attr("window", window);
+    v.attr("softcap", softcap);
+  }
+
+  bool paged() const { return k.rank == 4; }
+
+  void check() const {
+    const int64_t nheads_kv = k[1];
+    if (nheads_kv == 0 || q[1] % nheads_kv != 0)
+      throw Error(Code::kShape, "attention: nheads " + std::to_string(q[1]) + " is no multiple of nheads_kv " +
+                                    std::to_string(nheads_kv));
+    if (paged() && (!page_table || !key_lengths))
+      throw Error(Code::kArgument, "attention: paged keys need pageTable and keyLengths");
+    if (k.dtype != v.dtype) throw Error(Code::kDType, "attention: k and v must have one dtype");
+  }
+};
+
+}  // namespace statespace

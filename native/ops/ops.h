@@ -1,0 +1,73 @@
+#pragma once
+// The registry: this list is the only place that names all ops. Its order gives an op its id within one build; files
+// and graphs name ops by kName.
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ops/activate.h"
+#include "ops/add.h"
+#include "ops/attention.h"
+#include "ops/cache_append.h"
+#include "ops/causal_conv1d.h"
+#include "ops/discretize.h"
+#include "ops/discretize_dense.h"
+#include "ops/embedding.h"
+#include "ops/gate.h"
+#include "ops/layer_norm.h"
+#include "ops/linear.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/select_last.h"
+#include "ops/selective_scan.h"
+
+namespace statespace {
+
+template <class... Ops>
+struct OpList {
+  static constexpr int kCount = sizeof...(Ops);
+  // fn.template operator()<Op>() for every op, in order.
+  template <class Fn>
+  static void each(Fn&& fn) {
+    (fn.template operator()<Ops>(), ...);
+  }
+};
+
+using AllOps = OpList<SelectiveScan, CausalConv1d, Attention, CacheAppend, Rope, RmsNorm, LayerNorm, Linear, Embedding,
+                      Gate, Add, Activate, SelectLast, Discretize, DiscretizeDense>;
+
+constexpr int kOpCount = AllOps::kCount;
+
+// An op's id: its place in the list.
+template <class Op>
+constexpr int op_id() {
+  int id = -1, i = 0;
+  auto visit = [&]<class Other>() {
+    if (std::is_same_v<Op, Other>) id = i;
+    ++i;
+  };
+  AllOps::each(visit);
+  return id;
+}
+
+// -1 for an unknown name.
+inline int find_op(std::string_view name) {
+  int id = -1, i = 0;
+  AllOps::each([&]<class Op>() {
+    if (name == Op::kName) id = i;
+    ++i;
+  });
+  return id;
+}
+
+// Calls fn.template operator()<Op>() for the op with this id.
+template <class Fn>
+void with_op(int id, Fn&& fn) {
+  int i = 0;
+  AllOps::each([&]<class Op>() {
+    if (i++ == id) fn.template operator()<Op>();
+  });
+}
+
+}  // namespace statespace

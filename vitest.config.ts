@@ -1,0 +1,6 @@
+import { defineConfig } from 'vitest/config';
+
+// pool 'forks': a crash of the addon fails one file, not the run.
+export default defineConfig({
+  test: { pool: 'forks', include: ['test/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000, maxWorkers: 2 },
+});
