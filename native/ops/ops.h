@@ -6,20 +6,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "ops/activate.h"
-#include "ops/add.h"
-#include "ops/attention.h"
-#include "ops/cache_append.h"
-#include "ops/causal_conv1d.h"
-#include "ops/discretize.h"
-#include "ops/discretize_dense.h"
-#include "ops/embedding.h"
-#include "ops/gate.h"
-#include "ops/layer_norm.h"
-#include "ops/linear.h"
-#include "ops/rms_norm.h"
-#include "ops/rope.h"
-#include "ops/select_last.h"
 #include "ops/selective_scan.h"
 
 namespace statespace {
@@ -34,8 +20,10 @@ struct OpList {
   }
 };
 
-using AllOps = OpList<SelectiveScan, CausalConv1d, Attention, CacheAppend, Rope, RmsNorm, LayerNorm, Linear, Embedding,
-                      Gate, Add, Activate, SelectLast, Discretize, DiscretizeDense>;
+// clang-format off
+using AllOps = OpList<
+    SelectiveScan>;
+// clang-format on
 
 constexpr int kOpCount = AllOps::kCount;
 

@@ -1,0 +1,107 @@
+#include "ops/selective_scan.h"
+
+#include "backend/kernels.h"
+#include "isa/math.h"
+#include "kernels/sequences.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+// e^x of one float through the vector form, so that every lane count rounds alike.
+inline float exp1(float x) {
+  alignas(64) float lanes[kLanes];
+  store(lanes, exp(set(x)));
+  return lanes[0];
+}
+inline float softplus1(float x) {
+  alignas(64) float lanes[kLanes];
+  store(lanes, softplus(set(x)));
+  return lanes[0];
+}
+
+// Where B or C of one token and channel starts.
+struct Coefficients {
+  Coefficients(const Tensor& t, bool constant, int64_t d_inner, int64_t pair)
+      : t(t),
+        constant(constant),
+        channels_per_group(constant ? 1 : d_inner / t[1]),
+        width((constant ? t[1] : t[2]) * pair) {}
+  const float* at(int64_t token, int64_t channel) const {
+    return constant ? t.row(channel) : t.row(token) + channel / channels_per_group * width;
+  }
+  const Tensor& t;
+  const bool constant;
+  const int64_t channels_per_group;
+  const int64_t width;
+};
+
+// One channel of one sequence, real: h (d_state) in place.
+void scan_real(const SelectiveScan& op, const Coefficients& B, const Coefficients& C, int64_t begin, int64_t end,
+               int64_t d, float* h) {
+  const int64_t n_state = op.A[1];
+  const float* A = op.A.row(d);
+  for (int64_t t = begin; t < end; ++t) {
+    const float u = op.u.row(t)[d];
+    float dt = op.delta.row(t)[d] + (op.delta_bias ? op.delta_bias.f32()[d] : 0.f);
+    if (op.delta_softplus) dt = softplus1(dt);
+    const float *b = B.at(t, d), *c = C.at(t, d);
+    F y = zero();
+    for (int64_t n = 0; n < n_state; n += kLanes) {
+      const int m = n_state - n < kLanes ? int(n_state - n) : kLanes;
+      const F decay = exp(set(dt) * load(A + n, m));
+      const F next = fma(decay, load(h + n, m), set(dt * u) * load(b + n, m));
+      store(h + n, next, m);
+      y = fma(load(c + n, m), next, y);
+    }
+    float out = sum(y) + (op.D ? op.D.f32()[d] * u : 0.f);
+    if (op.z) {
+      const float z = op.z.row(t)[d];
+      out *= z / (1 + exp1(-z));
+    }
+    op.y.row(t)[d] = out;
+  }
+}
+
+// The same with A, B, C, h of pairs [re, im]: h = exp(dt·A) h + dt·B·u, y = 2·Re(C·h).
+void scan_complex(const SelectiveScan& op, const Coefficients& B, const Coefficients& C, int64_t begin, int64_t end,
+                  int64_t d, float* h) {
+  const int64_t n_state = op.A[1];
+  const float* A = op.A.row(d);
+  for (int64_t t = begin; t < end; ++t) {
+    const float u = op.u.row(t)[d];
+    float dt = op.delta.row(t)[d] + (op.delta_bias ? op.delta_bias.f32()[d] : 0.f);
+    if (op.delta_softplus) dt = softplus1(dt);
+    const float *b = B.at(t, d), *c = C.at(t, d);
+    float y = 0;
+    for (int64_t n = 0; n < n_state; ++n) {
+      const float size = exp1(dt * A[2 * n]), angle = dt * A[2 * n + 1];
+      const float re = size * std::cos(angle), im = size * std::sin(angle);
+      const float h_re = re * h[2 * n] - im * h[2 * n + 1] + dt * u * b[2 * n];
+      const float h_im = re * h[2 * n + 1] + im * h[2 * n] + dt * u * b[2 * n + 1];
+      h[2 * n] = h_re, h[2 * n + 1] = h_im;
+      y += c[2 * n] * h_re - c[2 * n + 1] * h_im;
+    }
+    float out = 2 * y + (op.D ? op.D.f32()[d] * u : 0.f);
+    if (op.z) {
+      const float z = op.z.row(t)[d];
+      out *= z / (1 + exp1(-z));
+    }
+    op.y.row(t)[d] = out;
+  }
+}
+
+}  // namespace
+
+template <>
+void run(const SelectiveScan& op, Context& cx) {
+  const int64_t d_inner = op.u[1], pair = op.complex() ? 2 : 1;
+  const Sequences sequences(op.cu_seqlens, op.slots, op.u[0]);
+  const Coefficients B(op.B, op.constant(op.B), d_inner, pair), C(op.C, op.constant(op.C), d_inner, pair);
+  cx.parallel_for(sequences.count * d_inner, [&](int64_t i, int) {
+    const int64_t s = i / d_inner, d = i % d_inner;
+    float* h = op.state.row(sequences.slot(s)) + d * op.A[1] * pair;
+    (op.complex() ? scan_complex : scan_real)(op, B, C, sequences.begin(s), sequences.end(s), d, h);
+  });
+}
+
+}  // namespace statespace::STATESPACE_ISA
