@@ -89,4 +89,16 @@ void each_attr(Op& op, Fn fn) {
   op.fields(v);
 }
 
+// The index of `name` in "a|b|c", or -1.
+inline int find_choice(const char* choices, const std::string& name) {
+  int index = 0;
+  for (size_t start = 0;; ++index) {
+    const std::string all = choices;
+    const size_t bar = all.find('|', start);
+    if (all.substr(start, bar == std::string::npos ? bar : bar - start) == name) return index;
+    if (bar == std::string::npos) return -1;
+    start = bar + 1;
+  }
+}
+
 }  // namespace statespace

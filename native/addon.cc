@@ -1,0 +1,15 @@
+// The addon's exports; nothing else.
+#include <napi.h>
+
+#include "napi/eager.h"
+#include "napi/jobs.h"
+#include "napi/system.h"
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new statespace::Jobs(env));
+  statespace::export_system(env, exports);
+  statespace::export_eager(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(statespace, init)

@@ -1,0 +1,51 @@
+#include "core/catalog.h"
+
+#include "ops/ops.h"
+
+namespace statespace {
+namespace {
+
+std::string quoted(const std::string& s) { return '"' + s + '"'; }
+
+const char* kind_name(FieldKind kind) {
+  constexpr const char* kNames[] = {"in", "optional", "state", "runtime", "out"};
+  return kNames[static_cast<int>(kind)];
+}
+
+const char* type_name(bool) { return "boolean"; }
+const char* type_name(int64_t) { return "integer"; }
+const char* type_name(float) { return "float"; }
+const char* type_name(int32_t) { return "choice"; }
+
+std::string default_of(float v) { return quoted(std::to_string(v)); }
+template <class T>
+std::string default_of(T v) {
+  return quoted(std::to_string(int64_t(v)));
+}
+
+template <class Op>
+std::string describe() {
+  Op op;
+  std::string fields, attrs;
+  each_tensor(op, [&](FieldKind kind, const char* name, Tensor&, const char* shape, const char* dtypes) {
+    fields += (fields.empty() ? "" : ",") + std::string("{\"name\":") + quoted(name) +
+              ",\"kind\":" + quoted(kind_name(kind)) + ",\"shape\":" + quoted(shape) + ",\"dtypes\":" + quoted(dtypes) +
+              "}";
+  });
+  each_attr(op, [&](const char* name, auto& value, const char* choices) {
+    attrs += (attrs.empty() ? "" : ",") + std::string("{\"name\":") + quoted(name) +
+             ",\"type\":" + quoted(type_name(value)) + ",\"choices\":" + quoted(choices) +
+             ",\"default\":" + default_of(value) + "}";
+  });
+  return "{\"name\":" + quoted(Op::kName) + ",\"fields\":[" + fields + "],\"attrs\":[" + attrs + "]}";
+}
+
+}  // namespace
+
+std::string catalog_json() {
+  std::string json;
+  AllOps::each([&]<class Op>() { json += (json.empty() ? "" : ",") + describe<Op>(); });
+  return "[" + json + "]";
+}
+
+}  // namespace statespace

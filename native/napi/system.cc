@@ -1,0 +1,50 @@
+#include "napi/system.h"
+
+#include <fstream>
+
+#include "backend/backend.h"
+#include "napi/convert.h"
+
+namespace statespace {
+namespace {
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+Napi::Value cpu_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    Napi::Object out = Napi::Object::New(env);
+    int count;
+    const char* const* names = available_cpu_backends(&count);
+    Napi::Array available = Napi::Array::New(env, count);
+    for (int i = 0; i < count; ++i) available.Set(i, names[i]);
+    out.Set("model", cpu_model());
+    out.Set("cores", physical_cores());
+    out.Set("isa", default_backend().name);
+    out.Set("available", available);
+    return Napi::Value(out);
+  });
+}
+
+Napi::Value threads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), ThreadPool::global().threads());
+}
+
+void set_threads(const Napi::CallbackInfo& info) {
+  ThreadPool::global().resize(info[0].As<Napi::Number>().Int32Value());
+}
+
+}  // namespace
+
+void export_system(Napi::Env env, Napi::Object exports) {
+  exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
+  exports.Set("threads", Napi::Function::New(env, threads, "threads"));
+  exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
+}
+
+}  // namespace statespace
