@@ -19,6 +19,18 @@ struct Sequences {
   }
   int64_t begin(int64_t s) const { return bounds ? bounds[s] : 0; }
   int64_t end(int64_t s) const { return bounds ? bounds[s + 1] : tokens; }
+  // The first sequence that ends after token t: the one that holds it.
+  int64_t containing(int64_t t) const {
+    int64_t low = 0, high = count;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (end(middle) > t)
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    return low;
+  }
   int64_t slot(int64_t s) const { return slots ? slots[s] : s; }
 };
 

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ops/causal_conv1d.h"
 #include "ops/selective_scan.h"
 
 namespace statespace {
@@ -22,6 +23,7 @@ struct OpList {
 
 // clang-format off
 using AllOps = OpList<
+    CausalConv1d,
     SelectiveScan>;
 // clang-format on
 

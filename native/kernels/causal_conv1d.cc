@@ -1,0 +1,122 @@
+#include "ops/causal_conv1d.h"
+
+#include "backend/kernels.h"
+#include "isa/math.h"
+#include "kernels/sequences.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+// A piece of work: whole rows of this many channels keep the taps and the weights in L1.
+constexpr int64_t kChannels = 256;
+constexpr int64_t kTokens = 64;
+constexpr int64_t kPointer = 2;  // floats that hold one
+
+// y = act(Σ_j weight[j] · taps[j] + bias) over `width` channels; K = d_conv, or 0 where it is known only at run time.
+template <int K, class Act>
+void convolve(const float* const* taps, const float* weight, const float* bias, int64_t d_conv, int64_t width, Act act,
+              float* y) {
+  auto columns = [&](int64_t c, auto... n) {
+    F sum = load(bias + c, n...);
+    for (int64_t j = 0; j < (K ? K : d_conv); ++j)
+      sum = fma(load(weight + j * width + c, n...), load(taps[j] + c, n...), sum);
+    store(y + c, act(sum), n...);
+  };
+  int64_t c = 0;
+  for (; c + kLanes <= width; c += kLanes) columns(c);
+  if (c < width) columns(c, int(width - c));
+}
+
+template <class Act>
+void convolve(const float* const* taps, const float* weight, const float* bias, int64_t d_conv, int64_t width, Act act,
+              float* y) {
+  (d_conv == 4   ? convolve<4, Act>
+   : d_conv == 3 ? convolve<3, Act>
+                 : convolve<0, Act>)(taps, weight, bias, d_conv, width, act, y);
+}
+
+// One block of channels, with what it needs in rows: weight (d_conv, width), bias (width), past (d_conv - 1, width).
+struct Channels {
+  int64_t first, width;
+  float *weight, *bias, *past;
+  const float** taps;  // (d_conv)
+};
+
+int64_t scratch_floats(int64_t d_conv) { return 2 * d_conv * kChannels + d_conv * kPointer; }
+
+Channels gather(const CausalConv1d& op, int64_t block, float* scratch) {
+  const int64_t d_conv = op.weight[1], first = block * kChannels, left = op.x[1] - first;
+  Channels c{first, left < kChannels ? left : kChannels, nullptr, nullptr, nullptr, nullptr};
+  c.taps = reinterpret_cast<const float**>(scratch);
+  c.weight = scratch + d_conv * kPointer;
+  c.bias = c.weight + d_conv * c.width;
+  c.past = c.bias + c.width;
+  for (int64_t i = 0; i < c.width; ++i) {
+    const float* w = op.weight.row(first + i);
+    for (int64_t j = 0; j < d_conv; ++j) c.weight[j * c.width + i] = w[j];
+    c.bias[i] = op.bias ? op.bias.f32()[first + i] : 0.f;
+  }
+  return c;
+}
+
+// Tokens [from, to) of the sequence that starts at `begin`; inputs before it come from the state.
+template <class Act>
+void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, int64_t begin, int64_t from, int64_t to,
+                Act act) {
+  const int64_t d_conv = op.weight[1], past = d_conv - 1;
+  if (from - begin < past)
+    for (int64_t i = 0; i < c.width; ++i)
+      for (int64_t j = 0; j < past; ++j) c.past[j * c.width + i] = state[i * past + j];
+  for (int64_t t = from; t < to; ++t) {
+    for (int64_t j = 0; j < d_conv; ++j) {
+      const int64_t source = t - past + j;
+      c.taps[j] = source >= begin ? op.x.row(source) + c.first : c.past + (source - begin + past) * c.width;
+    }
+    convolve(c.taps, c.weight, c.bias, d_conv, c.width, act, op.y.row(t) + c.first);
+  }
+}
+
+// The last d_conv - 1 inputs of the sequence [begin, end), in place of those before it.
+void update_state(const CausalConv1d& op, int64_t first, int64_t width, float* state, int64_t begin, int64_t end) {
+  const int64_t past = op.weight[1] - 1, length = end - begin;
+  for (int64_t i = 0; i < width; ++i, state += past)
+    for (int64_t j = 0; j < past; ++j)
+      state[j] = length + j < past ? state[length + j] : op.x.row(end - past + j)[first + i];
+}
+
+}  // namespace
+
+template <>
+void run(const CausalConv1d& op, Context& cx) {
+  const int64_t d_conv = op.weight[1], tokens = op.x[0];
+  const Sequences sequences(op.cu_seqlens, op.slots, tokens);
+  const int64_t channel_blocks = ceil_div(op.x[1], kChannels), token_blocks = ceil_div(tokens, kTokens);
+  auto state_of = [&](int64_t s, int64_t first) { return op.state.row(sequences.slot(s)) + first * (d_conv - 1); };
+  // States are overwritten only when no token block may still read them.
+  auto update = [&](int64_t s, int64_t first, int64_t width) {
+    update_state(op, first, width, state_of(s, first), sequences.begin(s), sequences.end(s));
+  };
+
+  cx.parallel_for(token_blocks * channel_blocks, [&](int64_t i, int worker) {
+    const int64_t from = i / channel_blocks * kTokens, to = from + kTokens < tokens ? from + kTokens : tokens;
+    const Channels c = gather(op, i % channel_blocks, cx.local<float>(worker, scratch_floats(d_conv)));
+    for (int64_t s = sequences.containing(from); s < sequences.count && sequences.begin(s) < to; ++s) {
+      const int64_t begin = sequences.begin(s), end = sequences.end(s);
+      const int64_t first = begin < from ? from : begin, last = end < to ? end : to;
+      auto tokens_with = [&](auto act) { run_tokens(op, c, state_of(s, c.first), begin, first, last, act); };
+      if (first == last) continue;
+      if (op.activation)
+        tokens_with([](F x) { return silu(x); });
+      else
+        tokens_with([](F x) { return x; });
+      if (token_blocks == 1) update(s, c.first, c.width);
+    }
+  });
+  if (token_blocks > 1)
+    cx.parallel_for(sequences.count * channel_blocks, [&](int64_t i, int) {
+      const int64_t first = i % channel_blocks * kChannels, left = op.x[1] - first;
+      update(i / channel_blocks, first, left < kChannels ? left : kChannels);
+    });
+}
+
+}  // namespace statespace::STATESPACE_ISA
