@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ops/causal_conv1d.h"
+#include "ops/moe.h"
 #include "ops/selective_scan.h"
 
 namespace statespace {
@@ -24,7 +25,8 @@ struct OpList {
 // clang-format off
 using AllOps = OpList<
     CausalConv1d,
-    SelectiveScan>;
+    SelectiveScan,
+    Moe>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;
