@@ -13,8 +13,9 @@
 namespace statespace::test {
 
 inline Tensor view(std::vector<float>& data, std::initializer_list<int64_t> shape) {
+  static float none;  // an empty tensor is given, not missing
   Tensor t;
-  t.data = data.data();
+  t.data = data.empty() ? &none : data.data();
   for (int64_t n : shape) t.shape[t.rank++] = n;
   t.row_stride = t.row_size();
   return t;
@@ -69,6 +70,18 @@ inline double max_error(const std::vector<float>& a, const std::vector<float>& b
     worst = std::isnan(e) ? INFINITY : std::max(worst, e);
   }
   return worst;
+}
+
+// |a - b| / |b| in the Euclidean norm; infinite where a has a NaN.
+inline double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    size += double(b[i]) * b[i];
+  }
+  if (std::isnan(difference)) return INFINITY;
+  return difference == 0 ? 0 : std::sqrt(difference / size);
 }
 
 }  // namespace statespace::test
