@@ -1,0 +1,172 @@
+/** A tensor's element type; q8_0 and q4_0 are ggml's blocks of 32 values. */
+export type DType = 'f32' | 'f16' | 'bf16' | 'i32' | 'q8_0' | 'q4_0';
+
+/** Values in one block of a quantised type. */
+export const blockSize = 32;
+/** Bytes of one block: an f16 scale and 32 int8, or an f16 scale and 32 nibbles. */
+const blockBytes = { q8_0: 34, q4_0: 18 };
+
+export function isQuantized(dtype: DType): dtype is 'q8_0' | 'q4_0' {
+  return dtype === 'q8_0' || dtype === 'q4_0';
+}
+
+export function byteLength(dtype: DType, count: number): number {
+  if (isQuantized(dtype)) return Math.ceil(count / blockSize) * blockBytes[dtype];
+  return count * (dtype === 'f16' || dtype === 'bf16' ? 2 : 4);
+}
+
+const scratch = new DataView(new ArrayBuffer(4));
+
+function bitsOf(value: number): number {
+  scratch.setFloat32(0, value);
+  return scratch.getUint32(0);
+}
+
+/** Round to nearest even; a NaN stays a NaN with its sign. */
+function bf16FromBits(bits: number): number {
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+/** Round to nearest even, denormals included; overflow is infinity; a NaN stays a NaN with its sign. */
+function f16FromBits(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00 | ((magnitude >>> 13) & 0x3ff);
+  if (magnitude >= 0x477ff000) return sign | 0x7c00; // 65520 and above round to infinity
+  if (magnitude >= 0x38800000) {
+    const rebased = magnitude - 0x38000000; // exponent bias 127 to 15
+    return sign | ((rebased + 0xfff + ((rebased >>> 13) & 1)) >>> 13);
+  }
+  if (magnitude <= 0x33000000) return sign; // up to 2^-25: a tie with zero at most
+  const shift = 126 - (magnitude >>> 23); // 14 … 24
+  const mantissa = (magnitude & 0x7fffff) | 0x800000;
+  const half = 1 << (shift - 1);
+  return sign | ((mantissa + half - 1 + ((mantissa >>> shift) & 1)) >>> shift);
+}
+
+export function f32ToBf16(value: number): number {
+  return bf16FromBits(bitsOf(value));
+}
+
+export function f32ToF16(value: number): number {
+  return f16FromBits(bitsOf(value));
+}
+
+export function bf16ToF32(half: number): number {
+  scratch.setUint32(0, half << 16);
+  return scratch.getFloat32(0);
+}
+
+export function f16ToF32(half: number): number {
+  const sign = half & 0x8000 ? -1 : 1;
+  const exponent = (half >>> 10) & 0x1f;
+  const mantissa = half & 0x3ff;
+  if (exponent === 0) return sign * mantissa * 2 ** -24;
+  if (exponent === 31) return mantissa === 0 ? sign * Infinity : NaN;
+  return sign * (mantissa + 1024) * 2 ** (exponent - 25);
+}
+
+function encodeHalves(values: Float32Array, encode: (bits: number) => number): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = encode(bits[i]!);
+  return out;
+}
+
+/** d = max|x| / 127, then 32 × round(x / d), rounding halves away from zero, in f32 as ggml computes it. */
+function encodeQ8(values: Float32Array): Uint8Array {
+  const out = new Uint8Array(byteLength('q8_0', values.length));
+  const view = new DataView(out.buffer);
+  for (let start = 0, at = 0; start < values.length; start += blockSize, at += blockBytes.q8_0) {
+    let amax = 0;
+    for (let j = 0; j < blockSize; j++) amax = Math.max(amax, Math.abs(values[start + j]!));
+    const d = Math.fround(amax / 127);
+    const inverse = d === 0 ? 0 : Math.fround(1 / d);
+    view.setUint16(at, f32ToF16(d), true);
+    for (let j = 0; j < blockSize; j++) {
+      const scaled = Math.fround(values[start + j]! * inverse);
+      view.setInt8(at + 2 + j, Math.sign(scaled) * Math.floor(Math.abs(scaled) + 0.5));
+    }
+  }
+  return out;
+}
+
+/** d = (the value of largest magnitude) / -8, then nibbles x / d + 8: value j low, value j + 16 high. */
+function encodeQ4(values: Float32Array): Uint8Array {
+  const out = new Uint8Array(byteLength('q4_0', values.length));
+  const view = new DataView(out.buffer);
+  const half = blockSize / 2;
+  for (let start = 0, at = 0; start < values.length; start += blockSize, at += blockBytes.q4_0) {
+    let extreme = 0;
+    for (let j = 0; j < blockSize; j++) {
+      if (Math.abs(values[start + j]!) > Math.abs(extreme)) extreme = values[start + j]!;
+    }
+    const d = Math.fround(extreme / -8);
+    const inverse = d === 0 ? 0 : Math.fround(1 / d);
+    const nibble = (i: number) => Math.min(15, Math.trunc(Math.fround(Math.fround(values[i]! * inverse) + 8.5)));
+    view.setUint16(at, f32ToF16(d), true);
+    for (let j = 0; j < half; j++) out[at + 2 + j] = nibble(start + j) | (nibble(start + j + half) << 4);
+  }
+  return out;
+}
+
+function decodeQ8(blocks: Uint8Array, count: number): Float32Array {
+  const out = new Float32Array(count);
+  const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
+  for (let i = 0; i < count; i++) {
+    const at = Math.floor(i / blockSize) * blockBytes.q8_0;
+    out[i] = f16ToF32(view.getUint16(at, true)) * view.getInt8(at + 2 + (i % blockSize));
+  }
+  return out;
+}
+
+function decodeQ4(blocks: Uint8Array, count: number): Float32Array {
+  const out = new Float32Array(count);
+  const half = blockSize / 2;
+  for (let i = 0; i < count; i++) {
+    const at = Math.floor(i / blockSize) * blockBytes.q4_0;
+    const j = i % blockSize;
+    const pair = blocks[at + 2 + (j % half)]!;
+    const scale = f16ToF32(blocks[at]! | (blocks[at + 1]! << 8));
+    out[i] = scale * ((j < half ? pair & 15 : pair >>> 4) - 8);
+  }
+  return out;
+}
+
+/** f32 values in another type's storage. */
+export function encode(values: Float32Array, dtype: Exclude<DType, 'i32'>): Float32Array | Uint16Array | Uint8Array {
+  switch (dtype) {
+    case 'f32':
+      return values.slice();
+    case 'f16':
+      return encodeHalves(values, f16FromBits);
+    case 'bf16':
+      return encodeHalves(values, bf16FromBits);
+    case 'q8_0':
+      return encodeQ8(values);
+    case 'q4_0':
+      return encodeQ4(values);
+  }
+}
+
+/** A copy of `count` stored values as f32. */
+export function decode(
+  data: Float32Array | Int32Array | Uint16Array | Uint8Array,
+  dtype: DType,
+  count: number,
+): Float32Array {
+  switch (dtype) {
+    case 'f32':
+    case 'i32':
+      return Float32Array.from(data);
+    case 'f16':
+      return Float32Array.from(data, f16ToF32);
+    case 'bf16':
+      return Float32Array.from(data, bf16ToF32);
+    case 'q8_0':
+      return decodeQ8(data as Uint8Array, count);
+    case 'q4_0':
+      return decodeQ4(data as Uint8Array, count);
+  }
+}
