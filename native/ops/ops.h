@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "ops/causal_conv1d.h"
+#include "ops/embedding.h"
+#include "ops/linear.h"
 #include "ops/moe.h"
 #include "ops/selective_scan.h"
 
@@ -25,6 +27,8 @@ struct OpList {
 // clang-format off
 using AllOps = OpList<
     CausalConv1d,
+    Embedding,
+    Linear,
     SelectiveScan,
     Moe>;
 // clang-format on
