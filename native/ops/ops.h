@@ -8,9 +8,14 @@
 
 #include "ops/causal_conv1d.h"
 #include "ops/embedding.h"
+#include "ops/lerp.h"
 #include "ops/linear.h"
+#include "ops/mean_pool.h"
 #include "ops/moe.h"
+#include "ops/reverse.h"
 #include "ops/selective_scan.h"
+#include "ops/token_shift.h"
+#include "ops/token_shift_mix.h"
 
 namespace statespace {
 
@@ -30,7 +35,12 @@ using AllOps = OpList<
     Embedding,
     Linear,
     SelectiveScan,
-    Moe>;
+    Moe,
+    TokenShift,
+    TokenShiftMix,
+    Lerp,
+    Reverse,
+    MeanPool>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;
