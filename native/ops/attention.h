@@ -1,10 +1,11 @@
 #pragma once
 // Softmax attention, tiled with an online softmax: the (queries, keys) matrix never exists (Dao et al. 2022).
 //   y_i = Σ_j softmax_j(cap(scale · q_i·k_j)) v_j,   cap(s) = softcap · tanh(s / softcap)
-// Query i of a sequence stands at key position i + keys - queries; causal lets it see keys up to there, window only the
-// last `window` of those. Query head h reads key head h / (nheads / nheads_kv).
-// Keys are packed like the queries (cuSeqlensK, or cuSeqlens where that is absent) or lie in pages of a cache:
-// sequence s has keyLengths[s] keys, key j in page pageTable[s][j / page_size]; pages behind the window may be -1.
+// Query i of a sequence stands at key position p = i + keys - queries; causal lets it see keys up to p, window only
+// those in (p - window, p]. A query that sees no key yields zeros. Query head h reads key head h / (nheads /
+// nheads_kv). Keys are packed like the queries (cuSeqlensK, or cuSeqlens where that is absent) or lie in pages of a
+// cache: sequence s has keyLengths[s] keys, key j in page pageTable[s][j / page_size]; pages behind the window may be
+// -1.
 #include "core/error.h"
 #include "core/fields.h"
 
@@ -22,7 +23,7 @@ struct Attention {
   void fields(V& v) {
     v.in("q", q, "tokens nheads headdim", kFloats);
     v.in("k", k, "keys nheads_kv headdim | pages nheads_kv page_size headdim", kFloats);
-    v.in("v", v, "keys nheads_kv headdim | pages nheads_kv page_size headdim", kFloats);
+    v.in("v", this->v, "keys nheads_kv headdim | pages nheads_kv page_size headdim", kFloats);
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
     v.runtime("cuSeqlensK", cu_seqlens_k, "bounds");
     v.runtime("pageTable", page_table, "sequences max_pages");

@@ -1,6 +1,7 @@
 #pragma once
 // Writes the keys and values of new tokens into their sequences' pages, converting to the pages' dtype.
-// Token t of sequence s goes to position positions[t]: page pageTable[s][position / page_size].
+// Token t of sequence s goes to position positions[t]: page pageTable[s][position / page_size]. Where that page is -1,
+// behind the window already, the token is not kept.
 #include "core/fields.h"
 
 namespace statespace {
@@ -12,7 +13,7 @@ struct CacheAppend {
   template <class V>
   void fields(V& v) {
     v.in("k", k, "tokens nheads_kv headdim");
-    v.in("v", v, "tokens nheads_kv headdim");
+    v.in("v", this->v, "tokens nheads_kv headdim");
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
     v.runtime("positions", positions, "tokens");
     v.runtime("pageTable", page_table, "sequences max_pages");

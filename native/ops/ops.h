@@ -6,16 +6,11 @@
 #include <type_traits>
 #include <utility>
 
+#include "ops/attention.h"
+#include "ops/cache_append.h"
 #include "ops/causal_conv1d.h"
-#include "ops/embedding.h"
-#include "ops/lerp.h"
-#include "ops/linear.h"
-#include "ops/mean_pool.h"
 #include "ops/moe.h"
-#include "ops/reverse.h"
 #include "ops/selective_scan.h"
-#include "ops/token_shift.h"
-#include "ops/token_shift_mix.h"
 
 namespace statespace {
 
@@ -32,15 +27,10 @@ struct OpList {
 // clang-format off
 using AllOps = OpList<
     CausalConv1d,
-    Embedding,
-    Linear,
     SelectiveScan,
     Moe,
-    TokenShift,
-    TokenShiftMix,
-    Lerp,
-    Reverse,
-    MeanPool>;
+    Attention,
+    CacheAppend>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;

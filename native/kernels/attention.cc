@@ -1,0 +1,235 @@
+#include "ops/attention.h"
+
+#include "backend/kernels.h"
+#include "kernels/attention_plan.h"
+#include "kernels/attention_rows.h"
+#include "kernels/attention_tile.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+// One worker's memory for one task.
+struct Workspace {
+  float *q, *out, *shrink, *keys, *values, *scores;
+  RowState* states;
+  const void** addresses;  // 2 × kBlockKeys
+
+  Workspace(const Context& cx, int worker, int64_t headdim) {
+    const int64_t width = round_up(headdim, kWide);
+    const int64_t sizes[] = {kBlockRows * width,       kBlockRows * width,
+                             round_up(kPanelRows, 16), kBlockKeys * headdim,
+                             kBlockKeys * width,       kPanelRows * kScoreStride,
+                             2 * kBlockRows,           2 * kBlockKeys * int64_t(sizeof(void*) / sizeof(float))};
+    int64_t total = 0;
+    for (int64_t n : sizes) total += round_up(n, 16);
+    float* p = cx.local<float>(worker, total);
+    int i = 0;
+    auto next = [&] {
+      float* here = p;
+      p += round_up(sizes[i++], 16);
+      return here;
+    };
+    q = next(), out = next(), shrink = next(), keys = next(), values = next(), scores = next();
+    states = reinterpret_cast<RowState*>(next());
+    addresses = reinterpret_cast<const void**>(next());
+  }
+};
+
+template <class Fn>
+void with_float(DType type, Fn&& fn) {
+  if (type == DType::f32) return fn(float{});
+  if (type == DType::f16) return fn(f16_t{});
+  fn(bf16_t{});
+}
+
+class Block {
+ public:
+  Block(const Attention& op, const AttentionPlan& plan, const Task& task, const Workspace& w)
+      : op_(op),
+        plan_(plan),
+        task_(task),
+        span_(plan.span(task.sequence)),
+        w_(w),
+        headdim_(plan.headdim),
+        width_(round_up(headdim_, kWide)),
+        first_(plan.first_row(task)),
+        rows_(plan.rows(span_, task.block)) {}
+
+  void run() {
+    for (int64_t r = 0; r < rows_; ++r) w_.states[r] = RowState{};
+    const int64_t padded = round_up(rows_, kPanelRows);
+    for (int64_t i = 0; i < padded * width_; ++i) w_.out[i] = 0;
+    with_float(op_.k.dtype, [&](auto type) { attend<decltype(type)>(); });
+    span_.splits > 1 ? keep_partial() : finish();
+  }
+
+ private:
+  template <class T>
+  void attend() {
+    const bool few = rows_ <= kFewRows;
+    few ? load_queries(width_, 1, 1) : load_queries(1, kPanelRows, kPanelRows);
+    const Visible range = plan_.keys(task_);
+    const KeyRows<T> keys(op_, op_.k, span_, task_.sequence, task_.head);
+    const KeyRows<T> values(op_, op_.v, span_, task_.sequence, task_.head);
+    const T** key_rows = reinterpret_cast<const T**>(w_.addresses);
+    const T** value_rows = key_rows + kBlockKeys;
+    for (int64_t j = range.begin; j < range.end; j += kBlockKeys) {
+      const int64_t end = j + kBlockKeys < range.end ? j + kBlockKeys : range.end;
+      keys.addresses(j, end, key_rows);
+      values.addresses(j, end, value_rows);
+      if (few) {
+        few_rows(key_rows, value_rows, j, end);
+      } else {
+        pack_keys(key_rows, end - j, headdim_, w_.keys);
+        pack_values(value_rows, end - j, headdim_, w_.values);
+        for (int64_t r = 0; r < rows_; r += kPanelRows) panel(r, j, end);
+      }
+    }
+  }
+
+  int64_t token(int64_t r) const { return (first_ + r) / plan_.group; }
+  int64_t head(int64_t r) const { return task_.head * plan_.group + (first_ + r) % plan_.group; }
+
+  // q · scale in units of log2 (or of the softcap): rows `row_step` apart, a row's values `step` apart within a panel
+  // of `panel` rows; rows and channels that do not exist are zero.
+  void load_queries(int64_t row_step, int64_t step, int64_t panel) {
+    const float scale = op_.softcap > 0 ? op_.scale / op_.softcap : op_.scale * kLog2e;
+    for (int64_t i = 0; i < round_up(rows_, panel) * width_; ++i) w_.q[i] = 0;
+    with_float(op_.q.dtype, [&](auto type) {
+      using T = decltype(type);
+      for (int64_t r = 0; r < rows_; ++r) {
+        const T* q = op_.q.as<T>() + (span_.query0 + token(r)) * op_.q.row_stride + head(r) * headdim_;
+        float* to = w_.q + (panel == 1 ? r * row_step : r / panel * panel * headdim_ + r % panel * row_step);
+        for (int64_t d = 0; d < headdim_; ++d) to[d * step] = to_float(q[d]) * scale;
+      }
+    });
+  }
+
+  // What row r sees of keys [begin, end), counted from begin.
+  Visible seen(int64_t r, int64_t begin, int64_t end) const {
+    Visible v = plan_.visible(span_, token(r));
+    v.begin = v.begin < begin ? 0 : v.begin - begin;
+    v.end = (v.end > end ? end : v.end) - begin;
+    if (v.begin > end - begin) v.begin = end - begin;
+    if (v.end < v.begin) v.end = v.begin;
+    return v;
+  }
+
+  float soften_row(int64_t r, const Visible& v, float* scores) {
+    if (v.begin == v.end) return 1;
+    if (op_.softcap > 0) cap(scores, v.begin / kLanes * kLanes, v.end, op_.softcap);
+    return soften(scores, v.begin, v.end, w_.states[r]);
+  }
+
+  // Rows [r0, r0 + kPanelRows) against the packed keys [begin, end).
+  void panel(int64_t r0, int64_t begin, int64_t end) {
+    const int64_t count = rows_ - r0 < kPanelRows ? rows_ - r0 : kPanelRows;
+    Visible each[kPanelRows], any{end, 0}, all{0, end};
+    for (int64_t i = 0; i < count; ++i) {
+      const Visible v = each[i] = seen(r0 + i, begin, end);
+      if (v.begin < v.end && v.begin < any.begin) any.begin = v.begin;
+      if (v.begin < v.end && v.end > any.end) any.end = v.end;
+      if (v.begin > all.begin) all.begin = v.begin;
+      if (v.end < all.end) all.end = v.end;
+    }
+    if (any.begin >= any.end) return;
+    if (all.begin > all.end) all.begin = all.end = end - begin;
+    score(w_.q + r0 * headdim_, w_.keys, headdim_, any.begin / kWide * kWide, any.end, w_.scores);
+    for (int64_t i = 0; i < kPanelRows; ++i)
+      w_.shrink[i] = i < count ? soften_row(r0 + i, each[i], w_.scores + i * kScoreStride) : 0;
+    float* out = w_.out + r0 * width_;
+    blend(w_.scores, w_.values, headdim_, all.begin, all.end, w_.shrink, out, width_);
+    for (int64_t i = 0; i < count; ++i) {
+      const float* p = w_.scores + i * kScoreStride;
+      const int64_t before = each[i].end < all.begin ? each[i].end : all.begin;
+      const int64_t after = each[i].begin > all.end ? each[i].begin : all.end;
+      if (each[i].begin < before) blend_row(p, w_.values, headdim_, each[i].begin, before, out + i * width_);
+      if (after < each[i].end) blend_row(p, w_.values, headdim_, after, each[i].end, out + i * width_);
+    }
+  }
+
+  template <class T>
+  void few_rows(const T* const* keys, const T* const* values, int64_t begin, int64_t end) {
+    auto go = [&]<int kRows>() {
+      score_rows<kRows>(w_.q, width_, keys, end - begin, headdim_, w_.scores);
+      Visible each[kRows], any{end, 0};
+      for (int r = 0; r < kRows; ++r) {
+        const Visible v = each[r] = seen(r, begin, end);
+        const float shrink = soften_row(r, v, w_.scores + r * kScoreStride);
+        for (int64_t d = 0; d < width_; ++d) w_.out[r * width_ + d] *= shrink;
+        if (v.begin < v.end && v.begin < any.begin) any.begin = v.begin;
+        if (v.begin < v.end && v.end > any.end) any.end = v.end;
+      }
+      bool same = true;
+      for (const Visible& v : each) same = same && v.begin == any.begin && v.end == any.end;
+      if (same) return blend_rows<kRows>(w_.scores, values, headdim_, any.begin, any.end, w_.out, width_);
+      for (int r = 0; r < kRows; ++r)
+        blend_rows<1>(w_.scores + r * kScoreStride, values, headdim_, each[r].begin, each[r].end, w_.out + r * width_,
+                      width_);
+    };
+    if (rows_ == 1) return go.template operator()<1>();
+    if (rows_ == 2) return go.template operator()<2>();
+    if (rows_ == 3) return go.template operator()<3>();
+    go.template operator()<4>();
+  }
+
+  void finish() {
+    for (int64_t r = 0; r < rows_; ++r) {
+      const float sum = w_.states[r].sum, scale = sum == 0 ? 0 : 1 / sum;
+      float* y = op_.y.row(span_.query0 + token(r)) + head(r) * headdim_;
+      for (int64_t d = 0; d < headdim_; ++d) y[d] = w_.out[r * width_ + d] * scale;
+    }
+  }
+
+  void keep_partial() {
+    float* to = plan_.partial(span_, task_.head, task_.split);
+    for (int64_t r = 0; r < rows_; ++r, to += headdim_ + 2) {
+      for (int64_t d = 0; d < headdim_; ++d) to[d] = w_.out[r * width_ + d];
+      to[headdim_] = w_.states[r].max;
+      to[headdim_ + 1] = w_.states[r].sum;
+    }
+  }
+
+  const Attention& op_;
+  const AttentionPlan& plan_;
+  const Task task_;
+  const Span& span_;
+  const Workspace& w_;
+  const int64_t headdim_, width_, first_, rows_;
+};
+
+// y of one row from the parts that its key ranges left.
+void combine(const Attention& op, const AttentionPlan& plan, const Span& span, int64_t head, int64_t row) {
+  const int64_t headdim = plan.headdim;
+  float* y = op.y.row(span.query0 + row / plan.group) + (head * plan.group + row % plan.group) * headdim;
+  auto part = [&](int64_t split) { return plan.partial(span, head, split) + row * (headdim + 2); };
+  float highest = kNoMax, sum = 0;
+  for (int64_t i = 0; i < span.splits; ++i) highest = part(i)[headdim] > highest ? part(i)[headdim] : highest;
+  for (int64_t d = 0; d < headdim; ++d) y[d] = 0;
+  for (int64_t i = 0; i < span.splits; ++i) {
+    const float* p = part(i);
+    const float weight = std::exp2(p[headdim] - highest);
+    sum += weight * p[headdim + 1];
+    for (int64_t d = 0; d < headdim; ++d) y[d] += weight * p[d];
+  }
+  for (int64_t d = 0; d < headdim; ++d) y[d] = sum == 0 ? 0 : y[d] / sum;
+}
+
+}  // namespace
+
+template <>
+void run(const Attention& op, Context& cx) {
+  if (op.q[0] == 0) return;
+  const AttentionPlan plan(op, cx, kBlockRows);
+  cx.parallel_for(plan.tasks(), [&](int64_t i, int worker) {
+    const Workspace workspace(cx, worker, plan.headdim);
+    Block(op, plan, plan.task(i), workspace).run();
+  });
+  cx.parallel_for(plan.sequences() * op.k[1], [&](int64_t i, int) {
+    const Span& span = plan.span(i / op.k[1]);
+    for (int64_t row = 0; span.splits > 1 && row < span.queries * plan.group; ++row)
+      combine(op, plan, span, i % op.k[1], row);
+  });
+}
+
+}  // namespace statespace::STATESPACE_ISA
