@@ -3,12 +3,14 @@
 
 #include "napi/eager.h"
 #include "napi/jobs.h"
+#include "napi/models.h"
 #include "napi/system.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new statespace::Jobs(env));
   statespace::export_system(env, exports);
   statespace::export_eager(env, exports);
+  statespace::export_models(env, exports);
   return exports;
 }
 

@@ -1,0 +1,48 @@
+#pragma once
+// Memory from the operating system: address ranges that cost nothing until touched, and files mapped for reading.
+#include <cstdint>
+#include <string>
+#include <utility>
+
+namespace statespace {
+
+// A range of addresses whose pages are zero when first touched. Pools in it grow without ever moving.
+class ReservedMemory {
+ public:
+  ReservedMemory() = default;
+  // As much of `bytes` as the system grants, by halves; throws ERR_OUT_OF_MEMORY below `least`.
+  ReservedMemory(int64_t bytes, int64_t least);
+  ReservedMemory(ReservedMemory&& o) noexcept { *this = std::move(o); }
+  ReservedMemory& operator=(ReservedMemory&& o) noexcept {
+    std::swap(data_, o.data_), std::swap(bytes_, o.bytes_);
+    return *this;
+  }
+  ~ReservedMemory();
+  void* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+  // Makes the range usable (needed on Windows only).
+  void commit(int64_t offset, int64_t bytes);
+  // Gives whole pages inside the range back to the system; what is read there next is zero or what was there.
+  void discard(int64_t offset, int64_t bytes);
+
+ private:
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+// A file, mapped read-only. Throws ERR_CHECKPOINT.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  const uint8_t* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  const uint8_t* data_ = nullptr;
+  int64_t bytes_ = 0;
+  void* handle_ = nullptr;
+};
+
+}  // namespace statespace

@@ -1,0 +1,315 @@
+#include "napi/models.h"
+
+#include "core/memory_map.h"
+#include "napi/convert.h"
+#include "napi/jobs.h"
+#include "program/model.h"
+
+namespace statespace {
+namespace {
+
+using ModelRef = std::shared_ptr<Model>;
+using SessionRef = std::shared_ptr<Session>;
+
+constexpr napi_type_tag kModelTag = {0x7374617465737061, 0x6d6f64656c000001};
+constexpr napi_type_tag kSessionTag = {0x7374617465737061, 0x73657373696f6e01};
+
+template <class Ref>
+Napi::Value make_handle(Napi::Env env, Ref ref, const napi_type_tag& tag) {
+  auto external = Napi::External<Ref>::New(env, new Ref(std::move(ref)), [](Napi::Env, Ref* p) { delete p; });
+  external.TypeTag(&tag);
+  return external;
+}
+
+template <class Ref>
+Ref& handle(const Napi::Value& v, const napi_type_tag& tag, const char* what) {
+  if (!v.IsExternal() || !v.As<Napi::External<Ref>>().CheckTypeTag(&tag))
+    throw Error(Code::kArgument, std::string("expected a ") + what + " handle");
+  Ref& ref = *v.As<Napi::External<Ref>>().Data();
+  if (!ref) throw Error(Code::kDisposed, std::string(what) + ": it has been disposed of");
+  return ref;
+}
+ModelRef& model_of(const Napi::Value& v) { return handle<ModelRef>(v, kModelTag, "model"); }
+SessionRef& session_of(const Napi::Value& v) { return handle<SessionRef>(v, kSessionTag, "session"); }
+
+// A flag that JavaScript sets with Atomics and a job reads; kept alive by the job.
+const volatile int32_t* cancel_flag(const Napi::Value& v) {
+  if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array ||
+      v.As<Napi::TypedArray>().ElementLength() < 1)
+    throw Error(Code::kArgument, "cancel: expected an Int32Array of one element");
+  return v.As<Napi::Int32Array>().Data();
+}
+
+// A job that can be cancelled by its flag and reports how far it is.
+class LongJob : public Job {
+ public:
+  LongJob(const Napi::Value& cancel, const Napi::Value& on_progress) : flag_(cancel_flag(cancel)) {
+    hold(cancel);
+    if (on_progress.IsFunction()) on_progress_ = Napi::Persistent(on_progress.As<Napi::Function>());
+  }
+  bool stopped() const { return cancelled() || *flag_ != 0; }
+  void report(int64_t done) {
+    done_.store(done, std::memory_order_relaxed);
+    if (!on_progress_.IsEmpty()) notify_progress();
+  }
+  void progress(Napi::Env env) override { on_progress_.Call({Napi::Number::New(env, double(done_.load()))}); }
+
+ private:
+  const volatile int32_t* flag_;
+  std::atomic<int64_t> done_{0};
+  Napi::FunctionReference on_progress_;
+};
+
+Napi::Value build_model(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const auto bytes = info[0].As<Napi::Uint8Array>();
+    auto model = std::make_shared<Model>(default_backend(), decode_graph(bytes.Data(), int64_t(bytes.ByteLength())));
+    return make_handle<ModelRef>(env, std::move(model), kModelTag);
+  });
+}
+
+// One weight: where its values come from.
+struct WeightEntry {
+  struct Part {
+    int file = -1;  // index into files, or -1: data
+    int64_t offset = 0, count = 0;
+    DType dtype = DType::f32;
+    const void* data = nullptr;
+  };
+  int32_t value = -1;
+  std::vector<Part> parts;
+  bool random = false;
+  float bound = 0;
+};
+
+class LoadJob : public LongJob {
+ public:
+  LoadJob(ModelRef model, const Napi::CallbackInfo& info) : LongJob(info[4], info[5]), model_(std::move(model)) {
+    const auto files = info[1].As<Napi::Array>(), entries = info[2].As<Napi::Array>();
+    seed_ = uint64_t(info[3].As<Napi::Number>().DoubleValue());
+    for (uint32_t i = 0; i < files.Length(); ++i) files_.push_back(files.Get(i).ToString().Utf8Value());
+    for (uint32_t i = 0; i < entries.Length(); ++i) entries_.push_back(read_entry(entries.Get(i).As<Napi::Object>()));
+  }
+
+  void execute() override {
+    std::vector<std::unique_ptr<MappedFile>> maps;
+    for (const auto& path : files_) maps.push_back(std::make_unique<MappedFile>(path));
+    int64_t done = 0;
+    for (const WeightEntry& e : entries_) {
+      if (stopped()) throw Error(Code::kAborted, "aborted");
+      if (e.random) {
+        model_->set_random(e.value, e.bound, seed_);
+        continue;
+      }
+      std::vector<Model::Source> sources;
+      for (const auto& p : e.parts) {
+        const void* data = p.data;
+        const int64_t bytes = dtype_bytes(p.dtype, p.count);
+        if (p.file >= 0) {
+          const MappedFile& map = *maps.at(p.file);
+          if (p.offset < 0 || p.offset > map.bytes() || bytes > map.bytes() - p.offset)
+            throw Error(Code::kCheckpoint, files_[p.file] + ": holds " + std::to_string(map.bytes()) +
+                                               " bytes, a tensor ends at " + std::to_string(p.offset + bytes));
+          data = map.data() + p.offset;
+        }
+        sources.push_back({data, p.dtype, p.count});
+        done += bytes;
+      }
+      model_->set_weight(e.value, sources);
+      report(done);
+    }
+  }
+
+  Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, double(model_->weight_bytes())); }
+
+ private:
+  WeightEntry read_entry(const Napi::Object& o) {
+    WeightEntry e;
+    e.value = o.Get("value").As<Napi::Number>().Int32Value();
+    if (o.Has("bound")) {
+      e.random = true;
+      e.bound = o.Get("bound").As<Napi::Number>().FloatValue();
+      return e;
+    }
+    const auto parts = o.Get("parts").As<Napi::Array>();
+    for (uint32_t i = 0; i < parts.Length(); ++i) {
+      const auto part = parts.Get(i).As<Napi::Object>();
+      WeightEntry::Part p;
+      if (part.Has("data")) {
+        const auto data = part.Get("data").As<Napi::Float32Array>();
+        hold(data);
+        p.data = data.Data();
+        p.count = int64_t(data.ElementLength());
+      } else {
+        p.file = part.Get("file").As<Napi::Number>().Int32Value();
+        if (p.file < 0 || p.file >= int(files_.size())) throw Error(Code::kArgument, "weights: no such file");
+        p.offset = part.Get("offset").As<Napi::Number>().Int64Value();
+        p.count = part.Get("count").As<Napi::Number>().Int64Value();
+        if (p.count < 0 || p.count > INT64_MAX / 8) throw Error(Code::kArgument, "weights: count out of range");
+        p.dtype = read_dtype(part.Get("dtype").ToString().Utf8Value());
+      }
+      e.parts.push_back(p);
+    }
+    return e;
+  }
+
+  ModelRef model_;
+  std::vector<std::string> files_;
+  std::vector<WeightEntry> entries_;
+  uint64_t seed_;
+};
+
+// loadWeights(model, files, entries, seed, cancel, onProgress)
+Napi::Value load_weights(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Jobs::of(info.Env()).start(info.Env(), std::make_unique<LoadJob>(model_of(info[0]), info));
+  });
+}
+
+class ForwardJob : public LongJob {
+ public:
+  // (sessions, tokens | rows, lengths, "none" | "last" | "all", cancel, onProgress)
+  explicit ForwardJob(const Napi::CallbackInfo& info) : LongJob(info[4], info[5]) {
+    const auto sessions = info[0].As<Napi::Array>();
+    const auto data = info[1].As<Napi::TypedArray>();
+    const auto lengths = info[2].As<Napi::Int32Array>();
+    const std::string mode = info[3].ToString().Utf8Value();
+    const int rows = find_choice("none|last|all", mode);
+    if (rows < 0) throw Error(Code::kArgument, "forward: logits: expected none, last or all");
+    if (sessions.Length() == 0 || sessions.Length() != lengths.ElementLength())
+      throw Error(Code::kArgument, "forward: expected a length for each session");
+    hold(data);
+    int64_t at = 0;
+    for (uint32_t i = 0; i < sessions.Length(); ++i) {
+      Request r;
+      r.session = session_of(sessions.Get(i));
+      if (i == 0) model_ = r.session->model;
+      if (r.session->model != model_) throw Error(Code::kArgument, "forward: the sessions belong to different models");
+      r.length = lengths[i];
+      r.rows = static_cast<Rows>(rows);
+      if (r.length < 0) throw Error(Code::kArgument, "forward: a negative length");
+      requests_.push_back(r);
+    }
+    const int64_t features = model_->program.input_features();
+    const auto wanted = features ? napi_float32_array : napi_int32_array;
+    if (data.TypedArrayType() != wanted)
+      throw Error(Code::kArgument,
+                  features ? "forward: the model reads float rows, not token ids" : "forward: expected token ids");
+    const int64_t width = std::max<int64_t>(1, features);
+    for (Request& r : requests_) {
+      if (features)
+        r.input = data.As<Napi::Float32Array>().Data() + at * features;
+      else
+        r.ids = data.As<Napi::Int32Array>().Data() + at;
+      at += r.length;
+    }
+    if (at * width != int64_t(data.ElementLength()))
+      throw Error(Code::kArgument, "forward: the lengths add up to " + std::to_string(at * width) +
+                                       " values, received " + std::to_string(data.ElementLength()));
+  }
+  void execute() override {
+    rows_ = model_->forward(requests_, {[this] { return stopped(); }, [this](int64_t done) { report(done); }});
+  }
+  Napi::Value result(Napi::Env env) override {
+    auto out = Napi::Float32Array::New(env, rows_.size());
+    std::copy(rows_.begin(), rows_.end(), out.Data());
+    return out;
+  }
+
+ private:
+  ModelRef model_;
+  std::vector<Request> requests_;
+  std::vector<float> rows_;
+};
+
+Napi::Value forward(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Jobs::of(info.Env()).start(info.Env(), std::make_unique<ForwardJob>(info));
+  });
+}
+
+Napi::Value create_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return make_handle<SessionRef>(info.Env(), std::make_shared<Session>(model_of(info[0])), kSessionTag);
+  });
+}
+
+Napi::Value fork_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(),
+                 [&] { return make_handle<SessionRef>(info.Env(), session_of(info[0])->fork(), kSessionTag); });
+}
+
+Napi::Value session_info(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Session& s = *session_of(info[0]);
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("position", double(s.position()));
+    out.Set("bytes", double(s.bytes()));
+    return Napi::Value(out);
+  });
+}
+
+Napi::Value export_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const std::vector<uint8_t> bytes = session_of(info[0])->export_state();
+    auto out = Napi::Uint8Array::New(info.Env(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), out.Data());
+    return Napi::Value(out);
+  });
+}
+
+// (session, bytes, position)
+void import_session(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    const auto bytes = info[1].As<Napi::Uint8Array>();
+    session_of(info[0])->import_state(bytes.Data(), int64_t(bytes.ByteLength()),
+                                      info[2].As<Napi::Number>().Int64Value());
+  });
+}
+
+Napi::Value model_info(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Model& m = *model_of(info[0]);
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("backend", m.program.backend().name);
+    out.Set("stateBytes", double(m.program.state_bytes()));
+    out.Set("pageBytes", double(m.program.page_bytes()));
+    out.Set("pageTokens", double(kPageTokens));
+    out.Set("tokenBytes", double(m.program.token_bytes()));
+    out.Set("weightBytes", double(m.weight_bytes()));
+    out.Set("chunkTokens", double(m.chunk_tokens()));
+    out.Set("outputFeatures", double(m.program.output_features()));
+    out.Set("outputPer", m.program.output_dim() == kTokens    ? "token"
+                         : m.program.output_dim() == kOutputs ? "output"
+                                                              : "sequence");
+    return Napi::Value(out);
+  });
+}
+
+// A disposed handle keeps nothing; a running job keeps its own share until it ends.
+void dispose(const Napi::CallbackInfo& info) {
+  if (!info[0].IsExternal()) return;
+  if (info[0].As<Napi::External<ModelRef>>().CheckTypeTag(&kModelTag))
+    info[0].As<Napi::External<ModelRef>>().Data()->reset();
+  else if (info[0].As<Napi::External<SessionRef>>().CheckTypeTag(&kSessionTag))
+    info[0].As<Napi::External<SessionRef>>().Data()->reset();
+}
+
+}  // namespace
+
+void export_models(Napi::Env env, Napi::Object exports) {
+  const auto set = [&](const char* name, auto fn) { exports.Set(name, Napi::Function::New(env, fn, name)); };
+  set("buildModel", build_model);
+  set("loadWeights", load_weights);
+  set("createSession", create_session);
+  set("forkSession", fork_session);
+  set("sessionInfo", session_info);
+  set("exportSession", export_session);
+  set("importSession", import_session);
+  set("modelInfo", model_info);
+  set("forward", forward);
+  set("dispose", dispose);
+}
+
+}  // namespace statespace

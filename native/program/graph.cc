@@ -1,0 +1,181 @@
+#include "program/graph.h"
+
+#include <cstring>
+
+#include "core/check.h"
+#include "core/error.h"
+#include "ops/ops.h"
+
+namespace statespace {
+namespace {
+
+constexpr uint32_t kMagic = 0x47505353;  // "SSPG"
+constexpr uint32_t kVersion = 1;
+constexpr int64_t kMaxElements = int64_t(1) << 40;
+
+// Stand-ins for the batch's dims while shapes are checked: primes that no model has as a width.
+constexpr int64_t kStandIn[kBatchDims] = {1000003, 1000033, 1000037};
+
+[[noreturn]] void bad(const std::string& what) { throw Error(Code::kArgument, "graph: " + what); }
+
+class Reader {
+ public:
+  Reader(const uint8_t* p, int64_t n) : p_(p), end_(p + n) {}
+  template <class T>
+  T get() {
+    if (end_ - p_ < int64_t(sizeof(T))) bad("ends too early");
+    T v;
+    std::memcpy(&v, p_, sizeof(T));
+    p_ += sizeof(T);
+    return v;
+  }
+  std::string text(int64_t n) {
+    if (end_ - p_ < n) bad("ends too early");
+    std::string s(reinterpret_cast<const char*>(p_), n);
+    p_ += n;
+    return s;
+  }
+  bool done() const { return p_ == end_; }
+  int64_t left() const { return end_ - p_; }
+
+ private:
+  const uint8_t *p_, *end_;
+};
+
+Value read_value(Reader& in, const Graph& g) {
+  Value v;
+  const int kind = in.get<uint8_t>(), dtype = in.get<uint8_t>();
+  v.rank = in.get<uint8_t>();
+  in.get<uint8_t>();
+  if (kind > int(ValueKind::input) || dtype >= kDTypes || v.rank > kMaxRank)
+    bad("a value of unknown kind, dtype or rank");
+  v.kind = static_cast<ValueKind>(kind);
+  v.dtype = static_cast<DType>(dtype);
+  const bool batched = v.kind == ValueKind::activation || v.kind == ValueKind::view || v.kind == ValueKind::input;
+  int64_t elements = 1;
+  for (int i = 0; i < v.rank; ++i) {
+    v.dims[i] = in.get<int32_t>();
+    const bool batch_dim = batched && i == 0;
+    if (batch_dim ? v.dims[i] < -kBatchDims || v.dims[i] >= 0 : v.dims[i] < 0) bad("a value with impossible dims");
+    if (!batch_dim && __builtin_mul_overflow(elements, v.dims[i], &elements)) bad("a value too large");
+  }
+  if (elements > kMaxElements) bad("a value too large");
+  if (batched && (v.rank < 1 || v.dtype != DType::f32)) bad("an activation must be f32 rows");
+  if (v.kind == ValueKind::cache && v.rank != 2) bad("a cache must be (nheads, headdim)");
+  if (v.kind == ValueKind::view) {
+    v.parent = in.get<int32_t>();
+    v.offset = in.get<int32_t>();
+    if (v.parent < 0 || v.parent >= int64_t(g.values.size())) bad("a view of no earlier value");
+    const Value& parent = g.values[v.parent];
+    const bool rows =
+        parent.kind == ValueKind::activation || parent.kind == ValueKind::view || parent.kind == ValueKind::input;
+    if (!rows || parent.dims[0] != v.dims[0] || v.offset < 0 || v.offset + v.row_size() > parent.row_size())
+      bad("a view outside its value");
+  }
+  if (v.kind == ValueKind::state) v.fill = in.get<float>();
+  return v;
+}
+
+Runtime runtime_of(const std::string& field) {
+  constexpr const char* kNames[kRuntimes] = {"",     "cuSeqlens", "slots",      "positions", "ids",
+                                             "rows", "pageTable", "keyLengths", ""};
+  for (int i = 1; i < kRuntimes - 1; ++i)
+    if (field == kNames[i]) return static_cast<Runtime>(i);
+  return Runtime::absent;
+}
+
+// A tensor as the op will see it, with stand-ins for the batch and a dummy address.
+Tensor stand_in(const Graph& g, int32_t id) {
+  static char anywhere[64];
+  const Value& v = g.values[id];
+  Tensor t;
+  t.data = anywhere;
+  t.dtype = v.dtype;
+  if (v.kind == ValueKind::cache) {
+    t.rank = 4;
+    t.shape[0] = 999983, t.shape[1] = v.dims[0], t.shape[2] = 64, t.shape[3] = v.dims[1];
+  } else {
+    const int pool = v.kind == ValueKind::state;
+    t.rank = v.rank + pool;
+    if (pool) t.shape[0] = 999983;
+    for (int i = 0; i < v.rank; ++i) t.shape[i + pool] = v.dims[i] < 0 ? kStandIn[-1 - v.dims[i]] : v.dims[i];
+  }
+  t.row_stride = t.row_size();
+  return t;
+}
+
+template <class Op>
+void read_node(Reader& in, Graph& g, Node& node, std::vector<bool>& written) {
+  Op op;
+  const std::string name = Op::kName;
+  std::vector<int32_t> outputs;
+  each_tensor(op, [&](FieldKind kind, const char* field, Tensor& t, const char*, const char*) {
+    const bool runtime = kind == FieldKind::runtime;
+    node.runtimes.push_back(runtime ? runtime_of(field) : Runtime::none);
+    const int32_t id = in.get<int32_t>();
+    node.values.push_back(id);
+    if (runtime ? id != -1 : id < -1 || id >= int64_t(g.values.size())) bad(name + ": " + field + " names no value");
+    if (id < 0) return;
+    const ValueKind value = g.values[id].kind;
+    const bool remembered = value == ValueKind::state || value == ValueKind::cache;
+    if (kind == FieldKind::state && !remembered) bad(name + ": " + field + " must be a state");
+    if (value == ValueKind::state && kind != FieldKind::state) bad(name + ": " + field + " cannot be a state");
+    if (kind == FieldKind::out) {
+      if (g.values[g.root(id)].kind != ValueKind::activation) bad(name + ": " + field + " must be an activation");
+      outputs.push_back(g.root(id));
+    } else if (value == ValueKind::activation || value == ValueKind::view) {
+      if (!written[g.root(id)] && g.values[g.root(id)].kind == ValueKind::activation)
+        bad(name + ": " + field + " is read before it is written");
+    }
+    t = stand_in(g, id);
+  });
+  each_attr(op, [&](const char* attr, auto& value, const char* choices) {
+    const double number = in.get<double>();
+    using T = std::remove_reference_t<decltype(value)>;
+    if constexpr (std::is_same_v<T, float>) {
+      value = float(number);
+    } else {
+      if (!(number >= -0x1p53 && number <= 0x1p53)) bad(name + ": " + attr + " is not an integer");
+      value = T(int64_t(number));
+    }
+    if constexpr (std::is_same_v<T, int32_t>) {
+      int count = 1;
+      for (const char* c = choices; *c; ++c) count += *c == '|';
+      if (value < 0 || value >= count) bad(name + ": " + attr + " is no choice");
+    }
+  });
+  check(op);
+  each_tensor(op, [](FieldKind, const char*, Tensor& t, const char*, const char*) { t = Tensor(); });
+  static_assert(std::is_trivially_copyable_v<Op>);
+  node.prototype.assign(reinterpret_cast<const char*>(&op), reinterpret_cast<const char*>(&op) + sizeof(Op));
+  for (int32_t id : outputs) written[id] = true;
+}
+
+}  // namespace
+
+Graph decode_graph(const uint8_t* bytes, int64_t size) {
+  Reader in(bytes, size);
+  if (in.get<uint32_t>() != kMagic) bad("not a graph");
+  if (in.get<uint32_t>() != kVersion) bad("of another version");
+  const uint32_t values = in.get<uint32_t>(), nodes = in.get<uint32_t>();
+  Graph g;
+  g.output = in.get<int32_t>();
+  if (values > in.left() || nodes > in.left()) bad("ends too early");
+  for (uint32_t i = 0; i < values; ++i) g.values.push_back(read_value(in, g));
+  std::vector<bool> written(values, false);
+  for (uint32_t i = 0; i < nodes; ++i) {
+    const std::string name = in.text(in.get<uint8_t>());
+    Node node;
+    node.op = find_op(name);
+    if (node.op < 0) bad("unknown op '" + name + "'");
+    with_op(node.op, [&]<class Op>() { read_node<Op>(in, g, node, written); });
+    g.nodes.push_back(std::move(node));
+  }
+  if (!in.done()) bad("bytes behind its end");
+  if (g.output < 0 || g.output >= int64_t(values) || g.values[g.output].kind != ValueKind::activation ||
+      !written[g.output])
+    bad("its output is not written");
+  return g;
+}
+
+}  // namespace statespace

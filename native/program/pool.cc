@@ -1,0 +1,81 @@
+#include "program/pool.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace statespace {
+namespace {
+
+constexpr int64_t kReserve = int64_t(1) << 40;
+constexpr int64_t kDevicePieces = 16;  // a device pool's first size
+
+}  // namespace
+
+Pool::Pool(const Backend& backend, int64_t stride) : backend_(backend), stride_(stride) {
+  if (stride_ == 0 || !backend.host_memory) return;
+  reserved_ = ReservedMemory(std::min(kReserve, stride_ * INT32_MAX), stride_);
+  base_ = reserved_.data();
+  capacity_ = reserved_.bytes() / stride_;
+}
+
+Pool::~Pool() {
+  if (!backend_.host_memory && base_) backend_.free(base_);
+}
+
+void Pool::grow() {
+  if (backend_.host_memory) throw Error(Code::kOutOfMemory, "no more sessions fit into the address space");
+  const int64_t wanted = std::max(kDevicePieces, 2 * capacity_);
+  void* larger = backend_.alloc(wanted * stride_);
+  if (!larger)
+    throw Error(Code::kOutOfMemory, "no device memory for " + std::to_string(wanted * stride_) + " bytes of state");
+  if (base_) backend_.copy(larger, base_, capacity_ * stride_), backend_.free(base_);
+  base_ = larger;
+  capacity_ = wanted;
+}
+
+int32_t Pool::take() {
+  const std::lock_guard lock(mutex_);
+  if (stride_ == 0) {
+    references_.push_back(1);
+    return int32_t(references_.size() - 1);
+  }
+  int32_t piece;
+  if (!free_.empty()) {
+    piece = free_.back();
+    free_.pop_back();
+    references_[piece] = 1;
+  } else {
+    if (int64_t(references_.size()) == capacity_) grow();
+    piece = int32_t(references_.size());
+    references_.push_back(1);
+  }
+  if (backend_.host_memory) reserved_.commit(piece * stride_, stride_);
+  backend_.zero(at(piece), stride_);
+  return piece;
+}
+
+void Pool::share(int32_t piece) {
+  const std::lock_guard lock(mutex_);
+  ++references_[piece];
+}
+
+void Pool::give(int32_t piece) {
+  const std::lock_guard lock(mutex_);
+  if (--references_[piece] > 0) return;
+  if (stride_ == 0) return;
+  if (backend_.host_memory) reserved_.discard(piece * stride_, stride_);
+  free_.push_back(piece);
+}
+
+bool Pool::shared(int32_t piece) const {
+  const std::lock_guard lock(mutex_);
+  return references_[piece] > 1;
+}
+
+int64_t Pool::in_use() const {
+  const std::lock_guard lock(mutex_);
+  return int64_t(references_.size() - free_.size());
+}
+
+}  // namespace statespace

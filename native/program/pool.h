@@ -1,0 +1,43 @@
+#pragma once
+// Equal pieces of memory, numbered: the recurrent states of sessions (one piece each) and the pages of their KV caches.
+// Kernels address a piece as base + number · stride, so the base never moves while a program runs.
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "backend/backend.h"
+#include "core/memory_map.h"
+
+namespace statespace {
+
+class Pool {
+ public:
+  Pool(const Backend& backend, int64_t stride);
+  ~Pool();
+  Pool(const Pool&) = delete;
+
+  // A piece of zeros, with one reference. Throws ERR_OUT_OF_MEMORY. On a device, the base may move.
+  int32_t take();
+  void share(int32_t piece);
+  void give(int32_t piece);
+  bool shared(int32_t piece) const;
+
+  void* base() const { return base_; }
+  void* at(int32_t piece) const { return static_cast<char*>(base_) + piece * stride_; }
+  int64_t stride() const { return stride_; }
+  int64_t capacity() const { return capacity_; }
+  int64_t in_use() const;
+
+ private:
+  void grow();
+  const Backend& backend_;
+  const int64_t stride_;
+  int64_t capacity_ = 0;
+  void* base_ = nullptr;
+  ReservedMemory reserved_;
+  mutable std::mutex mutex_;
+  std::vector<int32_t> references_;  // of every piece ever taken
+  std::vector<int32_t> free_;
+};
+
+}  // namespace statespace

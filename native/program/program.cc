@@ -1,0 +1,210 @@
+#include "program/program.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace statespace {
+namespace {
+
+constexpr int64_t kAlign = 64;
+int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+}  // namespace
+
+void* BackendBuffer::reserve(int64_t bytes) {
+  if (bytes <= bytes_ && data_) return data_;
+  if (data_) backend_->free(data_);
+  bytes_ = 0;
+  data_ = backend_->alloc(std::max<int64_t>(bytes, kAlign));
+  if (!data_) throw Error(Code::kOutOfMemory, "no memory for " + std::to_string(bytes) + " bytes of activations");
+  bytes_ = std::max<int64_t>(bytes, kAlign);
+  return data_;
+}
+
+struct Program::Frame {
+  const Batch& batch;
+  char* arenas[kBatchDims];
+  int64_t rows[kBatchDims];
+  Tensor runtimes[kRuntimes];
+  void* input;
+};
+
+Program::Program(const Backend& backend, Graph graph)
+    : backend_(backend), graph_(std::move(graph)), plan_(plan_activations(graph_)), weights_(graph_.values.size()) {
+  const size_t count = graph_.values.size();
+  memory_offset_.assign(count, 0);
+  packable_.assign(count, true);
+  std::vector<bool> multiplied(count, false);
+  int64_t largest_window = 0;
+  bool unbounded = false;
+  for (const Node& node : graph_.nodes)
+    with_op(node.op, [&]<class Op>() {
+      Op op;
+      std::memcpy(static_cast<void*>(&op), node.prototype.data(), sizeof(Op));
+      int i = 0;
+      each_tensor(op, [&](FieldKind, const char*, Tensor&, const std::string shape, const std::string dtypes) {
+        const int32_t id = node.values[i];
+        if (node.runtimes[i++] == Runtime::ids) reads_ids_ = true;
+        if (id < 0) return;
+        if (shape.rfind("vocab", 0) == 0) {
+          const int64_t rows = graph_.values[id].dims[0];
+          vocab_ = vocab_ ? std::min(vocab_, rows) : rows;
+        }
+        if (dtypes == kWeights)
+          multiplied[id] = true;
+        else
+          packable_[id] = false;
+      });
+      if constexpr (requires { op.window; }) {
+        const bool cached = std::any_of(node.values.begin(), node.values.end(), [&](int32_t id) {
+          return id >= 0 && graph_.values[id].kind == ValueKind::cache;
+        });
+        if (cached) unbounded |= op.window == 0, largest_window = std::max(largest_window, op.window);
+      }
+    });
+  window_ = unbounded ? 0 : largest_window;
+  for (size_t id = 0; id < count; ++id) {
+    const Value& v = graph_.values[id];
+    packable_[id] = packable_[id] && multiplied[id];
+    if (v.kind == ValueKind::state) {
+      memory_offset_[id] = state_bytes_;
+      state_bytes_ += aligned(v.size() * 4);
+    } else if (v.kind == ValueKind::cache) {
+      memory_offset_[id] = page_bytes_;
+      page_bytes_ += aligned(dtype_bytes(v.dtype, v.size() * kPageTokens));
+    } else if (v.kind == ValueKind::input) {
+      input_ = int32_t(id);
+    }
+  }
+}
+
+void Program::initial_state(void* state) const {
+  for (size_t id = 0; id < graph_.values.size(); ++id) {
+    const Value& v = graph_.values[id];
+    if (v.kind != ValueKind::state || v.fill == 0) continue;
+    const std::vector<float> filled(v.size(), v.fill);
+    backend_.upload(static_cast<char*>(state) + memory_offset_[id], filled.data(), v.size() * 4);
+  }
+}
+
+Tensor Program::bind(int32_t id, const Frame& f) const {
+  const Value& v = graph_.values[id];
+  Tensor t;
+  t.dtype = v.dtype;
+  switch (v.kind) {
+    case ValueKind::weight:
+      return weights_[id];
+    case ValueKind::state:
+      t.rank = v.rank + 1;
+      t.shape[0] = f.batch.state_pool;
+      std::copy(v.dims, v.dims + v.rank, t.shape + 1);
+      t.row_stride = state_bytes_ / 4;
+      t.data = static_cast<char*>(f.batch.state_base) + memory_offset_[id];
+      return t;
+    case ValueKind::cache:
+      t.rank = 4;
+      t.shape[0] = f.batch.page_pool, t.shape[1] = v.dims[0], t.shape[2] = kPageTokens, t.shape[3] = v.dims[1];
+      t.row_stride = page_bytes_ / dtype_bytes(v.dtype, 1);
+      t.data = static_cast<char*>(f.batch.page_base) + memory_offset_[id];
+      return t;
+    default:
+      break;
+  }
+  const int dim = batch_dim(v.dims[0]);
+  t.rank = v.rank;
+  std::copy(v.dims, v.dims + v.rank, t.shape);
+  t.shape[0] = f.rows[dim];
+  int64_t column = 0;
+  int32_t root = id;
+  for (; graph_.values[root].kind == ValueKind::view; root = graph_.values[root].parent)
+    column += graph_.values[root].offset;
+  t.row_stride = graph_.values[root].row_size();
+  char* base = graph_.values[root].kind == ValueKind::input ? static_cast<char*>(f.input)
+                                                            : f.arenas[dim] + plan_.offset[root] * f.rows[dim];
+  t.data = base + column * 4;
+  return t;
+}
+
+template <class Op>
+void Program::run_node(const Node& node, const Frame& f, Context& cx) const {
+  Op op;
+  std::memcpy(static_cast<void*>(&op), node.prototype.data(), sizeof(Op));
+  int i = 0;
+  each_tensor(op, [&](FieldKind, const char*, Tensor& t, const char*, const char*) {
+    if (node.values[i] >= 0)
+      t = bind(node.values[i], f);
+    else if (node.runtimes[i] != Runtime::none)
+      t = f.runtimes[int(node.runtimes[i])];
+    ++i;
+  });
+  backend_.run[node.op](&op, cx);
+}
+
+void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled) const {
+  Frame f{batch, {}, {batch.tokens, batch.outputs, batch.sequences}, {}, nullptr};
+  for (int d = 0; d < kBatchDims; ++d)
+    f.arenas[d] = static_cast<char*>(w.arenas[d].reserve(plan_.row_bytes[d] * f.rows[d]));
+
+  const std::pair<Runtime, const std::vector<int32_t>*> integers[] = {{Runtime::cu_seqlens, &batch.cu_seqlens},
+                                                                      {Runtime::slots, &batch.slots},
+                                                                      {Runtime::positions, &batch.positions},
+                                                                      {Runtime::ids, &batch.ids},
+                                                                      {Runtime::rows, &batch.rows},
+                                                                      {Runtime::page_table, &batch.page_table},
+                                                                      {Runtime::key_lengths, &batch.key_lengths}};
+  int64_t bytes = 0;
+  for (const auto& [which, list] : integers) bytes += aligned(int64_t(list->size()) * 4);
+  char* device = backend_.host_memory ? nullptr : static_cast<char*>(w.integers.reserve(bytes));
+  for (const auto& [which, list] : integers) {
+    Tensor& t = f.runtimes[int(which)];
+    t.dtype = DType::i32;
+    t.rank = 1;
+    t.shape[0] = int64_t(list->size());
+    t.row_stride = 1;
+    if (which == Runtime::page_table) {
+      t.rank = 2;
+      t.shape[0] = batch.sequences, t.shape[1] = t.row_stride = batch.max_pages;
+    }
+    if (list->empty()) {
+      t.data = which == Runtime::rows ? static_cast<void*>(&f) : nullptr;  // no rows asked for: present and empty
+      continue;
+    }
+    t.data = const_cast<int32_t*>(list->data());
+    if (device) {
+      backend_.upload(device, list->data(), int64_t(list->size()) * 4);
+      t.data = device;
+      device += aligned(int64_t(list->size()) * 4);
+    }
+  }
+  if (input_ >= 0) {
+    f.input = const_cast<float*>(batch.input);
+    if (!backend_.host_memory) {
+      const int64_t n = batch.tokens * input_features() * 4;
+      f.input = w.input.reserve(n);
+      backend_.upload(f.input, batch.input, n);
+    }
+  }
+
+  Context cx{ThreadPool::global(), w.scratch};
+  for (const Node& node : graph_.nodes) {
+    if (cancelled && cancelled()) throw Error(Code::kAborted, "aborted");
+    with_op(node.op, [&]<class Op>() { run_node<Op>(node, f, cx); });
+  }
+}
+
+int64_t Program::output_rows(const Batch& batch) const {
+  const int64_t rows[kBatchDims] = {batch.tokens, batch.outputs, batch.sequences};
+  return rows[batch_dim(output_dim())];
+}
+
+void Program::read_output(const Batch& batch, const Workspace& w, float* to) const {
+  if (const char* failure = backend_.finish()) throw Error(Code::kDevice, failure);
+  const int64_t rows = output_rows(batch);
+  const char* from =
+      static_cast<const char*>(w.arenas[batch_dim(output_dim())].data()) + plan_.offset[graph_.output] * rows;
+  if (rows) backend_.download(to, from, rows * output_features() * 4);
+}
+
+}  // namespace statespace

@@ -1,0 +1,112 @@
+#pragma once
+// A graph made ready to run: kernels looked up, activations placed, states and caches given offsets. Immutable once its
+// weights are set; several threads may run it at once, each with its own Workspace.
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "backend/backend.h"
+#include "program/graph.h"
+#include "program/plan.h"
+
+namespace statespace {
+
+constexpr int64_t kPageTokens = 64;  // tokens of one page of a KV cache
+
+// Memory of a backend, owned.
+class BackendBuffer {
+ public:
+  explicit BackendBuffer(const Backend& backend) : backend_(&backend) {}
+  BackendBuffer(BackendBuffer&& o) noexcept : backend_(o.backend_) {
+    std::swap(data_, o.data_), std::swap(bytes_, o.bytes_);
+  }
+  BackendBuffer& operator=(BackendBuffer&& o) noexcept {
+    std::swap(backend_, o.backend_), std::swap(data_, o.data_), std::swap(bytes_, o.bytes_);
+    return *this;
+  }
+  ~BackendBuffer() {
+    if (data_) backend_->free(data_);
+  }
+  // Contents are lost when it grows. Throws ERR_OUT_OF_MEMORY.
+  void* reserve(int64_t bytes);
+  void* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  const Backend* backend_;
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+// What one run needs besides weights and state; reused from run to run.
+struct Workspace {
+  explicit Workspace(const Backend& b)
+      : arenas{BackendBuffer(b), BackendBuffer(b), BackendBuffer(b)}, integers(b), input(b) {}
+  BackendBuffer arenas[kBatchDims];
+  BackendBuffer integers;  // the runtime tensors of a device backend
+  BackendBuffer input;
+  Scratch scratch;
+};
+
+// One packed forward: the runtime tensors, in host memory.
+struct Batch {
+  int64_t tokens = 0, outputs = 0, sequences = 0, max_pages = 0;
+  std::vector<int32_t> cu_seqlens{0}, slots, positions, ids, rows, page_table, key_lengths;
+  const float* input = nullptr;  // (tokens, features) of a graph with an input
+  void* state_base = nullptr;
+  int64_t state_pool = 0;
+  void* page_base = nullptr;
+  int64_t page_pool = 0;
+};
+
+class Program {
+ public:
+  Program(const Backend& backend, Graph graph);
+
+  const Backend& backend() const { return backend_; }
+  const Graph& graph() const { return graph_; }
+  const Plan& plan() const { return plan_; }
+  std::vector<Tensor>& weights() { return weights_; }  // by value id
+  // Whether every use of a weight reads packed matrices.
+  bool packable(int32_t value) const { return packable_[value]; }
+
+  int64_t state_bytes() const { return state_bytes_; }  // one session
+  int64_t page_bytes() const { return page_bytes_; }    // one page of all its caches
+  int64_t window() const { return window_; }            // keys that any cached attention looks back; 0: all
+  bool has_cache() const { return page_bytes_ > 0; }
+  int64_t input_features() const { return input_ < 0 ? 0 : graph_.values[input_].row_size(); }
+  int64_t output_features() const { return graph_.values[graph_.output].row_size(); }
+  int64_t output_dim() const { return graph_.values[graph_.output].dims[0]; }
+  bool reads_ids() const { return reads_ids_; }
+  int64_t vocab() const { return vocab_; }
+  // Bytes of activations per token, for choosing a chunk length.
+  int64_t token_bytes() const { return plan_.row_bytes[0]; }
+
+  // A new session's state.
+  void initial_state(void* state) const;
+  // Asked between ops; true ends the run with ERR_ABORTED. May be empty.
+  using Cancelled = std::function<bool()>;
+  // Enqueues all ops. The result lies in the workspace: read_output().
+  void run(const Batch& batch, Workspace& w, const Cancelled& cancelled) const;
+  // Host copy of the output rows; waits. Throws ERR_DEVICE.
+  void read_output(const Batch& batch, const Workspace& w, float* to) const;
+  int64_t output_rows(const Batch& batch) const;
+
+ private:
+  struct Frame;
+  template <class Op>
+  void run_node(const Node& node, const Frame& f, Context& cx) const;
+  Tensor bind(int32_t id, const Frame& f) const;
+
+  const Backend& backend_;
+  const Graph graph_;
+  const Plan plan_;
+  std::vector<Tensor> weights_;
+  std::vector<bool> packable_;
+  std::vector<int64_t> memory_offset_;  // states: bytes in the slot; caches: bytes in the page
+  int64_t state_bytes_ = 0, page_bytes_ = 0, window_ = 0, vocab_ = 0;
+  int32_t input_ = -1;
+  bool reads_ids_ = false;
+};
+
+}  // namespace statespace

@@ -1,0 +1,135 @@
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "program/model.h"
+
+namespace statespace {
+
+Session::Session(std::shared_ptr<Model> m) : model(std::move(m)) {
+  slot_ = model->states_.take();
+  model->program.initial_state(model->states_.at(slot_));
+}
+
+Session::~Session() {
+  truncate(0);
+  if (slot_ >= 0) model->states_.give(slot_);
+}
+
+int64_t Session::bytes() const {
+  const int64_t held = std::count_if(pages_.begin(), pages_.end(), [](int32_t p) { return p >= 0; });
+  return model->program.state_bytes() + held * model->program.page_bytes();
+}
+
+std::shared_ptr<Session> Session::fork() const {
+  auto copy = std::make_shared<Session>(model);
+  const Backend& backend = model->program.backend();
+  if (model->program.state_bytes())
+    backend.copy(model->states_.at(copy->slot_), model->states_.at(slot_), model->program.state_bytes());
+  for (int32_t page : pages_)
+    if (page >= 0) model->pages_.share(page);
+  copy->pages_ = pages_;
+  copy->position_ = position_;
+  copy->broken_ = broken_;
+  return copy;
+}
+
+void Session::extend(int64_t end) {
+  if (!model->program.has_cache()) return;
+  Pool& pool = model->pages_;
+  const int64_t first = position_ / kPageTokens;
+  if (first < int64_t(pages_.size()) && pages_[first] >= 0 && pool.shared(pages_[first])) {
+    const int32_t own = pool.take();
+    model->program.backend().copy(pool.at(own), pool.at(pages_[first]), pool.stride());
+    pool.give(pages_[first]);
+    pages_[first] = own;
+  }
+  while (int64_t(pages_.size()) < pages_for(end)) pages_.push_back(pool.take());
+}
+
+void Session::truncate(int64_t end) {
+  const int64_t keep = pages_for(end);
+  while (int64_t(pages_.size()) > keep) {
+    if (pages_.back() >= 0) model->pages_.give(pages_.back());
+    pages_.pop_back();
+  }
+}
+
+int64_t Session::first_visible() const {
+  const int64_t window = model->program.window();
+  return window ? std::max<int64_t>(0, position_ - window + 1) : 0;
+}
+
+void Session::forget(int64_t begin, int64_t end) {
+  for (int64_t p = pages_for(begin); p < end / kPageTokens && p < int64_t(pages_.size()); ++p)
+    if (pages_[p] >= 0) model->pages_.give(pages_[p]), pages_[p] = -1;
+}
+
+// Layout: the slot, then for every cache and head the visible tokens, (tokens, headdim) each.
+int64_t Session::exported_bytes(const Program& p, int64_t position) {
+  const int64_t first = p.window() ? std::max<int64_t>(0, position - p.window() + 1) : 0;
+  int64_t bytes = p.state_bytes();
+  for (const Value& v : p.graph().values)
+    if (v.kind == ValueKind::cache) bytes += dtype_bytes(v.dtype, v.size()) * (position - first);
+  return bytes;
+}
+
+namespace {
+
+// Calls fn(pages offset in bytes, bytes) for every run of visible tokens of every cache and head within `page`.
+template <class Fn>
+void each_run(const Program& p, int64_t page, int64_t begin, int64_t end, Fn&& fn) {
+  const int64_t low = std::max(begin, page * kPageTokens), high = std::min(end, (page + 1) * kPageTokens);
+  int64_t offset = 0;
+  for (const Value& v : p.graph().values) {
+    if (v.kind != ValueKind::cache) continue;
+    const int64_t row = dtype_bytes(v.dtype, v.dims[1]);
+    for (int64_t head = 0; head < v.dims[0]; ++head)
+      fn(offset + (head * kPageTokens + low - page * kPageTokens) * row, (high - low) * row);
+    offset += (dtype_bytes(v.dtype, v.size() * kPageTokens) + 63) / 64 * 64;
+  }
+}
+
+}  // namespace
+
+std::vector<uint8_t> Session::export_state() const {
+  if (broken_) throw Error(Code::kState, "session: its state was lost in a failed forward");
+  const Program& p = model->program;
+  std::vector<uint8_t> out(exported_bytes(p, position_));
+  uint8_t* to = out.data();
+  if (p.state_bytes()) p.backend().download(to, model->states_.at(slot_), p.state_bytes());
+  to += p.state_bytes();
+  const int64_t first = first_visible();
+  for (int64_t page = first / kPageTokens; page < int64_t(pages_.size()); ++page)
+    each_run(p, page, first, position_, [&](int64_t offset, int64_t bytes) {
+      p.backend().download(to, static_cast<char*>(model->pages_.at(pages_[page])) + offset, bytes);
+      to += bytes;
+    });
+  return out;
+}
+
+void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position) {
+  const Program& p = model->program;
+  if (position < 0 || position > INT32_MAX || size != exported_bytes(p, position))
+    throw Error(Code::kState, "snapshot: expected " +
+                                  (position < 0 || position > INT32_MAX
+                                       ? std::string("a position from 0 to 2147483647")
+                                       : std::to_string(exported_bytes(p, position)) + " bytes of state") +
+                                  ", received " + std::to_string(size) + " at position " + std::to_string(position));
+  if (p.state_bytes()) p.backend().upload(model->states_.at(slot_), bytes, p.state_bytes());
+  bytes += p.state_bytes();
+  truncate(0);
+  position_ = position;
+  if (!p.has_cache()) return;
+  const int64_t first = first_visible();
+  pages_.assign(pages_for(position), -1);
+  for (int64_t page = first / kPageTokens; page < int64_t(pages_.size()); ++page) {
+    pages_[page] = model->pages_.take();
+    each_run(p, page, first, position, [&](int64_t offset, int64_t run) {
+      p.backend().upload(static_cast<char*>(model->pages_.at(pages_[page])) + offset, bytes, run);
+      bytes += run;
+    });
+  }
+}
+
+}  // namespace statespace

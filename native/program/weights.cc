@@ -1,0 +1,109 @@
+// Weights on their way into a model: converted to the type they are held in, then laid out for the backend.
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/halves.h"
+#include "program/model.h"
+
+namespace statespace {
+namespace {
+
+constexpr int64_t kPiece = 1 << 16;  // elements converted at a time by one thread
+
+void convert(const void* from, DType from_type, int64_t count, void* to, DType to_type, int64_t to_index) {
+  const int64_t pieces = (count + kPiece - 1) / kPiece;
+  ThreadPool::global().parallel_for(pieces, [&](int64_t piece, int) {
+    const int64_t begin = piece * kPiece, end = std::min(count, begin + kPiece);
+    const int64_t width = dtype_bytes(to_type, 1);
+    if (from_type == to_type) {
+      std::memcpy(static_cast<char*>(to) + (to_index + begin) * width, static_cast<const char*>(from) + begin * width,
+                  (end - begin) * width);
+      return;
+    }
+    for (int64_t i = begin; i < end; ++i) write_float(to, to_type, to_index + i, read_float(from, from_type, i));
+  });
+}
+
+// splitmix64: the i-th value of a seed's sequence without the ones before it.
+uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15ull;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+  return x ^ x >> 31;
+}
+
+bool is_float(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
+
+}  // namespace
+
+Tensor Model::rows_tensor(int32_t value) const {
+  const Graph& g = program.graph();
+  if (value < 0 || value >= int64_t(g.values.size()) || g.values[value].kind != ValueKind::weight)
+    throw Error(Code::kArgument, "weights: value " + std::to_string(value) + " is no weight");
+  const Value& v = g.values[value];
+  if (!is_float(v.dtype)) throw Error(Code::kDType, std::string("weights: cannot be held as ") + dtype_name(v.dtype));
+  Tensor t;
+  t.dtype = v.dtype;
+  t.rank = v.rank;
+  std::copy(v.dims, v.dims + v.rank, t.shape);
+  t.row_stride = t.row_size();
+  return t;
+}
+
+void Model::store(int32_t value, const Tensor& host) {
+  const Backend& backend = program.backend();
+  Tensor held = host;
+  int64_t bytes = host.bytes();
+  const bool pack = program.packable(value) && backend.packed;
+  if (pack) held = backend.packed(host, &bytes);
+  memory_.emplace_back(backend);
+  held.data = memory_.back().reserve(bytes);
+  if (pack && held.layout == Layout::packed) {
+    Scratch scratch;
+    Context cx{ThreadPool::global(), scratch};
+    backend.pack(host, held, cx);
+  } else {
+    backend.upload(held.data, host.data, bytes);
+  }
+  program.weights()[value] = held;
+  weight_bytes_ += bytes;
+}
+
+void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
+  Tensor t = rows_tensor(value);
+  int64_t count = 0;
+  for (const Source& s : sources) count += s.count;
+  if (count != t.size())
+    throw Error(Code::kShape,
+                "weights: expected " + std::to_string(t.size()) + " values, received " + std::to_string(count));
+  const bool in_place = sources.size() == 1 && sources[0].dtype == t.dtype &&
+                        reinterpret_cast<uintptr_t>(sources[0].data) % dtype_bytes(t.dtype, 1) == 0;
+  Buffer rows;
+  if (in_place) {
+    t.data = const_cast<void*>(sources[0].data);
+  } else {
+    t.data = rows.reserve(t.bytes());
+    int64_t at = 0;
+    for (const Source& s : sources) {
+      convert(s.data, s.dtype, s.count, t.data, t.dtype, at);
+      at += s.count;
+    }
+  }
+  store(value, t);
+}
+
+void Model::set_random(int32_t value, float bound, uint64_t seed) {
+  Tensor t = rows_tensor(value);
+  Buffer rows(t.bytes());
+  t.data = rows.data();
+  const uint64_t stream = mix(seed ^ mix(uint64_t(value)));
+  const int64_t count = t.size();
+  ThreadPool::global().parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+    for (int64_t i = piece * kPiece; i < std::min(count, (piece + 1) * kPiece); ++i)
+      write_float(t.data, t.dtype, i, bound * (float(mix(stream + i) >> 40) * 0x1p-23f - 1));
+  });
+  store(value, t);
+}
+
+}  // namespace statespace
