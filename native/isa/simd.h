@@ -39,7 +39,7 @@ inline float to_float(f16_t x) {
   const uint32_t sign = uint32_t(x.bits & 0x8000) << 16, magnitude = x.bits & 0x7fff;
   if (magnitude >= 0x7c00) return bits_to_float(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
   if (magnitude < 0x400) return bits_to_float(sign | float_to_bits(float(magnitude) * 0x1p-24f));
-  return bits_to_float(sign | (magnitude << 13) + (112u << 23));
+  return bits_to_float(sign | ((magnitude << 13) + (112u << 23)));
 }
 inline void from_float(float x, float& out) { out = x; }
 inline void from_float(float x, bf16_t& out) {
