@@ -1,5 +1,5 @@
 #pragma once
-// y = act(x).
+// y = act(x). y may be x.
 #include "core/fields.h"
 #include "ops/activations.h"
 

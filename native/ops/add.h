@@ -1,5 +1,5 @@
 #pragma once
-// y = alpha·a + beta·b; b may be one row for all tokens.
+// y = alpha·a + beta·b; b may be one row for all tokens. y may be a or b.
 #include "core/fields.h"
 
 namespace statespace {

@@ -1,5 +1,5 @@
 #pragma once
-// y = act(gate) · x: the gated linear unit's product (Shazeer 2020).
+// y = act(gate) · x: the gated linear unit's product (Shazeer 2020). y may be x or gate.
 #include "core/fields.h"
 #include "ops/activations.h"
 

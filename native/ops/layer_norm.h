@@ -1,6 +1,6 @@
 #pragma once
 // y = (x - mean) / sqrt(var + eps) · weight + bias (Ba et al. 2016), over groups of `groupSize` channels (0: all),
-// which makes it the group norm over heads of RWKV and RetNet.
+// which makes it the group norm over heads of RWKV and RetNet. y may be x.
 #include "core/error.h"
 #include "core/fields.h"
 

@@ -6,10 +6,24 @@
 #include <type_traits>
 #include <utility>
 
+#include "ops/activate.h"
+#include "ops/add.h"
 #include "ops/attention.h"
 #include "ops/cache_append.h"
 #include "ops/causal_conv1d.h"
+#include "ops/discretize.h"
+#include "ops/discretize_dense.h"
+#include "ops/embedding.h"
+#include "ops/gate.h"
+#include "ops/layer_norm.h"
+#include "ops/lerp.h"
+#include "ops/linear.h"
+#include "ops/mean_pool.h"
 #include "ops/moe.h"
+#include "ops/reverse.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/select_last.h"
 #include "ops/selective_scan.h"
 
 namespace statespace {
@@ -26,11 +40,27 @@ struct OpList {
 
 // clang-format off
 using AllOps = OpList<
-    CausalConv1d,
-    SelectiveScan,
-    Moe,
+    Activate,
+    Add,
     Attention,
-    CacheAppend>;
+    CacheAppend,
+    CausalConv1d,
+    Discretize,
+    DiscretizeDense,
+    Embedding,
+    Gate,
+    LayerNorm,
+    Lerp,
+    Linear,
+    MeanPool,
+    Moe,
+    Reverse,
+    RmsNorm,
+    Rope,
+    SelectLast,
+    SelectiveScan,
+    TokenShift,
+    TokenShiftMix>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;

@@ -1,7 +1,7 @@
 #pragma once
 // Rotary position embedding (Su et al. 2021) on the first 2·half values of each head, the rest copied:
 // angle = f32(position · invFreq_j), cos and sin times `mscale` (yarn). Rotates the pairs (j, j + half), or (2j, 2j +
-// 1) when interleaved.
+// 1) when interleaved. Without positions token t stands at t. y may be x.
 #include "core/error.h"
 #include "core/fields.h"
 

@@ -1,5 +1,6 @@
 #pragma once
-// The rows that a head needs: y_s = x at the last token of sequence s.
+// The rows that a head needs: y_s = x at the last token of sequence s, zeros for a sequence without tokens.
+#include "core/error.h"
 #include "core/fields.h"
 
 namespace statespace {
@@ -13,6 +14,13 @@ struct SelectLast {
     v.in("x", x, "tokens channels");
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
     v.out("y", y, "sequences channels");
+  }
+
+  void check() const {
+    const int64_t sequences = cu_seqlens ? cu_seqlens[0] - 1 : 1;
+    if (y[0] != sequences)
+      throw Error(Code::kShape, "selectLast: y: expected a row for each of " + std::to_string(sequences) +
+                                    " sequences, received " + std::to_string(y[0]));
   }
 };
 

@@ -1,0 +1,157 @@
+#include "ops/discretize_dense.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "backend/kernels.h"
+
+// In f64 throughout: a HiPPO matrix has a condition number that grows exponentially with its size.
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+enum Method { kZoh, kZohEuler, kBilinear };
+
+// out = a·b, all (n, n) but b and out (n, columns).
+void multiply(Context& cx, const double* a, const double* b, int64_t n, int64_t columns, double* out) {
+  cx.parallel_for(n, [&](int64_t i, int) {
+    double* row = out + i * columns;
+    for (int64_t j = 0; j < columns; ++j) row[j] = 0;
+    for (int64_t k = 0; k < n; ++k)
+      for (int64_t j = 0; j < columns; ++j) row[j] += a[i * n + k] * b[k * columns + j];
+  });
+}
+
+// x (n, columns) becomes a⁻¹·x; a (n, n) is overwritten. Gauss with partial pivoting; a singular a gives inf or NaN.
+void solve(double* a, double* x, int64_t n, int64_t columns) {
+  auto swap_rows = [](double* m, int64_t i, int64_t j, int64_t width) {
+    for (int64_t c = 0; c < width; ++c) {
+      const double t = m[i * width + c];
+      m[i * width + c] = m[j * width + c], m[j * width + c] = t;
+    }
+  };
+  for (int64_t k = 0; k < n; ++k) {
+    int64_t pivot = k;
+    for (int64_t i = k + 1; i < n; ++i)
+      if (::fabs(a[i * n + k]) > ::fabs(a[pivot * n + k])) pivot = i;
+    if (pivot != k) swap_rows(a, k, pivot, n), swap_rows(x, k, pivot, columns);
+    for (int64_t i = k + 1; i < n; ++i) {
+      const double f = a[i * n + k] / a[k * n + k];
+      for (int64_t j = k + 1; j < n; ++j) a[i * n + j] -= f * a[k * n + j];
+      for (int64_t j = 0; j < columns; ++j) x[i * columns + j] -= f * x[k * columns + j];
+    }
+  }
+  for (int64_t k = n - 1; k >= 0; --k)
+    for (int64_t j = 0; j < columns; ++j) {
+      for (int64_t i = k + 1; i < n; ++i) x[k * columns + j] -= a[k * n + i] * x[i * columns + j];
+      x[k * columns + j] /= a[k * n + k];
+    }
+}
+
+double norm1(const double* a, int64_t rows, int64_t columns) {
+  double most = 0;
+  for (int64_t j = 0; j < columns; ++j) {
+    double total = 0;
+    for (int64_t i = 0; i < rows; ++i) total += ::fabs(a[i * columns + j]);
+    if (!(total <= most)) most = total;
+  }
+  return most;
+}
+
+// m (n, n) becomes e^m: Padé approximant of degree 13 with scaling and squaring (Higham 2005). work: 6·n².
+void exponential(Context& cx, double* m, int64_t n, double* work) {
+  constexpr double kB[] = {64764752532480000,
+                           32382376266240000,
+                           7771770303897600,
+                           1187353796428800,
+                           129060195264000,
+                           10559470521600,
+                           670442572800,
+                           33522128640,
+                           1323241920,
+                           40840800,
+                           960960,
+                           16380,
+                           182,
+                           1};
+  const int64_t size = n * n;
+  double *m2 = work, *m4 = m2 + size, *m6 = m4 + size, *u = m6 + size, *v = u + size, *t = v + size;
+
+  const double norm = norm1(m, n, n);
+  int squarings = 0;
+  if (norm > 5.371920351148152) ::frexp(norm / 5.371920351148152, &squarings);
+  for (int64_t i = 0; i < size; ++i) m[i] = ::ldexp(m[i], -squarings);
+
+  multiply(cx, m, m, n, n, m2);
+  multiply(cx, m2, m2, n, n, m4);
+  multiply(cx, m4, m2, n, n, m6);
+  auto odd_and_even = [&](int first, double* out, double* high) {
+    for (int64_t i = 0; i < size; ++i)
+      high[i] = kB[first + 12] * m6[i] + kB[first + 10] * m4[i] + kB[first + 8] * m2[i];
+    multiply(cx, m6, high, n, n, out);
+    for (int64_t i = 0; i < size; ++i) out[i] += kB[first + 6] * m6[i] + kB[first + 4] * m4[i] + kB[first + 2] * m2[i];
+    for (int64_t i = 0; i < n; ++i) out[i * n + i] += kB[first];
+  };
+  odd_and_even(0, v, t);
+  odd_and_even(1, u, t);
+  multiply(cx, m, u, n, n, t);
+  for (int64_t i = 0; i < size; ++i) u[i] = v[i] - t[i], m[i] = v[i] + t[i];
+  solve(u, m, n, n);
+  for (int s = 0; s < squarings; ++s) {
+    multiply(cx, m, m, n, n, t);
+    std::memcpy(m, t, size * sizeof(double));
+  }
+}
+
+}  // namespace
+
+template <>
+void run(const DiscretizeDense& op, Context& cx) {
+  const int64_t n = op.A[0], inputs = op.B[1], all = n + inputs;
+  const double delta = op.delta;
+  double* work = cx.shared<double>(8 * all * all);
+
+  if (op.method == kBilinear) {
+    double *left = work, *right = left + n * n;  // (n, n), (n, n + inputs): both right sides at once
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        const double half = delta / 2 * op.A.row(i)[j];
+        left[i * n + j] = double(i == j) - half;
+        right[i * all + j] = double(i == j) + half;
+      }
+      for (int64_t j = 0; j < inputs; ++j) right[i * all + n + j] = delta * op.B.row(i)[j];
+    }
+    solve(left, right, n, all);
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < n; ++j) op.Abar.row(i)[j] = float(right[i * all + j]);
+      for (int64_t j = 0; j < inputs; ++j) op.Bbar.row(i)[j] = float(right[i * all + n + j]);
+    }
+    return;
+  }
+
+  // exp([[A, B], [0, 0]]·delta) = [[Abar, Bbar], [0, 1]]. Bbar is linear in B, so B is first brought below A's size by
+  // a power of two: a large B alone would cause squarings, and each one loses accuracy.
+  const bool euler = op.method == kZohEuler;
+  const int64_t size = euler ? n : all;
+  double* m = work;
+  double a_max = 0, b_max = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < n; ++j) a_max = ::fmax(a_max, ::fabs(op.A.row(i)[j]));
+    for (int64_t j = 0; j < inputs; ++j) b_max = ::fmax(b_max, ::fabs(op.B.row(i)[j]));
+  }
+  const double below = a_max > 0 ? a_max : 1;
+  int shift = 0;
+  if (b_max > below && b_max < HUGE_VAL) ::frexp(b_max / below, &shift);
+  for (int64_t i = 0; i < size * size; ++i) m[i] = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < n; ++j) m[i * size + j] = delta * op.A.row(i)[j];
+    for (int64_t j = n; j < size; ++j) m[i * size + j] = ::ldexp(delta * op.B.row(i)[j - n], -shift);
+  }
+  exponential(cx, m, size, work + size * size);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < n; ++j) op.Abar.row(i)[j] = float(m[i * size + j]);
+    for (int64_t j = 0; j < inputs; ++j)
+      op.Bbar.row(i)[j] = float(euler ? delta * op.B.row(i)[j] : ::ldexp(m[i * size + n + j], shift));
+  }
+}
+
+}  // namespace statespace::STATESPACE_ISA

@@ -1,0 +1,48 @@
+#include "ops/layer_norm.h"
+
+#include "backend/kernels.h"
+#include "isa/math.h"
+#include "kernels/rows.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+// One group of n channels; y may be x. The variance is taken about the mean: E[x²] - E[x]² would cancel.
+void norm_group(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* y) {
+  F total = zero();
+  for (int64_t c = 0; c < n; c += kLanes) total = total + load(x + c, lanes_of(n - c));
+  const float mean = sum(total) / float(n);
+
+  F squares = zero();
+  const int64_t full = n - n % kLanes;
+  for (int64_t c = 0; c < full; c += kLanes) {
+    const F d = load(x + c) - set(mean);
+    squares = fma(d, d, squares);
+  }
+  float variance = sum(squares);
+  for (int64_t c = full; c < n; ++c) variance += (x[c] - mean) * (x[c] - mean);
+  const F scale = set(1 / ::sqrtf(variance / float(n) + eps));
+
+  for (int64_t c = 0; c < n; c += kLanes) {
+    const int m = lanes_of(n - c);
+    F v = (load(x + c, m) - set(mean)) * scale;
+    if (weight) v = v * load(weight + c, m);
+    if (bias) v = v + load(bias + c, m);
+    store(y + c, v, m);
+  }
+}
+
+}  // namespace
+
+template <>
+void run(const LayerNorm& op, Context& cx) {
+  const int64_t channels = op.x[1], group = op.group_size ? op.group_size : channels;
+  for_row_blocks(cx, op.x[0], channels, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t c = 0; c < channels; c += group)
+        norm_group(op.x.row(r) + c, op.weight ? op.weight.f32() + c : nullptr, op.bias ? op.bias.f32() + c : nullptr,
+                   op.eps, group, op.y.row(r) + c);
+  });
+}
+
+}  // namespace statespace::STATESPACE_ISA
