@@ -1,0 +1,48 @@
+#pragma once
+// y = scale·act(x·weightᵀ + bias)·gate + residual, for every kernel that contains a matrix product.
+#include "core/context.h"
+#include "core/tensor.h"
+#include "isa/simd.h"
+
+namespace statespace::STATESPACE_ISA {
+
+// Rows of activations: row i is the one numbered index[i] where there is an index (a gather of x, a scatter of y), else
+// i itself.
+struct Rows {
+  void* data = nullptr;
+  int64_t stride = 0;  // elements
+  DType dtype = DType::f32;
+  const int32_t* index = nullptr;
+
+  Rows() = default;
+  Rows(const Tensor& t, const int32_t* index = nullptr)
+      : data(t.data), stride(t.row_stride), dtype(t.dtype), index(index) {}
+  int64_t number(int64_t i) const { return index ? index[i] : i; }
+  template <class T>
+  T* row(int64_t i) const {
+    return static_cast<T*>(data) + number(i) * stride;
+  }
+};
+
+// What follows the product. gate and residual are f32 and may be y itself: gate = y multiplies into what is there,
+// residual = y accumulates.
+struct Epilogue {
+  const float* bias = nullptr;   // (out)
+  int32_t activation = 0;        // as Activation
+  const float* scale = nullptr;  // (rows)
+  Rows gate, residual;           // (rows, out); rows without data are absent
+};
+
+// Bytes of shared scratch (cx.shared) that a product of up to `rows` rows with this weight needs.
+int64_t matmul_scratch(const Tensor& weight, int64_t rows);
+
+// x (rows, in), weight (out, in) as rows or packed, y f32 (rows, out). Uses all threads and every worker's cx.local;
+// `scratch` holds matmul_scratch() bytes and is 64-byte aligned. An element of y is the same whatever the number of
+// threads and of rows.
+void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, const Epilogue& epilogue,
+            const Rows& y, void* scratch);
+
+// out (in) = row `i` of a weight of any dtype and layout, in f32.
+void weight_row(const Tensor& weight, int64_t i, float* out);
+
+}  // namespace statespace::STATESPACE_ISA

@@ -1,0 +1,157 @@
+// tokenShift, tokenShiftMix, lerp, reverse, meanPool: over ragged packed sequences, one of them empty.
+#include "ops/lerp.h"
+#include "ops/mean_pool.h"
+#include "ops/reverse.h"
+#include "ops/token_shift.h"
+#include "ops/token_shift_mix.h"
+#include "tests/support.h"
+
+using namespace statespace;
+using namespace statespace::test;
+
+namespace {
+
+const std::vector<int32_t> kBounds = {0, 1, 6, 6, 20}, kSlots = {3, 0, 4, 1};
+constexpr int64_t kTokens = 20, kPool = 5;
+
+// x_{t-1}, or the state's row, for token t of sequence s.
+const float* previous(const std::vector<float>& x, const std::vector<float>& state, size_t s, int64_t t, int64_t c) {
+  return t == kBounds[s] ? &state[kSlots[s] * c] : &x[(t - 1) * c];
+}
+
+// The state after a call: the last token of every sequence that had one.
+std::vector<float> carried(const std::vector<float>& x, std::vector<float> state, int64_t c) {
+  for (size_t s = 0; s < kSlots.size(); ++s)
+    if (kBounds[s] < kBounds[s + 1])
+      for (int64_t i = 0; i < c; ++i) state[kSlots[s] * c + i] = x[(kBounds[s + 1] - 1) * c + i];
+  return state;
+}
+
+}  // namespace
+
+TEST_CASE("tokenShift: the previous token, the state before the first") {
+  each_backend([](const Backend& backend) {
+    for (int64_t c : {1, 7, 16, 600}) {
+      auto x = uniform(kTokens * c, 1), state = uniform(kPool * c, 2);
+      const auto before = state;
+      auto bounds = kBounds, slots = kSlots;
+      std::vector<float> y(kTokens * c, NAN), expected(y);
+      for (size_t s = 0; s < slots.size(); ++s)
+        for (int64_t t = bounds[s]; t < bounds[s + 1]; ++t)
+          for (int64_t i = 0; i < c; ++i) expected[t * c + i] = previous(x, before, s, t, c)[i];
+      TokenShift op;
+      op.x = view(x, {kTokens, c});
+      op.cu_seqlens = view(bounds);
+      op.slots = view(slots);
+      op.state = view(state, {kPool, c});
+      op.y = view(y, {kTokens, c});
+      run(backend, op);
+      CHECK(y == expected);
+      CHECK(state == carried(x, before, c));
+    }
+  });
+}
+
+TEST_CASE("tokenShiftMix: every mix of a token with its predecessor") {
+  each_backend([](const Backend& backend) {
+    for (int64_t c : {1, 7, 33, 520}) {
+      const int64_t mixes = 3;
+      auto x = uniform(kTokens * c, 1), state = uniform(kPool * c, 2), mix = uniform(mixes * c, 3, 0, 1);
+      const auto before = state;
+      auto bounds = kBounds, slots = kSlots;
+      std::vector<float> y(kTokens * mixes * c, NAN), expected(y);
+      for (size_t s = 0; s < slots.size(); ++s)
+        for (int64_t t = bounds[s]; t < bounds[s + 1]; ++t)
+          for (int64_t j = 0; j < mixes; ++j)
+            for (int64_t i = 0; i < c; ++i) {
+              const double now = x[t * c + i], was = previous(x, before, s, t, c)[i];
+              expected[(t * mixes + j) * c + i] = float(now + (was - now) * mix[j * c + i]);
+            }
+      TokenShiftMix op;
+      op.x = view(x, {kTokens, c});
+      op.mix = view(mix, {mixes, c});
+      op.cu_seqlens = view(bounds);
+      op.slots = view(slots);
+      op.state = view(state, {kPool, c});
+      op.y = view(y, {kTokens, mixes, c});
+      run(backend, op);
+      CHECK(max_error(y, expected) < 3e-7);
+      CHECK(state == carried(x, before, c));
+    }
+  });
+}
+
+TEST_CASE("lerp: by a fixed row and by a row per token, from views of a wider row") {
+  each_backend([](const Backend& backend) {
+    for (int64_t c : {1, 5, 16, 37}) {
+      auto wide = uniform(kTokens * 2 * c, 1), w = uniform(kTokens * c, 2, -1, 2);
+      for (const bool varies : {false, true}) {
+        std::vector<float> y(kTokens * c, NAN), expected(y);
+        for (int64_t t = 0; t < kTokens; ++t)
+          for (int64_t i = 0; i < c; ++i) {
+            const double a = wide[t * 2 * c + i], b = wide[t * 2 * c + c + i];
+            expected[t * c + i] = float(a + (b - a) * w[(varies ? t * c : 0) + i]);
+          }
+        Lerp op;
+        op.a = view(wide, {kTokens, c});
+        op.b = op.a;
+        op.b.data = wide.data() + c;
+        op.a.row_stride = op.b.row_stride = 2 * c;
+        op.w = varies ? view(w, {kTokens, c}) : view(w, {c});
+        op.y = view(y, {kTokens, c});
+        run(backend, op);
+        CHECK(max_error(y, expected) < 5e-7);
+      }
+    }
+  });
+}
+
+TEST_CASE("reverse: each sequence by itself, and twice is nothing") {
+  each_backend([](const Backend& backend) {
+    for (int64_t c : {1, 9, 64}) {
+      auto x = uniform(kTokens * c, 1);
+      auto bounds = kBounds;
+      std::vector<float> y(kTokens * c, NAN), z(kTokens * c, NAN);
+      Reverse op;
+      op.x = view(x, {kTokens, c});
+      op.cu_seqlens = view(bounds);
+      op.y = view(y, {kTokens, c});
+      run(backend, op);
+      CHECK(y[0] == x[0]);
+      for (int64_t t = 6; t < 20; ++t) CHECK(y[t * c + c - 1] == x[(25 - t) * c + c - 1]);
+      op.x = view(y, {kTokens, c});
+      op.y = view(z, {kTokens, c});
+      run(backend, op);
+      CHECK(z == x);
+    }
+  });
+}
+
+TEST_CASE("meanPool: a row a sequence") {
+  each_backend([](const Backend& backend) {
+    for (int64_t c : {1, 9, 64}) {
+      auto x = uniform(kTokens * c, 1, 0, 2);
+      auto bounds = kBounds;
+      std::vector<float> y(4 * c, NAN), expected(4 * c, 0.f);
+      for (size_t s = 0; s < 4; ++s)
+        for (int64_t i = 0; i < c; ++i) {
+          double sum = 0;
+          for (int64_t t = bounds[s]; t < bounds[s + 1]; ++t) sum += x[t * c + i];
+          if (bounds[s + 1] > bounds[s]) expected[s * c + i] = float(sum / (bounds[s + 1] - bounds[s]));
+        }
+      MeanPool op;
+      op.x = view(x, {kTokens, c});
+      op.cu_seqlens = view(bounds);
+      op.y = view(y, {4, c});
+      run(backend, op);
+      CHECK(max_error(y, expected) < 5e-7);
+    }
+    const int64_t length = 100000;
+    std::vector<float> ones(length, 0.1f), y(1, NAN);
+    MeanPool op;
+    op.x = view(ones, {length, 1});
+    op.y = view(y, {1, 1});
+    run(backend, op);
+    CHECK(std::fabs(y[0] - 0.1f) < 5e-7);
+  });
+}

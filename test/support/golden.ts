@@ -1,0 +1,171 @@
+// Reads the golden corpus (see test/golden/README.md) and compares with it.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { expect } from 'vitest';
+
+export const goldenRoot = resolve(__dirname, '../golden');
+
+export interface GoldenTensor {
+  /** i64 is narrowed to Int32Array, bool is 0 or 1 in a Uint8Array. */
+  readonly data: Float32Array | Int32Array | Uint8Array;
+  readonly shape: readonly number[];
+}
+
+export interface GoldenFile {
+  readonly tensors: Readonly<Record<string, GoldenTensor>>;
+  /** Strings that hold JSON are parsed; "inf" among the values is Infinity. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+export interface KernelCase {
+  /** OP__CASE */
+  readonly name: string;
+  readonly op: string;
+  /** Without their "in." and "out.". */
+  readonly inputs: Readonly<Record<string, GoldenTensor>>;
+  readonly outputs: Readonly<Record<string, GoldenTensor>>;
+  readonly flags: Readonly<Record<string, unknown>>;
+  /** Suggested tolerance of one output; chunked: at least the spread of chunked f32 references. */
+  tolerance(output: string, form?: 'sequential' | 'chunked'): Tolerance;
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+export interface ModelCase {
+  readonly name: string;
+  readonly folder: string;
+  readonly expected: Readonly<Record<string, GoldenTensor>>;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** What |logits − expected| may be in f32. */
+  readonly tolerance: Tolerance;
+}
+
+export interface Tolerance {
+  readonly atol: number;
+  readonly rtol: number;
+}
+
+type Numbers = ArrayLike<number>;
+
+export function readGolden(file: string): GoldenFile {
+  const bytes = readFileSync(file);
+  const dataStart = 8 + Number(bytes.readBigUInt64LE(0));
+  const { __metadata__, ...entries } = JSON.parse(bytes.toString('utf8', 8, dataStart));
+  const tensors: Record<string, GoldenTensor> = {};
+  for (const [name, entry] of Object.entries(entries as Record<string, Entry>)) {
+    const [begin, end] = entry.data_offsets;
+    const copy = bytes.buffer.slice(bytes.byteOffset + dataStart + begin, bytes.byteOffset + dataStart + end);
+    tensors[name] = { data: typed(entry.dtype, copy as ArrayBuffer), shape: entry.shape };
+  }
+  const metadata: Record<string, unknown> = {};
+  for (const [key, text] of Object.entries((__metadata__ ?? {}) as Record<string, string>)) metadata[key] = value(text);
+  return { tensors, metadata };
+}
+
+interface Entry {
+  dtype: string;
+  shape: number[];
+  data_offsets: [number, number];
+}
+
+function typed(dtype: string, buffer: ArrayBuffer): GoldenTensor['data'] {
+  switch (dtype) {
+    case 'F32':
+      return new Float32Array(buffer);
+    case 'I32':
+      return new Int32Array(buffer);
+    case 'I64':
+      return Int32Array.from(new BigInt64Array(buffer), Number);
+    case 'BOOL':
+      return new Uint8Array(buffer);
+    default:
+      throw new Error(`golden files hold no ${dtype}`);
+  }
+}
+
+function value(text: string): unknown {
+  try {
+    return JSON.parse(text.replace(/: NaN\b/g, ': null'), (_, v) =>
+      v === 'inf' ? Infinity : v === '-inf' ? -Infinity : v,
+    );
+  } catch {
+    return text;
+  }
+}
+
+/** Names of the kernel cases of one op, or of all. */
+export function kernelNames(op?: string): string[] {
+  const names = readdirSync(join(goldenRoot, 'kernels')).map((file) => file.replace(/\.safetensors$/, ''));
+  return names.filter((name) => op === undefined || name.startsWith(`${op}__`)).sort();
+}
+
+export function kernelCase(name: string): KernelCase {
+  const { tensors, metadata } = readGolden(join(goldenRoot, 'kernels', `${name}.safetensors`));
+  const part = (prefix: string) =>
+    Object.fromEntries(
+      Object.entries(tensors).flatMap(([key, t]) => (key.startsWith(prefix) ? [[key.slice(prefix.length), t]] : [])),
+    );
+  const atol = metadata.suggested_atol as Record<string, number>;
+  const spread = metadata.chunked_f32_spread as Record<string, number>;
+  return {
+    name,
+    op: metadata.op as string,
+    inputs: part('in.'),
+    outputs: part('out.'),
+    flags: metadata.flags as Record<string, unknown>,
+    tolerance(output, form = 'sequential') {
+      const suggested = atol[output];
+      if (suggested === undefined) throw new Error(`${name} has no output ${output}`);
+      const floor = form === 'chunked' ? (spread[output] ?? 0) : 0;
+      return { atol: Math.max(suggested, floor), rtol: Number(metadata.suggested_rtol) };
+    },
+    metadata,
+  };
+}
+
+export function modelNames(): string[] {
+  return readdirSync(join(goldenRoot, 'models'))
+    .filter((name) => existsSync(join(goldenRoot, 'models', name, 'expected.safetensors')))
+    .sort();
+}
+
+export function modelCase(name: string): ModelCase {
+  const folder = join(goldenRoot, 'models', name);
+  const { tensors, metadata } = readGolden(join(folder, 'expected.safetensors'));
+  const noise = (metadata.f32_vs_f64_maxdiff as number | undefined) ?? 0;
+  return { name, folder, expected: tensors, metadata, tolerance: { atol: Math.max(1e-3, 10 * noise), rtol: 0 } };
+}
+
+/** |actual − expected| ≤ atol + rtol·|expected| everywhere, with the worst place in the message. NaN equals NaN only. */
+export function expectClose(actual: Numbers, expected: Numbers, { atol, rtol }: Tolerance, what = 'values'): void {
+  if (actual.length !== expected.length) {
+    expect.fail(`${what}: expected ${expected.length} values, received ${actual.length}`);
+  }
+  let worst = -1;
+  let excess = 1;
+  let wrong = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const [a, e] = [actual[i]!, expected[i]!];
+    if (Object.is(a, e) || a === e) continue;
+    const bound = atol + rtol * Math.abs(e);
+    const ratio = Number.isFinite(a) && Number.isFinite(e) ? Math.abs(a - e) / bound : Infinity;
+    if (ratio <= 1) continue;
+    wrong++;
+    if (ratio > excess || worst < 0) [worst, excess] = [i, ratio];
+  }
+  if (worst < 0) return;
+  expect.fail(
+    `${what}: ${wrong} of ${expected.length} beyond tolerance (atol ${atol}, rtol ${rtol}); worst at ${worst}: ` +
+      `expected ${expected[worst]}, received ${actual[worst]}, ${excess.toPrecision(3)} times the bound`,
+  );
+}
+
+/** ‖actual − expected‖ / ‖expected‖. */
+export function relativeL2(actual: Numbers, expected: Numbers): number {
+  let error = 0;
+  let norm = 0;
+  for (let i = 0; i < expected.length; i++) {
+    error += (actual[i]! - expected[i]!) ** 2;
+    norm += expected[i]! ** 2;
+  }
+  return Math.sqrt(error / (norm || 1));
+}
