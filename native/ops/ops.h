@@ -25,6 +25,8 @@
 #include "ops/rope.h"
 #include "ops/select_last.h"
 #include "ops/selective_scan.h"
+#include "ops/token_shift.h"
+#include "ops/token_shift_mix.h"
 
 namespace statespace {
 
