@@ -1,0 +1,87 @@
+/** A chart of cost over length for the terminal, both axes logarithmic: a power law is a straight line. */
+import { plot } from 'asciichart';
+import { displayWidth } from './table.js';
+
+export interface Series {
+  name: string;
+  points: { length: number; value: number }[];
+}
+
+export interface ChartOptions {
+  format: (value: number) => string;
+  /** Columns of the plot itself and rows; default 64 × 16. */
+  width?: number;
+  height?: number;
+  colour?: boolean;
+}
+
+const COLOURS = ['\u001b[31m', '\u001b[33m', '\u001b[36m', '\u001b[32m', '\u001b[35m', '\u001b[34m', '\u001b[37m'];
+const RESET = '\u001b[0m';
+// asciichart puts a whole label into one cell before the axis.
+const OFFSET = 2;
+
+/**
+ * Every series starts at the shortest length (one that does not is left out of the chart: the plot has no gaps) and may
+ * end early. Empty where there is nothing to draw.
+ */
+export function chart(series: readonly Series[], options: ChartOptions): string {
+  const { width = 64, height = 16, colour = false, format } = options;
+  const lengths = [...new Set(series.flatMap((s) => s.points.map((p) => p.length)))].sort((a, b) => a - b);
+  const [first, last] = [lengths[0], lengths.at(-1)];
+  if (first === undefined || last === undefined || first === last) return '';
+  const drawn = series.filter((s) => s.points.length > 1 && s.points.some((p) => p.length === first));
+  if (drawn.length === 0) return '';
+
+  const column = (length: number) => Math.round((Math.log(length / first) / Math.log(last / first)) * (width - 1));
+  const values = drawn.map((s) => resample(s, column));
+  const logs = values.flat();
+  const [low, high] = [Math.min(...logs), Math.max(...logs)];
+  // asciichart scales rows by height/(max-min); a flat chart would have no rows.
+  const flat = high - low < 1e-9;
+  const labels = Array.from({ length: height + 2 }, (_, i) => format(10 ** (low + ((high - low) * i) / (height + 1))));
+  const margin = Math.max(...labels.map(displayWidth)) + 1;
+  const body = plot(values, {
+    height,
+    min: flat ? low - 0.5 : low,
+    max: flat ? low + 0.5 : high,
+    offset: OFFSET,
+    colors: drawn.map((_, i) => (colour ? COLOURS[i % COLOURS.length] : undefined)),
+    format: (value) => `${format(10 ** value).padStart(margin - 1)} `,
+  });
+  const legend = drawn.map((s, i) => {
+    const mark = colour ? `${COLOURS[i % COLOURS.length]}──${RESET}` : '──';
+    return `${' '.repeat(margin)}${mark} ${s.name}`;
+  });
+  return [body, axis(lengths, column, margin, width), '', ...legend].join('\n');
+}
+
+// log10 of the value in every column, straight between measured points.
+function resample(series: Series, column: (length: number) => number): number[] {
+  const points = [...series.points].sort((a, b) => a.length - b.length);
+  const out: number[] = [];
+  for (let i = 0; i + 1 < points.length; i++) {
+    const [a, b] = [points[i]!, points[i + 1]!];
+    const [from, to] = [column(a.length), column(b.length)];
+    for (let x = out.length; x <= to; x++) {
+      const t = to === from ? 1 : (x - from) / (to - from);
+      out.push(Math.log10(a.value) * (1 - t) + Math.log10(b.value) * t);
+    }
+  }
+  return out;
+}
+
+// Length labels under their columns, those that would touch a neighbour left out.
+function axis(lengths: readonly number[], column: (length: number) => number, margin: number, width: number): string {
+  const line = Array<string>(margin + width + 12).fill(' ');
+  let free = 0;
+  for (const length of lengths) {
+    const label = String(length);
+    const start = Math.max(0, margin + column(length) - Math.floor(label.length / 2));
+    if (start < free) continue;
+    [...label].forEach((character, i) => {
+      line[start + i] = character;
+    });
+    free = start + label.length + 1;
+  }
+  return `${line.join('').trimEnd()}  tokens`;
+}

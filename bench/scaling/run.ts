@@ -1,0 +1,193 @@
+/** The scaling benchmark: for every length check, then time the contenders in turn, within the budget. */
+import { formatBytes } from '../format.js';
+import { availableMemory, collectGarbage, type Machine, peakGrowth } from '../machine.js';
+import { type Entrant, sampleInTurn, time } from '../sampling.js';
+import { planRuns, shareOfBudget } from '../schedule.js';
+import { summarise } from '../statistics.js';
+import type { Check, Contender, Preset } from './preset.js';
+import {
+  crossovers,
+  growth,
+  type Measurement,
+  SCHEMA,
+  SCHEMA_VERSION,
+  type ScalingReport,
+  type Skipped,
+} from './report.js';
+
+export interface ScalingSettings {
+  lengths: number[];
+  reps: number;
+  budgetSeconds: number;
+  command: string;
+  machine: Machine;
+  signal: AbortSignal;
+  onProgress: (fraction: number, note: string) => void;
+}
+
+/** A result was wrong: nothing is printed, because the time of a wrong result means nothing. */
+export class CheckFailed extends Error {
+  override readonly name = 'CheckFailed';
+  constructor(length: number, { name, error, bound }: Check) {
+    super(`check failed at ${length} tokens: ${name}: relative error ${error.toExponential(2)}, allowed ${bound}`);
+  }
+}
+
+const LEAST_REPS = 3;
+// Long enough that the cost per token, not the cost per call, predicts what follows.
+const PROBE_LENGTH = 1024;
+// Of what is free: the rest is for outputs, inputs of the next length and everybody else.
+const MEMORY_SHARE = 0.8;
+
+export async function runScaling(preset: Preset, settings: ScalingSettings): Promise<ScalingReport> {
+  const { lengths, reps, budgetSeconds, command, machine, signal, onProgress } = settings;
+  const started = performance.now();
+  const elapsed = () => (performance.now() - started) / 1000;
+  const run = new Run(preset, reps, signal);
+
+  await run.probe(Math.min(PROBE_LENGTH, lengths[0]!));
+  for (const [i, length] of lengths.entries()) {
+    const seconds = shareOfBudget(budgetSeconds - elapsed(), lengths.slice(i));
+    await run.measure(length, seconds, (note) => onProgress(elapsed() / budgetSeconds, note));
+    collectGarbage();
+  }
+  const { contenders } = preset;
+  const measurements = withRatios(run.measurements, contenders);
+  return {
+    schema: SCHEMA,
+    schemaVersion: SCHEMA_VERSION,
+    created: new Date().toISOString(),
+    command,
+    machine,
+    preset: preset.name,
+    title: preset.title,
+    shape: preset.shape,
+    settings: { lengths, reps, budgetSeconds },
+    contenders: contenders.map(({ id, label, family, counted }) => ({ id, label, family, counted })),
+    checks: run.checks,
+    measurements,
+    skipped: run.skipped,
+    growth: growth(contenders, measurements),
+    crossovers: crossovers(contenders, measurements),
+    seconds: elapsed(),
+  };
+}
+
+class Run {
+  readonly measurements: Measurement[] = [];
+  readonly skipped: Skipped[] = [];
+  readonly checks: ScalingReport['checks'] = [];
+  /** Seconds of one run at the length where a contender ran last. */
+  readonly #known = new Map<string, { length: number; seconds: number }>();
+
+  constructor(
+    readonly preset: Preset,
+    readonly reps: number,
+    readonly signal: AbortSignal,
+  ) {}
+
+  /** A first run of everything at a short length: compiles, fills caches, and tells what longer ones will cost. */
+  async probe(length: number): Promise<void> {
+    const prepared = this.preset.prepare(length);
+    const outputs = new Map<string, Float32Array>();
+    for (const { id } of this.preset.contenders) {
+      outputs.set(id, await prepared.run[id]!());
+      this.#known.set(id, { length, seconds: await time(prepared.run[id]!) });
+      this.signal.throwIfAborted();
+    }
+    this.#judge(length, prepared.check(outputs));
+  }
+
+  async measure(length: number, seconds: number, note: (text: string) => void): Promise<void> {
+    const started = performance.now();
+    const running = this.#select(length, seconds);
+    if (running.size === 0) return;
+    note(`${length} tokens: checking`);
+    const prepared = this.preset.prepare(length);
+    const outputs = new Map<string, Float32Array>();
+    const peaks = new Map<string, number | null>();
+    for (const { id } of this.preset.contenders.filter((contender) => running.has(contender.id))) {
+      const before = performance.now();
+      peaks.set(id, await peakGrowth(async () => outputs.set(id, await prepared.run[id]!())));
+      this.#known.set(id, { length, seconds: (performance.now() - before) / 1000 });
+      this.signal.throwIfAborted();
+    }
+    this.#judge(length, prepared.check(outputs));
+    outputs.clear();
+    collectGarbage();
+
+    // What the checked run really took decides how many samples fit into what it left.
+    const costs = new Map([...running].map((id) => [id, this.#known.get(id)!.seconds]));
+    const left = seconds - (performance.now() - started) / 1000;
+    const plans = planRuns(costs, { wanted: this.reps, least: Math.min(LEAST_REPS, this.reps), seconds: left });
+    const entrants: Entrant[] = [];
+    for (const id of running) {
+      const { reps, reason } = plans.get(id)!;
+      if (reps === 0) this.skipped.push({ length, contender: id, reason });
+      else entrants.push({ id, run: prepared.run[id]!, cost: costs.get(id)!, reps });
+    }
+    const samples = await sampleInTurn(entrants, this.signal, (done, of, id) =>
+      note(`${length} tokens: sample ${done + 1} of ${of}, ${this.#contender(id).label}`),
+    );
+    for (const [id, taken] of samples) this.#record(length, id, taken, peaks.get(id) ?? null);
+  }
+
+  /** Those for which memory and time suffice by prediction; the others are written down with the reason. */
+  #select(length: number, seconds: number): Set<string> {
+    const costs = new Map<string, number>();
+    for (const { id, order, needs } of this.preset.contenders) {
+      const bytes = needs?.(length) ?? 0;
+      const free = availableMemory() * MEMORY_SHARE;
+      if (bytes > free) {
+        const reason = `memory: needs ${formatBytes(bytes)} at once, ${formatBytes(Math.round(free))} may be used`;
+        this.skipped.push({ length, contender: id, reason });
+        continue;
+      }
+      const known = this.#known.get(id)!;
+      costs.set(id, known.seconds * (length / known.length) ** order);
+    }
+    // One more than the least: the checked run comes first.
+    const least = Math.min(LEAST_REPS, this.reps) + 1;
+    const plans = planRuns(costs, { wanted: this.reps + 1, least, seconds });
+    for (const [id, { reps, reason }] of plans) {
+      if (reps === 0) this.skipped.push({ length, contender: id, reason });
+    }
+    return new Set([...costs.keys()].filter((id) => plans.get(id)!.reps > 0));
+  }
+
+  #judge(length: number, checks: readonly Check[]): void {
+    for (const check of checks) {
+      if (!(check.error <= check.bound)) throw new CheckFailed(length, check);
+      this.checks.push({ ...check, length });
+    }
+  }
+
+  #record(length: number, id: string, samples: readonly number[], peakBytes: number | null): void {
+    const summary = summarise(samples);
+    this.#known.set(id, { length, seconds: summary.median });
+    const { working, kept } = this.#contender(id).memory(length);
+    this.measurements.push({
+      length,
+      contender: id,
+      time: summary,
+      tokensPerSecond: (this.preset.shape.batch * length) / summary.median,
+      workingBytes: working,
+      keptBytes: kept,
+      peakBytes,
+      timesScan: null,
+    });
+  }
+
+  #contender(id: string): Contender {
+    return this.preset.contenders.find((contender) => contender.id === id)!;
+  }
+}
+
+function withRatios(measurements: readonly Measurement[], contenders: readonly Contender[]): Measurement[] {
+  const scan = contenders.find((contender) => contender.family === 'scan')?.id;
+  return measurements.map((m) => {
+    const own = measurements.find((other) => other.contender === scan && other.length === m.length);
+    const timesScan = own === undefined || m.contender === scan ? null : m.time.median / own.time.median;
+    return { ...m, timesScan };
+  });
+}

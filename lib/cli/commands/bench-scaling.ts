@@ -1,0 +1,106 @@
+import { type Command, Option } from 'commander';
+import { library } from '../../../bench/library.js';
+import { describeMachine } from '../../../bench/machine.js';
+import { KERNEL_SHAPE, kernelPreset } from '../../../bench/scaling/kernel.js';
+import { LAYER_SHAPE, layerPreset } from '../../../bench/scaling/layer.js';
+import { printScaling } from '../../../bench/scaling/print.js';
+import { runScaling } from '../../../bench/scaling/run.js';
+import { UsageError } from '../errors.js';
+import { checkWritable, writeFileAtomically } from '../files.js';
+import { parseLengths, parseNumber, parsePositive } from '../parse.js';
+import { colours, isTerminal, progress, write } from '../terminal.js';
+
+interface Options {
+  preset: 'kernel' | 'layer';
+  lengths?: number[];
+  reps: number;
+  budget: number;
+  threads?: number;
+  dModel?: number;
+  heads?: number;
+  dState?: number;
+  batch?: number;
+  json?: string;
+  chart?: boolean;
+}
+
+const PRESETS = {
+  kernel: { make: kernelPreset, shape: KERNEL_SHAPE, lengths: [512, 1024, 2048, 4096, 8192, 16384] },
+  layer: { make: layerPreset, shape: LAYER_SHAPE, lengths: [512, 1024, 2048, 4096, 8192] },
+};
+
+export function addBenchScaling(bench: Command, signal: AbortSignal): void {
+  bench
+    .command('scaling')
+    .description('Time and memory of attention and of a state-space scan over length: where O(N²) overtakes O(N).')
+    .addOption(
+      new Option('--preset <name>', 'kernel: the mixing alone; layer: whole layers with their projections')
+        .choices(['kernel', 'layer'])
+        .default('kernel'),
+    )
+    .option(
+      '--lengths <list>',
+      'tokens; K = 1,024, a..b doubles (default: kernel 512..16K, layer 512..8K)',
+      parseLengths,
+    )
+    .option('--reps <n>', 'samples of each contender at each length, fewer where the budget ends', parsePositive, 7)
+    .option(
+      '--budget <seconds>',
+      'time for the whole run; what does not fit is skipped and says so',
+      parseNumber(1),
+      120,
+    )
+    .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .option('--d-model <n>', 'model width in channels (default: 512)', parsePositive)
+    .option('--heads <n>', 'attention heads (default: 8)', parsePositive)
+    .option('--d-state <n>', 'states per channel of the scan (default: 16)', parsePositive)
+    .option('--batch <n>', 'sequences at once (default: kernel 1, layer 4)', parsePositive)
+    .option('--json <file>', 'also write everything measured, every sample included')
+    .option('--chart', 'draw the chart although stdout is no terminal')
+    .option('--no-chart', 'draw no chart')
+    .addHelpText(
+      'after',
+      `
+Contenders: tiled attention (never holds the N×N matrix), attention with the matrix in memory, and Mamba's selective
+scan. Results are checked against each other and against plain TypeScript first; a wrong one ends the run (exit code 1).
+
+Examples:
+  $ statespace bench scaling
+  $ statespace bench scaling --preset layer --json layer.json
+  $ statespace bench scaling --lengths 256..4K --reps 15 --threads 1`,
+    )
+    .action((options: Options) => scaling(options, signal));
+}
+
+async function scaling(options: Options, signal: AbortSignal): Promise<void> {
+  const preset = PRESETS[options.preset];
+  const { dModel, heads, dState, batch } = { ...preset.shape, ...defined(options) };
+  if (dModel % heads !== 0) throw new UsageError(`--d-model ${dModel} is no multiple of --heads ${heads}`);
+  if (options.json !== undefined) checkWritable(options.json);
+  const { ops, systemInfo, setThreads } = library();
+  if (options.threads !== undefined) setThreads(options.threads);
+  const machine = describeMachine(systemInfo());
+  const bar = progress('bench scaling');
+  try {
+    const report = await runScaling(preset.make(ops, { dModel, heads, dState, batch }, machine.threads), {
+      lengths: options.lengths ?? preset.lengths,
+      reps: options.reps,
+      budgetSeconds: options.budget,
+      command: ['statespace', ...process.argv.slice(2)].join(' '),
+      machine,
+      signal,
+      onProgress: (fraction, note) => bar.update(fraction, note),
+    });
+    bar.stop();
+    if (options.json !== undefined) writeFileAtomically(options.json, `${JSON.stringify(report, null, 2)}\n`);
+    write(printScaling(report, { colours: colours(), charts: options.chart ?? isTerminal() }));
+  } finally {
+    bar.stop();
+  }
+}
+
+function defined({ dModel, heads, dState, batch }: Options): Partial<typeof KERNEL_SHAPE> {
+  return Object.fromEntries(
+    Object.entries({ dModel, heads, dState, batch }).filter(([, value]) => value !== undefined),
+  );
+}

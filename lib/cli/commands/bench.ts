@@ -1,0 +1,9 @@
+import type { Command } from 'commander';
+import { addBenchScaling } from './bench-scaling.js';
+
+export function addBench(program: Command, signal: AbortSignal): void {
+  const bench = program
+    .command('bench')
+    .description('Measure on this machine; every number is checked before it is timed.');
+  addBenchScaling(bench, signal);
+}

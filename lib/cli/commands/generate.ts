@@ -1,0 +1,126 @@
+import { existsSync, statSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import { significant } from '../../../bench/format.js';
+import { type GenerateOptions, type LoadOptions, library, type Model } from '../../../bench/library.js';
+import { UsageError } from '../errors.js';
+import { parseCount, parseIds, parseNumber, parsePositive } from '../parse.js';
+import { progress } from '../terminal.js';
+
+interface Options extends GenerateOptions {
+  prompt: string;
+  maxTokens: number;
+  stop: string[];
+  threads?: number;
+  dtype?: LoadOptions['dtype'];
+  device: LoadOptions['device'];
+  quiet?: boolean;
+}
+
+const collect = (value: string, all: string[]) => [...all, value];
+
+export function addGenerate(program: Command, signal: AbortSignal): void {
+  program
+    .command('generate <folder>')
+    .description('Continue a prompt with a checkpoint in Hugging Face format; tokens are printed as they come.')
+    .requiredOption('-p, --prompt <text>', 'text; token ids such as 12,5,7 where the folder has no tokenizer.json')
+    .option('-n, --max-tokens <n>', 'tokens to generate at most', parsePositive, 128)
+    .option('-t, --temperature <x>', '0 takes the likeliest token', parseNumber(0), 0)
+    .option('--top-k <n>', 'sample among the n likeliest tokens', parsePositive)
+    .option('--top-p <p>', 'sample among the likeliest that together reach p', parseNumber(0, 1))
+    .option('--min-p <p>', 'drop tokens below p times the likeliest', parseNumber(0, 1))
+    .option('--repetition-penalty <x>', 'above 1: tokens seen already become less likely', parseNumber(0))
+    .option('--seed <n>', 'makes sampling repeatable', parseCount)
+    .option('--stop <text>', 'stop at this text (or token id); may be repeated', collect, [])
+    .addOption(
+      new Option('--dtype <type>', 'type that matrices are held in (default: as stored)').choices([
+        'f32',
+        'f16',
+        'bf16',
+        'q8_0',
+        'q4_0',
+      ]),
+    )
+    .addOption(new Option('--device <name>', 'where to run').choices(['auto', 'cpu', 'cuda']).default('auto'))
+    .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .option('-q, --quiet', 'no progress and no speed on stderr')
+    .addHelpText(
+      'after',
+      `
+Tokens go to stdout, everything else to stderr. Ctrl-C stops after the current token (exit code 130).
+
+Examples:
+  $ statespace generate ./mamba-130m -p "The capital of France is" -n 20
+  $ statespace generate ./tiny --prompt 12,5,7 --max-tokens 8
+  $ statespace generate ./llama -p "Once" -t 0.8 --top-p 0.95 --seed 7`,
+    )
+    .action((folder: string, options: Options) => generate(folder, options, signal));
+}
+
+async function generate(folder: string, options: Options, signal: AbortSignal): Promise<void> {
+  if (!existsSync(folder) || !statSync(folder).isDirectory()) throw new UsageError(`no folder ${folder}`);
+  const { threads, dtype, device, quiet } = options;
+  const bar = quiet ? undefined : progress('loading');
+  let model: Model;
+  try {
+    model = await library().loadModel(folder, {
+      ...(threads === undefined ? {} : { threads }),
+      ...(dtype === undefined ? {} : { dtype }),
+      ...(device === undefined ? {} : { device }),
+      signal,
+      onProgress: ({ loadedBytes, totalBytes }) => bar?.update(totalBytes ? loadedBytes / totalBytes : 1, 'weights'),
+    });
+  } finally {
+    bar?.stop();
+  }
+  try {
+    await stream(model, options, signal);
+  } finally {
+    await model.dispose();
+  }
+}
+
+async function stream(model: Model, options: Options, signal: AbortSignal): Promise<void> {
+  const text = model.tokenizer !== undefined;
+  const prompt = text ? options.prompt : parseIds(options.prompt);
+  if (prompt === null) {
+    throw new UsageError(`the folder has no tokenizer.json: --prompt takes token ids such as 12,5,7 there`);
+  }
+  const session = model.createSession();
+  const started = performance.now();
+  let first = started;
+  let count = 0;
+  try {
+    for await (const piece of session.generate({
+      ...sampling(options),
+      stop: stops(options.stop, text),
+      prompt,
+      signal,
+    })) {
+      if (count === 0) first = performance.now();
+      process.stdout.write(text ? (piece.text ?? '') : `${count === 0 ? '' : ','}${piece.token}`);
+      count++;
+    }
+  } finally {
+    process.stdout.write('\n');
+    await session.dispose();
+  }
+  if (options.quiet) return;
+  const seconds = (performance.now() - first) / 1000;
+  const speed = count > 1 ? `, ${significant((count - 1) / seconds)} tokens/s` : '';
+  process.stderr.write(`${count} tokens${speed}, first after ${significant((first - started) / 1000)} s\n`);
+}
+
+function sampling(options: Options): GenerateOptions {
+  const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed } = options;
+  const given = { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+function stops(given: string[], text: boolean): (string | number)[] {
+  if (text) return given;
+  return given.map((stop) => {
+    if (!/^\d+$/.test(stop))
+      throw new UsageError(`the folder has no tokenizer.json: --stop takes a token id there, got "${stop}"`);
+    return Number(stop);
+  });
+}

@@ -1,0 +1,84 @@
+import { basename, resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { formatBytes, formatCount, group } from '../../../bench/format.js';
+import { type DType, library } from '../../../bench/library.js';
+import { renderTable } from '../../../bench/table.js';
+import { readConfig } from '../files.js';
+import { parseLengths } from '../parse.js';
+import { colours, write } from '../terminal.js';
+
+interface Options {
+  lengths: number[];
+  dtype: DType;
+  json?: boolean;
+}
+
+const CONTEXTS = [4096, 16384, 65536, 131072, 262144, 1_000_000];
+
+export function addInspect(program: Command): void {
+  program
+    .command('inspect <model>')
+    .description(
+      'Print what a checkpoint folder or a config.json describes: family, layers, parameters, session memory.',
+    )
+    .option('--lengths <list>', 'context lengths in tokens; K = 1,024, M = 1,048,576', parseLengths, CONTEXTS)
+    .addOption(
+      new Option('--dtype <type>', 'type of the KV cache (recurrent states are always f32)')
+        .choices(['f32', 'f16', 'bf16'])
+        .default('f16'),
+    )
+    .option('--json', 'print JSON instead of text')
+    .addHelpText(
+      'after',
+      `
+Reads the configuration only: no weights, nothing allocated.
+
+Examples:
+  $ statespace inspect ./jamba-v0.1
+  $ statespace inspect config.json --dtype f32 --json`,
+    )
+    .action((path: string, options: Options) => inspect(path, options));
+}
+
+function inspect(path: string, { lengths, dtype, json }: Options): void {
+  const model = library().describeModel(readConfig(path));
+  const sessions = lengths.map((tokens) => ({
+    tokens,
+    ...model.sessionBytes(tokens, dtype),
+    flopsPerToken: model.flopsPerToken(tokens),
+  }));
+  const { modelType, parameters, layers } = model;
+  if (json) {
+    write(JSON.stringify({ modelType, parameters, layers, kvCacheDtype: dtype, sessions }, null, 2));
+    return;
+  }
+  const { bold, dim } = colours();
+  const { total, active } = parameters;
+  const parameterText =
+    total === active
+      ? `${formatCount(total)} (${group(total)})`
+      : `${formatCount(total)} (${group(total)}), ${formatCount(active)} active per token`;
+  const table = renderTable(
+    [{ title: 'tokens' }, { title: 'state' }, { title: 'KV cache' }, { title: 'session' }, { title: 'FLOPs/token' }],
+    sessions.map((s) => [
+      group(s.tokens),
+      formatBytes(s.state),
+      formatBytes(s.kvCache),
+      formatBytes(s.total),
+      formatCount(s.flopsPerToken),
+    ]),
+  );
+  write(
+    [
+      bold(basename(resolve(path))),
+      `family      ${modelType}`,
+      `parameters  ${parameterText}`,
+      `layers      ${layers.map((layer) => `${layer.count} ${layer.kind}`).join(', ')}`,
+      '',
+      dim(`One session after so many tokens; KV cache in ${dtype}, recurrent state in f32. 1 GiB = 2^30 bytes.`),
+      dim('FLOPs of the next token: a multiply and an add count as two.'),
+      '',
+      table,
+    ].join('\n'),
+  );
+}

@@ -1,0 +1,95 @@
+#!/usr/bin/env node
+/** The `statespace` command: finds the subcommand, turns how it ended into an exit code. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { addBench } from './commands/bench.js';
+import { addGenerate } from './commands/generate.js';
+import { addInfo } from './commands/info.js';
+import { addInspect } from './commands/inspect.js';
+import { addMemory } from './commands/memory.js';
+import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
+import { removeUnfinishedFiles } from './files.js';
+import { colours, endQuietlyOnBrokenPipe, restoreTerminal } from './terminal.js';
+
+// How long a command may take to stop by itself after Ctrl-C.
+const GRACE_MS = 2000;
+// Of help that no terminal shows.
+const HELP_WIDTH = 110;
+
+function createProgram(signal: AbortSignal): Command {
+  const { version } = JSON.parse(readFileSync(join(__dirname, '../../../package.json'), 'utf8')) as { version: string };
+  const program = new Command('statespace')
+    .description('State-space, attention and hybrid sequence models: benchmarks, generation, memory and cost figures.')
+    .version(version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print help for a command')
+    .helpCommand('help [command]', 'print help for a command')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ statespace bench scaling                        where attention's O(N²) overtakes a scan's O(N), here
+  $ statespace generate ./mamba-130m --prompt "Once upon a time"
+  $ statespace inspect ./model/config.json
+  $ statespace memory --layers 80 --heads 64 --kv-heads 8 --head-dim 128
+
+Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted. STATESPACE_DEBUG=1 adds stack traces to errors.
+Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an instruction set), NO_COLOR.`,
+    );
+  for (const add of [addBench, addGenerate, addInspect, addMemory, addInfo]) add(program, signal);
+  for (const command of everyCommand(program)) {
+    command
+      .exitOverride()
+      .showHelpAfterError(`Run "statespace${path(command)} --help" for usage.`)
+      .configureOutput({
+        getOutHelpWidth: () => process.stdout.columns ?? HELP_WIDTH,
+        getErrHelpWidth: () => process.stderr.columns ?? HELP_WIDTH,
+        outputError: (text, out) => out(text.replace(/^error: /, 'statespace: ')),
+      });
+  }
+  return program;
+}
+
+function everyCommand(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(everyCommand)];
+}
+
+function path(command: Command): string {
+  return command.parent === null ? '' : `${path(command.parent)} ${command.name()}`;
+}
+
+function exitCode(error: unknown): number {
+  if (error instanceof CommanderError) {
+    // Help that was asked for is no error; help in place of a missing subcommand is one.
+    const asked = ['commander.helpDisplayed', 'commander.version'].includes(error.code);
+    return asked || (error.code === 'commander.help' && error.exitCode === 0) ? EXIT.ok : EXIT.usage;
+  }
+  if (error instanceof Interrupted) return EXIT.interrupted;
+  const line = colours(process.stderr).red('statespace:');
+  process.stderr.write(`${line} ${describeError(error)}\n`);
+  return error instanceof UsageError ? EXIT.usage : EXIT.failure;
+}
+
+function end(code: number): never {
+  restoreTerminal();
+  removeUnfinishedFiles();
+  process.exit(code);
+}
+
+async function main(): Promise<void> {
+  endQuietlyOnBrokenPipe();
+  const interruption = new AbortController();
+  process.on('SIGINT', () => {
+    if (interruption.signal.aborted) end(EXIT.interrupted);
+    interruption.abort(new Interrupted());
+    setTimeout(() => end(EXIT.interrupted), GRACE_MS);
+  });
+  try {
+    await createProgram(interruption.signal).parseAsync();
+    if (interruption.signal.aborted) end(EXIT.interrupted);
+  } catch (error) {
+    end(exitCode(interruption.signal.aborted ? interruption.signal.reason : error));
+  }
+}
+
+void main();

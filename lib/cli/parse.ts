@@ -1,0 +1,80 @@
+/** Option values as people write them: 4K, 512..8192, 1:7. A wrong one is a usage error that shows a right one. */
+import { InvalidArgumentError } from 'commander';
+
+const SUFFIX: Record<string, number> = { '': 1, k: 1024, m: 1024 * 1024 };
+
+/** A count of tokens: 512, 4K (4,096), 1M (1,048,576). */
+export function parseLength(text: string): number {
+  const match = /^(\d{1,15})([km]?)$/i.exec(text.trim());
+  const value = match ? Number(match[1]) * SUFFIX[match[2]!.toLowerCase()]! : 0;
+  if (value < 1 || !Number.isSafeInteger(value)) {
+    throw new InvalidArgumentError(`expected a positive whole number such as 512, 4K or 1M, got "${text}"`);
+  }
+  return value;
+}
+
+/** A list of lengths, ascending and without repeats; a..b goes from a in doublings and ends with b. */
+export function parseLengths(text: string): number[] {
+  const lengths = text.split(',').flatMap((part) => {
+    const range = part.split('..');
+    if (range.length === 1) return [parseLength(part)];
+    if (range.length > 2) throw new InvalidArgumentError(`expected first..last, got "${part}"`);
+    const [first, last] = [parseLength(range[0]!), parseLength(range[1]!)];
+    if (first > last) throw new InvalidArgumentError(`the range ${part} goes down`);
+    const doubled: number[] = [];
+    for (let length = first; length < last; length *= 2) doubled.push(length);
+    return [...doubled, last];
+  });
+  return [...new Set(lengths)].sort((a, b) => a - b);
+}
+
+export interface Ratio {
+  attention: number;
+  mamba: number;
+}
+
+/** Layers of attention to layers of Mamba: 1:7. */
+export function parseRatios(text: string): Ratio[] {
+  return text.split(',').map((part) => {
+    const match = /^(\d{1,3}):(\d{1,3})$/.exec(part.trim());
+    const ratio = { attention: Number(match?.[1] ?? 0), mamba: Number(match?.[2] ?? 0) };
+    if (ratio.attention + ratio.mamba === 0) {
+      throw new InvalidArgumentError(`expected attention:mamba such as 1:7 or 0:1, got "${part}"`);
+    }
+    return ratio;
+  });
+}
+
+export function parsePositive(text: string): number {
+  if (!/^\d{1,15}$/.test(text) || Number(text) < 1) {
+    throw new InvalidArgumentError(`expected a positive whole number, got "${text}"`);
+  }
+  return Number(text);
+}
+
+export function parseCount(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError(`expected a whole number from 0 on, got "${text}"`);
+  return Number(text);
+}
+
+/** A finite number within bounds, for sampling options and seconds. */
+export function parseNumber(low: number, high = Number.POSITIVE_INFINITY): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (!Number.isFinite(value) || value < low || value > high) {
+      const bounds = high === Number.POSITIVE_INFINITY ? `from ${low} on` : `between ${low} and ${high}`;
+      throw new InvalidArgumentError(`expected a number ${bounds}, got "${text}"`);
+    }
+    return value;
+  };
+}
+
+/** Token ids as "12,5,7" (spaces allowed); null where the text is something else. */
+export function parseIds(text: string): Int32Array | null {
+  if (!/^\s*\d+(\s*[,\s]\s*\d+)*\s*$/.test(text)) return null;
+  const ids = text
+    .trim()
+    .split(/[\s,]+/)
+    .map(Number);
+  return ids.every((id) => id <= 0x7fffffff) ? Int32Array.from(ids) : null;
+}

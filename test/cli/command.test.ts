@@ -1,0 +1,77 @@
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { statespace } from '../support/cli.js';
+
+describe('help', () => {
+  const commands = [[], ['bench'], ['bench', 'scaling'], ['generate'], ['inspect'], ['memory'], ['info']];
+  it.each(commands.map((words) => [words.join(' ') || '(none)', words] as const))('%s --help', async (_name, words) => {
+    const { code, stdout, stderr } = await statespace([...words, '--help']);
+    expect(code).toBe(0);
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/^Usage: statespace/);
+    expect(stdout).toContain('-h, --help');
+    if (words.length > 0 && words[0] !== 'bench') expect(stdout).toMatch(/Examples?:/);
+  });
+
+  it('prints the version', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect((await statespace(['--version'])).stdout.trim()).toBe(version);
+  });
+});
+
+describe('exit codes', () => {
+  it.each([
+    [[], 'Usage:'],
+    [['bench'], 'Usage:'],
+    [['nonsense'], "unknown command 'nonsense'"],
+    [['memory', '--lengths', '0'], 'expected a positive whole number'],
+    [['memory', '--unknown'], "unknown option '--unknown'"],
+    [['memory', '--heads', '6', '--kv-heads', '4'], '--heads 6 is no multiple of --kv-heads 4'],
+    [['bench', 'scaling', '--d-model', '10', '--heads', '3'], '--d-model 10 is no multiple of --heads 3'],
+    [['bench', 'scaling', '--preset', 'other'], 'Allowed choices are kernel, layer'],
+    [['bench', 'scaling', '--json', '/nonexistent/x.json'], 'no folder /nonexistent'],
+    [['generate', '/nonexistent', '--prompt', '1'], 'no folder /nonexistent'],
+    [['generate', '.'], "required option '-p, --prompt <text>'"],
+    [['inspect', '/nonexistent'], 'no file or folder /nonexistent'],
+  ])('%j is wrong usage: 2', async (args, message) => {
+    const { code, stdout, stderr } = await statespace(args);
+    expect(code).toBe(2);
+    expect(stdout).toBe('');
+    expect(stderr).toContain(message);
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+
+  it('a file that is no configuration is a failure, in one line: 1', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'statespace-cli-'));
+    const file = join(folder, 'config.json');
+    writeFileSync(file, '{"model_type": \n oops');
+    const { code, stderr } = await statespace(['inspect', folder]);
+    expect(code).toBe(1);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+    expect(stderr).toContain(file);
+    const debug = await statespace(['inspect', folder], { env: { STATESPACE_DEBUG: '1' } });
+    expect(debug.code).toBe(1);
+    expect(debug.stderr).toMatch(/^\s+at /m);
+  });
+});
+
+describe('streams', () => {
+  it('writes no escape sequences into a pipe, unless asked to', async () => {
+    expect((await statespace(['memory'])).stdout).not.toContain('\u001b');
+    expect((await statespace(['memory'], { env: { FORCE_COLOR: '1' } })).stdout).toContain('\u001b');
+    expect((await statespace(['memory'], { env: { FORCE_COLOR: '1', NO_COLOR: '1' } })).stdout).not.toContain('\u001b');
+  });
+
+  it('ends quietly when the reader leaves', async () => {
+    const { code, stderr } = await statespace(['memory', '--lengths', lengths(200_000)], { closeStdout: true });
+    expect(code).toBe(0);
+    expect(stderr).toBe('');
+  });
+});
+
+// Many rows, so that the output is larger than a pipe holds.
+function lengths(count: number): string {
+  return Array.from({ length: Math.floor(count / 100) }, (_, i) => i + 1).join(',');
+}
