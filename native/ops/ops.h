@@ -25,6 +25,7 @@
 #include "ops/rope.h"
 #include "ops/select_last.h"
 #include "ops/selective_scan.h"
+#include "ops/ssd.h"
 #include "ops/token_shift.h"
 #include "ops/token_shift_mix.h"
 
@@ -61,6 +62,7 @@ using AllOps = OpList<
     Rope,
     SelectLast,
     SelectiveScan,
+    Ssd,
     TokenShift,
     TokenShiftMix>;
 // clang-format on

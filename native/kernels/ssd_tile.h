@@ -1,0 +1,62 @@
+#pragma once
+// The matrix products of SSD, over local f32 buffers whose rows are filled up with zeros to whole tiles.
+#include "isa/simd.h"
+#include "kernels/sequences.h"
+
+namespace statespace::STATESPACE_ISA::ssd {
+
+// A tile's sums fill half of AVX-512's registers, so that chunks of 64 and states of 128 have no partial tiles.
+constexpr int kTileHeight = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
+constexpr int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+// A row or column count that whole tiles and whole vectors cover.
+constexpr int64_t padded(int64_t n) { return round_up(round_up(n, kTileHeight), kLanes); }
+
+template <int kVectors>
+using Tile = F[kTileHeight][kVectors];
+
+// tile[m][c] += Σ_k a[k][m] · b[k][c]
+template <int kVectors>
+inline void accumulate(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth,
+                       Tile<kVectors>& tile) {
+  for (int64_t k = 0; k < depth; ++k, a += a_stride, b += b_stride) {
+    F row[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) row[v] = load(b + v * kLanes);
+#pragma GCC unroll 8
+    for (int m = 0; m < kTileHeight; ++m) {
+      const F x = set(a[m]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) tile[m][v] = fma(x, row[v], tile[m][v]);
+    }
+  }
+}
+
+// tile[m][v] = fn(m, v) for every vector of it.
+template <int kVectors, class Fn>
+inline void each_vector(Fn&& fn) {
+#pragma GCC unroll 8
+  for (int m = 0; m < kTileHeight; ++m)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) fn(m, v);
+}
+
+// Calls fn.operator()<kVectors>(column) for columns [begin, end), of which end is a multiple of kLanes.
+template <class Fn>
+inline void column_panels(int64_t begin, int64_t end, Fn&& fn) {
+  int64_t c = begin;
+  for (; c + 2 * kLanes <= end; c += 2 * kLanes) fn.template operator()<2>(c);
+  if (c < end) fn.template operator()<1>(c);
+}
+
+// out (rows, cols) = in (cols, rows), both contiguous in their last axis with the given strides; what is left of
+// out's rows up to `width` becomes zero.
+inline void transpose(const float* in, int64_t in_stride, int64_t rows, int64_t cols, float* out, int64_t out_stride,
+                      int64_t width) {
+  constexpr int64_t kBlock = 16;  // columns at a time: one cache line of each of out's rows
+  for (int64_t c0 = 0; c0 < width; c0 += kBlock)
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = c0; c < c0 + kBlock && c < width; ++c)
+        out[r * out_stride + c] = c < cols ? in[c * in_stride + r] : 0.f;
+}
+
+}  // namespace statespace::STATESPACE_ISA::ssd
