@@ -1,0 +1,55 @@
+import { native } from '../native.js';
+
+export interface OpField {
+  name: string;
+  kind: 'in' | 'optional' | 'state' | 'runtime' | 'out';
+  /** Alternatives of axis symbols, as the op's struct declares them. */
+  shapes: string[][];
+  dtypes: string[];
+}
+export interface OpAttr {
+  name: string;
+  type: 'boolean' | 'integer' | 'float' | 'choice';
+  choices: string[];
+  default: number;
+}
+export interface OpDescription {
+  name: string;
+  fields: OpField[];
+  attrs: OpAttr[];
+}
+
+let catalog: Map<string, OpDescription> | undefined;
+
+/** What every op says of itself, from the native structs. */
+export function opCatalog(): ReadonlyMap<string, OpDescription> {
+  if (!catalog) {
+    type Raw = {
+      name: string;
+      fields: { name: string; kind: OpField['kind']; shape: string; dtypes: string }[];
+      attrs: { name: string; type: OpAttr['type']; choices: string; default: string }[];
+    };
+    const raw = JSON.parse(native().describeOps()) as Raw[];
+    catalog = new Map(
+      raw.map((op) => [
+        op.name,
+        {
+          name: op.name,
+          fields: op.fields.map((f) => ({
+            name: f.name,
+            kind: f.kind,
+            shapes: f.shape.split(' | ').map((s) => s.split(' ')),
+            dtypes: f.dtypes.split(' '),
+          })),
+          attrs: op.attrs.map((a) => ({
+            name: a.name,
+            type: a.type,
+            choices: a.choices ? a.choices.split('|') : [],
+            default: Number(a.default),
+          })),
+        },
+      ]),
+    );
+  }
+  return catalog;
+}

@@ -1,0 +1,54 @@
+import type { DType } from '../tensor.js';
+import type { Dim, Graph, Value, ValueKind } from './graph.js';
+
+const MAGIC = 0x47505353; // "SSPG"
+const VERSION = 1;
+const KINDS: ValueKind[] = ['activation', 'view', 'weight', 'state', 'cache', 'input'];
+const DTYPES: DType[] = ['f32', 'f16', 'bf16', 'i32', 'q8_0', 'q4_0'];
+const BATCH_DIMS: Dim[] = ['tokens', 'outputs', 'sequences'];
+
+/** The graph as bytes for the addon; native/program/graph.h describes them. */
+export function encodeGraph(g: Graph, output: Value): Uint8Array {
+  let bytes = new Uint8Array(1 << 16);
+  let view = new DataView(bytes.buffer);
+  let at = 0;
+  const room = (n: number): number => {
+    if (at + n > bytes.length) {
+      const larger = new Uint8Array(2 * bytes.length + n);
+      larger.set(bytes);
+      bytes = larger;
+      view = new DataView(bytes.buffer);
+    }
+    at += n;
+    return at - n;
+  };
+  const u8 = (x: number) => view.setUint8(room(1), x);
+  const i32 = (x: number) => view.setInt32(room(4), x, true);
+  const f32 = (x: number) => view.setFloat32(room(4), x, true);
+  const f64 = (x: number) => view.setFloat64(room(8), x, true);
+
+  i32(MAGIC);
+  i32(VERSION);
+  i32(g.values.length);
+  i32(g.nodes.length);
+  i32(output.id);
+  for (const v of g.values) {
+    u8(KINDS.indexOf(v.kind));
+    u8(DTYPES.indexOf(v.dtype));
+    u8(v.dims.length);
+    u8(0);
+    for (const d of v.dims) i32(typeof d === 'number' ? d : -1 - BATCH_DIMS.indexOf(d));
+    if (v.kind === 'view') {
+      i32(v.parent!.id);
+      i32(v.offset!);
+    }
+    if (v.kind === 'state') f32(v.fill ?? 0);
+  }
+  for (const node of g.nodes) {
+    u8(node.op.name.length);
+    for (const c of Buffer.from(node.op.name, 'latin1')) u8(c);
+    for (const field of node.op.fields) i32(node.inputs[field.name]?.id ?? -1);
+    for (const attr of node.op.attrs) f64(node.attrs[attr.name]!);
+  }
+  return bytes.subarray(0, at);
+}

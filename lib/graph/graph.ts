@@ -1,0 +1,191 @@
+import { StatespaceError } from '../errors.js';
+import type { DType } from '../tensor.js';
+import { opCatalog, type OpDescription } from './catalog.js';
+import type { WeightSpec } from './weights.js';
+
+/** A size, or what the batch decides: all its tokens, the rows that a head is computed for, its sequences. */
+export type Dim = number | 'tokens' | 'outputs' | 'sequences';
+
+export type ValueKind = 'activation' | 'view' | 'weight' | 'state' | 'cache' | 'input';
+
+/** Something an op reads or writes. Made by a Graph, used with that Graph. */
+export interface Value {
+  readonly id: number;
+  readonly kind: ValueKind;
+  readonly dims: readonly Dim[];
+  /** view: the value it looks into, and its first column there. */
+  readonly parent?: Value;
+  readonly offset?: number;
+  /** state: what a new session holds. */
+  readonly fill?: number;
+  readonly dtype: DType;
+}
+
+export interface Node {
+  readonly op: OpDescription;
+  readonly inputs: Readonly<Record<string, Value>>;
+  readonly attrs: Readonly<Record<string, number>>;
+}
+
+type Attrs = Record<string, number | boolean | string | undefined>;
+type Inputs = Record<string, Value | undefined>;
+
+const rowSize = (dims: readonly Dim[]): number => dims.slice(1).reduce<number>((n, d) => n * (d as number), 1);
+const showDims = (dims: readonly Dim[]): string => `(${dims.join(', ')})`;
+
+/**
+ * A model as a list of ops over values: pure data, built once by a model file and run by native code. Nothing is
+ * allocated and nothing computed here; shapes are inferred from what each op declares.
+ */
+export class Graph {
+  readonly values: Value[] = [];
+  readonly nodes: Node[] = [];
+  readonly weights = new Map<Value, WeightSpec>();
+
+  constructor(
+    /** Type that matrices (and with halves, the KV cache) are held in. */
+    readonly dtype: DType = 'f32',
+  ) {}
+
+  private add(value: Omit<Value, 'id'>): Value {
+    const added = { ...value, id: this.values.length };
+    this.values.push(added);
+    return added;
+  }
+
+  /** Float rows fed from outside: (tokens, features). */
+  input(features: number): Value {
+    return this.add({ kind: 'input', dims: ['tokens', features], dtype: 'f32' });
+  }
+
+  weight(spec: WeightSpec, shape: readonly number[]): Value {
+    const value = this.add({ kind: 'weight', dims: shape, dtype: spec.matrix ? this.dtype : 'f32' });
+    this.weights.set(value, spec);
+    return value;
+  }
+
+  /** Memory of a session, f32, `fill` at its start. */
+  state(shape: readonly number[], fill = 0): Value {
+    return this.add({ kind: 'state', dims: shape, dtype: 'f32', fill });
+  }
+
+  /** Rows remembered for every token of a session: (heads, headdim) each. */
+  cache(nheads: number, headdim: number): Value {
+    const halves = this.dtype === 'f16' || this.dtype === 'bf16';
+    return this.add({ kind: 'cache', dims: [nheads, headdim], dtype: halves ? this.dtype : 'f32' });
+  }
+
+  /** Columns of a value, from `offset`, as rows of shape `dims` (axes after the first). Nothing is copied. */
+  view(x: Value, offset: number, ...dims: number[]): Value {
+    const all: Dim[] = [x.dims[0]!, ...dims];
+    if (offset < 0 || offset + rowSize(all) > rowSize(x.dims)) {
+      throw new StatespaceError('ERR_SHAPE', `view: columns ${offset} to ${offset + rowSize(all)} of ${showDims(x.dims)}`);
+    }
+    return this.add({ kind: 'view', dims: all, parent: x, offset, dtype: 'f32' });
+  }
+
+  /** The same rows with other inner axes. */
+  reshape(x: Value, ...dims: number[]): Value {
+    return this.view(x, 0, ...dims);
+  }
+
+  /** Views of neighbouring columns, of the given widths (a number: that many equal parts). */
+  split(x: Value, sizes: readonly number[] | number): Value[] {
+    const width = rowSize(x.dims);
+    const widths = typeof sizes === 'number' ? new Array<number>(sizes).fill(width / sizes) : sizes;
+    if (widths.reduce((a, b) => a + b, 0) !== width) {
+      throw new StatespaceError('ERR_SHAPE', `split: ${showDims(x.dims)} into ${widths.join(' + ')}`);
+    }
+    let at = 0;
+    return widths.map((w) => {
+      at += w;
+      return this.view(x, at - w, w);
+    });
+  }
+
+  /** Room for rows that several ops write parts of, each through a view as its `into`. */
+  buffer(rows: Dim, ...dims: number[]): Value {
+    return this.add({ kind: 'activation', dims: [rows, ...dims], dtype: 'f32' });
+  }
+
+  /**
+   * Appends an op. Inputs, states and attributes are named as its struct names them; the result is its output, a new
+   * value or `into`.
+   */
+  op(name: string, inputs: Inputs, attrs: Attrs = {}, into?: Value): Value {
+    const op = opCatalog().get(name);
+    if (!op) throw new StatespaceError('ERR_ARGUMENT', `graph: unknown op '${name}'`);
+    const given: Record<string, Value> = {};
+    const sizes = new Map<string, Dim>();
+    for (const [key, value] of Object.entries(inputs)) {
+      if (!op.fields.some((f) => f.name === key && f.kind !== 'out')) {
+        throw new StatespaceError('ERR_ARGUMENT', `${name}: has no tensor '${key}'`);
+      }
+      if (value) given[key] = value;
+    }
+    for (const field of op.fields) {
+      const value = given[field.name];
+      if (value) bind(name, field.name, field.shapes, value, sizes);
+      else if (field.kind === 'in' || field.kind === 'state') {
+        throw new StatespaceError('ERR_ARGUMENT', `${name}: ${field.name} is missing`);
+      }
+    }
+    let result: Value | undefined;
+    for (const field of op.fields.filter((f) => f.kind === 'out')) {
+      const dims = field.shapes[0]!.map((axis): Dim => {
+        const dim = sizes.get(axis) ?? (['tokens', 'outputs', 'sequences'].includes(axis) ? (axis as Dim) : Number(axis));
+        if (Number.isNaN(dim)) throw new StatespaceError('ERR_SHAPE', `${name}: ${field.name}: ${axis} is not known`);
+        return dim;
+      });
+      const out = into ?? this.add({ kind: 'activation', dims, dtype: 'f32' });
+      if (into && showDims(into.dims) !== showDims(dims)) {
+        throw new StatespaceError('ERR_SHAPE', `${name}: ${field.name}: expected ${showDims(dims)}, received ${showDims(into.dims)}`);
+      }
+      given[field.name] = out;
+      result ??= out;
+    }
+    this.nodes.push({ op, inputs: given, attrs: readAttrs(op, attrs) });
+    return result ?? given[op.fields[0]!.name]!;
+  }
+}
+
+/** Matches a value against an op's shapes; on success its symbols get sizes. */
+function bind(op: string, field: string, shapes: string[][], value: Value, sizes: Map<string, Dim>): void {
+  const pool: Dim[] = value.kind === 'state' ? [-1] : [];
+  const dims: Dim[] =
+    value.kind === 'cache' ? [-1, value.dims[0]!, -1, value.dims[1]!] : [...pool, ...value.dims];
+  const fit = shapes.find(
+    (axes) =>
+      axes.length === dims.length &&
+      axes.every((axis, i) => {
+        const known = sizes.get(axis) ?? (Number.isNaN(Number(axis)) ? undefined : Number(axis));
+        return dims[i] === -1 || known === undefined || known === dims[i];
+      }),
+  );
+  if (!fit) {
+    const wanted = shapes.map((axes) => `(${axes.map((a) => (sizes.has(a) ? `${a}=${sizes.get(a)}` : a)).join(', ')})`);
+    throw new StatespaceError('ERR_SHAPE', `${op}: ${field}: expected ${wanted.join(' or ')}, received ${showDims(value.dims)}`);
+  }
+  fit.forEach((axis, i) => {
+    if (dims[i] !== -1) sizes.set(axis, dims[i]!);
+  });
+}
+
+function readAttrs(op: OpDescription, attrs: Attrs): Record<string, number> {
+  const read: Record<string, number> = {};
+  for (const key of Object.keys(attrs)) {
+    if (!op.attrs.some((a) => a.name === key)) throw new StatespaceError('ERR_ARGUMENT', `${op.name}: has no attribute '${key}'`);
+  }
+  for (const attr of op.attrs) {
+    const value = attrs[attr.name];
+    if (value === undefined) read[attr.name] = attr.default;
+    else if (attr.type === 'choice') {
+      const index = attr.choices.indexOf(String(value));
+      if (index < 0) {
+        throw new StatespaceError('ERR_ARGUMENT', `${op.name}: ${attr.name}: expected one of ${attr.choices.join(', ')}, received ${value}`);
+      }
+      read[attr.name] = index;
+    } else read[attr.name] = Number(value);
+  }
+  return read;
+}

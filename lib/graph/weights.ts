@@ -1,0 +1,98 @@
+import { StatespaceError } from '../errors.js';
+import type { Graph, Value } from './graph.js';
+
+/** A tensor of a checkpoint, by its name there. */
+export interface WeightSource {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+/** How a new model's values are drawn. uniform: in [-bound, bound); values: computed in f32. */
+export type Init = { readonly uniform: number } | { readonly values: (random: () => number) => Float32Array };
+
+/** Where a weight comes from: its sources laid end to end along axis 0, or what `transform` makes of them. */
+export interface WeightSpec {
+  readonly sources: readonly WeightSource[];
+  /** Held in the model's dtype; everything else stays f32. */
+  readonly matrix: boolean;
+  readonly transform?: (sources: Float32Array[]) => Float32Array;
+  readonly init: readonly Init[];
+  /** Share of it that one token uses (experts). */
+  activeShare: number;
+}
+
+export interface WeightOptions {
+  /** Held in the model's dtype (large, read by products). Default: rank 2 and more. */
+  matrix?: boolean;
+  /** Load-time arithmetic, in f32, over the values of the sources. */
+  transform?: (sources: Float32Array[]) => Float32Array;
+  /** Shape in the checkpoint where it is not the weight's own. */
+  stored?: readonly number[];
+  init?: Init | 'ones' | 'zeros';
+  activeShare?: number;
+}
+
+const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+function readInit(init: WeightOptions['init'], shape: readonly number[]): Init {
+  if (init === 'ones') return { values: () => new Float32Array(count(shape)).fill(1) };
+  if (init === 'zeros') return { values: () => new Float32Array(count(shape)) };
+  // Keeps the variance of what passes through a product, as Linear layers are initialised in the references.
+  return init ?? { uniform: 1 / Math.sqrt(shape[shape.length - 1] ?? 1) };
+}
+
+/**
+ * Names weights under a prefix, as checkpoints do: `w.scope('layers', 0).matrix('in_proj.weight', [2 * E, d])`. Asking
+ * for a weight declares it: that list serves loading, checks, random values and parameter counts alike.
+ */
+export class Weights {
+  constructor(
+    readonly graph: Graph,
+    private readonly prefix = '',
+    private readonly rename: (name: string) => string = (name) => name,
+    private readonly taken: Map<string, Value> = new Map(),
+  ) {}
+
+  /** The same declarations under a longer prefix. */
+  scope(...path: (string | number)[]): Weights {
+    return new Weights(this.graph, `${this.prefix}${path.join('.')}.`, this.rename, this.taken);
+  }
+
+  /** A weight of this shape; asked for twice, the same one (tied embeddings). */
+  tensor(name: string, shape: readonly number[], options: WeightOptions = {}): Value {
+    return this.combined([{ name, shape: options.stored ?? shape }], shape, options);
+  }
+
+  /** Several tensors of the checkpoint as one weight, laid end to end along axis 0. */
+  stacked(names: readonly string[], part: readonly number[], options: WeightOptions = {}): Value {
+    const shape = [names.length * part[0]!, ...part.slice(1)];
+    return this.combined(
+      names.map((name) => ({ name, shape: part })),
+      shape,
+      options,
+    );
+  }
+
+  /** A weight of `shape` from sources of any shape: laid end to end, or through options.transform. */
+  combined(parts: readonly { name: string; shape: readonly number[] }[], shape: readonly number[], options: WeightOptions = {}): Value {
+    const sources = parts.map((p) => ({ name: this.rename(this.prefix + p.name), shape: p.shape }));
+    const key = `${sources.map((s) => s.name).join('+')}:${shape.join(',')}:${options.transform ? 'derived' : ''}`;
+    const known = this.taken.get(key);
+    if (known) return known;
+    if (!options.transform && sources.reduce((n, s) => n + count(s.shape), 0) !== count(shape)) {
+      throw new StatespaceError('ERR_SHAPE', `weight ${sources[0]!.name}: (${shape.join(', ')}) from other sizes`);
+    }
+    const value = this.graph.weight(
+      {
+        sources,
+        matrix: options.matrix ?? (shape.length >= 2 && !options.transform),
+        transform: options.transform,
+        init: parts.map((p) => readInit(options.init, p.shape)),
+        activeShare: options.activeShare ?? 1,
+      },
+      shape,
+    );
+    this.taken.set(key, value);
+    return value;
+  }
+}

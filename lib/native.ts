@@ -1,0 +1,93 @@
+import { join } from 'node:path';
+import { type ErrorCode, StatespaceError } from './errors.js';
+import type { DType } from './tensor.js';
+
+/** A tensor as the addon takes it: no defaults, no checks but those that memory safety needs. */
+export interface NativeTensor {
+  data: Float32Array | Int32Array | Uint16Array | Uint8Array;
+  shape: readonly number[];
+  dtype: DType;
+}
+
+export type NativeHandle = { readonly __native: unique symbol };
+
+/** Where a weight's values come from: parts laid end to end, or random values in [-bound, bound). */
+export type WeightEntry =
+  | {
+      value: number;
+      parts: ({ file: number; offset: number; count: number; dtype: DType } | { data: Float32Array })[];
+    }
+  | { value: number; bound: number };
+
+export interface NativeBinding {
+  cpuInfo(): { model: string; cores: number; isa: string; available: string[] };
+  threads(): number;
+  setThreads(count: number): void;
+
+  describeOps(): string;
+  runOp(name: string, tensors: Record<string, NativeTensor>, attrs: Record<string, unknown>, sync: true): void;
+  runOp(name: string, tensors: Record<string, NativeTensor>, attrs: Record<string, unknown>, sync: false): Promise<void>;
+
+  buildModel(graph: Uint8Array): NativeHandle;
+  loadWeights(
+    model: NativeHandle,
+    files: string[],
+    entries: WeightEntry[],
+    seed: number,
+    cancel: Int32Array,
+    onProgress?: (bytes: number) => void,
+  ): Promise<number>;
+  modelInfo(model: NativeHandle): {
+    backend: string;
+    stateBytes: number;
+    pageBytes: number;
+    pageTokens: number;
+    tokenBytes: number;
+    weightBytes: number;
+    chunkTokens: number;
+    outputFeatures: number;
+    outputPer: 'token' | 'output' | 'sequence';
+  };
+  createSession(model: NativeHandle): NativeHandle;
+  forkSession(session: NativeHandle): NativeHandle;
+  sessionInfo(session: NativeHandle): { position: number; bytes: number };
+  exportSession(session: NativeHandle): Uint8Array;
+  importSession(session: NativeHandle, state: Uint8Array, position: number): void;
+  forward(
+    sessions: NativeHandle[],
+    data: Int32Array | Float32Array,
+    lengths: Int32Array,
+    logits: 'none' | 'last' | 'all',
+    cancel: Int32Array,
+    onProgress?: (tokens: number) => void,
+  ): Promise<Float32Array>;
+  dispose(handle: NativeHandle): void;
+}
+
+let binding: NativeBinding | undefined;
+
+/** The addon, loaded at its first use. */
+export function native(): NativeBinding {
+  if (!binding) {
+    const load = require('node-gyp-build') as (root: string) => NativeBinding;
+    binding = load(join(__dirname, '..', '..'));
+  }
+  return binding;
+}
+
+/** A failure of the addon as a StatespaceError; anything else as it is. */
+export function typed(error: unknown): unknown {
+  const code = (error as { code?: unknown })?.code;
+  if (error instanceof StatespaceError || typeof code !== 'string' || !code.startsWith('ERR_')) return error;
+  return new StatespaceError(code as ErrorCode, (error as Error).message);
+}
+
+/** Calls the addon; its failures become StatespaceErrors. */
+export function call<T>(fn: (n: NativeBinding) => T): T {
+  try {
+    const result = fn(native());
+    return result instanceof Promise ? (result.catch((e) => Promise.reject(typed(e))) as T) : result;
+  } catch (error) {
+    throw typed(error);
+  }
+}
