@@ -28,14 +28,15 @@ export function mismatch(code: ErrorCode, where: string, wanted: string, got: st
   return new StatespaceError(code, `${where}: expected ${wanted}, received ${got}`);
 }
 
-/** A value as an error message shows it: short, and told apart by type. */
+/** A value as an error message shows it: short, told apart by type, and safe for a value that means harm. */
 export function show(value: unknown): string {
+  if (!Array.isArray(value)) return showItem(value);
+  return `[${value.slice(0, 8).map(showItem).join(', ')}${value.length > 8 ? ', …' : ''}]`;
+}
+
+function showItem(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
   if (typeof value === 'bigint') return `${value}n`;
-  if (Array.isArray(value)) {
-    const items = value.slice(0, 8).map(show);
-    return `[${items.join(', ')}${value.length > 8 ? ', …' : ''}]`;
-  }
-  if (typeof value === 'object' && value !== null) return value.constructor?.name ?? 'Object';
-  return String(value);
+  if (typeof value === 'object' && value !== null) return String(Object.getPrototypeOf(value)?.constructor.name);
+  return typeof value === 'function' ? 'a function' : String(value);
 }

@@ -1,0 +1,76 @@
+// File access whose every failure is an ERR_CHECKPOINT that names the file.
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { StatespaceError } from '../errors.js';
+import { checkpointError } from './stored.js';
+
+/** A regular file opened for reading; its size is taken once. */
+export class InputFile {
+  private constructor(
+    readonly path: string,
+    readonly size: number,
+    private readonly handle: FileHandle,
+  ) {}
+
+  static async use<T>(path: string, work: (file: InputFile) => Promise<T>): Promise<T> {
+    let handle: FileHandle | undefined;
+    try {
+      // Looked at before it is opened: opening a pipe would wait for its writer.
+      if (!(await stat(path)).isFile()) throw checkpointError(path, 'expected a regular file');
+      handle = await open(path, 'r');
+      return await work(new InputFile(path, (await handle.stat()).size, handle));
+    } catch (error) {
+      throw asCheckpointError(path, error);
+    } finally {
+      await handle?.close();
+    }
+  }
+
+  async read(offset: number, length: number, what: string): Promise<Buffer> {
+    if (length < 0 || offset < 0 || offset + length > this.size) {
+      throw checkpointError(
+        this.path,
+        `${what}: expected ${length} bytes at ${offset}, received a file of ${this.size} bytes (truncated?)`,
+      );
+    }
+    const bytes = Buffer.allocUnsafe(length);
+    for (let done = 0; done < length; ) {
+      const { bytesRead } = await this.handle.read(bytes, done, length - done, offset + done);
+      if (bytesRead === 0) throw checkpointError(this.path, `${what}: the file shrank while it was read`);
+      done += bytesRead;
+    }
+    return bytes;
+  }
+}
+
+/** A whole text file, of at most maxBytes. */
+export function readText(path: string, maxBytes: number): Promise<string> {
+  return InputFile.use(path, async (file) => {
+    if (file.size > maxBytes) {
+      throw checkpointError(path, `expected at most ${maxBytes} bytes, received ${file.size}`);
+    }
+    return decodeUtf8(path, await file.read(0, file.size, 'text'));
+  });
+}
+
+export function decodeUtf8(where: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw checkpointError(where, 'expected UTF-8 text', { cause });
+  }
+}
+
+export async function fileExists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw asCheckpointError(path, error);
+  }
+}
+
+export function asCheckpointError(path: string, error: unknown): StatespaceError {
+  if (error instanceof StatespaceError) return error;
+  return checkpointError(path, error instanceof Error ? error.message : String(error), { cause: error });
+}

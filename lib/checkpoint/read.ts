@@ -1,0 +1,60 @@
+import { bf16ToF32, f16ToF32 } from '../dtype.js';
+import { InputFile } from './files.js';
+import { itemBytes, type StoredDType, type StoredTensor } from './stored.js';
+
+/** A tensor's values in row-major order as f32, whatever they are stored as. For tensors that fit memory twice. */
+export async function readTensorF32(stored: StoredTensor): Promise<Float32Array> {
+  const { dtype, shape, strides, offset, byteLength } = stored;
+  const bytes = await InputFile.use(stored.file, (file) => file.read(offset, byteLength, `tensor "${stored.name}"`));
+  const values = toF32(dtype, bytes);
+  return strides === undefined ? values : gather(values, shape, strides);
+}
+
+function toF32(dtype: StoredDType, bytes: Buffer): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const item = itemBytes[dtype];
+  const read = reader(dtype, view);
+  return Float32Array.from({ length: bytes.length / item }, (_, i) => read(i * item));
+}
+
+function reader(dtype: StoredDType, view: DataView): (at: number) => number {
+  switch (dtype) {
+    case 'f32':
+      return (at) => view.getFloat32(at, true);
+    case 'f64':
+      return (at) => view.getFloat64(at, true);
+    case 'f16':
+      return (at) => f16ToF32(view.getUint16(at, true));
+    case 'bf16':
+      return (at) => bf16ToF32(view.getUint16(at, true));
+    case 'i64':
+      return (at) => Number(view.getBigInt64(at, true));
+    case 'i32':
+      return (at) => view.getInt32(at, true);
+    case 'i16':
+      return (at) => view.getInt16(at, true);
+    case 'i8':
+      return (at) => view.getInt8(at);
+    case 'u8':
+      return (at) => view.getUint8(at);
+    case 'bool':
+      return (at) => Number(view.getUint8(at) !== 0);
+  }
+}
+
+/** The strided values in row-major order. */
+function gather(values: Float32Array, shape: readonly number[], strides: readonly number[]): Float32Array {
+  const out = new Float32Array(shape.reduce((product, size) => product * size, 1));
+  const index = shape.map(() => 0);
+  let from = 0;
+  for (let to = 0; to < out.length; to++) {
+    out[to] = values[from]!;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      from += strides[axis]!;
+      if (++index[axis]! < shape[axis]!) break;
+      from -= strides[axis]! * shape[axis]!;
+      index[axis] = 0;
+    }
+  }
+  return out;
+}

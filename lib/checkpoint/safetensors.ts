@@ -1,0 +1,102 @@
+// The header of a safetensors file: u64 length, JSON {name: {dtype, shape, data_offsets}}, then the data without holes.
+import { show } from '../errors.js';
+import { decodeUtf8, InputFile } from './files.js';
+import { isJsonObject, type Json, type JsonObject, parseJsonObject } from './json.js';
+import { checkpointError, itemBytes, type StoredDType, type StoredTensor } from './stored.js';
+
+/** The limit of the reference implementation. */
+const maxHeaderBytes = 100_000_000;
+const dtypes: Record<string, StoredDType> = {
+  F64: 'f64',
+  F32: 'f32',
+  F16: 'f16',
+  BF16: 'bf16',
+  I64: 'i64',
+  I32: 'i32',
+  I16: 'i16',
+  I8: 'i8',
+  U8: 'u8',
+  BOOL: 'bool',
+};
+
+export function readSafetensors(path: string): Promise<StoredTensor[]> {
+  return InputFile.use(path, async (file) => {
+    const length = (await file.read(0, 8, 'length of the header')).readBigUInt64LE();
+    if (length > BigInt(maxHeaderBytes)) {
+      throw checkpointError(path, `header: expected at most ${maxHeaderBytes} bytes, received a length of ${length}`);
+    }
+    const bytes = await file.read(8, Number(length), 'header');
+    const where = `${path}: header`;
+    if (bytes[0] !== 0x7b) throw checkpointError(where, 'expected a JSON object, received no "{"');
+    const header = parseJsonObject(decodeUtf8(where, bytes), where, 'refuse');
+    return locate(path, header, 8 + Number(length), file.size);
+  });
+}
+
+function locate(file: string, header: JsonObject, dataStart: number, fileSize: number): StoredTensor[] {
+  const tensors: StoredTensor[] = [];
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === '__metadata__') checkMetadata(file, entry);
+    else tensors.push(tensor(file, name, entry, dataStart, fileSize));
+  }
+  checkCover(file, tensors, dataStart, fileSize);
+  return tensors;
+}
+
+function tensor(file: string, name: string, entry: Json, dataStart: number, fileSize: number): StoredTensor {
+  const where = `${file}: tensor ${show(name)}`;
+  if (!isJsonObject(entry))
+    throw checkpointError(where, `expected {dtype, shape, data_offsets}, received ${show(entry)}`);
+  const dtype = typeof entry.dtype === 'string' && Object.hasOwn(dtypes, entry.dtype) ? dtypes[entry.dtype] : undefined;
+  if (dtype === undefined) {
+    throw checkpointError(where, `expected dtype ${Object.keys(dtypes).join(', ')}, received ${show(entry.dtype)}`);
+  }
+  const shape = sizes(where, 'shape', entry.shape);
+  const [begin, end, ...rest] = sizes(where, 'data_offsets', entry.data_offsets);
+  if (begin === undefined || end === undefined || rest.length > 0 || begin > end || end > fileSize - dataStart) {
+    throw checkpointError(
+      where,
+      `expected data_offsets [begin, end] within the ${fileSize - dataStart} bytes of data, received ${show(entry.data_offsets)}`,
+    );
+  }
+  const byteLength = shape.reduce((product, size) => product * size, itemBytes[dtype]);
+  if (end - begin !== byteLength) {
+    throw checkpointError(
+      where,
+      `expected ${byteLength} bytes for ${dtype} ${show(shape)}, received data_offsets of ${end - begin}`,
+    );
+  }
+  return { name, dtype, shape, file, offset: dataStart + begin, byteLength };
+}
+
+function sizes(where: string, key: string, value: Json | undefined): number[] {
+  if (!Array.isArray(value) || !value.every((size) => Number.isSafeInteger(size) && (size as number) >= 0)) {
+    throw checkpointError(where, `expected ${key} as an array of sizes, received ${show(value)}`);
+  }
+  return value as number[];
+}
+
+function checkMetadata(file: string, metadata: Json): void {
+  if (!isJsonObject(metadata) || !Object.values(metadata).every((text) => typeof text === 'string')) {
+    throw checkpointError(file, '__metadata__: expected an object of strings');
+  }
+}
+
+/** The format allows neither overlaps nor holes nor bytes behind the last tensor. */
+function checkCover(file: string, tensors: StoredTensor[], dataStart: number, fileSize: number): void {
+  const inOrder = tensors.toSorted((a, b) => a.offset - b.offset || a.byteLength - b.byteLength);
+  let end = dataStart;
+  for (const { name, offset, byteLength } of inOrder) {
+    if (offset !== end) {
+      const what = offset < end ? 'overlaps the tensor before it' : 'leaves a hole before it';
+      throw checkpointError(
+        `${file}: tensor ${show(name)}`,
+        `${what}: expected its data at ${end - dataStart}, received ${offset - dataStart}`,
+      );
+    }
+    end += byteLength;
+  }
+  if (end !== fileSize) {
+    throw checkpointError(file, `expected ${fileSize - dataStart} bytes of tensors, received ${end - dataStart}`);
+  }
+}

@@ -1,0 +1,67 @@
+// An index file {metadata, weight_map: {tensor: shard file}} beside its shards.
+import { isAbsolute, join, normalize, sep } from 'node:path';
+import { show } from '../errors.js';
+import { fileExists, readText } from './files.js';
+import { isJsonObject, type Json, parseJsonObject } from './json.js';
+import { checkpointError, type StoredTensor } from './stored.js';
+
+const maxIndexBytes = 100_000_000;
+
+/** The tensors that the index names, each from the shard that it names; `read` reads one shard. */
+export async function readSharded(
+  folder: string,
+  indexName: string,
+  read: (file: string) => Promise<StoredTensor[]>,
+): Promise<StoredTensor[]> {
+  const index = join(folder, indexName);
+  const { weight_map: weightMap } = parseJsonObject(await readText(index, maxIndexBytes), index, 'refuse');
+  if (!isJsonObject(weightMap))
+    throw checkpointError(index, `weight_map: expected an object, received ${show(weightMap)}`);
+  const tensors: StoredTensor[] = [];
+  for (const [shard, names] of groupByShard(index, weightMap)) {
+    const file = join(folder, shard);
+    if (!(await fileExists(file))) {
+      throw checkpointError(
+        index,
+        `expected the shard ${show(shard)} of tensor ${show(names[0])} beside it, received no such file`,
+      );
+    }
+    const stored = new Map((await read(file)).map((tensor) => [tensor.name, tensor]));
+    for (const name of names) {
+      const tensor = stored.get(name);
+      if (tensor === undefined)
+        throw checkpointError(index, `expected tensor ${show(name)} in ${show(shard)}, which lacks it`);
+      tensors.push(tensor);
+    }
+  }
+  return tensors;
+}
+
+function groupByShard(index: string, weightMap: Record<string, Json>): Map<string, string[]> {
+  const shards = new Map<string, string[]>();
+  for (const [name, shard] of Object.entries(weightMap)) {
+    if (typeof shard !== 'string' || !staysInside(shard)) {
+      throw checkpointError(
+        `${index}: tensor ${show(name)}`,
+        `expected the name of a file in the same folder, received ${show(shard)}`,
+      );
+    }
+    const names = shards.get(shard);
+    if (names) names.push(name);
+    else shards.set(shard, [name]);
+  }
+  return shards;
+}
+
+/** By its name alone: what the file is a link to is the owner's business (download caches are made of links). */
+function staysInside(path: string): boolean {
+  const normal = normalize(path);
+  return (
+    path !== '' &&
+    !/[\0\\:]/.test(path) &&
+    !isAbsolute(path) &&
+    normal !== '.' &&
+    normal !== '..' &&
+    !normal.startsWith(`..${sep}`)
+  );
+}

@@ -1,0 +1,26 @@
+// Where a checkpoint's tensors lie; the type that every reader here produces.
+import { StatespaceError } from '../errors.js';
+
+/** Bytes of one element of each type that a checkpoint may hold. */
+export const itemBytes = { f32: 4, f16: 2, bf16: 2, f64: 8, i64: 8, i32: 4, i16: 2, i8: 1, u8: 1, bool: 1 } as const;
+
+export type StoredDType = keyof typeof itemBytes;
+
+/** A tensor in a file, located and not read. */
+export interface StoredTensor {
+  name: string;
+  dtype: StoredDType;
+  shape: readonly number[];
+  /** Only when the values are not contiguous: the distance of neighbours along each axis, in elements. */
+  strides?: readonly number[];
+  /** Absolute path. */
+  file: string;
+  /** Of the first value, in bytes from the start of the file. */
+  offset: number;
+  /** From the first byte of the first value to the last byte of the last one. */
+  byteLength: number;
+}
+
+export function checkpointError(where: string, what: string, options?: ErrorOptions): StatespaceError {
+  return new StatespaceError('ERR_CHECKPOINT', `${where}: ${what}`, options);
+}
