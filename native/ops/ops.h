@@ -15,11 +15,13 @@
 #include "ops/discretize_dense.h"
 #include "ops/embedding.h"
 #include "ops/gate.h"
+#include "ops/gated_delta_rule.h"
 #include "ops/layer_norm.h"
 #include "ops/lerp.h"
 #include "ops/linear.h"
 #include "ops/mean_pool.h"
 #include "ops/moe.h"
+#include "ops/retention.h"
 #include "ops/reverse.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -28,6 +30,9 @@
 #include "ops/ssd.h"
 #include "ops/token_shift.h"
 #include "ops/token_shift_mix.h"
+#include "ops/wkv4.h"
+#include "ops/wkv6.h"
+#include "ops/wkv7.h"
 
 namespace statespace {
 
@@ -64,7 +69,12 @@ using AllOps = OpList<
     SelectiveScan,
     Ssd,
     TokenShift,
-    TokenShiftMix>;
+    TokenShiftMix,
+    Wkv4,
+    Wkv6,
+    Wkv7,
+    Retention,
+    GatedDeltaRule>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;

@@ -1,0 +1,70 @@
+#pragma once
+// What the chunked forms of the head recurrences share. Decays inside a chunk are running products of e^w ≤ 1, so that
+// nothing overflows and no difference of large sums is taken, however strong the decay.
+#include "core/tensor.h"
+#include "isa/simd.h"
+#include "kernels/sequences.h"
+
+namespace statespace::STATESPACE_ISA {
+
+// Tokens of a chunk where decay differs by key: pairs inside a chunk cost vector operations, products between chunks
+// cost them per state row, and 16 balances the two at the usual heads of 64.
+constexpr int64_t kChunk = 16;
+
+template <class Fn>
+inline void each_chunk(const Sequences& sequences, int64_t s, int64_t size, Fn&& fn) {
+  const int64_t end = sequences.end(s);
+  for (int64_t t = sequences.begin(s); t < end; t += size) fn(t, end - t < size ? end - t : size);
+}
+
+inline void clear(float* p, int64_t n) { std::memset(p, 0, size_t(n) * sizeof(float)); }
+
+inline void copy_row(const float* from, float* to, int64_t n) { std::memcpy(to, from, size_t(n) * sizeof(float)); }
+
+// out = a ∘ b; b and out have room for whole vectors, a need not.
+inline void scale_row(const float* a, const float* b, float* out, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(out + i, load(a + i) * load(b + i));
+  if (i < n) store(out + i, load(a + i, int(n - i)) * load(b + i, int(n - i)));
+}
+
+// p *= factor, n a multiple of kLanes.
+inline void scale(float* p, float factor, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) store(p + i, load(p + i) * set(factor));
+}
+
+// Columns [first, first + width) of n tokens into rows of `stride`, zeros behind; and back.
+inline void copy_rows(const Tensor& from, int64_t begin, int64_t n, int64_t first, int64_t width, float* to,
+                      int64_t stride) {
+  for (int64_t t = 0; t < n; ++t) {
+    copy_row(from.row(begin + t) + first, to + t * stride, width);
+    clear(to + t * stride + width, stride - width);
+  }
+}
+inline void write_rows(const float* from, int64_t stride, const Tensor& to, int64_t begin, int64_t n, int64_t first,
+                       int64_t width) {
+  for (int64_t t = 0; t < n; ++t) copy_row(from + t * stride, to.row(begin + t) + first, width);
+}
+
+// A dense matrix into rows of `stride`, zeros behind; and back.
+inline void read_rows(const float* from, int64_t rows, int64_t width, float* to, int64_t stride) {
+  for (int64_t i = 0; i < rows; ++i) {
+    copy_row(from + i * width, to + i * stride, width);
+    clear(to + i * stride + width, stride - width);
+  }
+}
+inline void write_rows(const float* from, int64_t stride, int64_t rows, int64_t width, float* to) {
+  for (int64_t i = 0; i < rows; ++i) copy_row(from + i * stride, to + i * width, width);
+}
+
+// x = (I - L)⁻¹ x for a strictly lower L (n, n) and x (n, width), width a multiple of kLanes: forward substitution.
+inline void solve_unit_lower(int64_t n, int64_t width, const float* L, int64_t l_stride, float* x) {
+  for (int64_t j = 0; j < width; j += kLanes)
+    for (int64_t t = 1; t < n; ++t) {
+      F sum = load(x + t * width + j);
+      for (int64_t s = 0; s < t; ++s) sum = fma(set(L[t * l_stride + s]), load(x + s * width + j), sum);
+      store(x + t * width + j, sum);
+    }
+}
+
+}  // namespace statespace::STATESPACE_ISA

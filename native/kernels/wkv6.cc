@@ -1,0 +1,130 @@
+#include "ops/wkv6.h"
+
+#include "backend/kernels.h"
+#include "kernels/head_chunk.h"
+#include "kernels/head_state.h"
+#include "kernels/product.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+// r · (u ∘ k): the weight of a token's own value.
+float bonus(const float* r, const float* u, const float* k, int64_t n) {
+  F s = zero();
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const int m = n - i < kLanes ? int(n - i) : kLanes;
+    s = fma(load(r + i, m) * load(u + i, m), load(k + i, m), s);
+  }
+  return sum(s);
+}
+
+template <int N>
+void recurrent(const Wkv6& op, const Sequences& sequences, const HeadColumns& c, float* S) {
+  const int64_t keys = op.k[2], values = op.v[2], at = c.head * keys;
+  float* decay = S + keys * N * kLanes;  // (key)
+  const bool varies = op.w.rank == 3;
+  if (!varies) exp_row(op.w.row(c.head), decay, keys);
+  float* state = op.state.row(sequences.slot(c.sequence)) + at * values + c.first;
+  read_state<N>(state, keys, values, c.count, S);
+  for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
+    if (varies) exp_row(op.w.row(t) + at, decay, keys);
+    const float *r = op.r.row(t) + at, *k = op.k.row(t) + at;
+    const Block<N> v = load_block<N>(op.v.row(t) + c.head * values + c.first, c.count);
+    Block<N> y = set(bonus(r, op.u.row(c.head), k, keys)) * v;
+    for (int64_t i = 0; i < keys; ++i) {
+      float* row = S + i * N * kLanes;
+      const Block<N> s = load_block<N>(row);
+      y = fma(set(r[i]), s, y);
+      store_block(row, fma(set(k[i]), v, set(decay[i]) * s));
+    }
+    store_block(op.y.row(t) + c.head * values + c.first, y, c.count);
+  }
+  write_state<N>(S, keys, values, c.count, state);
+}
+
+// Inside a chunk, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
+//   y_t = S_0ᵀ D_{t-1..} r_t + Σ_{s<t} (r_t·D_{t-1..s+1} k_s) v_s + bonus_t v_t
+//   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} k_s v_sᵀ
+struct Chunk {
+  Chunk(const Wkv6& op, float* scratch)
+      : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), stride(padded(values)), S(scratch) {
+    d = S + keys * stride;
+    r = d + kChunk * width, k = r + kChunk * width;
+    running = k + kChunk * width;
+    rk = running + width;
+    v = rk + kChunk * kChunk, y = v + kChunk * stride;
+  }
+  static int64_t scratch(const Wkv6& op) {
+    const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
+    return op.k[2] * stride + (3 * kChunk + 1) * width + kChunk * kChunk + 2 * kChunk * stride;
+  }
+
+  void step(int64_t begin, int64_t n, int64_t head) {
+    const int64_t at = head * keys;
+    for (int64_t t = 0; t < n; ++t)
+      exp_row(op.w.rank == 3 ? op.w.row(begin + t) + at : op.w.row(head), d + t * width, keys);
+    pairs(begin, n, head);
+    for (int64_t i = 0; i < keys; ++i) running[i] = 1;
+    for (int64_t s = n - 1; s >= 0; --s) {
+      scale_row(op.k.row(begin + s) + at, running, k + s * width, keys);
+      scale_row(d + s * width, running, running, keys);
+    }
+    for (int64_t i = 0; i < keys; ++i) running[i] = 1;
+    for (int64_t t = 0; t < n; ++t) {
+      scale_row(op.r.row(begin + t) + at, running, r + t * width, keys);
+      scale_row(d + t * width, running, running, keys);
+    }
+    copy_rows(op.v, begin, n, head * values, values, v, stride);
+
+    clear(y, n * stride);
+    add_product(n, values, keys, {r, width, 1}, S, stride, y, stride);
+    add_product(n, values, n, {rk, kChunk, 1}, v, stride, y, stride, true);
+    for (int64_t i = 0; i < keys; ++i) scale(S + i * stride, running[i], stride);
+    add_product(keys, values, n, {k, 1, width}, v, stride, S, stride);
+    write_rows(y, stride, op.y, begin, n, head * values, values);
+  }
+
+  // rk (chunk, chunk): the weight of v_s in y_t.
+  void pairs(int64_t begin, int64_t n, int64_t head) {
+    const int64_t at = head * keys;
+    clear(rk, n * kChunk);
+    for (int64_t s = 0; s < n; ++s) {
+      rk[s * kChunk + s] = bonus(op.r.row(begin + s) + at, op.u.row(head), op.k.row(begin + s) + at, keys);
+      copy_row(op.k.row(begin + s) + at, running, keys);
+      for (int64_t t = s + 1; t < n; ++t) {
+        rk[t * kChunk + s] = dot(op.r.row(begin + t) + at, running, keys);
+        scale_row(d + t * width, running, running, keys);
+      }
+    }
+  }
+
+  const Wkv6& op;
+  const int64_t keys, values, width, stride;
+  float* S;          // (key, value)
+  float *d, *r, *k;  // (chunk, key): decays; r from the chunk's start, k to its end
+  float* running;    // (key)
+  float* rk;
+  float *v, *y;  // (chunk, value)
+};
+
+}  // namespace
+
+template <>
+void run(const Wkv6& op, Context& cx) {
+  const Sequences sequences(op.cu_seqlens, op.slots, op.r[0]);
+  const int64_t nheads = op.v[1], keys = op.k[2], values = op.v[2];
+  if (!op.chunked())
+    return each_head_columns<4>(cx, sequences.count, nheads, values, [&]<int N>(const HeadColumns& c, int worker) {
+      recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
+    });
+  cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
+    const int64_t s = i / nheads, head = i % nheads;
+    Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
+    float* state = op.state.row(sequences.slot(s)) + head * keys * values;
+    read_rows(state, keys, values, chunk.S, chunk.stride);
+    each_chunk(sequences, s, kChunk, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
+    write_rows(chunk.S, chunk.stride, keys, values, state);
+  });
+}
+
+}  // namespace statespace::STATESPACE_ISA

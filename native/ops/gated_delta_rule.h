@@ -1,0 +1,40 @@
+#pragma once
+// The gated delta rule (Yang et al. 2024; Qwen3-Next), per head, S (key, value):
+//   S = e^{g_t} S,   S += k_t (β_t (v_t - Sᵀ k_t))ᵀ,   y_t = Sᵀ q_t / sqrt(key)
+// The scaling by 1/sqrt(key) is inside; q and k come normalised. Head h of v, g and beta reads head
+// h / (nheads / nheads_k) of q and k.
+// recurrent goes token by token; chunked solves a triangular system per chunk. Both compute the same function.
+#include "core/error.h"
+#include "core/fields.h"
+
+namespace statespace {
+
+struct GatedDeltaRule {
+  static constexpr const char* kName = "gatedDeltaRule";
+  Tensor q, k, v, g, beta, cu_seqlens, slots, state, y;
+  int32_t mode = 0;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("q", q, "tokens nheads_k key");
+    visitor.in("k", k, "tokens nheads_k key");
+    visitor.in("v", v, "tokens nheads value");
+    visitor.in("g", g, "tokens nheads");
+    visitor.in("beta", beta, "tokens nheads");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.runtime("slots", slots, "sequences");
+    visitor.state("state", state, "pool nheads key value");
+    visitor.out("y", y, "tokens nheads value");
+    visitor.choice("mode", mode, "recurrent|chunked");
+  }
+
+  bool chunked() const { return mode == 1; }
+
+  void check() const {
+    if (k[1] == 0 || v[1] % k[1] != 0)
+      throw Error(Code::kShape, "gatedDeltaRule: nheads " + std::to_string(v[1]) + " is no multiple of nheads_k " +
+                                    std::to_string(k[1]));
+  }
+};
+
+}  // namespace statespace

@@ -1,0 +1,40 @@
+#pragma once
+// RetNet's retention (Sun et al. 2023), per head, γ = e^{logDecay}, S (key, value):
+//   S = γ S + k_t v_tᵀ,   y_t = Sᵀ q_t / sqrt(key)
+// The scaling by 1/sqrt(key) is inside. parallel weighs all pairs of tokens, (q kᵀ ∘ γ^{t-s}) v; recurrent goes token
+// by token; chunkwise is parallel inside chunks of chunkSize tokens and recurrent between them. All compute the same
+// function, the state included.
+#include "core/error.h"
+#include "core/fields.h"
+
+namespace statespace {
+
+struct Retention {
+  static constexpr const char* kName = "retention";
+  Tensor q, k, v, log_decay, cu_seqlens, slots, state, y;
+  int32_t mode = 0;
+  int64_t chunk_size = 64;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("q", q, "tokens nheads key");
+    visitor.in("k", k, "tokens nheads key");
+    visitor.in("v", v, "tokens nheads value");
+    visitor.in("logDecay", log_decay, "nheads");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.runtime("slots", slots, "sequences");
+    visitor.state("state", state, "pool nheads key value");
+    visitor.out("y", y, "tokens nheads value");
+    visitor.choice("mode", mode, "chunkwise|recurrent|parallel");
+    visitor.attr("chunkSize", chunk_size);
+  }
+
+  enum Mode { kChunkwise, kRecurrent, kParallel };
+
+  void check() const {
+    if (chunk_size < 1)
+      throw Error(Code::kArgument, "retention: chunkSize: expected at least 1, received " + std::to_string(chunk_size));
+  }
+};
+
+}  // namespace statespace

@@ -1,0 +1,32 @@
+#pragma once
+// The linear attention of RWKV-5 and RWKV-6 (Peng et al. 2024), per head, S (key, value):
+//   y_t = Sᵀ r_t + (r_t · (u ∘ k_t)) v_t,   S = diag(e^{w_t}) S + k_t v_tᵀ
+// w is the LOG decay, at most 0: one row for all tokens in RWKV-5 (-exp(time_decay)), one per token in RWKV-6.
+// recurrent goes token by token; chunked takes matrix products over short chunks. Both compute the same function.
+#include "core/fields.h"
+
+namespace statespace {
+
+struct Wkv6 {
+  static constexpr const char* kName = "wkv6";
+  Tensor r, k, v, w, u, cu_seqlens, slots, state, y;
+  int32_t mode = 0;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("r", r, "tokens nheads key");
+    visitor.in("k", k, "tokens nheads key");
+    visitor.in("v", v, "tokens nheads value");
+    visitor.in("w", w, "nheads key | tokens nheads key");
+    visitor.in("u", u, "nheads key");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.runtime("slots", slots, "sequences");
+    visitor.state("state", state, "pool nheads key value");
+    visitor.out("y", y, "tokens nheads value");
+    visitor.choice("mode", mode, "recurrent|chunked");
+  }
+
+  bool chunked() const { return mode == 1; }
+};
+
+}  // namespace statespace
