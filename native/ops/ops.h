@@ -14,6 +14,7 @@
 #include "ops/discretize.h"
 #include "ops/discretize_dense.h"
 #include "ops/embedding.h"
+#include "ops/fft_conv.h"
 #include "ops/gate.h"
 #include "ops/gated_delta_rule.h"
 #include "ops/layer_norm.h"
@@ -56,25 +57,26 @@ using AllOps = OpList<
     Discretize,
     DiscretizeDense,
     Embedding,
+    FftConv,
     Gate,
+    GatedDeltaRule,
     LayerNorm,
     Lerp,
     Linear,
     MeanPool,
     Moe,
+    Retention,
     Reverse,
     RmsNorm,
     Rope,
-    SelectLast,
     SelectiveScan,
+    SelectLast,
     Ssd,
     TokenShift,
     TokenShiftMix,
     Wkv4,
     Wkv6,
-    Wkv7,
-    Retention,
-    GatedDeltaRule>;
+    Wkv7>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;
