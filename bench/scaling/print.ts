@@ -38,7 +38,7 @@ export function printScaling(
     growthTable(report, label),
     '',
     bold('Crossover'),
-    ...report.crossovers.map((c) => wrap(crossoverLine(label(c.attention), label(c.scan), c.time), WIDTH, '  ')),
+    ...crossoverLines(report, label),
     ...(charts ? ['', bold('Time of one run over N, both axes logarithmic'), '', timeChart(report, label)] : []),
   ].join('\n');
 }
@@ -158,25 +158,40 @@ export function formatFit(fit: PowerFit | null): string {
   return exact ? `N^${number(fit.exponent)} (exact)` : `N^${number(fit.exponent)} (${number(low)} … ${number(high)})`;
 }
 
-export function crossoverLine(attention: string, scan: string, at: Crossover): string {
-  if (at.kind === 'measured') {
-    const [low, high] = at.between.map(group);
-    return `${attention} takes longer than ${scan} from about ${about(at.length)} tokens on (measured between ${low} and ${high}).`;
+const COSTS = {
+  time: { more: 'takes longer than', less: 'takes less time than', same: 'takes as long as' },
+  memory: { more: 'keeps more than', less: 'keeps less than', same: 'keeps as much as' },
+};
+
+export function crossoverLine(
+  attention: string,
+  scan: string,
+  at: Crossover,
+  cost: keyof typeof COSTS = 'time',
+): string {
+  const words = COSTS[cost];
+  if (at.kind === 'none') {
+    const relation = { costlier: words.more, cheaper: words.less, equal: words.same }[at.always];
+    return `${attention} ${relation} ${scan} at every measured length, with no crossing in sight.`;
   }
-  if (at.kind === 'extrapolated') {
-    const side = at.length < at.beyond ? 'shortest' : 'longest';
-    return (
-      `${attention} takes longer than ${scan} from about ${about(at.length)} tokens on: extrapolated, not measured ` +
-      `(the ${side} length is ${group(at.beyond)}).`
-    );
-  }
-  const relation = { costlier: 'longer than', cheaper: 'less time than', equal: 'as long as' }[at.always];
-  return `${attention} takes ${relation} ${scan} at every measured length, with no crossing in sight.`;
+  const from = `${attention} ${words.more} ${scan} from about ${about(at.length)} tokens on`;
+  if (at.kind === 'measured') return `${from} (measured between ${at.between.map(group).join(' and ')}).`;
+  const side = at.length < at.beyond ? 'shortest' : 'longest';
+  return `${from}: extrapolated, not measured (the ${side} length is ${group(at.beyond)}).`;
 }
 
 // Two significant digits: interpolation between doublings gives no more.
 function about(length: number): string {
   return group(Number(Math.max(1, length).toPrecision(2)));
+}
+
+function crossoverLines(report: ScalingReport, label: (id: string) => string): string[] {
+  return report.crossovers.flatMap((c) => {
+    const [attention, scan] = [label(c.attention), label(c.scan)];
+    const time = `Time: ${crossoverLine(attention, scan, c.time)}`;
+    const kept = `Kept memory: ${crossoverLine(attention, scan, c.keptMemory, 'memory')}`;
+    return [time, kept].map((line) => wrap(line, WIDTH, '  '));
+  });
 }
 
 function timeChart(report: ScalingReport, label: (id: string) => string): string {

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { addBench } from './commands/bench.js';
+import { addCompare } from './commands/compare.js';
 import { addGenerate } from './commands/generate.js';
 import { addInfo } from './commands/info.js';
 import { addInspect } from './commands/inspect.js';
@@ -36,7 +37,7 @@ Examples:
 Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted. STATESPACE_DEBUG=1 adds stack traces to errors.
 Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an instruction set), NO_COLOR.`,
     );
-  for (const add of [addBench, addGenerate, addInspect, addMemory, addInfo]) add(program, signal);
+  for (const add of [addBench, addGenerate, addInspect, addMemory, addCompare, addInfo]) add(program, signal);
   for (const command of everyCommand(program)) {
     command
       .exitOverride()

@@ -1,5 +1,6 @@
 /** Option values as people write them: 4K, 512..8192, 1:7. A wrong one is a usage error that shows a right one. */
 import { InvalidArgumentError } from 'commander';
+import type { Ratio } from '../../bench/models/families.js';
 
 const SUFFIX: Record<string, number> = { '': 1, k: 1024, m: 1024 * 1024 };
 
@@ -28,9 +29,14 @@ export function parseLengths(text: string): number[] {
   return [...new Set(lengths)].sort((a, b) => a - b);
 }
 
-export interface Ratio {
-  attention: number;
-  mamba: number;
+const AMOUNT: Record<string, number> = { '': 1, k: 1e3, m: 1e6, b: 1e9 };
+
+/** A number of parameters: 130M, 2.8B, 350000. */
+export function parseAmount(text: string): number {
+  const match = /^(\d{1,15}(?:\.\d{1,6})?)([kmb]?)$/i.exec(text.trim());
+  const value = match ? Math.round(Number(match[1]) * AMOUNT[match[2]!.toLowerCase()]!) : 0;
+  if (value < 1) throw new InvalidArgumentError(`expected a number such as 130M or 2.8B, got "${text}"`);
+  return value;
 }
 
 /** Layers of attention to layers of Mamba: 1:7. */

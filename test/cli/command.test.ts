@@ -5,7 +5,17 @@ import { describe, expect, it } from 'vitest';
 import { statespace } from '../support/cli.js';
 
 describe('help', () => {
-  const commands = [[], ['bench'], ['bench', 'scaling'], ['generate'], ['inspect'], ['memory'], ['info']];
+  const commands = [
+    [],
+    ['bench'],
+    ['bench', 'scaling'],
+    ['bench', 'models'],
+    ['compare'],
+    ['generate'],
+    ['inspect'],
+    ['memory'],
+    ['info'],
+  ];
   it.each(commands.map((words) => [words.join(' ') || '(none)', words] as const))('%s --help', async (_name, words) => {
     const { code, stdout, stderr } = await statespace([...words, '--help']);
     expect(code).toBe(0);
@@ -30,6 +40,9 @@ describe('exit codes', () => {
     [['memory', '--unknown'], "unknown option '--unknown'"],
     [['memory', '--heads', '6', '--kv-heads', '4'], '--heads 6 is no multiple of --kv-heads 4'],
     [['bench', 'scaling', '--d-model', '10', '--heads', '3'], '--d-model 10 is no multiple of --heads 3'],
+    [['bench', 'models', '--d-model', '100'], '--d-model 100 is no multiple of 64'],
+    [['bench', 'models', '--ratio', '1-7'], 'expected attention:mamba'],
+    [['compare', '--d-model', '100'], '--d-model 100 is no multiple of --head-dim 128'],
     [['bench', 'scaling', '--preset', 'other'], 'Allowed choices are kernel, layer'],
     [['bench', 'scaling', '--json', '/nonexistent/x.json'], 'no folder /nonexistent'],
     [['generate', '/nonexistent', '--prompt', '1'], 'no folder /nonexistent'],

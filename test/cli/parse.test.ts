@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  parseAmount,
   parseIds,
   parseLength,
   parseLengths,
@@ -77,6 +78,13 @@ describe('numbers and ids', () => {
       expect(() => parseNumber(0, 1)(text)).toThrow(expect.objectContaining(wrong));
     }
     expect(() => parsePositive('0')).toThrow(expect.objectContaining(wrong));
+  });
+
+  it('reads parameter counts', () => {
+    expect(['130M', '2.8b', '350000', '1.5k'].map(parseAmount)).toEqual([130e6, 2.8e9, 350_000, 1500]);
+    for (const text of ['', '0', '-1', 'M', '1.5T', '0.1']) {
+      expect(() => parseAmount(text)).toThrow(expect.objectContaining(wrong));
+    }
   });
 
   it('tells token ids from text', () => {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { addBenchModels } from './bench-models.js';
 import { addBenchScaling } from './bench-scaling.js';
 
 export function addBench(program: Command, signal: AbortSignal): void {
@@ -6,4 +7,5 @@ export function addBench(program: Command, signal: AbortSignal): void {
     .command('bench')
     .description('Measure on this machine; every number is checked before it is timed.');
   addBenchScaling(bench, signal);
+  addBenchModels(bench, signal);
 }

@@ -1,0 +1,104 @@
+/**
+ * One model at one context length in a process of its own, so that the peak memory is that model's: receives a Job,
+ * answers with an Outcome or an error, and ends.
+ */
+import { readFileSync } from 'node:fs';
+import { type DType, library, type Model, type Session } from '../library.js';
+import { collectGarbage } from '../machine.js';
+import { Random } from '../random.js';
+import { relativeError } from '../scaling/preset.js';
+
+export interface Job {
+  config: Record<string, unknown>;
+  context: number;
+  decodeTokens: number;
+  reps: number;
+  dtype: DType;
+  threads: number | null;
+}
+
+export interface Outcome {
+  parameters: { total: number; active: number };
+  /** Relative distance of the logits of one forward from those of single steps. */
+  checkError: number;
+  /** Seconds per prompt, and seconds per token after it, one of each per repetition. */
+  prefill: number[];
+  decode: number[];
+  /** What the session held at the end, by its own account and by formula. */
+  sessionBytes: number;
+  /** Resident memory of this process: with the model alone, and at its highest. */
+  modelBytes: number;
+  peakBytes: number;
+}
+
+const CHECKED_TOKENS = 24;
+
+async function measure(job: Job): Promise<Outcome> {
+  const { createModel, setThreads } = library();
+  if (job.threads !== null) setThreads(job.threads);
+  const model = await createModel(job.config, { seed: 1, dtype: job.dtype });
+  const random = new Random(5);
+  const vocabulary = Number(job.config.vocab_size);
+  const token = () => Math.floor(random.next(0, vocabulary));
+  const checkError = await prefillAgainstSteps(model, Array.from({ length: CHECKED_TOKENS }, token));
+  collectGarbage();
+  const modelBytes = process.memoryUsage().rss;
+
+  const prompt = Int32Array.from({ length: job.context }, token);
+  const prefill: number[] = [];
+  const decode: number[] = [];
+  let sessionBytes = 0;
+  for (let rep = 0; rep < job.reps; rep++) {
+    const session = model.createSession();
+    prefill.push(await seconds(() => session.forward(prompt, { logits: 'last' })));
+    const steps = await seconds(async () => {
+      for (let i = 0; i < job.decodeTokens; i++) await session.forward([token()], { logits: 'last' });
+    });
+    decode.push(steps / job.decodeTokens);
+    sessionBytes = session.bytes;
+    await session.dispose();
+  }
+  const { parameters } = model;
+  await model.dispose();
+  return { parameters, checkError, prefill, decode, sessionBytes, modelBytes, peakBytes: peakResident() };
+}
+
+async function prefillAgainstSteps(model: Model, tokens: readonly number[]): Promise<number> {
+  const using = async <T>(run: (session: Session) => Promise<T>) => {
+    const session = model.createSession();
+    try {
+      return await run(session);
+    } finally {
+      await session.dispose();
+    }
+  };
+  const whole = await using(async (session) => (await session.forward(tokens, { logits: 'all' })).toFloat32Array());
+  const steps = await using(async (session) => {
+    const rows: number[] = [];
+    for (const token of tokens) rows.push(...(await session.forward([token], { logits: 'last' })).toFloat32Array());
+    return rows;
+  });
+  return relativeError(whole, steps);
+}
+
+async function seconds(run: () => Promise<unknown>): Promise<number> {
+  const started = performance.now();
+  await run();
+  return (performance.now() - started) / 1000;
+}
+
+// getrusage is the fallback: a forked child inherits its parent's high-water mark until it execs on some systems.
+function peakResident(): number {
+  try {
+    const found = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'));
+    if (found) return Number(found[1]) * 1024;
+  } catch {}
+  return process.resourceUsage().maxRSS * 1024;
+}
+
+process.once('message', (job: Job) => {
+  measure(job).then(
+    (outcome) => process.send!({ outcome }, () => process.exit(0)),
+    (error: Error) => process.send!({ error: error.message }, () => process.exit(1)),
+  );
+});
