@@ -27,6 +27,7 @@
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/select_last.h"
+#include "ops/select_rows.h"
 #include "ops/selective_scan.h"
 #include "ops/ssd.h"
 #include "ops/token_shift.h"
@@ -49,6 +50,7 @@ struct OpList {
 
 // clang-format off
 using AllOps = OpList<
+    SelectRows,
     Activate,
     Add,
     Attention,
