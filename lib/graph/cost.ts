@@ -1,0 +1,100 @@
+import type { Graph, Node, Value } from './graph.js';
+
+/** What a model costs, read off its graph; nothing is allocated. */
+
+const size = (v: Value): number => v.dims.reduce<number>((n, d) => n * (typeof d === 'number' ? d : 1), 1);
+const PAGE_TOKENS = 64;
+const BYTES = { f32: 4, f16: 2, bf16: 2, i32: 4, q8_0: 34 / 32, q4_0: 18 / 32 } as const;
+
+/** Parameters of the checkpoint; active: those that one token uses (top-k experts only). */
+export function countParameters(g: Graph): { total: number; active: number } {
+  let total = 0;
+  let active = 0;
+  const counted = new Set<string>();
+  for (const spec of g.weights.values()) {
+    for (const source of spec.sources) {
+      if (counted.has(source.name)) continue;
+      counted.add(source.name);
+      const n = source.shape.reduce((a, b) => a * b, 1);
+      total += n;
+      active += n * spec.activeShare;
+    }
+  }
+  return { total, active: Math.round(active) };
+}
+
+/** FLOPs of one token whose sequence has `context` tokens, a multiply-add as two. */
+export function flopsPerToken(g: Graph, context: number): number {
+  let flops = 0;
+  for (const node of g.nodes) flops += nodeFlops(g, node, context);
+  return flops;
+}
+
+function nodeFlops(g: Graph, { op, inputs, attrs }: Node, context: number): number {
+  const weight = (v: Value | undefined): number => (v ? size(v) * (g.weights.get(v)?.activeShare ?? 1) : 0);
+  switch (op.name) {
+    case 'linear':
+      return 2 * weight(inputs.weight);
+    case 'moe':
+      return 2 * (weight(inputs.router) + weight(inputs.gateUp) + weight(inputs.down));
+    case 'causalConv1d':
+      return 2 * weight(inputs.weight);
+    case 'attention': {
+      const keys = attrs.window ? Math.min(attrs.window, context) : context;
+      return 4 * size(inputs.q!) * keys; // q·k and the weighted sum of v
+    }
+    case 'selectiveScan':
+      return 9 * size(inputs.A!); // dt·A, exp, decay·h, dt·u·B, +, C·h (Mamba, appendix D counts the same terms)
+    case 'fftConv':
+    case 'longConv':
+      return 2 * size(inputs.x!) * Math.min(context, inputs.kernel?.dims[1] as number);
+    default:
+      // Recurrences: a decay, an outer product and a read-out for every value of the state.
+      return inputs.state ? 6 * size(inputs.state) : 0;
+  }
+}
+
+/** Bytes that a session holds after `context` tokens; a KV cache in whole pages of 64 tokens. */
+export function sessionBytes(g: Graph, context: number): { state: number; kvCache: number; total: number } {
+  const aligned = (n: number): number => Math.ceil(n / 64) * 64;
+  let state = 0;
+  let page = 0;
+  for (const v of g.values) {
+    if (v.kind === 'state') state += aligned(size(v) * 4);
+    if (v.kind === 'cache') page += aligned(size(v) * PAGE_TOKENS * BYTES[v.dtype]);
+  }
+  const window = cacheWindow(g);
+  const first = window ? Math.floor(Math.max(0, context - window + 1) / PAGE_TOKENS) : 0;
+  const kvCache = page * (Math.ceil(context / PAGE_TOKENS) - first);
+  return { state, kvCache, total: state + kvCache };
+}
+
+/** Keys that the widest cached attention looks back; 0: all of them. */
+function cacheWindow(g: Graph): number {
+  const windows = g.nodes.filter((n) => n.op.name === 'attention' && n.inputs.k?.kind === 'cache').map((n) => n.attrs.window!);
+  return windows.length === 0 || windows.includes(0) ? 0 : Math.max(...windows);
+}
+
+/** What a model is made of: mixers and feed-forwards by kind. */
+export function layerCounts(g: Graph): { kind: string; count: number }[] {
+  const counts = new Map<string, number>();
+  for (const node of g.nodes) {
+    const kind = LAYER_OF_OP[node.op.name];
+    if (kind) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  return [...counts].map(([kind, count]) => ({ kind, count }));
+}
+
+/** The op that each kind of layer has exactly once. */
+const LAYER_OF_OP: Readonly<Record<string, string>> = {
+  attention: 'attention',
+  selectiveScan: 'mamba',
+  ssd: 'mamba2',
+  moe: 'moe',
+  s4Recurrent: 's4',
+  wkv4: 'rwkv4',
+  wkv6: 'rwkv6',
+  wkv7: 'rwkv7',
+  retention: 'retention',
+  gatedDeltaRule: 'gated-delta',
+};

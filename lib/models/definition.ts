@@ -1,0 +1,20 @@
+import type { Graph, Value } from '../graph/graph.js';
+import type { Weights } from '../graph/weights.js';
+import type { ConfigReader } from './config.js';
+
+/**
+ * A family of models: config → graph, with its weights declared on the way. Everything else (loading, checks, random
+ * weights, parameter counts, sessions, streaming) follows from it.
+ */
+export interface ModelDefinition<C = unknown> {
+  /** Values of config.json's model_type that it answers to. */
+  readonly modelTypes: readonly string[];
+  /** Reads and checks the config; the runner calls `config.done()` after it. */
+  config(config: ConfigReader): C;
+  /** Builds the graph and returns its output: logits, or whatever rows the network makes. */
+  build(g: Graph, w: Weights, c: C): Value;
+  /** The checkpoint's name of a weight, where it differs from the one that build() asks for. */
+  key?(name: string, c: C, has: (name: string) => boolean): string;
+  /** Token ids at and above this are padding of the embedding and never sampled. */
+  vocabSize?(c: C): number;
+}

@@ -1,0 +1,65 @@
+import type { Graph, Value } from '../graph/graph.js';
+import type { Weights } from '../graph/weights.js';
+import { attention, type AttentionLayerOptions } from '../layers/attention.js';
+import { embedding, head } from '../layers/linear.js';
+import { gatedMlp } from '../layers/mlp.js';
+import { rmsNorm } from '../layers/norms.js';
+import type { ConfigReader } from './config.js';
+import type { ModelDefinition } from './definition.js';
+import { readRope } from './rope-config.js';
+
+export interface LlamaConfig {
+  vocabSize: number;
+  dModel: number;
+  dFf: number;
+  nLayers: number;
+  eps: number;
+  tied: boolean;
+  mlpBias: boolean;
+  attention: AttentionLayerOptions;
+}
+
+/** The keys that Llama and its descendants share. */
+export function readLlamaConfig(c: ConfigReader): LlamaConfig {
+  const dModel = c.size('hidden_size', 4096);
+  const nHeads = c.size('num_attention_heads', 32);
+  const nHeadsKv = c.size('num_key_value_heads', nHeads);
+  if (!c.has('head_dim') && dModel % nHeads !== 0) throw c.error(`hidden_size ${dModel} is no multiple of num_attention_heads ${nHeads}`);
+  if (nHeads % nHeadsKv !== 0) throw c.error(`num_attention_heads ${nHeads} is no multiple of num_key_value_heads ${nHeadsKv}`);
+  const headDim = c.size('head_dim', Math.floor(dModel / nHeads));
+  c.only('hidden_act', 'silu');
+  const bias = c.boolean('attention_bias', false);
+  return {
+    vocabSize: c.size('vocab_size', 32000),
+    dModel,
+    dFf: c.size('intermediate_size', 11008),
+    nLayers: c.size('num_hidden_layers', 32),
+    eps: c.number('rms_norm_eps', 1e-6),
+    tied: c.boolean('tie_word_embeddings', false),
+    mlpBias: c.boolean('mlp_bias', false),
+    attention: { nHeads, nHeadsKv, headDim, qkvBias: bias, outBias: bias, rope: readRope(c, headDim) },
+  };
+}
+
+function build(g: Graph, w: Weights, c: LlamaConfig): Value {
+  const model = w.scope('model');
+  const table = model.tensor('embed_tokens.weight', [c.vocabSize, c.dModel]);
+  let x = embedding(g, table); // (tokens, d_model)
+  for (let i = 0; i < c.nLayers; i++) {
+    const layer = model.scope('layers', i);
+    let h = rmsNorm(g, x, layer, 'input_layernorm', { eps: c.eps });
+    x = attention(g, h, layer.scope('self_attn'), { ...c.attention, residual: x });
+    h = rmsNorm(g, x, layer, 'post_attention_layernorm', { eps: c.eps });
+    x = gatedMlp(g, h, layer.scope('mlp'), { dFf: c.dFf, bias: c.mlpBias, residual: x });
+  }
+  x = rmsNorm(g, x, model, 'norm', { eps: c.eps });
+  return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
+}
+
+/** Llama (Touvron et al. 2023) in the layout of Hugging Face transformers. */
+export const llama: ModelDefinition<LlamaConfig> = {
+  modelTypes: ['llama'],
+  config: readLlamaConfig,
+  build,
+  vocabSize: (c) => c.vocabSize,
+};

@@ -1,0 +1,211 @@
+import { join } from 'node:path';
+import { fingerprintTensors } from '../checkpoint/fingerprint.js';
+import { openCheckpoint, readTensorF32, type StoredTensor } from '../checkpoint/open.js';
+import { StatespaceError, show } from '../errors.js';
+import { countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
+import { encodeGraph } from '../graph/encode.js';
+import { Graph, type Value } from '../graph/graph.js';
+import { Weights, type WeightSpec } from '../graph/weights.js';
+import { call, type NativeHandle, type WeightEntry } from '../native.js';
+import type { DType } from '../tensor.js';
+import { Cancellation } from '../session/cancellation.js';
+import { Model } from './model.js';
+import { type ResolvedModel, resolveModel } from './registry.js';
+import { loadTokenizer } from './tokenizer.js';
+
+export interface LoadOptions {
+  device?: 'auto' | 'cpu' | 'cuda';
+  /** Type that the large matrices are held in; default: as in the checkpoint (a new model: f32). */
+  dtype?: DType;
+  /** Compute threads of the process, as setThreads(). */
+  threads?: number;
+  signal?: AbortSignal;
+  onProgress?: (done: { loadedBytes: number; totalBytes: number }) => void;
+}
+
+interface Built {
+  graph: Graph;
+  output: Value;
+  resolved: ResolvedModel;
+}
+
+/** The graph of a config, its matrices in `dtype`. */
+function buildGraph(resolved: ResolvedModel, dtype: DType, has: (name: string) => boolean = () => false): Built {
+  const { definition, config } = resolved;
+  const graph = new Graph(dtype);
+  const rename = definition.key ? (name: string) => definition.key!(name, config, has) : undefined;
+  const output = definition.build(graph, new Weights(graph, '', rename), config);
+  return { graph, output, resolved };
+}
+
+const HELD: readonly DType[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+
+function checkOptions(op: string, options: LoadOptions): void {
+  if (options.dtype !== undefined && !HELD.includes(options.dtype)) {
+    throw new StatespaceError('ERR_DTYPE', `${op}: dtype: expected one of ${HELD.join(', ')}, received ${show(options.dtype)}`);
+  }
+  if (options.device !== undefined && !['auto', 'cpu', 'cuda'].includes(options.device)) {
+    throw new StatespaceError('ERR_ARGUMENT', `${op}: device: expected auto, cpu or cuda, received ${show(options.device)}`);
+  }
+  if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
+    throw new StatespaceError('ERR_ARGUMENT', `${op}: threads: expected a positive integer, received ${show(options.threads)}`);
+  }
+  if (options.threads !== undefined) call((n) => n.setThreads(options.threads!));
+  options.signal?.throwIfAborted();
+}
+
+/** Reads a folder with config.json and weights into a model; see docs/models.md for the formats. */
+export async function loadModel(folder: string, options: LoadOptions = {}): Promise<Model> {
+  if (typeof folder !== 'string') throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(folder)}`);
+  checkOptions('loadModel', options);
+  const checkpoint = await openCheckpoint(folder);
+  const config = checkpoint.config;
+  if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
+  const has = (name: string) => checkpoint.tensors.has(name);
+  const resolved = resolveModel(config);
+  const trial = buildGraph(resolved, 'f32', has);
+  const dtype = options.dtype ?? matrixType(trial.graph, checkpoint.tensors);
+  const built = dtype === 'f32' ? trial : buildGraph(resolved, dtype, has);
+
+  const files: string[] = [];
+  const entries: WeightEntry[] = [];
+  const used = new Set<StoredTensor>();
+  let totalBytes = 0;
+  for (const [value, spec] of built.graph.weights) {
+    const stored = spec.sources.map((s) => findTensor(folder, checkpoint.tensors, s));
+    for (const t of stored) used.add(t);
+    totalBytes += stored.reduce((n, t) => n + t.byteLength, 0);
+    entries.push({ value: value.id, parts: await weightParts(spec, stored, files) });
+  }
+  const model = await finish(built, options, files, entries, 0, totalBytes);
+  return model.open({
+    config,
+    generationConfig: checkpoint.generationConfig,
+    tokenizer: await loadTokenizer(folder),
+    identity: await fingerprintTensors(used),
+  });
+}
+
+/** A model from a config alone, with random weights drawn from `seed`. */
+export async function createModel(
+  config: Record<string, unknown>,
+  options: LoadOptions & { seed?: number } = {},
+): Promise<Model> {
+  checkOptions('createModel', options);
+  const seed = options.seed ?? 0;
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new StatespaceError('ERR_ARGUMENT', `createModel: seed: expected a non-negative integer, received ${show(seed)}`);
+  }
+  const built = buildGraph(resolveModel(config), options.dtype ?? 'f32');
+  const random = mulberry32(seed);
+  const entries: WeightEntry[] = [];
+  for (const [value, spec] of built.graph.weights) {
+    const plain = !spec.transform && spec.init.every((i) => 'uniform' in i);
+    if (plain) {
+      entries.push({ value: value.id, bound: (spec.init[0] as { uniform: number }).uniform });
+      continue;
+    }
+    const drawn = spec.sources.map((s, i) => {
+      const init = spec.init[i]!;
+      if ('values' in init) return init.values(random);
+      const n = s.shape.reduce((a, b) => a * b, 1);
+      return Float32Array.from({ length: n }, () => init.uniform * (2 * random() - 1));
+    });
+    entries.push({ value: value.id, parts: spec.transform ? [{ data: spec.transform(drawn) }] : drawn.map((data) => ({ data })) });
+  }
+  const model = await finish(built, options, [], entries, seed, 0);
+  return model.open({ config, identity: `random:${seed}` });
+}
+
+/** What a model of this config is and costs; nothing is allocated. */
+export function describeModel(config: Record<string, unknown>): {
+  modelType: string;
+  parameters: { total: number; active: number };
+  layers: { kind: string; count: number }[];
+  flopsPerToken(context: number): number;
+  sessionBytes(context: number, dtype?: DType): { state: number; kvCache: number; total: number };
+} {
+  const resolved = resolveModel(config);
+  const { graph } = buildGraph(resolved, configType(config));
+  return {
+    modelType: resolved.modelType,
+    parameters: countParameters(graph),
+    layers: layerCounts(graph),
+    flopsPerToken: (context) => flopsPerToken(graph, context),
+    sessionBytes: (context, dtype) =>
+      sessionBytes(dtype === undefined || dtype === graph.dtype ? graph : buildGraph(resolved, dtype).graph, context),
+  };
+}
+
+/** The type that a config says its checkpoint is in. */
+function configType(config: Record<string, unknown>): DType {
+  const name = config.dtype ?? config.torch_dtype;
+  return name === 'float16' ? 'f16' : name === 'bfloat16' ? 'bf16' : 'f32';
+}
+
+/** The type that most of a checkpoint's matrix values are in, of those that can be held as they are. */
+function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): DType {
+  const bytes = { f32: 0, f16: 0, bf16: 0 };
+  for (const spec of graph.weights.values()) {
+    if (!spec.matrix) continue;
+    for (const s of spec.sources) {
+      const t = tensors.get(s.name);
+      if (t && t.dtype in bytes) bytes[t.dtype as keyof typeof bytes] += t.byteLength;
+    }
+  }
+  return (Object.keys(bytes) as (keyof typeof bytes)[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
+}
+
+function findTensor(folder: string, tensors: ReadonlyMap<string, StoredTensor>, source: WeightSpec['sources'][number]): StoredTensor {
+  const stored = tensors.get(source.name);
+  if (!stored) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: tensor ${source.name} (${source.shape.join(', ')}) is missing`);
+  if (stored.shape.join() !== source.shape.join()) {
+    throw new StatespaceError(
+      'ERR_CHECKPOINT',
+      `${stored.file}: tensor ${source.name}: expected shape (${source.shape.join(', ')}), received (${stored.shape.join(', ')})`,
+    );
+  }
+  return stored;
+}
+
+async function weightParts(spec: WeightSpec, stored: StoredTensor[], files: string[]): Promise<Extract<WeightEntry, { parts: unknown }>['parts']> {
+  if (spec.transform) return [{ data: spec.transform(await Promise.all(stored.map(readTensorF32))) }];
+  const parts = [];
+  for (const t of stored) {
+    if (t.strides || !['f32', 'f16', 'bf16'].includes(t.dtype)) {
+      parts.push({ data: await readTensorF32(t) });
+      continue;
+    }
+    if (!files.includes(t.file)) files.push(t.file);
+    const count = t.shape.reduce((a, b) => a * b, 1);
+    parts.push({ file: files.indexOf(t.file), offset: t.offset, count, dtype: t.dtype as DType });
+  }
+  return parts;
+}
+
+async function finish(
+  built: Built,
+  options: LoadOptions,
+  files: string[],
+  entries: WeightEntry[],
+  seed: number,
+  totalBytes: number,
+): Promise<Model> {
+  const handle: NativeHandle = call((n) => n.buildModel(encodeGraph(built.graph, built.output)));
+  const cancellation = new Cancellation(options.signal);
+  const report = options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes }));
+  await cancellation.run(() => call((n) => n.loadWeights(handle, files, entries, seed, cancellation.flag, report)));
+  return new Model(handle, built.resolved, built.graph);
+}
+
+/** A small generator for the few values that are drawn in TypeScript; matrices are drawn natively. */
+function mulberry32(seed: number): () => number {
+  let s = seed >>> 0;
+  return () => {
+    s = (s + 0x6d2b79f5) >>> 0;
+    let t = s;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}

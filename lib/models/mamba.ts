@@ -1,0 +1,61 @@
+import type { Graph, Value } from '../graph/graph.js';
+import type { Weights } from '../graph/weights.js';
+import { embedding, head } from '../layers/linear.js';
+import { type MambaOptions, mamba as mambaMixer } from '../layers/mamba.js';
+import { rmsNorm } from '../layers/norms.js';
+import type { ConfigReader } from './config.js';
+import type { ModelDefinition } from './definition.js';
+
+interface MambaConfig {
+  vocabSize: number;
+  dModel: number;
+  nLayers: number;
+  eps: number;
+  tied: boolean;
+  mixer: MambaOptions;
+}
+
+function readConfig(c: ConfigReader): MambaConfig {
+  const dModel = c.size('hidden_size', 768);
+  const expand = c.number('expand', 2);
+  const dInner = c.size('intermediate_size', Math.floor(expand * dModel));
+  const rank = c.any('time_step_rank');
+  c.only('hidden_act', 'silu');
+  if (c.has('d_inner') && c.integer('d_inner') !== dInner) throw c.error(`d_inner contradicts intermediate_size ${dInner}`);
+  return {
+    vocabSize: c.size('vocab_size', 50280),
+    dModel,
+    nLayers: c.size('num_hidden_layers', c.size('n_layer', 32)),
+    eps: c.number('layer_norm_epsilon', 1e-5),
+    tied: c.boolean('tie_word_embeddings', true),
+    mixer: {
+      dInner,
+      dState: c.size('state_size', 16),
+      dConv: c.size('conv_kernel', 4),
+      dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('time_step_rank'),
+      bias: c.boolean('use_bias', false),
+      convBias: c.boolean('use_conv_bias', true),
+    },
+  };
+}
+
+function build(g: Graph, w: Weights, c: MambaConfig): Value {
+  const backbone = w.scope('backbone');
+  const table = backbone.tensor('embeddings.weight', [c.vocabSize, c.dModel]);
+  let x = embedding(g, table); // (tokens, d_model)
+  for (let i = 0; i < c.nLayers; i++) {
+    const layer = backbone.scope('layers', i);
+    const h = rmsNorm(g, x, layer, 'norm', { eps: c.eps });
+    x = mambaMixer(g, h, layer.scope('mixer'), { ...c.mixer, residual: x });
+  }
+  x = rmsNorm(g, x, backbone, 'norm_f', { eps: c.eps });
+  return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
+}
+
+/** Mamba (Gu & Dao 2023) in the layout of Hugging Face transformers. */
+export const mamba: ModelDefinition<MambaConfig> = {
+  modelTypes: ['mamba'],
+  config: readConfig,
+  build,
+  vocabSize: (c) => c.vocabSize,
+};

@@ -1,0 +1,198 @@
+import { createHash } from 'node:crypto';
+import { mismatch, StatespaceError, show } from '../errors.js';
+import { countParameters, sessionBytes } from '../graph/cost.js';
+import type { Graph } from '../graph/graph.js';
+import { call, type NativeHandle } from '../native.js';
+import { Cancellation } from '../session/cancellation.js';
+import { Session } from '../session/session.js';
+import { decodeSnapshot } from '../session/snapshot.js';
+import { Tensor, type TensorLike } from '../tensor.js';
+import type { ResolvedModel } from './registry.js';
+import type { TextTokenizer } from './tokenizer.js';
+
+interface Opening {
+  config: Record<string, unknown>;
+  generationConfig?: Record<string, unknown>;
+  tokenizer?: TextTokenizer;
+  identity: string;
+}
+
+/** A network with its weights. Sessions of it, and several models, run side by side. */
+export class Model implements AsyncDisposable {
+  readonly modelType: string;
+  readonly parameters: { readonly total: number; readonly active: number };
+  /** @internal */
+  readonly outputFeatures: number;
+  /** @internal Values of one input row: 1 for token ids. */
+  readonly inputWidth: number;
+  /** Ids below this can be sampled; above it, embeddings are padding. */
+  readonly vocabSize: number;
+  #config: Readonly<Record<string, unknown>> = {};
+  #tokenizer: TextTokenizer | undefined;
+  #fingerprint = new Uint8Array(32);
+  #eos: number[] = [];
+  #handle: NativeHandle | undefined;
+  readonly #graph: Graph;
+  readonly #features: number;
+  readonly #outputPer: 'token' | 'output' | 'sequence';
+  readonly #running = new Map<Promise<unknown>, Cancellation>();
+
+  /** @internal Made by loadModel() and createModel(). */
+  constructor(handle: NativeHandle, resolved: ResolvedModel, graph: Graph) {
+    const info = call((n) => n.modelInfo(handle));
+    const input = graph.values.find((v) => v.kind === 'input');
+    this.#handle = handle;
+    this.#graph = graph;
+    this.#features = input ? (input.dims[1] as number) : 0;
+    this.#outputPer = info.outputPer;
+    this.modelType = resolved.modelType;
+    this.parameters = countParameters(graph);
+    this.inputWidth = Math.max(1, this.#features);
+    this.outputFeatures = info.outputFeatures;
+    this.vocabSize = resolved.definition.vocabSize?.(resolved.config) ?? info.outputFeatures;
+  }
+
+  /** @internal */
+  open(o: Opening): this {
+    this.#config = Object.freeze({ ...o.config });
+    this.#tokenizer = o.tokenizer;
+    const layout = this.#graph.values.filter((v) => v.kind === 'state' || v.kind === 'cache').map((v) => [v.kind, v.dims, v.dtype]);
+    const hash = createHash('sha256').update(JSON.stringify([this.modelType, o.identity, layout, sortedConfig(o.config)]));
+    this.#fingerprint = new Uint8Array(hash.digest());
+    const eos = o.generationConfig?.eos_token_id ?? o.config.eos_token_id ?? [];
+    this.#eos = (Array.isArray(eos) ? eos : [eos]).filter((t): t is number => Number.isInteger(t));
+    return this;
+  }
+
+  get config(): Readonly<Record<string, unknown>> {
+    return this.#config;
+  }
+  get tokenizer(): TextTokenizer | undefined {
+    return this.#tokenizer;
+  }
+  /** @internal */
+  get fingerprint(): Uint8Array {
+    return this.#fingerprint;
+  }
+  /** @internal */
+  get eosTokens(): readonly number[] {
+    return this.#eos;
+  }
+  /** @internal */
+  get disposed(): boolean {
+    return this.#handle === undefined;
+  }
+  #native(): NativeHandle {
+    if (!this.#handle) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
+    return this.#handle;
+  }
+
+  /** Bytes that a session holds after `context` tokens: recurrent state, KV cache (whole pages), both. */
+  sessionBytes(context: number): { state: number; kvCache: number; total: number } {
+    return sessionBytes(this.#graph, context);
+  }
+
+  createSession(): Session {
+    return new Session(this, call((n) => n.createSession(this.#native())));
+  }
+
+  /** A session from what save() returned; ERR_STATE for damaged bytes or another model's. */
+  restoreSession(snapshot: Uint8Array): Session {
+    const handle = this.#native();
+    const { position, state } = decodeSnapshot(this.#fingerprint, snapshot);
+    const session = call((n) => {
+      const created = n.createSession(handle);
+      n.importSession(created, state, position);
+      return created;
+    });
+    return new Session(this, session);
+  }
+
+  /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */
+  async run(x: TensorLike, options: { signal?: AbortSignal } = {}): Promise<Tensor> {
+    const handle = this.#native();
+    if (this.#features === 0) throw new StatespaceError('ERR_ARGUMENT', 'run: this model reads token ids; use createSession().forward()');
+    const { shape } = x;
+    if (shape.length !== 3 || shape[2] !== this.#features) {
+      throw mismatch('ERR_SHAPE', 'run: x', `shape (B, L, ${this.#features})`, `(${shape.join(', ')})`);
+    }
+    const [batch, length] = shape as [number, number, number];
+    const data = new Tensor(x.data, shape, x.dtype).toFloat32Array();
+    const sessions = Array.from({ length: batch }, () => call((n) => n.createSession(handle)));
+    try {
+      const rows = await this.forward(sessions, data, new Array(batch).fill(length), 'all', options);
+      const out = this.#outputPer === 'sequence' ? [batch, this.outputFeatures] : [batch, length, this.outputFeatures];
+      return new Tensor(rows, out);
+    } finally {
+      for (const s of sessions) call((n) => n.dispose(s));
+    }
+  }
+
+  /** @internal Checks what forward() was given and makes it an array that native code reads. */
+  readInput(tokens: ArrayLike<number> | TensorLike): Int32Array | Float32Array {
+    if (this.#features > 0) return this.#readRows(tokens);
+    if (typeof tokens !== 'object' || tokens === null || typeof (tokens as ArrayLike<number>).length !== 'number') {
+      throw new StatespaceError('ERR_ARGUMENT', `forward: tokens: expected an array of token ids, received ${show(tokens)}`);
+    }
+    const list = tokens as ArrayLike<number>;
+    const ids = new Int32Array(list.length);
+    const rows = this.#graph.nodes.find((n) => n.op.name === 'embedding')?.inputs.weight?.dims[0] as number;
+    for (let i = 0; i < ids.length; i++) {
+      const id = Number(list[i]);
+      if (!(Number.isInteger(id) && id >= 0 && id < rows)) {
+        throw mismatch('ERR_ARGUMENT', `forward: tokens[${i}]`, `an id from 0 to ${rows - 1}`, show(list[i]));
+      }
+      ids[i] = id;
+    }
+    return ids;
+  }
+
+  #readRows(x: ArrayLike<number> | TensorLike): Float32Array {
+    const t = x as Partial<TensorLike>;
+    const wanted = `rows of ${this.#features} features, shape (L, ${this.#features})`;
+    if (!t?.data || !t.shape || t.shape[t.shape.length - 1] !== this.#features) {
+      throw mismatch('ERR_SHAPE', 'forward: x', wanted, t?.shape ? `(${t.shape.join(', ')})` : show(x));
+    }
+    return new Tensor(t.data, t.shape, t.dtype).toFloat32Array().slice();
+  }
+
+  /** @internal One native call; dispose() cancels it and waits. */
+  async forward(
+    sessions: NativeHandle[],
+    data: Int32Array | Float32Array,
+    lengths: number[],
+    logits: 'none' | 'last' | 'all',
+    options: { signal?: AbortSignal; onProgress?: (tokensDone: number) => void },
+  ): Promise<Float32Array> {
+    this.#native();
+    const cancellation = new Cancellation(options.signal);
+    const work = cancellation.run(() =>
+      call((n) => n.forward(sessions, data, Int32Array.from(lengths), logits, cancellation.flag, options.onProgress)),
+    );
+    this.#running.set(work, cancellation);
+    try {
+      return await work;
+    } finally {
+      this.#running.delete(work);
+    }
+  }
+
+  /** Cancels what runs (ERR_DISPOSED there) and frees the weights. */
+  async dispose(): Promise<void> {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    for (const cancellation of this.#running.values()) cancellation.dispose();
+    await Promise.allSettled(this.#running.keys());
+    if (handle) call((n) => n.dispose(handle));
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+function sortedConfig(config: Record<string, unknown>): unknown {
+  return Object.keys(config)
+    .sort()
+    .filter((k) => !['_name_or_path', 'transformers_version', 'torch_dtype', 'dtype'].includes(k))
+    .map((k) => [k, config[k]]);
+}

@@ -1,0 +1,51 @@
+import { StatespaceError, show } from '../errors.js';
+import { ConfigReader } from './config.js';
+import type { ModelDefinition } from './definition.js';
+import { llama } from './llama.js';
+import { mamba } from './mamba.js';
+
+// biome-ignore lint/suspicious/noExplicitAny: families differ in what their config becomes
+const definitions: ModelDefinition<any>[] = [mamba, llama];
+
+/** The model_type values that loadModel and createModel know. */
+export function supportedModels(): string[] {
+  return definitions.flatMap((d) => d.modelTypes).sort();
+}
+
+/** Adds a family of one's own, for loadModel and createModel of this process. */
+export function registerModel<C>(definition: ModelDefinition<C>): void {
+  for (const type of definition.modelTypes) {
+    if (definitions.some((d) => d.modelTypes.includes(type))) {
+      throw new StatespaceError('ERR_ARGUMENT', `registerModel: model_type ${show(type)} is taken`);
+    }
+  }
+  definitions.push(definition);
+}
+
+export interface ResolvedModel {
+  modelType: string;
+  definition: ModelDefinition;
+  config: unknown;
+}
+
+/** The family of a config, and the config as that family read it. */
+export function resolveModel(raw: Readonly<Record<string, unknown>>): ResolvedModel {
+  if (typeof raw !== 'object' || raw === null) throw new StatespaceError('ERR_ARGUMENT', `config: expected an object, received ${show(raw)}`);
+  const modelType = modelTypeOf(raw);
+  const definition = definitions.find((d) => d.modelTypes.includes(modelType));
+  if (!definition) {
+    throw new StatespaceError(
+      'ERR_UNSUPPORTED_MODEL',
+      `config: model_type ${show(modelType)} is not supported; supported: ${supportedModels().join(', ')}`,
+    );
+  }
+  const reader = new ConfigReader(raw, modelType);
+  const config = definition.config(reader);
+  reader.done();
+  return { modelType, definition, config };
+}
+
+function modelTypeOf(raw: Readonly<Record<string, unknown>>): string {
+  if (typeof raw.model_type === 'string') return raw.model_type;
+  throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `config: model_type is missing; expected one of ${supportedModels().join(', ')}`);
+}

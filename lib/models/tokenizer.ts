@@ -1,0 +1,42 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { StatespaceError } from '../errors.js';
+
+export interface TextTokenizer {
+  encode(text: string): Int32Array;
+  decode(ids: ArrayLike<number>): string;
+}
+
+async function readJson(path: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: is not JSON: ${(error as Error).message}`);
+  }
+}
+
+/** The folder's tokenizer.json through @huggingface/tokenizers; undefined where there is none. */
+export async function loadTokenizer(folder: string): Promise<TextTokenizer | undefined> {
+  const path = join(folder, 'tokenizer.json');
+  const json = await readJson(path);
+  if (json === undefined) return undefined;
+  const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
+  const { Tokenizer } = await import('@huggingface/tokenizers');
+  let tokenizer: InstanceType<typeof Tokenizer>;
+  try {
+    tokenizer = new Tokenizer(json as object, config as object);
+  } catch (error) {
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${(error as Error).message}`);
+  }
+  return {
+    encode: (text) => Int32Array.from(tokenizer.encode(text).ids),
+    decode: (ids) => (ids.length === 0 ? '' : tokenizer.decode(Array.from(ids), { skip_special_tokens: true })),
+  };
+}

@@ -1,0 +1,120 @@
+import { StatespaceError, show } from '../errors.js';
+import type { Model } from '../models/model.js';
+import { call, type NativeHandle } from '../native.js';
+import { Tensor, type TensorLike } from '../tensor.js';
+import { type GenerateOptions, type Generated, generate } from './generate.js';
+import { encodeSnapshot } from './snapshot.js';
+
+export interface ForwardOptions {
+  /** Rows of logits to return: of the last token (default), of all, or none. */
+  logits?: 'last' | 'all' | 'none';
+  signal?: AbortSignal;
+  /** Called as chunks of the prompt are done. */
+  onProgress?: (tokensDone: number) => void;
+}
+
+/**
+ * One sequence: its recurrent state and KV cache. A value: fork, save, restore. Calls on one session run in the order in
+ * which they were made; different sessions run side by side.
+ */
+export class Session implements AsyncDisposable {
+  private handle: NativeHandle | undefined;
+  private queue: Promise<unknown> = Promise.resolve();
+  private lastRow: Float32Array | undefined;
+  private seen: number[] = [];
+
+  /** @internal Made by Model.createSession() and fork(). */
+  constructor(
+    readonly model: Model,
+    handle: NativeHandle,
+  ) {
+    this.handle = handle;
+  }
+
+  private native(): NativeHandle {
+    if (!this.handle || this.model.disposed) throw new StatespaceError('ERR_DISPOSED', 'session: it, or its model, has been disposed of');
+    return this.handle;
+  }
+
+  /** Tokens fed so far. */
+  get position(): number {
+    return call((n) => n.sessionInfo(this.native())).position;
+  }
+  /** Bytes that it holds: state and KV cache. */
+  get bytes(): number {
+    return call((n) => n.sessionInfo(this.native())).bytes;
+  }
+
+  /** Runs after all earlier calls on this session. */
+  private inOrder<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.queue.then(work);
+    this.queue = result.catch(() => undefined);
+    return result;
+  }
+
+  /**
+   * Feeds tokens (or, to a network of float rows, rows of its features) and returns logits: (1, V), with 'all' (L, V),
+   * with 'none' (0, V); f32. A long prompt runs in chunks. An aborted or failed call leaves the session as it was.
+   */
+  forward(tokens: ArrayLike<number> | TensorLike, options: ForwardOptions = {}): Promise<Tensor> {
+    try {
+      this.native();
+      const { logits = 'last', signal } = options;
+      if (!['last', 'all', 'none'].includes(logits)) {
+        throw new StatespaceError('ERR_ARGUMENT', `forward: logits: expected last, all or none, received ${show(logits)}`);
+      }
+      const data = this.model.readInput(tokens);
+      signal?.throwIfAborted();
+      return this.inOrder(() => this.feed(data, logits, options));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  private async feed(data: Int32Array | Float32Array, logits: 'last' | 'all' | 'none', options: ForwardOptions): Promise<Tensor> {
+    const handle = this.native();
+    const rows = await this.model.forward([handle], data, [data.length / this.model.inputWidth], logits, options);
+    const width = this.model.outputFeatures;
+    if (data instanceof Int32Array) for (const t of data) this.seen.push(t);
+    if (rows.length >= width) this.lastRow = rows.slice(rows.length - width);
+    else if (data.length > 0) this.lastRow = undefined;
+    return new Tensor(rows, [rows.length / width, width]);
+  }
+
+  /**
+   * Streams tokens. Stops after maxTokens, at `stop`, at an eos_token_id of the model's config files, or on abort.
+   * Without a prompt it goes on from the last forward.
+   */
+  generate(options: GenerateOptions = {}): AsyncIterable<Generated> {
+    return generate(this, options, { lastRow: () => this.lastRow, seen: () => this.seen });
+  }
+
+  /** A second session that goes on from here; the KV cache is shared until one of them writes. */
+  fork(): Session {
+    const copy = new Session(this.model, call((n) => n.forkSession(this.native())));
+    copy.lastRow = this.lastRow;
+    copy.seen = [...this.seen];
+    return copy;
+  }
+
+  /** Versioned, checksummed and bound to the model's fingerprint; Model.restoreSession() reads it, on any machine. */
+  save(): Uint8Array {
+    const { state, position } = call((n) => {
+      const handle = this.native();
+      return { state: n.exportSession(handle), position: n.sessionInfo(handle).position };
+    });
+    return encodeSnapshot(this.model.fingerprint, { position, state });
+  }
+
+  /** Frees its memory, after the calls made so far. */
+  dispose(): Promise<void> {
+    const handle = this.handle;
+    this.handle = undefined;
+    return this.inOrder(async () => {
+      if (handle) call((n) => n.dispose(handle));
+    });
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
