@@ -26,7 +26,7 @@ const DEFAULT_MAX_TOKENS = 256;
 export async function* generate(
   session: Session,
   options: GenerateOptions,
-  memory: { lastRow(): Float32Array | undefined; seen(): readonly number[] },
+  memory: { lastRow(): Float32Array | undefined; seen(): Iterable<number> },
 ): AsyncGenerator<Generated> {
   const { model } = session;
   const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], signal } = options;

@@ -45,9 +45,9 @@ export class Sampler {
   }
 
   /** Tokens that the repetition penalty counts as seen. */
-  observe(tokens: ArrayLike<number>): void {
+  observe(tokens: Iterable<number>): void {
     if ((this.options.repetitionPenalty ?? 1) === 1) return;
-    for (let i = 0; i < tokens.length; i++) this.seen.add(tokens[i]!);
+    for (const t of tokens) this.seen.add(t);
   }
 
   /** The next token, and the log of its probability under the unfiltered distribution at temperature 1. */

@@ -21,7 +21,7 @@ export class Session implements AsyncDisposable {
   private handle: NativeHandle | undefined;
   private queue: Promise<unknown> = Promise.resolve();
   private lastRow: Float32Array | undefined;
-  private seen: number[] = [];
+  private seen = new Set<number>();
 
   /** @internal Made by Model.createSession() and fork(). */
   constructor(
@@ -75,7 +75,7 @@ export class Session implements AsyncDisposable {
     const handle = this.native();
     const rows = await this.model.forward([handle], data, [data.length / this.model.inputWidth], logits, options);
     const width = this.model.outputFeatures;
-    if (data instanceof Int32Array) for (const t of data) this.seen.push(t);
+    if (data instanceof Int32Array) for (const t of data) this.seen.add(t);
     if (rows.length >= width) this.lastRow = rows.slice(rows.length - width);
     else if (data.length > 0) this.lastRow = undefined;
     return new Tensor(rows, [rows.length / width, width]);
@@ -93,7 +93,7 @@ export class Session implements AsyncDisposable {
   fork(): Session {
     const copy = new Session(this.model, call((n) => n.forkSession(this.native())));
     copy.lastRow = this.lastRow;
-    copy.seen = [...this.seen];
+    copy.seen = new Set(this.seen);
     return copy;
   }
 
