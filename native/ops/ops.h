@@ -26,7 +26,6 @@
 #include "ops/reverse.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
-#include "ops/select_last.h"
 #include "ops/select_rows.h"
 #include "ops/selective_scan.h"
 #include "ops/ssd.h"
@@ -50,7 +49,6 @@ struct OpList {
 
 // clang-format off
 using AllOps = OpList<
-    SelectRows,
     Activate,
     Add,
     Attention,
@@ -71,8 +69,8 @@ using AllOps = OpList<
     Reverse,
     RmsNorm,
     Rope,
+    SelectRows,
     SelectiveScan,
-    SelectLast,
     Ssd,
     TokenShift,
     TokenShiftMix,

@@ -104,6 +104,22 @@ Tensor stand_in(const Graph& g, int32_t id) {
   return t;
 }
 
+// The same for what the runner will fill in.
+Tensor stand_in(Runtime which) {
+  static int32_t anything[1];
+  Tensor t;
+  t.dtype = DType::i32;
+  t.rank = which == Runtime::page_table ? 2 : 1;
+  t.shape[0] = kStandIn[2];
+  t.shape[1] = 999979;  // max_pages
+  if (which == Runtime::cu_seqlens) t.shape[0] = kStandIn[2] + 1;
+  if (which == Runtime::positions || which == Runtime::ids) t.shape[0] = kStandIn[0];
+  if (which == Runtime::rows) t.shape[0] = kStandIn[1];
+  t.row_stride = t.row_size();
+  t.data = which == Runtime::none || which == Runtime::absent ? nullptr : anything;
+  return t;
+}
+
 template <class Op>
 void read_node(Reader& in, Graph& g, Node& node, std::vector<bool>& written) {
   Op op;
@@ -115,6 +131,7 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<bool>& written) {
     const int32_t id = in.get<int32_t>();
     node.values.push_back(id);
     if (runtime ? id != -1 : id < -1 || id >= int64_t(g.values.size())) bad(name + ": " + field + " names no value");
+    if (runtime) t = stand_in(node.runtimes.back());
     if (id < 0) return;
     const ValueKind value = g.values[id].kind;
     const bool remembered = value == ValueKind::state || value == ValueKind::cache;

@@ -1,7 +1,7 @@
 #include "ops/activate.h"
 #include "ops/add.h"
 #include "ops/gate.h"
-#include "ops/select_last.h"
+#include "ops/select_rows.h"
 #include "support.h"
 
 using namespace statespace;
@@ -96,18 +96,21 @@ TEST_CASE("add weighs its terms and repeats one row") {
   });
 }
 
-TEST_CASE("selectLast takes each sequence's last row and zeros for an empty one") {
+TEST_CASE("selectRows copies the rows that are asked for, in their order, and may be asked for none") {
   auto x = uniform(7 * 3, 1);
-  std::vector<float> y(4 * 3, NAN);
-  std::vector<int32_t> bounds = {0, 2, 2, 6, 7};
-  SelectLast op;
+  std::vector<float> y(2 * 3, NAN);
+  std::vector<int32_t> rows = {6, 1};
+  SelectRows op;
   op.x = view(x, {7, 3});
-  op.y = view(y, {4, 3});
-  op.cu_seqlens = view(bounds);
+  op.y = view(y, {2, 3});
+  op.rows = view(rows);
   each_backend([&](const Backend& backend) {
     run(backend, op);
-    CHECK(y == std::vector<float>{x[3], x[4], x[5], 0, 0, 0, x[15], x[16], x[17], x[18], x[19], x[20]});
+    CHECK(y == std::vector<float>{x[18], x[19], x[20], x[3], x[4], x[5]});
   });
+  op.y.shape[0] = 0;
+  op.rows.shape[0] = 0;
+  each_backend([&](const Backend& backend) { CHECK_NOTHROW(run(backend, op)); });
   op.y.shape[0] = 3;
   CHECK_THROWS_AS(check(op), Error);
 }
