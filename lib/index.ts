@@ -1,2 +1,13 @@
 export { type ErrorCode, StatespaceError } from './errors.js';
+export { type Dim, Graph, type Node, type Value } from './graph/graph.js';
+export { type Init, type WeightOptions, Weights } from './graph/weights.js';
+export * as layers from './layers/index.js';
+export { ConfigReader } from './models/config.js';
+export type { ModelDefinition } from './models/definition.js';
+export { createModel, describeModel, type LoadOptions, loadModel } from './models/load.js';
+export type { Model } from './models/model.js';
+export { registerModel, supportedModels } from './models/registry.js';
+export type { Generated, GenerateOptions } from './session/generate.js';
+export type { ForwardOptions, Session } from './session/session.js';
+export { type SystemInfo, setThreads, systemInfo } from './system.js';
 export { type DType, Tensor, type TensorLike } from './tensor.js';

@@ -26,7 +26,12 @@ export interface NativeBinding {
 
   describeOps(): string;
   runOp(name: string, tensors: Record<string, NativeTensor>, attrs: Record<string, unknown>, sync: true): void;
-  runOp(name: string, tensors: Record<string, NativeTensor>, attrs: Record<string, unknown>, sync: false): Promise<void>;
+  runOp(
+    name: string,
+    tensors: Record<string, NativeTensor>,
+    attrs: Record<string, unknown>,
+    sync: false,
+  ): Promise<void>;
 
   buildModel(graph: Uint8Array): NativeHandle;
   loadWeights(

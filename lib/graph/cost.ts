@@ -71,7 +71,9 @@ export function sessionBytes(g: Graph, context: number): { state: number; kvCach
 
 /** Keys that the widest cached attention looks back; 0: all of them. */
 function cacheWindow(g: Graph): number {
-  const windows = g.nodes.filter((n) => n.op.name === 'attention' && n.inputs.k?.kind === 'cache').map((n) => n.attrs.window!);
+  const windows = g.nodes
+    .filter((n) => n.op.name === 'attention' && n.inputs.k?.kind === 'cache')
+    .map((n) => n.attrs.window!);
   return windows.length === 0 || windows.includes(0) ? 0 : Math.max(...windows);
 }
 

@@ -1,6 +1,6 @@
 import { StatespaceError } from '../errors.js';
 import type { DType } from '../tensor.js';
-import { opCatalog, type OpDescription } from './catalog.js';
+import { type OpDescription, opCatalog } from './catalog.js';
 import type { WeightSpec } from './weights.js';
 
 /** A size, or what the batch decides: all its tokens, the rows that a head is computed for, its sequences. */
@@ -79,7 +79,10 @@ export class Graph {
   view(x: Value, offset: number, ...dims: number[]): Value {
     const all: Dim[] = [x.dims[0]!, ...dims];
     if (offset < 0 || offset + rowSize(all) > rowSize(x.dims)) {
-      throw new StatespaceError('ERR_SHAPE', `view: columns ${offset} to ${offset + rowSize(all)} of ${showDims(x.dims)}`);
+      throw new StatespaceError(
+        'ERR_SHAPE',
+        `view: columns ${offset} to ${offset + rowSize(all)} of ${showDims(x.dims)}`,
+      );
     }
     return this.add({ kind: 'view', dims: all, parent: x, offset, dtype: 'f32' });
   }
@@ -133,13 +136,17 @@ export class Graph {
     let result: Value | undefined;
     for (const field of op.fields.filter((f) => f.kind === 'out')) {
       const dims = field.shapes[0]!.map((axis): Dim => {
-        const dim = sizes.get(axis) ?? (['tokens', 'outputs', 'sequences'].includes(axis) ? (axis as Dim) : Number(axis));
+        const dim =
+          sizes.get(axis) ?? (['tokens', 'outputs', 'sequences'].includes(axis) ? (axis as Dim) : Number(axis));
         if (Number.isNaN(dim)) throw new StatespaceError('ERR_SHAPE', `${name}: ${field.name}: ${axis} is not known`);
         return dim;
       });
       const out = into ?? this.add({ kind: 'activation', dims, dtype: 'f32' });
       if (into && showDims(into.dims) !== showDims(dims)) {
-        throw new StatespaceError('ERR_SHAPE', `${name}: ${field.name}: expected ${showDims(dims)}, received ${showDims(into.dims)}`);
+        throw new StatespaceError(
+          'ERR_SHAPE',
+          `${name}: ${field.name}: expected ${showDims(dims)}, received ${showDims(into.dims)}`,
+        );
       }
       given[field.name] = out;
       result ??= out;
@@ -152,8 +159,7 @@ export class Graph {
 /** Matches a value against an op's shapes; on success its symbols get sizes. */
 function bind(op: string, field: string, shapes: string[][], value: Value, sizes: Map<string, Dim>): void {
   const pool: Dim[] = value.kind === 'state' ? [-1] : [];
-  const dims: Dim[] =
-    value.kind === 'cache' ? [-1, value.dims[0]!, -1, value.dims[1]!] : [...pool, ...value.dims];
+  const dims: Dim[] = value.kind === 'cache' ? [-1, value.dims[0]!, -1, value.dims[1]!] : [...pool, ...value.dims];
   const fit = shapes.find(
     (axes) =>
       axes.length === dims.length &&
@@ -164,7 +170,10 @@ function bind(op: string, field: string, shapes: string[][], value: Value, sizes
   );
   if (!fit) {
     const wanted = shapes.map((axes) => `(${axes.map((a) => (sizes.has(a) ? `${a}=${sizes.get(a)}` : a)).join(', ')})`);
-    throw new StatespaceError('ERR_SHAPE', `${op}: ${field}: expected ${wanted.join(' or ')}, received ${showDims(value.dims)}`);
+    throw new StatespaceError(
+      'ERR_SHAPE',
+      `${op}: ${field}: expected ${wanted.join(' or ')}, received ${showDims(value.dims)}`,
+    );
   }
   fit.forEach((axis, i) => {
     if (dims[i] !== -1) sizes.set(axis, dims[i]!);
@@ -174,7 +183,8 @@ function bind(op: string, field: string, shapes: string[][], value: Value, sizes
 function readAttrs(op: OpDescription, attrs: Attrs): Record<string, number> {
   const read: Record<string, number> = {};
   for (const key of Object.keys(attrs)) {
-    if (!op.attrs.some((a) => a.name === key)) throw new StatespaceError('ERR_ARGUMENT', `${op.name}: has no attribute '${key}'`);
+    if (!op.attrs.some((a) => a.name === key))
+      throw new StatespaceError('ERR_ARGUMENT', `${op.name}: has no attribute '${key}'`);
   }
   for (const attr of op.attrs) {
     const value = attrs[attr.name];
@@ -182,7 +192,10 @@ function readAttrs(op: OpDescription, attrs: Attrs): Record<string, number> {
     else if (attr.type === 'choice') {
       const index = attr.choices.indexOf(String(value));
       if (index < 0) {
-        throw new StatespaceError('ERR_ARGUMENT', `${op.name}: ${attr.name}: expected one of ${attr.choices.join(', ')}, received ${value}`);
+        throw new StatespaceError(
+          'ERR_ARGUMENT',
+          `${op.name}: ${attr.name}: expected one of ${attr.choices.join(', ')}, received ${value}`,
+        );
       }
       read[attr.name] = index;
     } else read[attr.name] = Number(value);

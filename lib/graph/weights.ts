@@ -74,7 +74,11 @@ export class Weights {
   }
 
   /** A weight of `shape` from sources of any shape: laid end to end, or through options.transform. */
-  combined(parts: readonly { name: string; shape: readonly number[] }[], shape: readonly number[], options: WeightOptions = {}): Value {
+  combined(
+    parts: readonly { name: string; shape: readonly number[] }[],
+    shape: readonly number[],
+    options: WeightOptions = {},
+  ): Value {
     const sources = parts.map((p) => ({ name: this.rename(this.prefix + p.name), shape: p.shape }));
     const key = `${sources.map((s) => s.name).join('+')}:${shape.join(',')}:${options.transform ? 'derived' : ''}`;
     const known = this.taken.get(key);

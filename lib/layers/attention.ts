@@ -18,13 +18,16 @@ export interface AttentionOptions {
 }
 
 /** Rotates heads by position (Su et al. 2021). */
-export function rope(g: Graph, x: Value, o: { theta: number; rotaryDim?: number; interleaved?: boolean; scaling?: RopeScaling }): Value {
+export function rope(
+  g: Graph,
+  x: Value,
+  o: { theta: number; rotaryDim?: number; interleaved?: boolean; scaling?: RopeScaling },
+): Value {
   const rotaryDim = o.rotaryDim ?? (x.dims[2] as number);
   const { invFreq, scale } = ropeFrequencies({ theta: o.theta, rotaryDim, scaling: o.scaling });
-  const table = g.weight(
-    { sources: [], matrix: false, transform: () => invFreq, init: [], activeShare: 1 },
-    [invFreq.length],
-  );
+  const table = g.weight({ sources: [], matrix: false, transform: () => invFreq, init: [], activeShare: 1 }, [
+    invFreq.length,
+  ]);
   return g.op('rope', { x, invFreq: table }, { interleaved: o.interleaved, mscale: scale });
 }
 

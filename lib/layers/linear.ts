@@ -23,7 +23,14 @@ export interface LinearOptions {
 const width = (x: Value): number => x.dims[x.dims.length - 1] as number;
 
 /** y = act(x·Wᵀ + b) + residual, with W from `name.weight` (outFeatures, inFeatures) and b from `name.bias`. */
-export function linear(g: Graph, x: Value, w: Weights, name: string, outFeatures: number, options: LinearOptions = {}): Value {
+export function linear(
+  g: Graph,
+  x: Value,
+  w: Weights,
+  name: string,
+  outFeatures: number,
+  options: LinearOptions = {},
+): Value {
   return linearBy(
     g,
     x,

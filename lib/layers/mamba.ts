@@ -34,7 +34,12 @@ export const dtBiasInit = (count: number): Init => ({
 });
 
 /** Depthwise causal convolution with `conv1d.weight` (channels, 1, dConv) and the session's last inputs. */
-export function conv1d(g: Graph, x: Value, w: Weights, o: { dConv: number; bias?: boolean; activation?: 'none' | 'silu'; name?: string }): Value {
+export function conv1d(
+  g: Graph,
+  x: Value,
+  w: Weights,
+  o: { dConv: number; bias?: boolean; activation?: 'none' | 'silu'; name?: string },
+): Value {
   const channels = x.dims[1] as number;
   const name = o.name ?? 'conv1d';
   return g.op(

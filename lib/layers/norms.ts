@@ -17,7 +17,8 @@ export interface RmsNormOptions {
 
 /** RMSNorm (Zhang & Sennrich 2019) with `name.weight`. */
 export function rmsNorm(g: Graph, x: Value, w: Weights, name: string, o: RmsNormOptions): Value {
-  const weight = o.weight === false ? undefined : w.tensor(`${name}.weight`, [width(x)], { init: o.unitOffset ? 'zeros' : 'ones' });
+  const weight =
+    o.weight === false ? undefined : w.tensor(`${name}.weight`, [width(x)], { init: o.unitOffset ? 'zeros' : 'ones' });
   return g.op(
     'rmsNorm',
     { x, weight, z: o.z },

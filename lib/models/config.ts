@@ -51,11 +51,13 @@ export class ConfigReader {
     this.seen.add(key);
     const value = this.raw[key];
     if (value === undefined || value === null) {
-      if (fallback === undefined) throw this.error(`${key} is missing; expected ${kind === 'integer' ? 'an integer' : `a ${kind}`}`);
+      if (fallback === undefined)
+        throw this.error(`${key} is missing; expected ${kind === 'integer' ? 'an integer' : `a ${kind}`}`);
       return fallback;
     }
     const fits = kind === 'integer' ? Number.isSafeInteger(value) : typeof value === kind && !Number.isNaN(value);
-    if (!fits) throw this.error(`${key}: expected ${kind === 'integer' ? 'an integer' : `a ${kind}`}, received ${show(value)}`);
+    if (!fits)
+      throw this.error(`${key}: expected ${kind === 'integer' ? 'an integer' : `a ${kind}`}, received ${show(value)}`);
     return value;
   }
 
@@ -79,7 +81,8 @@ export class ConfigReader {
   }
   oneOf<T extends string>(key: string, allowed: readonly T[], fallback?: T): T {
     const value = this.string(key, fallback) as T;
-    if (!allowed.includes(value)) throw this.error(`${key}: ${show(value)} is not supported; supported: ${allowed.join(', ')}`);
+    if (!allowed.includes(value))
+      throw this.error(`${key}: ${show(value)} is not supported; supported: ${allowed.join(', ')}`);
     return value;
   }
 
@@ -87,7 +90,8 @@ export class ConfigReader {
   nested(key: string): ConfigReader | undefined {
     const value = this.any(key);
     if (value === undefined) return undefined;
-    if (typeof value !== 'object' || Array.isArray(value)) throw this.error(`${key}: expected an object, received ${show(value)}`);
+    if (typeof value !== 'object' || Array.isArray(value))
+      throw this.error(`${key}: expected an object, received ${show(value)}`);
     return new ConfigReader(value as Record<string, unknown>, `${this.modelType}: ${key}`);
   }
 

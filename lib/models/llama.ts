@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { attention, type AttentionLayerOptions } from '../layers/attention.js';
+import { type AttentionLayerOptions, attention } from '../layers/attention.js';
 import { embedding, head } from '../layers/linear.js';
 import { gatedMlp } from '../layers/mlp.js';
 import { rmsNorm } from '../layers/norms.js';
@@ -24,8 +24,10 @@ export function readLlamaConfig(c: ConfigReader): LlamaConfig {
   const dModel = c.size('hidden_size', 4096);
   const nHeads = c.size('num_attention_heads', 32);
   const nHeadsKv = c.size('num_key_value_heads', nHeads);
-  if (!c.has('head_dim') && dModel % nHeads !== 0) throw c.error(`hidden_size ${dModel} is no multiple of num_attention_heads ${nHeads}`);
-  if (nHeads % nHeadsKv !== 0) throw c.error(`num_attention_heads ${nHeads} is no multiple of num_key_value_heads ${nHeadsKv}`);
+  if (!c.has('head_dim') && dModel % nHeads !== 0)
+    throw c.error(`hidden_size ${dModel} is no multiple of num_attention_heads ${nHeads}`);
+  if (nHeads % nHeadsKv !== 0)
+    throw c.error(`num_attention_heads ${nHeads} is no multiple of num_key_value_heads ${nHeadsKv}`);
   const headDim = c.size('head_dim', Math.floor(dModel / nHeads));
   c.only('hidden_act', 'silu');
   const bias = c.boolean('attention_bias', false);

@@ -5,10 +5,10 @@ import { StatespaceError, show } from '../errors.js';
 import { countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
-import { Weights, type WeightSpec } from '../graph/weights.js';
+import { type WeightSpec, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
-import type { DType } from '../tensor.js';
 import { Cancellation } from '../session/cancellation.js';
+import type { DType } from '../tensor.js';
 import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
@@ -42,13 +42,22 @@ const HELD: readonly DType[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
 
 function checkOptions(op: string, options: LoadOptions): void {
   if (options.dtype !== undefined && !HELD.includes(options.dtype)) {
-    throw new StatespaceError('ERR_DTYPE', `${op}: dtype: expected one of ${HELD.join(', ')}, received ${show(options.dtype)}`);
+    throw new StatespaceError(
+      'ERR_DTYPE',
+      `${op}: dtype: expected one of ${HELD.join(', ')}, received ${show(options.dtype)}`,
+    );
   }
   if (options.device !== undefined && !['auto', 'cpu', 'cuda'].includes(options.device)) {
-    throw new StatespaceError('ERR_ARGUMENT', `${op}: device: expected auto, cpu or cuda, received ${show(options.device)}`);
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `${op}: device: expected auto, cpu or cuda, received ${show(options.device)}`,
+    );
   }
   if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
-    throw new StatespaceError('ERR_ARGUMENT', `${op}: threads: expected a positive integer, received ${show(options.threads)}`);
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `${op}: threads: expected a positive integer, received ${show(options.threads)}`,
+    );
   }
   if (options.threads !== undefined) call((n) => n.setThreads(options.threads!));
   options.signal?.throwIfAborted();
@@ -56,7 +65,8 @@ function checkOptions(op: string, options: LoadOptions): void {
 
 /** Reads a folder with config.json and weights into a model; see docs/models.md for the formats. */
 export async function loadModel(folder: string, options: LoadOptions = {}): Promise<Model> {
-  if (typeof folder !== 'string') throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(folder)}`);
+  if (typeof folder !== 'string')
+    throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(folder)}`);
   checkOptions('loadModel', options);
   const checkpoint = await openCheckpoint(folder);
   const config = checkpoint.config;
@@ -94,7 +104,10 @@ export async function createModel(
   checkOptions('createModel', options);
   const seed = options.seed ?? 0;
   if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new StatespaceError('ERR_ARGUMENT', `createModel: seed: expected a non-negative integer, received ${show(seed)}`);
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `createModel: seed: expected a non-negative integer, received ${show(seed)}`,
+    );
   }
   const built = buildGraph(resolveModel(config), options.dtype ?? 'f32');
   const random = mulberry32(seed);
@@ -111,7 +124,10 @@ export async function createModel(
       const n = s.shape.reduce((a, b) => a * b, 1);
       return Float32Array.from({ length: n }, () => init.uniform * (2 * random() - 1));
     });
-    entries.push({ value: value.id, parts: spec.transform ? [{ data: spec.transform(drawn) }] : drawn.map((data) => ({ data })) });
+    entries.push({
+      value: value.id,
+      parts: spec.transform ? [{ data: spec.transform(drawn) }] : drawn.map((data) => ({ data })),
+    });
   }
   const model = await finish(built, options, [], entries, seed, 0);
   return model.open({ config, identity: `random:${seed}` });
@@ -156,9 +172,17 @@ function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): D
   return (Object.keys(bytes) as (keyof typeof bytes)[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
 }
 
-function findTensor(folder: string, tensors: ReadonlyMap<string, StoredTensor>, source: WeightSpec['sources'][number]): StoredTensor {
+function findTensor(
+  folder: string,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  source: WeightSpec['sources'][number],
+): StoredTensor {
   const stored = tensors.get(source.name);
-  if (!stored) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: tensor ${source.name} (${source.shape.join(', ')}) is missing`);
+  if (!stored)
+    throw new StatespaceError(
+      'ERR_CHECKPOINT',
+      `${folder}: tensor ${source.name} (${source.shape.join(', ')}) is missing`,
+    );
   if (stored.shape.join() !== source.shape.join()) {
     throw new StatespaceError(
       'ERR_CHECKPOINT',
@@ -168,7 +192,11 @@ function findTensor(folder: string, tensors: ReadonlyMap<string, StoredTensor>, 
   return stored;
 }
 
-async function weightParts(spec: WeightSpec, stored: StoredTensor[], files: string[]): Promise<Extract<WeightEntry, { parts: unknown }>['parts']> {
+async function weightParts(
+  spec: WeightSpec,
+  stored: StoredTensor[],
+  files: string[],
+): Promise<Extract<WeightEntry, { parts: unknown }>['parts']> {
   if (spec.transform) return [{ data: spec.transform(await Promise.all(stored.map(readTensorF32))) }];
   const parts = [];
   for (const t of stored) {

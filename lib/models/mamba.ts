@@ -21,7 +21,8 @@ function readConfig(c: ConfigReader): MambaConfig {
   const dInner = c.size('intermediate_size', Math.floor(expand * dModel));
   const rank = c.any('time_step_rank');
   c.only('hidden_act', 'silu');
-  if (c.has('d_inner') && c.integer('d_inner') !== dInner) throw c.error(`d_inner contradicts intermediate_size ${dInner}`);
+  if (c.has('d_inner') && c.integer('d_inner') !== dInner)
+    throw c.error(`d_inner contradicts intermediate_size ${dInner}`);
   return {
     vocabSize: c.size('vocab_size', 50280),
     dModel,

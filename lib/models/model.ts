@@ -56,8 +56,12 @@ export class Model implements AsyncDisposable {
   open(o: Opening): this {
     this.#config = Object.freeze({ ...o.config });
     this.#tokenizer = o.tokenizer;
-    const layout = this.#graph.values.filter((v) => v.kind === 'state' || v.kind === 'cache').map((v) => [v.kind, v.dims, v.dtype]);
-    const hash = createHash('sha256').update(JSON.stringify([this.modelType, o.identity, layout, sortedConfig(o.config)]));
+    const layout = this.#graph.values
+      .filter((v) => v.kind === 'state' || v.kind === 'cache')
+      .map((v) => [v.kind, v.dims, v.dtype]);
+    const hash = createHash('sha256').update(
+      JSON.stringify([this.modelType, o.identity, layout, sortedConfig(o.config)]),
+    );
     this.#fingerprint = new Uint8Array(hash.digest());
     const eos = o.generationConfig?.eos_token_id ?? o.config.eos_token_id ?? [];
     this.#eos = (Array.isArray(eos) ? eos : [eos]).filter((t): t is number => Number.isInteger(t));
@@ -93,7 +97,10 @@ export class Model implements AsyncDisposable {
   }
 
   createSession(): Session {
-    return new Session(this, call((n) => n.createSession(this.#native())));
+    return new Session(
+      this,
+      call((n) => n.createSession(this.#native())),
+    );
   }
 
   /** A session from what save() returned; ERR_STATE for damaged bytes or another model's. */
@@ -111,7 +118,8 @@ export class Model implements AsyncDisposable {
   /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */
   async run(x: TensorLike, options: { signal?: AbortSignal } = {}): Promise<Tensor> {
     const handle = this.#native();
-    if (this.#features === 0) throw new StatespaceError('ERR_ARGUMENT', 'run: this model reads token ids; use createSession().forward()');
+    if (this.#features === 0)
+      throw new StatespaceError('ERR_ARGUMENT', 'run: this model reads token ids; use createSession().forward()');
     const { shape } = x;
     if (shape.length !== 3 || shape[2] !== this.#features) {
       throw mismatch('ERR_SHAPE', 'run: x', `shape (B, L, ${this.#features})`, `(${shape.join(', ')})`);
@@ -132,7 +140,10 @@ export class Model implements AsyncDisposable {
   readInput(tokens: ArrayLike<number> | TensorLike): Int32Array | Float32Array {
     if (this.#features > 0) return this.#readRows(tokens);
     if (typeof tokens !== 'object' || tokens === null || typeof (tokens as ArrayLike<number>).length !== 'number') {
-      throw new StatespaceError('ERR_ARGUMENT', `forward: tokens: expected an array of token ids, received ${show(tokens)}`);
+      throw new StatespaceError(
+        'ERR_ARGUMENT',
+        `forward: tokens: expected an array of token ids, received ${show(tokens)}`,
+      );
     }
     const list = tokens as ArrayLike<number>;
     const ids = new Int32Array(list.length);

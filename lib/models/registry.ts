@@ -30,7 +30,8 @@ export interface ResolvedModel {
 
 /** The family of a config, and the config as that family read it. */
 export function resolveModel(raw: Readonly<Record<string, unknown>>): ResolvedModel {
-  if (typeof raw !== 'object' || raw === null) throw new StatespaceError('ERR_ARGUMENT', `config: expected an object, received ${show(raw)}`);
+  if (typeof raw !== 'object' || raw === null)
+    throw new StatespaceError('ERR_ARGUMENT', `config: expected an object, received ${show(raw)}`);
   const modelType = modelTypeOf(raw);
   const definition = definitions.find((d) => d.modelTypes.includes(modelType));
   if (!definition) {
@@ -47,5 +48,8 @@ export function resolveModel(raw: Readonly<Record<string, unknown>>): ResolvedMo
 
 function modelTypeOf(raw: Readonly<Record<string, unknown>>): string {
   if (typeof raw.model_type === 'string') return raw.model_type;
-  throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `config: model_type is missing; expected one of ${supportedModels().join(', ')}`);
+  throw new StatespaceError(
+    'ERR_UNSUPPORTED_MODEL',
+    `config: model_type is missing; expected one of ${supportedModels().join(', ')}`,
+  );
 }

@@ -31,10 +31,14 @@ export async function* generate(
   const { model } = session;
   const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], signal } = options;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 0) {
-    throw new StatespaceError('ERR_ARGUMENT', `generate: maxTokens: expected a non-negative integer, received ${show(maxTokens)}`);
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `generate: maxTokens: expected a non-negative integer, received ${show(maxTokens)}`,
+    );
   }
   const stopTexts = stop.filter((s) => typeof s === 'string');
-  if (stopTexts.length > 0 && !model.tokenizer) throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
+  if (stopTexts.length > 0 && !model.tokenizer)
+    throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
   const stopIds = new Set<number>([...stop.filter((s) => typeof s === 'number'), ...model.eosTokens]);
   const sampler = new Sampler(options, model.vocabSize);
   signal?.throwIfAborted();
@@ -42,10 +46,15 @@ export async function* generate(
   let row = memory.lastRow();
   if (options.prompt !== undefined) {
     const ids = typeof options.prompt === 'string' ? encode(session, options.prompt) : options.prompt;
-    if (ids.length === 0 && !row) throw new StatespaceError('ERR_ARGUMENT', 'generate: prompt: expected at least one token');
+    if (ids.length === 0 && !row)
+      throw new StatespaceError('ERR_ARGUMENT', 'generate: prompt: expected at least one token');
     if (ids.length > 0) row = (await session.forward(ids, { signal })).toFloat32Array();
   }
-  if (!row) throw new StatespaceError('ERR_ARGUMENT', "generate: expected a prompt, or an earlier forward with logits 'last' or 'all'");
+  if (!row)
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      "generate: expected a prompt, or an earlier forward with logits 'last' or 'all'",
+    );
   sampler.observe(memory.seen());
 
   const decoder = model.tokenizer && new TextStream((ids) => model.tokenizer!.decode(ids), stopTexts);
@@ -66,7 +75,10 @@ export async function* generate(
 
 function encode(session: Session, text: string): Int32Array {
   if (!session.model.tokenizer) {
-    throw new StatespaceError('ERR_ARGUMENT', 'generate: prompt: text needs a tokenizer.json in the model folder; give token ids');
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
+    );
   }
   return session.model.tokenizer.encode(text);
 }

@@ -38,7 +38,10 @@ export class Sampler {
       const integer = key === 'topK' || key === 'seed';
       if (value === undefined) continue;
       if (!(typeof value === 'number' && value >= low && value <= high && (!integer || Number.isInteger(value)))) {
-        throw new StatespaceError('ERR_ARGUMENT', `generate: ${key}: expected ${integer ? 'an integer' : 'a number'} from ${low} to ${high}, received ${show(value)}`);
+        throw new StatespaceError(
+          'ERR_ARGUMENT',
+          `generate: ${key}: expected ${integer ? 'an integer' : 'a number'} from ${low} to ${high}, received ${show(value)}`,
+        );
       }
     }
     this.random = splitmix(options.seed ?? Math.floor(Math.random() * 2 ** 32));
@@ -54,7 +57,8 @@ export class Sampler {
   next(row: Float32Array): { token: number; logprob: number } {
     const logits = row.slice(0, this.vocabSize);
     const penalty = this.options.repetitionPenalty ?? 1;
-    if (penalty !== 1) for (const t of this.seen) logits[t] = logits[t]! > 0 ? logits[t]! / penalty : logits[t]! * penalty;
+    if (penalty !== 1)
+      for (const t of this.seen) logits[t] = logits[t]! > 0 ? logits[t]! / penalty : logits[t]! * penalty;
     const temperature = this.options.temperature ?? 0;
     const token = temperature === 0 ? argmax(logits) : this.draw(logits, temperature);
     this.observe([token]);

@@ -2,7 +2,7 @@ import { StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { call, type NativeHandle } from '../native.js';
 import { Tensor, type TensorLike } from '../tensor.js';
-import { type GenerateOptions, type Generated, generate } from './generate.js';
+import { type Generated, type GenerateOptions, generate } from './generate.js';
 import { encodeSnapshot } from './snapshot.js';
 
 export interface ForwardOptions {
@@ -32,7 +32,8 @@ export class Session implements AsyncDisposable {
   }
 
   private native(): NativeHandle {
-    if (!this.handle || this.model.disposed) throw new StatespaceError('ERR_DISPOSED', 'session: it, or its model, has been disposed of');
+    if (!this.handle || this.model.disposed)
+      throw new StatespaceError('ERR_DISPOSED', 'session: it, or its model, has been disposed of');
     return this.handle;
   }
 
@@ -61,7 +62,10 @@ export class Session implements AsyncDisposable {
       this.native();
       const { logits = 'last', signal } = options;
       if (!['last', 'all', 'none'].includes(logits)) {
-        throw new StatespaceError('ERR_ARGUMENT', `forward: logits: expected last, all or none, received ${show(logits)}`);
+        throw new StatespaceError(
+          'ERR_ARGUMENT',
+          `forward: logits: expected last, all or none, received ${show(logits)}`,
+        );
       }
       const data = this.model.readInput(tokens);
       signal?.throwIfAborted();
@@ -71,7 +75,11 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  private async feed(data: Int32Array | Float32Array, logits: 'last' | 'all' | 'none', options: ForwardOptions): Promise<Tensor> {
+  private async feed(
+    data: Int32Array | Float32Array,
+    logits: 'last' | 'all' | 'none',
+    options: ForwardOptions,
+  ): Promise<Tensor> {
     const handle = this.native();
     const rows = await this.model.forward([handle], data, [data.length / this.model.inputWidth], logits, options);
     const width = this.model.outputFeatures;
@@ -91,7 +99,10 @@ export class Session implements AsyncDisposable {
 
   /** A second session that goes on from here; the KV cache is shared until one of them writes. */
   fork(): Session {
-    const copy = new Session(this.model, call((n) => n.forkSession(this.native())));
+    const copy = new Session(
+      this.model,
+      call((n) => n.forkSession(this.native())),
+    );
     copy.lastRow = this.lastRow;
     copy.seen = new Set(this.seen);
     return copy;

@@ -39,7 +39,9 @@ export function decodeSnapshot(fingerprint: Uint8Array, bytes: Uint8Array): Snap
   if (version !== VERSION) throw refuse(`expected version ${VERSION}, received ${version}`);
   const length = b.readBigUInt64LE(56);
   if (length !== BigInt(b.length - HEADER - DIGEST)) throw refuse('it is truncated or has bytes behind its end');
-  if (!digest(b.subarray(0, -DIGEST)).equals(b.subarray(-DIGEST))) throw refuse('its checksum does not match: it is damaged');
-  if (!b.subarray(16, 48).equals(fingerprint)) throw refuse('it was saved from another model, or from this one in another dtype');
+  if (!digest(b.subarray(0, -DIGEST)).equals(b.subarray(-DIGEST)))
+    throw refuse('its checksum does not match: it is damaged');
+  if (!b.subarray(16, 48).equals(fingerprint))
+    throw refuse('it was saved from another model, or from this one in another dtype');
   return { position: Number(b.readBigUInt64LE(48)), state: b.subarray(HEADER, -DIGEST) };
 }

@@ -1,0 +1,42 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { mismatch, show } from './errors.js';
+import { call } from './native.js';
+
+export interface SystemInfo {
+  version: string;
+  cpu: {
+    model: string;
+    cores: number;
+    isa: 'scalar' | 'avx2' | 'avx512' | 'amx' | 'neon';
+    /** Instruction sets that STATESPACE_BACKEND may name here, best first. */
+    available: string[];
+  };
+  cuda: {
+    available: boolean;
+    reason?: string;
+    devices: { name: string; computeCapability: string; memoryBytes: number }[];
+  };
+  threads: number;
+}
+
+/** This package and this machine: what kernels run on, and why not on a GPU. */
+export function systemInfo(): SystemInfo {
+  const { version } = JSON.parse(readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  return call((n) => ({
+    version,
+    cpu: n.cpuInfo() as SystemInfo['cpu'],
+    cuda: { available: false, reason: 'this build has no CUDA loader', devices: [] },
+    threads: n.threads(),
+  }));
+}
+
+/** Threads of the compute pool, for the whole process; default: physical cores. Environment: STATESPACE_THREADS. */
+export function setThreads(count: number): void {
+  if (!Number.isSafeInteger(count) || count < 1 || count > 1024) {
+    throw mismatch('ERR_ARGUMENT', 'setThreads: count', 'an integer from 1 to 1024', show(count));
+  }
+  call((n) => n.setThreads(count));
+}
