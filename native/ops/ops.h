@@ -26,6 +26,9 @@
 #include "ops/reverse.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/s4_kernel.h"
+#include "ops/s4_recurrent.h"
+#include "ops/select_last.h"
 #include "ops/select_rows.h"
 #include "ops/selective_scan.h"
 #include "ops/ssd.h"
@@ -69,8 +72,11 @@ using AllOps = OpList<
     Reverse,
     RmsNorm,
     Rope,
-    SelectRows,
+    S4Kernel,
+    S4Recurrent,
     SelectiveScan,
+    SelectLast,
+    SelectRows,
     Ssd,
     TokenShift,
     TokenShiftMix,
