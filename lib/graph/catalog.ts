@@ -45,7 +45,7 @@ export function opCatalog(): ReadonlyMap<string, OpDescription> {
             name: a.name,
             type: a.type,
             choices: a.choices ? a.choices.split('|') : [],
-            default: Number(a.default),
+            default: a.default === 'inf' ? Number.POSITIVE_INFINITY : Number(a.default),
           })),
         },
       ]),

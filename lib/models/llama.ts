@@ -39,11 +39,31 @@ export function readLlamaConfig(c: ConfigReader): LlamaConfig {
     eps: c.number('rms_norm_eps', 1e-6),
     tied: c.boolean('tie_word_embeddings', false),
     mlpBias: c.boolean('mlp_bias', false),
-    attention: { nHeads, nHeadsKv, headDim, qkvBias: bias, outBias: bias, rope: readRope(c, headDim) },
+    attention: {
+      nHeads,
+      nHeadsKv,
+      headDim,
+      window: readWindow(c),
+      qkvBias: bias,
+      outBias: bias,
+      rope: readRope(c, headDim),
+    },
   };
 }
 
-function build(g: Graph, w: Weights, c: LlamaConfig): Value {
+/** Mistral's sliding window; Llama has none. */
+function readWindow(c: ConfigReader): number | undefined {
+  if (c.modelType === 'llama' || !c.has('sliding_window')) return undefined;
+  return c.size('sliding_window');
+}
+
+type FeedForward = (g: Graph, h: Value, layer: Weights, c: LlamaConfig, residual: Value) => Value;
+
+const dense: FeedForward = (g, h, layer, c, residual) =>
+  gatedMlp(g, h, layer.scope('mlp'), { dFf: c.dFf, bias: c.mlpBias, residual });
+
+/** The decoder that Llama, Mistral and Mixtral share; they differ by their feed-forward. */
+export function buildDecoder(g: Graph, w: Weights, c: LlamaConfig, feedForward: FeedForward): Value {
   const model = w.scope('model');
   const table = model.tensor('embed_tokens.weight', [c.vocabSize, c.dModel]);
   let x = embedding(g, table); // (tokens, d_model)
@@ -52,16 +72,16 @@ function build(g: Graph, w: Weights, c: LlamaConfig): Value {
     let h = rmsNorm(g, x, layer, 'input_layernorm', { eps: c.eps });
     x = attention(g, h, layer.scope('self_attn'), { ...c.attention, residual: x });
     h = rmsNorm(g, x, layer, 'post_attention_layernorm', { eps: c.eps });
-    x = gatedMlp(g, h, layer.scope('mlp'), { dFf: c.dFf, bias: c.mlpBias, residual: x });
+    x = feedForward(g, h, layer, c, x);
   }
   x = rmsNorm(g, x, model, 'norm', { eps: c.eps });
   return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
 }
 
-/** Llama (Touvron et al. 2023) in the layout of Hugging Face transformers. */
+/** Llama (Touvron et al. 2023) and Mistral (Jiang et al. 2023) in the layout of Hugging Face transformers. */
 export const llama: ModelDefinition<LlamaConfig> = {
-  modelTypes: ['llama'],
+  modelTypes: ['llama', 'mistral'],
   config: readLlamaConfig,
-  build,
+  build: (g, w, c) => buildDecoder(g, w, c, dense),
   vocabSize: (c) => c.vocabSize,
 };

@@ -36,6 +36,7 @@ function readConfig(c: ConfigReader): MambaConfig {
       dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('time_step_rank'),
       bias: c.boolean('use_bias', false),
       convBias: c.boolean('use_conv_bias', true),
+      innerNorms: c.modelType === 'falcon_mamba' ? { eps: c.number('mixer_rms_eps', 1e-6) } : undefined,
     },
   };
 }
@@ -53,9 +54,9 @@ function build(g: Graph, w: Weights, c: MambaConfig): Value {
   return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
 }
 
-/** Mamba (Gu & Dao 2023) in the layout of Hugging Face transformers. */
+/** Mamba (Gu & Dao 2023) in the layout of Hugging Face transformers; FalconMamba adds weightless norms in the mixer. */
 export const mamba: ModelDefinition<MambaConfig> = {
-  modelTypes: ['mamba'],
+  modelTypes: ['mamba', 'falcon_mamba'],
   config: readConfig,
   build,
   vocabSize: (c) => c.vocabSize,

@@ -1,11 +1,15 @@
 import { StatespaceError, show } from '../errors.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
+import { jamba } from './jamba.js';
 import { llama } from './llama.js';
 import { mamba } from './mamba.js';
+import { mambaSsm } from './mamba-ssm.js';
+import { mamba2 } from './mamba2.js';
+import { mixtral } from './mixtral.js';
 
 // biome-ignore lint/suspicious/noExplicitAny: families differ in what their config becomes
-const definitions: ModelDefinition<any>[] = [mamba, llama];
+const definitions: ModelDefinition<any>[] = [mamba, mamba2, mambaSsm, llama, mixtral, jamba];
 
 /** The model_type values that loadModel and createModel know. */
 export function supportedModels(): string[] {
@@ -48,6 +52,8 @@ export function resolveModel(raw: Readonly<Record<string, unknown>>): ResolvedMo
 
 function modelTypeOf(raw: Readonly<Record<string, unknown>>): string {
   if (typeof raw.model_type === 'string') return raw.model_type;
+  // Checkpoints of the mamba_ssm package carry no model_type.
+  if ('d_model' in raw && 'n_layer' in raw) return 'mamba_ssm';
   throw new StatespaceError(
     'ERR_UNSUPPORTED_MODEL',
     `config: model_type is missing; expected one of ${supportedModels().join(', ')}`,

@@ -1,0 +1,106 @@
+import type { Graph, Value } from '../graph/graph.js';
+import type { Weights } from '../graph/weights.js';
+import { type AttentionLayerOptions, attention } from '../layers/attention.js';
+import { embedding, head } from '../layers/linear.js';
+import { type MambaOptions, mamba } from '../layers/mamba.js';
+import { gatedMlp } from '../layers/mlp.js';
+import { moe } from '../layers/moe.js';
+import { rmsNorm } from '../layers/norms.js';
+import type { ConfigReader } from './config.js';
+import type { ModelDefinition } from './definition.js';
+
+interface JambaConfig {
+  vocabSize: number;
+  dModel: number;
+  dFf: number;
+  nLayers: number;
+  eps: number;
+  tied: boolean;
+  experts: number;
+  topK: number;
+  isAttention(layer: number): boolean;
+  isMoe(layer: number): boolean;
+  attention: AttentionLayerOptions;
+  mamba: MambaOptions;
+}
+
+/** Layers i with i % period == offset. */
+function readPattern(c: ConfigReader, name: string, period: number, offset: number): (layer: number) => boolean {
+  const p = c.size(`${name}_layer_period`, period);
+  const o = c.integer(`${name}_layer_offset`, offset);
+  if (o < 0 || o >= p) throw c.error(`${name}_layer_offset ${o} must lie below ${name}_layer_period ${p}`);
+  return (layer) => layer % p === o;
+}
+
+function readConfig(c: ConfigReader): JambaConfig {
+  const dModel = c.size('hidden_size', 4096);
+  const nHeads = c.size('num_attention_heads', 32);
+  const nHeadsKv = c.size('num_key_value_heads', 8);
+  if (dModel % nHeads !== 0) throw c.error(`hidden_size ${dModel} is no multiple of num_attention_heads ${nHeads}`);
+  if (nHeads % nHeadsKv !== 0)
+    throw c.error(`num_attention_heads ${nHeads} is no multiple of num_key_value_heads ${nHeadsKv}`);
+  const eps = c.number('rms_norm_eps', 1e-6);
+  const experts = c.size('num_experts', 16);
+  const topK = c.size('num_experts_per_tok', 2);
+  if (topK > experts) throw c.error(`num_experts_per_tok ${topK} exceeds num_experts ${experts}`);
+  const expertLayer = readPattern(c, 'expert', 2, 1);
+  const rank = c.any('mamba_dt_rank');
+  c.only('hidden_act', 'silu');
+  c.only('sliding_window', null);
+  c.ignore('attn_layer_indices', 'layers_block_type', 'layer_types', 'layers_num_experts');
+  return {
+    vocabSize: c.size('vocab_size', 65536),
+    dModel,
+    dFf: c.size('intermediate_size', 14336),
+    nLayers: c.size('num_hidden_layers', 32),
+    eps,
+    tied: c.boolean('tie_word_embeddings', false),
+    experts,
+    topK,
+    isAttention: readPattern(c, 'attn', 8, 4),
+    isMoe: (layer) => experts > 1 && expertLayer(layer),
+    attention: { nHeads, nHeadsKv, headDim: dModel / nHeads },
+    mamba: {
+      dInner: Math.floor(c.number('mamba_expand', 2) * dModel),
+      dState: c.size('mamba_d_state', 16),
+      dConv: c.size('mamba_d_conv', 4),
+      dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('mamba_dt_rank'),
+      bias: c.boolean('mamba_proj_bias', false),
+      convBias: c.boolean('mamba_conv_bias', true),
+      innerNorms: { eps, names: { dt: 'dt_layernorm', B: 'b_layernorm', C: 'c_layernorm' } },
+    },
+  };
+}
+
+const EXPERTS = { router: 'router', experts: 'experts', gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
+
+function build(g: Graph, w: Weights, c: JambaConfig): Value {
+  const model = w.scope('model');
+  const table = model.tensor('embed_tokens.weight', [c.vocabSize, c.dModel]);
+  let x = embedding(g, table); // (tokens, d_model)
+  for (let i = 0; i < c.nLayers; i++) {
+    const layer = model.scope('layers', i);
+    let h = rmsNorm(g, x, layer, 'input_layernorm', { eps: c.eps });
+    x = c.isAttention(i)
+      ? attention(g, h, layer.scope('self_attn'), { ...c.attention, residual: x })
+      : mamba(g, h, layer.scope('mamba'), { ...c.mamba, residual: x });
+    h = rmsNorm(g, x, layer, 'pre_ff_layernorm', { eps: c.eps });
+    const ff = layer.scope('feed_forward');
+    if (c.isMoe(i)) {
+      const { experts, topK, dFf } = c;
+      x = g.op('add', { a: x, b: moe(g, h, ff, { experts, topK, dFf, renormalize: false, names: EXPERTS }) });
+    } else {
+      x = gatedMlp(g, h, ff, { dFf: c.dFf, residual: x });
+    }
+  }
+  x = rmsNorm(g, x, model, 'final_layernorm', { eps: c.eps });
+  return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
+}
+
+/** Jamba (Lieber et al. 2024): Mamba and attention layers by period, dense and routed feed-forwards, no positions. */
+export const jamba: ModelDefinition<JambaConfig> = {
+  modelTypes: ['jamba'],
+  config: readConfig,
+  build,
+  vocabSize: (c) => c.vocabSize,
+};

@@ -1,0 +1,86 @@
+import type { Graph, Value } from '../graph/graph.js';
+import type { Weights } from '../graph/weights.js';
+import { embedding, head } from '../layers/linear.js';
+import { type Mamba2Options, mamba2 as mamba2Mixer } from '../layers/mamba2.js';
+import { rmsNorm } from '../layers/norms.js';
+import type { ConfigReader } from './config.js';
+import type { ModelDefinition } from './definition.js';
+
+interface Mamba2Config {
+  vocabSize: number;
+  dModel: number;
+  nLayers: number;
+  eps: number;
+  tied: boolean;
+  mixer: Mamba2Options;
+}
+
+/** A pair [low, high] that clamps dt. */
+export function readLimit(c: ConfigReader, key: string): [number, number] {
+  const value = c.any(key) ?? [0, Number.POSITIVE_INFINITY];
+  if (
+    !Array.isArray(value) ||
+    value.length !== 2 ||
+    !value.every((v) => typeof v === 'number' && v >= 0) ||
+    value[0] > value[1]
+  ) {
+    throw c.error(`${key}: expected [low, high] with 0 <= low <= high, received ${JSON.stringify(value)}`);
+  }
+  return value as [number, number];
+}
+
+function readConfig(c: ConfigReader): Mamba2Config {
+  const dModel = c.size('hidden_size', 4096);
+  const nHeads = c.size('num_heads', 128);
+  const headDim = c.size('head_dim', 64);
+  const dInner = Math.floor(c.number('expand', 2) * dModel);
+  const nGroups = c.size('n_groups', 8);
+  if (nHeads * headDim !== dInner) {
+    throw c.error(`num_heads ${nHeads} · head_dim ${headDim} must be expand · hidden_size = ${dInner}`);
+  }
+  if (nHeads % nGroups !== 0) throw c.error(`num_heads ${nHeads} is no multiple of n_groups ${nGroups}`);
+  c.only('hidden_act', 'silu');
+  c.only('rms_norm', true);
+  c.ignore('time_step_rank', 'norm_before_gate');
+  const eps = c.number('layer_norm_epsilon', 1e-5);
+  return {
+    vocabSize: c.size('vocab_size', 32768),
+    dModel,
+    nLayers: c.size('num_hidden_layers', 64),
+    eps,
+    tied: c.boolean('tie_word_embeddings', false),
+    mixer: {
+      dInner,
+      nHeads,
+      headDim,
+      dState: c.size('state_size', 128),
+      nGroups,
+      dConv: c.size('conv_kernel', 4),
+      bias: c.boolean('use_bias', false),
+      convBias: c.boolean('use_conv_bias', true),
+      dtLimit: readLimit(c, 'time_step_limit'),
+      norm: { eps },
+    },
+  };
+}
+
+function build(g: Graph, w: Weights, c: Mamba2Config): Value {
+  const backbone = w.scope('backbone');
+  const table = backbone.tensor('embeddings.weight', [c.vocabSize, c.dModel]);
+  let x = embedding(g, table); // (tokens, d_model)
+  for (let i = 0; i < c.nLayers; i++) {
+    const layer = backbone.scope('layers', i);
+    const h = rmsNorm(g, x, layer, 'norm', { eps: c.eps });
+    x = mamba2Mixer(g, h, layer.scope('mixer'), { ...c.mixer, residual: x });
+  }
+  x = rmsNorm(g, x, backbone, 'norm_f', { eps: c.eps });
+  return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
+}
+
+/** Mamba-2 (Dao & Gu 2024) in the layout of Hugging Face transformers: the gated norm spans the whole width. */
+export const mamba2: ModelDefinition<Mamba2Config> = {
+  modelTypes: ['mamba2'],
+  config: readConfig,
+  build,
+  vocabSize: (c) => c.vocabSize,
+};
