@@ -28,7 +28,6 @@
 #include "ops/rope.h"
 #include "ops/s4_kernel.h"
 #include "ops/s4_recurrent.h"
-#include "ops/select_last.h"
 #include "ops/select_rows.h"
 #include "ops/selective_scan.h"
 #include "ops/ssd.h"
@@ -75,7 +74,6 @@ using AllOps = OpList<
     S4Kernel,
     S4Recurrent,
     SelectiveScan,
-    SelectLast,
     SelectRows,
     Ssd,
     TokenShift,
