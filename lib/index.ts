@@ -7,6 +7,7 @@ export type { ModelDefinition } from './models/definition.js';
 export { createModel, describeModel, type LoadOptions, loadModel } from './models/load.js';
 export type { Model } from './models/model.js';
 export { registerModel, supportedModels } from './models/registry.js';
+export * as ops from './ops/index.js';
 export type { Generated, GenerateOptions } from './session/generate.js';
 export type { ForwardOptions, Session } from './session/session.js';
 export { type SystemInfo, setThreads, systemInfo } from './system.js';

@@ -43,13 +43,15 @@ Tensor read_tensor(const std::string& what, const Napi::Value& value) {
   t.row_stride = t.row_size();
 
   const Napi::TypedArray array = data.As<Napi::TypedArray>();
-  Napi::ArrayBuffer buffer = array.ArrayBuffer();
-  if (buffer.IsDetached()) throw Error(Code::kArgument, what + ": its buffer is detached");
+  if (array.ArrayBuffer().IsDetached()) throw Error(Code::kArgument, what + ": its buffer is detached");
   if (count > INT64_MAX / 4 || dtype_bytes(t.dtype, count) > int64_t(array.ByteLength()))
     throw Error(Code::kShape, what + ": shape needs " + std::to_string(dtype_bytes(t.dtype, count)) +
                                   " bytes, data has " + std::to_string(array.ByteLength()));
   static float empty[16];
-  t.data = array.ByteLength() ? static_cast<uint8_t*>(buffer.Data()) + array.ByteOffset() : static_cast<void*>(empty);
+  // The array's own pointer: asking its buffer for one fails for a SharedArrayBuffer.
+  if (napi_get_typedarray_info(value.Env(), array, nullptr, nullptr, &t.data, nullptr, nullptr) != napi_ok)
+    throw Error(Code::kArgument, what + ": its memory cannot be read");
+  if (array.ByteLength() == 0) t.data = empty;
   return t;
 }
 

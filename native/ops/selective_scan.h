@@ -43,7 +43,7 @@ struct SelectiveScan {
         throw Error(
             Code::kShape,
             "selectiveScan: B and C must be real or complex as A is, and constant (d_inner, d_state) or per token");
-      if (varies && A[0] % b->shape[1] != 0)
+      if (varies && (b->shape[1] == 0 || A[0] % b->shape[1] != 0))
         throw Error(Code::kShape, "selectiveScan: d_inner " + std::to_string(A[0]) + " is no multiple of ngroups " +
                                       std::to_string(b->shape[1]));
     }

@@ -1,0 +1,70 @@
+import type { Tensor, TensorLike } from '../tensor.js';
+import { check, choice, optional, type Rules, tensor } from './check.js';
+import { type Plan, reshape, run, runSync, stateFrom, zeros } from './run.js';
+import { sequences } from './sequences.js';
+
+export interface CausalConv1dArgs {
+  /** (B, L, D). */
+  x: TensorLike;
+  /** (D, K), any K ≥ 1; the last column meets the present input. */
+  weight: TensorLike;
+  /** (D). */
+  bias?: TensorLike;
+  /** Default 'none'. */
+  activation?: 'none' | 'silu';
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** The K−1 inputs before the first, oldest first: (B, D, K−1), packed (S, D, K−1); zeros by default. */
+  initialState?: TensorLike;
+}
+
+export interface CausalConv1dResult {
+  /** (B, L, D). */
+  y: Tensor;
+  /** The last K−1 inputs, oldest first: (B, D, K−1), packed (S, D, K−1). */
+  finalState: Tensor;
+}
+
+const rules = {
+  x: tensor('B L D'),
+  weight: tensor('D K'),
+  bias: optional('D'),
+  activation: choice('none', 'silu'),
+  cuSeqlens: sequences,
+  initialState: optional('S D K-1'),
+} satisfies Rules<CausalConv1dArgs>;
+
+function plan(args: CausalConv1dArgs): Plan<CausalConv1dResult> {
+  const { sizes, ...a } = check('causalConv1d', args, rules);
+  const [batch, L, D] = sizes.all('B', 'L', 'D');
+  const y = zeros('causalConv1d', [batch, L, D]);
+  const finalState = stateFrom(a.initialState, 'causalConv1d', [sizes.of('S'), D, sizes.of('K') - 1]);
+  return {
+    op: 'causalConv1d',
+    tensors: {
+      x: reshape(a.x, batch * L, D),
+      weight: a.weight,
+      bias: a.bias,
+      cuSeqlens: a.cuSeqlens,
+      state: finalState,
+      y: reshape(y, batch * L, D),
+    },
+    attrs: { activation: a.activation },
+    result: { y, finalState },
+  };
+}
+
+/**
+ * Depthwise causal convolution over time: y[t] = act(Σ_j weight[:, j]·x[t−K+1+j] + bias). finalState continues it: a
+ * sequence in pieces gives what it gives whole.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function causalConv1d(args: CausalConv1dArgs): Promise<CausalConv1dResult> {
+  return run(() => plan(args));
+}
+
+/** {@link causalConv1d} on the calling thread. */
+export function causalConv1dSync(args: CausalConv1dArgs): CausalConv1dResult {
+  return runSync(plan(args));
+}

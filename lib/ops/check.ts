@@ -1,0 +1,186 @@
+import type { DType } from '../dtype.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
+import { checkTensor, type TensorLike } from '../tensor.js';
+
+/** A checked input: nothing left to default. */
+export interface Input {
+  readonly data: TensorLike['data'];
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+}
+
+/**
+ * The sizes of one call's symbols. A symbol is bound by the first tensor that shows it and holds for all others; `...`
+ * stands for any number of leading axes.
+ */
+export class Sizes {
+  private readonly bound = new Map<string, number>();
+  private leading: readonly number[] | undefined;
+
+  constructor(readonly op: string) {}
+
+  /** The size of a bound symbol. */
+  of(symbol: string): number {
+    const size = this.bound.get(symbol);
+    if (size === undefined) throw new Error(`${this.op}: no argument has bound ${symbol}`);
+    return size;
+  }
+  all<T extends readonly string[]>(...symbols: T): { -readonly [K in keyof T]: number } {
+    return symbols.map((s) => this.of(s)) as { -readonly [K in keyof T]: number };
+  }
+  bind(symbol: string, size: number): void {
+    this.bound.set(symbol, size);
+  }
+
+  /** What an axis must measure, where that is known: a number, a bound symbol, or 2*F or K-1 of one. */
+  expected(axis: string): number | undefined {
+    const [, factor, symbol, less] = /^(?:(\d+)\*)?([A-Za-z]\w*)(?:-(\d+))?$/.exec(axis) ?? [];
+    if (!symbol) return Number(axis);
+    const size = this.bound.get(symbol);
+    return size === undefined ? undefined : Number(factor ?? 1) * size - Number(less ?? 0);
+  }
+
+  /** Whether `shape` has these axes; binds the symbols that it shows first. */
+  match(axes: readonly string[], shape: readonly number[]): boolean {
+    const rest = axes[0] === '...';
+    const own = rest ? axes.slice(1) : axes;
+    if (rest ? shape.length < own.length : shape.length !== own.length) return false;
+    const leading = shape.slice(0, shape.length - own.length);
+    const last = shape.slice(leading.length);
+    if (rest && this.leading && String(leading) !== String(this.leading)) return false;
+    if (own.some((axis, i) => (this.expected(axis) ?? last[i]) !== last[i])) return false;
+    if (rest) this.leading = leading;
+    for (const [i, axis] of own.entries()) if (/^[A-Za-z]\w*$/.test(axis)) this.bind(axis, last[i]!);
+    return true;
+  }
+
+  /** "(B=2, L=7, D)", as messages show what was expected. */
+  describe(axes: readonly string[]): string {
+    const parts = axes.map((axis) => {
+      if (axis === '...') return this.leading?.join(', ') ?? '...';
+      const size = this.expected(axis);
+      return size === undefined || String(size) === axis ? axis : `${axis}=${size}`;
+    });
+    return `(${parts.filter((p) => p !== '').join(', ')})`;
+  }
+}
+
+/** Reads one argument as the caller gave it (undefined when absent); `where` begins every message. */
+export type Rule<T> = (value: unknown, where: string, sizes: Sizes) => T;
+/** A rule for every argument of A, in the order in which they bind symbols. */
+export type Rules<A> = { readonly [K in keyof Required<A>]: Rule<unknown> };
+type Checked<R> = { [K in keyof R]: R[K] extends Rule<infer T> ? T : never };
+
+/** Checks the arguments of one call: no unknown names, then each by its rule. */
+export function check<R extends Record<string, Rule<unknown>>>(
+  op: string,
+  args: unknown,
+  rules: R,
+): Checked<R> & { sizes: Sizes } {
+  if (typeof args !== 'object' || args === null)
+    throw mismatch('ERR_ARGUMENT', op, 'one object of named arguments', show(args));
+  for (const name of Object.keys(args)) {
+    if (!Object.hasOwn(rules, name))
+      throw new StatespaceError(
+        'ERR_ARGUMENT',
+        `${op}: unknown argument ${show(name)}; known are ${Object.keys(rules).join(', ')}`,
+      );
+  }
+  const sizes = new Sizes(op);
+  const checked: Record<string, unknown> = { sizes };
+  for (const [name, rule] of Object.entries(rules))
+    checked[name] = rule((args as Record<string, unknown>)[name], `${op}: ${name}`, sizes);
+  return checked as Checked<R> & { sizes: Sizes };
+}
+
+// Batches and times may be empty; every other axis has at least one entry.
+const mayBeEmpty = new Set(['B', 'L', 'Lk', 'S', 'K-1']);
+
+const floats: readonly DType[] = ['f32', 'f16', 'bf16'];
+/** Types of the large matrices of models. */
+export const weightTypes: readonly DType[] = [...floats, 'q8_0', 'q4_0'];
+
+/** A tensor that must be given. `shape`: axis symbols, alternatives separated by " | ". */
+export function tensor(shape: string, dtypes = floats): Rule<Input> {
+  const shapes = shape.split(' | ').map((s) => s.split(' '));
+  return (value, where, sizes) => {
+    const wanted = () => `shape ${shapes.map((axes) => sizes.describe(axes)).join(' or ')}`;
+    if (value === undefined || value === null) throw mismatch('ERR_ARGUMENT', where, `a tensor of ${wanted()}`, 'none');
+    const given = value as TensorLike;
+    const dtype = checkTensor(where, given);
+    if (!dtypes.includes(dtype)) throw mismatch('ERR_DTYPE', where, dtypes.join(', '), dtype);
+    const received = `(${given.shape.join(', ')})`;
+    const axes = shapes.find((s) => sizes.match(s, given.shape));
+    if (!axes) throw mismatch('ERR_SHAPE', where, wanted(), received);
+    const own = axes[0] === '...' ? axes.slice(1) : axes;
+    const empty = own.find((axis, i) => given.shape.at(i - own.length) === 0 && !mayBeEmpty.has(axis));
+    if (empty) throw mismatch('ERR_SHAPE', where, `${empty} of at least 1`, received);
+    return { data: pinned(given.data), shape: [...given.shape], dtype };
+  };
+}
+
+/** A tensor that may be absent. */
+export function optional(shape: string): Rule<Input | undefined> {
+  const rule = tensor(shape);
+  return (value, where, sizes) => (value === undefined || value === null ? undefined : rule(value, where, sizes));
+}
+
+/** A resizable buffer may shrink under a running kernel: its values are copied now. */
+function pinned(data: TensorLike['data']): TensorLike['data'] {
+  return (data.buffer as { resizable?: boolean }).resizable ? data.slice() : data;
+}
+
+export function flag(otherwise: boolean): Rule<boolean> {
+  return (value = otherwise, where) => {
+    if (typeof value !== 'boolean') throw mismatch('ERR_ARGUMENT', where, 'true or false', show(value));
+    return value;
+  };
+}
+
+/** One of these names; the first when absent. */
+export function choice<T extends string>(...names: readonly T[]): Rule<T> {
+  return (value = names[0], where) => {
+    if (!names.includes(value as T))
+      throw mismatch('ERR_ARGUMENT', where, names.map((n) => `'${n}'`).join(' or '), show(value));
+    return value as T;
+  };
+}
+
+/** A finite number that fits; `wanted` says in words which. Undefined without a default. */
+export function number(wanted: string, fits: (n: number) => boolean): Rule<number | undefined>;
+export function number(wanted: string, fits: (n: number) => boolean, otherwise: number): Rule<number>;
+export function number(
+  wanted: string,
+  fits: (n: number) => boolean,
+  otherwise?: number,
+): Rule<number | undefined> | Rule<number> {
+  return (value = otherwise, where) => {
+    if (value === undefined) return undefined;
+    if (typeof value !== 'number' || !Number.isFinite(value) || !fits(value))
+      throw mismatch('ERR_ARGUMENT', where, wanted, show(value));
+    return value;
+  };
+}
+
+/** The same, but it must be given. */
+export function required(rule: Rule<number | undefined>): Rule<number> {
+  return (value, where, sizes) => {
+    const n = rule(value, where, sizes);
+    if (n === undefined) throw mismatch('ERR_ARGUMENT', where, 'a number', 'none');
+    return n;
+  };
+}
+
+const largest = 2 ** 31 - 1;
+
+/** An integer of at least `least`. */
+export function integer(least: number): Rule<number | undefined>;
+export function integer(least: number, otherwise: number): Rule<number>;
+export function integer(least: number, otherwise?: number): Rule<number | undefined> | Rule<number> {
+  const wanted = `an integer from ${least} to ${largest}`;
+  const fits = (n: number) => Number.isInteger(n) && n >= least && n <= largest;
+  return otherwise === undefined ? number(wanted, fits) : number(wanted, fits, otherwise);
+}
+
+/** What norms add below the root. */
+export const epsilon: Rule<number> = number('a number of at least 0', (n) => n >= 0, 1e-5);

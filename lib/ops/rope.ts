@@ -1,0 +1,77 @@
+import { mismatch, show } from '../errors.js';
+import { type RopeScaling, ropeFrequencies } from '../layers/rope-frequencies.js';
+import { Tensor, type TensorLike } from '../tensor.js';
+import { check, flag, integer, number, type Rule, type Rules, tensor } from './check.js';
+import { type Plan, reshape, run, runSync, zeros } from './run.js';
+import { positions } from './sequences.js';
+
+export interface RopeArgs {
+  /** (B, L, H, P). */
+  x: TensorLike;
+  /** (B·L) or (L); default 0 … L−1 in every sequence. */
+  positions?: Int32Array;
+  /** Base of the frequencies; default 10,000. */
+  theta?: number;
+  /** How many leading values of a head rotate; even, default P. */
+  rotaryDim?: number;
+  /** Rotate the pairs (2j, 2j+1) instead of (j, j + rotaryDim/2). Default false. */
+  interleaved?: boolean;
+  /** Keys of Hugging Face's rope_parameters: factor, original_max_position_embeddings, low_freq_factor … */
+  scaling?: RopeScaling & { type: 'linear' | 'llama3' | 'yarn' };
+}
+
+export interface RopeResult {
+  /** (B, L, H, P). */
+  y: Tensor;
+}
+
+const scaling: Rule<RopeScaling | undefined> = (value, where) => {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== 'object') throw mismatch('ERR_ARGUMENT', where, 'an object with a type', show(value));
+  return value as RopeScaling;
+};
+
+const rules = {
+  x: tensor('B L H P'),
+  positions,
+  theta: number('a number > 0', (n) => n > 0, 10000),
+  rotaryDim: integer(2),
+  interleaved: flag(false),
+  scaling,
+} satisfies Rules<RopeArgs>;
+
+function plan(args: RopeArgs): Plan<RopeResult> {
+  const { sizes, ...a } = check('rope', args, rules);
+  const [batch, L, H, P] = sizes.all('B', 'L', 'H', 'P');
+  const rotaryDim = a.rotaryDim ?? P;
+  if (rotaryDim > P) throw mismatch('ERR_SHAPE', 'rope: rotaryDim', `at most P=${P}`, String(rotaryDim));
+  const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling });
+  const y = zeros('rope', [batch, L, H, P]);
+  return {
+    op: 'rope',
+    tensors: {
+      x: reshape(a.x, batch * L, H, P),
+      positions: a.positions,
+      invFreq: new Tensor(invFreq, [invFreq.length]),
+      y: reshape(y, batch * L, H, P),
+    },
+    attrs: { interleaved: a.interleaved, mscale: scale },
+    result: { y },
+  };
+}
+
+/**
+ * Rotary position embedding (Su et al. 2021): angle = f32(position·invFreq_j), with the frequencies of theta and
+ * scaling in f32, as checkpoints were trained. yarn also multiplies cos and sin by 0.1·ln(factor) + 1, or by
+ * attention_factor.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function rope(args: RopeArgs): Promise<RopeResult> {
+  return run(() => plan(args));
+}
+
+/** {@link rope} on the calling thread. */
+export function ropeSync(args: RopeArgs): RopeResult {
+  return runSync(plan(args));
+}
