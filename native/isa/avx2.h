@@ -60,11 +60,13 @@ inline F abs(F a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.f), a.v)}; }
 inline F sqrt(F a) { return {_mm256_sqrt_ps(a.v)}; }
 inline F floor(F a) { return {_mm256_floor_ps(a.v)}; }
 inline F round(F a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline F exp2_range(F x) { return min(set(128.f), max(set(-127.f), x)); }  // NaN passes: it is the second operand
 inline F exp2_fraction(F x) { return {_mm256_sub_ps(x.v, _mm256_floor_ps(x.v))}; }
 inline F scale2(F x, F n) {
   const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
   return {_mm256_mul_ps(x.v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)))};
 }
+inline F scale2_floor(F p, F x) { return scale2(p, floor(x)); }
 inline F exponent(F x) {
   const __m256i e = _mm256_srli_epi32(_mm256_castps_si256(x.v), 23);
   return {_mm256_cvtepi32_ps(_mm256_sub_epi32(e, _mm256_set1_epi32(127)))};

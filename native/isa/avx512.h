@@ -50,7 +50,9 @@ inline F abs(F a) { return {_mm512_abs_ps(a.v)}; }
 inline F sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
 inline F floor(F a) { return {_mm512_roundscale_ps(a.v, 0x09)}; }
 inline F round(F a) { return {_mm512_roundscale_ps(a.v, 0x08)}; }
+inline F exp2_range(F x) { return x; }  // reduce and scalef take any x
 inline F exp2_fraction(F x) { return {_mm512_reduce_ps(x.v, 0x09)}; }
+inline F scale2_floor(F p, F x) { return {_mm512_scalef_ps(p.v, x.v)}; }
 inline F scale2(F x, F n) { return {_mm512_scalef_ps(x.v, n.v)}; }
 inline F exponent(F x) { return {_mm512_getexp_ps(x.v)}; }
 inline F mantissa(F x) { return {_mm512_getmant_ps(x.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src)}; }

@@ -16,8 +16,8 @@ inline F polynomial(F x, const float (&c)[N]) {
 inline F exp2(F x) {
   constexpr float kC[] = {1.00000000185580f, 0.69314698384044f, 0.24022983627589f, 0.05548334197773f,
                           0.00967884100701f, 0.00124396877475f, 0.00021702255680f};
-  const F y = min(set(128.f), max(set(-127.f), x));  // NaN passes: it is the second operand
-  return scale2(polynomial(exp2_fraction(y), kC), floor(y));
+  const F y = exp2_range(x);
+  return scale2_floor(polynomial(exp2_fraction(y), kC), y);
 }
 
 // e^x, at most 2 ulp: the product x·log2(e) in two parts.

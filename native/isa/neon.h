@@ -51,11 +51,13 @@ inline F abs(F a) { return {vabsq_f32(a.v)}; }
 inline F sqrt(F a) { return {vsqrtq_f32(a.v)}; }
 inline F floor(F a) { return {vrndmq_f32(a.v)}; }
 inline F round(F a) { return {vrndnq_f32(a.v)}; }
+inline F exp2_range(F x) { return min(set(128.f), max(set(-127.f), x)); }  // NaN passes: it is the second operand
 inline F exp2_fraction(F x) { return {vsubq_f32(x.v, vrndmq_f32(x.v))}; }
 inline F scale2(F x, F n) {
   const int32x4_t biased = vaddq_s32(vcvtnq_s32_f32(n.v), vdupq_n_s32(127));
   return {vmulq_f32(x.v, vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)))};
 }
+inline F scale2_floor(F p, F x) { return scale2(p, floor(x)); }
 inline F exponent(F x) {
   const uint32x4_t e = vshrq_n_u32(vreinterpretq_u32_f32(x.v), 23);
   return {vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(e), vdupq_n_s32(127)))};

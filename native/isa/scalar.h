@@ -42,8 +42,10 @@ inline F abs(F a) { return {std::fabs(a.v)}; }
 inline F sqrt(F a) { return {std::sqrt(a.v)}; }
 inline F floor(F a) { return {std::floor(a.v)}; }
 inline F round(F a) { return {std::nearbyint(a.v)}; }
+inline F exp2_range(F x) { return min(set(128.f), max(set(-127.f), x)); }  // NaN passes: it is the second operand
 inline F exp2_fraction(F x) { return {x.v - std::floor(x.v)}; }
 inline F scale2(F x, F n) { return {x.v * bits_to_float(uint32_t(int32_t(n.v) + 127) << 23)}; }
+inline F scale2_floor(F p, F x) { return scale2(p, floor(x)); }
 inline F exponent(F x) { return {float(int32_t(float_to_bits(x.v) >> 23) - 127)}; }
 inline F mantissa(F x) { return {bits_to_float((float_to_bits(x.v) & 0x7fffff) | 0x3f800000)}; }
 inline float sum(F a) { return a.v; }

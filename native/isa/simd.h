@@ -8,7 +8,8 @@
 //   load/store of bf16_t and f16_t in the same forms (round to nearest even)
 //   + - * /  fma(a, b, c) = ab + c   fnma(a, b, c) = c - ab   min max abs sqrt floor round   (min and max: NaN in b
 //   wins) scale2(x, n) = x · 2^n for integral n in [-127, 128]      exponent(x), mantissa(x) in [1, 2) for normal x > 0
-//   exp2_fraction(x) = x - floor(x)      sum(v) max_of(v)
+//   exp2_range(x): what of x exp2 needs, from -127 to 128 where the two that follow take no more
+//   exp2_fraction(x) = x - floor(x)   scale2_floor(p, x) = p · 2^floor(x)      sum(v) max_of(v)
 //   less(a, b) -> M   select(m, a, b) = m ? a : b   prefetch(p) into L2
 #include <cmath>
 #include <cstdint>

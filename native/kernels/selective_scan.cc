@@ -2,6 +2,7 @@
 
 #include "backend/kernels.h"
 #include "isa/math.h"
+#include "kernels/selective_scan_real.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -19,13 +20,15 @@ inline float softplus1(float x) {
   return lanes[0];
 }
 
-// Where B or C of one token and channel starts.
+constexpr int64_t kLine = 16, kLeast = 64, kMost = 384;  // channels a piece of work
+
+// Where complex B or C of one token and channel starts.
 struct Coefficients {
-  Coefficients(const Tensor& t, bool constant, int64_t d_inner, int64_t pair)
+  Coefficients(const Tensor& t, bool constant, int64_t d_inner)
       : t(t),
         constant(constant),
         channels_per_group(constant ? 1 : d_inner / t[1]),
-        width((constant ? t[1] : t[2]) * pair) {}
+        width((constant ? t[1] : t[2]) * 2) {}
   const float* at(int64_t token, int64_t channel) const {
     return constant ? t.row(channel) : t.row(token) + channel / channels_per_group * width;
   }
@@ -35,34 +38,7 @@ struct Coefficients {
   const int64_t width;
 };
 
-// One channel of one sequence, real: h (d_state) in place.
-void scan_real(const SelectiveScan& op, const Coefficients& B, const Coefficients& C, int64_t begin, int64_t end,
-               int64_t d, float* h) {
-  const int64_t n_state = op.A[1];
-  const float* A = op.A.row(d);
-  for (int64_t t = begin; t < end; ++t) {
-    const float u = op.u.row(t)[d];
-    float dt = op.delta.row(t)[d] + (op.delta_bias ? op.delta_bias.f32()[d] : 0.f);
-    if (op.delta_softplus) dt = softplus1(dt);
-    const float *b = B.at(t, d), *c = C.at(t, d);
-    F y = zero();
-    for (int64_t n = 0; n < n_state; n += kLanes) {
-      const int m = n_state - n < kLanes ? int(n_state - n) : kLanes;
-      const F decay = exp(set(dt) * load(A + n, m));
-      const F next = fma(decay, load(h + n, m), set(dt * u) * load(b + n, m));
-      store(h + n, next, m);
-      y = fma(load(c + n, m), next, y);
-    }
-    float out = sum(y) + (op.D ? op.D.f32()[d] * u : 0.f);
-    if (op.z) {
-      const float z = op.z.row(t)[d];
-      out *= z / (1 + exp1(-z));
-    }
-    op.y.row(t)[d] = out;
-  }
-}
-
-// The same with A, B, C, h of pairs [re, im]: h = exp(dt·A) h + dt·B·u, y = 2·Re(C·h).
+// One channel of one sequence, A, B, C, h of pairs [re, im]: h = exp(dt·A) h + dt·B·u, y = 2·Re(C·h).
 void scan_complex(const SelectiveScan& op, const Coefficients& B, const Coefficients& C, int64_t begin, int64_t end,
                   int64_t d, float* h) {
   const int64_t n_state = op.A[1];
@@ -90,18 +66,42 @@ void scan_complex(const SelectiveScan& op, const Coefficients& B, const Coeffici
   }
 }
 
+void run_complex(const SelectiveScan& op, const Sequences& sequences, Context& cx) {
+  const int64_t d_inner = op.u[1];
+  const Coefficients B(op.B, op.constant(op.B), d_inner), C(op.C, op.constant(op.C), d_inner);
+  cx.parallel_for(sequences.count * d_inner, [&](int64_t i, int) {
+    const int64_t s = i / d_inner, d = i % d_inner;
+    float* h = op.state.row(sequences.slot(s)) + d * op.A[1] * 2;
+    scan_complex(op, B, C, sequences.begin(s), sequences.end(s), d, h);
+  });
+}
+
+void run_real(const SelectiveScan& op, const Sequences& sequences, Context& cx) {
+  using namespace selective_scan;
+  const int64_t d_inner = op.u[1], d_state = op.A[1];
+  const int64_t ngroups = !op.constant(op.B) ? op.B[1] : !op.constant(op.C) ? op.C[1] : 1;
+  const int64_t per_group = d_inner / ngroups;
+  // Channels a piece: some pieces for each thread, of whole cache lines.
+  int64_t width = ceil_div(ceil_div(per_group * ngroups * sequences.count, 4 * cx.threads()), kLine) * kLine;
+  width = width < kLeast ? kLeast : width > kMost ? kMost : width;
+  const int64_t blocks = ceil_div(per_group, width), pieces = ngroups * blocks;
+  cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
+    const int64_t s = i / pieces, group = i % pieces / blocks, offset = i % blocks * width;
+    const int64_t left = per_group - offset;
+    const Block block{group * per_group + offset, left < width ? left : width, group};
+    float* h = op.state.row(sequences.slot(s)) + block.first * d_state;
+    const Buffers buffers(cx.local<float>(worker, Buffers::floats(width, d_state)), width, d_state);
+    scan_block(op, block, sequences.begin(s), sequences.end(s), h, buffers);
+  });
+}
+
 }  // namespace
 
 template <>
 void run(const SelectiveScan& op, Context& cx) {
-  const int64_t d_inner = op.u[1], pair = op.complex() ? 2 : 1;
   const Sequences sequences(op.cu_seqlens, op.slots, op.u[0]);
-  const Coefficients B(op.B, op.constant(op.B), d_inner, pair), C(op.C, op.constant(op.C), d_inner, pair);
-  cx.parallel_for(sequences.count * d_inner, [&](int64_t i, int) {
-    const int64_t s = i / d_inner, d = i % d_inner;
-    float* h = op.state.row(sequences.slot(s)) + d * op.A[1] * pair;
-    (op.complex() ? scan_complex : scan_real)(op, B, C, sequences.begin(s), sequences.end(s), d, h);
-  });
+  if (sequences.count == 0 || op.u[1] == 0) return;
+  (op.complex() ? run_complex : run_real)(op, sequences, cx);
 }
 
 }  // namespace statespace::STATESPACE_ISA
