@@ -1,6 +1,7 @@
 #pragma once
 // y = x / sqrt(mean(x²) + eps) · weight + bias (Zhang & Sennrich 2019), the mean over groups of `groupSize` channels
-// (0: all). unitOffset: weight + 1. With a gate z: norm(x · silu(z)), or norm(x) · silu(z) when normBeforeGate. y may be x or z.
+// (0: all). unitOffset: weight + 1. With a gate z: norm(x · silu(z)), or norm(x) · silu(z) when normBeforeGate. y may
+// be x or z.
 #include "core/error.h"
 #include "core/fields.h"
 

@@ -3,7 +3,7 @@
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadModel, type Model, type Session, supportedModels, systemInfo, Tensor } from 'statespace';
+import { loadModel, type Session, supportedModels, systemInfo, Tensor } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectClose, modelCase, modelNames, readGolden, relativeL2 } from '../support/golden.js';
 
