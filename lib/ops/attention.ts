@@ -1,7 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, integer, number, type Rules, tensor } from './check.js';
-import { asF32, type Plan, reshape, run, runSync, zeros } from './run.js';
+import { asF32, type Plan, run, runSync, tokens, zeros } from './run.js';
 import { equal, requireMultiple, sequences, vector } from './sequences.js';
 
 export interface AttentionArgs {
@@ -51,12 +51,12 @@ function plan(args: AttentionArgs): Plan<AttentionResult> {
   return {
     op: 'attention',
     tensors: {
-      q: reshape(a.q, batch * Lq, H, P),
-      k: reshape(same ? a.k : asF32(a.k), batch * Lk, Hkv, P),
-      v: reshape(same ? a.v : asF32(a.v), batch * Lk, Hkv, P),
+      q: tokens(a.q),
+      k: tokens(same ? a.k : asF32(a.k)),
+      v: tokens(same ? a.v : asF32(a.v)),
       cuSeqlens: a.cuSeqlens,
       cuSeqlensK: bounds,
-      y: reshape(y, batch * Lq, H, P),
+      y: tokens(y),
     },
     attrs: { causal: a.causal, scale: a.scale ?? 1 / Math.sqrt(P), window: a.window, softcap: a.softcap },
     result: { y },

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, stateFrom, zeros } from './run.js';
+import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { sequences } from './sequences.js';
 
 export interface CausalConv1dArgs {
@@ -42,12 +42,12 @@ function plan(args: CausalConv1dArgs): Plan<CausalConv1dResult> {
   return {
     op: 'causalConv1d',
     tensors: {
-      x: reshape(a.x, batch * L, D),
+      x: tokens(a.x),
       weight: a.weight,
       bias: a.bias,
       cuSeqlens: a.cuSeqlens,
       state: finalState,
-      y: reshape(y, batch * L, D),
+      y: tokens(y),
     },
     attrs: { activation: a.activation },
     result: { y, finalState },

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, zeros } from './run.js';
+import { type Plan, reshape, run, runSync, tokens, zeros } from './run.js';
 import { equal } from './sequences.js';
 
 /** zoh: zero-order hold; zoh-euler: Ā by zoh, B̄ = ΔB (Mamba); bilinear: Tustin. */
@@ -42,11 +42,11 @@ function plan(args: DiscretizeArgs): Plan<DiscretizeResult> {
   return {
     op: 'discretize',
     tensors: {
-      delta: reshape(delta, T, D),
+      delta: tokens(delta),
       A,
       B: B.shape.length === 3 ? reshape(B, T, 1, N) : B,
-      Abar: reshape(Abar, T, D, N),
-      Bbar: reshape(Bbar, T, D, N),
+      Abar: tokens(Abar),
+      Bbar: tokens(Bbar),
     },
     attrs: { method },
     result: { Abar, Bbar },

@@ -14,10 +14,24 @@ export {
   discretizeDense,
   discretizeDenseSync,
 } from './discretize-dense.js';
+export { type FftConvArgs, type FftConvResult, fftConv, fftConvSync } from './fft-conv.js';
+export {
+  type GatedDeltaRuleArgs,
+  type GatedDeltaRuleResult,
+  gatedDeltaRule,
+  gatedDeltaRuleSync,
+} from './gated-delta-rule.js';
+export { type HippoArgs, type HippoResult, hippo, hippoSync } from './hippo.js';
 export { type LayerNormArgs, type LayerNormResult, layerNorm, layerNormSync } from './layer-norm.js';
 export { type LinearArgs, type LinearResult, linear, linearSync } from './linear.js';
+export { type MoeArgs, type MoeResult, moe, moeSync } from './moe.js';
+export { type RetentionArgs, type RetentionResult, retention, retentionSync } from './retention.js';
 export { type RmsNormArgs, type RmsNormResult, rmsNorm, rmsNormSync } from './rms-norm.js';
 export { type RopeArgs, type RopeResult, rope, ropeSync } from './rope.js';
+export { type S4KernelArgs, type S4KernelResult, s4Kernel, s4KernelSync } from './s4-kernel.js';
+export { type S4RecurrentArgs, type S4RecurrentResult, s4Recurrent, s4RecurrentSync } from './s4-recurrent.js';
+export type { S4System } from './s4-system.js';
+export { type S4dInitArgs, type S4dInitResult, s4dInit, s4dInitSync } from './s4d-init.js';
 export {
   type SelectiveScanArgs,
   type SelectiveScanResult,
@@ -30,3 +44,7 @@ export {
   selectiveStateUpdate,
   selectiveStateUpdateSync,
 } from './selective-state-update.js';
+export { type SsdArgs, type SsdResult, ssd, ssdSync } from './ssd.js';
+export { type Wkv4Args, type Wkv4Result, wkv4, wkv4Sync } from './wkv4.js';
+export { type Wkv6Args, type Wkv6Result, wkv6, wkv6Sync } from './wkv6.js';
+export { type Wkv7Args, type Wkv7Result, wkv7, wkv7Sync } from './wkv7.js';

@@ -2,7 +2,7 @@ import { mismatch, show } from '../errors.js';
 import { type RopeScaling, ropeFrequencies } from '../layers/rope-frequencies.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import { check, flag, integer, number, type Rule, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, zeros } from './run.js';
+import { type Plan, run, runSync, tokens, zeros } from './run.js';
 import { positions } from './sequences.js';
 
 export interface RopeArgs {
@@ -50,10 +50,10 @@ function plan(args: RopeArgs): Plan<RopeResult> {
   return {
     op: 'rope',
     tensors: {
-      x: reshape(a.x, batch * L, H, P),
+      x: tokens(a.x),
       positions: a.positions,
       invFreq: new Tensor(invFreq, [invFreq.length]),
-      y: reshape(y, batch * L, H, P),
+      y: tokens(y),
     },
     attrs: { interleaved: a.interleaved, mscale: scale },
     result: { y },

@@ -72,3 +72,8 @@ export function stateFrom(initial: Input | undefined, op: string, shape: readonl
 export function reshape<T extends Input | undefined>(t: T, ...shape: number[]): T {
   return (t ? { data: t.data, shape, dtype: t.dtype } : undefined) as T;
 }
+
+/** (B, L, …) as (B·L, …): the packed tokens that native ops take. */
+export function tokens<T extends Input | undefined>(t: T): T {
+  return t ? reshape(t, t.shape[0]! * t.shape[1]!, ...t.shape.slice(2)) : t;
+}

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, type Input, optional, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, stateFrom, zeros } from './run.js';
+import { type Plan, reshape, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 export interface SelectiveScanArgs {
@@ -69,17 +69,17 @@ function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
   return {
     op: 'selectiveScan',
     tensors: {
-      u: reshape(a.u, T, D),
-      delta: reshape(a.delta, T, D),
+      u: tokens(a.u),
+      delta: tokens(a.delta),
       A: a.A,
       B: perToken('B', a.B),
       C: perToken('C', a.C),
       D: a.D,
-      z: reshape(a.z, T, D),
+      z: tokens(a.z),
       deltaBias: a.deltaBias,
       cuSeqlens: a.cuSeqlens,
       state: lastState,
-      y: reshape(y, T, D),
+      y: tokens(y),
     },
     attrs: { deltaSoftplus: a.deltaSoftplus },
     result: { y, lastState },

@@ -1,0 +1,52 @@
+import type { Tensor, TensorLike } from '../tensor.js';
+import { check, optional, type Rules, tensor } from './check.js';
+import { type Plan, run, runSync, tokens, zeros } from './run.js';
+import { sequences } from './sequences.js';
+
+export interface FftConvArgs {
+  /** (B, L, D). */
+  x: TensorLike;
+  /** (D, Lk); values past L are not read, missing ones are 0. */
+  kernel: TensorLike;
+  /** Skip weight, (D). */
+  D?: TensorLike;
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+}
+
+export interface FftConvResult {
+  /** (B, L, D). */
+  y: Tensor;
+}
+
+const rules = {
+  x: tensor('B L D'),
+  kernel: tensor('D taps'),
+  D: optional('D'),
+  cuSeqlens: sequences,
+} satisfies Rules<FftConvArgs>;
+
+function plan(args: FftConvArgs): Plan<FftConvResult> {
+  const a = check('fftConv', args, rules);
+  const y = zeros('fftConv', a.x.shape);
+  return {
+    op: 'fftConv',
+    tensors: { x: tokens(a.x), kernel: a.kernel, D: a.D, cuSeqlens: a.cuSeqlens, y: tokens(y) },
+    result: { y },
+  };
+}
+
+/**
+ * Causal convolution as long as the sequence, by FFT in time O(L log L): y[t] = Σ_s kernel[:, s]·x[t−s] + D·x[t]. It is
+ * what S4 and Hyena compute; there is no state to continue from.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function fftConv(args: FftConvArgs): Promise<FftConvResult> {
+  return run(() => plan(args));
+}
+
+/** {@link fftConv} on the calling thread. */
+export function fftConvSync(args: FftConvArgs): FftConvResult {
+  return runSync(plan(args));
+}

@@ -1,0 +1,82 @@
+import type { Tensor, TensorLike } from '../tensor.js';
+import { check, choice, type Input, integer, optional, type Rules, tensor } from './check.js';
+import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { sequences } from './sequences.js';
+
+export interface RetentionArgs {
+  /** (B, L, H, K); scaled by 1/√K inside. */
+  q: TensorLike;
+  /** (B, L, H, K). */
+  k: TensorLike;
+  /** (B, L, H, V). */
+  v: TensorLike;
+  /** ln γ per head, (H); default ln(1 − 2^(−5−h)). */
+  logDecay?: TensorLike;
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** (B, H, K, V), packed (S, H, K, V); zeros by default. */
+  initialState?: TensorLike;
+  /** All compute the same function. Default 'chunkwise'. */
+  mode?: 'parallel' | 'recurrent' | 'chunkwise';
+  /** Tokens of a chunk in mode 'chunkwise', default 64; the result does not depend on it. */
+  chunkSize?: number;
+}
+
+export interface RetentionResult {
+  /** (B, L, H, V). */
+  y: Tensor;
+  /** (B, H, K, V), packed (S, H, K, V). */
+  lastState: Tensor;
+}
+
+const rules = {
+  q: tensor('B L H K'),
+  k: tensor('B L H K'),
+  v: tensor('B L H V'),
+  logDecay: optional('H'),
+  cuSeqlens: sequences,
+  initialState: optional('S H K V'),
+  mode: choice('chunkwise', 'recurrent', 'parallel'),
+  chunkSize: integer(1),
+} satisfies Rules<RetentionArgs>;
+
+/** ln(1 − 2^(−5−h)), the decays of RetNet. */
+function standardDecay(heads: number): Input {
+  const data = Float32Array.from({ length: heads }, (_, h) => Math.log1p(-(2 ** (-5 - h))));
+  return { data, shape: [heads], dtype: 'f32' };
+}
+
+function plan(args: RetentionArgs): Plan<RetentionResult> {
+  const { sizes, ...a } = check('retention', args, rules);
+  const y = zeros('retention', a.v.shape);
+  const lastState = stateFrom(a.initialState, 'retention', sizes.all('S', 'H', 'K', 'V'));
+  return {
+    op: 'retention',
+    tensors: {
+      q: tokens(a.q),
+      k: tokens(a.k),
+      v: tokens(a.v),
+      logDecay: a.logDecay ?? standardDecay(sizes.of('H')),
+      cuSeqlens: a.cuSeqlens,
+      state: lastState,
+      y: tokens(y),
+    },
+    attrs: { mode: a.mode, chunkSize: a.chunkSize },
+    result: { y, lastState },
+  };
+}
+
+/**
+ * RetNet's retention (Sun et al. 2023), per head: S ← γ·S + k·vᵀ; y = Sᵀq/√K. Modes: chunks of parallel form (time
+ * O(L)), step by step, or all pairs of tokens (time O(L²)).
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function retention(args: RetentionArgs): Promise<RetentionResult> {
+  return run(() => plan(args));
+}
+
+/** {@link retention} on the calling thread. */
+export function retentionSync(args: RetentionArgs): RetentionResult {
+  return runSync(plan(args));
+}

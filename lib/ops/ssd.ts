@@ -1,0 +1,114 @@
+import { mismatch, show } from '../errors.js';
+import type { Tensor, TensorLike } from '../tensor.js';
+import { check, choice, flag, integer, optional, type Rule, type Rules, tensor } from './check.js';
+import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { requireMultiple, sequences } from './sequences.js';
+
+export interface SsdArgs {
+  /** (B, L, H, P). */
+  x: TensorLike;
+  /** Time step, (B, L, H), before `dtBias` and softplus. */
+  dt: TensorLike;
+  /** (H), negative. */
+  A: TensorLike;
+  /** (B, L, G, N); head h reads group h / (H/G). */
+  B: TensorLike;
+  /** As B. */
+  C: TensorLike;
+  /** Skip weight, (H) or (H, P). */
+  D?: TensorLike;
+  /** Gate, (B, L, H, P): (y + D·x)·silu(z). */
+  z?: TensorLike;
+  /** (H), added to dt before softplus. */
+  dtBias?: TensorLike;
+  /** Default false. */
+  dtSoftplus?: boolean;
+  /** dt is clamped to it after softplus; default [0, Infinity]. */
+  dtLimit?: [number, number];
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** (B, H, P, N), packed (S, H, P, N); zeros by default. */
+  initialState?: TensorLike;
+  /** Longest chunk of mode 'chunked', default 256; the result does not depend on it. */
+  chunkSize?: number;
+  /** All compute the same function. Default 'chunked'. */
+  mode?: 'chunked' | 'recurrent' | 'quadratic';
+}
+
+export interface SsdResult {
+  /** (B, L, H, P). */
+  y: Tensor;
+  /** (B, H, P, N), packed (S, H, P, N). */
+  lastState: Tensor;
+}
+
+const limits: Rule<readonly [number, number]> = (value = [0, Infinity], where) => {
+  const [low, high] = Array.isArray(value) && value.length === 2 ? (value as number[]) : [];
+  if (typeof low !== 'number' || typeof high !== 'number' || !(low <= high))
+    throw mismatch('ERR_ARGUMENT', where, 'two numbers [low, high]', show(value));
+  return [low, high];
+};
+
+const rules = {
+  x: tensor('B L H P'),
+  dt: tensor('B L H'),
+  A: tensor('H'),
+  B: tensor('B L G N'),
+  C: tensor('B L G N'),
+  D: optional('H | H P'),
+  z: optional('B L H P'),
+  dtBias: optional('H'),
+  dtSoftplus: flag(false),
+  dtLimit: limits,
+  cuSeqlens: sequences,
+  initialState: optional('S H P N'),
+  chunkSize: integer(1),
+  mode: choice('chunked', 'recurrent', 'quadratic'),
+} satisfies Rules<SsdArgs>;
+
+function plan(args: SsdArgs): Plan<SsdResult> {
+  const { sizes, ...a } = check('ssd', args, rules);
+  requireMultiple('ssd', 'H', sizes.of('H'), 'G', sizes.of('G'));
+  const y = zeros('ssd', a.x.shape);
+  const lastState = stateFrom(a.initialState, 'ssd', sizes.all('S', 'H', 'P', 'N'));
+  return {
+    op: 'ssd',
+    tensors: {
+      x: tokens(a.x),
+      dt: tokens(a.dt),
+      A: a.A,
+      B: tokens(a.B),
+      C: tokens(a.C),
+      D: a.D,
+      z: tokens(a.z),
+      dtBias: a.dtBias,
+      cuSeqlens: a.cuSeqlens,
+      state: lastState,
+      y: tokens(y),
+    },
+    attrs: {
+      dtSoftplus: a.dtSoftplus,
+      dtMin: a.dtLimit[0],
+      dtMax: a.dtLimit[1],
+      chunkSize: a.chunkSize,
+      mode: a.mode,
+    },
+    result: { y, lastState },
+  };
+}
+
+/**
+ * Mamba-2's state space duality (Dao & Gu 2024): per head, with dt = clamp(softplus(dt + dtBias), dtLimit),
+ * S ← exp(dt·A)·S + dt·x·Bᵀ; y = (S·C + D·x)·silu(z). Modes: matrix products inside chunks and a scan between them
+ * (time O(L)); step by step; or the attention form over whole sequences (time O(L²), in tiles).
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function ssd(args: SsdArgs): Promise<SsdResult> {
+  return run(() => plan(args));
+}
+
+/** {@link ssd} on the calling thread. */
+export function ssdSync(args: SsdArgs): SsdResult {
+  return runSync(plan(args));
+}

@@ -1,0 +1,78 @@
+import { Tensor, type TensorLike } from '../tensor.js';
+import { check, optional, type Rules, tensor } from './check.js';
+import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { sequences } from './sequences.js';
+
+export interface Wkv4Args {
+  /** (B, L, D). */
+  k: TensorLike;
+  /** (B, L, D). */
+  v: TensorLike;
+  /** (D); the decay per step is exp(−exp(timeDecay)). */
+  timeDecay: TensorLike;
+  /** Bonus of the present token, (D). */
+  timeFirst: TensorLike;
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** (B, 3, D), packed (S, 3, D): numerator, denominator, exponent; default 0, 0, −1e38. */
+  initialState?: TensorLike;
+}
+
+export interface Wkv4Result {
+  /** (B, L, D). */
+  y: Tensor;
+  /** (B, 3, D), packed (S, 3, D). */
+  lastState: Tensor;
+}
+
+/** Nothing seen: the exponent is that of an empty sum. */
+function emptyState(count: number, channels: number): Tensor {
+  const data = new Float32Array(count * 3 * channels);
+  for (let s = 0; s < count; s++) data.fill(-1e38, (3 * s + 2) * channels, (3 * s + 3) * channels);
+  return new Tensor(data, [count, 3, channels]);
+}
+
+const rules = {
+  k: tensor('B L D'),
+  v: tensor('B L D'),
+  timeDecay: tensor('D'),
+  timeFirst: tensor('D'),
+  cuSeqlens: sequences,
+  initialState: optional('S 3 D'),
+} satisfies Rules<Wkv4Args>;
+
+function plan(args: Wkv4Args): Plan<Wkv4Result> {
+  const { sizes, ...a } = check('wkv4', args, rules);
+  const [S, D] = sizes.all('S', 'D');
+  const y = zeros('wkv4', a.k.shape);
+  const lastState = stateFrom(a.initialState ?? emptyState(S, D), 'wkv4', [S, 3, D]);
+  return {
+    op: 'wkv4',
+    tensors: {
+      k: tokens(a.k),
+      v: tokens(a.v),
+      timeDecay: a.timeDecay,
+      timeFirst: a.timeFirst,
+      cuSeqlens: a.cuSeqlens,
+      state: lastState,
+      y: tokens(y),
+    },
+    result: { y, lastState },
+  };
+}
+
+/**
+ * RWKV-4's attention (Peng et al. 2023), per channel: y = (num + e^(u+k)·v) / (den + e^(u+k)); num and den decay by
+ * e^w and gain e^k·v and e^k, with w = −exp(timeDecay), u = timeFirst. Kept with a running maximum, so that no k is too
+ * large.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function wkv4(args: Wkv4Args): Promise<Wkv4Result> {
+  return run(() => plan(args));
+}
+
+/** {@link wkv4} on the calling thread. */
+export function wkv4Sync(args: Wkv4Args): Wkv4Result {
+  return runSync(plan(args));
+}

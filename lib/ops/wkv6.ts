@@ -1,0 +1,76 @@
+import type { Tensor, TensorLike } from '../tensor.js';
+import { check, choice, optional, type Rules, tensor } from './check.js';
+import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { sequences } from './sequences.js';
+
+export interface Wkv6Args {
+  /** Receptance, (B, L, H, K). */
+  r: TensorLike;
+  /** (B, L, H, K). */
+  k: TensorLike;
+  /** (B, L, H, V). */
+  v: TensorLike;
+  /** Log decay, at most 0: (H, K) for RWKV-5 (−exp(time_decay)), (B, L, H, K) for RWKV-6. */
+  w: TensorLike;
+  /** Bonus of the present token, (H, K). */
+  u: TensorLike;
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** (B, H, K, V), packed (S, H, K, V); zeros by default. */
+  initialState?: TensorLike;
+  /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
+  mode?: 'chunked' | 'recurrent';
+}
+
+export interface Wkv6Result {
+  /** (B, L, H, V). */
+  y: Tensor;
+  /** (B, H, K, V), packed (S, H, K, V). */
+  lastState: Tensor;
+}
+
+const rules = {
+  r: tensor('B L H K'),
+  k: tensor('B L H K'),
+  v: tensor('B L H V'),
+  w: tensor('H K | B L H K'),
+  u: tensor('H K'),
+  cuSeqlens: sequences,
+  initialState: optional('S H K V'),
+  mode: choice('chunked', 'recurrent'),
+} satisfies Rules<Wkv6Args>;
+
+function plan(args: Wkv6Args): Plan<Wkv6Result> {
+  const { sizes, ...a } = check('wkv6', args, rules);
+  const y = zeros('wkv6', a.v.shape);
+  const lastState = stateFrom(a.initialState, 'wkv6', sizes.all('S', 'H', 'K', 'V'));
+  return {
+    op: 'wkv6',
+    tensors: {
+      r: tokens(a.r),
+      k: tokens(a.k),
+      v: tokens(a.v),
+      w: a.w.shape.length === 4 ? tokens(a.w) : a.w,
+      u: a.u,
+      cuSeqlens: a.cuSeqlens,
+      state: lastState,
+      y: tokens(y),
+    },
+    attrs: { mode: a.mode },
+    result: { y, lastState },
+  };
+}
+
+/**
+ * Linear attention of RWKV-5 and RWKV-6 (Peng et al. 2024), per head: y = Sᵀr + (r·(u∘k))·v; S ← diag(exp w)·S + k·vᵀ.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function wkv6(args: Wkv6Args): Promise<Wkv6Result> {
+  return run(() => plan(args));
+}
+
+/** {@link wkv6} on the calling thread. */
+export function wkv6Sync(args: Wkv6Args): Wkv6Result {
+  return runSync(plan(args));
+}

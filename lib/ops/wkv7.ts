@@ -1,0 +1,80 @@
+import type { Tensor, TensorLike } from '../tensor.js';
+import { check, choice, optional, type Rules, tensor } from './check.js';
+import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { sequences } from './sequences.js';
+
+export interface Wkv7Args {
+  /** Receptance, (B, L, H, K). */
+  r: TensorLike;
+  /** Log decay, at most 0, (B, L, H, K). */
+  w: TensorLike;
+  /** (B, L, H, K). */
+  k: TensorLike;
+  /** (B, L, H, V). */
+  v: TensorLike;
+  /** What is removed, (B, L, H, K): −kk in RWKV-7. */
+  a: TensorLike;
+  /** What is put in its place, (B, L, H, K): kk∘gate in RWKV-7. */
+  b: TensorLike;
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** (B, H, V, K), packed (S, H, V, K); zeros by default. */
+  initialState?: TensorLike;
+  /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
+  mode?: 'chunked' | 'recurrent';
+}
+
+export interface Wkv7Result {
+  /** (B, L, H, V). */
+  y: Tensor;
+  /** (B, H, V, K), packed (S, H, V, K). */
+  lastState: Tensor;
+}
+
+const rules = {
+  r: tensor('B L H K'),
+  w: tensor('B L H K'),
+  k: tensor('B L H K'),
+  v: tensor('B L H V'),
+  a: tensor('B L H K'),
+  b: tensor('B L H K'),
+  cuSeqlens: sequences,
+  initialState: optional('S H V K'),
+  mode: choice('chunked', 'recurrent'),
+} satisfies Rules<Wkv7Args>;
+
+function plan(args: Wkv7Args): Plan<Wkv7Result> {
+  const { sizes, ...a } = check('wkv7', args, rules);
+  const y = zeros('wkv7', a.v.shape);
+  const lastState = stateFrom(a.initialState, 'wkv7', sizes.all('S', 'H', 'V', 'K'));
+  return {
+    op: 'wkv7',
+    tensors: {
+      r: tokens(a.r),
+      w: tokens(a.w),
+      k: tokens(a.k),
+      v: tokens(a.v),
+      a: tokens(a.a),
+      b: tokens(a.b),
+      cuSeqlens: a.cuSeqlens,
+      state: lastState,
+      y: tokens(y),
+    },
+    attrs: { mode: a.mode },
+    result: { y, lastState },
+  };
+}
+
+/**
+ * RWKV-7's generalised delta rule (Peng et al. 2025), per head: S ← S·diag(exp w) + (S·a)·bᵀ + v·kᵀ; y = S·r.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function wkv7(args: Wkv7Args): Promise<Wkv7Result> {
+  return run(() => plan(args));
+}
+
+/** {@link wkv7} on the calling thread. */
+export function wkv7Sync(args: Wkv7Args): Wkv7Result {
+  return runSync(plan(args));
+}
