@@ -8,6 +8,7 @@ namespace statespace::STATESPACE_ISA {
 template <int N>
 inline F polynomial(F x, const float (&c)[N]) {
   F y = set(c[N - 1]);
+#pragma GCC unroll 16  // gcc 12 at -O2 else keeps the loop, and copies the constants to the stack for it
   for (int i = N - 2; i >= 0; --i) y = fma(y, x, set(c[i]));
   return y;
 }
