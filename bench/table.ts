@@ -34,18 +34,19 @@ export function renderTable(columns: readonly Column[], rows: readonly (readonly
   ].join('\n');
 }
 
-/** Text wrapped at spaces to the width, continuation lines indented. */
-export function wrap(text: string, width = 100, indent = ''): string {
+/** Text wrapped at spaces to the width; its own indentation stays, lines that follow get `hang`. */
+export function wrap(text: string, width = 100, hang = ''): string {
   const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(/\s+/)) {
-    if (line !== '' && displayWidth(line) + 1 + displayWidth(word) > width) {
+  let line = /^\s*/.exec(text)![0];
+  let empty = true;
+  for (const word of text.trim().split(/\s+/)) {
+    if (!empty && displayWidth(line) + 1 + displayWidth(word) > width) {
       lines.push(line);
-      line = indent + word;
+      line = hang + word;
     } else {
-      line = line === '' ? word : `${line} ${word}`;
+      line += empty ? word : ` ${word}`;
     }
+    empty = false;
   }
-  if (line !== '') lines.push(line);
-  return lines.join('\n');
+  return [...lines, line].join('\n');
 }

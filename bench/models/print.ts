@@ -117,5 +117,5 @@ function crossoverLines(
       `Session memory: ${crossoverLine(a, b, c.sessionBytes, 'memory')}`,
     ];
   });
-  return ['', bold('Crossover'), ...lines.map((line) => wrap(line, WIDTH, '  '))];
+  return ['', bold('Crossover'), ...lines.map((line) => wrap(`  ${line}`, WIDTH, '    '))];
 }

@@ -3,7 +3,9 @@
  * long sequences fit at all; the softmax is TypeScript on one thread (the package has no op that takes such a matrix).
  */
 import type { Ops, TensorLike } from '../library.js';
+import { collectGarbage } from '../machine.js';
 import { breathe } from '../sampling.js';
+import { F32_BYTES } from './preset.js';
 
 export interface Heads {
   q: Float32Array; // (batch, length, heads, headDim); so are k, v
@@ -15,10 +17,14 @@ export interface Heads {
   headDim: number;
 }
 
+// The op returns a new matrix for every head; left to itself the collector lets gigabytes of them pile up.
+const COLLECT_BYTES = 64 * 1024 * 1024;
+
 export async function materialisedAttention(ops: Ops, a: Heads): Promise<Float32Array> {
   const { batch, length, heads, headDim } = a;
   const y = new Float32Array(a.q.length);
   const scale = 1 / Math.sqrt(headDim);
+  let garbage = 0;
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
       const q = head(a.q, a, b, h, scale);
@@ -29,6 +35,11 @@ export async function materialisedAttention(ops: Ops, a: Heads): Promise<Float32
       const rows = mixed.data as Float32Array;
       for (let t = 0; t < length; t++) {
         y.set(rows.subarray(t * headDim, (t + 1) * headDim), at(a, b, t, h));
+      }
+      garbage += length * length * F32_BYTES;
+      if (garbage >= COLLECT_BYTES) {
+        collectGarbage();
+        garbage = 0;
       }
       await breathe();
     }

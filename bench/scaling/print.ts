@@ -77,7 +77,7 @@ function cells(m: Measurement): string[] {
     formatSeconds(m.time.median),
     formatSpread(m.time),
     formatCount(m.tokensPerSecond),
-    m.timesScan === null ? '1' : significant(m.timesScan),
+    m.timesScan === null ? '1.00' : significant(m.timesScan),
     formatBytes(m.workingBytes),
     formatBytes(m.keptBytes),
     m.peakBytes === null ? '–' : formatBytes(m.peakBytes),
@@ -96,7 +96,7 @@ function notes(report: ScalingReport, label: (id: string) => string): string {
   const reps = report.measurements.map((m) => m.time.samples.length);
   return [
     wrap(
-      `Median of ${Math.min(...reps)} to ${Math.max(...reps)} samples, contenders in turn; spread: quartiles from 5 samples on, ` +
+      `Median of ${samples(reps)} samples, contenders in turn; spread: quartiles from 5 samples on, ` +
         `else smallest to largest. Every contender was checked before it was timed: ${report.checks.length} checks, largest ` +
         `relative error ${worst.toExponential(1)}.`,
       WIDTH,
@@ -111,6 +111,11 @@ function notes(report: ScalingReport, label: (id: string) => string): string {
       WIDTH,
     ),
   ].join('\n');
+}
+
+function samples(counts: readonly number[]): string {
+  const [least, most] = [Math.min(...counts), Math.max(...counts)];
+  return least === most ? String(least) : `${least} to ${most}`;
 }
 
 function keptLines(report: ScalingReport, label: (id: string) => string): string[] {
@@ -186,12 +191,13 @@ function about(length: number): string {
 }
 
 function crossoverLines(report: ScalingReport, label: (id: string) => string): string[] {
-  return report.crossovers.flatMap((c) => {
-    const [attention, scan] = [label(c.attention), label(c.scan)];
-    const time = `Time: ${crossoverLine(attention, scan, c.time)}`;
-    const kept = `Kept memory: ${crossoverLine(attention, scan, c.keptMemory, 'memory')}`;
-    return [time, kept].map((line) => wrap(line, WIDTH, '  '));
-  });
+  const lines = report.crossovers.map((c) => crossoverLine(label(c.attention), label(c.scan), c.time));
+  const kept = report.crossovers[0]?.keptMemory;
+  if (kept !== undefined && kept.kind !== 'none') {
+    // Both are formulas: what continues them is as exact as they are.
+    lines.push(`The KV cache outgrows the scan's state at ${group(Math.ceil(kept.length))} tokens (by formula).`);
+  }
+  return lines.map((line) => wrap(`  ${line}`, WIDTH, '    '));
 }
 
 function timeChart(report: ScalingReport, label: (id: string) => string): string {

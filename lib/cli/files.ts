@@ -1,17 +1,9 @@
 /** Files that are there whole or not at all. */
 import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { readConfig } from '../checkpoint/config.js';
+import { openCheckpoint } from '../checkpoint/open.js';
 import { UsageError } from './errors.js';
 
 const unfinished = new Set<string>();
@@ -49,34 +41,13 @@ export function checkWritable(path: string): void {
   if (existsSync(path) && !statSync(path).isFile()) throw new UsageError(`${path} is not a file`);
 }
 
-/** A config from a folder or a .json file; a bare Infinity, which is no JSON but published, is read. */
-export function readConfig(path: string): Record<string, unknown> {
+/** The config of a model folder (of its tensors, where an official RWKV file has none) or of a .json file. */
+export async function readModelConfig(path: string): Promise<Record<string, unknown>> {
   if (!existsSync(path)) throw new UsageError(`no file or folder ${path}`);
-  const file = statSync(path).isDirectory() ? join(path, 'config.json') : path;
-  if (!existsSync(file)) throw new Error(`${path} has no config.json`);
-  const text = readFileSync(file, 'utf8');
-  let config: unknown;
-  try {
-    config = JSON.parse(quoteInfinity(text), (_key, value) => infinity(value));
-  } catch (error) {
-    throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
-  }
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
-    throw new Error(`${file}: expected an object of configuration keys`);
-  }
-  return config as Record<string, unknown>;
-}
-
-// Strings are matched first, so that the word inside of one stays.
-function quoteInfinity(text: string): string {
-  return text.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b/g, (match) =>
-    match.startsWith('"') ? match : `{"__float__":"${match}"}`,
-  );
-}
-
-function infinity(value: unknown): unknown {
-  const written = (value as { __float__?: unknown } | null)?.__float__;
-  if (written === 'Infinity') return Number.POSITIVE_INFINITY;
-  if (written === '-Infinity') return Number.NEGATIVE_INFINITY;
-  return value;
+  if (!statSync(path).isDirectory()) return readConfig(path);
+  const file = join(path, 'config.json');
+  if (existsSync(file)) return readConfig(file);
+  const { config } = await openCheckpoint(path);
+  if (config === undefined) throw new Error(`${path} has no config.json`);
+  return config;
 }

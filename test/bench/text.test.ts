@@ -41,6 +41,7 @@ describe('table', () => {
 
   it('wraps at spaces and indents what follows', () => {
     expect(wrap('one two three four', 9, '  ')).toBe('one two\n  three\n  four');
+    expect(wrap('  one two three', 9, '    ')).toBe('  one two\n    three');
   });
 });
 

@@ -102,7 +102,7 @@ function print(models: readonly Comparison[], { parameters, dModel, dtype, kvHea
       ),
       '',
       bold('Who wins from where'),
-      ...models.flatMap((m) => winLines(m, models)).map((line) => wrap(line, 100, '  ')),
+      ...models.flatMap((m) => winLines(m, models)).map((line) => wrap(`  ${line}`, 100, '    ')),
     ].join('\n'),
   );
 }

@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import { formatBytes, formatCount, group } from '../../../bench/format.js';
 import { type DType, library } from '../../../bench/library.js';
 import { renderTable } from '../../../bench/table.js';
-import { readConfig } from '../files.js';
+import { readModelConfig } from '../files.js';
 import { parseLengths } from '../parse.js';
 import { colours, write } from '../terminal.js';
 
@@ -40,8 +40,9 @@ Examples:
     .action((path: string, options: Options) => inspect(path, options));
 }
 
-function inspect(path: string, { lengths, dtype, json }: Options): void {
-  const model = library().describeModel(readConfig(path));
+async function inspect(path: string, { lengths, dtype, json }: Options): Promise<void> {
+  const config = await readModelConfig(path);
+  const model = library().describeModel(config);
   const sessions = lengths.map((tokens) => ({
     tokens,
     ...model.sessionBytes(tokens, dtype),
