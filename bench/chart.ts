@@ -17,12 +17,15 @@ export interface ChartOptions {
 
 const COLOURS = ['\u001b[31m', '\u001b[33m', '\u001b[36m', '\u001b[32m', '\u001b[35m', '\u001b[34m', '\u001b[37m'];
 const RESET = '\u001b[0m';
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the escape character is what it looks for
+const CELL = /(?:\u001b\[\d+m)*.(?:\u001b\[0m)?/gu;
+const A = 'a'.charCodeAt(0);
 // asciichart puts a whole label into one cell before the axis.
 const OFFSET = 2;
 
 /**
- * Every series starts at the shortest length (one that does not is left out of the chart: the plot has no gaps) and may
- * end early. Empty where there is nothing to draw.
+ * A letter marks where a series ends, which may be early; it must start at the shortest length (one that does not is left
+ * out: the plot has no gaps). Empty where there is nothing to draw.
  */
 export function chart(series: readonly Series[], options: ChartOptions): string {
   const { width = 64, height = 16, colour = false, format } = options;
@@ -40,19 +43,37 @@ export function chart(series: readonly Series[], options: ChartOptions): string 
   const flat = high - low < 1e-9;
   const labels = Array.from({ length: height + 2 }, (_, i) => format(10 ** (low + ((high - low) * i) / (height + 1))));
   const margin = Math.max(...labels.map(displayWidth)) + 1;
+  const [bottom, top] = flat ? [low - 0.5, high + 0.5] : [low, high];
   const body = plot(values, {
     height,
-    min: flat ? low - 0.5 : low,
-    max: flat ? low + 0.5 : high,
+    min: bottom,
+    max: top,
     offset: OFFSET,
     colors: drawn.map((_, i) => (colour ? COLOURS[i % COLOURS.length] : undefined)),
     format: (value) => `${format(10 ** value).padStart(margin - 1)} `,
   });
+  const lines = body.split('\n').map(cells);
+  // The row that asciichart gives a value.
+  const scale = height / (top - bottom);
+  const row = (value: number) => lines.length - 1 - (Math.round(value * scale) - Math.round(bottom * scale));
   const legend = drawn.map((s, i) => {
-    const mark = colour ? `${COLOURS[i % COLOURS.length]}──${RESET}` : '──';
-    return `${' '.repeat(margin)}${mark} ${s.name}`;
+    const paint = (text: string) => (colour ? `${COLOURS[i % COLOURS.length]}${text}${RESET}` : text);
+    const letter = paint(String.fromCharCode(A + i));
+    const points = values[i]!;
+    const line = lines[row(points.at(-1)!)]!;
+    let end = margin + points.length;
+    while (line[end] !== undefined && line[end] !== ' ') end++;
+    while (line.length <= end) line.push(' ');
+    line[end] = letter;
+    return `${' '.repeat(margin)}${letter} ${paint('──')} ${s.name}`;
   });
-  return [body, axis(lengths, column, margin, width), '', ...legend].join('\n');
+  const drawing = lines.map((line) => line.join('').trimEnd());
+  return [...drawing, axis(lengths, column, margin, width), '', ...legend].join('\n');
+}
+
+/** Characters of a line with the escape sequences that colour them. */
+function cells(line: string): string[] {
+  return line.match(CELL) ?? [];
 }
 
 // log10 of the value in every column, straight between measured points.

@@ -23,11 +23,12 @@ export function formatCount(value: number): string {
   return scaled(value, 1000, ['', 'k', 'M', 'B', 'T', 'P', 'E']);
 }
 
-/** Three significant digits without an exponent, trailing zeros kept so that columns compare: 1.20, 34.5, 678. */
+/** Three significant digits, without an exponent from a millionth on, trailing zeros kept so that columns compare: 1.20, 34.5, 678. */
 export function significant(value: number): string {
   if (value === 0) return '0';
   if (!Number.isFinite(value)) return String(value);
   if (Math.abs(value) >= 999.5) return group(value);
+  if (Math.abs(value) < 1e-6) return value.toExponential(2);
   const rounded = Number(value.toPrecision(3));
   return rounded.toFixed(Math.max(0, 2 - Math.floor(Math.log10(Math.abs(rounded)))));
 }

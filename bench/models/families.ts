@@ -68,6 +68,7 @@ export interface Sized {
   config: Record<string, unknown>;
   layers: number;
   parameters: number;
+  flopsPerToken(context: number): number;
 }
 
 /** As many layers as bring the family nearest to the number of parameters, at the given width. */
@@ -82,7 +83,15 @@ export function sized(library: Library, family: Family, d: Dimensions, parameter
   const layers = candidates.reduce((best, n) =>
     Math.abs(count(n) - parameters) < Math.abs(count(best) - parameters) ? n : best,
   );
-  return { family, layers, config: family.config(d, layers), parameters: count(layers) };
+  const config = family.config(d, layers);
+  const described = library.describeModel(config);
+  return {
+    family,
+    layers,
+    config,
+    parameters: described.parameters.total,
+    flopsPerToken: (context) => described.flopsPerToken(context),
+  };
 }
 
 function llama(d: Dimensions, layers: number): Record<string, unknown> {

@@ -27,15 +27,7 @@ export async function materialisedAttention(ops: Ops, a: Heads): Promise<Float32
   let garbage = 0;
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
-      const q = head(a.q, a, b, h, scale);
-      const k = head(a.k, a, b, h, 1);
-      const scores = ops.linearSync({ x: q, weight: k }).y; // (L, L)
-      softmaxCausal(scores.data as Float32Array, length);
-      const mixed = ops.linearSync({ x: scores, weight: transposed(a.v, a, b, h) }).y; // (L, headDim)
-      const rows = mixed.data as Float32Array;
-      for (let t = 0; t < length; t++) {
-        y.set(rows.subarray(t * headDim, (t + 1) * headDim), at(a, b, t, h));
-      }
+      mixHead(ops, a, b, h, scale, y);
       garbage += length * length * F32_BYTES;
       if (garbage >= COLLECT_BYTES) {
         collectGarbage();
@@ -45,6 +37,16 @@ export async function materialisedAttention(ops: Ops, a: Heads): Promise<Float32
     }
   }
   return y;
+}
+
+// A function of its own: when it returns, nothing refers to the matrix.
+function mixHead(ops: Ops, a: Heads, b: number, h: number, scale: number, y: Float32Array): void {
+  const { length, headDim } = a;
+  const scores = ops.linearSync({ x: head(a.q, a, b, h, scale), weight: head(a.k, a, b, h, 1) }).y; // (L, L)
+  softmaxCausal(scores.data as Float32Array, length);
+  const mixed = ops.linearSync({ x: scores, weight: transposed(a.v, a, b, h) }).y; // (L, headDim)
+  const rows = mixed.data as Float32Array;
+  for (let t = 0; t < length; t++) y.set(rows.subarray(t * headDim, (t + 1) * headDim), at(a, b, t, h));
 }
 
 function at({ length, heads, headDim }: Heads, b: number, t: number, h: number): number {

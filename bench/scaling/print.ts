@@ -39,7 +39,14 @@ export function printScaling(
     '',
     bold('Crossover'),
     ...crossoverLines(report, label),
-    ...(charts ? ['', bold('Time of one run over N, both axes logarithmic'), '', timeChart(report, label)] : []),
+    ...(charts
+      ? [
+          '',
+          bold('Time of one run over N, both axes logarithmic'),
+          '',
+          timeChart(report, label, colours.isColorSupported),
+        ]
+      : []),
   ].join('\n');
 }
 
@@ -85,7 +92,8 @@ function cells(m: Measurement): string[] {
 }
 
 /** "1.02–1.10 ms" where both ends share a unit. */
-export function formatSpread({ spread: { low, high } }: Sample): string {
+export function formatSpread({ samples, spread: { low, high } }: Sample): string {
+  if (samples.length === 1) return '1 sample';
   const [lowText, lowUnit] = formatSeconds(low).split(' ');
   const [highText, highUnit] = formatSeconds(high).split(' ');
   return lowUnit === highUnit ? `${lowText}–${highText} ${highUnit}` : `${lowText} ${lowUnit}–${highText} ${highUnit}`;
@@ -200,12 +208,12 @@ function crossoverLines(report: ScalingReport, label: (id: string) => string): s
   return lines.map((line) => wrap(`  ${line}`, WIDTH, '    '));
 }
 
-function timeChart(report: ScalingReport, label: (id: string) => string): string {
+function timeChart(report: ScalingReport, label: (id: string) => string, colour: boolean): string {
   const series = report.contenders.map(({ id }) => ({
     name: label(id),
     points: report.measurements
       .filter((m) => m.contender === id)
       .map((m) => ({ length: m.length, value: m.time.median })),
   }));
-  return chart(series, { format: formatSeconds, colour: true });
+  return chart(series, { format: formatSeconds, colour });
 }

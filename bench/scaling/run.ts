@@ -2,7 +2,7 @@
 import { formatBytes } from '../format.js';
 import { availableMemory, collectGarbage, type Machine, peakGrowth } from '../machine.js';
 import { type Entrant, sampleInTurn, time } from '../sampling.js';
-import { planRuns, shareOfBudget } from '../schedule.js';
+import { allowance, leastSeconds, planRuns } from '../schedule.js';
 import { summarise } from '../statistics.js';
 import type { Check, Contender, Preset } from './preset.js';
 import {
@@ -33,7 +33,8 @@ export class CheckFailed extends Error {
   }
 }
 
-const LEAST_REPS = 3;
+// The checked run, before the samples.
+const CHECKED_RUN = 1;
 // Long enough that the cost per token, not the cost per call, predicts what follows.
 const PROBE_LENGTH = 1024;
 // Of what is free: the rest is for outputs, inputs of the next length and everybody else.
@@ -47,7 +48,11 @@ export async function runScaling(preset: Preset, settings: ScalingSettings): Pro
 
   await run.probe(Math.min(PROBE_LENGTH, lengths[0]!));
   for (const [i, length] of lengths.entries()) {
-    const seconds = shareOfBudget(budgetSeconds - elapsed(), lengths.slice(i));
+    const later = lengths.slice(i + 1).map((longer) => run.leastSeconds(longer));
+    const seconds = allowance(
+      budgetSeconds - elapsed(),
+      later.reduce((sum, s) => sum + s, 0),
+    );
     await run.measure(length, seconds, (note) => onProgress(elapsed() / budgetSeconds, note));
     collectGarbage();
   }
@@ -119,7 +124,7 @@ class Run {
     // What the checked run really took decides how many samples fit into what it left.
     const costs = new Map([...running].map((id) => [id, this.#known.get(id)!.seconds]));
     const left = seconds - (performance.now() - started) / 1000;
-    const plans = planRuns(costs, { wanted: this.reps, least: Math.min(LEAST_REPS, this.reps), seconds: left });
+    const plans = planRuns(costs, { wanted: this.reps, seconds: left });
     const entrants: Entrant[] = [];
     for (const id of running) {
       const { reps, reason } = plans.get(id)!;
@@ -130,6 +135,17 @@ class Run {
       note(`${length} tokens: sample ${done + 1} of ${of}, ${this.#contender(id).label}`),
     );
     for (const [id, taken] of samples) this.#record(length, id, taken, peaks.get(id) ?? null);
+  }
+
+  /** Of the checked run and the least samples of every contender, by prediction. */
+  leastSeconds(length: number): number {
+    const costs = this.preset.contenders.map(({ id, order }) => this.#predict(id, order, length));
+    return leastSeconds(costs, this.reps, CHECKED_RUN);
+  }
+
+  #predict(id: string, order: number, length: number): number {
+    const known = this.#known.get(id)!;
+    return known.seconds * (length / known.length) ** order;
   }
 
   /** Those for which memory and time suffice by prediction; the others are written down with the reason. */
@@ -143,12 +159,9 @@ class Run {
         this.skipped.push({ length, contender: id, reason });
         continue;
       }
-      const known = this.#known.get(id)!;
-      costs.set(id, known.seconds * (length / known.length) ** order);
+      costs.set(id, this.#predict(id, order, length));
     }
-    // One more than the least: the checked run comes first.
-    const least = Math.min(LEAST_REPS, this.reps) + 1;
-    const plans = planRuns(costs, { wanted: this.reps + 1, least, seconds });
+    const plans = planRuns(costs, { wanted: this.reps, seconds, besides: CHECKED_RUN });
     for (const [id, { reps, reason }] of plans) {
       if (reps === 0) this.skipped.push({ length, contender: id, reason });
     }

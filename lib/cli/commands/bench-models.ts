@@ -50,7 +50,12 @@ export function addBenchModels(bench: Command, signal: AbortSignal): void {
       [512, 1024, 2048, 4096],
     )
     .option('--decode <n>', 'tokens to generate one by one after each prompt', parsePositive, 16)
-    .option('--reps <n>', 'runs of each model at each length, fewer where the budget ends', parsePositive, 5)
+    .option(
+      '--reps <n>',
+      'runs of each model at each length; at most 3 of what takes over 2 s, fewer near the end of the budget',
+      parsePositive,
+      5,
+    )
     .option(
       '--budget <seconds>',
       'time for the whole run; what does not fit is skipped and says so',

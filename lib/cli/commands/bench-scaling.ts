@@ -43,7 +43,12 @@ export function addBenchScaling(bench: Command, signal: AbortSignal): void {
       'tokens; K = 1,024, a..b doubles (default: kernel 512..16K, layer 512..8K)',
       parseLengths,
     )
-    .option('--reps <n>', 'samples of each contender at each length, fewer where the budget ends', parsePositive, 7)
+    .option(
+      '--reps <n>',
+      'samples of each contender at each length; at most 3 of what takes over 2 s, fewer near the end of the budget',
+      parsePositive,
+      7,
+    )
     .option(
       '--budget <seconds>',
       'time for the whole run; what does not fit is skipped and says so',
