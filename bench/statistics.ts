@@ -92,6 +92,9 @@ export type Crossover =
   | { kind: 'extrapolated'; length: number; beyond: number }
   | { kind: 'none'; always: 'costlier' | 'cheaper' | 'equal' };
 
+// A line continued farther than this from the measured lengths says nothing.
+const FARTHEST = 64;
+
 /**
  * The length from which `costs` exceeds `other` for good, log cost linear in log length between neighbours. Where they
  * cross several times it is the last one.
@@ -112,9 +115,8 @@ export function crossover(lengths: readonly number[], costs: readonly number[], 
   const [a, b] = last.gap > 0 ? [first, points[1]] : [points.at(-2), last];
   if (a !== undefined && b !== undefined && b.gap > a.gap) {
     const length = Math.exp(root(a, b));
-    if (Number.isFinite(length)) {
-      return { kind: 'extrapolated', length, beyond: last.gap > 0 ? first.length : last.length };
-    }
+    const beyond = last.gap > 0 ? first.length : last.length;
+    if (Math.max(length / beyond, beyond / length) <= FARTHEST) return { kind: 'extrapolated', length, beyond };
   }
   const always = last.gap > 0 ? 'costlier' : points.every((point) => point.gap === 0) ? 'equal' : 'cheaper';
   return { kind: 'none', always };

@@ -112,6 +112,11 @@ describe('crossover', () => {
     expect((found as { length: number }).length / meeting).toBeCloseTo(1, 9);
   });
 
+  it('does not extend a line to where nobody measured anything', () => {
+    const far = lengths.map((n) => 8192 * 65 * 1e-9 * n);
+    expect(crossover(lengths, attention, far)).toEqual({ kind: 'none', always: 'cheaper' });
+  });
+
   it('takes the last of several', () => {
     expect(crossover([1, 2, 4, 8], [2, 0.5, 0.5, 2], [1, 1, 1, 1])).toMatchObject({ between: [4, 8] });
   });
