@@ -2,7 +2,8 @@
 import type { createColors } from 'picocolors';
 import { formatBytes, formatCount, formatSeconds, group, significant } from '../format.js';
 import type { Machine } from '../machine.js';
-import { crossoverLine, formatFit, formatSpread } from '../scaling/print.js';
+import { about, formatFit, formatSpread } from '../scaling/print.js';
+import type { Crossover } from '../statistics.js';
 import { renderTable, wrap } from '../table.js';
 import type { ModelReport } from './report.js';
 
@@ -46,7 +47,7 @@ export function printModels(report: ModelReport, { bold, dim }: ReturnType<typeo
       ],
       report.growth.map((g) => [label(g.family), formatFit(g.prefill), formatFit(g.decode), formatFit(g.sessionBytes)]),
     ),
-    ...crossoverLines(report, label, bold),
+    ...crossoverTables(report, label, bold),
   ].join('\n');
 }
 
@@ -103,19 +104,37 @@ function skippedLines(report: ModelReport, label: (name: string) => string): str
   return ['', 'Skipped:', ...lines.map((line) => wrap(line, WIDTH, '    '))];
 }
 
-function crossoverLines(
+function crossoverTables(
   report: ModelReport,
   label: (name: string) => string,
   bold: (text: string) => string,
 ): string[] {
-  if (report.crossovers.length === 0) return [];
-  const lines = report.crossovers.flatMap((c) => {
-    const [a, b] = [label(c.costlier), label(c.other)];
-    return [
-      `Prefill: ${crossoverLine(a, b, c.prefill)}`,
-      `Decode: ${crossoverLine(a, b, c.decode)}`,
-      `Session memory: ${crossoverLine(a, b, c.sessionBytes, 'memory')}`,
-    ];
-  });
-  return ['', bold('Crossover'), ...lines.map((line) => wrap(`  ${line}`, WIDTH, '    '))];
+  const [first] = report.crossovers;
+  if (first === undefined) return [];
+  return [
+    '',
+    bold(`Crossover: the context from which ${label(first.costlier)} costs more`),
+    '',
+    renderTable(
+      [
+        { title: 'than', align: 'left' },
+        { title: 'prefill time' },
+        { title: 'decode time per token' },
+        { title: 'session bytes' },
+      ],
+      report.crossovers.map((c) => [
+        label(c.other),
+        formatCrossover(c.prefill),
+        formatCrossover(c.decode),
+        formatCrossover(c.sessionBytes),
+      ]),
+    ),
+  ];
+}
+
+/** "900", "19 (extrapolated)", "always" and "never" as far as was measured. */
+export function formatCrossover(at: Crossover): string {
+  if (at.kind === 'measured') return about(at.length);
+  if (at.kind === 'extrapolated') return `${about(at.length)} (extrapolated)`;
+  return { costlier: 'always', cheaper: 'never', equal: 'equal' }[at.always];
 }

@@ -171,30 +171,19 @@ export function formatFit(fit: PowerFit | null): string {
   return exact ? `N^${number(fit.exponent)} (exact)` : `N^${number(fit.exponent)} (${number(low)} … ${number(high)})`;
 }
 
-const COSTS = {
-  time: { more: 'takes longer than', less: 'takes less time than', same: 'takes as long as' },
-  memory: { more: 'keeps more than', less: 'keeps less than', same: 'keeps as much as' },
-};
-
-export function crossoverLine(
-  attention: string,
-  scan: string,
-  at: Crossover,
-  cost: keyof typeof COSTS = 'time',
-): string {
-  const words = COSTS[cost];
+export function crossoverLine(attention: string, scan: string, at: Crossover): string {
   if (at.kind === 'none') {
-    const relation = { costlier: words.more, cheaper: words.less, equal: words.same }[at.always];
-    return `${attention} ${relation} ${scan} at every measured length, with no crossing in sight.`;
+    const relation = { costlier: 'takes longer than', cheaper: 'takes less time than', equal: 'takes as long as' };
+    return `${attention} ${relation[at.always]} ${scan} at every measured length, with no crossing in sight.`;
   }
-  const from = `${attention} ${words.more} ${scan} from about ${about(at.length)} tokens on`;
+  const from = `${attention} takes longer than ${scan} from about ${about(at.length)} tokens on`;
   if (at.kind === 'measured') return `${from} (measured between ${at.between.map(group).join(' and ')}).`;
   const side = at.length < at.beyond ? 'shortest' : 'longest';
   return `${from}: extrapolated, not measured (the ${side} length is ${group(at.beyond)}).`;
 }
 
-// Two significant digits: interpolation between doublings gives no more.
-function about(length: number): string {
+/** Two significant digits: interpolation between doublings gives no more. */
+export function about(length: number): string {
   return group(Number(Math.max(1, length).toPrecision(2)));
 }
 

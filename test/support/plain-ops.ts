@@ -1,5 +1,6 @@
 /** The ops that benchmarks use, in plain TypeScript: their logic is tested without the addon, and broken at will. */
-import type { Ops, Tensor, TensorLike } from '../../dist/bench/library.js';
+import { Tensor, type TensorLike } from 'statespace';
+import type { Ops } from '../../dist/bench/library.js';
 import {
   attentionRow,
   convSilu,
@@ -10,7 +11,7 @@ import {
 } from '../../dist/bench/scaling/reference.js';
 
 function tensor(data: Float32Array, shape: readonly number[]): Tensor {
-  return { data, shape, toFloat32Array: () => data };
+  return new Tensor(data, shape);
 }
 
 const f32 = (t: TensorLike) => t.data as Float32Array;

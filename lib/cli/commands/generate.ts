@@ -101,7 +101,7 @@ async function stream(model: Model, options: Options, signal: AbortSignal): Prom
       count++;
     }
   } finally {
-    process.stdout.write('\n');
+    if (count > 0) process.stdout.write('\n');
     await session.dispose();
   }
   if (options.quiet) return;
