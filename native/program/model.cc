@@ -14,6 +14,7 @@ constexpr int64_t kUninterrupted = 16;
 
 // Activations of one chunk should stay in the caches; a product wants at least a few hundred rows.
 int64_t choose_chunk(const Program& p) {
+  if (p.looks_ahead()) return INT32_MAX;
   if (const char* env = std::getenv("STATESPACE_CHUNK")) return std::max(1, std::atoi(env));
   constexpr int64_t kBudget = 16 << 20;
   return std::clamp<int64_t>(kBudget / std::max<int64_t>(1, p.token_bytes()) / 64 * 64, 256, 1024);
@@ -130,6 +131,10 @@ std::vector<float> Model::forward(const std::vector<Request>& requests, const Co
     if (s.busy_.exchange(true)) throw Error(Code::kState, "session: it is in use by another forward");
     held.push_back(&s);
     if (s.broken_) throw Error(Code::kState, "session: its state was lost in a failed forward");
+    if (program.looks_ahead() && s.position_ > 0)
+      throw Error(
+          Code::kState,
+          "session: the network looks at later tokens, so it takes a sequence in one call; use a new session or run()");
     if (s.position_ + r.length > INT32_MAX) throw Error(Code::kArgument, "session: longer than 2147483647 tokens");
     for (int64_t i = 0; r.ids && i < r.length; ++i)
       if (r.ids[i] < 0 || r.ids[i] >= program.vocab())

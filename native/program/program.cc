@@ -57,6 +57,9 @@ Program::Program(const Backend& backend, Graph graph)
         else
           packable_[id] = false;
       });
+      if constexpr (std::is_same_v<Op, Reverse> || std::is_same_v<Op, MeanPool>) looks_ahead_ = true;
+      if constexpr (std::is_same_v<Op, Attention>)
+        looks_ahead_ |= !op.causal || graph_.values[node.values[1]].kind != ValueKind::cache;
       if constexpr (requires { op.window; }) {
         const bool cached = std::any_of(node.values.begin(), node.values.end(), [&](int32_t id) {
           return id >= 0 && graph_.values[id].kind == ValueKind::cache;

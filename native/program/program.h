@@ -78,6 +78,8 @@ class Program {
   int64_t output_features() const { return graph_.values[graph_.output].row_size(); }
   int64_t output_dim() const { return graph_.values[graph_.output].dims[0]; }
   bool reads_ids() const { return reads_ids_; }
+  // Whether an op looks at tokens that come later: a sequence must then be fed in one piece.
+  bool looks_ahead() const { return looks_ahead_; }
   int64_t vocab() const { return vocab_; }
   // Bytes of activations per token, for choosing a chunk length.
   int64_t token_bytes() const { return plan_.row_bytes[0]; }
@@ -106,7 +108,7 @@ class Program {
   std::vector<int64_t> memory_offset_;  // states: bytes in the slot; caches: bytes in the page
   int64_t state_bytes_ = 0, page_bytes_ = 0, window_ = 0, vocab_ = 0;
   int32_t input_ = -1;
-  bool reads_ids_ = false;
+  bool reads_ids_ = false, looks_ahead_ = false;
 };
 
 }  // namespace statespace

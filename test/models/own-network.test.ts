@@ -1,0 +1,59 @@
+// The network of docs/adding-a-model.md, taken from that page and run: whole, and (without its backward half) streamed.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as statespace from 'statespace';
+import { transpileModule } from 'typescript';
+import { beforeAll, expect, test } from 'vitest';
+import { expectClose } from '../support/golden.js';
+
+const page = readFileSync(join(__dirname, '../../docs/adding-a-model.md'), 'utf8');
+const source = page.split('```ts\n')[1]!.split('```')[0]!;
+const frames = (batch: number, length: number) =>
+  new statespace.Tensor(
+    Float32Array.from({ length: batch * length * 80 }, (_, i) => Math.sin(i * 0.37) + Math.cos(i * 0.011)),
+    [batch, length, 80],
+  );
+
+beforeAll(() => {
+  const definition = source.slice(0, source.indexOf('const model ='));
+  const code = transpileModule(definition, { compilerOptions: { module: 1 /* CommonJS */, target: 9 } }).outputText;
+  new Function('require', 'exports', code)(() => statespace, {});
+});
+
+test('the guide keeps its promise of under 60 lines', () => {
+  expect(source.trim().split('\n').length).toBeLessThan(60);
+});
+
+test('runs whole: (B, L, features) to (B, L, classes), each sequence by itself', async () => {
+  const model = await statespace.createModel({ model_type: 'audio_tagger', features: 80 });
+  const x = frames(2, 33);
+  const y = await model.run(x);
+  expect(y.shape).toEqual([2, 33, 10]);
+  const second = await model.run(new statespace.Tensor(x.toFloat32Array().slice(33 * 80), [1, 33, 80]));
+  expectClose(y.toFloat32Array().subarray(330), second.toFloat32Array(), { atol: 1e-5, rtol: 1e-4 });
+  const long = frames(1, 3000);
+  const last = (await model.run(long)).toFloat32Array().subarray(0, 10);
+  const cut = new statespace.Tensor(long.toFloat32Array().slice(0, 1500 * 80), [1, 1500, 80]);
+  // The first frame sees the end of the sequence: nothing was run in chunks.
+  expect(last).not.toEqual((await model.run(cut)).toFloat32Array().subarray(0, 10));
+  const session = model.createSession();
+  await session.forward(new statespace.Tensor(x.toFloat32Array().slice(0, 800), [10, 80]));
+  await expect(session.forward(new statespace.Tensor(x.toFloat32Array().slice(0, 80), [1, 80]))).rejects.toMatchObject({
+    code: 'ERR_STATE',
+  });
+});
+
+test('the causal variant streams: chunks of frames equal the whole', async () => {
+  const model = await statespace.createModel({ model_type: 'audio_tagger', features: 80, bidirectional: false });
+  const x = frames(1, 40);
+  const whole = (await model.run(x)).toFloat32Array();
+  const session = model.createSession();
+  const rows: number[] = [];
+  for (let at = 0; at < 40; at += 7) {
+    const n = Math.min(7, 40 - at);
+    const chunk = new statespace.Tensor(x.toFloat32Array().slice(at * 80, (at + n) * 80), [n, 80]);
+    rows.push(...(await session.forward(chunk, { logits: 'all' })).toFloat32Array());
+  }
+  expect(session.position).toBe(40);
+  expectClose(rows, whole, { atol: 1e-5, rtol: 1e-4 });
+});
