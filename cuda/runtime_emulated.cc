@@ -17,6 +17,7 @@ bool valid(const void* device, int64_t bytes) {
 
 std::string open_device(Backend& table) {
   table.name = "cuda-emulated";
+  std::strcpy(table.device.name, "emulated device");
   table.alloc = emulated::allocate;
   table.free = [](void* p) {
     if (p && !emulated::release(p)) fail_launch("free of what was not allocated");

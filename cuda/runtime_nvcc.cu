@@ -1,3 +1,5 @@
+#include <cstdio>
+
 #include "device.h"
 #include "runtime.h"
 
@@ -43,6 +45,9 @@ std::string open_device(Backend& table) {
   device.multiprocessors = properties.multiProcessorCount;
 
   table.name = "cuda";
+  std::snprintf(table.device.name, sizeof(table.device.name), "%s", properties.name);
+  table.device.capability_major = properties.major, table.device.capability_minor = properties.minor;
+  table.device.memory_bytes = int64_t(properties.totalGlobalMem);
   table.alloc = [](int64_t bytes) -> void* {
     void* p = nullptr;
     if (cudaMallocAsync(&p, size_t(bytes > 0 ? bytes : 1), device.stream) == cudaSuccess) return p;

@@ -9,14 +9,22 @@
 
 namespace statespace {
 
-// Changes with this struct, Tensor, or the list of ops and their fields.
-constexpr uint32_t kBackendAbi = 1;
+// Changes with this struct, Tensor, or the meaning of a field; the ops have their fingerprint.
+constexpr uint32_t kBackendAbi = 2;
+
+struct Device {
+  char name[128] = "";
+  int32_t capability_major = 0, capability_minor = 0;
+  int64_t memory_bytes = 0;
+};
 
 struct Backend {
   uint32_t abi = kBackendAbi;
   int32_t op_count = kOpCount;
+  uint32_t ops_fingerprint = kOpsFingerprint;
   const char* name = "";
   bool host_memory = true;  // kernels read ordinary memory: alloc and copies are plain
+  Device device;            // where it is not the CPU
 
   // run[op_id](&op, context). The op has been checked. Device backends enqueue and return.
   using Run = void (*)(const void* op, Context& cx);

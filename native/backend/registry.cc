@@ -4,6 +4,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu_tables.h"
+#include "backend/cuda_loader.h"
 #include "core/error.h"
 
 namespace statespace {
@@ -79,6 +80,12 @@ const Backend& default_backend() {
   const char* forced = std::getenv("STATESPACE_BACKEND");
   if (!forced || !*forced) return CpuBackends::get().tables[0];
   if (const Backend* b = cpu_backend(forced)) return *b;
+  std::string reason;
+  if (!std::strcmp(forced, "cuda") || !std::strcmp(forced, "cuda-emulated")) {
+    const Backend* b = !std::strcmp(forced, "cuda") ? cuda_backend(&reason) : emulated_cuda_backend(&reason);
+    if (b) return *b;
+    throw Error(Code::kDevice, std::string("STATESPACE_BACKEND=") + forced + ": " + reason);
+  }
   std::string names;
   for (int i = 0; i < CpuBackends::get().count; ++i) names += std::string(i ? ", " : "") + CpuBackends::get().names[i];
   throw Error(Code::kDevice, std::string("STATESPACE_BACKEND=") + forced + " is not usable here; usable: " + names);

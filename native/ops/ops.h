@@ -1,6 +1,7 @@
 #pragma once
 // The registry: this list is the only place that names all ops. Its order gives an op its id within one build; files
 // and graphs name ops by kName.
+#include <cstdint>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -84,6 +85,16 @@ using AllOps = OpList<
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;
+
+// Changes when an op is added, moved, renamed or resized: two builds that differ in it cannot exchange op structs.
+constexpr uint32_t kOpsFingerprint = [] {
+  uint32_t hash = 2166136261u;  // FNV-1a
+  AllOps::each([&]<class Op>() {
+    for (const char* c = Op::kName; *c; ++c) hash = (hash ^ uint8_t(*c)) * 16777619u;
+    hash = (hash ^ uint32_t(sizeof(Op))) * 16777619u;
+  });
+  return hash;
+}();
 
 // An op's id: its place in the list.
 template <class Op>

@@ -2,7 +2,9 @@
 // What the C++ tests share: tensors over vectors, deterministic random values, every usable backend.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -42,17 +44,72 @@ inline std::vector<float> uniform(size_t n, uint64_t seed, float low = -1, float
   return v;
 }
 
+// An op on copies of its tensors in a device's memory; what the op wrote comes back when this ends. Tensors that share
+// memory (views of one row, an output in place of an input) share it there too.
+template <class Op>
+struct OnDevice {
+  OnDevice(const Backend& backend, const Op& on_host) : op(on_host), backend(backend) {
+    each_tensor(op, [&](FieldKind, const char*, Tensor& t, const char*, const char*) {
+      if (t) add(static_cast<char*>(t.data), extent(t));
+    });
+    for (auto& b : blocks) {
+      b.device = static_cast<char*>(backend.alloc(b.end - b.begin));
+      REQUIRE(b.device != nullptr);
+      backend.upload(b.device, b.begin, b.end - b.begin);
+    }
+    each_tensor(op, [&](FieldKind, const char*, Tensor& t, const char*, const char*) {
+      for (auto& b : blocks)
+        if (t && t.data >= b.begin && t.data <= b.end) {
+          t.data = b.device + (static_cast<char*>(t.data) - b.begin);
+          return;
+        }
+    });
+  }
+  ~OnDevice() {
+    const char* failure = backend.finish();
+    CHECK_MESSAGE(failure == nullptr, (failure ? failure : ""));
+    for (auto& b : blocks) {
+      backend.download(b.begin, b.device, b.end - b.begin);
+      backend.free(b.device);
+    }
+  }
+  Op op;
+
+ private:
+  struct Block {
+    char *begin, *end, *device;
+  };
+  static int64_t extent(const Tensor& t) {
+    return t.rank && t[0] == 0 ? 0 : dtype_bytes(t.dtype, t.rank ? (t[0] - 1) * t.row_stride + t.row_size() : 1);
+  }
+  void add(char* begin, int64_t bytes) {
+    Block merged{begin, begin + bytes, nullptr};
+    std::erase_if(blocks, [&](const Block& b) {
+      if (b.begin >= merged.end || merged.begin >= b.end) return false;
+      merged = {std::min(b.begin, merged.begin), std::max(b.end, merged.end), nullptr};
+      return true;
+    });
+    blocks.push_back(merged);
+  }
+  const Backend& backend;
+  std::vector<Block> blocks;
+};
+
 template <class Op>
 void run(const Backend& backend, Op& op, ThreadPool& pool = ThreadPool::global()) {
   check(op);
   Scratch scratch;
   Context cx{pool, scratch};
-  backend.run[op_id<Op>()](&op, cx);
+  if (backend.host_memory) return backend.run[op_id<Op>()](&op, cx);
+  const OnDevice<Op> copy(backend, op);
+  backend.run[op_id<Op>()](&copy.op, cx);
 }
 
-// Calls fn(backend) for every CPU backend of this machine; failures name it.
+// Calls fn(backend) for every CPU backend of this machine, or for the one that STATESPACE_BACKEND names (a device);
+// failures name it.
 template <class Fn>
 void each_backend(Fn&& fn) {
+  if (std::getenv("STATESPACE_BACKEND")) return fn(default_backend());
   int count;
   const char* const* names = available_cpu_backends(&count);
   for (int i = 0; i < count; ++i) {
