@@ -45,7 +45,7 @@ struct OpList {
   static constexpr int kCount = sizeof...(Ops);
   // fn.template operator()<Op>() for every op, in order.
   template <class Fn>
-  static void each(Fn&& fn) {
+  static constexpr void each(Fn&& fn) {
     (fn.template operator()<Ops>(), ...);
   }
 };
