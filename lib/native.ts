@@ -21,6 +21,11 @@ export type WeightEntry =
 
 export interface NativeBinding {
   cpuInfo(): { model: string; cores: number; isa: string; available: string[] };
+  cudaInfo(): {
+    available: boolean;
+    reason?: string;
+    devices: { name: string; computeCapability: string; memoryBytes: number }[];
+  };
   threads(): number;
   setThreads(count: number): void;
 

@@ -28,7 +28,7 @@ export function systemInfo(): SystemInfo {
   return call((n) => ({
     version,
     cpu: n.cpuInfo() as SystemInfo['cpu'],
-    cuda: { available: false, reason: 'this build has no CUDA loader', devices: [] },
+    cuda: n.cudaInfo(),
     threads: n.threads(),
   }));
 }

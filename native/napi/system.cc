@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "backend/backend.h"
+#include "backend/cuda_loader.h"
 #include "napi/convert.h"
 
 namespace statespace {
@@ -31,6 +32,29 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value cuda_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    Napi::Object out = Napi::Object::New(env);
+    Napi::Array devices = Napi::Array::New(env);
+    std::string reason;
+    const Backend* cuda = cuda_backend(&reason);
+    out.Set("available", cuda != nullptr);
+    if (cuda) {
+      Napi::Object device = Napi::Object::New(env);
+      device.Set("name", cuda->device.name);
+      device.Set("computeCapability",
+                 std::to_string(cuda->device.capability_major) + "." + std::to_string(cuda->device.capability_minor));
+      device.Set("memoryBytes", double(cuda->device.memory_bytes));
+      devices.Set(0u, device);
+    } else {
+      out.Set("reason", reason);
+    }
+    out.Set("devices", devices);
+    return Napi::Value(out);
+  });
+}
+
 Napi::Value threads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), ThreadPool::global().threads());
 }
@@ -43,6 +67,7 @@ void set_threads(const Napi::CallbackInfo& info) {
 
 void export_system(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
+  exports.Set("cudaInfo", Napi::Function::New(env, cuda_info, "cudaInfo"));
   exports.Set("threads", Napi::Function::New(env, threads, "threads"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
 }
