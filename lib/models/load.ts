@@ -53,6 +53,7 @@ function checkOptions(op: string, options: LoadOptions): void {
       `${op}: device: expected auto, cpu or cuda, received ${show(options.device)}`,
     );
   }
+  if (options.device === 'cuda') requireCuda(op);
   if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
     throw new StatespaceError(
       'ERR_ARGUMENT',
@@ -61,6 +62,15 @@ function checkOptions(op: string, options: LoadOptions): void {
   }
   if (options.threads !== undefined) call((n) => n.setThreads(options.threads!));
   options.signal?.throwIfAborted();
+}
+
+/** ERR_DEVICE, with the reason, unless models run on CUDA in this process. */
+function requireCuda(op: string): void {
+  const { available, reason } = call((n) => n.cudaInfo());
+  if (!available) throw new StatespaceError('ERR_DEVICE', `${op}: device 'cuda' is not usable: ${reason}`);
+  if (!process.env.STATESPACE_BACKEND?.startsWith('cuda')) {
+    throw new StatespaceError('ERR_DEVICE', `${op}: device 'cuda': start the process with STATESPACE_BACKEND=cuda`);
+  }
 }
 
 /** Reads a folder with config.json and weights into a model; see docs/models.md for the formats. */
