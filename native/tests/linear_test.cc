@@ -47,7 +47,7 @@ struct Matrix {
     tensor.dtype = dtype;
     tensor.data = bytes.data();
     auto* half = reinterpret_cast<uint16_t*>(bytes.data());
-    if (dtype == DType::f32) std::memcpy(bytes.data(), values.data(), bytes.size());
+    if (dtype == DType::f32 && !bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
     for (size_t i = 0; i < values.size(); ++i) {
       if (dtype == DType::bf16) values[i] = from_bf16(half[i] = to_bf16(values[i]));
       if (dtype == DType::f16) values[i] = from_f16(half[i] = to_f16(values[i]));
