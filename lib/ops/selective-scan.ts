@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, type Input, optional, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { asF32, type Plan, reshape, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 export interface SelectiveScanArgs {
@@ -53,16 +53,28 @@ const rules = (pair: '' | ' 2') =>
     complex: flag(false),
   }) satisfies Rules<SelectiveScanArgs>;
 
+/** One group's values of every token, `groups` times: kernels read B and C by the same groups. */
+function repeatGroups(b: Input, count: number, groups: number): Input {
+  if (groups === 1) return b;
+  const data = asF32(b).data as Float32Array;
+  const width = data.length / count;
+  const repeated = new Float32Array(data.length * groups);
+  for (let t = 0; t < count; t++)
+    for (let g = 0; g < groups; g++) repeated.set(data.subarray(t * width, (t + 1) * width), (t * groups + g) * width);
+  return { data: repeated, shape: b.shape, dtype: 'f32' };
+}
+
 function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
   const pair = args?.complex === true ? [2] : [];
   const a = check('selectiveScan', args, rules(pair.length ? ' 2' : ''));
   const [batch, length, D, N, S] = a.sizes.all('B', 'L', 'D', 'N', 'S');
-  const T = batch * length;
-  const perToken = (name: string, b: Input) => {
+  const grouped = [a.B, a.C].find((b) => b.shape.length === 4 + pair.length);
+  const groups = grouped?.shape[2] ?? 1;
+  requireMultiple('selectiveScan', 'D', D, 'G', groups);
+  const perToken = (b: Input) => {
     if (b.shape.length === 2 + pair.length) return b;
-    const groups = b.shape.length === 4 + pair.length ? b.shape[2]! : 1;
-    requireMultiple('selectiveScan', 'D', D, `G of ${name}`, groups);
-    return reshape(b, T, groups, N, ...pair);
+    const own = b.shape.length === 4 + pair.length ? b : repeatGroups(b, batch * length, groups);
+    return reshape(own, batch * length, groups, N, ...pair);
   };
   const y = zeros('selectiveScan', [batch, length, D]);
   const lastState = stateFrom(a.initialState, 'selectiveScan', [S, D, N, ...pair]);
@@ -72,8 +84,8 @@ function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
       u: tokens(a.u),
       delta: tokens(a.delta),
       A: a.A,
-      B: perToken('B', a.B),
-      C: perToken('C', a.C),
+      B: perToken(a.B),
+      C: perToken(a.C),
       D: a.D,
       z: tokens(a.z),
       deltaBias: a.deltaBias,

@@ -1,0 +1,239 @@
+// The ops' formulas in f64, token by token, straight from their definitions: what random shapes are compared with.
+import type { Plain } from './tensors.js';
+
+// biome-ignore lint/suspicious/noExplicitAny: arguments are as varied as the ops
+export type Args = Record<string, any>;
+export type Values = Record<string, Float64Array>;
+
+/** Index of a row-major tensor. */
+const at = (t: Plain, ...index: number[]) => t.data[index.reduce((i, x, axis) => i * t.shape[axis]! + x, 0)]!;
+const silu = (x: number) => x / (1 + Math.exp(-x));
+const softplus = (x: number) => (x > 20 ? x : Math.log1p(Math.exp(x)));
+const sum = (n: number, term: (i: number) => number) => {
+  let total = 0;
+  for (let i = 0; i < n; i++) total += term(i);
+  return total;
+};
+const size = (shape: readonly number[]) => shape.reduce((n, s) => n * s, 1);
+
+/** An output being filled: put(value, ...index). */
+class Out {
+  readonly values: Float64Array;
+  constructor(readonly shape: readonly number[]) {
+    this.values = new Float64Array(size(shape));
+  }
+  put(value: number, ...index: number[]): void {
+    this.values[index.reduce((i, x, axis) => i * this.shape[axis]! + x, 0)] = value;
+  }
+  get(...index: number[]): number {
+    return this.values[index.reduce((i, x, axis) => i * this.shape[axis]! + x, 0)]!;
+  }
+  static from(t: Plain | undefined, shape: readonly number[]): Out {
+    const out = new Out(shape);
+    if (t) out.values.set(t.data);
+    return out;
+  }
+}
+
+export function selectiveScan(a: Args): Values {
+  const [B, L, D] = a.u.shape;
+  const N = a.A.shape[1];
+  const y = new Out([B, L, D]);
+  const h = Out.from(a.initialState, [B, D, N]);
+  const coefficient = (t: Plain, b: number, l: number, d: number, n: number) => {
+    if (t.shape.length === 2) return at(t, d, n);
+    return t.shape.length === 3 ? at(t, b, l, n) : at(t, b, l, Math.floor(d / (D / t.shape[2]!)), n);
+  };
+  for (let b = 0; b < B; b++)
+    for (let l = 0; l < L; l++)
+      for (let d = 0; d < D; d++) {
+        const u = at(a.u, b, l, d);
+        const raw = at(a.delta, b, l, d) + (a.deltaBias?.data[d] ?? 0);
+        const dt = a.deltaSoftplus ? softplus(raw) : raw;
+        for (let n = 0; n < N; n++)
+          h.put(Math.exp(dt * at(a.A, d, n)) * h.get(b, d, n) + dt * u * coefficient(a.B, b, l, d, n), b, d, n);
+        const out = sum(N, (n) => h.get(b, d, n) * coefficient(a.C, b, l, d, n)) + (a.D?.data[d] ?? 0) * u;
+        y.put(a.z ? out * silu(at(a.z, b, l, d)) : out, b, l, d);
+      }
+  return { y: y.values, lastState: h.values };
+}
+
+export function ssd(a: Args): Values {
+  const [B, L, H, P] = a.x.shape;
+  const [, , G, N] = a.B.shape;
+  const y = new Out([B, L, H, P]);
+  const s = Out.from(a.initialState, [B, H, P, N]);
+  for (let b = 0; b < B; b++)
+    for (let l = 0; l < L; l++)
+      for (let h = 0; h < H; h++) {
+        const raw = at(a.dt, b, l, h) + (a.dtBias?.data[h] ?? 0);
+        const dt = Math.min(Math.max(a.dtSoftplus ? softplus(raw) : raw, a.dtLimit[0]), a.dtLimit[1]);
+        const g = Math.floor(h / (H / G));
+        for (let p = 0; p < P; p++) {
+          const x = at(a.x, b, l, h, p);
+          for (let n = 0; n < N; n++)
+            s.put(Math.exp(dt * a.A.data[h]) * s.get(b, h, p, n) + dt * x * at(a.B, b, l, g, n), b, h, p, n);
+          const skip = a.D ? (a.D.shape.length === 1 ? at(a.D, h) : at(a.D, h, p)) * x : 0;
+          const out = sum(N, (n) => s.get(b, h, p, n) * at(a.C, b, l, g, n)) + skip;
+          y.put(a.z ? out * silu(at(a.z, b, l, h, p)) : out, b, l, h, p);
+        }
+      }
+  return { y: y.values, lastState: s.values };
+}
+
+export function causalConv1d(a: Args): Values {
+  const [B, L, D] = a.x.shape;
+  const K = a.weight.shape[1];
+  const y = new Out([B, L, D]);
+  const finalState = new Out([B, D, K - 1]);
+  for (let b = 0; b < B; b++)
+    for (let d = 0; d < D; d++) {
+      const input = (t: number) =>
+        t >= 0 ? at(a.x, b, t, d) : a.initialState ? at(a.initialState, b, d, t + K - 1) : 0;
+      for (let l = 0; l < L; l++) {
+        const out = sum(K, (j) => at(a.weight, d, j) * input(l - K + 1 + j)) + (a.bias?.data[d] ?? 0);
+        y.put(a.activation === 'silu' ? silu(out) : out, b, l, d);
+      }
+      for (let j = 0; j < K - 1; j++) finalState.put(input(L - K + 1 + j), b, d, j);
+    }
+  return { y: y.values, finalState: finalState.values };
+}
+
+export function attention(a: Args): Values {
+  const [B, Lq, H, P] = a.q.shape;
+  const [, Lk, Hkv] = a.k.shape;
+  const y = new Out([B, Lq, H, P]);
+  const scale = a.scale ?? 1 / Math.sqrt(P);
+  for (let b = 0; b < B; b++)
+    for (let h = 0; h < H; h++) {
+      const hkv = Math.floor(h / (H / Hkv));
+      for (let i = 0; i < Lq; i++) {
+        const position = i + Lk - Lq;
+        const scores = Array.from({ length: Lk }, (_, j) => {
+          if (a.causal !== false && j > position) return -Infinity;
+          if (a.window && (j <= position - a.window || j > position)) return -Infinity;
+          const s = scale * sum(P, (p) => at(a.q, b, i, h, p) * at(a.k, b, j, hkv, p));
+          return a.softcap ? a.softcap * Math.tanh(s / a.softcap) : s;
+        });
+        const most = Math.max(...scores);
+        const weights = scores.map((s) => (most === -Infinity ? 0 : Math.exp(s - most)));
+        const total = sum(Lk, (j) => weights[j]!) || 1;
+        for (let p = 0; p < P; p++) y.put(sum(Lk, (j) => weights[j]! * at(a.v, b, j, hkv, p)) / total, b, i, h, p);
+      }
+    }
+  return { y: y.values };
+}
+
+export function rope(a: Args): Values {
+  const [B, L, H, P] = a.x.shape;
+  const y = Out.from(a.x, a.x.shape);
+  const half = (a.rotaryDim ?? P) / 2;
+  for (let b = 0; b < B; b++)
+    for (let l = 0; l < L; l++)
+      for (let h = 0; h < H; h++)
+        for (let j = 0; j < half; j++) {
+          const position = a.positions?.[a.positions.length === L ? l : b * L + l] ?? l;
+          const frequency = Math.fround(1 / Math.fround((a.theta ?? 10000) ** Math.fround(j / half)));
+          const angle = Math.fround(position * frequency);
+          const [i, k] = a.interleaved ? [2 * j, 2 * j + 1] : [j, j + half];
+          const [u, v] = [at(a.x, b, l, h, i), at(a.x, b, l, h, k)];
+          y.put(u * Math.cos(angle) - v * Math.sin(angle), b, l, h, i);
+          y.put(v * Math.cos(angle) + u * Math.sin(angle), b, l, h, k);
+        }
+  return { y: y.values };
+}
+
+/** Each group of the last axis through fn(values, index of the first). */
+function groups(x: Plain, width: number, fn: (row: number[], start: number) => number[]): Values {
+  const y = new Float64Array(x.data.length);
+  for (let i = 0; i < y.length; i += width) y.set(fn(Array.from(x.data.subarray(i, i + width)), i), i);
+  return { y };
+}
+
+export function rmsNorm(a: Args): Values {
+  const D = a.x.shape.at(-1);
+  const width = a.groupSize ?? D;
+  return groups(a.x, width, (row, start) => {
+    const gate = (i: number) => (a.z ? silu(a.z.data[start + i]) : 1);
+    const v = row.map((x, i) => (a.normBeforeGate ? x : x * gate(i)));
+    const rms = Math.sqrt(sum(width, (i) => v[i]! ** 2) / width + (a.eps ?? 1e-5));
+    return v.map((x, i) => {
+      const c = (start + i) % D;
+      const w = a.weight ? a.weight.data[c] + (a.unitOffset ? 1 : 0) : 1;
+      return ((x / rms) * w + (a.bias?.data[c] ?? 0)) * (a.normBeforeGate ? gate(i) : 1);
+    });
+  });
+}
+
+export function layerNorm(a: Args): Values {
+  const D = a.x.shape.at(-1);
+  const width = a.groupSize ?? D;
+  return groups(a.x, width, (row, start) => {
+    const mean = sum(width, (i) => row[i]!) / width;
+    const deviation = Math.sqrt(sum(width, (i) => (row[i]! - mean) ** 2) / width + (a.eps ?? 1e-5));
+    return row.map((x, i) => {
+      const c = (start + i) % D;
+      return ((x - mean) / deviation) * (a.weight?.data[c] ?? 1) + (a.bias?.data[c] ?? 0);
+    });
+  });
+}
+
+export function linear(a: Args): Values {
+  const [out, inner] = a.weight.shape;
+  const y = new Out([a.x.data.length / inner, out]);
+  for (let r = 0; r < y.shape[0]!; r++)
+    for (let o = 0; o < out; o++)
+      y.put(sum(inner, (i) => a.x.data[r * inner + i] * at(a.weight, o, i)) + (a.bias?.data[o] ?? 0), r, o);
+  return { y: y.values };
+}
+
+export function discretize(a: Args): Values {
+  const [B, L, D] = a.delta.shape;
+  const N = a.A.shape[1];
+  const [Abar, Bbar] = [new Out([B, L, D, N]), new Out([B, L, D, N])];
+  for (let b = 0; b < B; b++)
+    for (let l = 0; l < L; l++)
+      for (let d = 0; d < D; d++)
+        for (let n = 0; n < N; n++) {
+          const [dt, A] = [at(a.delta, b, l, d), at(a.A, d, n)];
+          const input = a.B.shape.length === 2 ? at(a.B, d, n) : at(a.B, b, l, n);
+          const z = dt * A;
+          const step = { zoh: A === 0 ? dt : Math.expm1(z) / A, 'zoh-euler': dt, bilinear: dt / (1 - z / 2) };
+          Abar.put(a.method === 'bilinear' ? (1 + z / 2) / (1 - z / 2) : Math.exp(z), b, l, d, n);
+          Bbar.put(step[a.method as keyof typeof step] * input, b, l, d, n);
+        }
+  return { Abar: Abar.values, Bbar: Bbar.values };
+}
+
+export function moe(a: Args): Values {
+  const [B, L, d] = a.x.shape;
+  const [E, , f] = a.down.shape;
+  const y = new Float64Array(B * L * d);
+  for (let t = 0; t < B * L; t++) {
+    const x = a.x.data.subarray(t * d, (t + 1) * d);
+    const logits = Array.from({ length: E }, (_, e) => sum(d, (i) => at(a.router, e, i) * x[i]!));
+    const most = Math.max(...logits);
+    const p = logits.map((s) => Math.exp(s - most) / sum(E, (e) => Math.exp(logits[e]! - most)));
+    const chosen = [...p.keys()].sort((i, j) => p[j]! - p[i]! || i - j).slice(0, a.topK);
+    const total = a.renormalize ? chosen.reduce((n, e) => n + p[e]!, 0) : 1;
+    for (const e of chosen) {
+      const row = (r: number) => sum(d, (i) => at(a.gateUp, e, r, i) * x[i]!);
+      const inner = Array.from({ length: f }, (_, k) => silu(row(k)) * row(f + k));
+      for (let i = 0; i < d; i++) y[t * d + i]! += (p[e]! / total) * sum(f, (k) => at(a.down, e, i, k) * inner[k]!);
+    }
+  }
+  return { y };
+}
+
+export function fftConv(a: Args): Values {
+  const [B, L, D] = a.x.shape;
+  const taps = a.kernel.shape[1];
+  const y = new Out([B, L, D]);
+  for (let b = 0; b < B; b++)
+    for (let l = 0; l < L; l++)
+      for (let d = 0; d < D; d++) {
+        const past = sum(Math.min(taps, l + 1), (s) => at(a.kernel, d, s) * at(a.x, b, l - s, d));
+        y.put(past + (a.D?.data[d] ?? 0) * at(a.x, b, l, d), b, l, d);
+      }
+  return { y: y.values };
+}
