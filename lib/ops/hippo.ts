@@ -1,5 +1,6 @@
 import { Tensor } from '../tensor.js';
 import { check, choice, integer, type Rules, required } from './check.js';
+import { allocated } from './run.js';
 
 export interface HippoArgs {
   /** State size. */
@@ -30,8 +31,8 @@ export async function hippo(args: HippoArgs): Promise<HippoResult> {
 /** {@link hippo} on the calling thread. */
 export function hippoSync(args: HippoArgs): HippoResult {
   const { N } = check('hippo', args, rules);
+  const A = allocated('hippo', () => new Float32Array(N * N));
   const B = Float32Array.from({ length: N }, (_, n) => Math.sqrt(2 * n + 1));
-  const A = new Float32Array(N * N);
   for (let n = 0; n < N; n++) {
     for (let k = 0; k < n; k++) A[n * N + k] = -Math.sqrt((2 * n + 1) * (2 * k + 1));
     A[n * N + n] = -(n + 1);

@@ -53,11 +53,19 @@ export function asF32(t: Input): Input {
 /** A new f32 tensor of zeros. */
 export function zeros(op: string, shape: readonly number[]): Tensor {
   const size = shape.reduce((n, s) => n * s, 1);
+  return new Tensor(
+    allocated(op, () => new Float32Array(size)),
+    shape,
+  );
+}
+
+/** What `make` allocates; too much of it is a typed error. */
+export function allocated<T>(op: string, make: () => T): T {
   try {
-    return new Tensor(new Float32Array(size), shape);
+    return make();
   } catch (cause) {
-    const message = `${op}: no memory for an output of shape (${shape.join(', ')})`;
-    throw new StatespaceError('ERR_OUT_OF_MEMORY', message, { cause });
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new StatespaceError('ERR_OUT_OF_MEMORY', `${op}: no memory for its output`, { cause });
   }
 }
 

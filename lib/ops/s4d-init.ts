@@ -1,6 +1,7 @@
 import { mismatch } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { check, choice, integer, type Rules, required } from './check.js';
+import { allocated } from './run.js';
 import { skewSpectrum } from './skew-spectrum.js';
 
 export interface S4dInitArgs {
@@ -56,8 +57,8 @@ const loudest = 2;
 
 /** LegS = −½ + K − p·pᵀ with p = √(n + ½) and K[n, k] = ∓½√((2n+1)(2k+1)) skew: −½ + K is the normal part. */
 function legs(N: number): { a: Complex; b: Complex }[] {
+  const K = allocated('s4dInit', () => new Float64Array(N * N));
   const B = Float64Array.from({ length: N }, (_, n) => Math.sqrt(2 * n + 1));
-  const K = new Float64Array(N * N);
   for (let n = 0; n < N; n++) for (let k = 0; k < N; k++) K[n * N + k] = (Math.sign(k - n) * B[n]! * B[k]!) / 2;
   return skewSpectrum(K, N, B)
     .slice(0, N / 2)

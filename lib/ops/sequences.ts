@@ -2,6 +2,7 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Input, Rule } from './check.js';
 
 const mostTokens = 2 ** 31 - 1;
+const mostSequences = 2 ** 26;
 
 /**
  * Bounds of the sequences of a call: the caller's cuSeqlens (packed, B = 1), or B times length L. Binds S, their number.
@@ -22,8 +23,13 @@ export function vector(data: Int32Array): Input {
 
 /** 0, length, 2·length … for `batch` sequences. */
 export function equal(op: string, batch: number, length: number): Int32Array {
-  if (batch * length > mostTokens || batch >= mostTokens)
-    throw mismatch('ERR_SHAPE', op, `at most ${mostTokens} tokens`, `${batch} × ${length}`);
+  if (batch * length > mostTokens || batch > mostSequences)
+    throw mismatch(
+      'ERR_SHAPE',
+      op,
+      `at most ${mostTokens} tokens of ${mostSequences} sequences`,
+      `${batch} × ${length}`,
+    );
   return Int32Array.from({ length: batch + 1 }, (_, s) => s * length);
 }
 
