@@ -1,0 +1,198 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { openCheckpoint, readTensorF32 } from '../../dist/lib/checkpoint/open.js';
+import { readSafetensors } from '../../dist/lib/checkpoint/safetensors.js';
+import { byName, expectRefused, safetensors, scratchFolders } from '../support/checkpoint-files.js';
+
+const folders = scratchFolders();
+const put = (bytes: Uint8Array) => join(folders.put({ 'model.safetensors': bytes }), 'model.safetensors');
+const f32 = (begin: number, end: number) => ({ dtype: 'F32', shape: [(end - begin) / 4], data_offsets: [begin, end] });
+
+test('tensors of every type, in any order in the header, are where the header says', async () => {
+  const data = Buffer.alloc(57);
+  data.writeFloatLE(1.5, 0);
+  data.writeUInt16LE(0x3e00, 4); // 1.5 as f16
+  data.writeUInt16LE(0x3fc0, 6); // 1.5 as bf16
+  data.writeDoubleLE(-0.25, 8);
+  data.writeBigInt64LE(-7n, 16);
+  data.writeInt32LE(-8, 24);
+  data.writeInt16LE(-9, 28);
+  data.writeInt8(-10, 30);
+  data.writeUInt8(200, 31);
+  data.writeUInt8(1, 32);
+  data.fill(Buffer.from(Float32Array.of(1, 2, 3, 4, 5, 6).buffer), 33);
+  const file = put(
+    safetensors(
+      {
+        matrix: { dtype: 'F32', shape: [2, 3], data_offsets: [33, 57] },
+        __metadata__: { format: 'pt' },
+        f32: { dtype: 'F32', shape: [], data_offsets: [0, 4] },
+        f16: { dtype: 'F16', shape: [1], data_offsets: [4, 6] },
+        bf16: { dtype: 'BF16', shape: [1, 1], data_offsets: [6, 8] },
+        f64: { dtype: 'F64', shape: [1], data_offsets: [8, 16] },
+        i64: { dtype: 'I64', shape: [1], data_offsets: [16, 24] },
+        i32: { dtype: 'I32', shape: [1], data_offsets: [24, 28] },
+        i16: { dtype: 'I16', shape: [1], data_offsets: [28, 30] },
+        i8: { dtype: 'I8', shape: [1], data_offsets: [30, 31] },
+        u8: { dtype: 'U8', shape: [1], data_offsets: [31, 32] },
+        bool: { dtype: 'BOOL', shape: [1], data_offsets: [32, 33] },
+        empty: { dtype: 'F32', shape: [0, 9], data_offsets: [33, 33] },
+      },
+      data,
+    ),
+  );
+  const tensors = byName(await readSafetensors(file));
+  const values: Record<string, number[]> = {};
+  for (const tensor of Object.values(tensors)) values[tensor.name] = [...(await readTensorF32(tensor))];
+  expect(values).toEqual({
+    matrix: [1, 2, 3, 4, 5, 6],
+    f32: [1.5],
+    f16: [1.5],
+    bf16: [1.5],
+    f64: [-0.25],
+    i64: [-7],
+    i32: [-8],
+    i16: [-9],
+    i8: [-10],
+    u8: [200],
+    bool: [1],
+    empty: [],
+  });
+  expect(tensors.matrix).toMatchObject({ dtype: 'f32', shape: [2, 3], file, byteLength: 24 });
+});
+
+test('names that mean something to JavaScript are names', async () => {
+  const file = put(safetensors({ constructor: f32(0, 4), toString: f32(4, 8) }, Buffer.alloc(8)));
+  expect((await readSafetensors(file)).map((t) => t.name)).toEqual(['constructor', 'toString']);
+});
+
+describe('refused, naming the file', () => {
+  const entry = (overrides: object) => safetensors({ w: { ...f32(0, 8), ...overrides } }, Buffer.alloc(8));
+  test.each<[string, Buffer, RegExp]>([
+    ['an empty file', Buffer.alloc(0), /length of the header: expected 8 bytes at 0, received a file of 0/],
+    ['seven bytes', Buffer.alloc(7), /received a file of 7 bytes/],
+    ['a header longer than the file', safetensors('{}', undefined, 3n), /header: expected 3 bytes at 8/],
+    [
+      'a header of 2^64 - 1 bytes',
+      safetensors('{}', undefined, 2n ** 64n - 1n),
+      /at most 100000000 .* 18446744073709551615/,
+    ],
+    ['a header of 100 MB and one', safetensors('{}', undefined, 100_000_001n), /at most 100000000/],
+    ['no JSON', safetensors('garbage'), /expected a JSON object/],
+    ['half of a JSON', safetensors('{"w": {"dtype":'), /header:1:16: expected a value, received the end/],
+    ['no UTF-8', safetensors('{"').fill(0xff, 9), /UTF-8/],
+    ['an array', safetensors('[]'), /expected a JSON object/],
+    ['a tensor that is a number', safetensors({ w: 1 }), /"w": expected {dtype, shape, data_offsets}, received 1/],
+    ['a name twice', safetensors('{"w": {}, "w": {}}'), /the key "w" stands twice/],
+    ['a prototype', safetensors('{"__proto__": {}}'), /__proto__/],
+    ['deep nesting', safetensors(`{"w": ${'[['.repeat(5000)}`), /64 levels/],
+    ['an unknown type', entry({ dtype: 'F8_E4M3' }), /"w": expected dtype F64.* received "F8_E4M3"/],
+    ['a type of another kind', entry({ dtype: 'constructor' }), /received "constructor"/],
+    ['no type', entry({ dtype: undefined }), /received undefined/],
+    ['a negative size', entry({ shape: [-2] }), /"w": expected shape as an array of sizes, received \[-2\]/],
+    ['a fractional size', entry({ shape: [0.5, 4] }), /received \[0.5, 4\]/],
+    [
+      'an infinite size',
+      safetensors('{"w": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 0]}}'),
+      /Infinity/,
+    ],
+    ['a shape that is text', entry({ shape: '2' }), /received "2"/],
+    [
+      'a shape larger than its bytes',
+      entry({ shape: [3] }),
+      /"w": expected 12 bytes for f32 \[3\], received data_offsets of 8/,
+    ],
+    ['a shape smaller than its bytes', entry({ shape: [1] }), /expected 4 bytes/],
+    ['a shape that overflows', entry({ shape: [2 ** 52, 2 ** 52, 2 ** 52] }), /expected 3\.\d+e\+47 bytes/],
+    ['an end before the begin', entry({ data_offsets: [8, 0] }), /expected data_offsets \[begin, end\]/],
+    [
+      'an end beyond the file',
+      entry({ data_offsets: [0, 12], shape: [3] }),
+      /within the 8 bytes of data, received \[0, 12\]/,
+    ],
+    ['three offsets', entry({ data_offsets: [0, 4, 8] }), /received \[0, 4, 8\]/],
+    ['one offset', entry({ data_offsets: [8] }), /received \[8\]/],
+    ['huge offsets', entry({ data_offsets: [2 ** 60, 2 ** 61] }), /data_offsets/],
+    [
+      'overlapping tensors',
+      safetensors({ a: f32(0, 8), b: f32(4, 12) }, Buffer.alloc(12)),
+      /"b": overlaps .* at 8, received 4/,
+    ],
+    ['the same bytes twice', safetensors({ a: f32(0, 8), b: f32(0, 8) }, Buffer.alloc(8)), /overlaps/],
+    ['a hole', safetensors({ a: f32(0, 4), b: f32(8, 12) }, Buffer.alloc(12)), /"b": leaves a hole/],
+    [
+      'bytes behind the last tensor',
+      safetensors({ a: f32(0, 4) }, Buffer.alloc(5)),
+      /expected 5 bytes of tensors, received 4/,
+    ],
+    [
+      'metadata that is no text',
+      safetensors({ __metadata__: { a: 1 } }),
+      /__metadata__: expected an object of strings/,
+    ],
+  ])('%s', async (_, bytes, message) => {
+    const file = put(bytes);
+    await expectRefused(readSafetensors(file), file, message);
+  });
+
+  test('every truncation of a valid file', async () => {
+    const whole = safetensors({ w: f32(0, 8), v: f32(8, 12) }, Buffer.alloc(12));
+    for (let length = 0; length < whole.length; length++) {
+      const file = put(whole.subarray(0, length));
+      await expectRefused(readSafetensors(file), file, /./);
+    }
+  });
+
+  test('a file that shrinks between opening and reading', async () => {
+    const file = put(safetensors({ w: f32(0, 8) }, Buffer.alloc(8)));
+    const [stored] = await readSafetensors(file);
+    writeFileSync(file, Buffer.alloc(3));
+    await expectRefused(readTensorF32(stored!), file, /tensor "w": expected 8 bytes/);
+  });
+});
+
+describe('sharded', () => {
+  const index = (weightMap: unknown) => JSON.stringify({ metadata: { total_size: 12 }, weight_map: weightMap });
+  const shards = {
+    'a.safetensors': safetensors({ w: f32(0, 4), unlisted: f32(4, 8) }, Buffer.from(Float32Array.of(1, 9).buffer)),
+    'b.safetensors': safetensors({ v: f32(0, 8) }, Buffer.from(Float32Array.of(2, 3).buffer)),
+  };
+  const shardedFolder = (weightMap: unknown) =>
+    folders.put({ ...shards, 'model.safetensors.index.json': index(weightMap) });
+
+  test('each tensor comes from the shard that the index names', async () => {
+    const { tensors, totalBytes } = await openCheckpoint(shardedFolder({ w: 'a.safetensors', v: './b.safetensors' }));
+    expect([...tensors.keys()].sort()).toEqual(['v', 'w']);
+    expect([...(await readTensorF32(tensors.get('v')!))]).toEqual([2, 3]);
+    expect(totalBytes).toBe(12);
+  });
+
+  test.each<[string, unknown, RegExp]>([
+    ['a shard that is missing', { w: 'c.safetensors' }, /expected the shard "c.safetensors" of tensor "w"/],
+    ['a tensor that its shard lacks', { v: 'a.safetensors' }, /expected tensor "v" in "a.safetensors"/],
+    [
+      'a path upwards',
+      { w: '../a.safetensors' },
+      /"w": expected the name of a file in the same folder, received "..\/a/,
+    ],
+    ['a path upwards in the middle', { w: 'x/../../a.safetensors' }, /same folder/],
+    ['an absolute path', { w: '/etc/passwd' }, /received "\/etc\/passwd"/],
+    ['a path of Windows', { w: '..\\a.safetensors' }, /same folder/],
+    ['a NUL', { w: 'a.safetensors\0' }, /same folder/],
+    ['the folder itself', { w: '.' }, /same folder/],
+    ['no text', { w: 1 }, /received 1/],
+    ['no map', [], /weight_map: expected an object/],
+  ])('refuses %s', async (_, weightMap, message) => {
+    const folder = shardedFolder(weightMap);
+    await expectRefused(openCheckpoint(folder), 'model.safetensors.index.json', message);
+  });
+
+  test('refuses a shard that lies, by the shard’s name', async () => {
+    const folder = folders.put({
+      'a.safetensors': Buffer.alloc(3),
+      'model.safetensors.index.json': index({ w: 'a.safetensors' }),
+    });
+    await expectRefused(openCheckpoint(folder), 'a.safetensors', /length of the header/);
+  });
+});
