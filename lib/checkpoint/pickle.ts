@@ -6,8 +6,8 @@ import { checkpointError, itemBytes, type StoredDType, type StoredTensor } from 
 import { Global, OrderedDict, type PickleValue, Tuple, unpickle } from './unpickle.js';
 import { ZipFile } from './zip.js';
 
-/** Far above any state dict: a tensor takes some 150 bytes. */
-const maxPickleBytes = 32 * 1024 * 1024;
+/** Some 100,000 tensors. The worst such pickle takes 0.5 GB and 2 s. */
+const maxPickleBytes = 16 * 1024 * 1024;
 /** What training scripts put around a state dict. */
 const wrappers = ['state_dict', 'model_state_dict', 'model', 'module'];
 
