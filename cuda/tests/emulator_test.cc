@@ -35,7 +35,6 @@ struct Args {
 };
 
 struct Shared {
-  float values[kThreads];
   float copied[kThreads + 4];
 };
 
@@ -49,11 +48,9 @@ __global__ void reversed_sums(Args a) {
     if (i % 4 == 0) copy_async<16>(s.copied + i + shift, at(a.x, r * kThreads + i, 4));
     copy_async_commit();
     if (fault != Fault::no_wait && !(fault == Fault::forgotten_copy && r == kRounds - 1)) copy_async_wait<0>();
-    barrier();
-    s.values[i] = s.copied[i];
-    if (fault == Fault::stray_shared_store) (s.values + sizeof(Shared) / 4)[i] = 1;
+    if (fault == Fault::stray_shared_store) (s.copied + kThreads + 4)[i] = 1;
     if (fault != Fault::no_barrier) barrier();
-    float v = s.values[kThreads - 1 - i];
+    float v = s.copied[kThreads - 1 - i];
     if (fault == Fault::early_return && i == 5) return;
     if (fault == Fault::early_exit && warp() == 1) return;
     if (fault == Fault::divergent_shuffle && lane() < 16)

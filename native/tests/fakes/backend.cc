@@ -9,7 +9,7 @@ extern "C" __attribute__((visibility("default"))) const statespace::Backend* sta
 #if defined(FAKE_wrong_abi)
   table.abi = statespace::kBackendAbi + 1;
 #elif defined(FAKE_other_ops)
-  table.ops_fingerprint ^= 1;
+  table.ops_fingerprint = statespace::kOpsFingerprint ^ 1;
 #elif defined(FAKE_no_driver)
   *reason = "CUDA driver version is insufficient for CUDA runtime version";
   return nullptr;
