@@ -1,0 +1,85 @@
+# What .ci/run and .ci/full share: named steps, counts, skips with their reasons, and what they need from Debian.
+# Source it from the repository's root.
+passed=0 failed=0 skipped=0
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# wanted NAME: whether a step runs. `only` holds the words that a name must contain one of; empty: all run.
+only=()
+wanted() {
+  local word
+  [ ${#only[@]} -eq 0 ] && return
+  for word in "${only[@]}"; do [[ $1 == *"$word"* ]] && return; done
+  return 1
+}
+
+# step NAME COMMAND…: one check.
+step() {
+  local name=$1 start=$SECONDS
+  wanted "$name" || return 0
+  shift
+  if "$@" >"$logs/step" 2>&1; then
+    passed=$((passed + 1))
+    echo "ok: $name ($((SECONDS - start)) s)"
+  else
+    failed=$((failed + 1))
+    tail -n 80 "$logs/step"
+    echo "FAILED: $name ($((SECONDS - start)) s)"
+  fi
+}
+
+# counted NAME COMMAND…: a test runner (vitest, doctest); its own counts join the total.
+counted() {
+  local name=$1 start=$SECONDS status p f
+  wanted "$name" || return 0
+  shift
+  "$@" >"$logs/step" 2>&1
+  status=$?
+  sed 's/\x1b\[[0-9;]*m//g' "$logs/step" >"$logs/plain"
+  grep -E '^ *Tests  |test cases:' "$logs/plain" | tail -n 1 >"$logs/counts"
+  p=$(grep -oE '[0-9]+ passed' "$logs/counts" | grep -oE '[0-9]+')
+  f=$(grep -oE '[0-9]+ failed' "$logs/counts" | grep -oE '[0-9]+')
+  p=${p:-0} f=${f:-0}
+  [ "$status" -ne 0 ] && [ "$f" -eq 0 ] && f=1
+  [ "$status" -eq 0 ] && [ "$p" -eq 0 ] && { echo "no test ran"; f=1; }
+  passed=$((passed + p)) failed=$((failed + f))
+  if [ "$f" -ne 0 ]; then
+    grep -nE 'FAIL|Error|ERROR' "$logs/plain" | head -n 40
+    tail -n 60 "$logs/plain"
+  fi
+  echo "$name: $p passed, $f failed ($((SECONDS - start)) s)"
+}
+
+# skip NAME REASON: a check that cannot run here, said aloud.
+skip() {
+  wanted "$1" || return 0
+  skipped=$((skipped + 1))
+  echo "skipped: $1 ($2)"
+}
+
+# need COMMAND-OR-FILE PACKAGE: a Debian package, where it is missing and can be had. False where it cannot.
+need() {
+  have "$1" && return
+  if command -v apt-get >/dev/null 2>&1; then
+    [ -e "$logs/updated" ] || apt-get update -qq >/dev/null 2>&1
+    touch "$logs/updated"
+    apt-get install -y -qq "$2" >/dev/null 2>&1
+  fi
+  have "$1"
+}
+have() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ]; }
+
+# cxx_tests FOLDER [cmake options]: configures and builds the C++ tests there, and runs them.
+cxx_tests() {
+  local folder=$1
+  shift
+  cmake -S . -B "$folder" -DSTATESPACE_TESTS=ON "$@" &&
+    cmake --build "$folder" -j 2 --target statespace_tests && "./$folder/statespace_tests"
+}
+
+# The last line, and the exit status.
+finish() {
+  [ "$skipped" -eq 0 ] || echo "$skipped skipped, for the reasons above"
+  echo "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ]
+}
