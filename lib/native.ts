@@ -28,6 +28,10 @@ export interface NativeBinding {
   };
   threads(): number;
   setThreads(count: number): void;
+  /** Operations a second in registers, one a sample; none where the machine lacks the instruction. Blocks. */
+  computeRates(kind: 'multiplyAdd' | 'dotBf16', threads: 'one' | 'all', seconds: number, samples: number): number[];
+  /** Bytes a second through buffers of this size, one a sample. Blocks. */
+  memoryRates(bytes: number, samples: number): Record<'read' | 'copy', Record<'one' | 'all', number[]>>;
 
   describeOps(): string;
   runOp(name: string, tensors: Record<string, NativeTensor>, attrs: Record<string, unknown>, sync: true): void;

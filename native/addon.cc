@@ -3,6 +3,7 @@
 
 #include "napi/eager.h"
 #include "napi/jobs.h"
+#include "napi/limits.h"
 #include "napi/models.h"
 #include "napi/system.h"
 
@@ -10,6 +11,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new statespace::Jobs(env));
   statespace::export_system(env, exports);
   statespace::export_eager(env, exports);
+  statespace::export_limits(env, exports);
   statespace::export_models(env, exports);
   return exports;
 }

@@ -58,6 +58,15 @@ export function parsePositive(text: string): number {
   return Number(text);
 }
 
+/** A whole number from `least` on. */
+export function parseLeast(least: number): (text: string) => number {
+  return (text) => {
+    const value = parsePositive(text);
+    if (value < least) throw new InvalidArgumentError(`expected at least ${least}, got "${text}"`);
+    return value;
+  };
+}
+
 export function parseCount(text: string): number {
   if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError(`expected a whole number from 0 on, got "${text}"`);
   return Number(text);

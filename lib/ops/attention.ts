@@ -39,7 +39,7 @@ const rules = {
   cuSeqlens: sequences,
 } satisfies Rules<AttentionArgs>;
 
-function plan(args: AttentionArgs): Plan<AttentionResult> {
+export function plan(args: AttentionArgs): Plan<AttentionResult> {
   const { sizes, ...a } = check('attention', args, rules);
   const [batch, Lq, Lk, H, Hkv, P] = sizes.all('B', 'L', 'Lk', 'H', 'Hkv', 'P');
   requireMultiple('attention', 'H', H, 'Hkv', Hkv);

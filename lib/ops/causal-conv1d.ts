@@ -34,7 +34,7 @@ const rules = {
   initialState: optional('S D K-1'),
 } satisfies Rules<CausalConv1dArgs>;
 
-function plan(args: CausalConv1dArgs): Plan<CausalConv1dResult> {
+export function plan(args: CausalConv1dArgs): Plan<CausalConv1dResult> {
   const { sizes, ...a } = check('causalConv1d', args, rules);
   const [batch, L, D] = sizes.all('B', 'L', 'D');
   const y = zeros('causalConv1d', [batch, L, D]);

@@ -26,7 +26,7 @@ const rules = {
   cuSeqlens: sequences,
 } satisfies Rules<FftConvArgs>;
 
-function plan(args: FftConvArgs): Plan<FftConvResult> {
+export function plan(args: FftConvArgs): Plan<FftConvResult> {
   const a = check('fftConv', args, rules);
   const y = zeros('fftConv', a.x.shape);
   return {

@@ -40,7 +40,7 @@ const rules = {
   mode: choice('chunked', 'recurrent'),
 } satisfies Rules<GatedDeltaRuleArgs>;
 
-function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
+export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
   const { sizes, ...a } = check('gatedDeltaRule', args, rules);
   requireMultiple('gatedDeltaRule', 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
   const y = zeros('gatedDeltaRule', a.v.shape);

@@ -22,7 +22,7 @@ const rules = {
   bias: optional('out'),
 } satisfies Rules<LinearArgs>;
 
-function plan(args: LinearArgs): Plan<LinearResult> {
+export function plan(args: LinearArgs): Plan<LinearResult> {
   const { sizes, x, weight, bias } = check('linear', args, rules);
   const [inner, out] = sizes.all('in', 'out');
   const leading = x.shape.slice(0, -1);

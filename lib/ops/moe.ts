@@ -33,7 +33,7 @@ const rules = {
   renormalize: flag(false),
 } satisfies Rules<MoeArgs>;
 
-function plan(args: MoeArgs): Plan<MoeResult> {
+export function plan(args: MoeArgs): Plan<MoeResult> {
   const { sizes, ...a } = check('moe', args, rules);
   equal('moe', ...sizes.all('B', 'L'));
   if (a.topK > sizes.of('E'))

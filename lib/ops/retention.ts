@@ -46,7 +46,7 @@ function standardDecay(heads: number): Input {
   return { data, shape: [heads], dtype: 'f32' };
 }
 
-function plan(args: RetentionArgs): Plan<RetentionResult> {
+export function plan(args: RetentionArgs): Plan<RetentionResult> {
   const { sizes, ...a } = check('retention', args, rules);
   const y = zeros('retention', a.v.shape);
   const lastState = stateFrom(a.initialState, 'retention', sizes.all('S', 'H', 'K', 'V'));

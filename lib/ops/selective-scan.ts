@@ -64,7 +64,7 @@ function repeatGroups(b: Input, count: number, groups: number): Input {
   return { data: repeated, shape: b.shape, dtype: 'f32' };
 }
 
-function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
+export function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
   const pair = args?.complex === true ? [2] : [];
   const a = check('selectiveScan', args, rules(pair.length ? ' 2' : ''));
   const [batch, length, D, N, S] = a.sizes.all('B', 'L', 'D', 'N', 'S');

@@ -66,7 +66,7 @@ const rules = {
   mode: choice('chunked', 'recurrent', 'quadratic'),
 } satisfies Rules<SsdArgs>;
 
-function plan(args: SsdArgs): Plan<SsdResult> {
+export function plan(args: SsdArgs): Plan<SsdResult> {
   const { sizes, ...a } = check('ssd', args, rules);
   requireMultiple('ssd', 'H', sizes.of('H'), 'G', sizes.of('G'));
   const y = zeros('ssd', a.x.shape);

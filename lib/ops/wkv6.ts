@@ -40,7 +40,7 @@ const rules = {
   mode: choice('chunked', 'recurrent'),
 } satisfies Rules<Wkv6Args>;
 
-function plan(args: Wkv6Args): Plan<Wkv6Result> {
+export function plan(args: Wkv6Args): Plan<Wkv6Result> {
   const { sizes, ...a } = check('wkv6', args, rules);
   const y = zeros('wkv6', a.v.shape);
   const lastState = stateFrom(a.initialState, 'wkv6', sizes.all('S', 'H', 'K', 'V'));

@@ -43,7 +43,7 @@ const rules = {
   mode: choice('chunked', 'recurrent'),
 } satisfies Rules<Wkv7Args>;
 
-function plan(args: Wkv7Args): Plan<Wkv7Result> {
+export function plan(args: Wkv7Args): Plan<Wkv7Result> {
   const { sizes, ...a } = check('wkv7', args, rules);
   const y = zeros('wkv7', a.v.shape);
   const lastState = stateFrom(a.initialState, 'wkv7', sizes.all('S', 'H', 'V', 'K'));

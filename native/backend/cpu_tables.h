@@ -10,9 +10,11 @@
 
 namespace statespace {
 struct Backend;
+struct Limits;
 #define STATESPACE_DECLARE(isa) \
   namespace isa {               \
   void fill_table(Backend& b);  \
+  Limits limits();              \
   }
 STATESPACE_CPU_ISAS(STATESPACE_DECLARE)
 #undef STATESPACE_DECLARE

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { KernelReport } from '../../dist/bench/kernels/report.js';
 import type { ModelReport } from '../../dist/bench/models/report.js';
 import type { ScalingReport } from '../../dist/bench/scaling/report.js';
 import { statespace } from '../support/cli.js';
@@ -248,5 +249,27 @@ describe('bench models', () => {
       onOutput: (_text, from) => (from === 'stderr' ? 'SIGINT' : undefined),
     });
     expect(code).toBe(130);
+  });
+});
+
+describe('bench kernels', () => {
+  it('prints the limits and the kernels that were asked for, and writes the samples', async () => {
+    const file = join(folder(), 'kernels.json');
+    const { code, stdout } = await statespace(['bench', 'kernels', '--shape', 'conv:L=64,D=32', '--json', file]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^multiply-adds in registers, f32 +[\d.,]+ GFLOP\/s/m);
+    expect(stdout).toMatch(/^conv +L=64 D=32 K=4 f32/m);
+    const report = JSON.parse(readFileSync(file, 'utf8')) as KernelReport;
+    expect(report.measurements.map((m) => m.time.samples.length)).toEqual([7]);
+    expect(report.limits.read.all).toBeGreaterThan(0);
+  });
+
+  it.each([
+    [['--only', 'scam'], /no kernel "scam"/],
+    [['--reps', '4'], /expected at least 5/],
+  ])('%j is wrong usage', async (args, message) => {
+    const { code, stderr } = await statespace(['bench', 'kernels', ...args]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
   });
 });

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { addBenchKernels } from './bench-kernels.js';
 import { addBenchModels } from './bench-models.js';
 import { addBenchScaling } from './bench-scaling.js';
 
@@ -8,4 +9,5 @@ export function addBench(program: Command, signal: AbortSignal): void {
     .description('Measure on this machine; every number is checked before it is timed.');
   addBenchScaling(bench, signal);
   addBenchModels(bench, signal);
+  addBenchKernels(bench, signal);
 }

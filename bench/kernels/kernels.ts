@@ -1,0 +1,19 @@
+import type { Kernel } from './kernel.js';
+import { linear, moe } from './matrices.js';
+import { gatedDelta, retention, ssd, wkv6, wkv7 } from './recurrences.js';
+import { attention, conv, fftConv, scan } from './sequence.js';
+
+/** Every kernel that is measured, in the order in which it is shown. */
+export const KERNELS: readonly Kernel[] = [
+  scan,
+  conv,
+  linear,
+  attention,
+  ssd,
+  retention,
+  wkv6,
+  wkv7,
+  gatedDelta,
+  moe,
+  fftConv,
+];

@@ -1,0 +1,81 @@
+import type { Command } from 'commander';
+import { KERNELS } from '../../../bench/kernels/kernels.js';
+import { selectCases } from '../../../bench/kernels/parse.js';
+import { printKernels } from '../../../bench/kernels/print.js';
+import { type KernelCase, runKernels } from '../../../bench/kernels/run.js';
+import { library } from '../../../bench/library.js';
+import { describeMachine } from '../../../bench/machine.js';
+import { UsageError } from '../errors.js';
+import { checkWritable, writeFileAtomically } from '../files.js';
+import { parseLeast, parsePositive } from '../parse.js';
+import { colours, progress, write } from '../terminal.js';
+
+interface Options {
+  only?: string[];
+  shape?: string[];
+  reps: number;
+  threads?: number;
+  json?: string;
+}
+
+const LEAST_REPS = 5;
+
+export function addBenchKernels(bench: Command, signal: AbortSignal): void {
+  bench
+    .command('kernels')
+    .description("Every kernel's speed beside what this machine can do at most, measured in the same run.")
+    .option('--only <list>', `of ${KERNELS.map((kernel) => kernel.name).join(', ')} (default: all)`, (text: string) =>
+      text.split(','),
+    )
+    .option(
+      '--shape <kernel:sizes>',
+      'a shape instead of the usual ones, as scan:D=768,N=64,L=4096 or linear:rows=1,dtype=bf16; may be repeated',
+      (text: string, earlier: string[] = []) => [...earlier, text],
+    )
+    .option('--reps <n>', `samples of each case, at least ${LEAST_REPS}`, parseLeast(LEAST_REPS), 7)
+    .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .option('--json <file>', 'also write everything measured, every sample included')
+    .addHelpText(
+      'after',
+      `
+Every result is compared with its definition in double precision first; a wrong one ends the run (exit code 1).
+
+Examples:
+  $ statespace bench kernels
+  $ statespace bench kernels --only scan,linear
+  $ statespace bench kernels --shape scan:D=2048,N=64 --shape attention:L=16384,dtype=bf16 --json kernels.json`,
+    )
+    .action((options: Options) => kernels(options, signal));
+}
+
+async function kernels(options: Options, signal: AbortSignal): Promise<void> {
+  const cases = chosenCases(options);
+  if (options.json !== undefined) checkWritable(options.json);
+  const { systemInfo, setThreads } = library();
+  const { limits } = require('../../limits.js') as typeof import('../../limits.js');
+  if (options.threads !== undefined) setThreads(options.threads);
+  const bar = progress('bench kernels');
+  try {
+    const report = await runKernels(cases, {
+      reps: options.reps,
+      command: ['statespace', ...process.argv.slice(2)].join(' '),
+      machine: describeMachine(systemInfo()),
+      meter: limits,
+      signal,
+      onProgress: (fraction, note) => bar.update(fraction, note),
+    });
+    bar.stop();
+    if (options.json !== undefined) writeFileAtomically(options.json, `${JSON.stringify(report, null, 2)}\n`);
+    write(printKernels(report, { colours: colours() }));
+  } finally {
+    bar.stop();
+  }
+}
+
+export function chosenCases({ only, shape }: Pick<Options, 'only' | 'shape'>): KernelCase[] {
+  try {
+    return selectCases(KERNELS, { only, shapes: shape });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
