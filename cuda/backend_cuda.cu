@@ -15,7 +15,7 @@ namespace statespace::cuda {
 namespace {
 
 // The ops that have a kernel. The others fail by name when they run, so that the library always links.
-using Kernels = OpList<SelectiveScan>;
+using Kernels = OpList<Linear, SelectiveScan>;
 
 template <class Op, class... Ops>
 constexpr bool contains(OpList<Ops...>) {

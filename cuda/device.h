@@ -12,10 +12,12 @@
 //   copy_async<bytes>(to, from, valid)   4, 8 or 16 bytes into shared memory, the last bytes - valid zero
 //   copy_async_commit() copy_async_wait<groups_left>()
 //   mma(d, a, b)               d += a·b, m16n8k16, f32 accumulators; a and b pack two bf16 or f16 a word: mma<bf16>
-//   f16 bf16                   storage; to_float(x), from_float<T>(x), pack2<T>(low, high)
-//   atomic_add(p, v)           on int32; returns the old value. Floats would sum in an order of their own
-//   launch(kernel, grid, threads, args)  one argument struct; errors surface through Backend::finish()
-//   Scratch<T>(count)          device memory until the launches made so far have run
+//   mma_tf32(d, a, b)          the same as m16n8k8 of f32 values that tf32(x) has rounded to 11 significant bits
+//   load_matrices(r, row)      four 8 x 8 matrices of halves from shared memory into fragments; lane l gives the
+//   address load_matrices_transposed   of row l % 8 (16 bytes, aligned) of matrix l / 8 f16 bf16 storage; to_float(x),
+//   from_float<T>(x), pack2<T>(low, high) atomic_add(p, v)           on int32; returns the old value. Floats would sum
+//   in an order of their own launch(kernel, grid, threads, args)  one argument struct; errors surface through
+//   Backend::finish() Scratch<T>(count)          device memory until the launches made so far have run
 //   multiprocessors()          of the device
 //
 // Blocks of a launch do not talk to each other.

@@ -198,6 +198,7 @@ inline f16 from_float(float x) {
   const uint16_t sign = std::signbit(x) ? 0x8000 : 0;
   const float size = std::fabs(x);
   if (size >= 65520.f) return {uint16_t(sign | 0x7c00)};
+  if (size == 0) return {sign};
   int exponent;
   std::frexp(size, &exponent);  // size = m · 2^exponent, m in [1/2, 1)
   const int unit = std::max(exponent - 11, -24);
@@ -245,6 +246,82 @@ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where wh
   std::memcpy(d, mine.d, sizeof(d));
 }
 
+inline float tf32(float x) {
+  uint32_t u;
+  std::memcpy(&u, &x, 4);
+  if (std::isfinite(x)) u = (u + 0x1000) & 0xffffe000;
+  std::memcpy(&x, &u, 4);
+  return x;
+}
+
+// m16n8k8: value i of a holds row g + 8·(i % 2), column t + 4·(i / 2); value i of b row t + 4i of column g; d as above.
+// A value that tf32() has not rounded is NaN here; a GPU drops the bits that it lacks.
+inline void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2], Where where = Where::current()) {
+  struct Fragments {
+    float d[4], a[4], b[2];
+  } mine;
+  std::memcpy(mine.d, d, sizeof(d));
+  std::memcpy(mine.a, a, sizeof(a));
+  std::memcpy(mine.b, b, sizeof(b));
+  emulated::collective(
+      "mma_tf32", &mine,
+      [](void* const* all) {
+        float A[16][8], B[8][8];
+        auto operand = [](float x) { return tf32(x) == x || !std::isfinite(x) ? x : NAN; };
+        for (int l = 0; l < 32; ++l) {
+          const auto* f = static_cast<Fragments*>(all[l]);
+          const int g = l / 4, t = l % 4;
+          for (int i = 0; i < 4; ++i) A[g + 8 * (i % 2)][t + 4 * (i / 2)] = operand(f->a[i]);
+          for (int i = 0; i < 2; ++i) B[t + 4 * i][g] = operand(f->b[i]);
+        }
+        for (int l = 0; l < 32; ++l) {
+          auto* f = static_cast<Fragments*>(all[l]);
+          for (int i = 0; i < 4; ++i)
+            for (int k = 0; k < 8; ++k) f->d[i] += A[l / 4 + 8 * (i / 2)][k] * B[k][2 * (l % 4) + i % 2];
+        }
+      },
+      where);
+  std::memcpy(d, mine.d, sizeof(d));
+}
+
+namespace emulated {
+
+// ldmatrix.x4: word m of lane l is row l / 4, columns 2·(l % 4) and the next of matrix m; or of its transpose.
+template <bool kTransposed>
+void load_matrices(uint32_t (&r)[4], const void* row, Where where) {
+  if (!in_shared(row, 16) || reinterpret_cast<uintptr_t>(row) % 16)
+    fail("a matrix row that is not 16 aligned bytes of shared memory", where);
+  struct Rows {
+    const void* row;
+    uint32_t r[4];
+  } mine{row, {}};
+  collective(
+      kTransposed ? "load_matrices_transposed" : "load_matrices", &mine,
+      [](void* const* all) {
+        for (int m = 0; m < 4; ++m) {
+          uint16_t matrix[8][8];
+          for (int i = 0; i < 8; ++i) std::memcpy(matrix[i], static_cast<Rows*>(all[8 * m + i])->row, 16);
+          for (int l = 0; l < 32; ++l) {
+            const int i = l / 4, j = 2 * (l % 4);
+            const uint16_t low = kTransposed ? matrix[j][i] : matrix[i][j];
+            const uint16_t high = kTransposed ? matrix[j + 1][i] : matrix[i][j + 1];
+            static_cast<Rows*>(all[l])->r[m] = low | uint32_t(high) << 16;
+          }
+        }
+      },
+      where);
+  std::memcpy(r, mine.r, sizeof(r));
+}
+
+}  // namespace emulated
+
+inline void load_matrices(uint32_t (&r)[4], const void* row, Where where = Where::current()) {
+  emulated::load_matrices<false>(r, row, where);
+}
+inline void load_matrices_transposed(uint32_t (&r)[4], const void* row, Where where = Where::current()) {
+  emulated::load_matrices<true>(r, row, where);
+}
+
 inline int32_t atomic_add(const global<int32_t>& p, int64_t i, int32_t v, Where where = Where::current()) {
   int32_t* address = p.checked(i, 1, where);
   const int32_t old = *address;
@@ -253,6 +330,10 @@ inline int32_t atomic_add(const global<int32_t>& p, int64_t i, int32_t v, Where 
 }
 
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline void sincospi(double x, double* s, double* c) {
+  constexpr double kPi = 3.14159265358979323846;
+  *s = std::sin(kPi * x), *c = std::cos(kPi * x);
+}
 
 template <class Args>
 void launch(void (*kernel)(Args), Grid grid, int threads, const std::type_identity_t<Args>& args) {

@@ -180,6 +180,48 @@ __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const
 #endif
 }
 
+// Nearest, ties away from zero; sm_75 has no such type and multiplies what it is given.
+__device__ __forceinline__ float tf32(float x) {
+#if __CUDA_ARCH__ >= 800
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return __uint_as_float(bits);
+#else
+  return __uint_as_float((__float_as_uint(x) + 0x1000) & 0xffffe000);
+#endif
+}
+
+__device__ __forceinline__ void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
+        "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
+#else
+  const int row = lane() & 28, columns = (lane() & 3) * 8;  // first lanes that hold this row, and column 2t
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    const int half = k / 4, source = k % 4;
+    const float top = shuffle(a[2 * half], row + source), bottom = shuffle(a[2 * half + 1], row + source);
+    const float left = shuffle(b[half], columns + source), right = shuffle(b[half], columns + 4 + source);
+    d[0] += top * left, d[1] += top * right, d[2] += bottom * left, d[3] += bottom * right;
+  }
+#endif
+}
+
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(uint32_t(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(uint32_t(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+
 __device__ __forceinline__ int32_t atomic_add(int32_t* p, int64_t i, int32_t v) { return atomicAdd(p + i, v); }
 
 template <class Args>

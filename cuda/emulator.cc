@@ -276,11 +276,15 @@ void* shared_memory(size_t bytes) {
   return d.shared + kRedZone;
 }
 
+bool in_shared(const void* p, size_t bytes) {
+  const Device& d = device();
+  const auto* first = static_cast<const unsigned char*>(p);
+  return first >= d.shared + kRedZone && first + bytes <= d.shared + kRedZone + d.shared_used;
+}
+
 void copy_async(void* to, const void* from, size_t bytes, size_t valid, Where where) {
   Device& d = device();
-  const auto* target = static_cast<unsigned char*>(to);
-  if (target < d.shared + kRedZone || target + bytes > d.shared + kRedZone + d.shared_used)
-    fail("an asynchronous copy to outside shared memory", where);
+  if (!in_shared(to, bytes)) fail("an asynchronous copy to outside shared memory", where);
   if (reinterpret_cast<uintptr_t>(to) % bytes || (valid && reinterpret_cast<uintptr_t>(from) % bytes))
     fail("an asynchronous copy of " + std::to_string(bytes) + " bytes is not aligned", where);
   std::memset(to, kPoison, bytes);

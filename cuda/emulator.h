@@ -32,6 +32,8 @@ void barrier(Where where);
 // Waits for the other lanes of the warp; resolve(payloads) then sees one pointer per lane.
 void collective(const char* what, void* payload, void (*resolve)(void* const* payloads), Where where);
 void* shared_memory(size_t bytes);
+// Whether [p, p + bytes) lies in what the block has asked for.
+bool in_shared(const void* p, size_t bytes);
 // `valid` of the `bytes` come from `from`, the rest is zero.
 void copy_async(void* to, const void* from, size_t bytes, size_t valid, Where where);
 void copy_async_commit();

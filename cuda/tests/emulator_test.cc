@@ -9,9 +9,10 @@
 #include "runtime.h"
 
 namespace statespace::cuda {
-namespace {
 
-std::string failure;
+std::string failure;  // of the last launch that failed
+
+namespace {
 
 enum class Fault {
   none,
