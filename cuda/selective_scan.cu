@@ -44,7 +44,7 @@ struct ScanArgs {
         channels_per_group(int(d_inner / (!constant_B   ? op.B[1]
                                           : !constant_C ? op.C[1]
                                                         : 1))),
-        pieces{sequences, int(op.u[0])} {}
+        pieces(sequences, op.u[0]) {}
 
   __device__ float dt(int64_t token, int channel) const {
     const float x = delta[token][channel] + (delta_bias ? delta_bias[channel] : 0);

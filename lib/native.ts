@@ -26,6 +26,8 @@ export interface NativeBinding {
     reason?: string;
     devices: { name: string; computeCapability: string; memoryBytes: number }[];
   };
+  /** What a model of this device option runs on, or without it what ops do. */
+  backendName(device?: 'auto' | 'cpu' | 'cuda'): string;
   threads(): number;
   setThreads(count: number): void;
   /** Operations a second in registers, one a sample; none where the machine lacks the instruction. Blocks. */
@@ -42,7 +44,7 @@ export interface NativeBinding {
     sync: false,
   ): Promise<void>;
 
-  buildModel(graph: Uint8Array): NativeHandle;
+  buildModel(graph: Uint8Array, device: 'auto' | 'cpu' | 'cuda'): NativeHandle;
   loadWeights(
     model: NativeHandle,
     files: string[],

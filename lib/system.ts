@@ -18,6 +18,8 @@ export interface SystemInfo {
     devices: { name: string; computeCapability: string; memoryBytes: number }[];
   };
   threads: number;
+  /** What ops run on: an instruction set, or what STATESPACE_BACKEND names; absent where that cannot be used. */
+  backend?: string;
 }
 
 /** This package and this machine: what kernels run on, and why not on a GPU. */
@@ -30,6 +32,7 @@ export function systemInfo(): SystemInfo {
     cpu: n.cpuInfo() as SystemInfo['cpu'],
     cuda: n.cudaInfo(),
     threads: n.threads(),
+    backend: usable(() => n.backendName()),
   }));
 }
 
@@ -39,4 +42,12 @@ export function setThreads(count: number): void {
     throw mismatch('ERR_ARGUMENT', 'setThreads: count', 'an integer from 1 to 1024', show(count));
   }
   call((n) => n.setThreads(count));
+}
+
+function usable(name: () => string): string | undefined {
+  try {
+    return name();
+  } catch {
+    return undefined;
+  }
 }

@@ -14,6 +14,10 @@ import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
 
 export interface LoadOptions {
+  /**
+   * Where weights lie and forwards run. `cuda`: a GPU, else ERR_DEVICE with the reason. Default `auto`: what the
+   * environment's STATESPACE_BACKEND names, else a GPU, else the CPU.
+   */
   device?: 'auto' | 'cpu' | 'cuda';
   /** Type that the large matrices are held in; default: as in the checkpoint (a new model: f32). */
   dtype?: DType;
@@ -53,7 +57,7 @@ function checkOptions(op: string, options: LoadOptions): void {
       `${op}: device: expected auto, cpu or cuda, received ${show(options.device)}`,
     );
   }
-  if (options.device === 'cuda') requireCuda(op);
+  checkDevice(op, options.device ?? 'auto');
   if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
     throw new StatespaceError(
       'ERR_ARGUMENT',
@@ -64,12 +68,13 @@ function checkOptions(op: string, options: LoadOptions): void {
   options.signal?.throwIfAborted();
 }
 
-/** ERR_DEVICE, with the reason, unless models run on CUDA in this process. */
-function requireCuda(op: string): void {
-  const { available, reason } = call((n) => n.cudaInfo());
-  if (!available) throw new StatespaceError('ERR_DEVICE', `${op}: device 'cuda' is not usable: ${reason}`);
-  if (!process.env.STATESPACE_BACKEND?.startsWith('cuda')) {
-    throw new StatespaceError('ERR_DEVICE', `${op}: device 'cuda': start the process with STATESPACE_BACKEND=cuda`);
+/** ERR_DEVICE, with the reason, where no model can run on it. */
+function checkDevice(op: string, device: 'auto' | 'cpu' | 'cuda'): void {
+  try {
+    call((n) => n.backendName(device));
+  } catch (error) {
+    if (error instanceof StatespaceError) throw new StatespaceError(error.code, `${op}: ${error.message}`);
+    throw error;
   }
 }
 
@@ -229,7 +234,9 @@ async function finish(
   seed: number,
   totalBytes: number,
 ): Promise<Model> {
-  const handle: NativeHandle = call((n) => n.buildModel(encodeGraph(built.graph, built.output)));
+  const handle: NativeHandle = call((n) =>
+    n.buildModel(encodeGraph(built.graph, built.output), options.device ?? 'auto'),
+  );
   const cancellation = new Cancellation(options.signal);
   const report = options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes }));
   await cancellation.run(() => call((n) => n.loadWeights(handle, files, entries, seed, cancellation.flag, report)));

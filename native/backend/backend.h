@@ -2,6 +2,8 @@
 // A backend: one function per op, and the memory that its kernels read. The CPU instruction sets, the CUDA library and
 // the emulated device all fill this table; CUDA's crosses a dlopen, so it is plain data and carries its ABI number.
 #include <cstdint>
+#include <mutex>
+#include <string>
 
 #include "core/context.h"
 #include "core/tensor.h"
@@ -48,8 +50,16 @@ struct Backend {
 
 // The CPU backend for an instruction set, or nullptr where this machine or build lacks it.
 const Backend* cpu_backend(const char* name);
-// What every op and model uses: STATESPACE_BACKEND, else the best of this machine. Throws ERR_DEVICE.
+// What an eager op runs on: STATESPACE_BACKEND, else this machine's best instruction set, as its tensors lie in the
+// CPU's memory. Throws ERR_DEVICE.
 const Backend& default_backend();
+// What a model runs on. "cpu": an instruction set, which STATESPACE_BACKEND may name. "cuda": a GPU, or the emulated
+// device where STATESPACE_BACKEND says so; throws ERR_DEVICE with the reason where there is none. "auto": what
+// STATESPACE_BACKEND names, else a GPU, else the CPU.
+const Backend& model_backend(const std::string& device);
+// Held while a device works for one caller: it has one stream, and a failure belongs to whoever asks for it. Nothing on
+// the CPU.
+std::unique_lock<std::recursive_mutex> lock_device(const Backend& backend);
 // Names of the usable CPU backends, best first, comma separated; and this machine's best.
 const char* const* available_cpu_backends(int* count);
 

@@ -76,19 +76,47 @@ const char* const* available_cpu_backends(int* count) {
   return CpuBackends::get().names;
 }
 
+namespace {
+
+const char* forced_backend() {
+  const char* name = std::getenv("STATESPACE_BACKEND");
+  return name ? name : "";
+}
+bool is_device(const char* name) { return !std::strcmp(name, "cuda") || !std::strcmp(name, "cuda-emulated"); }
+
+const Backend* device_backend(const char* name, std::string* reason) {
+  return !std::strcmp(name, "cuda") ? cuda_backend(reason) : emulated_cuda_backend(reason);
+}
+
+}  // namespace
+
 const Backend& default_backend() {
-  const char* forced = std::getenv("STATESPACE_BACKEND");
-  if (!forced || !*forced) return CpuBackends::get().tables[0];
+  const char* forced = forced_backend();
+  if (!*forced) return CpuBackends::get().tables[0];
   if (const Backend* b = cpu_backend(forced)) return *b;
-  std::string reason;
-  if (!std::strcmp(forced, "cuda") || !std::strcmp(forced, "cuda-emulated")) {
-    const Backend* b = !std::strcmp(forced, "cuda") ? cuda_backend(&reason) : emulated_cuda_backend(&reason);
-    if (b) return *b;
+  if (is_device(forced)) {
+    std::string reason;
+    if (const Backend* b = device_backend(forced, &reason)) return *b;
     throw Error(Code::kDevice, std::string("STATESPACE_BACKEND=") + forced + ": " + reason);
   }
   std::string names;
   for (int i = 0; i < CpuBackends::get().count; ++i) names += std::string(i ? ", " : "") + CpuBackends::get().names[i];
   throw Error(Code::kDevice, std::string("STATESPACE_BACKEND=") + forced + " is not usable here; usable: " + names);
+}
+
+const Backend& model_backend(const std::string& device) {
+  const char* forced = forced_backend();
+  if (device == "cpu") return is_device(forced) ? CpuBackends::get().tables[0] : default_backend();
+  if (device == "auto" && *forced) return default_backend();
+  std::string reason;
+  if (const Backend* b = device_backend(is_device(forced) ? forced : "cuda", &reason)) return *b;
+  if (device == "auto") return CpuBackends::get().tables[0];
+  throw Error(Code::kDevice, "device 'cuda' is not usable: " + reason);
+}
+
+std::unique_lock<std::recursive_mutex> lock_device(const Backend& backend) {
+  static auto* mutex = new std::recursive_mutex;  // models may end after static destructors
+  return backend.host_memory ? std::unique_lock<std::recursive_mutex>() : std::unique_lock(*mutex);
 }
 
 }  // namespace statespace

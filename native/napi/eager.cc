@@ -87,6 +87,7 @@ void run_on(const Backend& backend, Op op) {
     ScratchPool::get().give(std::move(scratch));
     return;
   }
+  const auto device_lock = lock_device(backend);
   struct Copy {
     const Backend& backend;
     void* host;

@@ -60,11 +60,13 @@ class LongJob : public Job {
   Napi::FunctionReference on_progress_;
 };
 
+// (graph, "auto" | "cpu" | "cuda")
 Napi::Value build_model(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const auto bytes = info[0].As<Napi::Uint8Array>();
-    auto model = std::make_shared<Model>(default_backend(), decode_graph(bytes.Data(), int64_t(bytes.ByteLength())));
+    const Backend& backend = model_backend(info[1].ToString().Utf8Value());
+    auto model = std::make_shared<Model>(backend, decode_graph(bytes.Data(), int64_t(bytes.ByteLength())));
     return make_handle<ModelRef>(env, std::move(model), kModelTag);
   });
 }

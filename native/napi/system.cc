@@ -26,7 +26,7 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
     for (int i = 0; i < count; ++i) available.Set(i, names[i]);
     out.Set("model", cpu_model());
     out.Set("cores", physical_cores());
-    out.Set("isa", default_backend().name);
+    out.Set("isa", model_backend("cpu").name);
     out.Set("available", available);
     return Napi::Value(out);
   });
@@ -55,6 +55,14 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
   });
 }
 
+// (device?) What a model runs on, or eager ops without it.
+Napi::Value backend_name(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Backend& b = info[0].IsUndefined() ? default_backend() : model_backend(info[0].ToString().Utf8Value());
+    return Napi::Value(Napi::String::New(info.Env(), b.name));
+  });
+}
+
 Napi::Value threads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), ThreadPool::global().threads());
 }
@@ -68,6 +76,7 @@ void set_threads(const Napi::CallbackInfo& info) {
 void export_system(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
   exports.Set("cudaInfo", Napi::Function::New(env, cuda_info, "cudaInfo"));
+  exports.Set("backendName", Napi::Function::New(env, backend_name, "backendName"));
   exports.Set("threads", Napi::Function::New(env, threads, "threads"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
 }

@@ -47,6 +47,7 @@ struct Model::Piece {
 };
 
 void Model::run_chunk(std::vector<Piece>& pieces, Workspace& w, const Program::Cancelled& cancelled) {
+  const auto device = lock_device(program.backend());  // its pools may move between chunks
   Batch batch;
   std::vector<float> gathered;
   for (const Piece& p : pieces) {
@@ -153,15 +154,15 @@ std::vector<float> Model::forward(const std::vector<Request>& requests, const Co
     pieces.push_back(
         {&requests[i], 0, 0, requests[i].session->position_, out.data() + starts[i] * program.output_features(), {}});
 
-  std::unique_lock<std::mutex> device(device_mutex_, std::defer_lock);
-  if (!program.backend().host_memory) device.lock();
   const bool interruptible = total > kUninterrupted;
   const int64_t state_bytes = program.state_bytes();
-  if (interruptible && state_bytes)
+  if (interruptible && state_bytes) {
+    const auto device = lock_device(program.backend());
     for (Piece& p : pieces) {
       p.backup.resize(state_bytes);
       program.backend().download(p.backup.data(), states_.at(p.request->session->slot_), state_bytes);
     }
+  }
   auto workspace = take_workspace();
   int64_t done = 0;
   try {
@@ -184,6 +185,7 @@ std::vector<float> Model::forward(const std::vector<Request>& requests, const Co
       if (control.progress) control.progress(done);
     }
   } catch (...) {
+    const auto device = lock_device(program.backend());
     for (Piece& p : pieces) {
       Session& s = *p.request->session;
       s.truncate(p.start);

@@ -101,7 +101,6 @@ class Model : public std::enable_shared_from_this<Model> {
   std::vector<BackendBuffer> memory_;
   std::mutex workspace_mutex_;
   std::vector<std::unique_ptr<Workspace>> workspaces_;
-  std::mutex device_mutex_;  // a device runs one forward at a time: its pools may move between them
 };
 
 }  // namespace statespace

@@ -157,9 +157,19 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled) 
                                                                       {Runtime::rows, &batch.rows},
                                                                       {Runtime::page_table, &batch.page_table},
                                                                       {Runtime::key_lengths, &batch.key_lengths}};
+  // A device gets them all in one copy.
   int64_t bytes = 0;
   for (const auto& [which, list] : integers) bytes += aligned(int64_t(list->size()) * 4);
-  char* device = backend_.host_memory ? nullptr : static_cast<char*>(w.integers.reserve(bytes));
+  char* device = nullptr;
+  if (!backend_.host_memory) {
+    char* staged = static_cast<char*>(w.staged.reserve(bytes));
+    device = static_cast<char*>(w.integers.reserve(bytes));
+    for (const auto& [which, list] : integers) {
+      std::copy(list->begin(), list->end(), reinterpret_cast<int32_t*>(staged));
+      staged += aligned(int64_t(list->size()) * 4);
+    }
+    backend_.upload(device, w.staged.data(), bytes);
+  }
   for (const auto& [which, list] : integers) {
     Tensor& t = f.runtimes[int(which)];
     t.dtype = DType::i32;
@@ -170,16 +180,10 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled) 
       t.rank = 2;
       t.shape[0] = batch.sequences, t.shape[1] = t.row_stride = batch.max_pages;
     }
-    if (list->empty()) {
-      t.data = which == Runtime::rows ? static_cast<void*>(&f) : nullptr;  // no rows asked for: present and empty
-      continue;
-    }
-    t.data = const_cast<int32_t*>(list->data());
-    if (device) {
-      backend_.upload(device, list->data(), int64_t(list->size()) * 4);
-      t.data = device;
-      device += aligned(int64_t(list->size()) * 4);
-    }
+    t.data = device ? static_cast<void*>(device) : const_cast<int32_t*>(list->data());
+    // No rows asked for: present and empty. Nothing else that is empty is there.
+    if (list->empty()) t.data = which != Runtime::rows ? nullptr : device ? device : static_cast<void*>(&f);
+    if (device) device += aligned(int64_t(list->size()) * 4);
   }
   if (input_ >= 0) {
     f.input = const_cast<float*>(batch.input);

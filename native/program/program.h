@@ -44,6 +44,7 @@ struct Workspace {
       : arenas{BackendBuffer(b), BackendBuffer(b), BackendBuffer(b)}, integers(b), input(b) {}
   BackendBuffer arenas[kBatchDims];
   BackendBuffer integers;  // the runtime tensors of a device backend
+  Buffer staged;           // and the same on their way there
   BackendBuffer input;
   Scratch scratch;
 };

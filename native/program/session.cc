@@ -7,6 +7,7 @@
 namespace statespace {
 
 Session::Session(std::shared_ptr<Model> m) : model(std::move(m)) {
+  const auto device = lock_device(model->program.backend());
   slot_ = model->states_.take();
   model->program.initial_state(model->states_.at(slot_));
 }
@@ -22,8 +23,9 @@ int64_t Session::bytes() const {
 }
 
 std::shared_ptr<Session> Session::fork() const {
-  auto copy = std::make_shared<Session>(model);
   const Backend& backend = model->program.backend();
+  const auto device = lock_device(backend);
+  auto copy = std::make_shared<Session>(model);
   if (model->program.state_bytes())
     backend.copy(model->states_.at(copy->slot_), model->states_.at(slot_), model->program.state_bytes());
   for (int32_t page : pages_)
@@ -95,6 +97,7 @@ void each_run(const Program& p, int64_t page, int64_t begin, int64_t end, Fn&& f
 std::vector<uint8_t> Session::export_state() const {
   if (broken_) throw Error(Code::kState, "session: its state was lost in a failed forward");
   const Program& p = model->program;
+  const auto device = lock_device(p.backend());
   std::vector<uint8_t> out(exported_bytes(p, position_));
   uint8_t* to = out.data();
   if (p.state_bytes()) p.backend().download(to, model->states_.at(slot_), p.state_bytes());
@@ -116,6 +119,7 @@ void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position)
                                        ? std::string("a position from 0 to 2147483647")
                                        : std::to_string(exported_bytes(p, position)) + " bytes of state") +
                                   ", received " + std::to_string(size) + " at position " + std::to_string(position));
+  const auto device = lock_device(p.backend());
   if (p.state_bytes()) p.backend().upload(model->states_.at(slot_), bytes, p.state_bytes());
   bytes += p.state_bytes();
   truncate(0);

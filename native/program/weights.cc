@@ -53,6 +53,7 @@ Tensor Model::rows_tensor(int32_t value) const {
 
 void Model::store(int32_t value, const Tensor& host) {
   const Backend& backend = program.backend();
+  const auto device = lock_device(backend);
   Tensor held = host;
   int64_t bytes = host.bytes();
   const bool pack = program.packable(value) && backend.packed;
@@ -66,6 +67,7 @@ void Model::store(int32_t value, const Tensor& host) {
   } else {
     backend.upload(held.data, host.data, bytes);
   }
+  if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
   program.weights()[value] = held;
   weight_bytes_ += bytes;
 }

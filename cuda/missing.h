@@ -1,0 +1,19 @@
+#pragma once
+// The ops that have no CUDA kernel yet: one that runs fails and says so. Every other op must have its .cu, or the
+// library does not link.
+#include "ops/ops.h"
+
+namespace statespace::cuda {
+
+// clang-format off
+using Missing = OpList<
+    Attention,
+    DiscretizeDense,
+    FftConv,
+    Moe,
+    S4Kernel,
+    S4Recurrent,
+    Ssd>;
+// clang-format on
+
+}  // namespace statespace::cuda
