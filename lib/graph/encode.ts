@@ -2,7 +2,7 @@ import type { DType } from '../tensor.js';
 import type { Dim, Graph, Value, ValueKind } from './graph.js';
 
 const MAGIC = 0x47505353; // "SSPG"
-const VERSION = 1;
+const VERSION = 2;
 const KINDS: ValueKind[] = ['activation', 'view', 'weight', 'state', 'cache', 'input'];
 const DTYPES: DType[] = ['f32', 'f16', 'bf16', 'i32', 'q8_0', 'q4_0'];
 const BATCH_DIMS: Dim[] = ['tokens', 'outputs', 'sequences'];
@@ -42,7 +42,10 @@ export function encodeGraph(g: Graph, output: Value): Uint8Array {
       i32(v.parent!.id);
       i32(v.offset!);
     }
-    if (v.kind === 'state') f32(v.fill ?? 0);
+    if (v.kind === 'state') {
+      i32(v.fill!.length);
+      for (const x of v.fill!) f32(x);
+    }
   }
   for (const node of g.nodes) {
     u8(node.op.name.length);

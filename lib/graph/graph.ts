@@ -16,8 +16,8 @@ export interface Value {
   /** view: the value it looks into, and its first column there. */
   readonly parent?: Value;
   readonly offset?: number;
-  /** state: what a new session holds. */
-  readonly fill?: number;
+  /** state: what a new session holds, one value per row of the first axis. */
+  readonly fill?: readonly number[];
   readonly dtype: DType;
 }
 
@@ -64,8 +64,11 @@ export class Graph {
     return value;
   }
 
-  /** Memory of a session, f32, `fill` at its start. */
-  state(shape: readonly number[], fill = 0): Value {
+  /** Memory of a session, f32; zeros at its start, or `fill`: a value for each row of the first axis. */
+  state(shape: readonly number[], fill: readonly number[] = []): Value {
+    if (fill.length > 0 && fill.length !== shape[0]) {
+      throw new StatespaceError('ERR_SHAPE', `state ${showDims(shape)}: ${fill.length} values to fill its rows with`);
+    }
     return this.add({ kind: 'state', dims: shape, dtype: 'f32', fill });
   }
 

@@ -30,6 +30,8 @@ export interface WeightOptions {
   stored?: readonly number[];
   init?: Init | 'ones' | 'zeros';
   activeShare?: number;
+  /** Tells weights apart that different transforms make of the same sources. */
+  part?: number;
 }
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -41,6 +43,12 @@ function readInit(init: WeightOptions['init'], shape: readonly number[]): Init {
   return init ?? { uniform: 1 / Math.sqrt(shape[shape.length - 1] ?? 1) };
 }
 
+/** What a checkpoint calls the weights, and the shapes that it holds of them. */
+export interface CheckpointNames {
+  readonly rename?: (name: string) => string;
+  readonly shape?: (name: string) => readonly number[] | undefined;
+}
+
 /**
  * Names weights under a prefix, as checkpoints do: `w.scope('layers', 0).matrix('in_proj.weight', [2 * E, d])`. Asking
  * for a weight declares it: that list serves loading, checks, random values and parameter counts alike.
@@ -49,13 +57,23 @@ export class Weights {
   constructor(
     readonly graph: Graph,
     private readonly prefix = '',
-    private readonly rename: (name: string) => string = (name) => name,
+    private readonly checkpoint: CheckpointNames = {},
     private readonly taken: Map<string, Value> = new Map(),
   ) {}
 
   /** The same declarations under a longer prefix. */
   scope(...path: (string | number)[]): Weights {
-    return new Weights(this.graph, `${this.prefix}${path.join('.')}.`, this.rename, this.taken);
+    return new Weights(this.graph, `${this.prefix}${path.join('.')}.`, this.checkpoint, this.taken);
+  }
+
+  /** The shape that the checkpoint being loaded holds under a name; undefined where it lacks it, or there is none. */
+  stored(name: string): readonly number[] | undefined {
+    return this.checkpoint.shape?.(this.rename(name));
+  }
+
+  private rename(name: string): string {
+    const full = this.prefix + name;
+    return this.checkpoint.rename?.(full) ?? full;
   }
 
   /** A weight of this shape; asked for twice, the same one (tied embeddings). */
@@ -79,8 +97,8 @@ export class Weights {
     shape: readonly number[],
     options: WeightOptions = {},
   ): Value {
-    const sources = parts.map((p) => ({ name: this.rename(this.prefix + p.name), shape: p.shape }));
-    const key = `${sources.map((s) => s.name).join('+')}:${shape.join(',')}:${options.transform ? 'derived' : ''}`;
+    const sources = parts.map((p) => ({ name: this.rename(p.name), shape: p.shape }));
+    const key = `${sources.map((s) => s.name).join('+')}:${shape.join(',')}:${options.transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
     if (known) return known;
     if (!options.transform && sources.reduce((n, s) => n + count(s.shape), 0) !== count(shape)) {

@@ -34,11 +34,18 @@ interface Built {
 }
 
 /** The graph of a config, its matrices in `dtype`. */
-function buildGraph(resolved: ResolvedModel, dtype: DType, has: (name: string) => boolean = () => false): Built {
+function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap<string, StoredTensor>): Built {
   const { definition, config } = resolved;
   const graph = new Graph(dtype);
-  const rename = definition.key ? (name: string) => definition.key!(name, config, has) : undefined;
-  const output = definition.build(graph, new Weights(graph, '', rename), config);
+  const has = (name: string) => tensors?.has(name) ?? false;
+  const output = definition.build(
+    graph,
+    new Weights(graph, '', {
+      rename: definition.key && ((name) => definition.key!(name, config, has)),
+      shape: (name) => tensors?.get(name)?.shape,
+    }),
+    config,
+  );
   return { graph, output, resolved };
 }
 
@@ -86,11 +93,10 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
   const checkpoint = await openCheckpoint(folder);
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
-  const has = (name: string) => checkpoint.tensors.has(name);
   const resolved = resolveModel(config);
-  const trial = buildGraph(resolved, 'f32', has);
+  const trial = buildGraph(resolved, 'f32', checkpoint.tensors);
   const dtype = options.dtype ?? matrixType(trial.graph, checkpoint.tensors);
-  const built = dtype === 'f32' ? trial : buildGraph(resolved, dtype, has);
+  const built = dtype === 'f32' ? trial : buildGraph(resolved, dtype, checkpoint.tensors);
 
   const files: string[] = [];
   const entries: WeightEntry[] = [];

@@ -10,7 +10,7 @@ namespace statespace {
 namespace {
 
 constexpr uint32_t kMagic = 0x47505353;  // "SSPG"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr int64_t kMaxElements = int64_t(1) << 40;
 
 // Stand-ins for the batch's dims while shapes are checked: primes that no model has as a width.
@@ -72,7 +72,12 @@ Value read_value(Reader& in, const Graph& g) {
     if (!rows || parent.dims[0] != v.dims[0] || v.offset < 0 || v.offset + v.row_size() > parent.row_size())
       bad("a view outside its value");
   }
-  if (v.kind == ValueKind::state) v.fill = in.get<float>();
+  if (v.kind == ValueKind::state) {
+    const int32_t n = in.get<int32_t>();
+    if (n != 0 && (v.rank < 1 || n != v.dims[0] || in.left() / int64_t(sizeof(float)) < n))
+      bad("a state filled with another number of rows");
+    for (int32_t i = 0; i < n; ++i) v.fill.push_back(in.get<float>());
+  }
   return v;
 }
 

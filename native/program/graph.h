@@ -3,7 +3,8 @@
 //
 // The bytes (little endian), written by lib/graph/encode.ts:
 //   u32 magic "SSPG", u32 version, u32 values, u32 nodes, i32 output
-//   value: u8 kind, u8 dtype, u8 rank, u8 0, i32 dims[rank], then view: i32 parent, i32 offset; state: f32 fill
+//   value: u8 kind, u8 dtype, u8 rank, u8 0, i32 dims[rank], then view: i32 parent, i32 offset; state: i32 n
+//          and f32 fill[n], n = 0 or dims[0]
 //   node:  u8 length, the op's name, then in the order of fields(): i32 value id or -1 per tensor, f64 per attribute
 #include <cstdint>
 #include <string>
@@ -35,7 +36,8 @@ struct Value {
   int64_t dims[kMaxRank] = {};
   int32_t parent = -1;  // view
   int64_t offset = 0;   // view: first column
-  float fill = 0;       // state: value of a new session
+  // state: what a new session's rows hold, one value per row of the first axis; none: zeros
+  std::vector<float> fill;
 
   // Elements of one row (axis 0 left out).
   int64_t row_size() const {

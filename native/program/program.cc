@@ -86,8 +86,9 @@ Program::Program(const Backend& backend, Graph graph)
 void Program::initial_state(void* state) const {
   for (size_t id = 0; id < graph_.values.size(); ++id) {
     const Value& v = graph_.values[id];
-    if (v.kind != ValueKind::state || v.fill == 0) continue;
-    const std::vector<float> filled(v.size(), v.fill);
+    if (v.kind != ValueKind::state || v.fill.empty()) continue;
+    std::vector<float> filled(v.size());
+    for (int64_t i = 0; i < v.size(); ++i) filled[i] = v.fill[i / v.row_size()];
     backend_.upload(static_cast<char*>(state) + memory_offset_[id], filled.data(), v.size() * 4);
   }
 }
