@@ -24,6 +24,7 @@
 #include "ops/mean_pool.h"
 #include "ops/moe.h"
 #include "ops/retention.h"
+#include "ops/retention_scale.h"
 #include "ops/reverse.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -37,6 +38,8 @@
 #include "ops/wkv4.h"
 #include "ops/wkv6.h"
 #include "ops/wkv7.h"
+#include "ops/wkv7_bonus.h"
+#include "ops/wkv7_keys.h"
 
 namespace statespace {
 
@@ -69,6 +72,7 @@ using AllOps = OpList<
     MeanPool,
     Moe,
     Retention,
+    RetentionScale,
     Reverse,
     RmsNorm,
     Rope,
@@ -81,7 +85,9 @@ using AllOps = OpList<
     TokenShiftMix,
     Wkv4,
     Wkv6,
-    Wkv7>;
+    Wkv7,
+    Wkv7Bonus,
+    Wkv7Keys>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;

@@ -15,10 +15,13 @@ const graphOnly = [
   'gate',
   'lerp',
   'meanPool',
+  'retentionScale',
   'reverse',
   'selectRows',
   'tokenShift',
   'tokenShiftMix',
+  'wkv7Bonus',
+  'wkv7Keys',
 ];
 
 /** Public ops that are computed in TypeScript, or by another native op. */
