@@ -9,13 +9,15 @@ export function inferRwkvConfig(tensors: Tensors): Record<string, unknown> | und
   if (!tensors.has('emb.weight') || !tensors.has('blocks.0.ln0.weight')) return undefined;
   const [vocabSize, width] = matrix(tensors, 'emb.weight');
   const [dimFfn] = matrix(tensors, 'blocks.0.ffn.key.weight');
+  const [dimAtt] = matrix(tensors, 'blocks.0.att.key.weight');
   const version = versionOf(tensors);
   return {
     model_type: `rwkv${version}`,
     n_layer: countLayers(tensors),
     n_embd: width,
     vocab_size: vocabSize,
-    head_size: headSize(tensors, version, width),
+    ...(dimAtt !== width && { dim_att: dimAtt }),
+    head_size: headSize(tensors, version, dimAtt),
     dim_ffn: dimFfn,
     // RWKV-5 and 6 divide the heads' output by 8 before the group norm; no file records it.
     head_size_divisor: version === 5 || version === 6 ? 8 : null,
@@ -41,12 +43,12 @@ function versionOf(tensors: Tensors): 4 | 5 | 6 | 7 {
   );
 }
 
-function headSize(tensors: Tensors, version: 4 | 5 | 6 | 7, width: number): number | null {
+function headSize(tensors: Tensors, version: 4 | 5 | 6 | 7, dimAtt: number): number | null {
   if (version === 4) return null;
   const name = `blocks.0.att.${version === 7 ? 'r_k' : 'time_faaaa'}`;
   const [heads, size] = matrix(tensors, name); // (heads, head size)
-  if (heads * size !== width) {
-    throw mismatchOf(tensors, name, `heads × size to be the width ${width} of emb.weight`);
+  if (heads * size !== dimAtt) {
+    throw mismatchOf(tensors, name, `heads × size to be the ${dimAtt} rows of blocks.0.att.key.weight`);
   }
   return size;
 }

@@ -48,6 +48,12 @@ function nodeFlops(g: Graph, { op, inputs, attrs }: Node, context: number): numb
     case 'fftConv':
     case 'longConv':
       return 2 * size(inputs.x!) * Math.min(context, inputs.kernel?.dims[1] as number);
+    case 'tokenShift':
+      return 0;
+    case 'tokenShiftMix':
+      return 3 * size(inputs.mix!);
+    case 'wkv7':
+      return 9 * size(inputs.state!); // S·a, the decay, two outer products, S·r
     default:
       // Recurrences: a decay, an outer product and a read-out for every value of the state.
       return inputs.state ? 6 * size(inputs.state) : 0;
@@ -81,13 +87,18 @@ function cacheWindow(g: Graph): number {
 export function layerCounts(g: Graph): { kind: string; count: number }[] {
   const counts = new Map<string, number>();
   for (const node of g.nodes) {
-    const kind = LAYER_OF_OP[node.op.name];
+    const kind = layerKind(node);
     if (kind) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   }
   return [...counts].map(([kind, count]) => ({ kind, count }));
 }
 
-/** The op that each kind of layer has exactly once. */
+/** The layer that a node stands for, if it is the one op that such a layer has exactly once. */
+function layerKind({ op, inputs }: Node): string | undefined {
+  if (op.name === 'wkv6' && inputs.w!.kind === 'weight') return 'rwkv5'; // its decay does not vary with the token
+  return LAYER_OF_OP[op.name];
+}
+
 const LAYER_OF_OP: Readonly<Record<string, string>> = {
   attention: 'attention',
   selectiveScan: 'mamba',

@@ -6,3 +6,7 @@ export { mamba2 } from './mamba2.js';
 export { gatedMlp } from './mlp.js';
 export { moe } from './moe.js';
 export { layerNorm, rmsNorm } from './norms.js';
+export { rwkvChannelMix, tokenMixes } from './rwkv.js';
+export { rwkv4 } from './rwkv4.js';
+export { rwkv5, rwkv6 } from './rwkv6.js';
+export { rwkv7 } from './rwkv7.js';

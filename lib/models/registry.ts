@@ -7,9 +7,12 @@ import { mamba } from './mamba.js';
 import { mambaSsm } from './mamba-ssm.js';
 import { mamba2 } from './mamba2.js';
 import { mixtral } from './mixtral.js';
+import { rwkv4 } from './rwkv4.js';
+import { rwkv6 } from './rwkv6.js';
+import { rwkv7 } from './rwkv7.js';
 
 // biome-ignore lint/suspicious/noExplicitAny: families differ in what their config becomes
-const definitions: ModelDefinition<any>[] = [mamba, mamba2, mambaSsm, llama, mixtral, jamba];
+const definitions: ModelDefinition<any>[] = [mamba, mamba2, mambaSsm, llama, mixtral, jamba, rwkv4, rwkv6, rwkv7];
 
 /** The model_type values that loadModel and createModel know. */
 export function supportedModels(): string[] {

@@ -105,6 +105,7 @@ describe('an RWKV checkpoint whose shapes contradict each other', () => {
     'emb.weight': [64, 32],
     'blocks.0.ln0.weight': [32],
     'blocks.0.ln1.weight': [32],
+    'blocks.0.att.key.weight': [32, 32],
     'blocks.0.ffn.key.weight': [128, 32],
   };
 
@@ -113,7 +114,7 @@ describe('an RWKV checkpoint whose shapes contradict each other', () => {
       'heads',
       { 'blocks.0.att.r_k': [3, 16] },
       'ERR_CHECKPOINT',
-      /"blocks\.0\.att\.r_k": expected heads × size to be the width 32/,
+      /"blocks\.0\.att\.r_k": expected heads × size to be the 32 rows of blocks\.0\.att\.key\.weight/,
     ],
     ['a vector for heads', { 'blocks.0.att.r_k': [32] }, 'ERR_CHECKPOINT', /expected a matrix, received shape \[32\]/],
     [

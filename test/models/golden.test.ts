@@ -3,7 +3,7 @@
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadModel, type Session, supportedModels, systemInfo, Tensor } from 'statespace';
+import { loadModel, type Model, type Session, supportedModels, systemInfo, Tensor } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectClose, modelCase, modelNames, readGolden, relativeL2 } from '../support/golden.js';
 
@@ -43,6 +43,14 @@ function writeHalves(source: string, dtype: 'bf16' | 'f16'): string {
   return folder;
 }
 
+/** All of several sequences in one call. */
+async function packed(model: Model, parts: { session: Session; ids: Int32Array }[]): Promise<Float32Array> {
+  const handles = parts.map(({ session }) => (session as unknown as { handle: object }).handle);
+  const ids = Int32Array.from(parts.flatMap((p) => [...p.ids]));
+  const lengths = parts.map((p) => p.ids.length);
+  return model.forward(handles as Parameters<Model['forward']>[0], ids, lengths, 'all', {});
+}
+
 async function chunked(session: Session, ids: Int32Array, sizes: number[]): Promise<Float32Array> {
   const rows: number[] = [];
   for (let at = 0, i = 0; at < ids.length; i++) {
@@ -68,8 +76,20 @@ for (const backend of systemInfo().cpu.available) {
       const { input_ids, logits, greedy_ids } = expected;
       const [batch, length] = input_ids!.shape as [number, number];
       const per = logits!.data.length / batch;
+      const row = (b: number) => (input_ids!.data as Int32Array).subarray(b * length, (b + 1) * length);
+      // The last row again, its first tokens already there; then whole rows around one of one token.
+      const begun = model.createSession();
+      await begun.forward(row(batch - 1).subarray(0, 5), { logits: 'none' });
+      const joined = await packed(model, [
+        { session: begun, ids: row(batch - 1).subarray(5) },
+        { session: model.createSession(), ids: row(0).subarray(0, 1) },
+        ...Array.from({ length: batch }, (_, b) => ({ session: model.createSession(), ids: row(b) })),
+      ]);
+      const all = [...logits!.data];
+      const wantJoined = [...all.slice((batch - 1) * per + 5 * (per / length)), ...all.slice(0, per / length), ...all];
+      expectClose(joined, wantJoined, tolerance, 'packed');
       for (let b = 0; b < batch; b++) {
-        const ids = (input_ids!.data as Int32Array).subarray(b * length, (b + 1) * length);
+        const ids = row(b);
         const want = logits!.data.slice(b * per, (b + 1) * per);
         const whole = model.createSession();
         expectClose(await chunked(whole, ids, [length]), want, tolerance, 'prefill');
@@ -87,7 +107,7 @@ for (const backend of systemInfo().cpu.available) {
 
     // The rounding of a checkpoint's weights is the checkpoint's; what holding them as halves adds is ours.
     test.each(
-      ['mamba_hf', 'llama_gqa', 'mamba2_hf', 'jamba_p4_o3_moe'].flatMap(
+      ['mamba_hf', 'llama_gqa', 'mamba2_hf', 'jamba_p4_o3_moe', 'rwkv4_hf', 'rwkv6_orig', 'rwkv7_orig'].flatMap(
         (n) =>
           [
             [n, 'bf16'],

@@ -13,7 +13,16 @@ const LLAMA = {
   num_key_value_heads: 2,
 };
 const WINDOW = { ...LLAMA, model_type: 'mistral', sliding_window: 70 };
-const families = { mamba: MAMBA, llama: LLAMA, 'sliding window': WINDOW };
+const RWKV = { vocab_size: 61, n_embd: 24, n_layer: 2 };
+const families = {
+  mamba: MAMBA,
+  llama: LLAMA,
+  'sliding window': WINDOW,
+  rwkv4: { model_type: 'rwkv4', ...RWKV },
+  rwkv5: { model_type: 'rwkv5', ...RWKV, head_size: 6 },
+  rwkv6: { model_type: 'rwkv6', ...RWKV, head_size: 6 },
+  rwkv7: { model_type: 'rwkv7', ...RWKV, head_size: 6 },
+};
 const ids = (n: number, seed = 1) => Int32Array.from({ length: n }, (_, i) => (i * 7919 + seed * 104729) % 61);
 
 describe.each(Object.entries(families))('%s', (_, config) => {
