@@ -20,7 +20,17 @@ export type Library = typeof statespace;
 /** The ops that benchmarks are made of. */
 export type Ops = Pick<
   typeof statespace.ops,
-  'attentionSync' | 'causalConv1dSync' | 'linearSync' | 'rmsNormSync' | 'selectiveScanSync'
+  | 'attentionSync'
+  | 'causalConv1dSync'
+  | 'fftConvSync'
+  | 'linearSync'
+  | 'retentionSync'
+  | 'rmsNormSync'
+  | 'selectiveScanSync'
+  | 'ssdSync'
+  | 'wkv4Sync'
+  | 'wkv6Sync'
+  | 'wkv7Sync'
 >;
 
 export function library(): Library {

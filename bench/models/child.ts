@@ -3,13 +3,15 @@
  * answers with an Outcome or an error, and ends.
  */
 import { readFileSync } from 'node:fs';
-import { type DType, library, type Model, type Session } from '../library.js';
+import { type DType, library, type Model, type Session, type TensorLike } from '../library.js';
 import { collectGarbage } from '../machine.js';
 import { Random } from '../random.js';
 import { relativeError } from '../scaling/preset.js';
 
 export interface Job {
   config: Record<string, unknown>;
+  /** Float rows of this width instead of tokens. */
+  features: number | null;
   context: number;
   decodeTokens: number;
   reps: number;
@@ -37,14 +39,15 @@ async function measure(job: Job): Promise<Outcome> {
   const { createModel, setThreads } = library();
   if (job.threads !== null) setThreads(job.threads);
   const model = await createModel(job.config, { seed: 1, dtype: job.dtype });
-  const random = new Random(5);
-  const vocabulary = Number(job.config.vocab_size);
-  const token = () => Math.floor(random.next(0, vocabulary));
-  const checkError = await prefillAgainstSteps(model, Array.from({ length: CHECKED_TOKENS }, token));
+  const input = inputs(job);
+  const checkError = await prefillAgainstSteps(
+    model,
+    Array.from({ length: CHECKED_TOKENS }, () => input(1)),
+  );
   collectGarbage();
   const modelBytes = process.memoryUsage().rss;
 
-  const prompt = Int32Array.from({ length: job.context }, token);
+  const prompt = input(job.context);
   const prefill: number[] = [];
   const decode: number[] = [];
   let sessionBytes = 0;
@@ -52,7 +55,7 @@ async function measure(job: Job): Promise<Outcome> {
     const session = model.createSession();
     prefill.push(await seconds(() => session.forward(prompt, { logits: 'last' })));
     const steps = await seconds(async () => {
-      for (let i = 0; i < job.decodeTokens; i++) await session.forward([token()], { logits: 'last' });
+      for (let i = 0; i < job.decodeTokens; i++) await session.forward(input(1), { logits: 'last' });
     });
     decode.push(steps / job.decodeTokens);
     sessionBytes = session.bytes;
@@ -63,7 +66,18 @@ async function measure(job: Job): Promise<Outcome> {
   return { parameters, checkError, prefill, decode, sessionBytes, modelBytes, peakBytes: peakResident() };
 }
 
-async function prefillAgainstSteps(model: Model, tokens: readonly number[]): Promise<number> {
+type Input = Int32Array | TensorLike;
+
+/** Random tokens, or float rows, as many as asked for. */
+function inputs({ config, features }: Job): (count: number) => Input {
+  const random = new Random(5);
+  if (features !== null) return (count) => ({ data: random.array(count * features), shape: [count, features] });
+  const vocabulary = Number(config.vocab_size);
+  return (count) => Int32Array.from({ length: count }, () => Math.floor(random.next(0, vocabulary)));
+}
+
+/** One forward of all the steps' inputs against the steps: their logits, or the answer after the last. */
+async function prefillAgainstSteps(model: Model, steps: readonly Input[]): Promise<number> {
   const using = async <T>(run: (session: Session) => Promise<T>) => {
     const session = model.createSession();
     try {
@@ -72,13 +86,22 @@ async function prefillAgainstSteps(model: Model, tokens: readonly number[]): Pro
       await session.dispose();
     }
   };
-  const whole = await using(async (session) => (await session.forward(tokens, { logits: 'all' })).toFloat32Array());
-  const steps = await using(async (session) => {
+  const whole = await using(async (session) =>
+    (await session.forward(joined(steps), { logits: 'all' })).toFloat32Array(),
+  );
+  const single = await using(async (session) => {
     const rows: number[] = [];
-    for (const token of tokens) rows.push(...(await session.forward([token], { logits: 'last' })).toFloat32Array());
+    for (const step of steps) rows.push(...(await session.forward(step, { logits: 'last' })).toFloat32Array());
     return rows;
   });
-  return relativeError(whole, steps);
+  return relativeError(whole, single.slice(-whole.length));
+}
+
+function joined(steps: readonly Input[]): Input {
+  const first = steps[0]!;
+  if (first instanceof Int32Array) return Int32Array.from((steps as Int32Array[]).flatMap((step) => [...step]));
+  const data = Float32Array.from((steps as TensorLike[]).flatMap((step) => [...(step.data as Float32Array)]));
+  return { data, shape: [steps.length, first.shape[1]!] };
 }
 
 async function seconds(run: () => Promise<unknown>): Promise<number> {

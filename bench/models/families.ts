@@ -6,6 +6,8 @@ export interface Dimensions {
   vocabulary: number;
   headDim: number;
   kvHeads: number;
+  /** Tokens of the longest sequence: a long convolution's filters are made for them. */
+  longest: number;
 }
 
 export interface Family {
@@ -13,7 +15,9 @@ export interface Family {
   name: string;
   modelType: string;
   label: string;
-  kind: 'attention' | 'scan' | 'hybrid';
+  kind: 'attention' | 'scan' | 'hybrid' | 'convolution';
+  /** Networks over float rows instead of tokens: their width. */
+  features?: number;
   /** Order of the cost of N tokens, of one token after N, and of what is remembered after N. */
   prefill: string;
   decode: string;
@@ -29,7 +33,8 @@ export interface Ratio {
 
 const LINEAR = { prefill: 'O(N)', decode: 'O(1)', memory: 'O(1)' };
 const QUADRATIC = { prefill: 'O(N²)', decode: 'O(N)', memory: 'O(N)' };
-const LONGEST = 1 << 20;
+const CONVOLUTION = { prefill: 'O(N²/T·log T)', decode: 'O(N)', memory: 'O(N)' }; // chunks of T tokens
+const FEATURES = 16;
 
 export const FAMILIES: readonly Family[] = [
   { name: 'llama', modelType: 'llama', label: 'Transformer (Llama)', kind: 'attention', ...QUADRATIC, config: llama },
@@ -42,6 +47,16 @@ export const FAMILIES: readonly Family[] = [
     kind: 'hybrid',
     ...QUADRATIC,
     config: (d, layers) => jamba(d, layers, { attention: 1, mamba: 7 }),
+  },
+  { name: 'hyena', modelType: 'hyena', label: 'Hyena', kind: 'convolution', ...CONVOLUTION, config: hyena },
+  {
+    name: 's4d',
+    modelType: 's4d_example',
+    label: 'S4D (float rows)',
+    kind: 'scan',
+    features: FEATURES,
+    ...LINEAR,
+    config: s4d,
   },
 ];
 
@@ -102,7 +117,7 @@ function llama(d: Dimensions, layers: number): Record<string, unknown> {
     num_attention_heads: d.dModel / d.headDim,
     num_key_value_heads: d.kvHeads,
     rms_norm_eps: 1e-6,
-    max_position_embeddings: LONGEST,
+    max_position_embeddings: d.longest,
   };
 }
 
@@ -158,8 +173,35 @@ function jamba(d: Dimensions, layers: number, { attention, mamba: scans }: Ratio
     mamba_conv_bias: true,
     mamba_proj_bias: false,
     rms_norm_eps: 1e-6,
-    max_position_embeddings: LONGEST,
+    max_position_embeddings: d.longest,
     hidden_act: 'silu',
+  };
+}
+
+function hyena(d: Dimensions, layers: number): Record<string, unknown> {
+  return {
+    model_type: 'hyena',
+    vocab_size: d.vocabulary,
+    d_model: d.dModel,
+    n_layer: layers,
+    d_inner: 4 * d.dModel,
+    l_max: d.longest,
+    order: 2,
+    filter_order: 64,
+    emb_dim: 3,
+    lr_pos_emb: 0, // positions encoded once: no parameters that grow with the longest sequence
+  };
+}
+
+function s4d(d: Dimensions, layers: number): Record<string, unknown> {
+  return {
+    model_type: 's4d_example',
+    d_input: FEATURES,
+    d_output: d.vocabulary,
+    d_model: d.dModel,
+    n_layers: layers,
+    d_state: 64,
+    prenorm: true,
   };
 }
 

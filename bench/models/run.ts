@@ -158,7 +158,10 @@ class Run {
   async #run({ family, config }: Sized, part: Pick<Job, 'context' | 'decodeTokens' | 'reps'>) {
     const { dtype, threads } = this.settings;
     const started = performance.now();
-    const outcome = await this.runJob({ config, dtype, threads, ...part }, this.signal);
+    const outcome = await this.runJob(
+      { config, features: family.features ?? null, dtype, threads, ...part },
+      this.signal,
+    );
     const took = (performance.now() - started) / 1000;
     this.signal.throwIfAborted();
     const error = outcome.checkError;

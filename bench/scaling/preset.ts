@@ -4,6 +4,8 @@ export interface Contender {
   id: string;
   label: string;
   family: 'attention' | 'scan';
+  /** Modes of one mixer: a quadratic one is compared with the others of its group, not with all. */
+  group?: string;
   /** Power of the length that its time should follow: predicts the next length's cost from the last one's. */
   order: 1 | 2;
   /** Bytes at this length, by formula. */

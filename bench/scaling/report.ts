@@ -75,6 +75,7 @@ export function crossovers(
   const of = (family: Contender['family']) => contenders.filter((contender) => contender.family === family);
   return of('attention').flatMap((attention) =>
     of('scan').flatMap((scan) => {
+      if (attention.group !== undefined && attention.group !== scan.group) return [];
       const pairs = measurements
         .filter((m) => m.contender === attention.id)
         .map((m) => ({ a: m, b: measurements.find((n) => n.contender === scan.id && n.length === m.length) }))

@@ -13,7 +13,7 @@ export function countParameters(g: Graph): { total: number; active: number } {
   const counted = new Set<string>();
   for (const spec of g.weights.values()) {
     for (const source of spec.sources) {
-      if (counted.has(source.name)) continue;
+      if (source.buffer || counted.has(source.name)) continue;
       counted.add(source.name);
       const n = source.shape.reduce((a, b) => a * b, 1);
       total += n;
@@ -26,7 +26,7 @@ export function countParameters(g: Graph): { total: number; active: number } {
 /** FLOPs of one token whose sequence has `context` tokens, a multiply-add as two. */
 export function flopsPerToken(g: Graph, context: number): number {
   let flops = 0;
-  for (const node of g.nodes) flops += nodeFlops(g, node, context);
+  for (const node of g.nodes) if (node.when !== 'whole') flops += nodeFlops(g, node, context);
   return flops;
 }
 
@@ -45,9 +45,10 @@ function nodeFlops(g: Graph, { op, inputs, attrs }: Node, context: number): numb
     }
     case 'selectiveScan':
       return 9 * size(inputs.A!); // dt·A, exp, decay·h, dt·u·B, +, C·h (Mamba, appendix D counts the same terms)
-    case 'fftConv':
-    case 'longConv':
-      return 2 * size(inputs.x!) * Math.min(context, inputs.kernel?.dims[1] as number);
+    case 'longConv': // a step is the direct sum
+      return 2 * size(inputs.x!) * Math.min(context, inputs.kernel!.dims[0] as number);
+    case 'denseScan':
+      return 2 * size(inputs.A!);
     case 'tokenShift':
       return 0;
     case 'tokenShiftMix':
@@ -77,6 +78,7 @@ export function sessionBytes(g: Graph, context: number): { state: number; kvCach
 
 /** Keys that the widest cached attention looks back; 0: all of them. */
 function cacheWindow(g: Graph): number {
+  if (g.nodes.some((n) => n.op.name === 'longConv')) return 0;
   const windows = g.nodes
     .filter((n) => n.op.name === 'attention' && n.inputs.k?.kind === 'cache')
     .map((n) => n.attrs.window!);
@@ -86,6 +88,7 @@ function cacheWindow(g: Graph): number {
 /** What a model is made of: mixers and feed-forwards by kind. */
 export function layerCounts(g: Graph): { kind: string; count: number }[] {
   const counts = new Map<string, number>();
+  for (const kind of g.layers) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   for (const node of g.nodes) {
     const kind = layerKind(node);
     if (kind) counts.set(kind, (counts.get(kind) ?? 0) + 1);
@@ -105,6 +108,8 @@ const LAYER_OF_OP: Readonly<Record<string, string>> = {
   ssd: 'mamba2',
   moe: 'moe',
   s4Recurrent: 's4',
+  denseScan: 'simple-ssm',
+  denseConv: 'simple-ssm',
   wkv4: 'rwkv4',
   wkv6: 'rwkv6',
   wkv7: 'rwkv7',

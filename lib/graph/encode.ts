@@ -1,10 +1,11 @@
 import type { DType } from '../tensor.js';
-import type { Dim, Graph, Value, ValueKind } from './graph.js';
+import type { Dim, Graph, Value, ValueKind, When } from './graph.js';
 
 const MAGIC = 0x47505353; // "SSPG"
 const VERSION = 2;
 const KINDS: ValueKind[] = ['activation', 'view', 'weight', 'state', 'cache', 'input'];
 const DTYPES: DType[] = ['f32', 'f16', 'bf16', 'i32', 'q8_0', 'q4_0'];
+const WHEN: When[] = ['always', 'whole', 'stream'];
 const BATCH_DIMS: Dim[] = ['tokens', 'outputs', 'sequences'];
 
 /** The graph as bytes for the addon; native/program/graph.h describes them. */
@@ -50,6 +51,7 @@ export function encodeGraph(g: Graph, output: Value): Uint8Array {
   for (const node of g.nodes) {
     u8(node.op.name.length);
     for (const c of Buffer.from(node.op.name, 'latin1')) u8(c);
+    u8(WHEN.indexOf(node.when));
     for (const field of node.op.fields) i32(node.inputs[field.name]?.id ?? -1);
     for (const attr of node.op.attrs) f64(node.attrs[attr.name]!);
   }

@@ -21,7 +21,14 @@ export interface Value {
   readonly dtype: DType;
 }
 
+/**
+ * Work with two forms: one over whole sequences (Model.run: they start anew, come in one piece and are not continued)
+ * and one that carries a state (sessions).
+ */
+export type When = 'always' | 'whole' | 'stream';
+
 export interface Node {
+  readonly when: When;
   readonly op: OpDescription;
   readonly inputs: Readonly<Record<string, Value>>;
   readonly attrs: Readonly<Record<string, number>>;
@@ -41,6 +48,9 @@ export class Graph {
   readonly values: Value[] = [];
   readonly nodes: Node[] = [];
   readonly weights = new Map<Value, WeightSpec>();
+  /** Kinds of layers that no single op stands for, one entry a layer. */
+  readonly layers: string[] = [];
+  private now: When = 'always';
 
   constructor(
     /** Type that matrices (and with halves, the KV cache) are held in. */
@@ -72,10 +82,10 @@ export class Graph {
     return this.add({ kind: 'state', dims: shape, dtype: 'f32', fill });
   }
 
-  /** Rows remembered for every token of a session: (heads, headdim) each. */
-  cache(nheads: number, headdim: number): Value {
+  /** Rows remembered for every token of a session: (heads, headdim) each. Default dtype: halves where the model's is. */
+  cache(nheads: number, headdim: number, dtype?: 'f32' | 'f16' | 'bf16'): Value {
     const halves = this.dtype === 'f16' || this.dtype === 'bf16';
-    return this.add({ kind: 'cache', dims: [nheads, headdim], dtype: halves ? this.dtype : 'f32' });
+    return this.add({ kind: 'cache', dims: [nheads, headdim], dtype: dtype ?? (halves ? this.dtype : 'f32') });
   }
 
   /** Columns of a value, from `offset`, as rows of shape `dims` (axes after the first). Nothing is copied. */
@@ -112,6 +122,20 @@ export class Graph {
   /** Room for rows that several ops write parts of, each through a view as its `into`. */
   buffer(rows: Dim, ...dims: number[]): Value {
     return this.add({ kind: 'activation', dims: [rows, ...dims], dtype: 'f32' });
+  }
+
+  /** The ops that `build` appends run over whole sequences only, or over streams only. Both forms write one buffer. */
+  when(form: 'whole' | 'stream', build: () => void): void {
+    const outer = this.now;
+    if (outer !== 'always' && outer !== form) {
+      throw new StatespaceError('ERR_ARGUMENT', `when: '${form}' inside '${outer}' would never run`);
+    }
+    this.now = form;
+    try {
+      build();
+    } finally {
+      this.now = outer;
+    }
   }
 
   /**
@@ -154,7 +178,7 @@ export class Graph {
       given[field.name] = out;
       result ??= out;
     }
-    this.nodes.push({ op, inputs: given, attrs: readAttrs(op, attrs) });
+    this.nodes.push({ op, when: this.now, inputs: given, attrs: readAttrs(op, attrs) });
     return result ?? given[op.fields[0]!.name]!;
   }
 }

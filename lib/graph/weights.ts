@@ -5,17 +5,22 @@ import type { Graph, Value } from './graph.js';
 export interface WeightSource {
   readonly name: string;
   readonly shape: readonly number[];
+  /** Stored with the parameters, but not trained: it does not count as one. */
+  readonly buffer?: boolean;
 }
 
 /** How a new model's values are drawn. uniform: in [-bound, bound); values: computed in f32. */
 export type Init = { readonly uniform: number } | { readonly values: (random: () => number) => Float32Array };
+
+/** Load-time arithmetic in f32, over the values of the sources in their order. */
+export type Transform = (sources: Float32Array[]) => Float32Array | Promise<Float32Array>;
 
 /** Where a weight comes from: its sources laid end to end along axis 0, or what `transform` makes of them. */
 export interface WeightSpec {
   readonly sources: readonly WeightSource[];
   /** Held in the model's dtype; everything else stays f32. */
   readonly matrix: boolean;
-  readonly transform?: (sources: Float32Array[]) => Float32Array;
+  readonly transform?: Transform;
   readonly init: readonly Init[];
   /** Share of it that one token uses (experts). */
   activeShare: number;
@@ -25,7 +30,9 @@ export interface WeightOptions {
   /** Held in the model's dtype (large, read by products). Default: rank 2 and more. */
   matrix?: boolean;
   /** Load-time arithmetic, in f32, over the values of the sources. */
-  transform?: (sources: Float32Array[]) => Float32Array;
+  transform?: Transform;
+  /** Distinguishes weights that different transforms make of the same sources. */
+  part?: string | number;
   /** Shape in the checkpoint where it is not the weight's own. */
   stored?: readonly number[];
   init?: Init | 'ones' | 'zeros';
@@ -91,13 +98,18 @@ export class Weights {
     );
   }
 
+  /** Values that no checkpoint holds: the same in every model of this graph. */
+  constant(values: () => Float32Array, shape: readonly number[]): Value {
+    return this.graph.weight({ sources: [], matrix: false, transform: values, init: [], activeShare: 1 }, shape);
+  }
+
   /** A weight of `shape` from sources of any shape: laid end to end, or through options.transform. */
   combined(
-    parts: readonly { name: string; shape: readonly number[] }[],
+    parts: readonly (WeightSource & { init?: WeightOptions['init'] })[],
     shape: readonly number[],
     options: WeightOptions = {},
   ): Value {
-    const sources = parts.map((p) => ({ name: this.rename(p.name), shape: p.shape }));
+    const sources = parts.map((p) => ({ name: this.rename(p.name), shape: p.shape, buffer: p.buffer }));
     const key = `${sources.map((s) => s.name).join('+')}:${shape.join(',')}:${options.transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
     if (known) return known;
@@ -109,7 +121,7 @@ export class Weights {
         sources,
         matrix: options.matrix ?? (shape.length >= 2 && !options.transform),
         transform: options.transform,
-        init: parts.map((p) => readInit(options.init, p.shape)),
+        init: parts.map((p) => readInit(p.init ?? options.init, p.shape)),
         activeShare: options.activeShare ?? 1,
       },
       shape,

@@ -1,12 +1,16 @@
 /** The building blocks of networks: what model files are made of, and what networks of one's own are. */
 export { attend, attention, rope } from './attention.js';
+export { bidirectional } from './bidirectional.js';
+export { hyena } from './hyena.js';
 export { embedding, head, linear, linearBy } from './linear.js';
 export { conv1d, mamba } from './mamba.js';
 export { mamba2 } from './mamba2.js';
-export { gatedMlp } from './mlp.js';
+export { gatedMlp, mlp } from './mlp.js';
 export { moe } from './moe.js';
 export { layerNorm, rmsNorm } from './norms.js';
 export { rwkvChannelMix, tokenMixes } from './rwkv.js';
 export { rwkv4 } from './rwkv4.js';
 export { rwkv5, rwkv6 } from './rwkv6.js';
 export { rwkv7 } from './rwkv7.js';
+export { s4d } from './s4d.js';
+export { selectiveSSM, simpleSSM } from './simple-ssm.js';

@@ -11,6 +11,24 @@ export interface MlpOptions {
   residual?: Value;
 }
 
+export interface MlpLayerOptions {
+  dFf: number;
+  /** Default: gelu, the exact one. */
+  activation?: Activation;
+  /** Default: true. */
+  bias?: boolean;
+  names?: { up: string; down: string };
+  residual?: Value;
+}
+
+/** Feed-forward of two layers, down(act(up x)) + residual: x (tokens, d_model) to (tokens, d_model). */
+export function mlp(g: Graph, x: Value, w: Weights, o: MlpLayerOptions): Value {
+  const { up, down } = o.names ?? { up: 'fc1', down: 'fc2' };
+  const bias = o.bias ?? true;
+  const h = linear(g, x, w, up, o.dFf, { bias, activation: o.activation ?? 'gelu' }); // (tokens, d_ff)
+  return linear(g, h, w, down, x.dims[1] as number, { bias, residual: o.residual });
+}
+
 /** Gated feed-forward (Shazeer 2020): down(act(gate x) · up x). */
 export function gatedMlp(g: Graph, x: Value, w: Weights, o: MlpOptions): Value {
   const names = o.names ?? { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };

@@ -32,6 +32,19 @@ function readPattern(c: ConfigReader, name: string, period: number, offset: numb
   return (layer) => layer % p === o;
 }
 
+const indices = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+/** transformers 5 writes other names for kinds of layers. */
+const KINDS: Readonly<Record<string, string>> = { full_attention: 'attention', linear_attention: 'mamba' };
+
+/** A list that transformers derives from periods and offsets: where it is written down, it must say the same. */
+function checkList(c: ConfigReader, key: string, expected: readonly (string | number)[]): void {
+  const list = c.any(key);
+  if (list === undefined) return;
+  const said = Array.isArray(list) ? list.map((x) => KINDS[x] ?? x) : list;
+  if (JSON.stringify(said) !== JSON.stringify(expected))
+    throw c.error(`${key} contradicts the periods and offsets, which make it ${JSON.stringify(expected)}`);
+}
+
 function readConfig(c: ConfigReader): JambaConfig {
   const dModel = c.size('hidden_size', 4096);
   const nHeads = c.size('num_attention_heads', 32);
@@ -47,18 +60,32 @@ function readConfig(c: ConfigReader): JambaConfig {
   const rank = c.any('mamba_dt_rank');
   c.only('hidden_act', 'silu');
   c.only('sliding_window', null);
-  c.ignore('attn_layer_indices', 'layers_block_type', 'layer_types', 'layers_num_experts');
+  const nLayers = c.size('num_hidden_layers', 32);
+  const isAttention = readPattern(c, 'attn', 8, 4);
+  const isMoe = (layer: number) => experts > 1 && expertLayer(layer);
+  checkList(c, 'attn_layer_indices', indices(nLayers).filter(isAttention));
+  for (const key of ['layers_block_type', 'layer_types'])
+    checkList(
+      c,
+      key,
+      indices(nLayers).map((i) => (isAttention(i) ? 'attention' : 'mamba')),
+    );
+  checkList(
+    c,
+    'layers_num_experts',
+    indices(nLayers).map((i) => (expertLayer(i) ? experts : 1)),
+  );
   return {
     vocabSize: c.size('vocab_size', 65536),
     dModel,
     dFf: c.size('intermediate_size', 14336),
-    nLayers: c.size('num_hidden_layers', 32),
+    nLayers,
     eps,
     tied: c.boolean('tie_word_embeddings', false),
     experts,
     topK,
-    isAttention: readPattern(c, 'attn', 8, 4),
-    isMoe: (layer) => experts > 1 && expertLayer(layer),
+    isAttention,
+    isMoe,
     attention: { nHeads, nHeadsKv, headDim: dModel / nHeads },
     mamba: {
       dInner: Math.floor(c.number('mamba_expand', 2) * dModel),

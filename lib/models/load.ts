@@ -133,6 +133,7 @@ export async function createModel(
   const built = buildGraph(resolveModel(config), options.dtype ?? 'f32');
   const random = mulberry32(seed);
   const entries: WeightEntry[] = [];
+  const shared = new Map<string, Float32Array>(); // a source of several weights is drawn once
   for (const [value, spec] of built.graph.weights) {
     const plain = !spec.transform && spec.init.every((i) => 'uniform' in i);
     if (plain) {
@@ -140,14 +141,20 @@ export async function createModel(
       continue;
     }
     const drawn = spec.sources.map((s, i) => {
+      const known = shared.get(s.name);
+      if (known) return known;
       const init = spec.init[i]!;
-      if ('values' in init) return init.values(random);
       const n = s.shape.reduce((a, b) => a * b, 1);
-      return Float32Array.from({ length: n }, () => init.uniform * (2 * random() - 1));
+      const values =
+        'values' in init
+          ? init.values(random)
+          : Float32Array.from({ length: n }, () => init.uniform * (2 * random() - 1));
+      shared.set(s.name, values);
+      return values;
     });
     entries.push({
       value: value.id,
-      parts: spec.transform ? [{ data: spec.transform(drawn) }] : drawn.map((data) => ({ data })),
+      parts: spec.transform ? [{ data: await spec.transform(drawn) }] : drawn.map((data) => ({ data })),
     });
   }
   const model = await finish(built, options, [], entries, seed, 0);
@@ -218,7 +225,7 @@ async function weightParts(
   stored: StoredTensor[],
   files: string[],
 ): Promise<Extract<WeightEntry, { parts: unknown }>['parts']> {
-  if (spec.transform) return [{ data: spec.transform(await Promise.all(stored.map(readTensorF32))) }];
+  if (spec.transform) return [{ data: await spec.transform(await Promise.all(stored.map(readTensorF32))) }];
   const parts = [];
   for (const t of stored) {
     if (t.strides || !['f32', 'f16', 'bf16'].includes(t.dtype)) {

@@ -23,10 +23,13 @@ function readConfig(c: ConfigReader): MambaConfig {
   c.only('hidden_act', 'silu');
   if (c.has('d_inner') && c.integer('d_inner') !== dInner)
     throw c.error(`d_inner contradicts intermediate_size ${dInner}`);
+  const nLayers = c.size('num_hidden_layers', c.size('n_layer', 32));
+  if (c.has('n_layer') && c.size('n_layer') !== nLayers)
+    throw c.error(`n_layer contradicts num_hidden_layers ${nLayers}`);
   return {
     vocabSize: c.size('vocab_size', 50280),
     dModel,
-    nLayers: c.size('num_hidden_layers', c.size('n_layer', 32)),
+    nLayers,
     eps: c.number('layer_norm_epsilon', 1e-5),
     tied: c.boolean('tie_word_embeddings', true),
     mixer: {

@@ -128,7 +128,7 @@ export class Model implements AsyncDisposable {
     const data = new Tensor(x.data, shape, x.dtype).toFloat32Array();
     const sessions = Array.from({ length: batch }, () => call((n) => n.createSession(handle)));
     try {
-      const rows = await this.forward(sessions, data, new Array(batch).fill(length), 'all', options);
+      const rows = await this.forward(sessions, data, new Array(batch).fill(length), 'whole', options);
       const out = this.#outputPer === 'sequence' ? [batch, this.outputFeatures] : [batch, length, this.outputFeatures];
       return new Tensor(rows, out);
     } finally {
@@ -172,7 +172,7 @@ export class Model implements AsyncDisposable {
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: number[],
-    logits: 'none' | 'last' | 'all',
+    logits: 'none' | 'last' | 'all' | 'whole',
     options: { signal?: AbortSignal; onProgress?: (tokensDone: number) => void },
   ): Promise<Float32Array> {
     this.#native();

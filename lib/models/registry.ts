@@ -1,6 +1,7 @@
 import { StatespaceError, show } from '../errors.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
+import { hyena, hyenaOperator } from './hyena.js';
 import { jamba } from './jamba.js';
 import { llama } from './llama.js';
 import { mamba } from './mamba.js';
@@ -10,9 +11,23 @@ import { mixtral } from './mixtral.js';
 import { rwkv4 } from './rwkv4.js';
 import { rwkv6 } from './rwkv6.js';
 import { rwkv7 } from './rwkv7.js';
+import { s4d } from './s4d.js';
 
 // biome-ignore lint/suspicious/noExplicitAny: families differ in what their config becomes
-const definitions: ModelDefinition<any>[] = [mamba, mamba2, mambaSsm, llama, mixtral, jamba, rwkv4, rwkv6, rwkv7];
+const definitions: ModelDefinition<any>[] = [
+  mamba,
+  mamba2,
+  mambaSsm,
+  llama,
+  mixtral,
+  jamba,
+  s4d,
+  rwkv4,
+  rwkv6,
+  rwkv7,
+  hyena,
+  hyenaOperator,
+];
 
 /** The model_type values that loadModel and createModel know. */
 export function supportedModels(): string[] {

@@ -4,18 +4,35 @@ import type { ConfigReader } from './config.js';
 
 const TYPES = ['default', 'linear', 'llama3', 'yarn'] as const;
 
+/** What ropeFrequencies() reads by itself. */
+const SCALING_KEYS = [
+  'factor',
+  'original_max_position_embeddings',
+  'low_freq_factor',
+  'high_freq_factor',
+  'attention_factor',
+  'beta_fast',
+  'beta_slow',
+];
+
 /** rope_parameters of transformers 5, or the older rope_theta and rope_scaling. */
 export function readRope(c: ConfigReader, headDim: number): NonNullable<AttentionOptions['rope']> {
-  const nested = c.nested('rope_parameters') ?? c.nested('rope_scaling');
-  c.ignore('rope_parameters', 'rope_scaling');
+  const [parameters, older] = [c.nested('rope_parameters'), c.nested('rope_scaling')];
+  if (parameters && older) throw c.error('rope_parameters and rope_scaling say the same thing; expected one of them');
+  const nested = parameters ?? older;
   const partial = nested?.has('partial_rotary_factor')
     ? nested.number('partial_rotary_factor')
     : c.number('partial_rotary_factor', 1);
   const topTheta = c.number('rope_theta', 10000);
   const theta = nested ? nested.number('rope_theta', topTheta) : topTheta;
+  if (c.has('rope_theta') && theta !== topTheta)
+    throw c.error(`rope_theta ${topTheta} contradicts the ${theta} of rope_parameters`);
   const rope = { theta, rotaryDim: Math.floor(headDim * partial) };
   if (!nested) return rope;
   const type = nested.oneOf(nested.has('rope_type') ? 'rope_type' : 'type', TYPES, 'default');
+  nested.ignore('type', ...SCALING_KEYS);
+  nested.only('truncate', true);
+  nested.done();
   if (type === 'default') return rope;
   const original = c.raw.max_position_embeddings;
   const scaling = { original_max_position_embeddings: original, ...nested.raw, type } as RopeScaling;

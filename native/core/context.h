@@ -22,6 +22,11 @@ struct Context {
   T* shared(int64_t count) const {
     return static_cast<T*>(scratch.shared(count * sizeof(T)));
   }
+  // The same, for a kernel that runs others: their scratch does not touch it.
+  template <class T>
+  T* kept(int64_t count) const {
+    return static_cast<T*>(scratch.kept(count * sizeof(T)));
+  }
   int threads() const { return pool.threads(); }
   template <class Fn>
   void parallel_for(int64_t count, Fn&& fn) const {

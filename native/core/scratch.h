@@ -40,15 +40,16 @@ class Scratch {
  public:
   void* local(int worker, int64_t bytes) { return locals_[worker].reserve(bytes); }
   void* shared(int64_t bytes) { return shared_.reserve(bytes); }
+  void* kept(int64_t bytes) { return kept_.reserve(bytes); }
   int64_t bytes() const {
-    int64_t total = shared_.bytes();
+    int64_t total = shared_.bytes() + kept_.bytes();
     for (const auto& b : locals_) total += b.bytes();
     return total;
   }
 
  private:
   Buffer locals_[ThreadPool::kMaxWorkers];
-  Buffer shared_;
+  Buffer shared_, kept_;
 };
 
 }  // namespace statespace

@@ -30,6 +30,15 @@ void FftTables::fill_powers(int64_t m) const {
     }
 }
 
+void fill_tables(const FftTables& tables, Context& cx) {
+  constexpr int64_t kPiece = 1024;
+  const int64_t size = tables.size;
+  cx.parallel_for((size + kPiece - 1) / kPiece, [&](int64_t i, int) {
+    tables.fill_quarter(i * kPiece, (i + 1) * kPiece < size ? (i + 1) * kPiece : size);
+  });
+  for (int64_t m = 4; m <= size; m *= 2) tables.fill_powers(m);
+}
+
 void fft_pass(const FftTables& tables, float* x, int64_t m, int64_t begin, int64_t end) {
   const int64_t q = m / 4 * kPoint;
   const float* w = tables.block(m) + 6 * begin;

@@ -3,6 +3,7 @@
 // before imaginary ones. The forward transform leaves its output in the order of its recursion and the inverse takes it
 // so: a convolution needs no other, and no pass reorders anything. Radix 4, depth first, so that all but the first
 // passes over a long array stay in the cache.
+#include "core/context.h"
 #include "isa/simd.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -42,12 +43,24 @@ struct FftTables {
 
   // e^{iπk/(2·size)}, k < size: a quarter of the circle.
   const float* root(int64_t k) const { return quarter + 2 * k; }
+  // ω^t for a convolution of m points, ω = e^{iπ/(2m)}.
+  const float* twist(int64_t t, int64_t m) const { return root(t * (size / m)); }
   // w^j, w^2j, w^3j with w = e^{-2πi/m}, for j < m/4: six floats each.
   const float* block(int64_t m) const { return powers + 6 * (m / 4 - 1); }
 
   int64_t size;
   float *quarter, *powers;
 };
+
+// Fills all tables, on all threads.
+void fill_tables(const FftTables& tables, Context& cx);
+
+// The points of a convolution of this length: a power of two.
+inline int64_t points(int64_t length) {
+  int64_t m = 1;
+  while (m < length) m *= 2;
+  return m;
+}
 
 // Butterflies [begin, end) of the first pass over m points, m ≥ 4; and of the last pass of the inverse.
 void fft_pass(const FftTables& tables, float* x, int64_t m, int64_t begin, int64_t end);

@@ -15,11 +15,6 @@ constexpr int64_t kLargest = 1 << 16;
 // The real convolution of L values is the product of polynomials modulo t^m - i, m ≥ L: coefficients from m on become
 // imaginary parts, and those from 2m on do not exist. With t = ωu, ω = e^{iπ/(2m)}, it is a cyclic convolution of m
 // complex points: half the size of the usual zero-padded transform, and no symmetry of spectra to unpack.
-int64_t points(int64_t length) {
-  int64_t m = 1;
-  while (m < length) m *= 2;
-  return m;
-}
 
 // Channels [first, first + lanes) of the op, over arrays of points.
 struct Columns {
@@ -30,7 +25,7 @@ struct Columns {
         lanes(op.x[1] - first < kLanes ? int(op.x[1] - first) : kLanes),
         skip(op.D ? load(op.D.f32() + first, lanes) : zero()) {}
 
-  const float* twist(int64_t t, int64_t m) const { return tables.root(t * (tables.size / m)); }
+  const float* twist(int64_t t, int64_t m) const { return tables.twist(t, m); }
 
   // spectrum[s] = kernel[s] ω^s / m for s in [begin, end), zeros from `length` on.
   void load_kernel(float* spectrum, int64_t m, int64_t length, int64_t begin, int64_t end) const {
@@ -173,10 +168,7 @@ void run(const FftConv& op, Context& cx) {
   const int64_t table_floats = ceil_div(FftTables::floats(size), 16) * 16;
   float* memory = cx.shared<float>(table_floats + (size > kLargest ? 2 * size * kPoint : 0));
   const FftTables tables(memory, size);
-  cx.parallel_for(ceil_div(size, 1024), [&](int64_t i, int) {
-    tables.fill_quarter(i * 1024, (i + 1) * 1024 < size ? (i + 1) * 1024 : size);
-  });
-  for (int64_t m = 4; m <= size; m *= 2) tables.fill_powers(m);
+  fill_tables(tables, cx);
 
   by_channels(op, sequences, tables, cx);
   for (int64_t s = 0; s < sequences.count; ++s) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/context.h"
+#include "isa/simd.h"
 
 namespace statespace::STATESPACE_ISA {
 

@@ -171,14 +171,14 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
 
 class ForwardJob : public LongJob {
  public:
-  // (sessions, tokens | rows, lengths, "none" | "last" | "all", cancel, onProgress)
+  // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole", cancel, onProgress)
   explicit ForwardJob(const Napi::CallbackInfo& info) : LongJob(info[4], info[5]) {
     const auto sessions = info[0].As<Napi::Array>();
     const auto data = info[1].As<Napi::TypedArray>();
     const auto lengths = info[2].As<Napi::Int32Array>();
     const std::string mode = info[3].ToString().Utf8Value();
-    const int rows = find_choice("none|last|all", mode);
-    if (rows < 0) throw Error(Code::kArgument, "forward: logits: expected none, last or all");
+    const int rows = find_choice("none|last|all|whole", mode);
+    if (rows < 0) throw Error(Code::kArgument, "forward: logits: expected none, last, all or whole");
     if (sessions.Length() == 0 || sessions.Length() != lengths.ElementLength())
       throw Error(Code::kArgument, "forward: expected a length for each session");
     hold(data);

@@ -1,17 +1,21 @@
 #pragma once
-// y_s = the mean over time of sequence s; zeros for an empty sequence.
+// y_s = the mean over time of sequence s, of all its tokens so far: the state holds the mean of those of earlier calls,
+// keyLengths their number and the new ones'. Without keyLengths the sequence begins here. Zeros for an empty sequence.
 #include "core/fields.h"
 
 namespace statespace {
 
 struct MeanPool {
   static constexpr const char* kName = "meanPool";
-  Tensor x, cu_seqlens, y;
+  Tensor x, cu_seqlens, slots, key_lengths, state, y;
 
   template <class V>
   void fields(V& v) {
     v.in("x", x, "tokens channels");
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.runtime("slots", slots, "sequences");
+    v.runtime("keyLengths", key_lengths, "sequences");
+    v.state("state", state, "pool channels");
     v.out("y", y, "sequences channels");
   }
 };

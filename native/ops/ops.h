@@ -12,15 +12,19 @@
 #include "ops/attention.h"
 #include "ops/cache_append.h"
 #include "ops/causal_conv1d.h"
+#include "ops/dense_conv.h"
+#include "ops/dense_scan.h"
 #include "ops/discretize.h"
 #include "ops/discretize_dense.h"
 #include "ops/embedding.h"
 #include "ops/fft_conv.h"
 #include "ops/gate.h"
 #include "ops/gated_delta_rule.h"
+#include "ops/implicit_filter.h"
 #include "ops/layer_norm.h"
 #include "ops/lerp.h"
 #include "ops/linear.h"
+#include "ops/long_conv.h"
 #include "ops/mean_pool.h"
 #include "ops/moe.h"
 #include "ops/retention.h"
@@ -28,6 +32,7 @@
 #include "ops/reverse.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/s4_conv.h"
 #include "ops/s4_kernel.h"
 #include "ops/s4_recurrent.h"
 #include "ops/select_rows.h"
@@ -60,15 +65,19 @@ using AllOps = OpList<
     Attention,
     CacheAppend,
     CausalConv1d,
+    DenseConv,
+    DenseScan,
     Discretize,
     DiscretizeDense,
     Embedding,
     FftConv,
     Gate,
     GatedDeltaRule,
+    ImplicitFilter,
     LayerNorm,
     Lerp,
     Linear,
+    LongConv,
     MeanPool,
     Moe,
     Retention,
@@ -76,6 +85,7 @@ using AllOps = OpList<
     Reverse,
     RmsNorm,
     Rope,
+    S4Conv,
     S4Kernel,
     S4Recurrent,
     SelectiveScan,

@@ -125,8 +125,12 @@ Tensor stand_in(Runtime which) {
   return t;
 }
 
+// The runs that a node takes part in, as bits: over whole sequences, over streams.
+constexpr uint8_t kBoth = 3, kRunsIn[] = {kBoth, 1, 2};
+
 template <class Op>
-void read_node(Reader& in, Graph& g, Node& node, std::vector<bool>& written) {
+void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) {
+  const uint8_t runs = kRunsIn[int(node.when)];
   Op op;
   const std::string name = Op::kName;
   std::vector<int32_t> outputs;
@@ -146,7 +150,7 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<bool>& written) {
       if (g.values[g.root(id)].kind != ValueKind::activation) bad(name + ": " + field + " must be an activation");
       outputs.push_back(g.root(id));
     } else if (value == ValueKind::activation || value == ValueKind::view) {
-      if (!written[g.root(id)] && g.values[g.root(id)].kind == ValueKind::activation)
+      if ((written[g.root(id)] & runs) != runs && g.values[g.root(id)].kind == ValueKind::activation)
         bad(name + ": " + field + " is read before it is written");
     }
     t = stand_in(g, id);
@@ -170,7 +174,7 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<bool>& written) {
   each_tensor(op, [](FieldKind, const char*, Tensor& t, const char*, const char*) { t = Tensor(); });
   static_assert(std::is_trivially_copyable_v<Op>);
   node.prototype.assign(reinterpret_cast<const char*>(&op), reinterpret_cast<const char*>(&op) + sizeof(Op));
-  for (int32_t id : outputs) written[id] = true;
+  for (int32_t id : outputs) written[id] |= runs;
 }
 
 }  // namespace
@@ -184,18 +188,21 @@ Graph decode_graph(const uint8_t* bytes, int64_t size) {
   g.output = in.get<int32_t>();
   if (values > in.left() || nodes > in.left()) bad("ends too early");
   for (uint32_t i = 0; i < values; ++i) g.values.push_back(read_value(in, g));
-  std::vector<bool> written(values, false);
+  std::vector<uint8_t> written(values, 0);  // in which runs
   for (uint32_t i = 0; i < nodes; ++i) {
     const std::string name = in.text(in.get<uint8_t>());
     Node node;
     node.op = find_op(name);
     if (node.op < 0) bad("unknown op '" + name + "'");
+    const uint8_t when = in.get<uint8_t>();
+    if (when > uint8_t(When::stream)) bad(name + ": runs at no known time");
+    node.when = static_cast<When>(when);
     with_op(node.op, [&]<class Op>() { read_node<Op>(in, g, node, written); });
     g.nodes.push_back(std::move(node));
   }
   if (!in.done()) bad("bytes behind its end");
   if (g.output < 0 || g.output >= int64_t(values) || g.values[g.output].kind != ValueKind::activation ||
-      !written[g.output])
+      written[g.output] != kBoth)
     bad("its output is not written");
   return g;
 }

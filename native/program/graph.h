@@ -5,7 +5,8 @@
 //   u32 magic "SSPG", u32 version, u32 values, u32 nodes, i32 output
 //   value: u8 kind, u8 dtype, u8 rank, u8 0, i32 dims[rank], then view: i32 parent, i32 offset; state: i32 n
 //          and f32 fill[n], n = 0 or dims[0]
-//   node:  u8 length, the op's name, then in the order of fields(): i32 value id or -1 per tensor, f64 per attribute
+//   node:  u8 length, the op's name, u8 when, then in the order of fields(): i32 value id or -1 per tensor, f64 per
+//          attribute
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -52,8 +53,13 @@ struct Value {
 enum class Runtime : uint8_t { none, cu_seqlens, slots, positions, ids, rows, page_table, key_lengths, absent };
 constexpr int kRuntimes = 9;
 
+// Some work has two forms: one over whole sequences, which start anew and are not continued, and one that carries a
+// state.
+enum class When : uint8_t { always, whole, stream };
+
 struct Node {
   int op = -1;
+  When when = When::always;
   std::vector<char> prototype;    // the op struct, its attributes set
   std::vector<int32_t> values;    // per tensor field, in order; -1: absent or runtime
   std::vector<Runtime> runtimes;  // per tensor field

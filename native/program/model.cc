@@ -16,8 +16,10 @@ constexpr int64_t kUninterrupted = 16;
 int64_t choose_chunk(const Program& p) {
   if (p.looks_ahead()) return INT32_MAX;
   if (const char* env = std::getenv("STATESPACE_CHUNK")) return std::max(1, std::atoi(env));
-  constexpr int64_t kBudget = 16 << 20;
-  return std::clamp<int64_t>(kBudget / std::max<int64_t>(1, p.token_bytes()) / 64 * 64, 256, 1024);
+  // A long convolution reads all of the past for every chunk: fewer and longer ones.
+  const bool past = p.max_tokens() < INT32_MAX;
+  const int64_t budget = past ? 64 << 20 : 16 << 20, most = past ? 4096 : 1024;
+  return std::clamp<int64_t>(budget / std::max<int64_t>(1, p.token_bytes()) / 64 * 64, 256, most);
 }
 
 }  // namespace
@@ -46,9 +48,10 @@ struct Model::Piece {
   std::vector<uint8_t> backup;
 };
 
-void Model::run_chunk(std::vector<Piece>& pieces, Workspace& w, const Program::Cancelled& cancelled) {
+void Model::run_chunk(std::vector<Piece>& pieces, Workspace& w, bool whole, const Program::Cancelled& cancelled) {
   const auto device = lock_device(program.backend());  // its pools may move between chunks
   Batch batch;
+  batch.whole = whole;
   std::vector<float> gathered;
   for (const Piece& p : pieces) {
     if (p.length == 0) continue;
@@ -57,7 +60,7 @@ void Model::run_chunk(std::vector<Piece>& pieces, Workspace& w, const Program::C
     const int64_t last = batch.tokens + p.length;
     for (int64_t i = 0; i < p.length; ++i) batch.positions.push_back(int32_t(s.position_ + i));
     if (p.request->ids) batch.ids.insert(batch.ids.end(), p.request->ids + p.done, p.request->ids + p.done + p.length);
-    if (p.request->rows == Rows::all)
+    if (p.request->rows >= Rows::all)
       for (int64_t t = batch.tokens; t < last; ++t) batch.rows.push_back(int32_t(t));
     else if (p.request->rows == Rows::last && p.done + p.length == p.request->length)
       batch.rows.push_back(int32_t(last - 1));
@@ -108,7 +111,7 @@ void Model::run_chunk(std::vector<Piece>& pieces, Workspace& w, const Program::C
     const bool last = p.done + p.length == p.request->length;
     int64_t n = program.output_dim() == kTokens ? p.length : program.output_dim() == kSequences ? 1 : 0;
     if (program.output_dim() == kOutputs)
-      n = p.request->rows == Rows::all ? p.length : p.request->rows == Rows::last && last;
+      n = p.request->rows >= Rows::all ? p.length : p.request->rows == Rows::last && last;
     const bool wanted = program.output_dim() != kSequences || last;
     if (wanted && p.request->rows != Rows::none) p.out = std::copy(from, from + n * width, p.out);
     from += n * width;
@@ -136,7 +139,12 @@ std::vector<float> Model::forward(const std::vector<Request>& requests, const Co
       throw Error(
           Code::kState,
           "session: the network looks at later tokens, so it takes a sequence in one call; use a new session or run()");
-    if (s.position_ + r.length > INT32_MAX) throw Error(Code::kArgument, "session: longer than 2147483647 tokens");
+    if (s.position_ + r.length > program.max_tokens())
+      throw Error(Code::kArgument, "session: expected at most " + std::to_string(program.max_tokens()) +
+                                       " tokens, as the model's long convolutions are defined for; received " +
+                                       std::to_string(r.length) + " after " + std::to_string(s.position_));
+    if (r.rows == Rows::whole && s.position_ > 0)
+      throw Error(Code::kState, "session: a whole sequence starts in a new session");
     for (int64_t i = 0; r.ids && i < r.length; ++i)
       if (r.ids[i] < 0 || r.ids[i] >= program.vocab())
         throw Error(Code::kArgument, "forward: token[" + std::to_string(i) + "]: expected an id from 0 to " +
@@ -145,7 +153,7 @@ std::vector<float> Model::forward(const std::vector<Request>& requests, const Co
     starts.push_back(result_rows);
     const int64_t whole = program.output_dim() == kSequences ? 1 : r.length;
     result_rows += r.rows == Rows::none || r.length == 0                     ? 0
-                   : r.rows == Rows::all || program.output_dim() != kOutputs ? whole
+                   : r.rows >= Rows::all || program.output_dim() != kOutputs ? whole
                                                                              : 1;
     total += r.length;
   }
@@ -154,6 +162,8 @@ std::vector<float> Model::forward(const std::vector<Request>& requests, const Co
     pieces.push_back(
         {&requests[i], 0, 0, requests[i].session->position_, out.data() + starts[i] * program.output_features(), {}});
 
+  const bool whole = program.has_whole_form() && std::all_of(requests.begin(), requests.end(),
+                                                             [](const Request& r) { return r.rows == Rows::whole; });
   const bool interruptible = total > kUninterrupted;
   const int64_t state_bytes = program.state_bytes();
   if (interruptible && state_bytes) {
@@ -167,12 +177,12 @@ std::vector<float> Model::forward(const std::vector<Request>& requests, const Co
   int64_t done = 0;
   try {
     while (done < total) {
-      int64_t room = chunk_tokens_;
+      int64_t room = whole ? INT64_MAX : chunk_tokens_;
       for (Piece& p : pieces) {
         p.length = std::min(room, p.request->length - p.done);
         room -= p.length;
       }
-      run_chunk(pieces, *workspace, interruptible ? control.cancelled : nullptr);
+      run_chunk(pieces, *workspace, whole, interruptible ? control.cancelled : nullptr);
       for (Piece& p : pieces) {
         Session& s = *p.request->session;
         s.position_ += p.length;

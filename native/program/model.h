@@ -50,7 +50,8 @@ class Session {
   bool broken_ = false;
 };
 
-enum class Rows : uint8_t { none, last, all };
+// whole: all rows of a sequence that is fed from its first token to its last; its session cannot go on from there.
+enum class Rows : uint8_t { none, last, all, whole };
 
 struct Request {
   std::shared_ptr<Session> session;
@@ -90,7 +91,7 @@ class Model : public std::enable_shared_from_this<Model> {
  private:
   friend class Session;
   struct Piece;
-  void run_chunk(std::vector<Piece>& pieces, Workspace& w, const Program::Cancelled& cancelled);
+  void run_chunk(std::vector<Piece>& pieces, Workspace& w, bool whole, const Program::Cancelled& cancelled);
   std::unique_ptr<Workspace> take_workspace();
   Tensor rows_tensor(int32_t value) const;
   void store(int32_t value, const Tensor& host);

@@ -57,7 +57,14 @@ Program::Program(const Backend& backend, Graph graph)
         else
           packable_[id] = false;
       });
-      if constexpr (std::is_same_v<Op, Reverse> || std::is_same_v<Op, MeanPool>) looks_ahead_ = true;
+      has_whole_form_ |= node.when == When::whole;
+      constexpr bool whole_only = std::is_same_v<Op, Reverse> || std::is_same_v<Op, FftConv> ||
+                                  std::is_same_v<Op, S4Conv> || std::is_same_v<Op, DenseConv>;
+      if constexpr (whole_only) looks_ahead_ |= node.when != When::whole;
+      if constexpr (std::is_same_v<Op, LongConv>) {
+        max_tokens_ = std::min(max_tokens_, graph_.values[node.values[1]].dims[0]);
+        unbounded = true;  // the history is needed from its first token on
+      }
       if constexpr (std::is_same_v<Op, Attention>)
         looks_ahead_ |= !op.causal || graph_.values[node.values[1]].kind != ValueKind::cache;
       if constexpr (requires { op.window; }) {
@@ -197,6 +204,7 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled) 
 
   Context cx{ThreadPool::global(), w.scratch};
   for (const Node& node : graph_.nodes) {
+    if (node.when == (batch.whole ? When::stream : When::whole)) continue;
     if (cancelled && cancelled()) throw Error(Code::kAborted, "aborted");
     with_op(node.op, [&]<class Op>() { run_node<Op>(node, f, cx); });
   }

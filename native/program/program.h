@@ -52,6 +52,7 @@ struct Workspace {
 // One packed forward: the runtime tensors, in host memory.
 struct Batch {
   int64_t tokens = 0, outputs = 0, sequences = 0, max_pages = 0;
+  bool whole = false;  // every sequence from its first token to its last, none of them continued
   std::vector<int32_t> cu_seqlens{0}, slots, positions, ids, rows, page_table, key_lengths;
   const float* input = nullptr;  // (tokens, features) of a graph with an input
   void* state_base = nullptr;
@@ -79,8 +80,12 @@ class Program {
   int64_t output_features() const { return graph_.values[graph_.output].row_size(); }
   int64_t output_dim() const { return graph_.values[graph_.output].dims[0]; }
   bool reads_ids() const { return reads_ids_; }
-  // Whether an op looks at tokens that come later: a sequence must then be fed in one piece.
+  // Whether an op looks at tokens that come later, or at all of them at once: a sequence must then be fed in one piece.
   bool looks_ahead() const { return looks_ahead_; }
+  // Whether whole sequences are computed in another way than streams: then they must be fed in one piece.
+  bool has_whole_form() const { return has_whole_form_; }
+  // Tokens that a sequence can have: as many as the shortest long convolution has taps.
+  int64_t max_tokens() const { return max_tokens_; }
   int64_t vocab() const { return vocab_; }
   // Bytes of activations per token, for choosing a chunk length.
   int64_t token_bytes() const { return plan_.row_bytes[0]; }
@@ -107,9 +112,9 @@ class Program {
   std::vector<Tensor> weights_;
   std::vector<bool> packable_;
   std::vector<int64_t> memory_offset_;  // states: bytes in the slot; caches: bytes in the page
-  int64_t state_bytes_ = 0, page_bytes_ = 0, window_ = 0, vocab_ = 0;
+  int64_t state_bytes_ = 0, page_bytes_ = 0, window_ = 0, vocab_ = 0, max_tokens_ = INT32_MAX;
   int32_t input_ = -1;
-  bool reads_ids_ = false, looks_ahead_ = false;
+  bool reads_ids_ = false, looks_ahead_ = false, has_whole_form_ = false;
 };
 
 }  // namespace statespace

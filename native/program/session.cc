@@ -113,10 +113,11 @@ std::vector<uint8_t> Session::export_state() const {
 
 void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position) {
   const Program& p = model->program;
-  if (position < 0 || position > INT32_MAX || size != exported_bytes(p, position))
+  const int64_t most = p.max_tokens();
+  if (position < 0 || position > most || size != exported_bytes(p, position))
     throw Error(Code::kState, "snapshot: expected " +
-                                  (position < 0 || position > INT32_MAX
-                                       ? std::string("a position from 0 to 2147483647")
+                                  (position < 0 || position > most
+                                       ? "a position from 0 to " + std::to_string(most)
                                        : std::to_string(exported_bytes(p, position)) + " bytes of state") +
                                   ", received " + std::to_string(size) + " at position " + std::to_string(position));
   const auto device = lock_device(p.backend());

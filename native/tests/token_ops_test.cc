@@ -143,14 +143,30 @@ TEST_CASE("meanPool: a row a sequence") {
       op.x = view(x, {kTokens, c});
       op.cu_seqlens = view(bounds);
       op.y = view(y, {4, c});
+      std::vector<float> state(kPool * c, NAN);  // sequences begin here: nothing of it is read
+      auto slots = kSlots;
+      op.slots = view(slots), op.state = view(state, {kPool, c});
       run(backend, op);
       CHECK(max_error(y, expected) < 5e-7);
+      for (size_t s = 0; s < 4; ++s)
+        for (int64_t i = 0; i < c; ++i) CHECK(state[kSlots[s] * c + i] == y[s * c + i]);
+
+      // The same tokens behind as many of mean 3.
+      std::fill(state.begin(), state.end(), 3.f);
+      std::vector<int32_t> lengths{2, 10, 7, 28};
+      op.key_lengths = view(lengths);
+      run(backend, op);
+      for (size_t s = 0; s < 4; ++s)
+        for (int64_t i = 0; i < c; ++i)
+          CHECK(y[s * c + i] == doctest::Approx(s == 2 ? 3 : (3 + expected[s * c + i]) / 2));
     }
     const int64_t length = 100000;
     std::vector<float> ones(length, 0.1f), y(1, NAN);
     MeanPool op;
     op.x = view(ones, {length, 1});
     op.y = view(y, {1, 1});
+    std::vector<float> state(1);
+    op.state = view(state, {1, 1});
     run(backend, op);
     CHECK(std::fabs(y[0] - 0.1f) < 5e-7);
   });

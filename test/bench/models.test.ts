@@ -8,7 +8,7 @@ import { expressible, FAMILIES, hybrid, sized } from '../../dist/bench/models/fa
 import { printModels } from '../../dist/bench/models/print.js';
 import { runModels } from '../../dist/bench/models/run.js';
 
-const dimensions = { dModel: 768, vocabulary: 50288, headDim: 64, kvHeads: 12 };
+const dimensions = { dModel: 768, vocabulary: 50288, headDim: 64, kvHeads: 12, longest: 4096 };
 const byName = (name: string) => FAMILIES.find((family) => family.name === name)!;
 
 /** Describes a model by round numbers: layers of a million parameters, four kilobytes of cache per layer and token. */

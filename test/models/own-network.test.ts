@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import * as statespace from 'statespace';
 import { transpileModule } from 'typescript';
 import { beforeAll, expect, test } from 'vitest';
+import { safetensorsOf, scratchFolders } from '../support/checkpoint-files.js';
 import { expectClose } from '../support/golden.js';
+import { wave } from '../support/sessions.js';
 
+const folders = scratchFolders();
 const page = readFileSync(join(__dirname, '../../docs/adding-a-model.md'), 'utf8');
 const source = page.split('```ts\n')[1]!.split('```')[0]!;
 const frames = (batch: number, length: number) =>
@@ -40,6 +43,44 @@ test('runs whole: (B, L, features) to (B, L, classes), each sequence by itself',
   await session.forward(new statespace.Tensor(x.toFloat32Array().slice(0, 800), [10, 80]));
   await expect(session.forward(new statespace.Tensor(x.toFloat32Array().slice(0, 80), [1, 80]))).rejects.toMatchObject({
     code: 'ERR_STATE',
+  });
+});
+
+test('loads a checkpoint with other names through its key map', async () => {
+  const config = { model_type: 'audio_tagger', features: 80, hidden_size: 16, num_hidden_layers: 1 };
+  const tensors: Record<string, { data: Float32Array; shape: number[] }> = {};
+  const linear = (name: string, out: number, inputs: number, bias = true) => {
+    tensors[`${name}.weight`] = { data: wave(out * inputs, out), shape: [out, inputs] };
+    if (bias) tensors[`${name}.bias`] = { data: wave(out, inputs), shape: [out] };
+  };
+  linear('encoder', 16, 80);
+  linear('decoder', 10, 16);
+  tensors['layers.0.norm.weight'] = { data: wave(16, 3), shape: [16] };
+  for (const direction of ['forward', 'backward']) {
+    const at = `layers.0.${direction}`;
+    linear(`${at}.in_proj`, 64, 16, false);
+    linear(`${at}.x_proj`, 2 + 2 * 8, 32, false);
+    linear(`${at}.dt_proj`, 32, 2);
+    linear(`${at}.out_proj`, 16, 32, false);
+    tensors[`${at}.conv1d.weight`] = { data: wave(32 * 4, 5), shape: [32, 1, 4] };
+    tensors[`${at}.conv1d.bias`] = { data: wave(32, 6), shape: [32] };
+    tensors[`${at}.A_log`] = { data: wave(32 * 8, 7), shape: [32, 8] };
+    tensors[`${at}.D`] = { data: wave(32, 8), shape: [32] };
+  }
+  const { 'decoder.weight': weight, 'decoder.bias': bias, ...rest } = tensors;
+  const save = (named: typeof tensors) =>
+    folders.put({ 'config.json': JSON.stringify(config), 'model.safetensors': safetensorsOf(named) });
+  const [plain, renamed] = await Promise.all([
+    statespace.loadModel(save(tensors)),
+    statespace.loadModel(save({ ...rest, 'head.weight': weight!, 'head.bias': bias! })),
+  ]);
+  const [a, b] = await Promise.all([plain, renamed].map((m) => m.run(frames(1, 30))));
+  expect(a!.data).toEqual(b!.data);
+  expect(a!.toFloat32Array().some((x) => Math.abs(x) > 0.1)).toBe(true);
+  const lacking = statespace.loadModel(save({ ...rest, 'head.weight': weight! }));
+  await expect(lacking).rejects.toMatchObject({
+    code: 'ERR_CHECKPOINT',
+    message: expect.stringContaining('head.bias'),
   });
 });
 

@@ -183,3 +183,19 @@ export function torchFile(data: Buffer, more: ZipPart[] = [], options?: { zip64?
 }
 
 export const matrix: TensorSpec = { shape: [2, 3], strides: [3, 1] };
+
+/** The bytes of a safetensors file that holds these f32 tensors. */
+export function safetensorsOf(
+  tensors: Readonly<Record<string, { data: ArrayLike<number>; shape: readonly number[] }>>,
+) {
+  const header: Record<string, unknown> = {};
+  const parts: Buffer[] = [];
+  let at = 0;
+  for (const [name, { data, shape }] of Object.entries(tensors)) {
+    const part = Buffer.from(Float32Array.from(data).buffer);
+    header[name] = { dtype: 'F32', shape, data_offsets: [at, at + part.length] };
+    parts.push(part);
+    at += part.length;
+  }
+  return safetensors(header, Buffer.concat(parts));
+}

@@ -89,7 +89,7 @@ async function models(options: Options, signal: AbortSignal): Promise<void> {
   if (options.json !== undefined) checkWritable(options.json);
   const lib = library();
   const families = chosen(lib, options);
-  const d = { dModel, vocabulary, headDim: HEAD_DIM, kvHeads: dModel / HEAD_DIM };
+  const d = { dModel, vocabulary, headDim: HEAD_DIM, kvHeads: dModel / HEAD_DIM, longest: longestOf(options) };
   if (options.threads !== undefined) lib.setThreads(options.threads);
   const bar = progress('bench models');
   try {
@@ -116,6 +116,11 @@ async function models(options: Options, signal: AbortSignal): Promise<void> {
   } finally {
     bar.stop();
   }
+}
+
+/** What a model must be made for: the longest prompt and what follows it, and the short runs that come first. */
+function longestOf({ lengths, decode }: Options): number {
+  return Math.max(128, ...lengths) + decode;
 }
 
 function chosen(lib: Library, { families, ratio }: Options): Family[] {

@@ -3,6 +3,7 @@ import { library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
 import { KERNEL_SHAPE, kernelPreset } from '../../../bench/scaling/kernel.js';
 import { LAYER_SHAPE, layerPreset } from '../../../bench/scaling/layer.js';
+import { MIXERS_SHAPE, mixersPreset } from '../../../bench/scaling/mixers.js';
 import { printScaling } from '../../../bench/scaling/print.js';
 import { runScaling } from '../../../bench/scaling/run.js';
 import { UsageError } from '../errors.js';
@@ -11,7 +12,7 @@ import { parseLengths, parseNumber, parsePositive } from '../parse.js';
 import { colours, isTerminal, progress, write } from '../terminal.js';
 
 interface Options {
-  preset: 'kernel' | 'layer';
+  preset: 'kernel' | 'layer' | 'mixers';
   lengths?: number[];
   reps: number;
   budget: number;
@@ -27,6 +28,7 @@ interface Options {
 const PRESETS = {
   kernel: { make: kernelPreset, shape: KERNEL_SHAPE, lengths: [512, 1024, 2048, 4096, 8192, 16384] },
   layer: { make: layerPreset, shape: LAYER_SHAPE, lengths: [512, 1024, 2048, 4096, 8192] },
+  mixers: { make: mixersPreset, shape: MIXERS_SHAPE, lengths: [512, 1024, 2048, 4096, 8192] },
 };
 
 export function addBenchScaling(bench: Command, signal: AbortSignal): void {
@@ -34,13 +36,16 @@ export function addBenchScaling(bench: Command, signal: AbortSignal): void {
     .command('scaling')
     .description('Time and memory of attention and of a state-space scan over length: where O(N²) overtakes O(N).')
     .addOption(
-      new Option('--preset <name>', 'kernel: the mixing alone; layer: whole layers with their projections')
-        .choices(['kernel', 'layer'])
+      new Option(
+        '--preset <name>',
+        'kernel: the mixing alone; layer: whole layers with their projections; mixers: every family in its modes',
+      )
+        .choices(['kernel', 'layer', 'mixers'])
         .default('kernel'),
     )
     .option(
       '--lengths <list>',
-      'tokens; K = 1,024, a..b doubles (default: kernel 512..16K, layer 512..8K)',
+      'tokens; K = 1,024, a..b doubles (default: kernel 512..16K, others 512..8K)',
       parseLengths,
     )
     .option(
@@ -58,8 +63,8 @@ export function addBenchScaling(bench: Command, signal: AbortSignal): void {
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
     .option('--d-model <n>', 'model width in channels (default: 512)', parsePositive)
     .option('--heads <n>', 'attention heads (default: 8)', parsePositive)
-    .option('--d-state <n>', 'states per channel of the scan (default: 16)', parsePositive)
-    .option('--batch <n>', 'sequences at once (default: kernel 1, layer 4)', parsePositive)
+    .option('--d-state <n>', 'states per channel of the scan (default: 16, mixers 64)', parsePositive)
+    .option('--batch <n>', 'sequences at once (default: layer 4, others 1)', parsePositive)
     .option('--json <file>', 'also write everything measured, every sample included')
     .option('--chart', 'draw the chart although stdout is no terminal')
     .option('--no-chart', 'draw no chart')
@@ -67,11 +72,13 @@ export function addBenchScaling(bench: Command, signal: AbortSignal): void {
       'after',
       `
 Contenders: tiled attention (never holds the N×N matrix), attention with the matrix in memory, and Mamba's selective
-scan. Results are checked against each other and against plain TypeScript first; a wrong one ends the run (exit code 1).
+scan. The preset mixers has SSD, retention, WKV and the long convolution in all their modes instead. Results are checked
+against each other and against plain TypeScript first; a wrong one ends the run (exit code 1).
 
 Examples:
   $ statespace bench scaling
   $ statespace bench scaling --preset layer --json layer.json
+  $ statespace bench scaling --preset mixers --lengths 512..4K
   $ statespace bench scaling --lengths 256..4K --reps 15 --threads 1`,
     )
     .action((options: Options) => scaling(options, signal));

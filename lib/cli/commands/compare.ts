@@ -8,6 +8,9 @@ import { UsageError } from '../errors.js';
 import { parseAmount, parseLengths, parsePositive } from '../parse.js';
 import { colours, write } from '../terminal.js';
 
+/** Nothing is allocated: the filters of a long convolution may be as long as any context. */
+const LONGEST = 2 ** 31 - 1;
+
 interface Options {
   parameters: number;
   dModel: number;
@@ -57,7 +60,7 @@ function compare(options: Options): void {
   }
   const lib = library();
   const supported = new Set(lib.supportedModels());
-  const d = { dModel, vocabulary, headDim, kvHeads };
+  const d = { dModel, vocabulary, headDim, kvHeads, longest: LONGEST };
   const models = FAMILIES.filter((family) => supported.has(family.modelType)).map((f) => sized(lib, f, d, parameters));
   const comparisons = compareModels(lib, models, lengths, dtype);
   if (options.json) {

@@ -1,0 +1,24 @@
+#pragma once
+// A dense state space over whole sequences as a convolution: y_t = Σ_j K_j x_{t-j} with K_j = C A^j B, from a zero
+// state. It equals denseScan between the products with B and C, at `outputs` times its cost: every pair of an input and
+// an output is a convolution of its own, by FFT.
+#include "core/fields.h"
+
+namespace statespace {
+
+struct DenseConv {
+  static constexpr const char* kName = "denseConv";
+  Tensor x, A, B, C, cu_seqlens, y;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens inputs");
+    v.in("A", A, "d_state d_state");
+    v.in("B", B, "d_state inputs");
+    v.in("C", C, "outputs d_state");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.out("y", y, "tokens outputs");
+  }
+};
+
+}  // namespace statespace

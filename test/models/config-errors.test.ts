@@ -1,0 +1,158 @@
+// Every registered family names what is wrong with a config: unknown keys, missing ones, wrong kinds, contradictions,
+// and features that would change results and are not there.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createModel, describeModel, StatespaceError, supportedModels } from 'statespace';
+import { describe, expect, test } from 'vitest';
+import { kernelCase, modelCase, modelNames } from '../support/golden.js';
+
+type Config = Record<string, unknown>;
+
+/** A config of every family: of the corpus where it has one. */
+const configs = new Map<string, Config>();
+for (const name of modelNames()) {
+  let config: Config;
+  try {
+    config = JSON.parse(readFileSync(join(modelCase(name).folder, 'config.json'), 'utf8'));
+  } catch {
+    continue; // weights without a config
+  }
+  const type = String(config.model_type ?? 'mamba_ssm');
+  if (!configs.has(type)) configs.set(type, config);
+}
+configs.set('hyena_operator', { model_type: 'hyena_operator', ...kernelCase('hyena_operator__order2').flags });
+configs.set('hyena', { model_type: 'hyena', d_model: 8, n_layer: 1, vocab_size: 11, l_max: 16, filter_order: 4 });
+const mambaSsm = configs.get('mamba_ssm');
+if (mambaSsm) configs.set('mamba_ssm', { model_type: 'mamba_ssm', ...mambaSsm });
+
+/** What describeModel says of a config: nothing, or its error. */
+function refusal(config: Config): string | undefined {
+  try {
+    describeModel(config);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof StatespaceError) || error.code !== 'ERR_UNSUPPORTED_MODEL') throw error;
+    return error.message;
+  }
+}
+
+test('every family has a config here', () => {
+  expect([...configs.keys()]).toEqual(expect.arrayContaining(supportedModels()));
+});
+
+/** Keys without which nothing can be built; all others have defaults. */
+const required: Record<string, string[]> = {
+  mamba_ssm: ['d_model', 'n_layer', 'vocab_size'],
+  s4d_example: ['d_input'],
+  hyena: ['d_model', 'n_layer', 'vocab_size'],
+  hyena_operator: ['d_model'],
+};
+
+const llamaLike: [Config, RegExp][] = [
+  [{ hidden_act: 'gelu' }, /hidden_act: "gelu" is not supported/],
+  [{ num_attention_heads: 4, num_key_value_heads: 3 }, /num_attention_heads 4 is no multiple of num_key_value_heads 3/],
+  [{ rope_parameters: { rope_type: 'dynamic', factor: 2 } }, /rope_parameters.*rope_type: "dynamic" is not supported/],
+  [{ rope_parameters: { rope_type: 'yarn', factor: 2, mscale: 0.7 } }, /rope_parameters.*unknown key mscale/],
+  [
+    { rope_parameters: { rope_type: 'default', rope_theta: 1e4 }, rope_scaling: { type: 'linear', factor: 2 } },
+    /rope_parameters and rope_scaling/,
+  ],
+  [{ rope_theta: 5, rope_parameters: { rope_type: 'default', rope_theta: 6 } }, /rope_theta 5 contradicts the 6/],
+];
+
+/** Contradictions and unsupported features, by family: what is changed in the config, and what the error must say. */
+const wrong: Record<string, [Config, RegExp][]> = {
+  mamba: [
+    [{ hidden_act: 'relu' }, /hidden_act: "relu" is not supported; expected "silu"/],
+    [{ n_layer: 77 }, /n_layer contradicts num_hidden_layers/],
+    [{ d_inner: 5 }, /d_inner contradicts intermediate_size/],
+    [{ time_step_rank: -1 }, /time_step_rank: expected a positive integer, received -1/],
+  ],
+  falcon_mamba: [[{ hidden_act: 'relu' }, /hidden_act: "relu"/]],
+  mamba2: [
+    [{ num_heads: 7 }, /num_heads 7 · head_dim/],
+    [{ n_groups: 3 }, /is no multiple of n_groups 3/],
+    [{ rms_norm: false }, /rms_norm: false is not supported/],
+    [{ time_step_limit: [2, 1] }, /time_step_limit: expected \[low, high\]/],
+  ],
+  mamba_ssm: [
+    [{ ssm_cfg: { layer: 'Mamba3' } }, /ssm_cfg.*layer: "Mamba3" is not supported; supported: Mamba1, Mamba2/],
+    [{ ssm_cfg: { layer: 'Mamba1', headdim: 8 } }, /ssm_cfg.*unknown key headdim/],
+    [{ attn_layer_idx: [99], attn_cfg: {} }, /attn_layer_idx: expected layer numbers/],
+    [{ attn_layer_idx: [0], attn_cfg: null }, /attn_cfg is missing/],
+  ],
+  llama: [...llamaLike, [{ sliding_window: 8 }, /unknown key sliding_window/]],
+  mistral: llamaLike,
+  mixtral: [...llamaLike, [{ num_experts_per_tok: 9 }, /num_experts_per_tok 9 exceeds num_local_experts/]],
+  jamba: [
+    [{ attn_layer_offset: 8, attn_layer_period: 8 }, /attn_layer_offset 8 must lie below attn_layer_period 8/],
+    [{ num_experts: 2, num_experts_per_tok: 3 }, /num_experts_per_tok 3 exceeds num_experts 2/],
+    [{ sliding_window: 16 }, /sliding_window: 16 is not supported/],
+    [{ layers_block_type: ['attention'] }, /layers_block_type contradicts the periods and offsets/],
+  ],
+  s4d_example: [
+    [{ d_state: 5 }, /d_state 5 is odd/],
+    [{ transposed: false }, /transposed: false is not supported/],
+  ],
+  hyena: [
+    [{ order: 1 }, /order: expected at least 2, received 1/],
+    [{ attn_layer_idx: [0] }, /attn_layer_idx: attention layers are not supported/],
+    [{ max_position_embeddings: 64 }, /max_position_embeddings: 64 is not supported/],
+    [{ layer: { l_max: 8, order: 2, surprise: 1 } }, /layer.*unknown key surprise/],
+    [{ layer: { d_model: 9 } }, /layer\.d_model contradicts d_model 8/],
+  ],
+  hyena_operator: [
+    [{ emb_dim: 4 }, /emb_dim: expected an odd number/],
+    [{ num_heads: 2 }, /num_heads: 2 is not supported/],
+    [{ inner_factor: 2 }, /inner_factor: 2/],
+    [{ outer_mixing: true }, /outer_mixing: true/],
+    [{ post_order_ffn: true }, /post_order_ffn: true/],
+    [{ activation: 'gelu' }, /activation: "gelu"/],
+    [{ normalized: true }, /normalized: true/],
+    [{ num_inner_mlps: -1 }, /num_inner_mlps: expected a number from 0 on/],
+  ],
+};
+
+describe.each(supportedModels().map((type) => [type, configs.get(type)!] as const))('%s', (type, config) => {
+  test('its config is understood', () => {
+    expect(refusal(config)).toBeUndefined();
+  });
+
+  test('names keys that it does not know', async () => {
+    expect(refusal({ ...config, surprise_factor: 2, other_surprise: 'x' })).toMatch(
+      new RegExp(`config \\(${type}\\): unknown keys surprise_factor, other_surprise`),
+    );
+    expect(refusal({ ...config, quantization_config: { bits: 4 } })).toMatch(/unknown key quantization_config/);
+    await expect(createModel({ ...config, surprise_factor: 2 })).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED_MODEL',
+    });
+  });
+
+  test('names a key of the wrong kind or sign', () => {
+    let named = 0;
+    for (const [key, value] of Object.entries(config)) {
+      if (typeof value !== 'number' && typeof value !== 'boolean') continue;
+      const message = refusal({ ...config, [key]: 'a string' });
+      if (message === undefined) continue; // one that says nothing about the computation
+      expect(message).toContain(key);
+      named++;
+      if (Number.isInteger(value) && typeof value === 'number') expect(refusal({ ...config, [key]: -3 })).toBeDefined();
+    }
+    expect(named).toBeGreaterThan(2);
+  });
+
+  test('a missing key has a default, or is named', () => {
+    for (const key of Object.keys(config)) {
+      if (key === 'model_type') continue;
+      const { [key]: _, ...rest } = config;
+      const message = refusal(rest);
+      if (required[type]?.includes(key)) expect(message).toContain(`${key} is missing`);
+      // A default may not fit the sizes that are there: then the message says what it is at odds with.
+      else if (message !== undefined) expect(message).toMatch(new RegExp(`${key}|multiple|contradicts|exceeds|must`));
+    }
+  });
+
+  test.each(wrong[type] ?? [])('refuses %j', (change, message) => {
+    expect(refusal({ ...config, ...change })).toMatch(message);
+  });
+});
