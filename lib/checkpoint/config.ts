@@ -17,9 +17,13 @@ export async function readConfig(file: string): Promise<Record<string, unknown>>
 
 /** `where` begins the messages of errors. */
 export function parseConfig(text: string, where: string): Record<string, unknown> {
-  const config = parseJsonObject(text, where, 'last');
+  return withFloats(parseJsonObject(text, where, 'last'), where);
+}
+
+/** A config with its infinities as numbers, for one that JSON.parse read. */
+export function withFloats(config: Readonly<Record<string, unknown>>, where: string): Record<string, unknown> {
   return Object.fromEntries(
-    Object.entries(config).map(([key, value]) => [key, plainFloats(value, `${where}: ${key}`)]),
+    Object.entries(config).map(([key, value]) => [key, plainFloats(value as Json, `${where}: ${key}`)]),
   );
 }
 

@@ -67,6 +67,19 @@ export class ConfigReader {
     if (n <= 0 || n > 2 ** 31 - 1) throw this.error(`${key}: expected a positive integer, received ${n}`);
     return n;
   }
+  /** An integer from 0 on. */
+  count(key: string, fallback?: number): number {
+    const n = this.read(key, 'integer', fallback) as number;
+    if (n < 0 || n > 2 ** 31 - 1) throw this.error(`${key}: expected an integer from 0 on, received ${n}`);
+    return n;
+  }
+  /** `times` as often as this positive number says, rounded down: at least 1. */
+  multiple(key: string, times: number, fallback?: number): number {
+    const n = Math.floor((this.read(key, 'number', fallback) as number) * times);
+    if (!(n >= 1 && n <= 2 ** 31 - 1))
+      throw this.error(`${key}: expected a positive number, received ${this.raw[key]}`);
+    return n;
+  }
   integer(key: string, fallback?: number): number {
     return this.read(key, 'integer', fallback) as number;
   }

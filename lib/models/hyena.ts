@@ -35,7 +35,7 @@ function readOperator(c: ConfigReader): HyenaOptions {
     order,
     filterOrder: c.size('filter_order', 64),
     embDim,
-    innerMlps: c.has('num_inner_mlps') ? nonNegative(c, 'num_inner_mlps') : 2,
+    innerMlps: c.count('num_inner_mlps', 2),
     shortFilterOrder: c.size('short_filter_order', 3),
     modulate: c.boolean('modulate', true),
     shift: c.number('shift', 0),
@@ -48,12 +48,6 @@ function readOperator(c: ConfigReader): HyenaOptions {
       target: c.number('target', 1e-2),
     },
   };
-}
-
-function nonNegative(c: ConfigReader, key: string): number {
-  const n = c.integer(key);
-  if (n < 0) throw c.error(`${key}: expected a number from 0 on, received ${n}`);
-  return n;
 }
 
 /** One Hyena operator (Poli et al. 2023) over float rows: (tokens, d_model) to (tokens, d_model). */

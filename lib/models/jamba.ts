@@ -27,8 +27,8 @@ interface JambaConfig {
 /** Layers i with i % period == offset. */
 function readPattern(c: ConfigReader, name: string, period: number, offset: number): (layer: number) => boolean {
   const p = c.size(`${name}_layer_period`, period);
-  const o = c.integer(`${name}_layer_offset`, offset);
-  if (o < 0 || o >= p) throw c.error(`${name}_layer_offset ${o} must lie below ${name}_layer_period ${p}`);
+  const o = c.count(`${name}_layer_offset`, offset);
+  if (o >= p) throw c.error(`${name}_layer_offset ${o} must lie below ${name}_layer_period ${p}`);
   return (layer) => layer % p === o;
 }
 
@@ -88,7 +88,7 @@ function readConfig(c: ConfigReader): JambaConfig {
     isMoe,
     attention: { nHeads, nHeadsKv, headDim: dModel / nHeads },
     mamba: {
-      dInner: Math.floor(c.number('mamba_expand', 2) * dModel),
+      dInner: c.multiple('mamba_expand', dModel, 2),
       dState: c.size('mamba_d_state', 16),
       dConv: c.size('mamba_d_conv', 4),
       dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('mamba_dt_rank'),

@@ -35,7 +35,7 @@ interface MambaSsmConfig {
 function readMamba1(c: ConfigReader, dModel: number): MambaOptions {
   const rank = c.any('dt_rank');
   return {
-    dInner: Math.floor(c.number('expand', 2) * dModel),
+    dInner: c.multiple('expand', dModel, 2),
     dState: c.size('d_state', 16),
     dConv: c.size('d_conv', 4),
     dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('dt_rank'),
@@ -45,7 +45,7 @@ function readMamba1(c: ConfigReader, dModel: number): MambaOptions {
 }
 
 function readMamba2(c: ConfigReader, dModel: number): Mamba2Options {
-  const dInner = Math.floor(c.number('expand', 2) * dModel);
+  const dInner = c.multiple('expand', dModel, 2);
   const dSsm = c.size('d_ssm', dInner);
   const headDim = c.size('headdim', 64);
   const nGroups = c.size('ngroups', 1);
@@ -77,7 +77,7 @@ function readAttention(c: ConfigReader, dModel: number): HybridAttention {
   const headDim = c.size('head_dim', Math.floor(dModel / nHeads));
   if (nHeads % nHeadsKv !== 0) throw c.error(`num_heads ${nHeads} is no multiple of num_heads_kv ${nHeadsKv}`);
   if (!c.boolean('causal', false)) throw c.error('causal: false is not supported in a language model; expected true');
-  const rotaryDim = c.integer('rotary_emb_dim', 0);
+  const rotaryDim = c.count('rotary_emb_dim', 0);
   const interleaved = c.boolean('rotary_emb_interleaved', false);
   const theta = c.number('rotary_emb_base', 10000);
   const scale = c.any('softmax_scale');
@@ -86,7 +86,7 @@ function readAttention(c: ConfigReader, dModel: number): HybridAttention {
     nHeadsKv,
     headDim,
     scale: scale === undefined ? undefined : c.number('softmax_scale'),
-    dConv: c.integer('d_conv', 0),
+    dConv: c.count('d_conv', 0),
     mlpDim: mlpWidth(c),
     qkvBias: c.boolean('qkv_proj_bias', true),
     outBias: c.boolean('out_proj_bias', true),
@@ -96,7 +96,7 @@ function readAttention(c: ConfigReader, dModel: number): HybridAttention {
 
 /** The gated MLP inside the attention mixer: the width is rounded up to a multiple of 256. */
 function mlpWidth(c: ConfigReader): number {
-  const wanted = c.integer('mlp_dim', 0);
+  const wanted = c.count('mlp_dim', 0);
   return Math.ceil(wanted / 256) * 256;
 }
 
@@ -105,7 +105,7 @@ function readConfig(c: ConfigReader): MambaSsmConfig {
   const nLayers = c.size('n_layer');
   const vocabSize = c.size('vocab_size');
   const pad = c.size('pad_vocab_size_multiple', 8);
-  const wanted = c.integer('d_intermediate', 0);
+  const wanted = c.count('d_intermediate', 0);
   const ssm = c.nested('ssm_cfg') ?? new ConfigReader({}, 'mamba_ssm: ssm_cfg');
   const kind = ssm.oneOf('layer', ['Mamba1', 'Mamba2'], 'Mamba1');
   const mixer = kind === 'Mamba1' ? { mamba1: readMamba1(ssm, dModel) } : { mamba2: readMamba2(ssm, dModel) };

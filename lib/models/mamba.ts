@@ -17,8 +17,7 @@ interface MambaConfig {
 
 function readConfig(c: ConfigReader): MambaConfig {
   const dModel = c.size('hidden_size', 768);
-  const expand = c.number('expand', 2);
-  const dInner = c.size('intermediate_size', Math.floor(expand * dModel));
+  const dInner = c.size('intermediate_size', c.multiple('expand', dModel, 2));
   const rank = c.any('time_step_rank');
   c.only('hidden_act', 'silu');
   if (c.has('d_inner') && c.integer('d_inner') !== dInner)

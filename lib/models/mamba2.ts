@@ -33,7 +33,7 @@ function readConfig(c: ConfigReader): Mamba2Config {
   const dModel = c.size('hidden_size', 4096);
   const nHeads = c.size('num_heads', 128);
   const headDim = c.size('head_dim', 64);
-  const dInner = Math.floor(c.number('expand', 2) * dModel);
+  const dInner = c.multiple('expand', dModel, 2);
   const nGroups = c.size('n_groups', 8);
   if (nHeads * headDim !== dInner) {
     throw c.error(`num_heads ${nHeads} · head_dim ${headDim} must be expand · hidden_size = ${dInner}`);

@@ -1,3 +1,4 @@
+import { withFloats } from '../checkpoint/config.js';
 import { StatespaceError, show } from '../errors.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
@@ -51,9 +52,10 @@ export interface ResolvedModel {
 }
 
 /** The family of a config, and the config as that family read it. */
-export function resolveModel(raw: Readonly<Record<string, unknown>>): ResolvedModel {
-  if (typeof raw !== 'object' || raw === null)
-    throw new StatespaceError('ERR_ARGUMENT', `config: expected an object, received ${show(raw)}`);
+export function resolveModel(given: Readonly<Record<string, unknown>>): ResolvedModel {
+  if (typeof given !== 'object' || given === null)
+    throw new StatespaceError('ERR_ARGUMENT', `config: expected an object, received ${show(given)}`);
+  const raw = withFloats(given, 'config');
   const modelType = modelTypeOf(raw);
   const definition = definitions.find((d) => d.modelTypes.includes(modelType));
   if (!definition) {

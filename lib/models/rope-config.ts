@@ -27,7 +27,12 @@ export function readRope(c: ConfigReader, headDim: number): NonNullable<Attentio
   const theta = nested ? nested.number('rope_theta', topTheta) : topTheta;
   if (c.has('rope_theta') && theta !== topTheta)
     throw c.error(`rope_theta ${topTheta} contradicts the ${theta} of rope_parameters`);
-  const rope = { theta, rotaryDim: Math.floor(headDim * partial) };
+  const rotaryDim = Math.floor(headDim * partial);
+  if (rotaryDim < 2 || rotaryDim % 2 !== 0)
+    throw c.error(
+      `rotary positions turn pairs of channels: head_dim ${headDim} must give an even number of at least 2`,
+    );
+  const rope = { theta, rotaryDim };
   if (!nested) return rope;
   const type = nested.oneOf(nested.has('rope_type') ? 'rope_type' : 'type', TYPES, 'default');
   nested.ignore('type', ...SCALING_KEYS);

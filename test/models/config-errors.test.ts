@@ -109,7 +109,7 @@ const wrong: Record<string, [Config, RegExp][]> = {
     [{ post_order_ffn: true }, /post_order_ffn: true/],
     [{ activation: 'gelu' }, /activation: "gelu"/],
     [{ normalized: true }, /normalized: true/],
-    [{ num_inner_mlps: -1 }, /num_inner_mlps: expected a number from 0 on/],
+    [{ num_inner_mlps: -1 }, /num_inner_mlps: expected an integer from 0 on/],
   ],
 };
 
