@@ -20,17 +20,13 @@ export type Library = typeof statespace;
 /** The ops that benchmarks are made of. */
 export type Ops = Pick<
   typeof statespace.ops,
-  | 'attentionSync'
-  | 'causalConv1dSync'
-  | 'fftConvSync'
-  | 'linearSync'
-  | 'retentionSync'
-  | 'rmsNormSync'
-  | 'selectiveScanSync'
-  | 'ssdSync'
-  | 'wkv4Sync'
-  | 'wkv6Sync'
-  | 'wkv7Sync'
+  'attentionSync' | 'causalConv1dSync' | 'linearSync' | 'rmsNormSync' | 'selectiveScanSync'
+>;
+
+/** Those of the preset mixers. */
+export type MixerOps = Pick<
+  typeof statespace.ops,
+  'attentionSync' | 'fftConvSync' | 'retentionSync' | 'ssdSync' | 'wkv4Sync' | 'wkv6Sync' | 'wkv7Sync'
 >;
 
 export function library(): Library {

@@ -2,7 +2,7 @@
  * Preset mixers: what the families put in attention's place, each in its modes, over the same width: one step after
  * another, in chunks, and all pairs of tokens at once.
  */
-import type { Ops } from '../library.js';
+import type { MixerOps } from '../library.js';
 import { Random } from '../random.js';
 import { attentionContenders } from './memory.js';
 import { convolution, type Rows, retentionHead, ssdHead, wkv4Channel, wkv6Head, wkv7Head } from './mixers-reference.js';
@@ -35,7 +35,7 @@ interface Mixer {
   working?(s: Shape, length: number, threads: number): number;
   kept(s: Shape, length: number): number;
   keptText: string;
-  run(ops: Ops, i: Inputs, mode: string): Float32Array;
+  run(ops: MixerOps, i: Inputs, mode: string): Float32Array;
   /** Pairs of a place in the output and what belongs there. */
   sample(i: Inputs, s: Shape): { at: number[]; expected: ArrayLike<number> }[];
 }
@@ -132,7 +132,7 @@ function heads(s: Shape, i: Inputs, reference: (h: number) => Float64Array) {
   }));
 }
 
-export function mixersPreset(ops: Ops, shape: Shape, threads: number): Preset {
+export function mixersPreset(ops: MixerOps, shape: Shape, threads: number): Preset {
   const { dModel, heads, dState, batch } = shape;
   const tiled = attentionContenders(shape, threads)[0]!;
   const contender = (m: Mixer, mode: Mixer['modes'][number]): Contender => ({
@@ -158,7 +158,7 @@ export function mixersPreset(ops: Ops, shape: Shape, threads: number): Preset {
   };
 }
 
-function prepare(ops: Ops, length: number, shape: Shape): Prepared {
+function prepare(ops: MixerOps, length: number, shape: Shape): Prepared {
   const i = inputs(length, shape);
   const run: Prepared['run'] = {
     tiled: async () => ops.attentionSync({ q: i.q, k: i.k, v: i.v }).y.data as Float32Array,

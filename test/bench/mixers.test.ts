@@ -1,7 +1,7 @@
 import { createColors } from 'picocolors';
 import { ops } from 'statespace';
 import { describe, expect, it } from 'vitest';
-import type { Ops } from '../../dist/bench/library.js';
+import type { MixerOps } from '../../dist/bench/library.js';
 import { mixersPreset } from '../../dist/bench/scaling/mixers.js';
 import { printScaling } from '../../dist/bench/scaling/print.js';
 import { runScaling } from '../../dist/bench/scaling/run.js';
@@ -19,7 +19,7 @@ const machine = {
   platform: 'linux-x64',
 };
 
-const run = (with_: Ops, lengths = [8, 65, 130]) =>
+const run = (with_: MixerOps, lengths = [8, 65, 130]) =>
   runScaling(mixersPreset(with_, shape, 2), {
     lengths,
     reps: 3,
@@ -76,7 +76,9 @@ describe('preset mixers', () => {
         result.y.data[0]! += 0.5;
         return result;
       };
-      await expect(run({ ...ops, [op]: wrong } as unknown as Ops, [16])).rejects.toThrow(/check failed at 16 tokens/);
+      await expect(run({ ...ops, [op]: wrong } as unknown as MixerOps, [16])).rejects.toThrow(
+        /check failed at 16 tokens/,
+      );
     },
   );
 });
