@@ -7,7 +7,8 @@ namespace {
 
 struct MeanArgs {
   Rows<const float> x;
-  Rows<float> y;
+  Rows<float> y, state;
+  global<const int32_t> key_lengths;
   Sequences sequences;
   int channels;
 };
@@ -36,16 +37,21 @@ __global__ void __launch_bounds__(kChannels* kRows) mean_pool(MeanArgs a) {
   float total = 0;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) total += shared_sums.part[r][lane()];
-  a.y[s][c] = end > begin ? total / float(end - begin) : 0;
+  // The mean of `count` tokens, of which these are the last and `before` is that of the others.
+  const int length = end - begin, count = a.key_lengths ? a.key_lengths[s] : length;
+  float& state = a.state[a.sequences.slot(s)][c];
+  const float before = count > length ? state : 0;
+  state = length > 0 ? before + (total - float(length) * before) / float(count) : before;
+  a.y[s][c] = state;
 }
 
 }  // namespace
 
 template <>
 void run(const MeanPool& op) {
-  const Sequences sequences(op.cu_seqlens, {}, op.x[0]);
+  const Sequences sequences(op.cu_seqlens, op.slots, op.x[0]);
   launch(mean_pool, {sequences.count, ceil_div(op.x[1], kChannels)}, kChannels * kRows,
-         {op.x, op.y, sequences, int(op.x[1])});
+         {op.x, op.y, op.state, global_data<const int32_t>(op.key_lengths), sequences, int(op.x[1])});
 }
 
 }  // namespace statespace::cuda

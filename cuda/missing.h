@@ -8,9 +8,14 @@ namespace statespace::cuda {
 // clang-format off
 using Missing = OpList<
     Attention,
+    DenseConv,
+    DenseScan,
     DiscretizeDense,
     FftConv,
+    ImplicitFilter,
+    LongConv,
     Moe,
+    S4Conv,
     S4Kernel,
     S4Recurrent,
     Ssd>;

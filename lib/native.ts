@@ -42,6 +42,7 @@ export interface NativeBinding {
     tensors: Record<string, NativeTensor>,
     attrs: Record<string, unknown>,
     sync: false,
+    host?: boolean,
   ): Promise<void>;
 
   buildModel(graph: Uint8Array, device: 'auto' | 'cpu' | 'cuda'): NativeHandle;

@@ -6,8 +6,8 @@ interface Array32 {
 }
 
 /**
- * Runs a native op on arrays, off the event loop, for weights that are computed at load; returns its outputs by name.
- * `inputs` by the names of the op's fields; absent ones may be undefined.
+ * Runs a native op on arrays, on the CPU and off the event loop, for weights that are computed at load. `inputs` go by
+ * the names of the op's fields, absent ones may be undefined; so do `outputs`, given by their shapes.
  */
 export async function compute(
   op: string,
@@ -22,6 +22,6 @@ export async function compute(
     ...Object.entries(inputs).flatMap(([name, t]) => (t ? [[name, { ...t, dtype: 'f32' as const }]] : [])),
     ...Object.entries(outputs).map(([name, shape]) => [name, { data: results[name]!, shape, dtype: 'f32' as const }]),
   ]);
-  await call((n) => n.runOp(op, tensors, attrs, false));
+  await call((n) => n.runOp(op, tensors, attrs, false, true));
   return results;
 }

@@ -128,6 +128,7 @@ class OpJob : public Job {
   const Op op_;
 };
 
+// (name, tensors, attributes, sync, on the CPU whatever the backend)
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -141,7 +142,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
       Op op = read_op<Op>(tensors, attrs);
       check(op);
       check_runtime(op);
-      const Backend& backend = default_backend();
+      const Backend& backend = info[4].ToBoolean() ? model_backend("cpu") : default_backend();
       if (sync) {
         const DenormalGuard guard;
         run_on(backend, op);
