@@ -2,7 +2,7 @@ import type { DType } from '../tensor.js';
 import type { Dim, Graph, Value, ValueKind, When } from './graph.js';
 
 const MAGIC = 0x47505353; // "SSPG"
-const VERSION = 2;
+const VERSION = 3;
 const KINDS: ValueKind[] = ['activation', 'view', 'weight', 'state', 'cache', 'input'];
 const DTYPES: DType[] = ['f32', 'f16', 'bf16', 'i32', 'q8_0', 'q4_0'];
 const WHEN: When[] = ['always', 'whole', 'stream'];

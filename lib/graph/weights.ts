@@ -37,8 +37,6 @@ export interface WeightOptions {
   stored?: readonly number[];
   init?: Init | 'ones' | 'zeros';
   activeShare?: number;
-  /** Tells weights apart that different transforms make of the same sources. */
-  part?: number;
 }
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

@@ -10,7 +10,7 @@ namespace statespace {
 namespace {
 
 constexpr uint32_t kMagic = 0x47505353;  // "SSPG"
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr int64_t kMaxElements = int64_t(1) << 40;
 
 // Stand-ins for the batch's dims while shapes are checked: primes that no model has as a width.
