@@ -45,10 +45,6 @@ function f16FromBits(bits: number): number {
   return sign | ((mantissa + half - 1 + ((mantissa >>> shift) & 1)) >>> shift);
 }
 
-export function f32ToBf16(value: number): number {
-  return bf16FromBits(bitsOf(value));
-}
-
 export function f32ToF16(value: number): number {
   return f16FromBits(bitsOf(value));
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type ErrorCode, StatespaceError } from './errors.js';
+import { checkWhole, explainLoadFailure } from './load-failure.js';
 import type { DType } from './tensor.js';
 
 /** A tensor as the addon takes it: no defaults, no checks but those that memory safety needs. */
@@ -83,11 +84,18 @@ export interface NativeBinding {
 
 let binding: NativeBinding | undefined;
 
-/** The addon, loaded at its first use. */
+/** The addon, loaded at its first use. ERR_DEVICE, with what to do about it, where it cannot be. */
 export function native(): NativeBinding {
   if (!binding) {
-    const load = require('node-gyp-build') as (root: string) => NativeBinding;
-    binding = load(join(__dirname, '..', '..'));
+    const find = require('node-gyp-build') as { resolve(root: string): string };
+    const root = join(__dirname, '..', '..');
+    try {
+      const file = find.resolve(root);
+      checkWhole(file);
+      binding = require(file) as NativeBinding;
+    } catch (error) {
+      throw explainLoadFailure(error, root);
+    }
   }
   return binding;
 }

@@ -1,6 +1,8 @@
 // File access whose every failure is an ERR_CHECKPOINT that names the file.
-import { type FileHandle, open, stat } from 'node:fs/promises';
+
+import type { FileHandle } from 'node:fs/promises';
 import { StatespaceError } from '../errors.js';
+import { lazyFiles } from '../lazy.js';
 import { checkpointError } from './stored.js';
 
 /** A regular file opened for reading; its size is taken once. */
@@ -15,8 +17,8 @@ export class InputFile {
     let handle: FileHandle | undefined;
     try {
       // Looked at before it is opened: opening a pipe would wait for its writer.
-      if (!(await stat(path)).isFile()) throw checkpointError(path, 'expected a regular file');
-      handle = await open(path, 'r');
+      if (!(await lazyFiles().stat(path)).isFile()) throw checkpointError(path, 'expected a regular file');
+      handle = await lazyFiles().open(path, 'r');
       return await work(new InputFile(path, (await handle.stat()).size, handle));
     } catch (error) {
       throw asCheckpointError(path, error);
@@ -62,7 +64,7 @@ export function decodeUtf8(where: string, bytes: Uint8Array): string {
 
 export async function fileExists(path: string): Promise<boolean> {
   try {
-    await stat(path);
+    await lazyFiles().stat(path);
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;

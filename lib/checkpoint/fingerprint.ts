@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { lazyCrypto, lazyFiles } from '../lazy.js';
 import type { StoredTensor } from './open.js';
 
 const SAMPLE = 256;
@@ -9,14 +9,14 @@ const SAMPLE = 256;
  * bytes of each. Where they lie (folder, shards, format) does not count, so a copy elsewhere is the same checkpoint.
  */
 export async function fingerprintTensors(tensors: Iterable<StoredTensor>): Promise<string> {
-  const hash = createHash('sha256');
+  const hash = lazyCrypto().createHash('sha256');
   const files = new Map<string, FileHandle>();
   try {
     for (const t of tensors) {
       hash.update(`${t.name}|${t.dtype}|${t.shape.join(',')}|${t.byteLength}\n`);
       let file = files.get(t.file);
       if (!file) {
-        file = await open(t.file);
+        file = await lazyFiles().open(t.file);
         files.set(t.file, file);
       }
       const length = Math.min(SAMPLE, t.byteLength);

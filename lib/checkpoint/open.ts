@@ -1,7 +1,8 @@
 // A model folder: its config and where its tensors lie. No tensor data is read.
-import { readdir } from 'node:fs/promises';
+
 import { join, resolve } from 'node:path';
 import { mismatch, show } from '../errors.js';
+import { lazyFiles } from '../lazy.js';
 import { readConfig } from './config.js';
 import { asCheckpointError, fileExists } from './files.js';
 import { inferRwkvConfig } from './infer-rwkv.js';
@@ -59,7 +60,7 @@ async function readTensors(root: string): Promise<StoredTensor[]> {
 
 async function list(root: string): Promise<string[]> {
   try {
-    return await readdir(root);
+    return await lazyFiles().readdir(root);
   } catch (error) {
     throw asCheckpointError(root, error);
   }

@@ -1,37 +1,18 @@
-/** Files that are there whole or not at all. */
-import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+/** The files that commands read and write. */
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { replaceFileSync } from '../atomic-file.js';
 import { readConfig } from '../checkpoint/config.js';
 import { openCheckpoint } from '../checkpoint/open.js';
 import { UsageError } from './errors.js';
 
-const unfinished = new Set<string>();
-
-/** Written beside the target, synced, and renamed over it: whoever opens `path` sees the old text or the new. */
+/** Whole or not at all; see replaceFileSync(). */
 export function writeFileAtomically(path: string, text: string): void {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
-  unfinished.add(temporary);
   try {
-    const file = openSync(temporary, 'wx');
-    try {
-      writeFileSync(file, text);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(temporary, path);
+    replaceFileSync(path, text);
   } catch (error) {
-    rmSync(temporary, { force: true });
     throw new Error(`cannot write ${path}: ${(error as Error).message}`, { cause: error });
-  } finally {
-    unfinished.delete(temporary);
   }
-}
-
-export function removeUnfinishedFiles(): void {
-  for (const path of unfinished) rmSync(path, { force: true });
-  unfinished.clear();
 }
 
 /** Said before hours of measurement, not after. */

@@ -3,14 +3,15 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { removeUnfinishedFiles } from '../atomic-file.js';
 import { addBench } from './commands/bench.js';
+import { addBuild } from './commands/build.js';
 import { addCompare } from './commands/compare.js';
 import { addGenerate } from './commands/generate.js';
 import { addInfo } from './commands/info.js';
 import { addInspect } from './commands/inspect.js';
 import { addMemory } from './commands/memory.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
-import { removeUnfinishedFiles } from './files.js';
 import { colours, endQuietlyOnBrokenPipe, restoreTerminal } from './terminal.js';
 
 // How long a command may take to stop by itself after Ctrl-C.
@@ -37,7 +38,7 @@ Examples:
 Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted. STATESPACE_DEBUG=1 adds stack traces to errors.
 Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an instruction set), NO_COLOR.`,
     );
-  for (const add of [addBench, addGenerate, addInspect, addMemory, addCompare, addInfo]) add(program, signal);
+  for (const add of [addBench, addGenerate, addInspect, addMemory, addCompare, addInfo, addBuild]) add(program, signal);
   for (const command of everyCommand(program)) {
     command
       .exitOverride()

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph } from '../graph/graph.js';
+import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
 import { Cancellation } from '../session/cancellation.js';
 import { Session } from '../session/session.js';
@@ -59,9 +59,9 @@ export class Model implements AsyncDisposable {
     const layout = this.#graph.values
       .filter((v) => v.kind === 'state' || v.kind === 'cache')
       .map((v) => [v.kind, v.dims, v.dtype]);
-    const hash = createHash('sha256').update(
-      JSON.stringify([this.modelType, o.identity, layout, sortedConfig(o.config)]),
-    );
+    const hash = lazyCrypto()
+      .createHash('sha256')
+      .update(JSON.stringify([this.modelType, o.identity, layout, sortedConfig(o.config)]));
     this.#fingerprint = new Uint8Array(hash.digest());
     const eos = o.generationConfig?.eos_token_id ?? o.config.eos_token_id ?? [];
     this.#eos = (Array.isArray(eos) ? eos : [eos]).filter((t): t is number => Number.isInteger(t));
@@ -113,6 +113,11 @@ export class Model implements AsyncDisposable {
       return created;
     });
     return new Session(this, session);
+  }
+
+  /** A session from a file that saveToFile() wrote; ERR_STATE for any other, or the file system's error. */
+  async restoreSessionFromFile(path: string): Promise<Session> {
+    return this.restoreSession(await lazyFiles().readFile(path));
   }
 
   /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */

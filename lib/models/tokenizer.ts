@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StatespaceError } from '../errors.js';
+import { lazyFiles } from '../lazy.js';
 
 export interface TextTokenizer {
   encode(text: string): Int32Array;
@@ -10,7 +10,7 @@ export interface TextTokenizer {
 async function readJson(path: string): Promise<unknown> {
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = await lazyFiles().readFile(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new StatespaceError('ERR_CHECKPOINT', `${path}: cannot be read: ${(error as Error).message}`);

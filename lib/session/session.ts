@@ -1,3 +1,4 @@
+import { replaceFile } from '../atomic-file.js';
 import { StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { call, type NativeHandle } from '../native.js';
@@ -115,6 +116,15 @@ export class Session implements AsyncDisposable {
       return { state: n.exportSession(handle), position: n.sessionInfo(handle).position };
     });
     return encodeSnapshot(this.model.fingerprint, { position, state });
+  }
+
+  /**
+   * save() into a file that is replaced as a whole: written beside it, synced and renamed over it, so that after a crash
+   * or a kill at any moment `path` holds what it held before or the new snapshot. The state is that of the moment of the
+   * call. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
+   */
+  async saveToFile(path: string): Promise<void> {
+    await replaceFile(path, this.save());
   }
 
   /** Frees its memory, after the calls made so far. */

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
 import { StatespaceError } from '../errors.js';
+import { lazyCrypto } from '../lazy.js';
 
 /**
  * A session as bytes: magic, version, the model's fingerprint, the position, the native state, and a SHA-256 over all
@@ -15,7 +15,7 @@ export interface Snapshot {
   state: Uint8Array;
 }
 
-const digest = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
+const digest = (bytes: Uint8Array): Buffer => lazyCrypto().createHash('sha256').update(bytes).digest();
 
 export function encodeSnapshot(fingerprint: Uint8Array, { position, state }: Snapshot): Uint8Array {
   const out = Buffer.alloc(HEADER + state.length + DIGEST);

@@ -1,0 +1,74 @@
+/** Files that are there whole or not at all. */
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { lazyCrypto, lazyFiles } from './lazy.js';
+
+const unfinished = new Set<string>();
+
+function temporaryFor(path: string): string {
+  const temporary = join(dirname(path), `.${basename(path)}.${lazyCrypto().randomBytes(6).toString('hex')}.tmp`);
+  unfinished.add(temporary);
+  return temporary;
+}
+
+/**
+ * Written beside the target, synced, and renamed over it: whoever opens `path` sees the old bytes or the new, after a
+ * crash or a kill too (which may leave the temporary file, `.name.*.tmp`).
+ */
+export async function replaceFile(path: string, data: Uint8Array): Promise<void> {
+  const { open, rename, rm } = lazyFiles();
+  const temporary = temporaryFor(path);
+  try {
+    const file = await open(temporary, 'wx');
+    try {
+      await file.writeFile(data);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    unfinished.delete(temporary);
+  }
+}
+
+/** The same, before it returns. */
+export function replaceFileSync(path: string, text: string): void {
+  const temporary = temporaryFor(path);
+  try {
+    const file = openSync(temporary, 'wx');
+    try {
+      writeFileSync(file, text);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  } finally {
+    unfinished.delete(temporary);
+  }
+}
+
+/** For a process that is about to end. */
+export function removeUnfinishedFiles(): void {
+  for (const path of unfinished) rmSync(path, { force: true });
+  unfinished.clear();
+}
+
+/** The new name itself must reach the disk; Windows opens no folders and needs none of this. */
+async function syncFolder(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const folder = await lazyFiles().open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
