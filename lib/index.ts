@@ -8,6 +8,7 @@ export { createModel, describeModel, type LoadOptions, loadModel } from './model
 export type { Model } from './models/model.js';
 export { registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';
+export type { BatchEntry } from './session/batch.js';
 export type { Generated, GenerateOptions } from './session/generate.js';
 export type { ForwardOptions, Session } from './session/session.js';
 export { type SystemInfo, setThreads, systemInfo } from './system.js';

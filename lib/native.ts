@@ -75,7 +75,7 @@ export interface NativeBinding {
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: Int32Array,
-    logits: 'none' | 'last' | 'all' | 'whole',
+    logits: ('none' | 'last' | 'all' | 'whole')[],
     cancel: Int32Array,
     onProgress?: (tokens: number) => void,
   ): Promise<Float32Array>;

@@ -69,7 +69,9 @@ export class Graph {
   }
 
   weight(spec: WeightSpec, shape: readonly number[]): Value {
-    const value = this.add({ kind: 'weight', dims: shape, dtype: spec.matrix ? this.dtype : 'f32' });
+    const quantised = this.dtype === 'q8_0' || this.dtype === 'q4_0'; // blocks of 32 along a row
+    const fits = spec.matrix && !(quantised && shape[shape.length - 1]! % 32 !== 0);
+    const value = this.add({ kind: 'weight', dims: shape, dtype: fits ? this.dtype : 'f32' });
     this.weights.set(value, spec);
     return value;
   }

@@ -18,7 +18,7 @@ export function moe(g: Graph, x: Value, w: Weights, o: MoeOptions): Value {
   const activeShare = o.topK / experts;
   const gateUp = w.combined(
     each.flatMap((e) => [names.gate, names.up].map((p) => ({ name: `${e}.${p}.weight`, shape: [dFf, dModel] }))),
-    [experts, 2 * dFf, dModel],
+    [experts, 2, dFf, dModel],
     { activeShare },
   );
   const down = w.combined(

@@ -3,6 +3,7 @@ import { countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph } from '../graph/graph.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
+import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import { Cancellation } from '../session/cancellation.js';
 import { Session } from '../session/session.js';
 import { decodeSnapshot } from '../session/snapshot.js';
@@ -133,12 +134,39 @@ export class Model implements AsyncDisposable {
     const data = new Tensor(x.data, shape, x.dtype).toFloat32Array();
     const sessions = Array.from({ length: batch }, () => call((n) => n.createSession(handle)));
     try {
-      const rows = await this.forward(sessions, data, new Array(batch).fill(length), 'whole', options);
+      const rows = await this.forward(
+        sessions,
+        data,
+        new Array(batch).fill(length),
+        new Array(batch).fill('whole'),
+        options,
+      );
       const out = this.#outputPer === 'sequence' ? [batch, this.outputFeatures] : [batch, length, this.outputFeatures];
       return new Tensor(rows, out);
     } finally {
       for (const s of sessions) call((n) => n.dispose(s));
     }
+  }
+
+  /**
+   * Feeds several sessions of this model in one packed pass, prompts and single tokens mixed: the weights are read once
+   * for all. Returns a tensor of logits for each entry, as Session.forward() would. All or nothing: when one entry is
+   * wrong, or the call is aborted or fails, every session is as it was.
+   *
+   * @throws StatespaceError ERR_ARGUMENT for a session of another model, one given twice, or bad tokens; ERR_DISPOSED.
+   */
+  forwardBatch(
+    entries: readonly BatchEntry[],
+    options: { signal?: AbortSignal; onProgress?: (tokensDone: number) => void } = {},
+  ): Promise<Tensor[]> {
+    return forwardBatch(this, entries, options);
+  }
+
+  /** @internal Rows of output that a sequence of this length gives. */
+  outputRows(logits: 'none' | 'last' | 'all', length: number): number {
+    if (logits === 'none' || length === 0) return 0;
+    if (this.#outputPer === 'sequence') return 1;
+    return logits === 'all' || this.#outputPer === 'token' ? length : 1;
   }
 
   /** @internal Checks what forward() was given and makes it an array that native code reads. */
@@ -177,7 +205,7 @@ export class Model implements AsyncDisposable {
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: number[],
-    logits: 'none' | 'last' | 'all' | 'whole',
+    logits: ('none' | 'last' | 'all' | 'whole')[],
     options: { signal?: AbortSignal; onProgress?: (tokensDone: number) => void },
   ): Promise<Float32Array> {
     this.#native();

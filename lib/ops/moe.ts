@@ -1,7 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, integer, type Rules, required, tensor } from './check.js';
-import { type Plan, run, runSync, tokens, zeros } from './run.js';
+import { type Plan, reshape, run, runSync, tokens, zeros } from './run.js';
 import { equal } from './sequences.js';
 
 export interface MoeArgs {
@@ -41,7 +41,13 @@ export function plan(args: MoeArgs): Plan<MoeResult> {
   const y = zeros('moe', a.x.shape);
   return {
     op: 'moe',
-    tensors: { x: tokens(a.x), router: a.router, gateUp: a.gateUp, down: a.down, y: tokens(y) },
+    tensors: {
+      x: tokens(a.x),
+      router: a.router,
+      gateUp: reshape(a.gateUp, sizes.of('E'), 2, sizes.of('f'), sizes.of('d')),
+      down: a.down,
+      y: tokens(y),
+    },
     attrs: { topK: a.topK, renormalize: a.renormalize },
     result: { y },
   };

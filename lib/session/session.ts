@@ -54,6 +54,14 @@ export class Session implements AsyncDisposable {
     return result;
   }
 
+  /** @internal Runs work on several sessions at once, after all earlier calls on any of them. */
+  static together<T>(sessions: readonly Session[], work: (handles: NativeHandle[]) => Promise<T>): Promise<T> {
+    for (const s of sessions) s.native();
+    const result = Promise.all(sessions.map((s) => s.queue)).then(() => work(sessions.map((s) => s.native())));
+    for (const s of sessions) s.queue = result.catch(() => undefined);
+    return result;
+  }
+
   /**
    * Feeds tokens (or, to a network of float rows, rows of its features) and returns logits: (1, V), with 'all' (L, V),
    * with 'none' (0, V); f32. A long prompt runs in chunks. An aborted or failed call leaves the session as it was.
@@ -82,7 +90,12 @@ export class Session implements AsyncDisposable {
     options: ForwardOptions,
   ): Promise<Tensor> {
     const handle = this.native();
-    const rows = await this.model.forward([handle], data, [data.length / this.model.inputWidth], logits, options);
+    const rows = await this.model.forward([handle], data, [data.length / this.model.inputWidth], [logits], options);
+    return this.received(data, rows);
+  }
+
+  /** @internal Notes what was fed and what came back. */
+  received(data: Int32Array | Float32Array, rows: Float32Array): Tensor {
     const width = this.model.outputFeatures;
     if (data instanceof Int32Array) for (const t of data) this.seen.add(t);
     if (rows.length >= width) this.lastRow = rows.slice(rows.length - width);

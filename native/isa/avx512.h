@@ -37,6 +37,20 @@ inline void store(bf16_t* p, F x) { _mm256_storeu_si256((__m256i*)p, narrow_bf16
 inline void store(bf16_t* p, F x, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_bf16(x)); }
 inline void store(f16_t* p, F x) { _mm256_storeu_si256((__m256i*)p, narrow_f16(x)); }
 inline void store(f16_t* p, F x, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(x)); }
+inline F load(const int8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
+}
+inline void load_nibbles(const uint8_t* p, F& low, F& high) {
+  const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+  const __m512i u = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
+  low = {_mm512_permutexvar_ps(u, values)};  // which reads the low four bits of an index
+  high = {_mm512_permutexvar_ps(_mm512_srli_epi32(u, 4), values)};
+}
+inline void load_pairs(const bf16_t* p, F& even, F& odd) {
+  const __m512i u = _mm512_loadu_si512(p);
+  even = {_mm512_castsi512_ps(_mm512_slli_epi32(u, 16))};
+  odd = {_mm512_castsi512_ps(_mm512_and_si512(u, _mm512_set1_epi32(int(0xffff0000))))};
+}
 
 inline F operator+(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline F operator-(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -61,5 +75,21 @@ inline float max_of(F a) { return _mm512_reduce_max_ps(a.v); }
 inline M less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 inline F select(M m, F a, F b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+
+// Products of pairs of bf16, where the machine has them: functions that use them carry this attribute and are called
+// after has_bf16_dot().
+#define STATESPACE_BF16_DOT __attribute__((target("avx512bf16")))
+inline bool has_bf16_dot() {
+  static const bool has = __builtin_cpu_supports("avx512bf16");
+  return has;
+}
+struct Pairs {
+  __m512i v;
+};
+inline Pairs set_pair(uint32_t x) { return {_mm512_set1_epi32(int(x))}; }
+inline Pairs load_pairs(const void* p) { return {_mm512_loadu_si512(p)}; }
+STATESPACE_BF16_DOT inline F dot_pairs(F acc, Pairs a, Pairs b) {
+  return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)};
+}
 
 }  // namespace statespace::STATESPACE_ISA

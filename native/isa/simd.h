@@ -5,7 +5,8 @@
 //
 // Each isa/<name>.h defines, for a vector F of kLanes floats and a mask M:
 //   zero() set(x) load(p) load(p, n) store(p, v) store(p, v, n)     n < kLanes: the first n; missing lanes read 0
-//   load/store of bf16_t and f16_t in the same forms (round to nearest even)
+//   load/store of bf16_t and f16_t in the same forms (round to nearest even); load(int8_t*)
+//   load_pairs(p, even, odd): 2·kLanes of bf16   load_nibbles(p, low, high): kLanes bytes, each half minus 8
 //   + - * /  fma(a, b, c) = ab + c   fnma(a, b, c) = c - ab   min max abs sqrt floor round   (min and max: NaN in b
 //   wins) scale2(x, n) = x · 2^n for integral n in [-127, 128]      exponent(x), mantissa(x) in [1, 2) for normal x > 0
 //   exp2_range(x): what of x exp2 needs, from -127 to 128 where the two that follow take no more
@@ -71,4 +72,10 @@ inline void from_float(float x, f16_t& out) {
 #include "isa/neon.h"
 #else
 #include "isa/scalar.h"
+#endif
+
+#if !defined(STATESPACE_BF16_DOT)
+namespace statespace::STATESPACE_ISA {
+constexpr bool has_bf16_dot() { return false; }
+}  // namespace statespace::STATESPACE_ISA
 #endif

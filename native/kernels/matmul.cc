@@ -1,41 +1,84 @@
 #include "kernels/matmul.h"
 
 #include "isa/math.h"
+#include "kernels/matmul_pairs.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// Rows of x in tiles of nearly equal height, so that no tile is a thin remainder.
+// Up to here weights are widened as they are read, above into f32 panels that the tiles then read several times.
+constexpr int64_t kFewRows = 4;
+// Products of pairs of bf16 are for matrices of at least so many inputs and outputs. The small ones cost little, and
+// what they make (dt, B and C of a scan, a router's logits) is worth its bits.
+constexpr int64_t kLargeMatrix = 256;
+// Rows of x that stay in L2 while the panels pass by.
+constexpr int64_t kResidentBytes = 640 << 10;
+
+int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
+
+// Rows of x in tiles of nearly equal height, so that no tile is a thin remainder; tiles in groups that fit into L2.
 struct Tiles {
-  explicit Tiles(int64_t rows) : rows(rows), count(ceil_div(rows, kTileRows)) {}
+  Tiles(int64_t rows, int64_t row_bytes, Layout weight) : rows(rows), count(ceil_div(rows, kTileRows)) {
+    const int64_t fit = std::max<int64_t>(1, kResidentBytes / (kTileRows * row_bytes));
+    groups = weight == Layout::packed ? ceil_div(count, fit) : 1;  // a panel of rows is packed anew for every group
+  }
   int64_t begin(int64_t i) const { return i * rows / count; }
   int height(int64_t i) const { return int(begin(i + 1) - begin(i)); }
-  const int64_t rows, count;
+  int64_t group_begin(int64_t g) const { return g * count / groups; }
+  int64_t rows, count, groups;
 };
 
-// out (in, m) = rows [first, first + m) of x
+// to (in, m) = rows [first, first + m) of x
 template <class T>
-void interleave(const Rows& x, int64_t first, int m, int64_t in, float* out) {
+void interleave(const Rows& x, int64_t first, int m, int64_t in, float* to) {
   for (int i = 0; i < m; ++i) {
     const T* row = x.row<T>(first + i);
-    for (int64_t k = 0; k < in; ++k) out[k * m + i] = to_float(row[k]);
+    for (int64_t k = 0; k < in; ++k) to[k * m + i] = to_float(row[k]);
+    if (in % 2) to[in * m + i] = 0;  // the other half of bf16's last pair
   }
 }
 
-void interleave(const Rows& x, int64_t first, int m, int64_t in, float* out) {
-  if (x.dtype == DType::bf16) return interleave<bf16_t>(x, first, m, in, out);
-  if (x.dtype == DType::f16) return interleave<f16_t>(x, first, m, in, out);
-  interleave<float>(x, first, m, in, out);
+// The same as pairs of bf16: to (in/2, m)
+template <class T>
+void interleave_pairs(const Rows& x, int64_t first, int m, int64_t in, uint32_t* to) {
+  constexpr int64_t kBlock = 64;
+  bf16_t part[kBlock];
+  for (int i = 0; i < m; ++i) {
+    const T* row = x.row<T>(first + i);
+    for (int64_t k = 0; k < in; k += kBlock) {
+      const int64_t n = in - k < kBlock ? in - k : kBlock;
+      for (int64_t j = 0; j < n; j += kLanes) {
+        if (n - j < kLanes)
+          store(part + j, load(row + k + j, int(n - j)), int(n - j));
+        else
+          store(part + j, load(row + k + j));
+      }
+      if (n % 2) part[n] = {};
+      for (int64_t j = 0; j < n; j += 2) {
+        uint32_t pair;
+        std::memcpy(&pair, part + j, 4);
+        to[(k + j) / 2 * m + i] = pair;
+      }
+    }
+  }
 }
 
-// Outputs [o, o + n) of rows [first, first + m), from a tile's sums (m, kPanel).
+template <class Fn>
+void with_float(DType dtype, Fn&& fn) {
+  if (dtype == DType::bf16) return fn(bf16_t{});
+  if (dtype == DType::f16) return fn(f16_t{});
+  fn(float{});
+}
+
+// Outputs [o, o + n) of rows [first, first + m), from sums (m, stride).
 template <class Act>
-void finish(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, int n, const float* sums, Act act) {
+void finish(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, int n, const float* sums, int64_t stride,
+            Act act) {
   for (int i = 0; i < m; ++i) {
     const int64_t r = first + i;
-    const float* from = sums + i * kPanel;
+    const float* from = sums + i * stride;
     float* to = y.row<float>(r) + o;
     for (int j = 0; j < n; j += kLanes) {
       const int lanes = n - j < kLanes ? n - j : kLanes;
@@ -50,30 +93,151 @@ void finish(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, i
   }
 }
 
+// One product: x is interleaved into scratch memory, then tasks of a group of tiles by a few panels.
+class Product {
+ public:
+  Product(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, const Epilogue& e, const Rows& y,
+          void* scratch)
+      : cx_(cx),
+        x_(x),
+        w_(w),
+        e_(e),
+        y_(y),
+        pairs_(w.dtype == DType::bf16 && !e.exact && std::min(w.in, w.out) >= kLargeMatrix && has_bf16_dot()),
+        few_(rows <= kFewRows),
+        tiles_(rows, even(w.in) * (pairs_ ? 2 : 4), w.layout),
+        x_tiles_(static_cast<char*>(scratch)) {}
+
+  void run() {
+    if (tiles_.count == 1)
+      prepare(0);
+    else
+      cx_.parallel_for(tiles_.count, [&](int64_t i, int) { prepare(i); });
+    const int64_t panels = w_.panels(), threads = cx_.threads();
+    if (!few_) return tasks<1>(std::min<int64_t>(4, std::max<int64_t>(1, panels * tiles_.groups / (8 * threads))));
+    // Several panels at once where that leaves every thread enough of them.
+    const int64_t wide = kFewRows / std::max<int64_t>(1, tiles_.rows);
+    if (wide >= 4 && panels >= 16 * threads) return tasks<4>(4);
+    if (wide >= 2 && panels >= 8 * threads) return tasks<2>(2);
+    tasks<1>(1);
+  }
+
+ private:
+  char* tile(int64_t i) const { return x_tiles_ + tiles_.begin(i) * even(w_.in) * (pairs_ ? 2 : 4); }
+
+  void prepare(int64_t i) const {
+    with_float(x_.dtype, [&](auto type) {
+      using T = decltype(type);
+      if (pairs_)
+        interleave_pairs<T>(x_, tiles_.begin(i), tiles_.height(i), w_.in, reinterpret_cast<uint32_t*>(tile(i)));
+      else
+        interleave<T>(x_, tiles_.begin(i), tiles_.height(i), w_.in, reinterpret_cast<float*>(tile(i)));
+    });
+  }
+
+  // P: panels that a kernel takes at once.
+  template <int P>
+  void tasks(int64_t panels_a_task) {
+    const int64_t panels = w_.panels(), parts = ceil_div(panels, panels_a_task);
+    const int64_t own = w_.layout == Layout::rows ? panel_bytes(w_.dtype, w_.in) : 0;
+    const int64_t wide = pairs_ || few_ || w_.dtype == DType::f32 ? 0 : w_.in * kPanel * 4;
+    cx_.parallel_for(tiles_.groups * parts, [&](int64_t task, int worker) {
+      float* sums = cx_.local<float>(worker, kTileRows * 4 * kPanel + (own * P + wide) / 4);
+      uint8_t* local = reinterpret_cast<uint8_t*>(sums + kTileRows * 4 * kPanel);
+      float* widened = reinterpret_cast<float*>(local + own * P);
+      const int64_t group = task / parts, begin = task % parts * panels_a_task;
+      const int64_t end = begin + panels_a_task < panels ? begin + panels_a_task : panels;
+      int64_t p = begin;
+      if constexpr (P > 1)
+        for (; p + P <= end; p += P) few<P>(p, read_panels(p, P, local), sums);
+      for (; p < end; ++p) {
+        const uint8_t* panel = read_panels(p, 1, local);
+        if (few_)
+          few<1>(p, panel, sums);
+        else
+          many(group, p, panel, widened, sums);
+      }
+    });
+  }
+
+  // Neighbouring panels, packed.
+  const uint8_t* read_panels(int64_t p, int count, uint8_t* local) const {
+    if (w_.layout == Layout::packed) return w_.panel(p);
+    for (int i = 0; i < count; ++i) pack_panel(w_, p + i, local + i * panel_bytes(w_.dtype, w_.in));
+    return local;
+  }
+
+  template <int P>
+  void few(int64_t p, const uint8_t* panel, float* sums) const {
+    for (int64_t i = 0; i < tiles_.count; ++i) {  // on a narrow machine a few rows are several tiles
+      const int m = tiles_.height(i);
+      if (m == 1) few_rows<1, P>(i, panel, sums);
+      if (m == 2) few_rows<2, P>(i, panel, sums);
+      if (m == 3) few_rows<3, P>(i, panel, sums);
+      if (m == 4) few_rows<4, P>(i, panel, sums);
+      store_panels(i, p, P, sums);
+    }
+  }
+
+  template <int M, int P>
+  void few_rows(int64_t i, const uint8_t* panel, float* sums) const {
+    const int64_t stride = panel_bytes(w_.dtype, w_.in);
+    if constexpr (M * P <= kFewRows) {
+#if defined(STATESPACE_BF16_DOT)
+      if (pairs_) return multiply_pairs<M, P>(reinterpret_cast<uint32_t*>(tile(i)), panel, stride, w_.in, sums);
+#endif
+      with_reader(w_.dtype, [&](auto reader) {
+        multiply_widening<decltype(reader), M, P>(reinterpret_cast<float*>(tile(i)), panel, stride, w_.in, sums);
+      });
+    }
+  }
+
+  void many(int64_t group, int64_t p, const uint8_t* panel, float* widened, float* sums) const {
+    const float* w = reinterpret_cast<const float*>(panel);
+    if (!pairs_ && w_.dtype != DType::f32) {
+      with_reader(w_.dtype, [&](auto reader) { widen_panel<decltype(reader)>(panel, w_.in, widened); });
+      w = widened;
+    }
+    for (int64_t i = tiles_.group_begin(group); i < tiles_.group_begin(group + 1); ++i) {
+#if defined(STATESPACE_BF16_DOT)
+      if (pairs_) {
+        multiply_pairs(tiles_.height(i), reinterpret_cast<uint32_t*>(tile(i)), panel, w_.in, sums);
+        store_panels(i, p, 1, sums);
+        continue;
+      }
+#endif
+      multiply_tile(tiles_.height(i), reinterpret_cast<float*>(tile(i)), w, w_.in, sums);
+      store_panels(i, p, 1, sums);
+    }
+  }
+
+  void store_panels(int64_t i, int64_t p, int count, const float* sums) const {
+    const int64_t o = p * kPanel;
+    const int n = w_.out - o < count * kPanel ? int(w_.out - o) : count * kPanel;
+    with_activation(e_.activation, [&](auto act) {
+      finish(e_, y_, tiles_.begin(i), tiles_.height(i), o, n, sums, count * kPanel, act);
+    });
+  }
+
+  const Context& cx_;
+  const Rows& x_;
+  const Matrix w_;
+  const Epilogue& e_;
+  const Rows& y_;
+  const bool pairs_, few_;
+  const Tiles tiles_;
+  char* x_tiles_;
+};
+
 }  // namespace
 
-int64_t matmul_scratch(const Tensor& weight, int64_t rows) { return rows * weight[1] * int64_t(sizeof(float)); }
+int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
+  return rows * even(weight[weight.rank - 1]) * int64_t(sizeof(float));
+}
 
-void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, const Epilogue& e, const Rows& y,
-            void* scratch) {
-  if (rows == 0) return;
-  const int64_t out = weight[0], in = weight[1];
-  const Tiles tiles(rows);
-  float* interleaved = static_cast<float*>(scratch);  // (tile, in, height)
-  cx.parallel_for(tiles.count, [&](int64_t i, int) {
-    interleave(x, tiles.begin(i), tiles.height(i), in, interleaved + tiles.begin(i) * in);
-  });
-  cx.parallel_for(ceil_div(out, kPanel), [&](int64_t p, int worker) {
-    float* panel = cx.local<float>(worker, (in + kTileRows) * kPanel);
-    float* sums = panel + in * kPanel;
-    gather_panel(weight, p, panel);
-    const int64_t o = p * kPanel;
-    const int n = out - o < kPanel ? int(out - o) : kPanel;
-    for (int64_t i = 0; i < tiles.count; ++i) {
-      multiply_tile(tiles.height(i), interleaved + tiles.begin(i) * in, panel, in, sums);
-      with_activation(e.activation, [&](auto act) { finish(e, y, tiles.begin(i), tiles.height(i), o, n, sums, act); });
-    }
-  });
+void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, int64_t index, const Epilogue& e,
+            const Rows& y, void* scratch) {
+  if (rows > 0) Product(cx, x, rows, matrix_of(weight, index), e, y, scratch).run();
 }
 
 }  // namespace statespace::STATESPACE_ISA

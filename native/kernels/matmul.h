@@ -31,16 +31,21 @@ struct Epilogue {
   int32_t activation = 0;        // as Activation
   const float* scale = nullptr;  // (rows)
   Rows gate, residual;           // (rows, out); rows without data are absent
+  bool exact = false;            // never round x to the weight's type (a router's near ties)
 };
 
 // Bytes of shared scratch (cx.shared) that a product of up to `rows` rows with this weight needs.
 int64_t matmul_scratch(const Tensor& weight, int64_t rows);
 
-// x (rows, in), weight (out, in) as rows or packed, y f32 (rows, out). Uses all threads and every worker's cx.local;
-// `scratch` holds matmul_scratch() bytes and is 64-byte aligned. An element of y is the same whatever the number of
-// threads and of rows.
-void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, const Epilogue& epilogue,
-            const Rows& y, void* scratch);
+// x (rows, in), weight matrix number `index` (out, in) as rows or packed, y f32 (rows, out). Uses all threads and every
+// worker's cx.local; `scratch` holds matmul_scratch() bytes and is 64-byte aligned. An element of y is the same
+// whatever the number of threads and, where the weight is not quantised, of rows.
+void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, int64_t index,
+            const Epilogue& epilogue, const Rows& y, void* scratch);
+inline void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, const Epilogue& epilogue,
+                   const Rows& y, void* scratch) {
+  matmul(cx, x, rows, weight, 0, epilogue, y, scratch);
+}
 
 // out (in) = row `i` of a weight of any dtype and layout, in f32.
 void weight_row(const Tensor& weight, int64_t i, float* out);

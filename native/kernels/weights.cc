@@ -7,76 +7,172 @@
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-template <class T>
-void widen(const T* from, int64_t n, float* out) {
-  int64_t k = 0;
-  for (; k + kLanes <= n; k += kLanes) store(out + k, load(from + k));
-  if (k < n) store(out + k, load(from + k, int(n - k)), int(n - k));
-}
-
 f16_t read_f16(const uint8_t* p) { return {uint16_t(p[0] | p[1] << 8)}; }
 
-// ggml blocks of 32: an f16 scale, then 32 int8 or 16 bytes of nibbles (low ones are the first 16 values).
-void widen_q8_0(const uint8_t* block, int64_t n, float* out) {
-  for (int64_t k = 0; k < n; k += kQuantBlock, block += 34) {
-    const float scale = to_float(read_f16(block));
-    for (int i = 0; i < kQuantBlock; ++i) out[k + i] = scale * float(int8_t(block[2 + i]));
-  }
+int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
+
+int64_t matrices(const Tensor& weight) {
+  int64_t n = 1;
+  for (int i = 0; i < weight.rank - 2; ++i) n *= weight[i];
+  return n;
 }
-void widen_q4_0(const uint8_t* block, int64_t n, float* out) {
-  for (int64_t k = 0; k < n; k += kQuantBlock, block += 18) {
-    const float scale = to_float(read_f16(block));
-    for (int i = 0; i < 16; ++i) {
-      out[k + i] = scale * float((block[2 + i] & 15) - 8);
-      out[k + 16 + i] = scale * float((block[2 + i] >> 4) - 8);
+
+// to (in, kPanel) = from (n ≤ kPanel rows, in), transposed; rows that are missing are 0. Blocks of `in` keep what is
+// read and what is written in L1.
+template <class T>
+void interleave_rows(const T* from, int64_t stride, int n, int64_t in, T* to) {
+  constexpr int64_t kBlock = 32;
+  for (int64_t k0 = 0; k0 < in; k0 += kBlock) {
+    const int64_t k1 = k0 + kBlock < in ? k0 + kBlock : in;
+    for (int o = 0; o < kPanel; ++o) {
+      if (o < n)
+        for (int64_t k = k0; k < k1; ++k) to[k * kPanel + o] = from[o * stride + k];
+      else
+        for (int64_t k = k0; k < k1; ++k) to[k * kPanel + o] = T{};
     }
   }
 }
 
-// out = values [k, k + n) of row `i` of a weight in rows; k and n are multiples of 32 or reach the end.
-void widen_row(const Tensor& w, int64_t i, int64_t k, int64_t n, float* out) {
-  const int64_t at = i * w.row_stride + k;
+void interleave_pairs(const bf16_t* from, int64_t stride, int n, int64_t in, bf16_t* to) {
+  constexpr int64_t kBlock = 32;
+  for (int64_t k0 = 0; k0 < even(in); k0 += kBlock) {
+    const int64_t k1 = k0 + kBlock < even(in) ? k0 + kBlock : even(in);
+    for (int o = 0; o < kPanel; ++o)
+      for (int64_t k = k0; k < k1; k += 2) {
+        bf16_t* pair = to + (k / 2 * kPanel + o) * 2;
+        pair[0] = o < n ? from[o * stride + k] : bf16_t{};
+        pair[1] = o < n && k + 1 < in ? from[o * stride + k + 1] : bf16_t{};
+      }
+  }
+}
+
+// Quantised blocks of `quants` bytes after their scale: kPanel scales, then the bytes side by side.
+void interleave_blocks(const uint8_t* from, int64_t row_bytes, int n, int64_t blocks, int quants, uint8_t* to) {
+  for (int64_t b = 0; b < blocks; ++b, from += 2 + quants, to += kPanel * (2 + quants))
+    for (int o = 0; o < kPanel; ++o) {
+      const uint8_t* block = from + o * row_bytes;
+      for (int i = 0; i < 2; ++i) to[2 * o + i] = o < n ? block[i] : 0;
+      for (int i = 0; i < quants; ++i) to[kPanel * (2 + i) + o] = o < n ? block[2 + i] : 0;
+    }
+}
+
+// Values of one output out of a packed panel, or of one row: value(k), k in [0, in).
+template <class Fn>
+void copy_values(int64_t in, float* out, Fn&& value) {
+  for (int64_t k = 0; k < in; ++k) out[k] = value(k);
+}
+
+float q8_value(const uint8_t* scale, uint8_t quant) { return to_float(read_f16(scale)) * float(int8_t(quant)); }
+float q4_value(const uint8_t* scale, uint8_t quants, bool high) {
+  return to_float(read_f16(scale)) * float(int(high ? quants >> 4 : quants & 15) - 8);
+}
+
+void read_row(const Matrix& w, int64_t i, float* out) {
+  const uint8_t* row = w.data + dtype_bytes(w.dtype, i * w.row_stride);
   switch (w.dtype) {
-    case DType::f32:
-      return widen(w.as<float>() + at, n, out);
     case DType::f16:
-      return widen(w.as<f16_t>() + at, n, out);
+      return copy_values(w.in, out, [&](int64_t k) { return to_float(reinterpret_cast<const f16_t*>(row)[k]); });
     case DType::bf16:
-      return widen(w.as<bf16_t>() + at, n, out);
+      return copy_values(w.in, out, [&](int64_t k) { return to_float(reinterpret_cast<const bf16_t*>(row)[k]); });
     case DType::q8_0:
-      return widen_q8_0(w.as<uint8_t>() + dtype_bytes(w.dtype, at), n, out);
+      return copy_values(w.in, out, [&](int64_t k) {
+        const uint8_t* block = row + k / 32 * 34;
+        return q8_value(block, block[2 + k % 32]);
+      });
     case DType::q4_0:
-      return widen_q4_0(w.as<uint8_t>() + dtype_bytes(w.dtype, at), n, out);
-    case DType::i32:
-      return;
+      return copy_values(w.in, out, [&](int64_t k) {
+        const uint8_t* block = row + k / 32 * 18;
+        return q4_value(block, block[2 + k % 16], k % 32 >= 16);
+      });
+    default:
+      return copy_values(w.in, out, [&](int64_t k) { return reinterpret_cast<const float*>(row)[k]; });
+  }
+}
+
+void read_packed(const Matrix& w, int64_t i, float* out) {
+  const uint8_t* panel = w.panel(i / kPanel);
+  const int64_t o = i % kPanel;
+  switch (w.dtype) {
+    case DType::f16:
+      return copy_values(w.in, out,
+                         [&](int64_t k) { return to_float(reinterpret_cast<const f16_t*>(panel)[k * kPanel + o]); });
+    case DType::bf16:
+      return copy_values(w.in, out, [&](int64_t k) {
+        return to_float(reinterpret_cast<const bf16_t*>(panel)[(k / 2 * kPanel + o) * 2 + k % 2]);
+      });
+    case DType::q8_0:
+      return copy_values(w.in, out, [&](int64_t k) {
+        const uint8_t* block = panel + k / 32 * kPanel * 34;
+        return q8_value(block + 2 * o, block[kPanel * (2 + k % 32) + o]);
+      });
+    case DType::q4_0:
+      return copy_values(w.in, out, [&](int64_t k) {
+        const uint8_t* block = panel + k / 32 * kPanel * 18;
+        return q4_value(block + 2 * o, block[kPanel * (2 + k % 16) + o], k % 32 >= 16);
+      });
+    default:
+      return copy_values(w.in, out, [&](int64_t k) { return reinterpret_cast<const float*>(panel)[k * kPanel + o]; });
   }
 }
 
 }  // namespace
 
-void weight_row(const Tensor& weight, int64_t i, float* out) { widen_row(weight, i, 0, weight[1], out); }
+int64_t panel_bytes(DType dtype, int64_t in) {
+  return dtype_bytes(dtype, kPanel * (dtype == DType::bf16 ? even(in) : in));
+}
 
-void gather_panel(const Tensor& weight, int64_t p, float* out) {
-  constexpr int64_t kStep = 64;
-  const int64_t in = weight[1];
-  alignas(64) float rows[kPanel][kStep] = {};
-  for (int64_t k = 0; k < in; k += kStep) {
-    const int64_t n = in - k < kStep ? in - k : kStep;
-    for (int o = 0; o < kPanel && p * kPanel + o < weight[0]; ++o) widen_row(weight, p * kPanel + o, k, n, rows[o]);
-    for (int64_t j = 0; j < n; ++j)
-      for (int o = 0; o < kPanel; ++o) out[(k + j) * kPanel + o] = rows[o][j];
+Matrix matrix_of(const Tensor& weight, int64_t i) {
+  Matrix m;
+  m.out = weight[weight.rank - 2], m.in = weight[weight.rank - 1];
+  m.dtype = weight.dtype, m.layout = weight.layout;
+  m.row_stride = weight.rank == 2 ? weight.row_stride : m.in;
+  const int64_t bytes =
+      weight.layout == Layout::packed ? m.panels() * panel_bytes(m.dtype, m.in) : dtype_bytes(m.dtype, m.out * m.in);
+  m.data = weight.as<uint8_t>() + i * bytes;
+  return m;
+}
+
+void weight_row(const Tensor& weight, int64_t i, float* out) {
+  const Matrix w = matrix_of(weight);
+  w.layout == Layout::packed ? read_packed(w, i, out) : read_row(w, i, out);
+}
+
+void pack_panel(const Matrix& w, int64_t p, uint8_t* out) {
+  const int n = w.out - p * kPanel < kPanel ? int(w.out - p * kPanel) : kPanel;
+  const int64_t row_bytes = dtype_bytes(w.dtype, w.row_stride);
+  const uint8_t* from = w.data + p * kPanel * row_bytes;
+  switch (w.dtype) {
+    case DType::f16:
+      return interleave_rows(reinterpret_cast<const f16_t*>(from), w.row_stride, n, w.in,
+                             reinterpret_cast<f16_t*>(out));
+    case DType::bf16:
+      return interleave_pairs(reinterpret_cast<const bf16_t*>(from), w.row_stride, n, w.in,
+                              reinterpret_cast<bf16_t*>(out));
+    case DType::q8_0:
+      return interleave_blocks(from, row_bytes, n, w.in / kQuantBlock, 32, out);
+    case DType::q4_0:
+      return interleave_blocks(from, row_bytes, n, w.in / kQuantBlock, 16, out);
+    default:
+      return interleave_rows(reinterpret_cast<const float*>(from), w.row_stride, n, w.in,
+                             reinterpret_cast<float*>(out));
   }
 }
 
 Tensor packed(const Tensor& weight, int64_t* bytes) {
   Tensor t = weight;
   t.data = nullptr;
-  *bytes = weight.bytes();
+  t.layout = Layout::packed;
+  const Matrix m = matrix_of(t);
+  *bytes = matrices(weight) * m.panels() * panel_bytes(m.dtype, m.in);
   return t;
 }
 
-void pack(const Tensor& weight, const Tensor& packed, Context&) {
-  std::memcpy(packed.data, weight.data, weight.bytes());
+void pack(const Tensor& weight, const Tensor& packed, Context& cx) {
+  const int64_t panels = matrix_of(packed).panels();
+  cx.parallel_for(matrices(weight) * panels, [&](int64_t i, int) {
+    const Matrix to = matrix_of(packed, i / panels);
+    pack_panel(matrix_of(weight, i / panels), i % panels, const_cast<uint8_t*>(to.panel(i % panels)));
+  });
 }
 
 }  // namespace statespace::STATESPACE_ISA

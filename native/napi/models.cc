@@ -171,16 +171,14 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
 
 class ForwardJob : public LongJob {
  public:
-  // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole", cancel, onProgress)
+  // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress)
   explicit ForwardJob(const Napi::CallbackInfo& info) : LongJob(info[4], info[5]) {
     const auto sessions = info[0].As<Napi::Array>();
     const auto data = info[1].As<Napi::TypedArray>();
     const auto lengths = info[2].As<Napi::Int32Array>();
-    const std::string mode = info[3].ToString().Utf8Value();
-    const int rows = find_choice("none|last|all|whole", mode);
-    if (rows < 0) throw Error(Code::kArgument, "forward: logits: expected none, last, all or whole");
-    if (sessions.Length() == 0 || sessions.Length() != lengths.ElementLength())
-      throw Error(Code::kArgument, "forward: expected a length for each session");
+    const auto modes = info[3].As<Napi::Array>();
+    if (sessions.Length() == 0 || sessions.Length() != lengths.ElementLength() || sessions.Length() != modes.Length())
+      throw Error(Code::kArgument, "forward: expected a length and a choice of logits for each session");
     hold(data);
     int64_t at = 0;
     for (uint32_t i = 0; i < sessions.Length(); ++i) {
@@ -189,6 +187,8 @@ class ForwardJob : public LongJob {
       if (i == 0) model_ = r.session->model;
       if (r.session->model != model_) throw Error(Code::kArgument, "forward: the sessions belong to different models");
       r.length = lengths[i];
+      const int rows = find_choice("none|last|all|whole", modes.Get(i).ToString().Utf8Value());
+      if (rows < 0) throw Error(Code::kArgument, "forward: logits: expected none, last, all or whole");
       r.rows = static_cast<Rows>(rows);
       if (r.length < 0) throw Error(Code::kArgument, "forward: a negative length");
       requests_.push_back(r);

@@ -4,24 +4,42 @@
 
 #include "core/error.h"
 #include "core/halves.h"
+#include "core/quantise.h"
 #include "program/model.h"
 
 namespace statespace {
 namespace {
 
-constexpr int64_t kPiece = 1 << 16;  // elements converted at a time by one thread
+constexpr int64_t kPiece = 1 << 16;  // elements converted at a time by one thread; whole blocks
+
+bool is_float(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
+
+// Writes values [begin, end) of a weight, value(i) each; quantised ones by whole blocks.
+template <class Fn>
+void write_values(void* to, DType type, int64_t begin, int64_t end, Fn&& value) {
+  if (is_float(type)) {
+    for (int64_t i = begin; i < end; ++i) write_float(to, type, i, value(i));
+    return;
+  }
+  float block[kQuantBlock];
+  for (int64_t i = begin; i < end; i += kQuantBlock) {
+    for (int64_t j = 0; j < kQuantBlock; ++j) block[j] = value(i + j);
+    quantise_block(type, block, static_cast<uint8_t*>(to) + dtype_bytes(type, i));
+  }
+}
 
 void convert(const void* from, DType from_type, int64_t count, void* to, DType to_type, int64_t to_index) {
   const int64_t pieces = (count + kPiece - 1) / kPiece;
   ThreadPool::global().parallel_for(pieces, [&](int64_t piece, int) {
     const int64_t begin = piece * kPiece, end = std::min(count, begin + kPiece);
-    const int64_t width = dtype_bytes(to_type, 1);
     if (from_type == to_type) {
+      const int64_t width = dtype_bytes(to_type, 1);
       std::memcpy(static_cast<char*>(to) + (to_index + begin) * width, static_cast<const char*>(from) + begin * width,
                   (end - begin) * width);
       return;
     }
-    for (int64_t i = begin; i < end; ++i) write_float(to, to_type, to_index + i, read_float(from, from_type, i));
+    write_values(to, to_type, to_index + begin, to_index + end,
+                 [&](int64_t i) { return read_float(from, from_type, i - to_index); });
   });
 }
 
@@ -33,8 +51,6 @@ uint64_t mix(uint64_t x) {
   return x ^ x >> 31;
 }
 
-bool is_float(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
-
 }  // namespace
 
 Tensor Model::rows_tensor(int32_t value) const {
@@ -42,7 +58,11 @@ Tensor Model::rows_tensor(int32_t value) const {
   if (value < 0 || value >= int64_t(g.values.size()) || g.values[value].kind != ValueKind::weight)
     throw Error(Code::kArgument, "weights: value " + std::to_string(value) + " is no weight");
   const Value& v = g.values[value];
-  if (!is_float(v.dtype)) throw Error(Code::kDType, std::string("weights: cannot be held as ") + dtype_name(v.dtype));
+  if (v.dtype == DType::i32) throw Error(Code::kDType, "weights: cannot be held as i32");
+  if (!is_float(v.dtype) && (v.rank == 0 || v.dims[v.rank - 1] % kQuantBlock || !program.packable(value)))
+    throw Error(Code::kDType,
+                std::string("weights: ") + dtype_name(v.dtype) +
+                    " holds matrices that only products and embeddings read, of a multiple of 32 columns");
   Tensor t;
   t.dtype = v.dtype;
   t.rank = v.rank;
@@ -80,7 +100,7 @@ void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
     throw Error(Code::kShape,
                 "weights: expected " + std::to_string(t.size()) + " values, received " + std::to_string(count));
   const bool in_place = sources.size() == 1 && sources[0].dtype == t.dtype &&
-                        reinterpret_cast<uintptr_t>(sources[0].data) % dtype_bytes(t.dtype, 1) == 0;
+                        reinterpret_cast<uintptr_t>(sources[0].data) % (t.dtype == DType::f32 ? 4 : 2) == 0;
   Buffer rows;
   if (in_place) {
     t.data = const_cast<void*>(sources[0].data);
@@ -102,8 +122,8 @@ void Model::set_random(int32_t value, float bound, uint64_t seed) {
   const uint64_t stream = mix(seed ^ mix(uint64_t(value)));
   const int64_t count = t.size();
   ThreadPool::global().parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-    for (int64_t i = piece * kPiece; i < std::min(count, (piece + 1) * kPiece); ++i)
-      write_float(t.data, t.dtype, i, bound * (float(mix(stream + i) >> 40) * 0x1p-23f - 1));
+    write_values(t.data, t.dtype, piece * kPiece, std::min(count, (piece + 1) * kPiece),
+                 [&](int64_t i) { return bound * (float(mix(stream + i) >> 40) * 0x1p-23f - 1); });
   });
   store(value, t);
 }

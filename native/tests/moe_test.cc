@@ -80,7 +80,7 @@ TEST_CASE("moe: routes to the top experts") {
       Moe op;
       op.x = view(x, {c.tokens, c.d_model});
       op.router = view(router, {c.experts, c.d_model});
-      op.gate_up = view(gate_up, {c.experts, 2 * c.d_ff, c.d_model});
+      op.gate_up = view(gate_up, {c.experts, 2, c.d_ff, c.d_model});
       op.down = view(down, {c.experts, c.d_model, c.d_ff});
       op.y = view(y, {c.tokens, c.d_model});
       op.top_k = c.top_k;
@@ -98,7 +98,8 @@ TEST_CASE("moe: routes to the top experts") {
       op.y.data = y.data();
       run(backend, op);
       y.resize(expected.size());
-      CHECK(max_error(y, expected) < 2e-5);
+      // Where the machine multiplies pairs of bf16, x is rounded to bf16 too.
+      CHECK(relative_error(y, expected) < (std::string(backend.name) == "avx512" ? 1e-2 : 1e-5));
     }
   });
 }
@@ -113,7 +114,7 @@ TEST_CASE("moe: equal experts are taken in order, and nothing breaks on NaN") {
     Moe op;
     op.x = view(x, {2, d});
     op.router = view(router, {experts, d});
-    op.gate_up = view(gate_up, {experts, 2, d});
+    op.gate_up = view(gate_up, {experts, 2, 1, d});
     op.down = view(down, {experts, d, 1});
     op.y = view(y, {2, d});
     op.top_k = 2;
@@ -129,11 +130,11 @@ TEST_CASE("moe: refuses what does not fit") {
   Moe op;
   op.x = view(data, {2, 3});
   op.router = view(data, {4, 3});
-  op.gate_up = view(data, {4, 6, 3});
+  op.gate_up = view(data, {4, 2, 3, 3});
   op.down = view(data, {4, 3, 2});
   op.y = view(data, {2, 3});
-  CHECK_THROWS_WITH_AS(check(op), doctest::Contains("2·d_ff = 4"), Error);
-  op.gate_up = view(data, {4, 4, 3});
+  CHECK_THROWS_WITH_AS(check(op), doctest::Contains("d_ff"), Error);
+  op.gate_up = view(data, {4, 2, 2, 3});
   op.top_k = 5;
   CHECK_THROWS_WITH_AS(check(op), doctest::Contains("topK"), Error);
   op.top_k = 4;

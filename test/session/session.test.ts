@@ -203,9 +203,8 @@ describe('generate', () => {
   });
 });
 
-test('types and devices that cannot be had are typed errors', async () => {
+test('devices that cannot be had and unknown models are typed errors', async () => {
   await expect(createModel(MAMBA, { device: 'cuda' })).rejects.toMatchObject({ code: 'ERR_DEVICE' });
-  await expect(createModel(MAMBA, { dtype: 'q8_0' })).rejects.toMatchObject({ code: 'ERR_DTYPE' });
   await expect(createModel({ model_type: 'unheard-of' })).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_MODEL' });
   await expect(createModel({ ...MAMBA, surprise: 1 })).rejects.toMatchObject({
     message: expect.stringContaining('surprise'),

@@ -1,0 +1,71 @@
+import { StatespaceError, show } from '../errors.js';
+import type { Model } from '../models/model.js';
+import type { Tensor, TensorLike } from '../tensor.js';
+import { type ForwardOptions, Session } from './session.js';
+
+/** One sequence of a batch. */
+export interface BatchEntry {
+  session: Session;
+  /** As for Session.forward(): token ids, or rows of a network's features. */
+  tokens: ArrayLike<number> | TensorLike;
+  /** Rows of logits to return for it: of its last token (default), of all, or none. */
+  logits?: 'last' | 'all' | 'none';
+}
+
+/** Checks a batch whole before anything runs, then feeds it in one native call; see Model.forwardBatch(). */
+export async function forwardBatch(
+  model: Model,
+  entries: readonly BatchEntry[],
+  options: Pick<ForwardOptions, 'signal' | 'onProgress'>,
+): Promise<Tensor[]> {
+  if (!Array.isArray(entries)) {
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `forwardBatch: expected an array of { session, tokens }, received ${show(entries)}`,
+    );
+  }
+  const seen = new Set<Session>();
+  const parts = entries.map((entry, i) => {
+    const at = `forwardBatch: [${i}]`;
+    const { session, tokens, logits = 'last' } = entry ?? {};
+    if (!(session instanceof Session) || session.model !== model)
+      throw new StatespaceError(
+        'ERR_ARGUMENT',
+        `${at}: session: expected one of this model, received ${show(session)}`,
+      );
+    if (seen.has(session))
+      throw new StatespaceError('ERR_ARGUMENT', `${at}: session: it is in this batch already; join its tokens`);
+    if (!['last', 'all', 'none'].includes(logits))
+      throw new StatespaceError('ERR_ARGUMENT', `${at}: logits: expected last, all or none, received ${show(logits)}`);
+    seen.add(session);
+    return { session, data: model.readInput(tokens), logits };
+  });
+  options.signal?.throwIfAborted();
+  if (parts.length === 0) return [];
+  return Session.together(
+    parts.map((p) => p.session),
+    async (handles) => {
+      const data = joined(parts.map((p) => p.data));
+      const lengths = parts.map((p) => p.data.length / model.inputWidth);
+      const logits = parts.map((p) => p.logits);
+      const rows = await model.forward(handles, data, lengths, logits, options);
+      let at = 0;
+      return parts.map((p, i) => {
+        const values = model.outputRows(p.logits, lengths[i]!) * model.outputFeatures;
+        at += values;
+        return p.session.received(p.data, rows.slice(at - values, at));
+      });
+    },
+  );
+}
+
+function joined(parts: (Int32Array | Float32Array)[]): Int32Array | Float32Array {
+  const total = parts.reduce((n, p) => n + p.length, 0);
+  const all = parts[0] instanceof Float32Array ? new Float32Array(total) : new Int32Array(total);
+  let at = 0;
+  for (const p of parts) {
+    all.set(p, at);
+    at += p.length;
+  }
+  return all;
+}

@@ -1,0 +1,74 @@
+// Matrices held in fewer bits than the checkpoint has. The rounding of the weights is asked for; what is bounded here is
+// what computing with them adds: against a checkpoint of the rounded values, held as f32.
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createModel, type DType, loadModel, type Model, systemInfo, Tensor } from 'statespace';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { modelCase, readGolden, relativeL2 } from '../support/golden.js';
+
+const NAMES = ['mamba_hf', 'mamba_hf_larger', 'llama_gqa', 'mamba2_hf', 'jamba_p4_o3_moe', 'mixtral', 'rwkv4_hf'];
+const BOUND = { bf16: 1e-2, f16: 1e-2, q8_0: 1e-4, q4_0: 1e-4 } as const;
+type Held = keyof typeof BOUND;
+const ids = Int32Array.from({ length: 40 }, (_, i) => (i * 37 + 5) % 60);
+const logits = async (m: Model) => (await m.createSession().forward(ids, { logits: 'all' })).toFloat32Array();
+
+/** A copy of a checkpoint, f32, each matrix with the values that it has after a conversion to dtype and back. */
+function writeRounded(source: string, dtype: Held): string {
+  const folder = mkdtempSync(join(tmpdir(), 'statespace-'));
+  copyFileSync(join(source, 'config.json'), join(folder, 'config.json'));
+  const quantised = dtype === 'q8_0' || dtype === 'q4_0';
+  const header: Record<string, unknown> = {};
+  const parts: Buffer[] = [];
+  let at = 0;
+  for (const [name, t] of Object.entries(readGolden(join(source, 'model.safetensors')).tensors)) {
+    const read = name.endsWith('.weight') && t.shape.length === 2 && !/router|moe\.gate/.test(name);
+    const whole = !quantised || t.shape[t.shape.length - 1]! % 32 === 0;
+    const tensor = new Tensor(t.data as Float32Array, t.shape);
+    const data = read && whole ? tensor.to(dtype).toFloat32Array() : tensor.toFloat32Array();
+    header[name] = { dtype: 'F32', shape: t.shape, data_offsets: [at, at + data.byteLength] };
+    parts.push(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+    at += data.byteLength;
+  }
+  const text = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  writeFileSync(join(folder, 'model.safetensors'), Buffer.concat([length, text, ...parts]));
+  return folder;
+}
+
+for (const backend of systemInfo().cpu.available) {
+  describe(`on ${backend}`, () => {
+    beforeAll(() => {
+      process.env.STATESPACE_BACKEND = backend;
+    });
+    afterAll(() => {
+      process.env.STATESPACE_BACKEND = '';
+    });
+
+    test.each(NAMES.flatMap((n) => (Object.keys(BOUND) as Held[]).map((d) => [n, d] as const)))(
+      '%s held as %s',
+      async (name, dtype) => {
+        const { folder } = modelCase(name);
+        const rounded = writeRounded(folder, dtype);
+        const [held, wide] = await Promise.all([loadModel(folder, { dtype }), loadModel(rounded, { dtype: 'f32' })]);
+        const got = await logits(held);
+        expect(relativeL2(got, await logits(wide))).toBeLessThan(BOUND[dtype]);
+        const steps = held.createSession();
+        const rows: number[] = [];
+        for (const id of ids) rows.push(...(await steps.forward([id])).toFloat32Array());
+        expect(relativeL2(Float32Array.from(rows), got)).toBeLessThan(dtype === 'bf16' ? 2e-3 : 1e-4);
+        await Promise.all([held.dispose(), wide.dispose()]);
+        rmSync(rounded, { recursive: true });
+      },
+    );
+  });
+}
+
+test.each(['bf16', 'f16', 'q8_0', 'q4_0'] satisfies DType[])('a new model can be held as %s', async (dtype) => {
+  const model = await createModel(
+    { model_type: 'mamba', vocab_size: 64, hidden_size: 64, num_hidden_layers: 2 },
+    { dtype },
+  );
+  expect((await logits(model)).every(Number.isFinite)).toBe(true);
+});
