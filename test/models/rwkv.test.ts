@@ -119,6 +119,21 @@ describe('configs', () => {
     expect(await logits(four)).toEqual(await logits({ ...four, rescale_every: 6 }));
   });
 
+  test('a mixer may be wider than the model, in the versions that say so', async () => {
+    for (const [model_type, matrices] of [
+      ['rwkv4', 4],
+      ['rwkv5', 5],
+      ['rwkv6', 5],
+    ] as const) {
+      const config = { model_type, ...small, ...(model_type === 'rwkv4' && { head_size: null }) };
+      const wide = await createModel({ ...config, dim_att: 64 });
+      const grown = wide.parameters.total - describeModel(config).parameters.total;
+      expect(grown).toBeGreaterThanOrEqual(2 * matrices * 32 * 32);
+      expect((await wide.createSession().forward([1, 2, 3])).shape).toEqual([1, 40]);
+    }
+    expect(await refused({ model_type: 'rwkv7', ...small, dim_att: 64 })).toContain('unknown key dim_att');
+  });
+
   test('a rank that the checkpoint contradicts is an error that names both shapes', async () => {
     const { folder } = modelCase('rwkv7_orig');
     const alone = mkdtempSync(join(root, 'ranks'));
