@@ -8,6 +8,7 @@ export { mamba2 } from './mamba2.js';
 export { gatedMlp, mlp } from './mlp.js';
 export { moe } from './moe.js';
 export { layerNorm, rmsNorm } from './norms.js';
+export { retention } from './retention.js';
 export { rwkvChannelMix, tokenMixes } from './rwkv.js';
 export { rwkv4 } from './rwkv4.js';
 export { rwkv5, rwkv6 } from './rwkv6.js';

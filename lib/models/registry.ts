@@ -9,6 +9,7 @@ import { mamba } from './mamba.js';
 import { mambaSsm } from './mamba-ssm.js';
 import { mamba2 } from './mamba2.js';
 import { mixtral } from './mixtral.js';
+import { retnet } from './retnet.js';
 import { rwkv4 } from './rwkv4.js';
 import { rwkv6 } from './rwkv6.js';
 import { rwkv7 } from './rwkv7.js';
@@ -26,6 +27,7 @@ const definitions: ModelDefinition<any>[] = [
   rwkv4,
   rwkv6,
   rwkv7,
+  retnet,
   hyena,
   hyenaOperator,
 ];

@@ -7,7 +7,16 @@ import { createModel, type DType, loadModel, type Model, systemInfo, Tensor } fr
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { modelCase, readGolden, relativeL2 } from '../support/golden.js';
 
-const NAMES = ['mamba_hf', 'mamba_hf_larger', 'llama_gqa', 'mamba2_hf', 'jamba_p4_o3_moe', 'mixtral', 'rwkv4_hf'];
+const NAMES = [
+  'mamba_hf',
+  'mamba_hf_larger',
+  'llama_gqa',
+  'mamba2_hf',
+  'jamba_p4_o3_moe',
+  'mixtral',
+  'rwkv4_hf',
+  'retnet_torchscale',
+];
 const BOUND = { bf16: 1e-2, f16: 1e-2, q8_0: 1e-4, q4_0: 1e-4 } as const;
 type Held = keyof typeof BOUND;
 const ids = Int32Array.from({ length: 40 }, (_, i) => (i * 37 + 5) % 60);

@@ -22,6 +22,14 @@ const families = {
   rwkv5: { model_type: 'rwkv5', ...RWKV, head_size: 6 },
   rwkv6: { model_type: 'rwkv6', ...RWKV, head_size: 6 },
   rwkv7: { model_type: 'rwkv7', ...RWKV, head_size: 6 },
+  retnet: {
+    model_type: 'retnet_torchscale',
+    vocab_size: 61,
+    decoder_embed_dim: 24,
+    decoder_value_embed_dim: 36,
+    decoder_ffn_embed_dim: 40,
+    decoder_layers: 2,
+  },
 };
 const ids = (n: number, seed = 1) => Int32Array.from({ length: n }, (_, i) => (i * 7919 + seed * 104729) % 61);
 
