@@ -98,6 +98,22 @@ inline float max_of(F a) {
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
+inline void transpose(F (&r)[kLanes]) {
+  __m256 t[8], u[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
+    t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+  }
+  for (int i = 0; i < 8; i += 4)  // u[i + c]: column c of both halves, four rows each
+    for (int h = 0; h < 2; ++h) {
+      u[i + 2 * h] = _mm256_shuffle_ps(t[i + h], t[i + 2 + h], 0x44);
+      u[i + 2 * h + 1] = _mm256_shuffle_ps(t[i + h], t[i + 2 + h], 0xee);
+    }
+  for (int c = 0; c < 4; ++c) {
+    r[c] = {_mm256_permute2f128_ps(u[c], u[4 + c], 0x20)};
+    r[4 + c] = {_mm256_permute2f128_ps(u[c], u[4 + c], 0x31)};
+  }
+}
 inline M less(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 inline F select(M m, F a, F b) { return {_mm256_blendv_ps(b.v, a.v, m.v)}; }
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

@@ -72,6 +72,38 @@ inline F exponent(F x) { return {_mm512_getexp_ps(x.v)}; }
 inline F mantissa(F x) { return {_mm512_getmant_ps(x.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src)}; }
 inline float sum(F a) { return _mm512_reduce_add_ps(a.v); }
 inline float max_of(F a) { return _mm512_reduce_max_ps(a.v); }
+inline F bf16_pairs(F low, F high) {
+  const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(narrow_bf16(low)), narrow_bf16(high), 1);
+  return {_mm512_castsi512_ps(both)};
+}
+inline void transpose(F (&r)[kLanes]) {
+  F t[kLanes];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {  // pairs of rows within quarters
+    t[i] = {_mm512_unpacklo_ps(r[i].v, r[i + 1].v)};
+    t[i + 1] = {_mm512_unpackhi_ps(r[i].v, r[i + 1].v)};
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4)  // r[i + c]: column c of every quarter, four rows each
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      const __m512d a = _mm512_castps_pd(t[i + h].v), b = _mm512_castps_pd(t[i + 2 + h].v);
+      r[i + 2 * h] = {_mm512_castpd_ps(_mm512_unpacklo_pd(a, b))};
+      r[i + 2 * h + 1] = {_mm512_castpd_ps(_mm512_unpackhi_pd(a, b))};
+    }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {  // the quarters themselves
+    const __m512 a = _mm512_shuffle_f32x4(r[c].v, r[4 + c].v, 0x88), b = _mm512_shuffle_f32x4(r[c].v, r[4 + c].v, 0xdd);
+    const __m512 d = _mm512_shuffle_f32x4(r[8 + c].v, r[12 + c].v, 0x88);
+    const __m512 e = _mm512_shuffle_f32x4(r[8 + c].v, r[12 + c].v, 0xdd);
+    t[c] = {_mm512_shuffle_f32x4(a, d, 0x88)};
+    t[8 + c] = {_mm512_shuffle_f32x4(a, d, 0xdd)};
+    t[4 + c] = {_mm512_shuffle_f32x4(b, e, 0x88)};
+    t[12 + c] = {_mm512_shuffle_f32x4(b, e, 0xdd)};
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) r[i] = t[i];
+}
 inline M less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 inline F select(M m, F a, F b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

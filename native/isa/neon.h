@@ -86,6 +86,13 @@ inline F mantissa(F x) {
 }
 inline float sum(F a) { return vaddvq_f32(a.v); }
 inline float max_of(F a) { return vmaxvq_f32(a.v); }
+inline void transpose(F (&r)[kLanes]) {
+  const float32x4x2_t a = vtrnq_f32(r[0].v, r[1].v), b = vtrnq_f32(r[2].v, r[3].v);
+  for (int i = 0; i < 2; ++i) {
+    r[i] = {vcombine_f32(vget_low_f32(a.val[i]), vget_low_f32(b.val[i]))};
+    r[2 + i] = {vcombine_f32(vget_high_f32(a.val[i]), vget_high_f32(b.val[i]))};
+  }
+}
 inline M less(F a, F b) { return {vcltq_f32(a.v, b.v)}; }
 inline F select(M m, F a, F b) { return {vbslq_f32(m.v, a.v, b.v)}; }
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }

@@ -11,7 +11,7 @@
 //   wins) scale2(x, n) = x · 2^n for integral n in [-127, 128]      exponent(x), mantissa(x) in [1, 2) for normal x > 0
 //   exp2_range(x): what of x exp2 needs, from -127 to 128 where the two that follow take no more
 //   exp2_fraction(x) = x - floor(x)   scale2_floor(p, x) = p · 2^floor(x)      sum(v) max_of(v)
-//   less(a, b) -> M   select(m, a, b) = m ? a : b   prefetch(p) into L2
+//   transpose(rows): kLanes vectors as a square   less(a, b) -> M   select(m, a, b) = m ? a : b   prefetch(p) into L2
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -180,7 +180,6 @@ double tolerance(const Backend& backend, DType weight) {
   const std::string name = backend.name;
   return weight == DType::bf16 && (name == "avx512" || name == "amx") ? 2e-2 : 1e-5;
 }
-}
 
 void check_case(const Case& c) {
   CAPTURE(c.rows);
