@@ -96,10 +96,12 @@ inline bool few_tokens(const Sequences& s) { return s.tokens <= kFewTokens * lar
 struct Pieces {
   Sequences sequences;
   int size;
+  int rows;  // of a token; size counts them
 
-  Pieces(const Sequences& s, int64_t length) : sequences(s), size(int(larger<int64_t>(length, 1))) {}
-  __host__ int64_t count() const { return sequences.tokens / size + sequences.count; }
-  __device__ int first(int s) const { return sequences.begin(s) / size + s; }
+  Pieces(const Sequences& s, int64_t length, int rows = 1)
+      : sequences(s), size(int(larger<int64_t>(length, 1))), rows(rows) {}
+  __host__ int64_t count() const { return int64_t(sequences.tokens) * rows / size + sequences.count; }
+  __device__ int first(int s) const { return int(int64_t(sequences.begin(s)) * rows / size) + s; }
   __device__ int sequence(int piece) const {
     int low = 0, high = sequences.count - 1;  // the last s with first(s) <= piece
     while (low < high) {

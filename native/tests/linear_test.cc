@@ -175,8 +175,7 @@ std::vector<float> run_linear(const Backend& backend, const Case& c, bool pack, 
 // Tensor cores and, where the machine has them, products of pairs of bf16 multiply in the weight's type: x is rounded
 // to it, by 2^-9 for bf16.
 double tolerance(const Backend& backend, DType weight) {
-  if (!backend.host_memory && weight == DType::f16) return 4e-3;
-  if (!backend.host_memory && weight == DType::bf16) return 3e-2;
+  if (!backend.host_memory && weight != DType::f32) return weight == DType::bf16 ? 3e-2 : 4e-3;
   const std::string name = backend.name;
   return weight == DType::bf16 && (name == "avx512" || name == "amx") ? 2e-2 : 1e-5;
 }
