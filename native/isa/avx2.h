@@ -75,19 +75,36 @@ inline F floor(F a) { return {_mm256_floor_ps(a.v)}; }
 inline F round(F a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline F exp2_range(F x) { return min(set(128.f), max(set(-127.f), x)); }  // NaN passes: it is the second operand
 inline F exp2_fraction(F x) { return {_mm256_sub_ps(x.v, _mm256_floor_ps(x.v))}; }
-inline F scale2(F x, F n) {
-  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
-  return {_mm256_mul_ps(x.v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)))};
+inline F times_power(F x, __m256i n) {  // n from -127 to 128
+  return {_mm256_mul_ps(x.v, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)))};
 }
-inline F scale2_floor(F p, F x) { return scale2(p, floor(x)); }
-inline F exponent(F x) {
-  const __m256i e = _mm256_srli_epi32(_mm256_castps_si256(x.v), 23);
-  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(e, _mm256_set1_epi32(127)))};
+inline F scale2_floor(F p, F x) { return times_power(p, _mm256_cvtps_epi32(_mm256_floor_ps(x.v))); }
+inline F scale2(F x, F n) {  // in two factors: 2^128 is no float
+  const __m256i whole = _mm256_cvtps_epi32(_mm256_floor_ps(n.v)), half = _mm256_srai_epi32(whole, 1);
+  return times_power(times_power(x, half), _mm256_sub_epi32(whole, half));
 }
-inline F mantissa(F x) {
-  const __m256 fraction = _mm256_and_ps(x.v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffff)));
-  return {_mm256_or_ps(fraction, _mm256_set1_ps(1.f))};
+inline F split(F x, F* exponent) {
+  const __m256i least = _mm256_set1_epi32(0x3f3504f4), bits = _mm256_castps_si256(x.v);
+  const __m256i e = _mm256_srai_epi32(_mm256_sub_epi32(bits, least), 23);
+  *exponent = {_mm256_cvtepi32_ps(e)};
+  return {_mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(e, 23)))};
 }
+inline F reciprocal(F x) { return set(1.f) / x; }
+
+constexpr int kTableBits = 3;
+struct Table {
+  __m256 v;
+};
+inline Table load_table(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline __m256 eighths(F x) { return _mm256_floor_ps(_mm256_mul_ps(x.v, _mm256_set1_ps(8.f))); }
+inline F lookup(const Table& t, F x) { return {_mm256_permutevar8x32_ps(t.v, _mm256_cvtps_epi32(eighths(x)))}; }
+// The sum with 1.5 · 2^20 has the number of the nearest eighth in its last bits.
+inline F lookup_nearest(const Table& t, F a, F b, F* nearest) {
+  const __m256 shift = _mm256_set1_ps(0x1.8p20f), at = _mm256_fmadd_ps(a.v, b.v, shift);
+  *nearest = {_mm256_sub_ps(at, shift)};
+  return {_mm256_permutevar8x32_ps(t.v, _mm256_castps_si256(at))};
+}
+inline F table_rest(F x) { return {_mm256_fnmadd_ps(eighths(x), _mm256_set1_ps(0.125f), x.v)}; }
 inline float sum(F a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));

@@ -68,8 +68,33 @@ inline F exp2_range(F x) { return x; }  // reduce and scalef take any x
 inline F exp2_fraction(F x) { return {_mm512_reduce_ps(x.v, 0x09)}; }
 inline F scale2_floor(F p, F x) { return {_mm512_scalef_ps(p.v, x.v)}; }
 inline F scale2(F x, F n) { return {_mm512_scalef_ps(x.v, n.v)}; }
-inline F exponent(F x) { return {_mm512_getexp_ps(x.v)}; }
-inline F mantissa(F x) { return {_mm512_getmant_ps(x.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src)}; }
+inline F split(F x, F* exponent) {
+  const __m512i least = _mm512_set1_epi32(0x3f3504f4), bits = _mm512_castps_si512(x.v);
+  const __m512i e = _mm512_srai_epi32(_mm512_sub_epi32(bits, least), 23);
+  *exponent = {_mm512_cvtepi32_ps(e)};
+  return {_mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(e, 23)))};
+}
+inline F reciprocal(F x) {
+  const __m512 r = _mm512_rcp14_ps(x.v);
+  return {_mm512_fmadd_ps(_mm512_fnmadd_ps(x.v, r, _mm512_set1_ps(1.f)), r, r)};
+}
+
+constexpr int kTableBits = 5;
+struct Table {
+  __m512 low, high;
+};
+inline Table load_table(const float* p) { return {_mm512_loadu_ps(p), _mm512_loadu_ps(p + 16)}; }
+// The sum with 1.5 · 2^18 has floor(32 x) in its last bits.
+inline F lookup(const Table& t, F x) {
+  const __m512 at = _mm512_add_round_ps(x.v, _mm512_set1_ps(0x1.8p18f), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  return {_mm512_permutex2var_ps(t.low, _mm512_castps_si512(at), t.high)};
+}
+inline F lookup_nearest(const Table& t, F a, F b, F* nearest) {
+  const __m512 shift = _mm512_set1_ps(0x1.8p18f), at = _mm512_fmadd_ps(a.v, b.v, shift);
+  *nearest = {_mm512_sub_ps(at, shift)};
+  return {_mm512_permutex2var_ps(t.low, _mm512_castps_si512(at), t.high)};
+}
+inline F table_rest(F x) { return {_mm512_reduce_ps(x.v, kTableBits << 4 | 0x09)}; }
 inline float sum(F a) { return _mm512_reduce_add_ps(a.v); }
 inline float max_of(F a) { return _mm512_reduce_max_ps(a.v); }
 inline F bf16_pairs(F low, F high) {

@@ -13,50 +13,93 @@ inline F polynomial(F x, const float (&c)[N]) {
   return y;
 }
 
-// 2^x, at most 2 ulp; 0 below -127, infinity from 128. Degree 6: no degree 5 stays within 2 ulp.
+// 2^x and e^x: 2^n · 2^(i/parts) · P(rest), with the middle factor from a table in registers where the machine has room
+// for one, which leaves degree 2 or 3 to P where it is 6 else (no degree 5 stays within 2 ulp). The value of P at 0 is
+// in the table. The product x·log2(e) of e^x is taken in two parts.
+#if defined(STATESPACE_ISA_AVX512) || defined(STATESPACE_ISA_AVX2)
+struct Parts {
+  float v[1 << kTableBits];
+};
+constexpr Parts parts_of_2(double first) {
+  double step = 2;
+  for (int n = 0; n < kTableBits; ++n) {
+    double root = 1.5;
+    for (int i = 0; i < 60; ++i) root = (root + step / root) / 2;
+    step = root;
+  }
+  Parts parts{};
+  for (float& part : parts.v) part = float(first), first *= step;
+  return parts;
+}
+#if defined(STATESPACE_ISA_AVX512)
+inline constexpr Parts kExp2Parts = parts_of_2(1.000000052932552), kExpParts = parts_of_2(1.000000000430817);
+inline constexpr float kExp2Rest[] = {0.69311652588f, 0.24284060895f}, kExpRest[] = {1.0000146768f, 0.49999633078f};
+#else
+inline constexpr Parts kExp2Parts = parts_of_2(0.9999999816562729), kExpParts = parts_of_2(0.9999999816305914);
+inline constexpr float kExp2Rest[] = {0.69315195835f, 0.24003471780f, 0.05795604792f},
+                       kExpRest[] = {1.00000004043f, 0.50007826679f, 0.16665101244f};
+#endif
+
+// 2^x, at most 2 ulp; 0 below -127, infinity from 128.
+inline F exp2(F x) {
+  const Table parts = load_table(kExp2Parts.v);
+  const F y = exp2_range(x), part = lookup(parts, y), rest = table_rest(y);
+  return scale2_floor(fma(part * rest, polynomial(rest, kExp2Rest), part), y);
+}
+
+// e^x for x from -88 to 88.8; ln 2 = 0.693359375 - 2.12194440e-4.
+inline F exp_in_range(F x) {
+  const Table parts = load_table(kExpParts.v);
+  F n;
+  const F part = lookup_nearest(parts, x, set(1.44269504f), &n);
+  F r = fnma(n, set(0.693359375f), x);
+  r = fma(n, set(2.12194440e-4f), r);
+  return scale2(fma(part * r, polynomial(r, kExpRest), part), n);
+}
+#else
 inline F exp2(F x) {
   constexpr float kC[] = {1.00000000185580f, 0.69314698384044f, 0.24022983627589f, 0.05548334197773f,
                           0.00967884100701f, 0.00124396877475f, 0.00021702255680f};
   const F y = exp2_range(x);
   return scale2_floor(polynomial(exp2_fraction(y), kC), y);
 }
-
-// e^x, at most 2 ulp: the product x·log2(e) in two parts.
-inline F exp(F x) {
-  constexpr float kC[] = {1.00000000055417f, 0.69314720573725f, 0.24022646890640f, 0.05550328776998f,
-                          0.00961848895650f, 0.00133999312094f, 0.00015345812165f};
-  const F y = min(set(88.8f), max(set(-88.f), x));
-  const F n = round(y * set(1.44269504f));
-  F r = fnma(n, set(0.693359375f), y);  // ln 2 = 0.693359375 - 2.12194440e-4
+inline F exp_in_range(F x) {
+  constexpr float kC[] = {1.00000000055461f, 1.00000003634464f, 0.49999992075101f, 0.16666420072445f,
+                          0.04166822618847f, 0.00837482403066f, 0.00138368357448f};
+  const F n = round(x * set(1.44269504f));
+  F r = fnma(n, set(0.693359375f), x);
   r = fma(n, set(2.12194440e-4f), r);
-  const F half = floor(n * set(0.5f));  // 2^n in two factors: n reaches 128
-  return scale2(scale2(polynomial(r * set(1.44269504f), kC), half), n - half);
+  return scale2(polynomial(r, kC), n);
 }
+#endif
+
+// e^x, at most 2 ulp.
+inline F exp(F x) { return exp_in_range(min(set(88.8f), max(set(-88.f), x))); }
 
 // ln x for normal x > 0.
 inline F log(F x) {
   constexpr float kC[] = {0.99999997418968f,  -0.49999987964119f, 0.33334185623954f,
                           -0.25002074071620f, 0.19956833611084f,  -0.16562393071313f,
                           0.14952266160034f,  -0.14366842905982f, 0.08722356684359f};
-  F e = exponent(x), m = mantissa(x);
-  const M big = less(set(1.41421356f), m);
-  m = select(big, m * set(0.5f), m);
-  e = select(big, e + set(1.f), e);
-  const F t = m - set(1.f);
+  F e;
+  const F t = split(x, &e) - set(1.f);
   return fma(e, set(0.69314718f), t * polynomial(t, kC));
 }
 
 // log(1 + x) for x >= 0: the rounding of 1 + x is put back to first order.
 inline F log1p(F x) {
   const F y = set(1.f) + x;
-  return log(y) + (x - (y - set(1.f))) / y;
+  return fma(x - (y - set(1.f)), reciprocal(y), log(y));
 }
 
 // log(1 + e^x), x itself above 20 (as PyTorch has it).
-inline F softplus(F x) { return select(less(set(20.f), x), x, log1p(exp(min(set(20.f), x)))); }
+inline F softplus_of(F x, F exp_of_x) { return select(less(set(20.f), x), x, log1p(exp_of_x)); }
+inline F softplus(F x) { return softplus_of(x, exp(min(set(20.f), x))); }
 
-inline F sigmoid(F x) { return set(1.f) / (set(1.f) + exp(zero() - x)); }
-inline F silu(F x) { return x / (set(1.f) + exp(zero() - x)); }
+// 1 + e^-x, finite for every x.
+inline F sigmoid_below(F x) { return set(1.f) + exp_in_range(zero() - min(set(88.f), max(set(-87.f), x))); }
+inline F sigmoid(F x) { return reciprocal(sigmoid_below(x)); }
+inline F silu(F x) { return x * reciprocal(sigmoid_below(x)); }
 
 inline F tanh(F x) {
   constexpr float kSmall[] = {-3.33332819422e-1f, 1.33314422036e-1f, -5.37397155531e-2f, 2.06390887954e-2f,

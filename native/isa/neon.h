@@ -71,19 +71,21 @@ inline F floor(F a) { return {vrndmq_f32(a.v)}; }
 inline F round(F a) { return {vrndnq_f32(a.v)}; }
 inline F exp2_range(F x) { return min(set(128.f), max(set(-127.f), x)); }  // NaN passes: it is the second operand
 inline F exp2_fraction(F x) { return {vsubq_f32(x.v, vrndmq_f32(x.v))}; }
-inline F scale2(F x, F n) {
-  const int32x4_t biased = vaddq_s32(vcvtnq_s32_f32(n.v), vdupq_n_s32(127));
-  return {vmulq_f32(x.v, vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)))};
+inline F times_power(F x, int32x4_t n) {  // n from -127 to 128
+  return {vmulq_f32(x.v, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23)))};
 }
-inline F scale2_floor(F p, F x) { return scale2(p, floor(x)); }
-inline F exponent(F x) {
-  const uint32x4_t e = vshrq_n_u32(vreinterpretq_u32_f32(x.v), 23);
-  return {vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(e), vdupq_n_s32(127)))};
+inline F scale2_floor(F p, F x) { return times_power(p, vcvtmq_s32_f32(x.v)); }
+inline F scale2(F x, F n) {  // in two factors: 2^128 is no float
+  const int32x4_t whole = vcvtnq_s32_f32(n.v), half = vshrq_n_s32(whole, 1);
+  return times_power(times_power(x, half), vsubq_s32(whole, half));
 }
-inline F mantissa(F x) {
-  const uint32x4_t fraction = vandq_u32(vreinterpretq_u32_f32(x.v), vdupq_n_u32(0x7fffff));
-  return {vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3f800000)))};
+inline F split(F x, F* exponent) {
+  const int32x4_t bits = vreinterpretq_s32_f32(x.v);
+  const int32x4_t e = vshrq_n_s32(vsubq_s32(bits, vdupq_n_s32(0x3f3504f4)), 23);
+  *exponent = {vcvtq_f32_s32(e)};
+  return {vreinterpretq_f32_s32(vsubq_s32(bits, vshlq_n_s32(e, 23)))};
 }
+inline F reciprocal(F x) { return set(1.f) / x; }
 inline float sum(F a) { return vaddvq_f32(a.v); }
 inline float max_of(F a) { return vmaxvq_f32(a.v); }
 inline void transpose(F (&r)[kLanes]) {

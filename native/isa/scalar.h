@@ -53,10 +53,18 @@ inline F floor(F a) { return {std::floor(a.v)}; }
 inline F round(F a) { return {std::nearbyint(a.v)}; }
 inline F exp2_range(F x) { return min(set(128.f), max(set(-127.f), x)); }  // NaN passes: it is the second operand
 inline F exp2_fraction(F x) { return {x.v - std::floor(x.v)}; }
-inline F scale2(F x, F n) { return {x.v * bits_to_float(uint32_t(int32_t(n.v) + 127) << 23)}; }
-inline F scale2_floor(F p, F x) { return scale2(p, floor(x)); }
-inline F exponent(F x) { return {float(int32_t(float_to_bits(x.v) >> 23) - 127)}; }
-inline F mantissa(F x) { return {bits_to_float((float_to_bits(x.v) & 0x7fffff) | 0x3f800000)}; }
+inline F times_power(F x, int32_t n) { return {x.v * bits_to_float(uint32_t(n + 127) << 23)}; }  // n from -127 to 128
+inline F scale2_floor(F p, F x) { return times_power(p, int32_t(std::floor(x.v))); }
+inline F scale2(F x, F n) {  // in two factors: 2^128 is no float
+  const int32_t whole = int32_t(n.v), half = whole >> 1;
+  return times_power(times_power(x, half), whole - half);
+}
+inline F split(F x, F* exponent) {
+  const int32_t bits = int32_t(float_to_bits(x.v)), e = (bits - 0x3f3504f4) >> 23;
+  *exponent = {float(e)};
+  return {bits_to_float(uint32_t(bits) - (uint32_t(e) << 23))};
+}
+inline F reciprocal(F x) { return {1 / x.v}; }
 inline float sum(F a) { return a.v; }
 inline float max_of(F a) { return a.v; }
 inline void transpose(F (&)[kLanes]) {}

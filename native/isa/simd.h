@@ -8,10 +8,16 @@
 //   load/store of bf16_t and f16_t in the same forms (round to nearest even); load(int8_t*)
 //   load_pairs(p, even, odd): 2·kLanes of bf16   load_nibbles(p, low, high): kLanes bytes, each half minus 8
 //   + - * /  fma(a, b, c) = ab + c   fnma(a, b, c) = c - ab   min max abs sqrt floor round   (min and max: NaN in b
-//   wins) scale2(x, n) = x · 2^n for integral n in [-127, 128]      exponent(x), mantissa(x) in [1, 2) for normal x > 0
+//   wins) scale2(x, n) = x · 2^floor(n) for n in [-252, 254]
+//   split(x, &e): m in [√½, √2) with x = m · 2^e, for normal x > 0
 //   exp2_range(x): what of x exp2 needs, from -127 to 128 where the two that follow take no more
 //   exp2_fraction(x) = x - floor(x)   scale2_floor(p, x) = p · 2^floor(x)      sum(v) max_of(v)
+//   reciprocal(x) for x in [1, 2^126]: within an ulp
 //   transpose(rows): kLanes vectors as a square   less(a, b) -> M   select(m, a, b) = m ? a : b   prefetch(p) into L2
+//   where a Table of 2^kTableBits floats fits in registers (AVX2, AVX-512):
+//     load_table(p)   lookup(t, x) = entry floor(x · 2^kTableBits) mod 2^kTableBits of it
+//     lookup_nearest(t, a, b, &n): the same for n = ab rounded to a multiple of 2^-kTableBits
+//     table_rest(x) = x - floor(x · 2^kTableBits) / 2^kTableBits
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -7,19 +7,43 @@
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// A piece of work: whole rows of this many channels keep the taps and the weights in L1.
+// A piece of work: rows of this many channels keep the taps and the weights in L1, and at least so many tokens.
 constexpr int64_t kChannels = 256;
 constexpr int64_t kTokens = 64;
 constexpr int64_t kPointer = 2;  // floats that hold one
+// Tokens at a time: a row that several of them read is loaded once.
+constexpr int kRows = 4;
 
-// y = act(Σ_j weight[j] · taps[j] + bias) over `width` channels; K = d_conv, or 0 where it is known only at run time.
-template <int K, class Act>
-void convolve(const float* const* taps, const float* weight, const float* bias, int64_t d_conv, int64_t width, Act act,
-              float* y) {
+// y_r = act(Σ_j weight[j] · taps[r + j] + bias) for the next `rows` tokens of a block of channels.
+template <int K, int kRows, class Act>
+void convolve(const float* const* taps, const float* weight, const float* bias, int64_t width, Act act, float* y,
+              int64_t y_stride) {
+  auto columns = [&](int64_t c, auto... n) {
+    F w[K], x[K - 1 + kRows];
+#pragma GCC unroll 8
+    for (int j = 0; j < K; ++j) w[j] = load(weight + j * width + c, n...);
+#pragma GCC unroll 8
+    for (int r = 0; r < K - 1 + kRows; ++r) x[r] = load(taps[r] + c, n...);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      F sum = load(bias + c, n...);
+#pragma GCC unroll 8
+      for (int j = 0; j < K; ++j) sum = fma(w[j], x[r + j], sum);
+      store(y + r * y_stride + c, act(sum), n...);
+    }
+  };
+  int64_t c = 0;
+  for (; c + kLanes <= width; c += kLanes) columns(c);
+  if (c < width) columns(c, int(width - c));
+}
+
+// One token, d_conv known only at run time.
+template <class Act>
+void convolve_any(const float* const* taps, const float* weight, const float* bias, int64_t d_conv, int64_t width,
+                  Act act, float* y) {
   auto columns = [&](int64_t c, auto... n) {
     F sum = load(bias + c, n...);
-    for (int64_t j = 0; j < (K ? K : d_conv); ++j)
-      sum = fma(load(weight + j * width + c, n...), load(taps[j] + c, n...), sum);
+    for (int64_t j = 0; j < d_conv; ++j) sum = fma(load(weight + j * width + c, n...), load(taps[j] + c, n...), sum);
     store(y + c, act(sum), n...);
   };
   int64_t c = 0;
@@ -28,27 +52,33 @@ void convolve(const float* const* taps, const float* weight, const float* bias, 
 }
 
 template <class Act>
-void convolve(const float* const* taps, const float* weight, const float* bias, int64_t d_conv, int64_t width, Act act,
-              float* y) {
-  (d_conv == 4   ? convolve<4, Act>
-   : d_conv == 3 ? convolve<3, Act>
-                 : convolve<0, Act>)(taps, weight, bias, d_conv, width, act, y);
+void convolve(const float* const* taps, const float* weight, const float* bias, int64_t d_conv, int64_t rows,
+              int64_t width, Act act, float* y, int64_t y_stride) {
+  auto with_width = [&]<int K>() {
+    if (rows == kRows)
+      convolve<K, kRows>(taps, weight, bias, width, act, y, y_stride);
+    else
+      for (int64_t r = 0; r < rows; ++r) convolve<K, 1>(taps + r, weight, bias, width, act, y + r * y_stride, 0);
+  };
+  if (d_conv == 4) return with_width.template operator()<4>();
+  if (d_conv == 3) return with_width.template operator()<3>();
+  for (int64_t r = 0; r < rows; ++r) convolve_any(taps + r, weight, bias, d_conv, width, act, y + r * y_stride);
 }
 
 // One block of channels, with what it needs in rows: weight (d_conv, width), bias (width), past (d_conv - 1, width).
 struct Channels {
   int64_t first, width;
   float *weight, *bias, *past;
-  const float** taps;  // (d_conv)
+  const float** taps;  // (d_conv - 1 + kRows)
 };
 
-int64_t scratch_floats(int64_t d_conv) { return 2 * d_conv * kChannels + d_conv * kPointer; }
+int64_t scratch_floats(int64_t d_conv) { return 2 * d_conv * kChannels + (d_conv + kRows) * kPointer; }
 
 Channels gather(const CausalConv1d& op, int64_t block, float* scratch) {
   const int64_t d_conv = op.weight[1], first = block * kChannels, left = op.x[1] - first;
   Channels c{first, left < kChannels ? left : kChannels, nullptr, nullptr, nullptr, nullptr};
   c.taps = reinterpret_cast<const float**>(scratch);
-  c.weight = scratch + d_conv * kPointer;
+  c.weight = scratch + (d_conv + kRows) * kPointer;
   c.bias = c.weight + d_conv * c.width;
   c.past = c.bias + c.width;
   for (int64_t i = 0; i < c.width; ++i) {
@@ -67,12 +97,13 @@ void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, i
   if (from - begin < past)
     for (int64_t i = 0; i < c.width; ++i)
       for (int64_t j = 0; j < past; ++j) c.past[j * c.width + i] = state[i * past + j];
-  for (int64_t t = from; t < to; ++t) {
-    for (int64_t j = 0; j < d_conv; ++j) {
+  for (int64_t t = from; t < to; t += kRows) {
+    const int64_t rows = to - t < kRows ? to - t : kRows;
+    for (int64_t j = 0; j < past + rows; ++j) {
       const int64_t source = t - past + j;
       c.taps[j] = source >= begin ? op.x.row(source) + c.first : c.past + (source - begin + past) * c.width;
     }
-    convolve(c.taps, c.weight, c.bias, d_conv, c.width, act, op.y.row(t) + c.first);
+    convolve(c.taps, c.weight, c.bias, d_conv, rows, c.width, act, op.y.row(t) + c.first, op.y.row_stride);
   }
 }
 
@@ -90,7 +121,11 @@ template <>
 void run(const CausalConv1d& op, Context& cx) {
   const int64_t d_conv = op.weight[1], tokens = op.x[0];
   const Sequences sequences(op.cu_seqlens, op.slots, tokens);
-  const int64_t channel_blocks = ceil_div(op.x[1], kChannels), token_blocks = ceil_div(tokens, kTokens);
+  const int64_t channel_blocks = ceil_div(op.x[1], kChannels);
+  // Long pieces, since each one brings its weights into rows, but some for each thread.
+  int64_t block = ceil_div(tokens * channel_blocks, 8 * cx.threads());
+  block = block < kTokens ? kTokens : block;
+  const int64_t token_blocks = ceil_div(tokens, block);
   auto state_of = [&](int64_t s, int64_t first) { return op.state.row(sequences.slot(s)) + first * (d_conv - 1); };
   // States are overwritten only when no token block may still read them.
   auto update = [&](int64_t s, int64_t first, int64_t width) {
@@ -98,7 +133,7 @@ void run(const CausalConv1d& op, Context& cx) {
   };
 
   cx.parallel_for(token_blocks * channel_blocks, [&](int64_t i, int worker) {
-    const int64_t from = i / channel_blocks * kTokens, to = from + kTokens < tokens ? from + kTokens : tokens;
+    const int64_t from = i / channel_blocks * block, to = from + block < tokens ? from + block : tokens;
     const Channels c = gather(op, i % channel_blocks, cx.local<float>(worker, scratch_floats(d_conv)));
     for (int64_t s = sequences.containing(from); s < sequences.count && sequences.begin(s) < to; ++s) {
       const int64_t begin = sequences.begin(s), end = sequences.end(s);

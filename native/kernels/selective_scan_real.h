@@ -44,16 +44,21 @@ inline void vectors(int64_t count, Fn&& fn) {
   if (i < count) fn(i, int(count - i));
 }
 
-// dt = softplus(delta + deltaBias), du = dt·u
+// dt = softplus(delta + deltaBias), du = dt·u. The softplus in two passes: a chain of exp and log fills the core's
+// schedulers (28 cycles a vector in one pass, 21 in two).
 inline void prepare(const SelectiveScan& op, const Block& b, int64_t token, int64_t count, const Buffers& to) {
   const float* bias = op.delta_bias ? op.delta_bias.f32() + b.first : nullptr;
   for (int64_t t = 0; t < count; ++t) {
     const float *u = op.u.row(token + t) + b.first, *delta = op.delta.row(token + t) + b.first;
     float *dt = to.dt + t * b.width(), *du = to.du + t * b.width();
+    auto biased = [&](int64_t i, auto... n) {
+      return bias ? load(delta + i, n...) + load(bias + i, n...) : load(delta + i, n...);
+    };
+    if (op.delta_softplus)
+      vectors(b.count, [&](int64_t i, auto... n) { store(dt + i, exp(min(set(20.f), biased(i, n...)))); });
     vectors(b.count, [&](int64_t i, auto... n) {
-      F step = load(delta + i, n...);
-      if (bias) step = step + load(bias + i, n...);
-      if (op.delta_softplus) step = softplus(step);
+      F step = biased(i, n...);
+      if (op.delta_softplus) step = softplus_of(step, load(dt + i));
       store(dt + i, step);
       store(du + i, step * load(u + i, n...));
     });
