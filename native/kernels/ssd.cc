@@ -1,6 +1,7 @@
 #include "ops/ssd.h"
 
 #include "backend/kernels.h"
+#include "kernels/ssd_bf16.h"
 #include "kernels/ssd_chunk.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -14,16 +15,6 @@ constexpr int64_t kChunk = 64;
 constexpr int64_t kHeads = 12;
 // Below this, steps cost less than bringing the state into the products' layout.
 constexpr int64_t kShort = 16;
-
-// Hands out parts of one block of scratch.
-struct Arena {
-  float* next;
-  float* take(int64_t floats) {
-    float* p = next;
-    next += round_up(floats, 16);
-    return p;
-  }
-};
 
 // Step by step, one head of one sequence; state (headdim, d_state) in place.
 void recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state, Arena arena) {
@@ -52,35 +43,24 @@ void recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64
       if (n < z.d_state) states(n, int(z.d_state - n));
       out[p] = sum(y);
     }
-    finish_row(op, z, head, t, out, x_copy);
+    finish_rows(op, z, head, t, 1, out);
   }
-}
-
-// (headdim, d_state) <-> (n, p)
-void load_state(const Sizes& z, const float* state, float* S) {
-  transpose(state, z.d_state, z.d_state, z.headdim, S, z.p, z.p);
-  std::memset(S + z.d_state * z.p, 0, (z.n - z.d_state) * z.p * sizeof(float));
-}
-void store_state(const Sizes& z, const float* S, float* state) {
-  transpose(S, z.p, z.headdim, z.d_state, state, z.d_state, z.d_state);
 }
 
 // Scratch of one chunk or tile.
 struct Buffers {
-  float *B, *Bt, *Ct, *G, *M, *X, *W, *out, *decay, *row;
+  float *B, *Ct, *G, *M, *X, *W, *out, *decay;
   Buffers(const Sizes& z, Arena& arena)
       : B(arena.take(z.q * z.n)),
-        Bt(arena.take(z.d_state * z.q)),
         Ct(arena.take(z.d_state * z.q)),
         G(arena.take(z.q * z.q)),
         M(arena.take(z.q * z.q)),
         X(arena.take(z.q * z.p)),
         W(arena.take(z.q * z.p)),
         out(arena.take(z.q * z.p)),
-        decay(arena.take(z.q)),
-        row(arena.take(z.headdim)) {}
+        decay(arena.take(z.q)) {}
   static int64_t floats(const Sizes& z) {
-    return z.q * z.n + 2 * z.d_state * z.q + 2 * z.q * z.q + 3 * z.q * z.p + z.q + z.headdim + 160;
+    return z.q * z.n + z.d_state * z.q + 2 * z.q * z.q + 3 * z.q * z.p + z.q + 160;
   }
 };
 
@@ -90,10 +70,6 @@ void read_keys(const Ssd& op, const Sizes& z, int64_t group, int64_t token, int6
 void read_queries(const Ssd& op, const Sizes& z, int64_t group, int64_t token, int64_t count, Buffers& b, float* rows) {
   copy_rows(op.C, token, count, group * z.d_state, z.d_state, rows, z.n);
   transpose(rows, z.n, z.d_state, count, b.Ct, z.q, z.q);
-}
-
-void store_from_start(const Times& times, int64_t first, int64_t count, float* decay) {
-  for (int64_t t = 0; t < count; t += kLanes) store(decay + t, times.decay_from_start(first + t));
 }
 
 // Heads [head, head + heads) of one group over one sequence.
@@ -109,18 +85,23 @@ void chunked(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t
     const int64_t count = end - t < z.chunk ? end - t : z.chunk;
     read_queries(op, z, group, t, count, b, b.B);
     read_keys(op, z, group, t, count, b);
-    transpose(b.B, z.n, z.d_state, count, b.Bt, z.q, z.q);
-    group_scores(z, b.Bt, b.Ct, count, count, true, b.G);
+    group_scores(z, b.B, b.Ct, count, count, true, b.G);
     for (int64_t h = 0; h < heads; ++h) {
       float* Sh = S + h * z.n * z.p;
       times.fill(op, head + h, t, count);
       store_from_start(times, 0, count, b.decay);
       scale_inputs(op, z, head + h, t, 0, count, times, count - 1, b.X, b.W);
       mask_scores(z, b.G, times, 0, count, 0, count, b.M);
-      read_state(z, b.Ct, Sh, b.decay, count, b.out);
+      const bool same = h + 1 < heads;
+      const NextRows next{&op, same ? t : t + count,
+                          same                        ? count
+                          : end - t - count < z.chunk ? end - t - count
+                                                      : z.chunk,
+                          head + (same ? h + 1 : 0)};
+      read_state(z, b.Ct, Sh, b.decay, count, b.out, next);
       read_inputs(z, b.M, b.X, count, count, true, b.out);
       update_state(z, b.B, b.W, count, b.decay[count - 1], Sh);
-      for (int64_t i = 0; i < count; ++i) finish_row(op, z, head + h, t + i, b.out + i * z.p, b.row);
+      finish_rows(op, z, head + h, t, count, b.out);
     }
   }
   for (int64_t h = 0; h < heads; ++h) store_state(z, S + h * z.n * z.p, state + h * state_size);
@@ -140,13 +121,12 @@ void quadratic_rows(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, 
     const bool diagonal = s == first;
     const int64_t keys = diagonal ? count : z.chunk;
     read_keys(op, z, group, begin + s, keys, b);
-    transpose(b.B, z.n, z.d_state, keys, b.Bt, z.q, z.q);
-    group_scores(z, b.Bt, b.Ct, keys, count, diagonal, b.G);
+    group_scores(z, b.B, b.Ct, keys, count, diagonal, b.G);
     mask_scores(z, b.G, times, s, keys, first, count, b.M);
     scale_inputs(op, z, head, begin + s, s, keys, times, s + keys - 1, b.X, b.W);
     read_inputs(z, b.M, b.X, keys, count, diagonal, b.out);
   }
-  for (int64_t i = 0; i < count; ++i) finish_row(op, z, head, begin + first + i, b.out + i * z.p, b.row);
+  finish_rows(op, z, head, begin + first, count, b.out);
 }
 
 // S = exp(Σ dt·A) S + Σ_s exp(Σ_{i>s} dt_i A) dt_s x_s B_sᵀ over a whole sequence.
@@ -210,12 +190,16 @@ void run_scan(const Ssd& op, const Sizes& z, const Sequences& sequences, int64_t
   if (heads > kHeads) heads = kHeads;
   const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks;
   const int64_t chunk_floats = Buffers::floats(z) + Times::floats(z.chunk) + heads * z.n * z.p + 32;
+  const bool bf16 = multiplies_bf16(op);
   const int64_t step_floats = 2 * z.d_state + 2 * z.headdim + Times::floats(1) + 80;
   cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, group = i % pieces / blocks, first = i % blocks * heads;
     const int64_t begin = sequences.begin(s), end = sequences.end(s), head = group * per_group + first;
     const int64_t count = per_group - first < heads ? per_group - first : heads;
     float* state = op.state.row(sequences.slot(s)) + head * z.headdim * z.d_state;
+    if (bf16 && end - begin >= shortest_chunked)
+      return chunked_bf16(op, z, head, count, begin, end, state,
+                          {cx.local<float>(worker, Bf16Chunk::floats(z) + heads * z.n * z.p + 16)});
     const Arena arena{cx.local<float>(worker, chunk_floats > step_floats ? chunk_floats : step_floats)};
     if (end - begin >= shortest_chunked) return chunked(op, z, head, count, begin, end, state, arena);
     for (int64_t h = 0; h < count; ++h)

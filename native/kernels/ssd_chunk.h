@@ -48,6 +48,16 @@ struct Sizes {
   int64_t group(int64_t head) const { return head / (nheads / ngroups); }
 };
 
+// Hands out parts of one block of scratch.
+struct Arena {
+  float* next;
+  float* take(int64_t floats) {
+    float* p = next;
+    next += round_up(floats, 16);
+    return p;
+  }
+};
+
 // The time steps of one head over consecutive tokens. Sums of dt·A grow without bound while their differences matter to
 // the last digit: they are held in two floats, and only differences ≤ 0 are exponentiated.
 struct Times {
@@ -85,15 +95,28 @@ struct Times {
   }
 };
 
-// Gᵀ (keys, queries) = B Cᵀ, from Bᵀ (d_state, keys) and Cᵀ (d_state, queries); with `causal`, only what is on or below
+// (headdim, d_state) <-> (n, p)
+inline void load_state(const Sizes& z, const float* state, float* S) {
+  transpose(state, z.d_state, z.d_state, z.headdim, S, z.p, z.p);
+  std::memset(S + z.d_state * z.p, 0, (z.n - z.d_state) * z.p * sizeof(float));
+}
+inline void store_state(const Sizes& z, const float* S, float* state) {
+  transpose(S, z.p, z.headdim, z.d_state, state, z.d_state, z.d_state);
+}
+
+inline void store_from_start(const Times& times, int64_t first, int64_t count, float* decay) {
+  for (int64_t t = 0; t < count; t += kLanes) store(decay + t, times.decay_from_start(first + t));
+}
+
+// Gᵀ (keys, queries) = B Cᵀ, from B (keys, n) and Cᵀ (d_state, queries); with `causal`, only what is on or below
 // the diagonal of a block against itself is needed and computed.
-inline void group_scores(const Sizes& z, const float* Bt, const float* Ct, int64_t keys, int64_t queries, bool causal,
+inline void group_scores(const Sizes& z, const float* B, const float* Ct, int64_t keys, int64_t queries, bool causal,
                          float* G) {
   for (int64_t s = 0; s < keys; s += kTileHeight)
     column_panels(causal ? s / kLanes * kLanes : 0, round_up(queries, kLanes), [&]<int kVectors>(int64_t t) {
       Tile<kVectors> tile;
       each_vector<kVectors>([&](int m, int v) { tile[m][v] = zero(); });
-      accumulate<kVectors>(Bt + s, z.q, Ct + t, z.q, z.d_state, tile);
+      accumulate_rows<kVectors>(B + s * z.n, z.n, Ct + t, z.q, z.d_state, tile);
       each_vector<kVectors>([&](int m, int v) { store(G + (s + m) * z.q + t + v * kLanes, tile[m][v]); });
     });
 }
@@ -117,25 +140,54 @@ inline void mask_scores(const Sizes& z, const float* G, const Times& times, int6
 }
 
 // X (tokens, p) = dt·x, and W = X decayed to after token `last` of the times.
+template <class T>
 inline void scale_inputs(const Ssd& op, const Sizes& z, int64_t head, int64_t token, int64_t first, int64_t count,
-                         const Times& times, int64_t last, float* X, float* W) {
-  copy_rows(op.x, token, count, head * z.headdim, z.headdim, X, z.p);
+                         const Times& times, int64_t last, const T* x, float* X, float* W) {
+  x += token * op.x.row_stride + head * z.headdim;
   alignas(64) float decay[kLanes];
-  for (int64_t s = 0; s < count; ++s) {
+  for (int64_t s = 0; s < count; ++s, x += op.x.row_stride, X += z.p, W += z.p) {
     if (s % kLanes == 0) store(decay, times.decay_to(last, first + s));
     const F dt = set(times.dt[first + s]), left = set(decay[s % kLanes]);
-    for (int64_t i = s * z.p; i < (s + 1) * z.p; i += kLanes) {
-      const F x = dt * load(X + i);
-      store(X + i, x);
-      store(W + i, left * x);
-    }
+    auto columns = [&](int64_t i, auto... n) {
+      const F v = dt * load(x + i, n...);
+      store(X + i, v);
+      store(W + i, left * v);
+    };
+    int64_t i = 0;
+    for (; i + kLanes <= z.headdim; i += kLanes) columns(i);
+    if (i < z.headdim) columns(i, int(z.headdim - i));
   }
 }
+inline void scale_inputs(const Ssd& op, const Sizes& z, int64_t head, int64_t token, int64_t first, int64_t count,
+                         const Times& times, int64_t last, float* X, float* W) {
+  if (op.x.dtype == DType::bf16)
+    return scale_inputs(op, z, head, token, first, count, times, last, op.x.as<bf16_t>(), X, W);
+  if (op.x.dtype == DType::f16)
+    return scale_inputs(op, z, head, token, first, count, times, last, op.x.as<f16_t>(), X, W);
+  scale_inputs(op, z, head, token, first, count, times, last, op.x.f32(), X, W);
+}
+
+// The rows of x and y that a head needs next, brought to L2 a few at a time while the matrix units are busy.
+struct NextRows {
+  const Ssd* op = nullptr;
+  int64_t token = 0, count = 0, head = 0;
+  void fetch(int64_t first, int64_t rows) const {
+    if (!op) return;
+    const int64_t headdim = op->x[2], size = op->x.dtype == DType::f32 ? 4 : 2;
+    for (int64_t t = first; t < first + rows && t < count; ++t) {
+      const char* x = op->x.as<char>() + ((token + t) * op->x.row_stride + head * headdim) * size;
+      const char* y = op->y.as<char>() + ((token + t) * op->y.row_stride + head * headdim) * 4;
+      for (int64_t i = 0; i < headdim * size; i += 64) prefetch(x + i);
+      for (int64_t i = 0; i < headdim * 4; i += 64) prefetch(y + i);
+    }
+  }
+};
 
 // out (queries, p) = decay · C S, with S the state (n, p) before the times' first token and decay (queries) from there.
-inline void read_state(const Sizes& z, const float* Ct, const float* S, const float* decay, int64_t queries,
-                       float* out) {
-  for (int64_t t = 0; t < queries; t += kTileHeight)
+inline void read_state(const Sizes& z, const float* Ct, const float* S, const float* decay, int64_t queries, float* out,
+                       const NextRows& next = {}) {
+  for (int64_t t = 0; t < queries; t += kTileHeight) {
+    next.fetch(t, kTileHeight);
     column_panels(0, z.p, [&]<int kVectors>(int64_t p) {
       Tile<kVectors> tile;
       each_vector<kVectors>([&](int m, int v) { tile[m][v] = zero(); });
@@ -143,6 +195,7 @@ inline void read_state(const Sizes& z, const float* Ct, const float* S, const fl
       each_vector<kVectors>(
           [&](int m, int v) { store(out + (t + m) * z.p + p + v * kLanes, set(decay[t + m]) * tile[m][v]); });
     });
+  }
 }
 
 // out (queries, p) += M X; with `causal`, queries and keys are the same tokens.
@@ -170,23 +223,33 @@ inline void update_state(const Sizes& z, const float* B, const float* W, int64_t
     });
 }
 
-// y = (out + D x) · silu(z) for one token and head.
-inline void finish_row(const Ssd& op, const Sizes& sizes, int64_t head, int64_t token, const float* out, float* copy) {
+// y = (out + D x) · silu(z) for `count` tokens of one head; out is (count, p).
+template <class X>
+inline void finish_rows(const Ssd& op, const Sizes& sizes, int64_t head, int64_t token, int64_t count, const X* x,
+                        const float* out) {
   const int64_t headdim = sizes.headdim, at = head * headdim;
-  const float* x = op.D ? f32_row(op.x, token, at, headdim, copy) : nullptr;
   const float* per_channel = op.D && op.D.rank == 2 ? op.D.row(head) : nullptr;
   const F per_head = op.D && !per_channel ? set(op.D.f32()[head]) : zero();
-  const float* gate = op.z ? op.z.row(token) + at : nullptr;
-  float* y = op.y.row(token) + at;
-  auto columns = [&](int64_t i, auto... n) {
-    F sum = load(out + i, n...);
-    if (x) sum = fma(per_channel ? load(per_channel + i, n...) : per_head, load(x + i, n...), sum);
-    if (gate) sum = sum * silu(load(gate + i, n...));
-    store(y + i, sum, n...);
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= headdim; i += kLanes) columns(i);
-  if (i < headdim) columns(i, int(headdim - i));
+  const bool skip = bool(op.D);
+  x += token * op.x.row_stride + at;
+  for (int64_t t = 0; t < count; ++t, x += op.x.row_stride, out += sizes.p) {
+    const float* gate = op.z ? op.z.row(token + t) + at : nullptr;
+    float* y = op.y.row(token + t) + at;
+    auto columns = [&](int64_t i, auto... n) {
+      F sum = load(out + i, n...);
+      if (skip) sum = fma(per_channel ? load(per_channel + i, n...) : per_head, load(x + i, n...), sum);
+      if (gate) sum = sum * silu(load(gate + i, n...));
+      store(y + i, sum, n...);
+    };
+    int64_t i = 0;
+    for (; i + kLanes <= headdim; i += kLanes) columns(i);
+    if (i < headdim) columns(i, int(headdim - i));
+  }
+}
+inline void finish_rows(const Ssd& op, const Sizes& z, int64_t head, int64_t token, int64_t count, const float* out) {
+  if (op.x.dtype == DType::bf16) return finish_rows(op, z, head, token, count, op.x.as<bf16_t>(), out);
+  if (op.x.dtype == DType::f16) return finish_rows(op, z, head, token, count, op.x.as<f16_t>(), out);
+  finish_rows(op, z, head, token, count, op.x.f32(), out);
 }
 
 }  // namespace statespace::STATESPACE_ISA::ssd

@@ -31,6 +31,23 @@ inline void accumulate(const float* a, int64_t a_stride, const float* b, int64_t
   }
 }
 
+// The same from rows of a: tile[m][c] += Σ_k a[m][k] · b[k][c]
+template <int kVectors>
+inline void accumulate_rows(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth,
+                            Tile<kVectors>& tile) {
+  for (int64_t k = 0; k < depth; ++k, ++a, b += b_stride) {
+    F row[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) row[v] = load(b + v * kLanes);
+#pragma GCC unroll 8
+    for (int m = 0; m < kTileHeight; ++m) {
+      const F x = set(a[m * a_stride]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) tile[m][v] = fma(x, row[v], tile[m][v]);
+    }
+  }
+}
+
 // tile[m][v] = fn(m, v) for every vector of it.
 template <int kVectors, class Fn>
 inline void each_vector(Fn&& fn) {

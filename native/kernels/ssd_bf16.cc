@@ -1,0 +1,196 @@
+#include "kernels/ssd_bf16.h"
+
+#if defined(STATESPACE_ISA_AVX512)
+// Functions of this file that need the extension say so themselves: the rest of the library must run without it.
+#define STATESPACE_BF16 __attribute__((target("avx512bf16")))
+
+namespace statespace::STATESPACE_ISA::ssd {
+namespace {
+
+// Rows of a tile of sums; with two vectors of columns they hide the latency of the pair product (6 cycles).
+constexpr int kRows = 8;
+
+// Two vectors as pairs, `low` in the low halves.
+STATESPACE_BF16 inline __m512i pair(F low, F high) {
+  alignas(64) static constexpr uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                           21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                           11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), (__m512i)_mm512_cvtne2ps_pbh(high.v, low.v));
+}
+
+// Pairs of rows (rows / 2, width) from f32 rows; rows is even.
+STATESPACE_BF16 void pair_rows(const float* from, int64_t rows, int64_t width, uint32_t* out) {
+  for (int64_t r = 0; r < rows; r += 2, from += 2 * width)
+    for (int64_t i = 0; i < width; i += kLanes, out += kLanes)
+      _mm512_storeu_si512(out, pair(load(from + i), load(from + width + i)));
+}
+
+// X (rows / 2, p) = dt·x and W = X decayed to the end of the chunk, as pairs; tokens from `count` on are 0.
+STATESPACE_BF16 void pair_inputs(const Ssd& op, const Sizes& z, int64_t head, int64_t token, int64_t count,
+                                 const Times& times, float* left, const Bf16Chunk& b) {
+  for (int64_t s = 0; s < count; s += kLanes) store(left + s, times.decay_to(count - 1, s));
+  const bf16_t* x = op.x.as<bf16_t>() + token * op.x.row_stride + head * z.headdim;
+  uint32_t *X = b.X_pairs, *W = b.W_pairs;
+  for (int64_t s = 0; s < count; s += 2, x += 2 * op.x.row_stride) {
+    const bool second = s + 1 < count;
+    const F dt0 = set(times.dt[s]), dt1 = set(second ? times.dt[s + 1] : 0.f);
+    const F left0 = set(left[s]), left1 = set(second ? left[s + 1] : 0.f);
+    for (int64_t i = 0; i < z.p; i += kLanes, X += kLanes, W += kLanes) {
+      F x0, x1 = zero();
+      if (i + kLanes <= z.headdim) {
+        x0 = dt0 * load(x + i);
+        if (second) x1 = dt1 * load(x + op.x.row_stride + i);
+      } else {
+        const int n = int(z.headdim - i);
+        x0 = dt0 * load(x + i, n);
+        if (second) x1 = dt1 * load(x + op.x.row_stride + i, n);
+      }
+      _mm512_storeu_si512(X, pair(x0, x1));
+      _mm512_storeu_si512(W, pair(left0 * x0, left1 * x1));
+    }
+  }
+}
+
+// M (queries, keys) = G times the decay between key and query, 0 where the key comes later, up to a whole pair.
+STATESPACE_BF16 void mask_scores(const Sizes& z, const float* G, const Times& times, int64_t count, bf16_t* M) {
+  alignas(64) float index[kLanes];
+  for (int i = 0; i < kLanes; ++i) index[i] = float(i);
+  const F lane = load(index);
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t tile_end = t / kRows * kRows + kRows;  // what the tile of this row reads
+    for (int64_t s = 0; s < tile_end; s += kLanes) {
+      const F m = load(G + t * z.q + s) * times.decay_to(t, s);
+      const F seen = s + kLanes <= t + 1 ? m : select(less(set(float(t - s)), lane), zero(), m);
+      _mm256_storeu_si256((__m256i*)(M + t * z.q + s), (__m256i)_mm512_cvtneps_pbh(seen.v));
+    }
+  }
+}
+
+// tile[m][v] += Σ_k a[m][k] · b[k][v] over `depth` pairs; element (m, k) of a is a[m·row + k·column].
+template <int kVectors>
+STATESPACE_BF16 inline void accumulate(const uint32_t* a, int64_t row, int64_t column, const uint32_t* b,
+                                       int64_t b_stride, int64_t depth, __m512 (&tile)[kRows][kVectors]) {
+  for (int64_t k = 0; k < depth; ++k, a += column, b += b_stride) {
+    __m512bh v[kVectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) v[j] = (__m512bh)_mm512_loadu_si512(b + j * kLanes);
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+      const __m512bh x = (__m512bh)_mm512_set1_epi32(int32_t(a[m * row]));
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) tile[m][j] = _mm512_dpbf16_ps(tile[m][j], x, v[j]);
+    }
+  }
+}
+
+// out (queries t … t + kRows, columns from p) = decay · C S + M X
+template <int kVectors>
+STATESPACE_BF16 void outputs(const Sizes& z, const Bf16Chunk& b, int64_t t, int64_t p, int64_t count) {
+  __m512 tile[kRows][kVectors] = {};
+  accumulate<kVectors>(b.C_pairs + t * z.n / 2, z.n / 2, 1, b.S_pairs + p, z.p, z.n / 2, tile);
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) tile[m][j] = _mm512_mul_ps(tile[m][j], _mm512_set1_ps(b.decay[t + m]));
+  const int64_t seen = t + kRows < count ? t + kRows : count;
+  accumulate<kVectors>(reinterpret_cast<const uint32_t*>(b.M + t * z.q), z.q / 2, 1, b.X_pairs + p, z.p, (seen + 1) / 2,
+                       tile);
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) _mm512_storeu_ps(b.out + (t + m) * z.p + p + j * kLanes, tile[m][j]);
+}
+
+// S (states n … n + kRows, columns from p) = decay · S + Bᵀ W
+template <int kVectors>
+STATESPACE_BF16 void states(const Sizes& z, const Bf16Chunk& b, int64_t n, int64_t p, int64_t count, float* S) {
+  __m512 tile[kRows][kVectors];
+  const __m512 decay = _mm512_set1_ps(b.decay[count - 1]);
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j)
+      tile[m][j] = _mm512_mul_ps(decay, _mm512_loadu_ps(S + (n + m) * z.p + p + j * kLanes));
+  accumulate<kVectors>(b.B_pairs + n, 1, z.n, b.W_pairs + p, z.p, (count + 1) / 2, tile);
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) _mm512_storeu_ps(S + (n + m) * z.p + p + j * kLanes, tile[m][j]);
+}
+
+// Rows of C as pairs of states, zeros behind the last state and token.
+void read_queries(const Ssd& op, const Sizes& z, int64_t group, int64_t token, int64_t count, const Bf16Chunk& b) {
+  const bf16_t* C = op.C.as<bf16_t>() + token * op.C.row_stride + group * z.d_state;
+  std::memset(b.C_pairs, 0, size_t(z.q * z.n / 2) * sizeof(uint32_t));
+  for (int64_t t = 0; t < count; ++t)
+    std::memcpy(b.C_pairs + t * z.n / 2, C + t * op.C.row_stride, size_t(z.d_state) * sizeof(bf16_t));
+}
+
+// G (queries, keys) = C Bᵀ, for all heads of the group.
+void scores(const Sizes& z, const Bf16Chunk& b, int64_t count) {
+  transpose(b.B, z.n, z.d_state, count, b.Bt, z.q, z.q);
+  for (int64_t t = 0; t < count; t += kTileHeight)
+    column_panels(0, round_up(t + kTileHeight < count ? t + kTileHeight : count, kLanes), [&]<int kVectors>(int64_t s) {
+      Tile<kVectors> tile;
+      each_vector<kVectors>([&](int m, int v) { tile[m][v] = zero(); });
+      accumulate_rows<kVectors>(b.C + t * z.n, z.n, b.Bt + s, z.q, z.d_state, tile);
+      each_vector<kVectors>([&](int m, int v) { store(b.G + (t + m) * z.q + s + v * kLanes, tile[m][v]); });
+    });
+}
+
+}  // namespace
+
+bool multiplies_bf16(const Ssd& op) {
+  return op.x.dtype == DType::bf16 && op.B.dtype == DType::bf16 && op.C.dtype == DType::bf16 &&
+         __builtin_cpu_supports("avx512bf16");
+}
+
+void chunked_bf16(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t begin, int64_t end, float* state,
+                  Arena arena) {
+  const Bf16Chunk b(z, arena);
+  Times times(arena.take(Times::floats(z.chunk)), z.chunk);
+  float* S = arena.take(heads * z.n * z.p);
+  const int64_t state_size = z.headdim * z.d_state, group = z.group(head);
+  for (int64_t h = 0; h < heads; ++h) load_state(z, state + h * state_size, S + h * z.n * z.p);
+
+  for (int64_t t = begin; t < end; t += z.chunk) {
+    const int64_t count = end - t < z.chunk ? end - t : z.chunk, rows = round_up(count, kRows);
+    copy_rows(op.C, t, count, group * z.d_state, z.d_state, b.C, z.n);
+    copy_rows(op.B, t, count, group * z.d_state, z.d_state, b.B, z.n);
+    std::memset(b.B + count * z.n, 0, size_t((z.q - count) * z.n) * sizeof(float));
+    read_queries(op, z, group, t, count, b);
+    pair_rows(b.B, round_up(count, 2), z.n, b.B_pairs);
+    scores(z, b, count);
+    for (int64_t h = 0; h < heads; ++h) {
+      float* Sh = S + h * z.n * z.p;
+      times.fill(op, head + h, t, count);
+      store_from_start(times, 0, count, b.decay);
+      pair_inputs(op, z, head + h, t, count, times, b.left, b);
+      mask_scores(z, b.G, times, count, b.M);
+      pair_rows(Sh, z.n, z.p, b.S_pairs);
+      const bool same = h + 1 < heads;
+      const NextRows next{&op, same ? t : t + count,
+                          same                        ? count
+                          : end - t - count < z.chunk ? end - t - count
+                                                      : z.chunk,
+                          head + (same ? h + 1 : 0)};
+      for (int64_t q = 0; q < rows; q += kRows) {
+        next.fetch(q, kRows);
+        int64_t p = 0;
+        for (; p + 2 * kLanes <= z.p; p += 2 * kLanes) outputs<2>(z, b, q, p, count);
+        if (p < z.p) outputs<1>(z, b, q, p, count);
+      }
+      for (int64_t n = 0; n < z.n; n += kRows) {
+        int64_t p = 0;
+        for (; p + 2 * kLanes <= z.p; p += 2 * kLanes) states<2>(z, b, n, p, count, Sh);
+        if (p < z.p) states<1>(z, b, n, p, count, Sh);
+      }
+      finish_rows(op, z, head + h, t, count, op.x.as<bf16_t>(), b.out);
+    }
+  }
+  for (int64_t h = 0; h < heads; ++h) store_state(z, S + h * z.n * z.p, state + h * state_size);
+}
+
+}  // namespace statespace::STATESPACE_ISA::ssd
+
+#endif
