@@ -6,8 +6,8 @@
 //   recurrent  step by step
 //   chunked    products inside chunks and a scan between them: the fast form of a prefill
 //   quadratic  y_t = Σ_{s≤t} C_t·B_s exp(Σ_{s<i≤t} dt_i A) dt_s x_s over whole sequences, in tiles: the attention form
-// chunkSize bounds the chunks; a kernel may take shorter ones. With x, B and C in bf16, chunked may round the operands of
-// its products to bf16 (relative error some 2e-3); sums and states are f32.
+// chunkSize bounds the chunks; a kernel may take shorter ones. With x, B and C in bf16, chunked may round the operands
+// of its products to bf16 (relative error some 2e-3); sums and states are f32.
 #include "core/error.h"
 #include "core/fields.h"
 
