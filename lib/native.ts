@@ -29,6 +29,8 @@ export interface NativeBinding {
   };
   /** What a model of this device option runs on, or without it what ops do. */
   backendName(device?: 'auto' | 'cpu' | 'cuda'): string;
+  /** Where the CUDA library lies, unless the environment's STATESPACE_CUDA_LIBRARY says otherwise. */
+  setCudaLibrary(path: string): void;
   threads(): number;
   setThreads(count: number): void;
   /** Operations a second in registers, one a sample; none where the machine lacks the instruction. Blocks. */
@@ -96,8 +98,19 @@ export function native(): NativeBinding {
     } catch (error) {
       throw explainLoadFailure(error, root);
     }
+    const library = cudaLibrary();
+    if (library) binding.setCudaLibrary(library);
   }
   return binding;
+}
+
+/** The library of the package that holds the CUDA kernels, where it is installed. */
+function cudaLibrary(): string | undefined {
+  try {
+    return require.resolve(`statespace-cuda-${process.platform}-${process.arch}`);
+  } catch {
+    return undefined;
+  }
 }
 
 /** A failure of the addon as a StatespaceError; anything else as it is. */

@@ -89,7 +89,11 @@ const Backend* load(const char* name, const char* library, const Backend*& known
   if (known) return known;
   const std::string path = library_path(library, given);
   const Backend* backend = open_backend_library(path, reason);
-  if (!backend) return nullptr;
+  if (!backend) {
+    if (path == beside(own_path(), kPrefix + std::string(library) + kSuffix))
+      *reason += "; install the package with the CUDA kernels, or name their library in STATESPACE_CUDA_LIBRARY";
+    return nullptr;
+  }
   if (std::string(backend->name) != name) {
     *reason = path + ": holds the backend '" + backend->name + "', not '" + name + "'";
     return nullptr;

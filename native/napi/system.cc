@@ -63,6 +63,8 @@ Napi::Value backend_name(const Napi::CallbackInfo& info) {
   });
 }
 
+void set_library(const Napi::CallbackInfo& info) { set_cuda_library(info[0].ToString().Utf8Value()); }
+
 Napi::Value threads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), ThreadPool::global().threads());
 }
@@ -77,6 +79,7 @@ void export_system(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
   exports.Set("cudaInfo", Napi::Function::New(env, cuda_info, "cudaInfo"));
   exports.Set("backendName", Napi::Function::New(env, backend_name, "backendName"));
+  exports.Set("setCudaLibrary", Napi::Function::New(env, set_library, "setCudaLibrary"));
   exports.Set("threads", Napi::Function::New(env, threads, "threads"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
 }

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect } from 'vitest';
 
 /** What STATESPACE_BACKEND names at the start of the run: the only backend of it. Without it, all of this machine's CPU. */
 const only = process.env.STATESPACE_BACKEND;
-const backends = only ? [only] : systemInfo().cpu.available;
+export const backends = only ? [only] : systemInfo().cpu.available;
 
 /** Runs a suite once on every backend of the run. */
 export function onEveryBackend(suite: () => void): void {

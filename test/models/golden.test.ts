@@ -1,9 +1,11 @@
-// Every checkpoint of the corpus whose family is supported, on every CPU backend: one prefill, single steps, ragged
-// chunks and packing with others give the reference's logits, and greedy decoding its tokens.
+// Every checkpoint of the corpus whose family is supported, on every CPU backend (on a device, the first of each family):
+// one prefill, single steps, ragged chunks and packing with others give the reference's logits, and greedy decoding its
+// tokens.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadModel, type Model, type Session, supportedModels, systemInfo } from 'statespace';
+import { loadModel, type Model, type Session, supportedModels } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { backends, onDevice } from '../conformance/backends.js';
 import { expectClose, modelCase, modelNames } from '../support/golden.js';
 
 const modelType = (name: string): string => {
@@ -21,6 +23,9 @@ if (others.length > 0) console.log(`no such model_type yet, refused by loadModel
 /** Rows that the model feeds: the cases with token ids. */
 const tokenCase = (name: string) => 'input_ids' in modelCase(name).expected;
 
+const first = (name: string, i: number, all: string[]) => all.findIndex((n) => modelType(n) === modelType(name)) === i;
+const cases = names.filter(tokenCase).filter(onDevice ? first : () => true);
+
 /** All of several sequences in one call. */
 async function packed(model: Model, parts: { session: Session; ids: Int32Array }[]): Promise<Float32Array> {
   const all = await model.forwardBatch(parts.map(({ session, ids }) => ({ session, tokens: ids, logits: 'all' })));
@@ -37,16 +42,16 @@ async function chunked(session: Session, ids: Int32Array, sizes: number[]): Prom
   return Float32Array.from(rows);
 }
 
-for (const backend of systemInfo().cpu.available) {
+for (const backend of backends) {
   describe(`on ${backend}`, () => {
     beforeAll(() => {
       process.env.STATESPACE_BACKEND = backend;
     });
     afterAll(() => {
-      process.env.STATESPACE_BACKEND = '';
+      process.env.STATESPACE_BACKEND = onDevice ? backend : '';
     });
 
-    test.each(names.filter(tokenCase))('%s', async (name) => {
+    test.each(cases)('%s', async (name) => {
       const { folder, expected, tolerance } = modelCase(name);
       const model = await loadModel(folder, { dtype: 'f32' });
       const { input_ids, logits, greedy_ids } = expected;
