@@ -29,7 +29,6 @@ struct Wkv6Rule {
         return r[t][at] * u[at] * k[t][at];
     }
   }
-  __device__ float scalar(int, int64_t, int) const { return 0; }
   template <class Token>
   __device__ float decay(const Token& x, int i) const {
     return x(kDecay, i);

@@ -30,7 +30,6 @@ struct Wkv7Rule {
         return b[t][at];
     }
   }
-  __device__ float scalar(int, int64_t, int) const { return 0; }
   template <class Column, class Token>
   __device__ float step(Column& S, const Token& x, float v) const {
     float held = 0, y = 0;
