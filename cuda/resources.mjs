@@ -2,7 +2,8 @@
 // (ptxas_report.sh keeps it). Fails when a kernel spills that must not.
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 // What a multiprocessor has, by architecture (CUDA C++ Programming Guide, "Technical Specifications per Compute
 // Capability"): warps, blocks, KB of shared memory. All have 65,536 registers, given to warps by 256.
@@ -21,7 +22,7 @@ const folder = process.argv[2] ?? 'build-cuda';
 const files = readdirSync(folder, { recursive: true }).filter((f) => f.endsWith('.ptxas'));
 if (files.length === 0) throw new Error(`${folder}: no reports of ptxas; build with npm run build:cuda`);
 
-/** Kernels: {file, name, mangled, threads, by: {architecture: {registers, shared, stack, stores, loads}}} */
+/** {file, name, mangled, threads, by: {architecture: {registers, shared, stack, stores, loads}}} */
 const kernels = new Map();
 for (const file of files.sort()) {
   const text = readFileSync(join(folder, file), 'utf8');
@@ -30,7 +31,7 @@ for (const file of files.sort()) {
   for (const [, mangled, arch, stack, stores, loads, registers, rest] of text.matchAll(entry)) {
     const source = basename(file).replace(/(\.cu)?\.o(bj)?\.ptxas$/, '');
     const key = `${source} ${mangled}`;
-    if (!kernels.has(key)) kernels.set(key, { file: source, mangled, object: join(folder, file.slice(0, -6)), by: {} });
+    if (!kernels.has(key)) kernels.set(key, { file: source, mangled, by: {} });
     const shared = Number(/(\d+) bytes smem/.exec(rest)?.[1] ?? 0);
     kernels.get(key).by[arch] = { registers: +registers, shared, stack: +stack, stores: +stores, loads: +loads };
   }
@@ -48,18 +49,30 @@ function readable(mangled) {
   );
 }
 
-/** Threads of a block, from the launch bounds in the object. */
-function threadsOf(object) {
-  const text = execFileSync('cuobjdump', ['-elf', object], { encoding: 'utf8', maxBuffer: 1 << 30 });
-  const threads = {};
-  let kernel;
-  for (const line of text.split('\n')) {
-    kernel = /^\.nv\.info\.(\S+)/.exec(line)?.[1] ?? kernel;
-    if (line.includes('EIATTR_MAX_THREADS')) threads[kernel] = 0;
-    const value = /Value:\s+0x([0-9a-f]+) 0x1 0x1/.exec(line);
-    if (value && threads[kernel] === 0) threads[kernel] = Number.parseInt(value[1], 16);
-  }
-  return threads;
+/** A kernel's file with the headers of this folder that it includes. */
+function sourceOf(file, seen = new Set()) {
+  if (seen.has(file)) return '';
+  seen.add(file);
+  const text = readFileSync(join(dirname(fileURLToPath(import.meta.url)), file), 'utf8');
+  const headers = [...text.matchAll(/^#include "(\w+\.h)"/gm)].map(([, header]) => header);
+  return text + headers.filter((h) => !h.startsWith('device_')).map((h) => sourceOf(h, seen)).join('\n');
+}
+
+/** Threads of a block: the launch bounds in the source, whose constants are integers or products of such. */
+function threadsOf(file, name) {
+  const source = sourceOf(`${file}.cu`);
+  const kernel = name.replace(/<.*/s, '');
+  const bounds = new RegExp(`__launch_bounds__\\(([^)]*)\\)\\s+${kernel}\\(`).exec(source)?.[1];
+  const value = (expression) =>
+    expression
+      .split('*')
+      .map((term) => term.trim())
+      .reduce((product, term) => {
+        if (/^\d+$/.test(term)) return product * Number(term);
+        const constant = new RegExp(`(?:constexpr int|,) *\\b${term} = ([^,;]+)[,;]`).exec(source)?.[1];
+        return constant ? product * value(constant) : Number.NaN;
+      }, 1);
+  return bounds && value(bounds);
 }
 
 /** Part of a multiprocessor's warps that are resident at once. */
@@ -74,12 +87,10 @@ function occupancy(arch, threads, { registers, shared }) {
 
 const all = [...kernels.values()];
 const names = readable(all.map((k) => k.mangled));
-const objects = new Map();
 for (const [i, k] of all.entries()) {
   k.name = names[i];
-  if (!objects.has(k.object)) objects.set(k.object, threadsOf(k.object));
-  k.threads = objects.get(k.object)[k.mangled];
-  if (!k.threads) throw new Error(`${k.file}: ${k.name} has no launch bounds`);
+  k.threads = threadsOf(k.file, k.name);
+  if (!k.threads) throw new Error(`${k.file}: ${k.name}: its launch bounds are missing or no product of constants`);
 }
 all.sort((a, b) => a.file.localeCompare(b.file) || a.name.localeCompare(b.name));
 

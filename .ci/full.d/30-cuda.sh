@@ -1,0 +1,25 @@
+# CUDA without a GPU: the emulated device in several orders of its lanes, all architectures by nvcc.
+emulated_build() { npm run --silent build:cuda:emulated; }
+if need /usr/include/doctest/doctest.h doctest-dev && need cmake cmake; then
+  step 'emulated CUDA: build' emulated_build
+  counted 'emulated CUDA: three lane orders, equal to the bit' npm run --silent test:cuda:emulated
+  for order in forward 7 1234567; do
+    counted "emulated CUDA: ops, models and sessions, lanes $order" \
+      env STATESPACE_EMULATED_ORDER=$order npm run --silent test:cuda:emulated:ops
+  done
+else
+  skip 'emulated CUDA' 'no doctest or CMake here'
+fi
+
+# The library for every architecture, its size, no spills where there must be none, and the two documents as they are.
+cuda_library() {
+  npm run --silent build:cuda:package && emulated_build &&
+    [ "$(stat -c %s build-cuda/cuda/libstatespace_cuda.so)" -lt $((30 * 1024 * 1024)) ] &&
+    node cuda/resources.mjs build-cuda | diff docs/cuda-resources.md - &&
+    build-emulated/cuda/statespace_cuda_bench --document | diff docs/cuda-performance.md -
+}
+if command -v nvcc >/dev/null 2>&1; then
+  step 'CUDA by nvcc, all architectures' cuda_library
+else
+  skip 'CUDA by nvcc, all architectures' 'no nvcc here'
+fi
