@@ -5,6 +5,9 @@ import { afterAll, beforeAll, describe, expect } from 'vitest';
 const only = process.env.STATESPACE_BACKEND;
 export const backends = only ? [only] : systemInfo().cpu.available;
 
+/** Whether the run is on a GPU or the emulated device. */
+export const onDevice = only?.startsWith('cuda') ?? false;
+
 /** Runs a suite once on every backend of the run. */
 export function onEveryBackend(suite: () => void): void {
   for (const backend of backends) {
