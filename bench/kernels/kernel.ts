@@ -1,6 +1,6 @@
 /** What the kernel benchmark measures: one op at one shape, with its work counted and its result checked. */
 import type { Plan } from '../../lib/ops/run.js';
-import type { DType, Tensor } from '../library.js';
+import type { DType, Tensor, TensorLike } from '../library.js';
 import { Random } from '../random.js';
 import { relativeError } from '../scaling/preset.js';
 
@@ -23,6 +23,8 @@ export interface Work {
 }
 
 export interface Prepared {
+  /** The arguments of the public op: peers get the same. */
+  args: Readonly<Record<string, TensorLike | number | boolean | string>>;
   /** The native call with all its memory, anew each time. */
   plan: () => Plan<{ y: Tensor }>;
   work: Work;

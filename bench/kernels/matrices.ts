@@ -37,6 +37,7 @@ export const linear = kernel({
     const weight = new Tensor(drawn.data, drawn.shape).to(dtype);
     const read = weight.toFloat32Array();
     return {
+      args: { x, weight },
       plan: () => plans().linear({ x, weight }),
       work: { flops: 2 * rows * inner * out, bytes: weight.data.byteLength + F32 * rows * (inner + out) },
       check: (y) =>
@@ -99,6 +100,7 @@ export const moe = kernel({
     };
     const used = new Set(Array.from({ length: T }, (_, t) => chosen(t).map(({ e }) => e)).flat()).size;
     return {
+      args,
       plan: () => plans().moe(args),
       work: {
         flops: T * (topK * 6 * d * f + 2 * E * d),

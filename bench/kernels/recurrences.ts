@@ -61,6 +61,7 @@ export const ssd = kernel({
       D: values.normal([H]),
     };
     return {
+      args,
       plan: () => plans().ssd(args),
       // By the recurrence: a multiply-add into each state and one out of it.
       work: { flops: 4 * L * H * P * N, bytes: F32 * (2 * L * H * P + L * H + 2 * L * N) },
@@ -92,6 +93,7 @@ export const retention = kernel({
     const values = new Values(6);
     const args = { q: values.normal([1, L, H, K]), k: values.normal([1, L, H, K]), v: values.normal([1, L, H, V]) };
     return {
+      args,
       plan: () => plans().retention(args),
       work: { flops: 4 * L * H * K * V, bytes: F32 * L * H * 2 * (K + V) },
       check: checkHeads({ L, H, V, states: K * V }, (_, h) => (S, row) => {
@@ -120,6 +122,7 @@ export const wkv6 = kernel({
       u: values.normal([H, P]),
     };
     return {
+      args,
       plan: () => plans().wkv6(args),
       work: { flops: 4 * L * H * P * P, bytes: F32 * 5 * L * H * P },
       check: checkHeads({ L, H, V: P, states: P * P }, (_, h) => (S, row) => {
@@ -156,6 +159,7 @@ export const wkv7 = kernel({
       b: { data: kk.data.map((x, i) => x * rate.data[i]!), shape },
     };
     return {
+      args,
       plan: () => plans().wkv7(args),
       // S·a, S + (S·a)bᵀ, + v·kᵀ, S·r: a multiply-add each.
       work: { flops: 8 * L * H * P * P, bytes: F32 * 7 * L * H * P },
@@ -194,6 +198,7 @@ export const gatedDelta = kernel({
       beta: values.uniform([1, L, H], 0.1, 0.9),
     };
     return {
+      args,
       plan: () => plans().gatedDeltaRule(args),
       // Sᵀk, S + k(…)ᵀ, Sᵀq: a multiply-add each; the decay is one product more.
       work: { flops: 7 * L * H * K * V, bytes: F32 * L * H * (2 * K + 2 * V + 2) },

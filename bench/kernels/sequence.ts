@@ -37,6 +37,7 @@ export const scan = kernel({
       ...{ D: args.D.data, deltaBias: args.deltaBias.data, batch: 1, length: L, dInner: D, dState: N },
     };
     return {
+      args,
       plan: () => plans().selectiveScan(args),
       // Of an update: dt·A, its exponential, the decay, dt·u·B, and the product with C.
       work: { updates: L * D * N, flops: 7 * L * D * N, bytes: F32 * (4 * L * D + 2 * L * N) },
@@ -61,6 +62,7 @@ export const conv = kernel({
       activation: 'silu' as const,
     };
     return {
+      args,
       plan: () => plans().causalConv1d(args),
       work: { flops: 2 * K * L * D, bytes: F32 * 2 * L * D },
       check: (y) =>
@@ -99,6 +101,7 @@ export const attention = kernel({
     const read = { q: args.q.toFloat32Array(), k: args.k.toFloat32Array(), v: args.v.toFloat32Array() };
     const definition = { ...read, batch: 1, length: L, heads: H, headDim: P };
     return {
+      args,
       plan: () => plans().attention(args),
       // Both products over the lower triangle.
       work: { flops: 2 * H * L * L * P, bytes: L * H * P * (3 * bytesOf(dtype) + F32) },
@@ -133,6 +136,7 @@ export const fftConv = kernel({
     };
     const transform = 2.5 * 2 * L * Math.log2(2 * L); // of a real sequence, padded to twice its length
     return {
+      args,
       plan: () => plans().fftConv(args),
       work: { flops: 3 * D * transform, bytes: F32 * 3 * L * D },
       check: (y) =>

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { addBenchKernels } from './bench-kernels.js';
 import { addBenchModels } from './bench-models.js';
+import { addBenchPeers } from './bench-peers.js';
 import { addBenchScaling } from './bench-scaling.js';
 
 export function addBench(program: Command, signal: AbortSignal): void {
@@ -10,4 +11,5 @@ export function addBench(program: Command, signal: AbortSignal): void {
   addBenchScaling(bench, signal);
   addBenchModels(bench, signal);
   addBenchKernels(bench, signal);
+  addBenchPeers(bench, signal);
 }

@@ -1,0 +1,122 @@
+/** Comparisons with peers as text. */
+import type { createColors } from 'picocolors';
+import { formatSeconds, significant } from '../format.js';
+import { formatSizes } from '../kernels/parse.js';
+import type { DType } from '../library.js';
+import type { Machine } from '../machine.js';
+import { formatSpread } from '../scaling/print.js';
+import { renderTable, wrap } from '../table.js';
+import type { KernelComparison } from './kernels.js';
+import type { ModelComparison } from './models.js';
+
+export const SCHEMA = 'statespace.bench.peers';
+export const SCHEMA_VERSION = 1;
+
+export interface PeersReport {
+  schema: typeof SCHEMA;
+  schemaVersion: typeof SCHEMA_VERSION;
+  created: string;
+  command: string;
+  machine: Machine;
+  peers: string[];
+  missing: { name: string; reason: string }[];
+  kernels: KernelComparison[];
+  models: ModelComparison[];
+}
+
+const WIDTH = 110;
+
+export function printPeers(report: PeersReport, { bold, dim }: ReturnType<typeof createColors>): string {
+  const { machine, kernels, models } = report;
+  return [
+    bold('Against other software on this machine, same work, one run'),
+    dim(
+      wrap(
+        `statespace ${machine.statespace}${machine.commit ? ` (${machine.commit})` : ''}, ${machine.cpu}, ${machine.isa}, ` +
+          `${machine.threads} threads each; ${report.peers.join(', ')}`,
+        WIDTH,
+      ),
+    ),
+    ...(kernels.length > 0 ? ['', kernelTable(kernels)] : []),
+    ...(models.length > 0 ? ['', modelTable(models)] : []),
+    ...skipped(report),
+    '',
+    dim(
+      wrap(
+        'Times are medians. "Faster" is the peer\'s median divided by ours. Kernels get the same inputs, their results are ' +
+          'compared with ours, and a result that is another is not timed; ours is the public call, output allocated, half of ' +
+          'its samples taken before the peers and half after. Models have the same configuration and random weights.',
+        WIDTH,
+      ),
+    ),
+  ].join('\n');
+}
+
+function kernelTable(kernels: readonly KernelComparison[]): string {
+  return renderTable(
+    [
+      { title: 'kernel', align: 'left' },
+      { title: 'shape', align: 'left' },
+      { title: 'statespace' },
+      { title: 'spread' },
+      { title: 'peer', align: 'left' },
+      { title: 'its median' },
+      { title: 'spread' },
+      { title: 'faster' },
+      { title: 'difference' },
+    ],
+    kernels.flatMap((k) =>
+      k.peers.map((p, i) => [
+        i === 0 ? k.kernel : '',
+        i === 0 ? formatSizes({ sizes: k.sizes, dtype: k.dtype as DType }) : '',
+        i === 0 ? formatSeconds(k.ours.median) : '',
+        i === 0 ? formatSpread(k.ours) : '',
+        `${p.peer}, ${p.form}`,
+        formatSeconds(p.time.median),
+        formatSpread(p.time),
+        `${significant(p.ratio)} ×`,
+        p.difference.toExponential(1),
+      ]),
+    ),
+  );
+}
+
+function modelTable(models: readonly ModelComparison[]): string {
+  const speed = (tokens: number, seconds: number) => significant(tokens / seconds);
+  return renderTable(
+    [
+      { title: 'model', align: 'left' },
+      { title: 'prompt' },
+      { title: 'software', align: 'left' },
+      { title: 'prefill tok/s' },
+      { title: 'we are faster' },
+      { title: 'decode tok/s' },
+      { title: 'we are faster' },
+    ],
+    models.flatMap((m, i) => [
+      ...(i > 0 ? [null] : []),
+      [
+        `${m.model}, ${significant(m.parameters / 1e6)} M`,
+        String(m.context),
+        `statespace ${m.dtype}`,
+        speed(m.context, m.ours.prefill.median),
+        '',
+        speed(1, m.ours.decode.median),
+        '',
+      ],
+      ...m.peers.map((p) => [
+        ...['', '', `${p.peer} ${p.dtype}`, speed(m.context, p.prefill.median), `${significant(p.ratio.prefill)} ×`],
+        ...[speed(1, p.decode.median), `${significant(p.ratio.decode)} ×`],
+      ]),
+    ]),
+  );
+}
+
+function skipped({ missing, kernels, models }: PeersReport): string[] {
+  const lines = [
+    ...missing.map(({ name, reason }) => `${name}: ${reason}`),
+    ...kernels.flatMap((k) => k.skipped.map((s) => `${s.peer}, ${k.kernel} ${k.dtype}: ${s.reason}`)),
+    ...models.flatMap((m) => m.skipped.map((s) => `${s.peer}, ${m.model} ${s.dtype}: ${s.reason}`)),
+  ];
+  return lines.length === 0 ? [] : ['', 'Not compared:', ...lines.map((line) => wrap(`  ${line}`, WIDTH, '    '))];
+}
