@@ -12,6 +12,12 @@ export function displayWidth(text: string): number {
   return [...text.replace(ESCAPE, '')].length;
 }
 
+export interface Table {
+  columns: readonly Column[];
+  /** A row of null is a rule. */
+  rows: readonly (readonly string[] | null)[];
+}
+
 /** Right-aligned unless a column says left. A row of null draws a rule. */
 export function renderTable(columns: readonly Column[], rows: readonly (readonly string[] | null)[]): string {
   const widths = columns.map((column, i) =>
@@ -32,6 +38,10 @@ export function renderTable(columns: readonly Column[], rows: readonly (readonly
     rule,
     ...rows.map((row) => (row === null ? rule : line(row))),
   ].join('\n');
+}
+
+export function rendered({ columns, rows }: Table): string {
+  return renderTable(columns, rows);
 }
 
 /** Text wrapped at spaces to the width; its own indentation stays, lines that follow get `hang`. */

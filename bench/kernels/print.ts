@@ -3,7 +3,7 @@ import type { createColors } from 'picocolors';
 import { formatBytes, formatSeconds, significant } from '../format.js';
 import type { Limits, Rates } from '../limits.js';
 import { formatSpread } from '../scaling/print.js';
-import { renderTable, wrap } from '../table.js';
+import { rendered, type Table, wrap } from '../table.js';
 import { formatSizes } from './parse.js';
 import { type KernelMeasurement, type KernelReport, SCAN_OPERATIONS } from './report.js';
 
@@ -24,33 +24,33 @@ export function printKernels(report: KernelReport, { colours }: { colours: Colou
       ),
     ),
     '',
-    limitsTable(limits, machine.threads),
+    rendered(limitsTable(limits, machine.threads)),
     '',
-    kernelTable(report),
+    rendered(kernelTable(report)),
     '',
     dim(notes(report)),
   ].join('\n');
 }
 
-function limitsTable(limits: Limits, threads: number): string {
+export function limitsTable(limits: Limits, threads: number): Table {
   const row = (name: string, rates: Rates, unit: string) => [
     name,
     `${significant(rates.one / 1e9)} ${unit}`,
     `${significant(rates.all / 1e9)} ${unit}`,
   ];
-  return renderTable(
-    [
+  return {
+    columns: [
       { title: 'limit, measured now', align: 'left' },
       { title: '1 thread' },
       { title: `${threads} ${threads === 1 ? 'thread' : 'threads'}` },
     ],
-    [
+    rows: [
       row('multiply-adds in registers, f32', limits.multiplyAdd, 'GFLOP/s'),
       ...(limits.dotBf16 ? [row('products of bf16 pairs in registers', limits.dotBf16, 'GFLOP/s')] : []),
       row(`reading ${formatBytes(limits.bufferBytes)}`, limits.read, 'GB/s'),
       row(`copying ${formatBytes(limits.bufferBytes)} (bytes copied)`, limits.copy, 'GB/s'),
     ],
-  );
+  };
 }
 
 const UNITS = { flops: 'GFLOP/s', bytes: 'GB/s', updates: 'G updates/s' } as const;
@@ -62,7 +62,7 @@ function told(report: KernelReport, m: KernelMeasurement): { amount: number; uni
   return { amount: m.work[unit]!, unit: UNITS[unit] };
 }
 
-function kernelTable(report: KernelReport): string {
+export function kernelTable(report: KernelReport): Table {
   const rows: (string[] | null)[] = [];
   for (const { name } of report.kernels) {
     if (rows.length > 0) rows.push(null);
@@ -84,8 +84,8 @@ function kernelTable(report: KernelReport): string {
         ]);
       });
   }
-  return renderTable(
-    [
+  return {
+    columns: [
       { title: 'kernel', align: 'left' },
       { title: 'shape', align: 'left' },
       { title: 'median' },
@@ -98,7 +98,7 @@ function kernelTable(report: KernelReport): string {
       { title: 'error' },
     ],
     rows,
-  );
+  };
 }
 
 function notes(report: KernelReport): string {

@@ -4,7 +4,7 @@ import { formatBytes, formatCount, formatSeconds, group, significant } from '../
 import type { Machine } from '../machine.js';
 import { about, formatFit, formatSpread } from '../scaling/print.js';
 import type { Crossover } from '../statistics.js';
-import { renderTable, wrap } from '../table.js';
+import { rendered, renderTable, type Table, wrap } from '../table.js';
 import type { ModelReport } from './report.js';
 
 const WIDTH = 100;
@@ -22,7 +22,7 @@ export function printModels(report: ModelReport, { bold, dim }: ReturnType<typeo
       report.models.map((model) => [model.label, String(model.layers), group(model.parameters)]),
     ),
     '',
-    measurementTable(report, label),
+    rendered(measurementTable(report, label)),
     '',
     dim(
       wrap(
@@ -58,7 +58,7 @@ export function describe(machine: Machine, dtype: string): string {
   );
 }
 
-function measurementTable(report: ModelReport, label: (name: string) => string): string {
+export function measurementTable(report: ModelReport, label: (name: string) => string): Table {
   const rows: (string[] | null)[] = [];
   for (const context of report.settings.contexts) {
     if (rows.length > 0) rows.push(null);
@@ -82,8 +82,8 @@ function measurementTable(report: ModelReport, label: (name: string) => string):
       );
     });
   }
-  return renderTable(
-    [
+  return {
+    columns: [
       { title: 'N' },
       { title: 'model', align: 'left' },
       { title: 'prefill tok/s' },
@@ -95,7 +95,7 @@ function measurementTable(report: ModelReport, label: (name: string) => string):
       { title: 'above model' },
     ],
     rows,
-  );
+  };
 }
 
 function skippedLines(report: ModelReport, label: (name: string) => string): string[] {

@@ -50,10 +50,16 @@ export class Peer {
   async #answer(): Promise<unknown> {
     for (;;) {
       const { value, done } = await this.#lines.next();
-      if (done) throw new Error(this.#complaint.trim().split('\n').at(-1) || 'it ended without an answer');
+      if (done) throw new Error(lastWords(this.#complaint));
       if (value.startsWith('{')) return JSON.parse(value);
     }
   }
+}
+
+/** The line that tells the error: warnings may follow it. */
+function lastWords(complaint: string): string {
+  const lines = complaint.trim().split('\n');
+  return lines.findLast((line) => /error/i.test(line)) ?? (lines.at(-1) || 'it ended without an answer');
 }
 
 export interface Program {

@@ -5,7 +5,7 @@ import { formatSizes } from '../kernels/parse.js';
 import type { DType } from '../library.js';
 import type { Machine } from '../machine.js';
 import { formatSpread } from '../scaling/print.js';
-import { renderTable, wrap } from '../table.js';
+import { rendered, type Table, wrap } from '../table.js';
 import type { KernelComparison } from './kernels.js';
 import type { ModelComparison } from './models.js';
 
@@ -37,8 +37,8 @@ export function printPeers(report: PeersReport, { bold, dim }: ReturnType<typeof
         WIDTH,
       ),
     ),
-    ...(kernels.length > 0 ? ['', kernelTable(kernels)] : []),
-    ...(models.length > 0 ? ['', modelTable(models)] : []),
+    ...(kernels.length > 0 ? ['', rendered(kernelTable(kernels))] : []),
+    ...(models.length > 0 ? ['', rendered(modelTable(models))] : []),
     ...skipped(report),
     '',
     dim(
@@ -52,9 +52,9 @@ export function printPeers(report: PeersReport, { bold, dim }: ReturnType<typeof
   ].join('\n');
 }
 
-function kernelTable(kernels: readonly KernelComparison[]): string {
-  return renderTable(
-    [
+export function kernelTable(kernels: readonly KernelComparison[]): Table {
+  return {
+    columns: [
       { title: 'kernel', align: 'left' },
       { title: 'shape', align: 'left' },
       { title: 'statespace' },
@@ -65,7 +65,7 @@ function kernelTable(kernels: readonly KernelComparison[]): string {
       { title: 'faster' },
       { title: 'difference' },
     ],
-    kernels.flatMap((k) =>
+    rows: kernels.flatMap((k) =>
       k.peers.map((p, i) => [
         i === 0 ? k.kernel : '',
         i === 0 ? formatSizes({ sizes: k.sizes, dtype: k.dtype as DType }) : '',
@@ -78,13 +78,13 @@ function kernelTable(kernels: readonly KernelComparison[]): string {
         p.difference.toExponential(1),
       ]),
     ),
-  );
+  };
 }
 
-function modelTable(models: readonly ModelComparison[]): string {
+export function modelTable(models: readonly ModelComparison[]): Table {
   const speed = (tokens: number, seconds: number) => significant(tokens / seconds);
-  return renderTable(
-    [
+  return {
+    columns: [
       { title: 'model', align: 'left' },
       { title: 'prompt' },
       { title: 'software', align: 'left' },
@@ -93,7 +93,7 @@ function modelTable(models: readonly ModelComparison[]): string {
       { title: 'decode tok/s' },
       { title: 'we are faster' },
     ],
-    models.flatMap((m, i) => [
+    rows: models.flatMap((m, i) => [
       ...(i > 0 ? [null] : []),
       [
         `${m.model}, ${significant(m.parameters / 1e6)} M`,
@@ -109,7 +109,7 @@ function modelTable(models: readonly ModelComparison[]): string {
         ...[speed(1, p.decode.median), `${significant(p.ratio.decode)} ×`],
       ]),
     ]),
-  );
+  };
 }
 
 function skipped({ missing, kernels, models }: PeersReport): string[] {

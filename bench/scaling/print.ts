@@ -3,7 +3,7 @@ import type { createColors } from 'picocolors';
 import { chart } from '../chart.js';
 import { formatBytes, formatCount, formatSeconds, group, significant } from '../format.js';
 import type { Crossover, PowerFit, Sample } from '../statistics.js';
-import { renderTable, wrap } from '../table.js';
+import { rendered, type Table, wrap } from '../table.js';
 import type { Measurement, ScalingReport } from './report.js';
 
 type Colours = ReturnType<typeof createColors>;
@@ -28,14 +28,14 @@ export function printScaling(
       ),
     ),
     '',
-    measurementTable(report, label),
+    rendered(measurementTable(report, label)),
     '',
     dim(notes(report, label)),
     ...skippedLines(report, label),
     '',
     bold('Growth: cost = a · N^b, least squares over the lengths above; b with its 95 % confidence interval'),
     '',
-    growthTable(report, label),
+    rendered(growthTable(report, label)),
     '',
     bold('Crossover'),
     ...crossoverLines(report, label),
@@ -50,7 +50,7 @@ export function printScaling(
   ].join('\n');
 }
 
-function measurementTable(report: ScalingReport, label: (id: string) => string): string {
+export function measurementTable(report: ScalingReport, label: (id: string) => string): Table {
   const rows: (string[] | null)[] = [];
   for (const length of report.settings.lengths) {
     const measured = report.measurements.filter((m) => m.length === length);
@@ -63,8 +63,8 @@ function measurementTable(report: ScalingReport, label: (id: string) => string):
       else if (skipped.some((s) => s.contender === id)) rows.push([first, label(id), 'skipped']);
     });
   }
-  return renderTable(
-    [
+  return {
+    columns: [
       { title: 'N' },
       { title: 'contender', align: 'left' },
       { title: 'median' },
@@ -76,7 +76,7 @@ function measurementTable(report: ScalingReport, label: (id: string) => string):
       { title: 'peak RSS' },
     ],
     rows,
-  );
+  };
 }
 
 function cells(m: Measurement): string[] {
@@ -143,23 +143,23 @@ function skippedLines(report: ScalingReport, label: (id: string) => string): str
   ];
 }
 
-function growthTable(report: ScalingReport, label: (id: string) => string): string {
-  return renderTable(
-    [
+export function growthTable(report: ScalingReport, label: (id: string) => string): Table {
+  return {
+    columns: [
       { title: 'contender', align: 'left' },
       { title: 'time' },
       { title: 'working memory' },
       { title: 'kept memory' },
       { title: 'lengths' },
     ],
-    report.growth.map((g) => [
+    rows: report.growth.map((g) => [
       label(g.contender),
       formatFit(g.time),
       formatFit(g.workingMemory),
       formatFit(g.keptMemory),
       String(g.time?.points ?? 0),
     ]),
-  );
+  };
 }
 
 export function formatFit(fit: PowerFit | null): string {

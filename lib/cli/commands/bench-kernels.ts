@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { kernelsPage } from '../../../bench/html/reports.js';
 import { KERNELS } from '../../../bench/kernels/kernels.js';
 import { selectCases } from '../../../bench/kernels/parse.js';
 import { printKernels } from '../../../bench/kernels/print.js';
@@ -6,23 +7,21 @@ import { type KernelCase, runKernels } from '../../../bench/kernels/run.js';
 import { library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
 import { UsageError } from '../errors.js';
-import { checkWritable, writeFileAtomically } from '../files.js';
 import { parseLeast, parsePositive } from '../parse.js';
+import { addReportFiles, checkReportFiles, type ReportFiles, writeReportFiles } from '../report-files.js';
 import { colours, progress, write } from '../terminal.js';
 
-interface Options {
+interface Options extends ReportFiles {
   only?: string[];
   shape?: string[];
   reps: number;
   threads?: number;
-  json?: string;
 }
 
 const LEAST_REPS = 5;
 
 export function addBenchKernels(bench: Command, signal: AbortSignal): void {
-  bench
-    .command('kernels')
+  addReportFiles(bench.command('kernels'))
     .description("Every kernel's speed beside what this machine can do at most, measured in the same run.")
     .option('--only <list>', `of ${KERNELS.map((kernel) => kernel.name).join(', ')} (default: all)`, (text: string) =>
       text.split(','),
@@ -34,7 +33,6 @@ export function addBenchKernels(bench: Command, signal: AbortSignal): void {
     )
     .option('--reps <n>', `samples of each case, at least ${LEAST_REPS}`, parseLeast(LEAST_REPS), 7)
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
-    .option('--json <file>', 'also write everything measured, every sample included')
     .addHelpText(
       'after',
       `
@@ -50,7 +48,7 @@ Examples:
 
 async function kernels(options: Options, signal: AbortSignal): Promise<void> {
   const cases = chosenCases(options);
-  if (options.json !== undefined) checkWritable(options.json);
+  checkReportFiles(options);
   const { systemInfo, setThreads } = library();
   const { limits } = require('../../limits.js') as typeof import('../../limits.js');
   if (options.threads !== undefined) setThreads(options.threads);
@@ -65,7 +63,7 @@ async function kernels(options: Options, signal: AbortSignal): Promise<void> {
       onProgress: (fraction, note) => bar.update(fraction, note),
     });
     bar.stop();
-    if (options.json !== undefined) writeFileAtomically(options.json, `${JSON.stringify(report, null, 2)}\n`);
+    writeReportFiles(options, report, kernelsPage);
     write(printKernels(report, { colours: colours() }));
   } finally {
     bar.stop();

@@ -1,15 +1,16 @@
 import { type Command, Option } from 'commander';
+import { modelsPage } from '../../../bench/html/reports.js';
 import { type DType, type Library, library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
 import { expressible, FAMILIES, type Family, hybrid, type Ratio, sized } from '../../../bench/models/families.js';
 import { printModels } from '../../../bench/models/print.js';
 import { runModels } from '../../../bench/models/run.js';
 import { UsageError } from '../errors.js';
-import { checkWritable, writeFileAtomically } from '../files.js';
 import { parseAmount, parseLengths, parseNumber, parsePositive, parseRatios } from '../parse.js';
+import { addReportFiles, checkReportFiles, type ReportFiles, writeReportFiles } from '../report-files.js';
 import { colours, progress, write } from '../terminal.js';
 
-interface Options {
+interface Options extends ReportFiles {
   families?: string[];
   ratio?: Ratio[];
   parameters: number;
@@ -21,14 +22,12 @@ interface Options {
   budget: number;
   dtype: DType;
   threads?: number;
-  json?: string;
 }
 
 const HEAD_DIM = 64;
 
 export function addBenchModels(bench: Command, signal: AbortSignal): void {
-  bench
-    .command('models')
+  addReportFiles(bench.command('models'))
     .description('Whole models of equal size over context length: prefill and decode speed, peak and session memory.')
     .option(
       '--families <list>',
@@ -68,7 +67,6 @@ export function addBenchModels(bench: Command, signal: AbortSignal): void {
         .default('f32'),
     )
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
-    .option('--json <file>', 'also write everything measured, every sample included')
     .addHelpText(
       'after',
       `
@@ -86,7 +84,7 @@ Examples:
 async function models(options: Options, signal: AbortSignal): Promise<void> {
   const { dModel, vocabulary, parameters } = options;
   if (dModel % HEAD_DIM !== 0) throw new UsageError(`--d-model ${dModel} is no multiple of ${HEAD_DIM}`);
-  if (options.json !== undefined) checkWritable(options.json);
+  checkReportFiles(options);
   const lib = library();
   const families = chosen(lib, options);
   const d = { dModel, vocabulary, headDim: HEAD_DIM, kvHeads: dModel / HEAD_DIM, longest: longestOf(options) };
@@ -111,7 +109,7 @@ async function models(options: Options, signal: AbortSignal): Promise<void> {
       },
     );
     bar.stop();
-    if (options.json !== undefined) writeFileAtomically(options.json, `${JSON.stringify(report, null, 2)}\n`);
+    writeReportFiles(options, report, modelsPage);
     write(printModels(report, colours()));
   } finally {
     bar.stop();

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { peersPage } from '../../../bench/html/reports.js';
 import { KERNELS } from '../../../bench/kernels/kernels.js';
 import { type DType, library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
@@ -9,12 +10,12 @@ import { compareModels, peerModels } from '../../../bench/peers/models.js';
 import { KERNEL_PEERS, LLAMA_CPP, SCRIPTS, type Started, startPeers, TRANSFORMERS } from '../../../bench/peers/peer.js';
 import { type PeersReport, printPeers, SCHEMA, SCHEMA_VERSION } from '../../../bench/peers/print.js';
 import { UsageError } from '../errors.js';
-import { checkWritable, writeFileAtomically } from '../files.js';
 import { parsePositive } from '../parse.js';
+import { addReportFiles, checkReportFiles, type ReportFiles, writeReportFiles } from '../report-files.js';
 import { colours, progress, write } from '../terminal.js';
 import { chosenCases } from './bench-kernels.js';
 
-interface Options {
+interface Options extends ReportFiles {
   env?: string;
   only?: string[];
   shape?: string[];
@@ -24,15 +25,13 @@ interface Options {
   decode: number;
   reps: number;
   threads?: number;
-  json?: string;
 }
 
 const LEAST_REPS = 5;
 const list = (text: string) => text.split(',').map((part) => part.trim());
 
 export function addBenchPeers(bench: Command, signal: AbortSignal): void {
-  bench
-    .command('peers')
+  addReportFiles(bench.command('peers'))
     .description('Our kernels and models against PyTorch, ONNX Runtime, transformers and llama.cpp, where installed.')
     .option('--env <dir>', 'where bench/peers/setup.sh installed them (default: environment STATESPACE_PEERS)')
     .option('--only <list>', `kernels, of ${KERNELS.map((kernel) => kernel.name).join(', ')} (default: all)`, list)
@@ -47,7 +46,6 @@ export function addBenchPeers(bench: Command, signal: AbortSignal): void {
     .option('--decode <n>', 'tokens that models decode after it', parsePositive, 32)
     .option('--reps <n>', `samples of each, at least ${LEAST_REPS} (of models: any number)`, parsePositive, LEAST_REPS)
     .option('--threads <n>', 'threads of everybody (default: physical cores)', parsePositive)
-    .option('--json <file>', 'also write everything measured, every sample included')
     .addHelpText(
       'after',
       `
@@ -65,7 +63,7 @@ async function peers(options: Options, signal: AbortSignal): Promise<void> {
   const cases = options.models === undefined ? chosenCases(options) : [];
   if (options.models === undefined && options.reps < LEAST_REPS)
     throw new UsageError(`--reps: expected at least ${LEAST_REPS}`);
-  if (options.json !== undefined) checkWritable(options.json);
+  checkReportFiles(options);
   const { systemInfo, setThreads } = library();
   if (options.threads !== undefined) setThreads(options.threads);
   const machine = describeMachine(systemInfo());
@@ -98,7 +96,7 @@ async function peers(options: Options, signal: AbortSignal): Promise<void> {
       ),
     };
     bar.stop();
-    if (options.json !== undefined) writeFileAtomically(options.json, `${JSON.stringify(report, null, 2)}\n`);
+    writeReportFiles(options, report, peersPage);
     write(printPeers(report, colours()));
   } finally {
     bar.stop();

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { scalingPage } from '../../../bench/html/reports.js';
 import { library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
 import { KERNEL_SHAPE, kernelPreset } from '../../../bench/scaling/kernel.js';
@@ -7,11 +8,11 @@ import { MIXERS_SHAPE, mixersPreset } from '../../../bench/scaling/mixers.js';
 import { printScaling } from '../../../bench/scaling/print.js';
 import { runScaling } from '../../../bench/scaling/run.js';
 import { UsageError } from '../errors.js';
-import { checkWritable, writeFileAtomically } from '../files.js';
 import { parseLengths, parseNumber, parsePositive } from '../parse.js';
+import { addReportFiles, checkReportFiles, type ReportFiles, writeReportFiles } from '../report-files.js';
 import { colours, isTerminal, progress, write } from '../terminal.js';
 
-interface Options {
+interface Options extends ReportFiles {
   preset: 'kernel' | 'layer' | 'mixers';
   lengths?: number[];
   reps: number;
@@ -21,7 +22,6 @@ interface Options {
   heads?: number;
   dState?: number;
   batch?: number;
-  json?: string;
   chart?: boolean;
 }
 
@@ -32,8 +32,7 @@ const PRESETS = {
 };
 
 export function addBenchScaling(bench: Command, signal: AbortSignal): void {
-  bench
-    .command('scaling')
+  addReportFiles(bench.command('scaling'))
     .description('Time and memory of attention and of a state-space scan over length: where O(N²) overtakes O(N).')
     .addOption(
       new Option(
@@ -65,7 +64,6 @@ export function addBenchScaling(bench: Command, signal: AbortSignal): void {
     .option('--heads <n>', 'attention heads (default: 8)', parsePositive)
     .option('--d-state <n>', 'states per channel of the scan (default: 16, mixers 64)', parsePositive)
     .option('--batch <n>', 'sequences at once (default: layer 4, others 1)', parsePositive)
-    .option('--json <file>', 'also write everything measured, every sample included')
     .option('--chart', 'draw the chart although stdout is no terminal')
     .option('--no-chart', 'draw no chart')
     .addHelpText(
@@ -88,7 +86,7 @@ async function scaling(options: Options, signal: AbortSignal): Promise<void> {
   const preset = PRESETS[options.preset];
   const { dModel, heads, dState, batch } = { ...preset.shape, ...defined(options) };
   if (dModel % heads !== 0) throw new UsageError(`--d-model ${dModel} is no multiple of --heads ${heads}`);
-  if (options.json !== undefined) checkWritable(options.json);
+  checkReportFiles(options);
   const { ops, systemInfo, setThreads } = library();
   if (options.threads !== undefined) setThreads(options.threads);
   const machine = describeMachine(systemInfo());
@@ -104,7 +102,7 @@ async function scaling(options: Options, signal: AbortSignal): Promise<void> {
       onProgress: (fraction, note) => bar.update(fraction, note),
     });
     bar.stop();
-    if (options.json !== undefined) writeFileAtomically(options.json, `${JSON.stringify(report, null, 2)}\n`);
+    writeReportFiles(options, report, scalingPage);
     write(printScaling(report, { colours: colours(), charts: options.chart ?? isTerminal() }));
   } finally {
     bar.stop();

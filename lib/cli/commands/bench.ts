@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { addBenchEventLoop } from './bench-event-loop.js';
 import { addBenchKernels } from './bench-kernels.js';
 import { addBenchModels } from './bench-models.js';
 import { addBenchPeers } from './bench-peers.js';
@@ -12,4 +13,5 @@ export function addBench(program: Command, signal: AbortSignal): void {
   addBenchModels(bench, signal);
   addBenchKernels(bench, signal);
   addBenchPeers(bench, signal);
+  addBenchEventLoop(bench);
 }
