@@ -73,7 +73,7 @@ async function compareModel(
   const config = peerModels()[model]!;
   note('statespace');
   const { prefill, decode, parameters } = await runInChild(
-    { config, context, decodeTokens, reps, dtype, threads },
+    { config, features: null, context, decodeTokens, reps, dtype, threads },
     signal,
   );
   const ours = { prefill: summarise(prefill), decode: summarise(decode) };
