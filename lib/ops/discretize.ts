@@ -32,7 +32,7 @@ const rules = {
   method: methods,
 } satisfies Rules<DiscretizeArgs>;
 
-export function plan(args: DiscretizeArgs): Plan<DiscretizeResult> {
+function plan(args: DiscretizeArgs): Plan<DiscretizeResult> {
   const { sizes, delta, A, B, method } = check('discretize', args, rules);
   const [batch, L, D, N] = sizes.all('B', 'L', 'D', 'N');
   equal('discretize', batch, L);

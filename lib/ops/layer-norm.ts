@@ -29,7 +29,7 @@ const rules = {
   groupSize: integer(1),
 } satisfies Rules<LayerNormArgs>;
 
-export function plan(args: LayerNormArgs): Plan<LayerNormResult> {
+function plan(args: LayerNormArgs): Plan<LayerNormResult> {
   const { sizes, x, weight, bias, ...attrs } = check('layerNorm', args, rules);
   const D = sizes.of('D');
   if (attrs.groupSize) requireMultiple('layerNorm', 'D', D, 'groupSize', attrs.groupSize);

@@ -38,7 +38,7 @@ const rules = {
   unitOffset: flag(false),
 } satisfies Rules<RmsNormArgs>;
 
-export function plan(args: RmsNormArgs): Plan<RmsNormResult> {
+function plan(args: RmsNormArgs): Plan<RmsNormResult> {
   const { sizes, x, z, weight, bias, ...attrs } = check('rmsNorm', args, rules);
   const D = sizes.of('D');
   if (attrs.groupSize) requireMultiple('rmsNorm', 'D', D, 'groupSize', attrs.groupSize);

@@ -40,7 +40,7 @@ const rules = {
   scaling,
 } satisfies Rules<RopeArgs>;
 
-export function plan(args: RopeArgs): Plan<RopeResult> {
+function plan(args: RopeArgs): Plan<RopeResult> {
   const { sizes, ...a } = check('rope', args, rules);
   const [batch, L, H, P] = sizes.all('B', 'L', 'H', 'P');
   const rotaryDim = a.rotaryDim ?? P;

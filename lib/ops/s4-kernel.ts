@@ -19,7 +19,7 @@ const rules = (args: S4KernelArgs) =>
     L: required(integer(1)),
   }) satisfies Rules<S4KernelArgs>;
 
-export function plan(args: S4KernelArgs): Plan<S4KernelResult> {
+function plan(args: S4KernelArgs): Plan<S4KernelResult> {
   const { sizes, L, method, real, ...a } = check('s4Kernel', args, rules(args));
   checkSystem('s4Kernel', { P: a.P, method, real });
   const K = zeros('s4Kernel', [sizes.of('D'), L]);

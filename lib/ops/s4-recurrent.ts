@@ -31,7 +31,7 @@ const rules = (args: S4RecurrentArgs) =>
     initialState: optional(args?.real === true ? 'S D N' : 'S D N 2'),
   }) satisfies Rules<S4RecurrentArgs>;
 
-export function plan(args: S4RecurrentArgs): Plan<S4RecurrentResult> {
+function plan(args: S4RecurrentArgs): Plan<S4RecurrentResult> {
   const { sizes, x, method, real, initialState, ...a } = check('s4Recurrent', args, rules(args));
   checkSystem('s4Recurrent', { P: a.P, method, real });
   const y = zeros('s4Recurrent', x.shape);

@@ -48,7 +48,7 @@ const rules = (channel: string) =>
     dtSoftplus: flag(false),
   }) satisfies Rules<SelectiveStateUpdateArgs>;
 
-export function plan(args: SelectiveStateUpdateArgs): Plan<SelectiveStateUpdateResult> {
+function plan(args: SelectiveStateUpdateArgs): Plan<SelectiveStateUpdateResult> {
   const op = 'selectiveStateUpdate';
   const heads = args?.state?.shape?.length === 4;
   const { sizes, ...a } = check(op, args, rules(heads ? 'H P' : 'D'));

@@ -41,7 +41,7 @@ const rules = {
   initialState: optional('S 3 D'),
 } satisfies Rules<Wkv4Args>;
 
-export function plan(args: Wkv4Args): Plan<Wkv4Result> {
+function plan(args: Wkv4Args): Plan<Wkv4Result> {
   const { sizes, ...a } = check('wkv4', args, rules);
   const [S, D] = sizes.all('S', 'D');
   const y = zeros('wkv4', a.k.shape);

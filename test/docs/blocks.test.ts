@@ -1,0 +1,129 @@
+/** Every code block of README and docs: TypeScript is checked by the compiler and run, commands are run. */
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import ts from 'typescript';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Block, blocksOf, documents, playground, ROOT } from '../support/markdown.js';
+
+const all = documents().flatMap(blocksOf);
+const code = all.filter((block) => block.language === 'ts');
+const shell = all.filter((block) => block.language === 'sh');
+const name = (block: Block) => `${block.file}:${block.line}`;
+const fileOf = (block: Block) => `${block.file.replaceAll(/\W/g, '_')}_${block.line}.ts`;
+let folder: string;
+
+beforeAll(() => {
+  folder = playground();
+  for (const block of code) writeFileSync(join(folder, fileOf(block)), block.code);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function run(command: string, args: readonly string[]): Promise<{ code: number | null; output: string }> {
+  return new Promise((done, fail) => {
+    const child = spawn(command, args, { cwd: folder, env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '' } });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+    }
+    child.on('error', fail);
+    child.on('close', (code) => done({ code, output }));
+  });
+}
+
+describe('code blocks', () => {
+  it('have a language that is run, or none', () => {
+    expect([...new Set(all.map((block) => block.language))].filter((l) => !['', 'ts', 'sh'].includes(l))).toEqual([]);
+    expect(code.length).toBeGreaterThan(15);
+    expect(shell.length).toBeGreaterThan(5);
+  });
+
+  it('are TypeScript that compiles', () => {
+    const options: ts.CompilerOptions = {
+      target: ts.ScriptTarget.ES2023,
+      lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
+      module: ts.ModuleKind.NodeNext,
+      moduleResolution: ts.ModuleResolutionKind.NodeNext,
+      types: ['node'],
+      strict: true,
+      noUncheckedIndexedAccess: true,
+      skipLibCheck: true,
+      noEmit: true,
+    };
+    const program = ts.createProgram(
+      code.map((block) => join(folder, fileOf(block))),
+      options,
+    );
+    const complaints = ts.getPreEmitDiagnostics(program).map((d) => {
+      const at = d.file && d.start !== undefined ? d.file.getLineAndCharacterOfPosition(d.start).line : 0;
+      const block = code.find((b) => d.file?.fileName.endsWith(fileOf(b)));
+      const where = block ? `${block.file}:${block.line + at}` : (d.file?.fileName ?? '');
+      return `${where}: ${ts.flattenDiagnosticMessageText(d.messageText, '\n')}`;
+    });
+    expect(complaints).toEqual([]);
+  });
+
+  it.each(code.map((block) => [name(block), block] as const))('%s runs', async (_, block) => {
+    const script = fileOf(block).replace(/\.ts$/, '.mjs');
+    // `await using` is newer than the oldest Node here: the compiler writes it out.
+    const { outputText } = ts.transpileModule(block.code, {
+      compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext },
+    });
+    writeFileSync(join(folder, script), outputText);
+    const { code, output } = await run(process.execPath, [script]);
+    expect(output).not.toMatch(/^\w*Error\b/m);
+    expect(code, output).toBe(0);
+  });
+});
+
+// Commands measure for minutes by default; later options win.
+const SHORT: [RegExp, string[]][] = [
+  [/^bench scaling/, ['--lengths', '64,128', '--reps', '3', '--budget', '20']],
+  [
+    /^bench models/,
+    ['--parameters', '300K', '--d-model', '64', '--vocabulary', '200', '--lengths', '64', '--reps', '1'],
+  ],
+  [/^bench kernels/, ['--shape', 'scan:L=64,D=32', '--shape', 'linear:rows=2,in=32,out=32']],
+  [/^bench event-loop/, ['--parameters', '300K', '--d-model', '64', '--tokens', '64']],
+];
+
+describe('commands', () => {
+  const lines = shell.flatMap((block) =>
+    block.code
+      .split('\n')
+      .flatMap((line) => line.replace(/\s+#.*/, '').split(' && '))
+      .filter(Boolean)
+      .map((line) => [name(block), line] as const),
+  );
+  const own = lines.filter(([, line]) => line.startsWith('npx statespace ') && !line.includes(' bench peers'));
+
+  it.each(own)('%s: %s', async (_, line) => {
+    const words = line.split(/\s+/).slice(2);
+    const short = SHORT.find(([pattern]) => pattern.test(words.join(' ')))?.[1] ?? [];
+    const { code, output } = await run(process.execPath, [join(ROOT, 'dist/lib/cli/main.js'), ...words, ...short]);
+    expect(code, output).toBe(0);
+  });
+
+  it.each(lines.filter((line) => !own.includes(line as (typeof own)[0])))('%s: %s exists', (_, line) => {
+    const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+      scripts: Record<string, string>;
+    };
+    const [command, verb, script] = line.split(/\s+/) as [string, string, string];
+    if (command === 'npm' && verb === 'run') expect(scripts).toHaveProperty([script]);
+    else if (command === 'npm') expect(['ci', 'test', 'install', 'pack']).toContain(verb);
+    else if (command === 'npx') expect(['statespace', 'vitest']).toContain(verb);
+    else if (command.includes('/')) expect(existsSync(join(ROOT, command))).toBe(true);
+    else expect(['cmake', 'git']).toContain(command);
+  });
+});
+
+describe('links', () => {
+  it.each(documents())('of %s lead somewhere', (file) => {
+    const text = readFileSync(join(ROOT, file), 'utf8').replaceAll(/^```[\s\S]*?^```/gm, '');
+    const targets = [...text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g)].map((match) => match[1]!);
+    const missing = targets.filter((t) => !t.includes('://') && !existsSync(join(ROOT, file, '..', t)));
+    expect(missing).toEqual([]);
+  });
+});
