@@ -1,3 +1,4 @@
+/** Kinds of failures; docs/errors.md tells what each means. */
 export type ErrorCode =
   | 'ERR_SHAPE'
   | 'ERR_DTYPE'
@@ -15,6 +16,7 @@ export type ErrorCode =
  */
 export class StatespaceError extends Error {
   override readonly name = 'StatespaceError';
+  /** Which kind of failure. */
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {

@@ -3,8 +3,11 @@ import { join } from 'node:path';
 import { mismatch, show } from './errors.js';
 import { call } from './native.js';
 
+/** This installation and this machine. */
 export interface SystemInfo {
+  /** Of this package. */
   version: string;
+  /** The processor, and the instruction set that ops run on. */
   cpu: {
     model: string;
     cores: number;
@@ -12,6 +15,7 @@ export interface SystemInfo {
     /** Instruction sets that STATESPACE_BACKEND may name here, best first. */
     available: string[];
   };
+  /** Whether a GPU can be used; `reason` where not. */
   cuda: {
     available: boolean;
     reason?: string;

@@ -27,9 +27,12 @@ export interface Value {
  */
 export type When = 'always' | 'whole' | 'stream';
 
+/** One op of a graph. */
 export interface Node {
+  /** In which of the two forms it runs. */
   readonly when: When;
   readonly op: OpDescription;
+  /** By the names of the op's fields; states are among them. */
   readonly inputs: Readonly<Record<string, Value>>;
   readonly attrs: Readonly<Record<string, number>>;
 }
@@ -68,6 +71,7 @@ export class Graph {
     return this.add({ kind: 'input', dims: ['tokens', features], dtype: 'f32' });
   }
 
+  /** A tensor of the checkpoint; model files declare it through Weights. */
   weight(spec: WeightSpec, shape: readonly number[]): Value {
     const quantised = this.dtype === 'q8_0' || this.dtype === 'q4_0'; // blocks of 32 along a row
     const fits = spec.matrix && !(quantised && shape[shape.length - 1]! % 32 !== 0);

@@ -10,7 +10,12 @@ export interface WeightSource {
 }
 
 /** How a new model's values are drawn. uniform: in [-bound, bound); values: computed in f32. */
-export type Init = { readonly uniform: number } | { readonly values: (random: () => number) => Float32Array };
+export type Init =
+  | { readonly uniform: number }
+  | {
+      /** All values of the weight, drawn by `random`, which gives numbers in [0, 1). */
+      readonly values: (random: () => number) => Float32Array;
+    };
 
 /** Load-time arithmetic in f32, over the values of the sources in their order. */
 export type Transform = (sources: Float32Array[]) => Float32Array | Promise<Float32Array>;
@@ -26,6 +31,7 @@ export interface WeightSpec {
   activeShare: number;
 }
 
+/** How a weight is held and drawn. */
 export interface WeightOptions {
   /** Held in the model's dtype (large, read by products). Default: rank 2 and more. */
   matrix?: boolean;

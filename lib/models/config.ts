@@ -28,14 +28,18 @@ export class ConfigReader {
   private readonly seen = new Set<string>();
 
   constructor(
+    /** The config itself. */
     readonly raw: Readonly<Record<string, unknown>>,
+    /** What errors call it. */
     readonly modelType: string,
   ) {}
 
+  /** What to throw about a key: ERR_UNSUPPORTED_MODEL with the model's name. */
   error(message: string): StatespaceError {
     return new StatespaceError('ERR_UNSUPPORTED_MODEL', `config (${this.modelType}): ${message}`);
   }
 
+  /** Whether the key is there and not null. */
   has(key: string): boolean {
     this.seen.add(key);
     return this.raw[key] !== undefined && this.raw[key] !== null;
@@ -80,18 +84,23 @@ export class ConfigReader {
       throw this.error(`${key}: expected a positive number, received ${this.raw[key]}`);
     return n;
   }
+  /** Any whole number. */
   integer(key: string, fallback?: number): number {
     return this.read(key, 'integer', fallback) as number;
   }
+  /** Any number. */
   number(key: string, fallback?: number): number {
     return this.read(key, 'number', fallback) as number;
   }
+  /** true or false. */
   boolean(key: string, fallback?: boolean): boolean {
     return this.read(key, 'boolean', fallback) as boolean;
   }
+  /** A text. */
   string(key: string, fallback?: string): string {
     return this.read(key, 'string', fallback) as string;
   }
+  /** One of these texts; another one is not supported. */
   oneOf<T extends string>(key: string, allowed: readonly T[], fallback?: T): T {
     const value = this.string(key, fallback) as T;
     if (!allowed.includes(value))

@@ -13,6 +13,7 @@ import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
 
+/** How a model is loaded or made. */
 export interface LoadOptions {
   /**
    * Where weights lie and forwards run. `cuda`: a GPU, else ERR_DEVICE with the reason. Default `auto`: what the
@@ -23,7 +24,9 @@ export interface LoadOptions {
   dtype?: DType;
   /** Compute threads of the process, as setThreads(). */
   threads?: number;
+  /** Stops loading; the promise rejects with its reason. */
   signal?: AbortSignal;
+  /** Called as weights are read. */
   onProgress?: (done: { loadedBytes: number; totalBytes: number }) => void;
 }
 
@@ -166,7 +169,9 @@ export function describeModel(config: Record<string, unknown>): {
   modelType: string;
   parameters: { total: number; active: number };
   layers: { kind: string; count: number }[];
+  /** Floating-point operations of one token after `context` others. */
   flopsPerToken(context: number): number;
+  /** Bytes that a session holds after `context` tokens, with the model held in `dtype`. */
   sessionBytes(context: number, dtype?: DType): { state: number; kvCache: number; total: number };
 } {
   const resolved = resolveModel(config);

@@ -20,7 +20,9 @@ interface Opening {
 
 /** A network with its weights. Sessions of it, and several models, run side by side. */
 export class Model implements AsyncDisposable {
+  /** The model_type that its config has. */
   readonly modelType: string;
+  /** Numbers of parameters; active: those that one token uses (of experts, the chosen ones). */
   readonly parameters: { readonly total: number; readonly active: number };
   /** @internal */
   readonly outputFeatures: number;
@@ -69,9 +71,11 @@ export class Model implements AsyncDisposable {
     return this;
   }
 
+  /** What config.json holds, or what createModel() was given. */
   get config(): Readonly<Record<string, unknown>> {
     return this.#config;
   }
+  /** Of the folder's tokenizer.json; undefined where there is none. */
   get tokenizer(): TextTokenizer | undefined {
     return this.#tokenizer;
   }
@@ -97,6 +101,7 @@ export class Model implements AsyncDisposable {
     return sessionBytes(this.#graph, context);
   }
 
+  /** A new sequence, of which nothing is known yet. */
   createSession(): Session {
     return new Session(
       this,
@@ -229,6 +234,7 @@ export class Model implements AsyncDisposable {
     await Promise.allSettled(this.#running.keys());
     if (handle) call((n) => n.dispose(handle));
   }
+  /** As dispose(), for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }

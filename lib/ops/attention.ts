@@ -4,6 +4,7 @@ import { check, flag, integer, number, type Rules, tensor } from './check.js';
 import { asF32, type Plan, run, runSync, tokens, zeros } from './run.js';
 import { equal, requireMultiple, sequences, vector } from './sequences.js';
 
+/** Arguments of {@link attention}. */
 export interface AttentionArgs {
   /** (B, Lq, H, P); f16 and bf16 are read as they are. */
   q: TensorLike;
@@ -23,6 +24,7 @@ export interface AttentionArgs {
   cuSeqlens?: Int32Array;
 }
 
+/** What {@link attention} gives. */
 export interface AttentionResult {
   /** (B, Lq, H, P). A query that sees no key gives zeros. */
   y: Tensor;

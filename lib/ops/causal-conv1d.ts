@@ -3,6 +3,7 @@ import { check, choice, optional, type Rules, tensor } from './check.js';
 import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { sequences } from './sequences.js';
 
+/** Arguments of {@link causalConv1d}. */
 export interface CausalConv1dArgs {
   /** (B, L, D). */
   x: TensorLike;
@@ -18,6 +19,7 @@ export interface CausalConv1dArgs {
   initialState?: TensorLike;
 }
 
+/** What {@link causalConv1d} gives. */
 export interface CausalConv1dResult {
   /** (B, L, D). */
   y: Tensor;

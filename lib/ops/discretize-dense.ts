@@ -3,6 +3,7 @@ import { check, number, type Rules, required, tensor } from './check.js';
 import { type DiscretizeMethod, methods } from './discretize.js';
 import { type Plan, run, runSync, zeros } from './run.js';
 
+/** Arguments of {@link discretizeDense}. */
 export interface DiscretizeDenseArgs {
   /** Time step Δ. */
   delta: number;
@@ -14,6 +15,7 @@ export interface DiscretizeDenseArgs {
   method?: DiscretizeMethod;
 }
 
+/** What {@link discretizeDense} gives. */
 export interface DiscretizeDenseResult {
   /** (N, N). */
   Abar: Tensor;

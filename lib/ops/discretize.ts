@@ -7,6 +7,7 @@ import { equal } from './sequences.js';
 export type DiscretizeMethod = 'zoh' | 'zoh-euler' | 'bilinear';
 export const methods = choice<DiscretizeMethod>('zoh', 'zoh-euler', 'bilinear');
 
+/** Arguments of {@link discretize}. */
 export interface DiscretizeArgs {
   /** Time step Δ, (B, L, D). */
   delta: TensorLike;
@@ -18,6 +19,7 @@ export interface DiscretizeArgs {
   method?: DiscretizeMethod;
 }
 
+/** What {@link discretize} gives. */
 export interface DiscretizeResult {
   /** (B, L, D, N). */
   Abar: Tensor;

@@ -3,6 +3,7 @@ import { check, optional, type Rules, tensor } from './check.js';
 import { type Plan, run, runSync, tokens, zeros } from './run.js';
 import { sequences } from './sequences.js';
 
+/** Arguments of {@link fftConv}. */
 export interface FftConvArgs {
   /** (B, L, D). */
   x: TensorLike;
@@ -14,6 +15,7 @@ export interface FftConvArgs {
   cuSeqlens?: Int32Array;
 }
 
+/** What {@link fftConv} gives. */
 export interface FftConvResult {
   /** (B, L, D). */
   y: Tensor;

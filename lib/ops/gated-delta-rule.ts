@@ -3,6 +3,7 @@ import { check, choice, optional, type Rules, tensor } from './check.js';
 import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
+/** Arguments of {@link gatedDeltaRule}. */
 export interface GatedDeltaRuleArgs {
   /** (B, L, Hk, K), of unit length; scaled by 1/√K inside. */
   q: TensorLike;
@@ -22,6 +23,7 @@ export interface GatedDeltaRuleArgs {
   mode?: 'chunked' | 'recurrent';
 }
 
+/** What {@link gatedDeltaRule} gives. */
 export interface GatedDeltaRuleResult {
   /** (B, L, H, V). */
   y: Tensor;

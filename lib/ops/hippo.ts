@@ -2,6 +2,7 @@ import { Tensor } from '../tensor.js';
 import { check, choice, integer, type Rules, required } from './check.js';
 import { allocated } from './run.js';
 
+/** Arguments of {@link hippo}. */
 export interface HippoArgs {
   /** State size. */
   N: number;
@@ -9,6 +10,7 @@ export interface HippoArgs {
   measure?: 'legs';
 }
 
+/** What {@link hippo} gives. */
 export interface HippoResult {
   /** (N, N). */
   A: Tensor;

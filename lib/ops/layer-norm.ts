@@ -3,6 +3,7 @@ import { check, epsilon, integer, optional, type Rules, tensor } from './check.j
 import { type Plan, reshape, run, runSync, zeros } from './run.js';
 import { requireMultiple } from './sequences.js';
 
+/** Arguments of {@link layerNorm}. */
 export interface LayerNormArgs {
   /** (…, D). */
   x: TensorLike;
@@ -16,6 +17,7 @@ export interface LayerNormArgs {
   groupSize?: number;
 }
 
+/** What {@link layerNorm} gives. */
 export interface LayerNormResult {
   /** As x. */
   y: Tensor;

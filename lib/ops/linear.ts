@@ -2,6 +2,7 @@ import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor, weightTypes } from './check.js';
 import { type Plan, reshape, run, runSync, zeros } from './run.js';
 
+/** Arguments of {@link linear}. */
 export interface LinearArgs {
   /** (…, in); f16 and bf16 are read as they are. */
   x: TensorLike;
@@ -11,6 +12,7 @@ export interface LinearArgs {
   bias?: TensorLike;
 }
 
+/** What {@link linear} gives. */
 export interface LinearResult {
   /** (…, out). */
   y: Tensor;

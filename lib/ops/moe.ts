@@ -4,6 +4,7 @@ import { check, flag, integer, type Rules, required, tensor } from './check.js';
 import { type Plan, reshape, run, runSync, tokens, zeros } from './run.js';
 import { equal } from './sequences.js';
 
+/** Arguments of {@link moe}. */
 export interface MoeArgs {
   /** (B, L, d). */
   x: TensorLike;
@@ -19,6 +20,7 @@ export interface MoeArgs {
   renormalize?: boolean;
 }
 
+/** What {@link moe} gives. */
 export interface MoeResult {
   /** (B, L, d). */
   y: Tensor;

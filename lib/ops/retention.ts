@@ -3,6 +3,7 @@ import { check, choice, type Input, integer, optional, type Rules, tensor } from
 import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { sequences } from './sequences.js';
 
+/** Arguments of {@link retention}. */
 export interface RetentionArgs {
   /** (B, L, H, K); scaled by 1/√K inside. */
   q: TensorLike;
@@ -22,6 +23,7 @@ export interface RetentionArgs {
   chunkSize?: number;
 }
 
+/** What {@link retention} gives. */
 export interface RetentionResult {
   /** (B, L, H, V). */
   y: Tensor;

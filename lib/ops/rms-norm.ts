@@ -3,6 +3,7 @@ import { check, epsilon, flag, integer, optional, type Rules, tensor } from './c
 import { type Plan, reshape, run, runSync, zeros } from './run.js';
 import { requireMultiple } from './sequences.js';
 
+/** Arguments of {@link rmsNorm}. */
 export interface RmsNormArgs {
   /** (…, D). */
   x: TensorLike;
@@ -22,6 +23,7 @@ export interface RmsNormArgs {
   unitOffset?: boolean;
 }
 
+/** What {@link rmsNorm} gives. */
 export interface RmsNormResult {
   /** As x. */
   y: Tensor;

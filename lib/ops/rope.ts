@@ -5,6 +5,7 @@ import { check, flag, integer, number, type Rule, type Rules, tensor } from './c
 import { type Plan, run, runSync, tokens, zeros } from './run.js';
 import { positions } from './sequences.js';
 
+/** Arguments of {@link rope}. */
 export interface RopeArgs {
   /** (B, L, H, P). */
   x: TensorLike;
@@ -20,6 +21,7 @@ export interface RopeArgs {
   scaling?: RopeScaling & { type: 'linear' | 'llama3' | 'yarn' };
 }
 
+/** What {@link rope} gives. */
 export interface RopeResult {
   /** (B, L, H, P). */
   y: Tensor;

@@ -3,11 +3,13 @@ import { check, integer, type Rules, required } from './check.js';
 import { type Plan, run, runSync, zeros } from './run.js';
 import { checkSystem, type S4System, systemRules } from './s4-system.js';
 
+/** Arguments of {@link s4Kernel}. */
 export interface S4KernelArgs extends S4System {
   /** Length of the kernel. */
   L: number;
 }
 
+/** What {@link s4Kernel} gives. */
 export interface S4KernelResult {
   /** (D, L). */
   K: Tensor;

@@ -4,6 +4,7 @@ import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { checkSystem, type S4System, systemRules } from './s4-system.js';
 import { sequences } from './sequences.js';
 
+/** Arguments of {@link s4Recurrent}. */
 export interface S4RecurrentArgs extends S4System {
   /** (B, L, D). */
   x: TensorLike;
@@ -15,6 +16,7 @@ export interface S4RecurrentArgs extends S4System {
   initialState?: TensorLike;
 }
 
+/** What {@link s4Recurrent} gives. */
 export interface S4RecurrentResult {
   /** (B, L, D). */
   y: Tensor;

@@ -4,12 +4,14 @@ import { check, choice, integer, type Rules, required } from './check.js';
 import { allocated } from './run.js';
 import { skewSpectrum } from './skew-spectrum.js';
 
+/** Arguments of {@link s4dInit}. */
 export interface S4dInitArgs {
   /** State size in real numbers, even: N/2 complex values are kept. */
   N: number;
   init: 'lin' | 'inv' | 'legs' | 'real';
 }
 
+/** What {@link s4dInit} gives. */
 export interface S4dInitResult {
   /** (N/2, 2) as [re, im]. */
   A: Tensor;

@@ -3,6 +3,7 @@ import { check, flag, type Input, optional, type Rules, tensor } from './check.j
 import { asF32, type Plan, reshape, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
+/** Arguments of {@link selectiveScan}. */
 export interface SelectiveScanArgs {
   /** Input, (B, L, D). */
   u: TensorLike;
@@ -30,6 +31,7 @@ export interface SelectiveScanArgs {
   complex?: boolean;
 }
 
+/** What {@link selectiveScan} gives. */
 export interface SelectiveScanResult {
   /** (B, L, D). */
   y: Tensor;

@@ -3,6 +3,7 @@ import { check, flag, optional, type Rules, tensor } from './check.js';
 import { type Plan, reshape, run, runSync, stateFrom, zeros } from './run.js';
 import { equal, requireMultiple, vector } from './sequences.js';
 
+/** Arguments of {@link selectiveStateUpdate}. */
 export interface SelectiveStateUpdateArgs {
   /** (B, D, N); with heads (B, H, P, N). */
   state: TensorLike;
@@ -26,6 +27,7 @@ export interface SelectiveStateUpdateArgs {
   dtSoftplus?: boolean;
 }
 
+/** What {@link selectiveStateUpdate} gives. */
 export interface SelectiveStateUpdateResult {
   /** As x. */
   y: Tensor;

@@ -4,6 +4,7 @@ import { check, choice, flag, integer, optional, type Rule, type Rules, tensor }
 import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
+/** Arguments of {@link ssd}. */
 export interface SsdArgs {
   /** (B, L, H, P). */
   x: TensorLike;
@@ -35,6 +36,7 @@ export interface SsdArgs {
   mode?: 'chunked' | 'recurrent' | 'quadratic';
 }
 
+/** What {@link ssd} gives. */
 export interface SsdResult {
   /** (B, L, H, P). */
   y: Tensor;

@@ -3,6 +3,7 @@ import { check, optional, type Rules, tensor } from './check.js';
 import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { sequences } from './sequences.js';
 
+/** Arguments of {@link wkv4}. */
 export interface Wkv4Args {
   /** (B, L, D). */
   k: TensorLike;
@@ -18,6 +19,7 @@ export interface Wkv4Args {
   initialState?: TensorLike;
 }
 
+/** What {@link wkv4} gives. */
 export interface Wkv4Result {
   /** (B, L, D). */
   y: Tensor;

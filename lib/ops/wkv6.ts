@@ -3,6 +3,7 @@ import { check, choice, optional, type Rules, tensor } from './check.js';
 import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { sequences } from './sequences.js';
 
+/** Arguments of {@link wkv6}. */
 export interface Wkv6Args {
   /** Receptance, (B, L, H, K). */
   r: TensorLike;
@@ -22,6 +23,7 @@ export interface Wkv6Args {
   mode?: 'chunked' | 'recurrent';
 }
 
+/** What {@link wkv6} gives. */
 export interface Wkv6Result {
   /** (B, L, H, V). */
   y: Tensor;

@@ -3,6 +3,7 @@ import { check, choice, optional, type Rules, tensor } from './check.js';
 import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
 import { sequences } from './sequences.js';
 
+/** Arguments of {@link wkv7}. */
 export interface Wkv7Args {
   /** Receptance, (B, L, H, K). */
   r: TensorLike;
@@ -24,6 +25,7 @@ export interface Wkv7Args {
   mode?: 'chunked' | 'recurrent';
 }
 
+/** What {@link wkv7} gives. */
 export interface Wkv7Result {
   /** (B, L, H, V). */
   y: Tensor;

@@ -2,6 +2,7 @@ import { StatespaceError, show } from '../errors.js';
 import { Sampler, type SamplingOptions } from './sampler.js';
 import type { Session } from './session.js';
 
+/** What is generated from, how tokens are chosen, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
   /** Text (needs a tokenizer) or token ids to feed first. */
   prompt?: string | ArrayLike<number>;
@@ -9,10 +10,13 @@ export interface GenerateOptions extends SamplingOptions {
   maxTokens?: number;
   /** Ends at these token ids or texts; neither is part of what is streamed. */
   stop?: (string | number)[];
+  /** Ends the stream; it throws the signal's reason. */
   signal?: AbortSignal;
 }
 
+/** One token of the stream. */
 export interface Generated {
+  /** Its id. */
   token: number;
   /** What this token adds, where the model has a tokenizer. */
   text?: string;

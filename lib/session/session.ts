@@ -6,9 +6,11 @@ import { Tensor, type TensorLike } from '../tensor.js';
 import { type Generated, type GenerateOptions, generate } from './generate.js';
 import { encodeSnapshot } from './snapshot.js';
 
+/** What a forward returns and how it can be stopped. */
 export interface ForwardOptions {
   /** Rows of logits to return: of the last token (default), of all, or none. */
   logits?: 'last' | 'all' | 'none';
+  /** Stops the call; the session is then as it was before. */
   signal?: AbortSignal;
   /** Called as chunks of the prompt are done. */
   onProgress?: (tokensDone: number) => void;
@@ -148,6 +150,7 @@ export class Session implements AsyncDisposable {
       if (handle) call((n) => n.dispose(handle));
     });
   }
+  /** As dispose(), for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }
