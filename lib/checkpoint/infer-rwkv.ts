@@ -21,7 +21,28 @@ export function inferRwkvConfig(tensors: Tensors): Record<string, unknown> | und
     dim_ffn: dimFfn,
     // RWKV-5 and 6 divide the heads' output by 8 before the group norm; no file records it.
     head_size_divisor: version === 5 || version === 6 ? 8 : null,
+    ...ranks(tensors, version),
   };
+}
+
+/** Matrices (width, rank) of a low-rank product, and the config key of that rank. */
+const lowRank: Partial<Record<number, Record<string, string>>> = {
+  6: { d_mix_lora: 'time_maa_w1', d_decay_lora: 'time_decay_w1' },
+  7: { d_decay_lora: 'w1', d_aaa_lora: 'a1', d_mv_lora: 'v1', d_gate_lora: 'g1' },
+};
+
+/** The ranks that all layers share; of others each layer's shapes tell. */
+function ranks(tensors: Tensors, version: number): Record<string, number> {
+  const found: Record<string, number> = {};
+  for (const [key, matrix] of Object.entries(lowRank[version] ?? {})) {
+    const columns = new Set<number | undefined>();
+    for (const { name, shape } of tensors.values()) if (name.endsWith(`.att.${matrix}`)) columns.add(shape[1]);
+    const [rank] = columns;
+    // The five mixes of RWKV-6 lie side by side.
+    const of = rank === undefined ? 0 : key === 'd_mix_lora' ? rank / 5 : rank;
+    if (columns.size === 1 && Number.isInteger(of) && of > 0) found[key] = of;
+  }
+  return found;
 }
 
 /** Each version brought a tensor that the others lack. */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createModel, describeModel, loadModel } from 'statespace';
 import { afterAll, describe, expect, test } from 'vitest';
+import { inferRwkvConfig } from '../../dist/lib/checkpoint/infer-rwkv.js';
 import { openCheckpoint } from '../../dist/lib/checkpoint/open.js';
 import { expectClose, modelCase, modelNames } from '../support/golden.js';
 
@@ -32,6 +33,9 @@ test.each(modelNames().filter((name) => name.startsWith('rwkv')))(
     for (const { shape } of tensors.values()) total += shape.reduce((a, b) => a * b, 1);
     const model = await loadModel(modelCase(name).folder);
     expect(model.parameters).toEqual({ total, active: total });
+    // A config alone tells the same where ranks are in it, as in what is inferred.
+    const inferred = inferRwkvConfig(tensors);
+    if (inferred) expect(describeModel(inferred).parameters.total).toBe(total);
     const kind = `rwkv${/\d/.exec(name)![0]}`;
     const layers = (model.config.n_layer ?? model.config.num_hidden_layers) as number;
     expect(describeModel({ ...model.config }).layers).toEqual([{ kind, count: layers }]);
