@@ -57,6 +57,9 @@ skip() {
   echo "skipped: $1 ($2)"
 }
 
+# The ops that have no CUDA kernel yet.
+missing_kernels() { sed -n 's/^    \([A-Z][A-Za-z0-9]*\)[,>;]*$/\1/p' cuda/missing.h | tr '\n' ' '; }
+
 # need COMMAND-OR-FILE PACKAGE: a Debian package, where it is missing and can be had. False where it cannot.
 need() {
   have "$1" && return
