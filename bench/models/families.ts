@@ -1,14 +1,21 @@
 /** Architectures at comparable size: their configurations from common dimensions, and how their costs grow. */
 import type { Library } from '../library.js';
+import {
+  type Dimensions,
+  FEATURES,
+  hyena,
+  jamba,
+  llama,
+  mamba,
+  mamba2,
+  type Ratio,
+  retnet,
+  rwkv,
+  rwkv4,
+  s4d,
+} from './configs.js';
 
-export interface Dimensions {
-  dModel: number;
-  vocabulary: number;
-  headDim: number;
-  kvHeads: number;
-  /** Tokens of the longest sequence: a long convolution's filters are made for them. */
-  longest: number;
-}
+export type { Dimensions, Ratio } from './configs.js';
 
 export interface Family {
   /** What --families takes; the model_type that must be supported. */
@@ -25,16 +32,9 @@ export interface Family {
   config(d: Dimensions, layers: number): Record<string, unknown>;
 }
 
-/** Layers of attention to layers of Mamba, of a hybrid. */
-export interface Ratio {
-  attention: number;
-  mamba: number;
-}
-
 const LINEAR = { prefill: 'O(N)', decode: 'O(1)', memory: 'O(1)' };
 const QUADRATIC = { prefill: 'O(N²)', decode: 'O(N)', memory: 'O(N)' };
 const CONVOLUTION = { prefill: 'O(N²/T·log T)', decode: 'O(N)', memory: 'O(N)' }; // chunks of T tokens
-const FEATURES = 16;
 
 export const FAMILIES: readonly Family[] = [
   { name: 'llama', modelType: 'llama', label: 'Transformer (Llama)', kind: 'attention', ...QUADRATIC, config: llama },
@@ -48,6 +48,11 @@ export const FAMILIES: readonly Family[] = [
     ...QUADRATIC,
     config: (d, layers) => jamba(d, layers, { attention: 1, mamba: 7 }),
   },
+  { name: 'rwkv4', modelType: 'rwkv', label: 'RWKV-4', kind: 'scan', ...LINEAR, config: rwkv4 },
+  { name: 'rwkv5', modelType: 'rwkv5', label: 'RWKV-5', kind: 'scan', ...LINEAR, config: rwkv(5) },
+  { name: 'rwkv6', modelType: 'rwkv6', label: 'RWKV-6', kind: 'scan', ...LINEAR, config: rwkv(6) },
+  { name: 'rwkv7', modelType: 'rwkv7', label: 'RWKV-7', kind: 'scan', ...LINEAR, config: rwkv(7) },
+  { name: 'retnet', modelType: 'retnet', label: 'RetNet', kind: 'scan', ...LINEAR, config: retnet },
   { name: 'hyena', modelType: 'hyena', label: 'Hyena', kind: 'convolution', ...CONVOLUTION, config: hyena },
   {
     name: 's4d',
@@ -86,6 +91,26 @@ export interface Sized {
   flopsPerToken(context: number): number;
 }
 
+/** Every family that the library has, sized; and why the others cannot have these dimensions. */
+export function sizedAll(
+  library: Library,
+  families: readonly Family[],
+  d: Dimensions,
+  parameters: number,
+): { models: Sized[]; leftOut: { label: string; reason: string }[] } {
+  const models: Sized[] = [];
+  const leftOut: { label: string; reason: string }[] = [];
+  for (const family of families) {
+    try {
+      models.push(sized(library, family, d, parameters));
+    } catch (error) {
+      if (!(error instanceof library.StatespaceError)) throw error;
+      leftOut.push({ label: family.label, reason: error.message });
+    }
+  }
+  return { models, leftOut };
+}
+
 /** As many layers as bring the family nearest to the number of parameters, at the given width. */
 export function sized(library: Library, family: Family, d: Dimensions, parameters: number): Sized {
   const count = (layers: number) => library.describeModel(family.config(d, layers)).parameters.total;
@@ -107,114 +132,4 @@ export function sized(library: Library, family: Family, d: Dimensions, parameter
     parameters: described.parameters.total,
     flopsPerToken: (context) => described.flopsPerToken(context),
   };
-}
-
-function llama(d: Dimensions, layers: number): Record<string, unknown> {
-  return {
-    model_type: 'llama',
-    ...common(d, layers),
-    intermediate_size: feedForward(d),
-    num_attention_heads: d.dModel / d.headDim,
-    num_key_value_heads: d.kvHeads,
-    rms_norm_eps: 1e-6,
-    max_position_embeddings: d.longest,
-  };
-}
-
-function mamba(d: Dimensions, layers: number): Record<string, unknown> {
-  return {
-    model_type: 'mamba',
-    ...common(d, layers),
-    state_size: 16,
-    conv_kernel: 4,
-    expand: 2,
-    time_step_rank: Math.ceil(d.dModel / 16),
-    use_bias: false,
-    use_conv_bias: true,
-    layer_norm_epsilon: 1e-5,
-  };
-}
-
-function mamba2(d: Dimensions, layers: number): Record<string, unknown> {
-  return {
-    model_type: 'mamba2',
-    ...common(d, layers),
-    state_size: 128,
-    conv_kernel: 4,
-    expand: 2,
-    head_dim: d.headDim,
-    num_heads: (2 * d.dModel) / d.headDim,
-    n_groups: 1,
-    use_bias: false,
-    use_conv_bias: true,
-    layer_norm_epsilon: 1e-5,
-  };
-}
-
-function jamba(d: Dimensions, layers: number, { attention, mamba: scans }: Ratio): Record<string, unknown> {
-  // Without attention the period is longer than the model.
-  const period = attention === 0 ? layers + 1 : scans / attention + 1;
-  return {
-    model_type: 'jamba',
-    ...common(d, layers),
-    intermediate_size: feedForward(d),
-    num_attention_heads: d.dModel / d.headDim,
-    num_key_value_heads: d.kvHeads,
-    attn_layer_period: period,
-    attn_layer_offset: attention === 0 ? layers : Math.floor(period / 2),
-    num_experts: 1,
-    num_experts_per_tok: 1,
-    expert_layer_period: 2,
-    expert_layer_offset: 1,
-    mamba_d_state: 16,
-    mamba_d_conv: 4,
-    mamba_expand: 2,
-    mamba_dt_rank: Math.ceil(d.dModel / 16),
-    mamba_conv_bias: true,
-    mamba_proj_bias: false,
-    rms_norm_eps: 1e-6,
-    max_position_embeddings: d.longest,
-    hidden_act: 'silu',
-  };
-}
-
-function hyena(d: Dimensions, layers: number): Record<string, unknown> {
-  return {
-    model_type: 'hyena',
-    vocab_size: d.vocabulary,
-    d_model: d.dModel,
-    n_layer: layers,
-    d_inner: 4 * d.dModel,
-    l_max: d.longest,
-    order: 2,
-    filter_order: 64,
-    emb_dim: 3,
-    lr_pos_emb: 0, // positions encoded once: no parameters that grow with the longest sequence
-  };
-}
-
-function s4d(d: Dimensions, layers: number): Record<string, unknown> {
-  return {
-    model_type: 's4d_example',
-    d_input: FEATURES,
-    d_output: d.vocabulary,
-    d_model: d.dModel,
-    n_layers: layers,
-    d_state: 64,
-    prenorm: true,
-  };
-}
-
-function common({ vocabulary, dModel }: Dimensions, layers: number) {
-  return {
-    vocab_size: vocabulary,
-    hidden_size: dModel,
-    num_hidden_layers: layers,
-    tie_word_embeddings: true,
-  };
-}
-
-/** Three matrices of 8/3 of the width hold as much as the usual two of four times the width. */
-function feedForward({ dModel }: Dimensions): number {
-  return Math.ceil((8 * dModel) / 3 / 64) * 64;
 }

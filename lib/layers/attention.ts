@@ -17,7 +17,7 @@ export interface AttentionOptions {
   rope?: { theta: number; rotaryDim?: number; interleaved?: boolean; scaling?: RopeScaling };
 }
 
-/** Rotates heads by position (Su et al. 2021). */
+/** Rotates the first rotaryDim channels of heads by position (Su et al. 2021): x (tokens, heads, headdim), same shape out. */
 export function rope(
   g: Graph,
   x: Value,
@@ -31,7 +31,10 @@ export function rope(
   return g.op('rope', { x, invFreq: table }, { interleaved: o.interleaved, mscale: scale });
 }
 
-/** Attention of q (tokens, nHeads, headDim) over all that the session has seen. k and v join its cache. */
+/**
+ * Attention by itself: q (tokens, nHeads, headDim), k and v (tokens, nHeadsKv, headDim) to (tokens, nHeads, headDim), over
+ * all that the session has seen. k and v join its cache; not causal, they do not, and sequences come whole.
+ */
 export function attend(g: Graph, q: Value, k: Value, v: Value, o: AttentionOptions): Value {
   const attrs = {
     causal: o.causal ?? true,
@@ -53,7 +56,13 @@ export interface AttentionLayerOptions extends AttentionOptions {
   residual?: Value;
 }
 
-/** Grouped-query attention with separate projections: x (tokens, d_model) to (tokens, d_model). */
+/**
+ * Grouped-query attention with separate projections (Vaswani et al. 2017, Ainslie et al. 2023): x (tokens, d_model) to
+ * (tokens, d_model), plus `residual`.
+ *
+ * Weights: `q_proj` (nHeads·headDim, D), `k_proj` and `v_proj` (nHeadsKv·headDim, D), `o_proj` (D, nHeads·headDim), with
+ * biases where qkvBias or outBias say so.
+ */
 export function attention(g: Graph, x: Value, w: Weights, o: AttentionLayerOptions): Value {
   const names = o.names ?? { q: 'q_proj', k: 'k_proj', v: 'v_proj', out: 'o_proj' };
   const dModel = x.dims[1] as number;

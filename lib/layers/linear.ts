@@ -22,7 +22,10 @@ export interface LinearOptions {
 
 const width = (x: Value): number => x.dims[x.dims.length - 1] as number;
 
-/** y = act(x·Wᵀ + b) + residual, with W from `name.weight` (outFeatures, inFeatures) and b from `name.bias`. */
+/**
+ * y = act(x·Wᵀ + b) + residual: x (tokens, inFeatures) to (tokens, outFeatures). Weights: `name.weight` (outFeatures,
+ * inFeatures) and, with `bias`, `name.bias` (outFeatures).
+ */
 export function linear(
   g: Graph,
   x: Value,
@@ -40,17 +43,20 @@ export function linear(
   );
 }
 
-/** The same with weights at hand. */
+/** {@link linear} with weights at hand: weight (outFeatures, inFeatures), bias (outFeatures); x (tokens, inFeatures). */
 export function linearBy(g: Graph, x: Value, weight: Value, bias?: Value, options: LinearOptions = {}): Value {
   return g.op('linear', { x, weight, bias, residual: options.residual }, { activation: options.activation });
 }
 
-/** y_t = scale · W[id_t]; W (vocabSize, dModel). */
+/** Token ids in, (tokens, dModel) out: y_t = scale · W[id_t], weight (vocabSize, dModel). */
 export function embedding(g: Graph, weight: Value, scale = 1): Value {
   return g.op('embedding', { weight }, { scale });
 }
 
-/** The next-token head: logits of the rows that the caller asked for. */
+/**
+ * The next-token head: x (tokens, dModel) to logits (outputs, vocabSize) of the rows that the caller asked for. weight
+ * (vocabSize, dModel), bias (vocabSize).
+ */
 export function head(g: Graph, x: Value, weight: Value, bias?: Value): Value {
   return linearBy(g, g.op('selectRows', { x }), weight, bias);
 }

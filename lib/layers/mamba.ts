@@ -33,7 +33,10 @@ export const dtBiasInit = (count: number): Init => ({
     }),
 });
 
-/** Depthwise causal convolution with `conv1d.weight` (channels, 1, dConv) and the session's last inputs. */
+/**
+ * Depthwise causal convolution over time, x (tokens, channels), same shape out; a session keeps its last dConv − 1
+ * inputs. Weights: `conv1d.weight` (channels, 1, dConv) and `conv1d.bias` (channels).
+ */
 export function conv1d(
   g: Graph,
   x: Value,
@@ -58,7 +61,12 @@ export function conv1d(
   );
 }
 
-/** The Mamba mixer (Gu & Dao 2023, section 3.4): x (tokens, d_model) to (tokens, d_model). */
+/**
+ * The Mamba mixer (Gu & Dao 2023, section 3.4): x (tokens, d_model) to (tokens, d_model), plus `residual`.
+ *
+ * Weights: `in_proj` (2E, D), `conv1d` (E, 1, K), `x_proj` (R + 2N, E), `dt_proj` (E, R) with bias, `A_log` (E, N), `D`
+ * (E), `out_proj` (D, E), for E = dInner, N = dState, K = dConv, R = dtRank.
+ */
 export function mamba(g: Graph, x: Value, w: Weights, o: MambaOptions): Value {
   const { dInner, dState, dtRank } = o;
   const dModel = x.dims[1] as number;

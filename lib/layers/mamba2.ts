@@ -24,7 +24,12 @@ export interface Mamba2Options {
   residual?: Value;
 }
 
-/** The Mamba-2 mixer (Dao & Gu 2024, section 7): x (tokens, d_model) to (tokens, d_model). */
+/**
+ * The Mamba-2 mixer (Dao & Gu 2024, section 7): x (tokens, d_model) to (tokens, d_model), plus `residual`.
+ *
+ * Weights: `in_proj` (2E + 2GN + H, D), rows [z | x | B | C | dt]; `conv1d` (E + 2GN, 1, K), `dt_bias`, `A_log` and `D`
+ * (H), `norm.weight` (E), `out_proj` (D, E), for E = dInner, H = nHeads, G = nGroups, N = dState.
+ */
 export function mamba2(g: Graph, x: Value, w: Weights, o: Mamba2Options): Value {
   const { dInner, nHeads, headDim, dState, nGroups } = o;
   const dModel = x.dims[1] as number;

@@ -21,7 +21,10 @@ export interface MlpLayerOptions {
   residual?: Value;
 }
 
-/** Feed-forward of two layers, down(act(up x)) + residual: x (tokens, d_model) to (tokens, d_model). */
+/**
+ * Feed-forward of two layers, down(act(up x)) + residual: x (tokens, d_model) to (tokens, d_model). Weights: `fc1`
+ * (dFf, D) and `fc2` (D, dFf), with biases.
+ */
 export function mlp(g: Graph, x: Value, w: Weights, o: MlpLayerOptions): Value {
   const { up, down } = o.names ?? { up: 'fc1', down: 'fc2' };
   const bias = o.bias ?? true;
@@ -29,7 +32,10 @@ export function mlp(g: Graph, x: Value, w: Weights, o: MlpLayerOptions): Value {
   return linear(g, h, w, down, x.dims[1] as number, { bias, residual: o.residual });
 }
 
-/** Gated feed-forward (Shazeer 2020): down(act(gate x) · up x). */
+/**
+ * Gated feed-forward (Shazeer 2020), down(act(gate x) · up x) + residual: x (tokens, d_model) to (tokens, d_model).
+ * Weights: `gate_proj` and `up_proj` (dFf, D), `down_proj` (D, dFf).
+ */
 export function gatedMlp(g: Graph, x: Value, w: Weights, o: MlpOptions): Value {
   const names = o.names ?? { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
   const dModel = x.dims[1] as number;

@@ -10,7 +10,10 @@ export interface MoeOptions {
   names: { router: string; experts: string; gate: string; up: string; down: string };
 }
 
-/** Mixture of top-k routed SwiGLU experts (Shazeer et al. 2017): x (tokens, d_model) to (tokens, d_model). */
+/**
+ * Mixture of top-k routed SwiGLU experts (Shazeer et al. 2017): x (tokens, d_model) to (tokens, d_model). Weights, by
+ * `names`: the router (experts, D), and for each expert gate and up (dFf, D) and down (D, dFf).
+ */
 export function moe(g: Graph, x: Value, w: Weights, o: MoeOptions): Value {
   const { experts, dFf, names } = o;
   const dModel = x.dims[1] as number;

@@ -15,7 +15,10 @@ export interface RmsNormOptions {
   unitOffset?: boolean;
 }
 
-/** RMSNorm (Zhang & Sennrich 2019) with `name.weight`. */
+/**
+ * RMSNorm (Zhang & Sennrich 2019), x (rows, channels), same shape out: x / rms(x) · w, over all channels or groups of
+ * them, with an optional gate. Weight: `name.weight` (channels).
+ */
 export function rmsNorm(g: Graph, x: Value, w: Weights, name: string, o: RmsNormOptions): Value {
   const weight =
     o.weight === false ? undefined : w.tensor(`${name}.weight`, [width(x)], { init: o.unitOffset ? 'zeros' : 'ones' });
@@ -26,7 +29,10 @@ export function rmsNorm(g: Graph, x: Value, w: Weights, name: string, o: RmsNorm
   );
 }
 
-/** LayerNorm (Ba et al. 2016) with `name.weight` and `name.bias`; with groupSize, the group norm over heads. */
+/**
+ * LayerNorm (Ba et al. 2016), x (rows, channels), same shape out; with groupSize, the group norm over heads. Weights:
+ * `name.weight` and `name.bias` (channels).
+ */
 export function layerNorm(g: Graph, x: Value, w: Weights, name: string, o: { eps: number; groupSize?: number }): Value {
   const weight = w.tensor(`${name}.weight`, [width(x)], { init: 'ones' });
   const bias = w.tensor(`${name}.bias`, [width(x)], { init: 'zeros' });

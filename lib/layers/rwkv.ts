@@ -106,7 +106,10 @@ export function headNorm(g: Graph, y: Value, w: Weights, eps: number): Value {
   return layerNorm(g, g.reshape(y, nHeads * headSize), w, 'ln_x', { eps, groupSize: headSize });
 }
 
-/** RWKV's channel mix (Peng et al. 2023, equations 14 to 16): σ(r)·W_v relu(W_k k)², in version 7 without the gate. */
+/**
+ * RWKV's channel mix (Peng et al. 2023, equations 14 to 16): x (tokens, d_model) to residual + σ(r)·W_v relu(W_k k)²,
+ * in version 7 without the gate.
+ */
 export function rwkvChannelMix(
   g: Graph,
   x: Value,

@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { createColors } from 'picocolors';
+import * as statespace from 'statespace';
 import { describe, expect, it } from 'vitest';
 import type { Library } from '../../dist/bench/library.js';
 import type { Job, Outcome } from '../../dist/bench/models/child.js';
 import { compareModels, firstBelow } from '../../dist/bench/models/compare.js';
-import { expressible, FAMILIES, hybrid, sized } from '../../dist/bench/models/families.js';
+import { expressible, FAMILIES, hybrid, sized, sizedAll } from '../../dist/bench/models/families.js';
 import { printModels } from '../../dist/bench/models/print.js';
 import { runModels } from '../../dist/bench/models/run.js';
 
@@ -99,6 +100,34 @@ describe('equal size', () => {
     expect(attentionLayers(1, 0, 9)).toBe(9);
     expect(attentionLayers(0, 1, 9)).toBe(0);
     expect(expressible({ attention: 3, mamba: 1 })).toBe(false);
+  });
+});
+
+describe('every family', () => {
+  const real = statespace as unknown as Library;
+  const supported = new Set(statespace.supportedModels());
+  const small = { dModel: 256, vocabulary: 1000, headDim: 64, kvHeads: 4, longest: 2048 };
+
+  it.each(FAMILIES.filter((f) => supported.has(f.modelType)))('$name has a model of a given size', (family) => {
+    const found = sized(real, family, small, 20e6);
+    const one = real.describeModel(family.config(small, found.layers + 1)).parameters.total - found.parameters;
+    expect(Math.abs(found.parameters - 20e6)).toBeLessThanOrEqual(one);
+    const { sessionBytes, flopsPerToken } = real.describeModel(found.config);
+    const grows = family.kind !== 'scan';
+    expect(sessionBytes(2048).total > sessionBytes(64).total).toBe(grows);
+    expect(sessionBytes(2048).kvCache > 0).toBe(grows);
+    expect(flopsPerToken(2048) > flopsPerToken(64)).toBe(grows);
+  });
+
+  it('says which families cannot have the dimensions', () => {
+    const { models, leftOut } = sizedAll(
+      real,
+      FAMILIES.filter((f) => supported.has(f.modelType)),
+      { ...small, dModel: 96, headDim: 32, kvHeads: 3 },
+      1e6,
+    );
+    expect(models.map((m) => m.family.name)).toContain('mamba');
+    expect(leftOut).toContainEqual({ label: 'RWKV-7', reason: expect.stringContaining('no multiple of head_size 64') });
   });
 });
 

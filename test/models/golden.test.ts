@@ -7,6 +7,7 @@ import { loadModel, type Model, type Session, supportedModels } from 'statespace
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { backends, onDevice } from '../conformance/backends.js';
 import { expectClose, modelCase, modelNames } from '../support/golden.js';
+import { feedTokens } from '../support/sessions.js';
 
 const modelType = (name: string): string => {
   try {
@@ -30,16 +31,6 @@ const cases = names.filter(tokenCase).filter(onDevice ? first : () => true);
 async function packed(model: Model, parts: { session: Session; ids: Int32Array }[]): Promise<Float32Array> {
   const all = await model.forwardBatch(parts.map(({ session, ids }) => ({ session, tokens: ids, logits: 'all' })));
   return Float32Array.from(all.flatMap((t) => [...t.toFloat32Array()]));
-}
-
-async function chunked(session: Session, ids: Int32Array, sizes: number[]): Promise<Float32Array> {
-  const rows: number[] = [];
-  for (let at = 0, i = 0; at < ids.length; i++) {
-    const n = Math.min(sizes[i % sizes.length]!, ids.length - at);
-    rows.push(...(await session.forward(ids.subarray(at, at + n), { logits: 'all' })).toFloat32Array());
-    at += n;
-  }
-  return Float32Array.from(rows);
 }
 
 for (const backend of backends) {
@@ -73,10 +64,10 @@ for (const backend of backends) {
         const ids = row(b);
         const want = logits!.data.slice(b * per, (b + 1) * per);
         const whole = model.createSession();
-        expectClose(await chunked(whole, ids, [length]), want, tolerance, 'prefill');
+        expectClose(await feedTokens(whole, ids, [length]), want, tolerance, 'prefill');
         const steps = model.createSession();
-        expectClose(await chunked(steps, ids, [1]), want, tolerance, 'steps');
-        expectClose(await chunked(model.createSession(), ids, [3, 1, 5, 2]), want, tolerance, 'chunks');
+        expectClose(await feedTokens(steps, ids, [1]), want, tolerance, 'steps');
+        expectClose(await feedTokens(model.createSession(), ids, [3, 1, 5, 2]), want, tolerance, 'chunks');
         for (const session of [whole, steps]) {
           const tokens: number[] = [];
           for await (const { token } of session.generate({ maxTokens: 32, temperature: 0 })) tokens.push(token);

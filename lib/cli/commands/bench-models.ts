@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import { modelsPage } from '../../../bench/html/reports.js';
 import { type DType, type Library, library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
-import { expressible, FAMILIES, type Family, hybrid, type Ratio, sized } from '../../../bench/models/families.js';
+import { expressible, FAMILIES, type Family, hybrid, type Ratio, sizedAll } from '../../../bench/models/families.js';
 import { printModels } from '../../../bench/models/print.js';
 import { runModels } from '../../../bench/models/run.js';
 import { UsageError } from '../errors.js';
@@ -78,10 +78,10 @@ Examples:
   $ statespace bench models --parameters 20M --d-model 384 --lengths 256..8K
   $ statespace bench models --ratio 1:0,1:1,1:3,1:7,0:1 --json ratio.json`,
     )
-    .action((options: Options) => models(options, signal));
+    .action((options: Options) => benchModels(options, signal));
 }
 
-async function models(options: Options, signal: AbortSignal): Promise<void> {
+async function benchModels(options: Options, signal: AbortSignal): Promise<void> {
   const { dModel, vocabulary, parameters } = options;
   if (dModel % HEAD_DIM !== 0) throw new UsageError(`--d-model ${dModel} is no multiple of ${HEAD_DIM}`);
   checkReportFiles(options);
@@ -89,10 +89,11 @@ async function models(options: Options, signal: AbortSignal): Promise<void> {
   const families = chosen(lib, options);
   const d = { dModel, vocabulary, headDim: HEAD_DIM, kvHeads: dModel / HEAD_DIM, longest: longestOf(options) };
   if (options.threads !== undefined) lib.setThreads(options.threads);
+  const { models, leftOut } = sizedAll(lib, families, d, parameters);
   const bar = progress('bench models');
   try {
     const report = await runModels(
-      families.map((family) => sized(lib, family, d, parameters)),
+      models,
       {
         contexts: options.lengths,
         decodeTokens: options.decode,
@@ -111,6 +112,7 @@ async function models(options: Options, signal: AbortSignal): Promise<void> {
     bar.stop();
     writeReportFiles(options, report, modelsPage);
     write(printModels(report, colours()));
+    for (const { label, reason } of leftOut) write(`Left out: ${label}: ${reason}`);
   } finally {
     bar.stop();
   }

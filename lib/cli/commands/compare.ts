@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import { formatBytes, formatCount, group } from '../../../bench/format.js';
 import { type DType, library } from '../../../bench/library.js';
 import { type Comparison, compareModels } from '../../../bench/models/compare.js';
-import { FAMILIES, sized } from '../../../bench/models/families.js';
+import { FAMILIES, sizedAll } from '../../../bench/models/families.js';
 import { renderTable, wrap } from '../../../bench/table.js';
 import { UsageError } from '../errors.js';
 import { parseAmount, parseLengths, parsePositive } from '../parse.js';
@@ -61,13 +61,15 @@ function compare(options: Options): void {
   const lib = library();
   const supported = new Set(lib.supportedModels());
   const d = { dModel, vocabulary, headDim, kvHeads, longest: LONGEST };
-  const models = FAMILIES.filter((family) => supported.has(family.modelType)).map((f) => sized(lib, f, d, parameters));
+  const families = FAMILIES.filter((family) => supported.has(family.modelType));
+  const { models, leftOut } = sizedAll(lib, families, d, parameters);
   const comparisons = compareModels(lib, models, lengths, dtype);
   if (options.json) {
-    write(JSON.stringify({ dimensions: d, parameters, kvCacheDtype: dtype, models: comparisons }, null, 2));
+    write(JSON.stringify({ dimensions: d, parameters, kvCacheDtype: dtype, models: comparisons, leftOut }, null, 2));
     return;
   }
   print(comparisons, options);
+  for (const { label, reason } of leftOut) write(wrap(`Left out: ${label}: ${reason}`));
 }
 
 function print(models: readonly Comparison[], { parameters, dModel, dtype, kvHeads }: Options): void {
