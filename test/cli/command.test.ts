@@ -43,7 +43,7 @@ describe('exit codes', () => {
     [['bench', 'models', '--d-model', '100'], '--d-model 100 is no multiple of 64'],
     [['bench', 'models', '--ratio', '1-7'], 'expected attention:mamba'],
     [['compare', '--d-model', '100'], '--d-model 100 is no multiple of --head-dim 128'],
-    [['bench', 'scaling', '--preset', 'other'], 'Allowed choices are kernel, layer'],
+    [['bench', 'scaling', '--preset', 'other'], 'Allowed choices are kernel, layer, mixers'],
     [['bench', 'scaling', '--json', '/nonexistent/x.json'], 'no folder /nonexistent'],
     [['generate', '/nonexistent', '--prompt', '1'], 'no folder /nonexistent'],
     [['generate', '.'], "required option '-p, --prompt <text>'"],

@@ -194,6 +194,23 @@ describe('bench scaling', () => {
     },
   );
 
+  it('preset mixers: every family in its modes, and which mode overtakes which', async () => {
+    const file = join(folder(), 'report.json');
+    const args = ['bench', 'scaling', '--preset', 'mixers', '--lengths', '16..64', ...small, '--json', file];
+    const { code, stdout } = await statespace(args);
+    expect(code).toBe(0);
+    for (const label of [
+      'SSD (Mamba-2), quadratic',
+      'retention, chunkwise',
+      'WKV, RWKV-7, chunked',
+      'long convolution',
+    ])
+      expect(stdout).toContain(label);
+    const report = JSON.parse(readFileSync(file, 'utf8')) as ScalingReport;
+    expect(report.measurements).toHaveLength(3 * 13);
+    expect(report.crossovers.map((c) => c.attention)).toContain('retention-parallel');
+  });
+
   it('draws the chart when asked to', async () => {
     const { stdout } = await statespace(['bench', 'scaling', '--lengths', '16,32', ...small, '--chart']);
     expect(stdout).toMatch(/[╭╰─]a$/m);
@@ -229,6 +246,18 @@ describe('bench models', () => {
     expect(bytes('llama')[2]).toBeGreaterThan(2 * bytes('llama')[0]!);
     expect(report.measurements.every((m) => m.peakBytes > m.sessionBytes)).toBe(true);
   });
+
+  it('covers every family that there is', async () => {
+    const file = join(folder(), 'report.json');
+    const { code } = await statespace(['bench', 'models', '--lengths', '64', ...small, '--reps', '1', '--json', file]);
+    expect(code).toBe(0);
+    const report = JSON.parse(readFileSync(file, 'utf8')) as ModelReport;
+    const names = report.measurements.map((m) => m.family);
+    expect(names).toEqual(
+      expect.arrayContaining(['llama', 'mamba', 'mamba2', 'jamba', 'rwkv4', 'rwkv7', 'hyena', 's4d']),
+    );
+    expect(names).toEqual(report.models.map((m) => m.name));
+  }, 180_000);
 
   it('sweeps the ratio of a hybrid', async () => {
     const { code, stdout } = await statespace([
