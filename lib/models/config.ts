@@ -108,6 +108,15 @@ export class ConfigReader {
     return value;
   }
 
+  /** Of several names for one thing, the one that is given; the first where none is. They must not contradict. */
+  either(...names: string[]): string {
+    const given = names.filter((name) => this.has(name));
+    const [first = names[0]!, ...others] = given;
+    const other = others.find((name) => JSON.stringify(this.raw[name]) !== JSON.stringify(this.raw[first]));
+    if (other) throw this.error(`${other} ${show(this.raw[other])} contradicts ${first} ${show(this.raw[first])}`);
+    return first;
+  }
+
   /** A nested object, read with the same care; its errors name `key.inner`. */
   nested(key: string): ConfigReader | undefined {
     const value = this.any(key);

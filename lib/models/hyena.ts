@@ -67,7 +67,7 @@ interface HyenaConfig extends OperatorConfig {
 }
 
 function readConfig(c: ConfigReader): HyenaConfig {
-  const dModel = c.size('d_model');
+  const dModel = c.size(c.either('d_model', 'hidden_size'));
   const vocabSize = c.size('vocab_size');
   const pad = c.size('pad_vocab_size_multiple', 1);
   // safari nests the operator's arguments; a flat config has them beside the others.
@@ -88,10 +88,10 @@ function readConfig(c: ConfigReader): HyenaConfig {
     vocabSize,
     paddedVocab: Math.ceil(vocabSize / pad) * pad,
     dModel,
-    nLayers: c.size('n_layer'),
-    dFf: c.size('d_inner', 4 * dModel),
-    eps: c.number('layer_norm_epsilon', 1e-5),
-    tied: c.boolean('tie_word_embeddings', true),
+    nLayers: c.size(c.either('n_layer', 'n_layers', 'num_hidden_layers')),
+    dFf: c.size(c.either('d_inner', 'intermediate_size'), 4 * dModel),
+    eps: c.number(c.either('layer_norm_epsilon', 'layer_norm_eps'), 1e-5),
+    tied: c.boolean(c.either('tie_word_embeddings', 'tie_embeddings'), true),
     operator,
   };
 }

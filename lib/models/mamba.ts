@@ -22,9 +22,7 @@ function readConfig(c: ConfigReader): MambaConfig {
   c.only('hidden_act', 'silu');
   if (c.has('d_inner') && c.integer('d_inner') !== dInner)
     throw c.error(`d_inner contradicts intermediate_size ${dInner}`);
-  const nLayers = c.size('num_hidden_layers', c.size('n_layer', 32));
-  if (c.has('n_layer') && c.size('n_layer') !== nLayers)
-    throw c.error(`n_layer contradicts num_hidden_layers ${nLayers}`);
+  const nLayers = c.size(c.either('num_hidden_layers', 'n_layer'), 32);
   return {
     vocabSize: c.size('vocab_size', 50280),
     dModel,

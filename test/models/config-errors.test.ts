@@ -64,7 +64,7 @@ const llamaLike: [Config, RegExp][] = [
 const wrong: Record<string, [Config, RegExp][]> = {
   mamba: [
     [{ hidden_act: 'relu' }, /hidden_act: "relu" is not supported; expected "silu"/],
-    [{ n_layer: 77 }, /n_layer contradicts num_hidden_layers/],
+    [{ n_layer: 77 }, /n_layer 77 contradicts num_hidden_layers/],
     [{ d_inner: 5 }, /d_inner contradicts intermediate_size/],
     [{ time_step_rank: -1 }, /time_step_rank: expected a positive integer, received -1/],
   ],
@@ -96,6 +96,7 @@ const wrong: Record<string, [Config, RegExp][]> = {
   ],
   hyena: [
     [{ order: 1 }, /order: expected at least 2, received 1/],
+    [{ hidden_size: 9 }, /hidden_size 9 contradicts d_model 8/],
     [{ attn_layer_idx: [0] }, /attn_layer_idx: attention layers are not supported/],
     [{ max_position_embeddings: 64 }, /max_position_embeddings: 64 is not supported/],
     [{ layer: { l_max: 8, order: 2, surprise: 1 } }, /layer.*unknown key surprise/],

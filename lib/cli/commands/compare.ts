@@ -102,7 +102,7 @@ function print(models: readonly Comparison[], { parameters, dModel, dtype, kvHea
       dim(
         wrap(
           `FLOPs of one token after N others, a multiply and an add counting as two. State: recurrent and convolution state in ` +
-            `f32; KV cache in ${dtype} with ${kvHeads} key-value heads; one sequence. 1 GiB = 2^30 bytes.`,
+            `f32; KV cache in ${dtype} with ${kvHeads} key-value heads; one sequence. T: tokens of a prompt's chunks. 1 GiB = 2^30 bytes.`,
         ),
       ),
       '',
