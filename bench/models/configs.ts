@@ -142,7 +142,7 @@ export function retnet(d: Dimensions, layers: number): Record<string, unknown> {
   const wide = Math.max(1, Math.floor(d.dModel / 256));
   const heads = d.dModel % (2 * wide) === 0 ? wide : 1;
   return {
-    model_type: 'retnet',
+    model_type: 'retnet_torchscale',
     vocab_size: d.vocabulary,
     decoder_embed_dim: d.dModel,
     decoder_value_embed_dim: 2 * d.dModel,

@@ -52,7 +52,7 @@ export const FAMILIES: readonly Family[] = [
   { name: 'rwkv5', modelType: 'rwkv5', label: 'RWKV-5', kind: 'scan', ...LINEAR, config: rwkv(5) },
   { name: 'rwkv6', modelType: 'rwkv6', label: 'RWKV-6', kind: 'scan', ...LINEAR, config: rwkv(6) },
   { name: 'rwkv7', modelType: 'rwkv7', label: 'RWKV-7', kind: 'scan', ...LINEAR, config: rwkv(7) },
-  { name: 'retnet', modelType: 'retnet', label: 'RetNet', kind: 'scan', ...LINEAR, config: retnet },
+  { name: 'retnet', modelType: 'retnet_torchscale', label: 'RetNet', kind: 'scan', ...LINEAR, config: retnet },
   { name: 'hyena', modelType: 'hyena', label: 'Hyena', kind: 'convolution', ...CONVOLUTION, config: hyena },
   {
     name: 's4d',

@@ -44,6 +44,7 @@ const rows: Record<string, Build> = {
     }),
   mlp: (g, w) => layers.mlp(g, g.input(D), w, { dFf: 20 }),
   moe: (g, w) => layers.moe(g, g.input(D), w, { experts: 4, topK: 2, dFf: 8, renormalize: true, names: EXPERTS }),
+  retention: (g, w) => layers.retention(g, g.input(D), w, { nHeads: 3, dValue: 24, eps: 1e-6 }),
   rmsNorm: (g, w) => layers.rmsNorm(g, g.input(D), w, 'norm', { eps: 1e-5, groupSize: 4 }),
   rope: (g) => {
     const x = g.op('activate', { x: g.input(D) });

@@ -46,6 +46,9 @@ const required: Record<string, string[]> = {
   s4d_example: ['d_input'],
   hyena: ['d_model', 'n_layer', 'vocab_size'],
   hyena_operator: ['d_model'],
+  rwkv6: ['n_embd', 'n_layer', 'vocab_size'],
+  rwkv7: ['n_embd', 'n_layer', 'vocab_size'],
+  retnet_torchscale: ['vocab_size'],
 };
 
 const llamaLike: [Config, RegExp][] = [
@@ -89,6 +92,12 @@ const wrong: Record<string, [Config, RegExp][]> = {
     [{ num_experts: 2, num_experts_per_tok: 3 }, /num_experts_per_tok 3 exceeds num_experts 2/],
     [{ sliding_window: 16 }, /sliding_window: 16 is not supported/],
     [{ layers_block_type: ['attention'] }, /layers_block_type contradicts the periods and offsets/],
+  ],
+  rwkv7: [[{ head_size: 7 }, /no multiple of head_size 7/]],
+  retnet_torchscale: [
+    [{ moe_freq: 2 }, /moe_freq: 2 is not supported/],
+    [{ deepnorm: true, subln: true }, /deepnorm: true contradicts subln: true/],
+    [{ decoder_retention_heads: 5 }, /decoder_embed_dim 32 is no multiple/],
   ],
   s4d_example: [
     [{ d_state: 5 }, /d_state 5 is odd/],
