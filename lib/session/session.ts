@@ -23,6 +23,8 @@ export interface ForwardOptions {
 export class Session implements AsyncDisposable {
   private handle: NativeHandle | undefined;
   private queue: Promise<unknown> = Promise.resolve();
+  private pending = 0;
+  private settled = { position: 0, bytes: 0 };
   private lastRow: Float32Array | undefined;
   private seen = new Set<number>();
 
@@ -40,18 +42,44 @@ export class Session implements AsyncDisposable {
     return this.handle;
   }
 
-  /** Tokens fed so far. */
+  /** Tokens fed so far; while calls run, those fed before them. */
   get position(): number {
-    return call((n) => n.sessionInfo(this.native())).position;
+    return this.info().position;
   }
-  /** Bytes that it holds: state and KV cache. */
+  /** Bytes that it holds, state and KV cache; while calls run, those held before them. */
   get bytes(): number {
-    return call((n) => n.sessionInfo(this.native())).bytes;
+    return this.info().bytes;
+  }
+
+  /** Native code writes to the session while a call runs: what it was before is kept here. */
+  private info(): { position: number; bytes: number } {
+    const handle = this.native();
+    if (this.pending === 0) this.settled = call((n) => n.sessionInfo(handle));
+    return this.settled;
+  }
+
+  /** The handle, for what copies the session's state: that needs all calls to have ended. */
+  private idle(what: string): NativeHandle {
+    const handle = this.native();
+    if (this.pending > 0) {
+      throw new StatespaceError(
+        'ERR_STATE',
+        `session.${what}: expected a session at rest, received one with ${this.pending} calls that have not ended; await them first`,
+      );
+    }
+    return handle;
   }
 
   /** Runs after all earlier calls on this session. */
   private inOrder<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.queue.then(work);
+    return this.during(this.queue.then(work));
+  }
+
+  /** Counts a call on this session until it has ended; the next call waits for it. */
+  private during<T>(call: Promise<T>): Promise<T> {
+    if (this.handle) this.info();
+    this.pending++;
+    const result = call.finally(() => this.pending--);
     this.queue = result.catch(() => undefined);
     return result;
   }
@@ -59,8 +87,8 @@ export class Session implements AsyncDisposable {
   /** @internal Runs work on several sessions at once, after all earlier calls on any of them. */
   static together<T>(sessions: readonly Session[], work: (handles: NativeHandle[]) => Promise<T>): Promise<T> {
     for (const s of sessions) s.native();
-    const result = Promise.all(sessions.map((s) => s.queue)).then(() => work(sessions.map((s) => s.native())));
-    for (const s of sessions) s.queue = result.catch(() => undefined);
+    let result = Promise.all(sessions.map((s) => s.queue)).then(() => work(sessions.map((s) => s.native())));
+    for (const s of sessions) result = s.during(result);
     return result;
   }
 
@@ -113,21 +141,28 @@ export class Session implements AsyncDisposable {
     return generate(this, options, { lastRow: () => this.lastRow, seen: () => this.seen });
   }
 
-  /** A second session that goes on from here; the KV cache is shared until one of them writes. */
+  /**
+   * A second session that goes on from here; the KV cache is shared until one of them writes. ERR_STATE while a call on
+   * this one runs.
+   */
   fork(): Session {
+    const handle = this.idle('fork');
     const copy = new Session(
       this.model,
-      call((n) => n.forkSession(this.native())),
+      call((n) => n.forkSession(handle)),
     );
     copy.lastRow = this.lastRow;
     copy.seen = new Set(this.seen);
     return copy;
   }
 
-  /** Versioned, checksummed and bound to the model's fingerprint; Model.restoreSession() reads it, on any machine. */
+  /**
+   * Versioned, checksummed and bound to the model's fingerprint; Model.restoreSession() reads it, on any machine.
+   * ERR_STATE while a call on this session runs.
+   */
   save(): Uint8Array {
+    const handle = this.idle('save');
     const { state, position } = call((n) => {
-      const handle = this.native();
       return { state: n.exportSession(handle), position: n.sessionInfo(handle).position };
     });
     return encodeSnapshot(this.model.fingerprint, { position, state });

@@ -37,6 +37,7 @@ export function decodeSnapshot(fingerprint: Uint8Array, bytes: Uint8Array): Snap
   if (b.length < HEADER + DIGEST || b.toString('latin1', 0, 8) !== MAGIC) throw refuse('these bytes are no snapshot');
   const version = b.readUInt32LE(8);
   if (version !== VERSION) throw refuse(`expected version ${VERSION}, received ${version}`);
+  if (b.readUInt32LE(12) !== 0) throw refuse('its reserved bytes are not zero');
   const length = b.readBigUInt64LE(56);
   if (length !== BigInt(b.length - HEADER - DIGEST)) throw refuse('it is truncated or has bytes behind its end');
   if (!digest(b.subarray(0, -DIGEST)).equals(b.subarray(-DIGEST)))

@@ -37,16 +37,18 @@ inline void pause() {
 struct alignas(64) Region {
   std::atomic<uint32_t> state{0};
   std::atomic<int> workers{0};
-  int64_t count = 0;
+  std::atomic<int64_t> count{0};  // has_work() may look while the next loop sets it
   ThreadPool::Body body = nullptr;
   void* closure = nullptr;
   alignas(64) std::atomic<int64_t> next{0};
 
   void work(int worker) {
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(closure, i, worker);
+    const int64_t end = count.load(std::memory_order_relaxed);
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < end;) body(closure, i, worker);
   }
   bool has_work() const {
-    return (state.load(std::memory_order_acquire) & kOpen) && next.load(std::memory_order_relaxed) < count;
+    return (state.load(std::memory_order_acquire) & kOpen) &&
+           next.load(std::memory_order_relaxed) < count.load(std::memory_order_relaxed);
   }
   bool join() {
     uint32_t s = state.load(std::memory_order_relaxed);
@@ -150,7 +152,7 @@ void ThreadPool::run(int64_t count, Body body, void* closure) {
     for (int64_t i = 0; i < count; ++i) body(closure, i, 0);
     return;
   }
-  region->count = count;
+  region->count.store(count, std::memory_order_relaxed);
   region->body = body;
   region->closure = closure;
   region->workers.store(0, std::memory_order_relaxed);

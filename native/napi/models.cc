@@ -14,23 +14,54 @@ using SessionRef = std::shared_ptr<Session>;
 constexpr napi_type_tag kModelTag = {0x7374617465737061, 0x6d6f64656c000001};
 constexpr napi_type_tag kSessionTag = {0x7374617465737061, 0x73657373696f6e01};
 
+// What JavaScript holds: a share of a model or session, and how many bytes the garbage collector believes to be behind
+// it. Without that it would see a few words, and let thousands of forgotten sessions pile up.
 template <class Ref>
-Napi::Value make_handle(Napi::Env env, Ref ref, const napi_type_tag& tag) {
-  auto external = Napi::External<Ref>::New(env, new Ref(std::move(ref)), [](Napi::Env, Ref* p) { delete p; });
+struct Held {
+  Ref ref;
+  int64_t told = 0;
+
+  void tell(Napi::Env env, int64_t bytes) {
+    if (bytes != told) Napi::MemoryManagement::AdjustExternalMemory(env, bytes - told);
+    told = bytes;
+  }
+  void drop(Napi::Env env) {
+    ref.reset();
+    tell(env, 0);
+  }
+};
+using HeldModel = Held<ModelRef>;
+using HeldSession = Held<SessionRef>;
+
+template <class Ref>
+Napi::Value make_handle(Napi::Env env, Ref ref, const napi_type_tag& tag, int64_t bytes) {
+  auto held = std::make_unique<Held<Ref>>(Held<Ref>{std::move(ref)});
+  held->tell(env, bytes);
+  auto external = Napi::External<Held<Ref>>::New(env, held.release(), [](Napi::Env env, Held<Ref>* p) {
+    p->drop(env);
+    delete p;
+  });
   external.TypeTag(&tag);
   return external;
 }
 
 template <class Ref>
-Ref& handle(const Napi::Value& v, const napi_type_tag& tag, const char* what) {
-  if (!v.IsExternal() || !v.As<Napi::External<Ref>>().CheckTypeTag(&tag))
+Held<Ref>& held(const Napi::Value& v, const napi_type_tag& tag, const char* what) {
+  if (!v.IsExternal() || !v.As<Napi::External<Held<Ref>>>().CheckTypeTag(&tag))
     throw Error(Code::kArgument, std::string("expected a ") + what + " handle");
-  Ref& ref = *v.As<Napi::External<Ref>>().Data();
-  if (!ref) throw Error(Code::kDisposed, std::string(what) + ": it has been disposed of");
-  return ref;
+  Held<Ref>& held = *v.As<Napi::External<Held<Ref>>>().Data();
+  if (!held.ref) throw Error(Code::kDisposed, std::string(what) + ": it has been disposed of");
+  return held;
 }
-ModelRef& model_of(const Napi::Value& v) { return handle<ModelRef>(v, kModelTag, "model"); }
-SessionRef& session_of(const Napi::Value& v) { return handle<SessionRef>(v, kSessionTag, "session"); }
+HeldModel& held_model(const Napi::Value& v) { return held<ModelRef>(v, kModelTag, "model"); }
+HeldSession& held_session(const Napi::Value& v) { return held<SessionRef>(v, kSessionTag, "session"); }
+ModelRef& model_of(const Napi::Value& v) { return held_model(v).ref; }
+SessionRef& session_of(const Napi::Value& v) { return held_session(v).ref; }
+
+Napi::Value session_handle(Napi::Env env, SessionRef session) {
+  const int64_t bytes = session->bytes();
+  return make_handle<SessionRef>(env, std::move(session), kSessionTag, bytes);
+}
 
 // A flag that JavaScript sets with Atomics and a job reads; kept alive by the job.
 const volatile int32_t* cancel_flag(const Napi::Value& v) {
@@ -39,6 +70,8 @@ const volatile int32_t* cancel_flag(const Napi::Value& v) {
     throw Error(Code::kArgument, "cancel: expected an Int32Array of one element");
   return v.As<Napi::Int32Array>().Data();
 }
+
+using Handle = Napi::Reference<Napi::Value>;
 
 // A job that can be cancelled by its flag and reports how far it is.
 class LongJob : public Job {
@@ -67,7 +100,7 @@ Napi::Value build_model(const Napi::CallbackInfo& info) {
     const auto bytes = info[0].As<Napi::Uint8Array>();
     const Backend& backend = model_backend(info[1].ToString().Utf8Value());
     auto model = std::make_shared<Model>(backend, decode_graph(bytes.Data(), int64_t(bytes.ByteLength())));
-    return make_handle<ModelRef>(env, std::move(model), kModelTag);
+    return make_handle<ModelRef>(env, std::move(model), kModelTag, 0);
   });
 }
 
@@ -87,7 +120,8 @@ struct WeightEntry {
 
 class LoadJob : public LongJob {
  public:
-  LoadJob(ModelRef model, const Napi::CallbackInfo& info) : LongJob(info[4], info[5]), model_(std::move(model)) {
+  explicit LoadJob(const Napi::CallbackInfo& info)
+      : LongJob(info[4], info[5]), model_(model_of(info[0])), handle_(Handle::New(info[0], 1)) {
     const auto files = info[1].As<Napi::Array>(), entries = info[2].As<Napi::Array>();
     seed_ = uint64_t(info[3].As<Napi::Number>().DoubleValue());
     for (uint32_t i = 0; i < files.Length(); ++i) files_.push_back(files.Get(i).ToString().Utf8Value());
@@ -123,7 +157,12 @@ class LoadJob : public LongJob {
     }
   }
 
-  Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, double(model_->weight_bytes())); }
+  Napi::Value result(Napi::Env env) override {
+    const auto external = handle_.Value();
+    if (HeldModel& held = *external.As<Napi::External<HeldModel>>().Data(); held.ref)
+      held.tell(env, model_->weight_bytes());
+    return Napi::Number::New(env, double(model_->weight_bytes()));
+  }
 
  private:
   WeightEntry read_entry(const Napi::Object& o) {
@@ -157,6 +196,7 @@ class LoadJob : public LongJob {
   }
 
   ModelRef model_;
+  Handle handle_;
   std::vector<std::string> files_;
   std::vector<WeightEntry> entries_;
   uint64_t seed_;
@@ -165,7 +205,7 @@ class LoadJob : public LongJob {
 // loadWeights(model, files, entries, seed, cancel, onProgress)
 Napi::Value load_weights(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return Jobs::of(info.Env()).start(info.Env(), std::make_unique<LoadJob>(model_of(info[0]), info));
+    return Jobs::of(info.Env()).start(info.Env(), std::make_unique<LoadJob>(info));
   });
 }
 
@@ -183,7 +223,9 @@ class ForwardJob : public LongJob {
     int64_t at = 0;
     for (uint32_t i = 0; i < sessions.Length(); ++i) {
       Request r;
-      r.session = session_of(sessions.Get(i));
+      const Napi::Value session = sessions.Get(i);
+      r.session = session_of(session);
+      handles_.push_back(Handle::New(session, 1));
       if (i == 0) model_ = r.session->model;
       if (r.session->model != model_) throw Error(Code::kArgument, "forward: the sessions belong to different models");
       r.length = lengths[i];
@@ -214,6 +256,8 @@ class ForwardJob : public LongJob {
     rows_ = model_->forward(requests_, {[this] { return stopped(); }, [this](int64_t done) { report(done); }});
   }
   Napi::Value result(Napi::Env env) override {
+    for (const Handle& handle : handles_)  // their caches may have grown
+      if (HeldSession& s = *handle.Value().As<Napi::External<HeldSession>>().Data(); s.ref) s.tell(env, s.ref->bytes());
     auto out = Napi::Float32Array::New(env, rows_.size());
     std::copy(rows_.begin(), rows_.end(), out.Data());
     return out;
@@ -222,6 +266,7 @@ class ForwardJob : public LongJob {
  private:
   ModelRef model_;
   std::vector<Request> requests_;
+  std::vector<Handle> handles_;
   std::vector<float> rows_;
 };
 
@@ -232,14 +277,11 @@ Napi::Value forward(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value create_session(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    return make_handle<SessionRef>(info.Env(), std::make_shared<Session>(model_of(info[0])), kSessionTag);
-  });
+  return guarded(info.Env(), [&] { return session_handle(info.Env(), std::make_shared<Session>(model_of(info[0]))); });
 }
 
 Napi::Value fork_session(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(),
-                 [&] { return make_handle<SessionRef>(info.Env(), session_of(info[0])->fork(), kSessionTag); });
+  return guarded(info.Env(), [&] { return session_handle(info.Env(), session_of(info[0])->fork()); });
 }
 
 Napi::Value session_info(const Napi::CallbackInfo& info) {
@@ -265,8 +307,9 @@ Napi::Value export_session(const Napi::CallbackInfo& info) {
 void import_session(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
     const auto bytes = info[1].As<Napi::Uint8Array>();
-    session_of(info[0])->import_state(bytes.Data(), int64_t(bytes.ByteLength()),
-                                      info[2].As<Napi::Number>().Int64Value());
+    HeldSession& session = held_session(info[0]);
+    session.ref->import_state(bytes.Data(), int64_t(bytes.ByteLength()), info[2].As<Napi::Number>().Int64Value());
+    session.tell(info.Env(), session.ref->bytes());
   });
 }
 
@@ -292,10 +335,10 @@ Napi::Value model_info(const Napi::CallbackInfo& info) {
 // A disposed handle keeps nothing; a running job keeps its own share until it ends.
 void dispose(const Napi::CallbackInfo& info) {
   if (!info[0].IsExternal()) return;
-  if (info[0].As<Napi::External<ModelRef>>().CheckTypeTag(&kModelTag))
-    info[0].As<Napi::External<ModelRef>>().Data()->reset();
-  else if (info[0].As<Napi::External<SessionRef>>().CheckTypeTag(&kSessionTag))
-    info[0].As<Napi::External<SessionRef>>().Data()->reset();
+  if (info[0].As<Napi::External<HeldModel>>().CheckTypeTag(&kModelTag))
+    info[0].As<Napi::External<HeldModel>>().Data()->drop(info.Env());
+  else if (info[0].As<Napi::External<HeldSession>>().CheckTypeTag(&kSessionTag))
+    info[0].As<Napi::External<HeldSession>>().Data()->drop(info.Env());
 }
 
 }  // namespace

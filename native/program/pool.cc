@@ -35,11 +35,8 @@ void Pool::grow() {
 }
 
 int32_t Pool::take() {
+  if (stride_ == 0) return 0;  // nothing to keep, so nothing to tell apart
   const std::lock_guard lock(mutex_);
-  if (stride_ == 0) {
-    references_.push_back(1);
-    return int32_t(references_.size() - 1);
-  }
   int32_t piece;
   if (!free_.empty()) {
     piece = free_.back();
@@ -61,9 +58,9 @@ void Pool::share(int32_t piece) {
 }
 
 void Pool::give(int32_t piece) {
+  if (stride_ == 0) return;
   const std::lock_guard lock(mutex_);
   if (--references_[piece] > 0) return;
-  if (stride_ == 0) return;
   if (backend_.host_memory) reserved_.discard(piece * stride_, stride_);
   free_.push_back(piece);
 }

@@ -1,0 +1,129 @@
+// Sessions of one model used from several threads at once, as several worker_threads and jobs do; run under TSan too.
+#include <thread>
+
+#include "core/error.h"
+#include "small_model.h"
+#include "support.h"
+
+namespace statespace::test {
+namespace {
+
+std::vector<int32_t> ids(int64_t n, int32_t seed) {
+  std::vector<int32_t> v;
+  for (int64_t i = 0; i < n; ++i) v.push_back(int32_t((i * 7 + seed * 5) % kSmallVocab));
+  return v;
+}
+
+const Backend& cpu() {
+  int count;
+  return *cpu_backend(available_cpu_backends(&count)[0]);
+}
+
+// Starts all threads, then waits for them.
+template <class Fn>
+void in_parallel(int count, Fn fn) {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; ++i) threads.emplace_back([&fn, i] { fn(i); });
+  for (auto& t : threads) t.join();
+}
+
+}  // namespace
+
+TEST_CASE("sessions in parallel give what each gives alone") {
+  const auto model = small_model(cpu());
+  constexpr int kThreads = 4, kRounds = 6;
+  std::vector<std::vector<float>> alone, together(kThreads);
+  const auto use = [&](int i) {
+    auto session = std::make_shared<Session>(model);
+    feed(*model, session, ids(90 + i, i), Rows::none);
+    std::vector<float> logits;
+    for (int round = 0; round < kRounds; ++round) {
+      auto other = session->fork();
+      feed(*model, other, ids(70, round), Rows::none);
+      const auto saved = session->export_state();
+      auto restored = std::make_shared<Session>(model);
+      restored->import_state(saved.data(), int64_t(saved.size()), session->position());
+      logits = feed(*model, restored, ids(3, round));
+      session = restored;
+    }
+    return logits;
+  };
+  for (int i = 0; i < kThreads; ++i) alone.push_back(use(i));
+  in_parallel(kThreads, [&](int i) { together[i] = use(i); });
+  for (int i = 0; i < kThreads; ++i) CHECK(together[i] == alone[i]);
+}
+
+TEST_CASE("two forwards on one session: one runs, the other is refused or runs after it") {
+  const auto model = small_model(cpu());
+  const auto session = std::make_shared<Session>(model);
+  std::atomic<int> ran{0}, refused{0};
+  in_parallel(4, [&](int i) {
+    for (int round = 0; round < 10; ++round) {
+      try {
+        feed(*model, session, ids(20, i));
+        ++ran;
+      } catch (const Error& e) {
+        if (e.code == Code::kState) ++refused;
+      }
+    }
+  });
+  CHECK(ran + refused == 40);
+  CHECK(ran >= 1);
+  CHECK(session->position() == 20 * ran);
+}
+
+TEST_CASE("a cancelled forward leaves its session as it was, while others go on") {
+  const auto model = small_model(cpu());
+  in_parallel(3, [&](int i) {
+    const auto session = std::make_shared<Session>(model);
+    feed(*model, session, ids(30, i), Rows::none);
+    const auto before = session->export_state();
+    const auto prompt = ids(400, i);
+    Request r;
+    r.session = session, r.ids = prompt.data(), r.length = int64_t(prompt.size());
+    for (int stop = 0; stop < 6; ++stop) {
+      int asked = 0;
+      bool aborted = false;
+      try {
+        model->forward({r}, {[&] { return asked++ == stop; }, {}});
+      } catch (const Error& e) {
+        aborted = e.code == Code::kAborted;
+      }
+      CHECK(aborted);
+      CHECK(session->export_state() == before);
+    }
+  });
+}
+
+TEST_CASE("forgotten sessions give their memory to the next ones") {
+  const auto model = small_model(cpu());
+  for (int i = 0; i < 10000; ++i) {
+    const auto session = std::make_shared<Session>(model);
+    if (i % 100 == 0) feed(*model, session, ids(100, i), Rows::none);
+  }
+  const auto last = std::make_shared<Session>(model);
+  CHECK(last->bytes() == model->program.state_bytes());
+}
+
+TEST_CASE("a snapshot of another size or position is refused and changes nothing") {
+  const auto model = small_model(cpu());
+  const auto session = std::make_shared<Session>(model);
+  feed(*model, session, ids(75, 1), Rows::none);
+  const auto good = session->export_state();
+  const auto refused = [&](int64_t size, int64_t position) {
+    std::vector<uint8_t> bytes(size_t(std::max<int64_t>(size, 1)));
+    try {
+      session->import_state(bytes.data(), size, position);
+    } catch (const Error& e) {
+      return e.code == Code::kState;
+    }
+    return false;
+  };
+  const int64_t size = int64_t(good.size());
+  for (int64_t position : {-1, 0, 74, 76, INT32_MAX}) CHECK(refused(size, position));
+  for (int64_t other : {int64_t(0), size - 1, size + 1}) CHECK(refused(other, 75));
+  CHECK(refused(size, int64_t(1) << 60));
+  CHECK(session->export_state() == good);
+}
+
+}  // namespace statespace::test
