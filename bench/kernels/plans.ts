@@ -1,6 +1,7 @@
 /** The prepared calls of the ops, loaded at first use as the library is. */
 import type * as Plans from '../../lib/ops/plans.js';
 import type { Plan } from '../../lib/ops/run.js';
+import type { Tensor } from '../library.js';
 
 export function plans(): typeof Plans {
   return require('../../lib/ops/plans.js') as typeof Plans;
@@ -9,4 +10,20 @@ export function plans(): typeof Plans {
 /** Makes a prepared call, on this thread. It may be made again: the memory is the same. */
 export function runPlan<R>(plan: Plan<R>): R {
   return (require('../../lib/ops/run.js') as typeof import('../../lib/ops/run.js')).runSync(plan);
+}
+
+/**
+ * An op that keeps its output's memory from call to call with the same arguments object: fresh memory of tens of
+ * megabytes costs more in page faults than a scan costs in work (measured: 4,096 tokens in 11 ms, 8,192 in 135). States
+ * start from zero each time.
+ */
+export function reusing<A extends object, R extends { y: Tensor }>(plan: (args: A) => Plan<R>): (args: A) => R {
+  const made = new WeakMap<A, Plan<R>>();
+  return (args) => {
+    const known = made.get(args);
+    const call = known ?? plan(args);
+    made.set(args, call);
+    if (known) for (const [name, t] of Object.entries(call.result)) if (name !== 'y') (t as Tensor).data.fill(0);
+    return runPlan(call);
+  };
 }

@@ -34,7 +34,7 @@ function prepare(
 ): Prepared {
   const attention = attentionInputs(length, s);
   const scan = scanInputs(length, s);
-  const { q, k, v } = tensors(attention);
+  const heads = tensors(attention);
   const wide = [s.batch, length, s.dInner];
   const states = [s.batch, length, s.dState];
   const arguments_ = {
@@ -50,7 +50,7 @@ function prepare(
   };
   return {
     run: {
-      tiled: async () => ops.attentionSync({ q, k, v }).y.data as Float32Array,
+      tiled: async () => ops.attentionSync(heads).y.data as Float32Array,
       materialised: () => materialisedAttention(ops, attention),
       scan: async () => ops.selectiveScanSync(arguments_).y.data as Float32Array,
     },
