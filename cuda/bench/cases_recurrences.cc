@@ -18,7 +18,7 @@ Case scan(const Load& load) {
       std::string("d_inner 5120, d_state 16, ") + load.name, T, double(T * D) * (N * 8 + 12),
       load.length == 1      ? "A is read again for every sequence, from the L2 cache"
       : load.sequences == 1 ? "split over time: u, delta and B are read twice"
-                            : "bound by exponentials and shuffles: 16 exp and 80 shuffles a channel and 8 tokens",
+                            : "instructions: a lane makes 128 exponentials and 192 shuffles for 8 tokens",
       [=](SelectiveScan& op, Tensors& t) {
         op.u = t.values({T, D}), op.delta = t.values({T, D}, -4, -1), op.A = t.values({D, N}, -8, -1);
         op.B = t.values({T, 1, N}), op.C = t.values({T, 1, N}), op.D = t.values({D}), op.z = t.values({T, D});

@@ -49,7 +49,8 @@ std::vector<Case> streaming_cases() {
     op.y = t.values({kTokens, kModel});
   }));
   all.push_back(pointwise<MeanPool>(model + ", 8 sequences", 4, [](MeanPool& op, Tensors& t) {
-    op.x = t.values({kTokens, kModel}), op.cu_seqlens = t.bounds(8, kTokens / 8), op.y = t.values({8, kModel});
+    op.x = t.values({kTokens, kModel}), op.cu_seqlens = t.bounds(8, kTokens / 8);
+    op.state = t.values({8, kModel}, 0, 0), op.y = t.values({8, kModel});
   }));
   all.back().loses = "a sequence is one block of 32 channels: 128 blocks at batch 1";
   all.push_back(pointwise<RmsNorm>(model, 4, [](RmsNorm& op, Tensors& t) {

@@ -67,6 +67,12 @@ std::string amount(double x) {
   return text;
 }
 
+std::string micro(double seconds) {
+  char text[32];
+  std::snprintf(text, sizeof(text), seconds < 1e-3 ? "%.3g" : "%.0f", seconds * 1e6);
+  return text;
+}
+
 void document() {
   std::printf(
       "# CUDA kernels against the roofline\n\n"
@@ -80,9 +86,9 @@ void document() {
       "| --- | --- | --: | --: | --: | --: | --- | --- |\n");
   for (const Case& c : all_cases()) {
     const double seconds = std::max(by_memory(c), by_arithmetic(c));
-    std::printf("| %s | %s | %lld | %s | %s | %.3g µs | %s | %s |\n", c.op.c_str(), c.shape.c_str(),
+    std::printf("| %s | %s | %lld | %s | %s | %s µs | %s | %s |\n", c.op.c_str(), c.shape.c_str(),
                 static_cast<long long>(c.tokens), amount(c.bytes / double(c.tokens)).c_str(),
-                amount(c.operations / double(c.tokens)).c_str(), seconds * 1e6,
+                amount(c.operations / double(c.tokens)).c_str(), micro(seconds).c_str(),
                 by_memory(c) >= by_arithmetic(c) ? "memory"
                 : c.tensor_cores                 ? "tensor cores"
                                                  : "f32 arithmetic",
