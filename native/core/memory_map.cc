@@ -18,9 +18,19 @@
 namespace statespace {
 namespace {
 
-constexpr int64_t kPage = 4096;
+constexpr int64_t kPage = 4096, kHugePage = 2 << 20;
 
 }  // namespace
+
+void prefer_huge_pages(void* p, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(p), end = begin + uintptr_t(bytes);
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage, last = end / kHugePage * kHugePage;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+  (void)p, (void)bytes;
+#endif
+}
 
 ReservedMemory::ReservedMemory(int64_t bytes, int64_t least) {
   for (; bytes >= least && bytes > 0; bytes /= 2) {

@@ -30,6 +30,9 @@ class ReservedMemory {
   int64_t bytes_ = 0;
 };
 
+// Asks for large pages where the range holds any: fewer address translations for what is read from end to end.
+void prefer_huge_pages(void* p, int64_t bytes);
+
 // A file, mapped read-only. Throws ERR_CHECKPOINT.
 class MappedFile {
  public:

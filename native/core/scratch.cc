@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/memory_map.h"
 
 namespace statespace {
 
@@ -12,6 +13,7 @@ void* aligned_alloc_bytes(int64_t bytes) {
   if (bytes <= 0) bytes = 1;
   void* p = ::operator new (static_cast<size_t>(bytes), std::align_val_t{64}, std::nothrow);
   if (!p) throw Error(Code::kOutOfMemory, "cannot allocate " + std::to_string(bytes) + " bytes");
+  prefer_huge_pages(p, bytes);
   return p;
 }
 

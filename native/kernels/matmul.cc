@@ -10,6 +10,8 @@ namespace {
 
 // Up to here weights are widened as they are read, above into f32 panels that the tiles then read several times.
 constexpr int64_t kFewRows = 4;
+// Up to so many panels the weight is the smaller side.
+constexpr int64_t kNarrow = 8;
 // Products of pairs of bf16 are for matrices of at least so many inputs and outputs. The small ones cost little, and
 // what they make (dt, B and C of a scan, a router's logits) is worth its bits.
 constexpr int64_t kLargeMatrix = 256;
@@ -130,11 +132,12 @@ class Product {
         x_tiles_(static_cast<char*>(scratch)) {}
 
   void run() {
+    const int64_t panels = w_.panels(), threads = cx_.threads();
+    if (w_.layout == Layout::packed && panels <= kNarrow && tiles_.count >= 4 * threads) return narrow();
     if (tiles_.count == 1)
       prepare(0);
     else
       cx_.parallel_for(tiles_.count, [&](int64_t i, int) { prepare(i); });
-    const int64_t panels = w_.panels(), threads = cx_.threads();
     if (!few_) return tasks<1>(std::min<int64_t>(4, std::max<int64_t>(1, panels * tiles_.groups / (8 * threads))));
     // Several panels at once where that leaves every thread enough of them.
     const int64_t wide = kFewRows / std::max<int64_t>(1, tiles_.rows);
@@ -154,6 +157,18 @@ class Product {
       if (pairs_) return interleave_pairs<T>(x_, tiles_.begin(i), tiles_.height(i), w_.in, to);
 #endif
       interleave<T>(x_, tiles_.begin(i), tiles_.height(i), w_.in, to);
+    });
+  }
+
+  // A few panels, which stay in L2 while the rows pass by: each is interleaved and multiplied while it is near.
+  void narrow() {
+    constexpr int64_t kTiles = 2;
+    const int64_t wide = pairs_ || w_.dtype == DType::f32 ? 0 : w_.in * kPanel;
+    cx_.parallel_for(ceil_div(tiles_.count, kTiles), [&](int64_t task, int worker) {
+      float* sums = cx_.local<float>(worker, kTileRows * kPanel + wide);
+      const int64_t begin = task * kTiles, end = std::min(tiles_.count, begin + kTiles);
+      for (int64_t i = begin; i < end; ++i) prepare(i);
+      for (int64_t p = 0; p < w_.panels(); ++p) many(begin, end, p, w_.panel(p), sums + kTileRows * kPanel, sums);
     });
   }
 
@@ -177,7 +192,7 @@ class Product {
         if (few_)
           few<1>(p, panel, sums);
         else
-          many(group, p, panel, widened, sums);
+          many(tiles_.group_begin(group), tiles_.group_begin(group + 1), p, panel, widened, sums);
       }
     });
   }
@@ -214,21 +229,26 @@ class Product {
     }
   }
 
-  void many(int64_t group, int64_t p, const uint8_t* panel, float* widened, float* sums) const {
+  // Tiles [begin, end) times one panel.
+  void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, float* widened, float* sums) const {
     const float* w = reinterpret_cast<const float*>(panel);
     if (!pairs_ && w_.dtype != DType::f32) {
       with_reader(w_.dtype, [&](auto reader) { widen_panel<decltype(reader)>(panel, w_.in, widened); });
       w = widened;
     }
-    for (int64_t i = tiles_.group_begin(group); i < tiles_.group_begin(group + 1); ++i) {
+    // The tiles of this panel fetch the next one between them.
+    const int64_t lines = panel_bytes(w_.dtype, w_.in) / 64 / (end - begin) + 1;
+    const Ahead all{panel + panel_bytes(w_.dtype, w_.in), std::max<int64_t>(2, w_.in / lines / 2 * 2)};
+    for (int64_t i = begin; i < end; ++i) {
+      const Ahead ahead{all.next + (i - begin) * lines * 64, all.every};
 #if defined(STATESPACE_BF16_DOT)
       if (pairs_) {
-        multiply_pairs(tiles_.height(i), reinterpret_cast<uint32_t*>(tile(i)), panel, w_.in, sums);
+        multiply_pairs(tiles_.height(i), reinterpret_cast<uint32_t*>(tile(i)), panel, w_.in, sums, ahead);
         store_panels(i, p, 1, sums);
         continue;
       }
 #endif
-      multiply_tile(tiles_.height(i), reinterpret_cast<float*>(tile(i)), w, w_.in, sums);
+      multiply_tile(tiles_.height(i), reinterpret_cast<float*>(tile(i)), w, w_.in, sums, ahead);
       store_panels(i, p, 1, sums);
     }
   }

@@ -4,23 +4,33 @@
 
 namespace statespace::STATESPACE_ISA {
 
+// What a tile fetches into L2 for the tiles after it, while it multiplies: a line every few steps of k.
+struct Ahead {
+  const uint8_t* next = nullptr;
+  int64_t every = INT64_MAX / 2;
+};
+
 // out (M, kPanel) = x (in, M) times w (in, kPanel)
 template <int M>
-inline void multiply_tile(const float* x, const float* w, int64_t in, float* out) {
+inline void multiply_tile(const float* x, const float* w, int64_t in, float* out, Ahead ahead) {
   F acc[M][kTileVectors];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int v = 0; v < kTileVectors; ++v) acc[m][v] = zero();
-  for (int64_t k = 0; k < in; ++k, x += M, w += kPanel) {
-    F b[kTileVectors];
+  for (int64_t k = 0; k < in; ahead.next += 64) {
+    prefetch(ahead.next);
+    const int64_t end = in - k < ahead.every ? in : k + ahead.every;
+    for (; k < end; ++k, x += M, w += kPanel) {
+      F b[kTileVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) b[v] = load(w + v * kLanes);
+      for (int v = 0; v < kTileVectors; ++v) b[v] = load(w + v * kLanes);
 #pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-      const F a = set(x[m]);
+      for (int m = 0; m < M; ++m) {
+        const F a = set(x[m]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kTileVectors; ++v) acc[m][v] = fma(a, b[v], acc[m][v]);
+        for (int v = 0; v < kTileVectors; ++v) acc[m][v] = fma(a, b[v], acc[m][v]);
+      }
     }
   }
 #pragma GCC unroll 16
@@ -31,9 +41,9 @@ inline void multiply_tile(const float* x, const float* w, int64_t in, float* out
 
 // The same for a number of rows known at run time, 1 … kTileRows.
 template <int M = kTileRows>
-inline void multiply_tile(int rows, const float* x, const float* w, int64_t in, float* out) {
-  if (rows == M) return multiply_tile<M>(x, w, in, out);
-  if constexpr (M > 1) multiply_tile<M - 1>(rows, x, w, in, out);
+inline void multiply_tile(int rows, const float* x, const float* w, int64_t in, float* out, Ahead ahead) {
+  if (rows == M) return multiply_tile<M>(x, w, in, out, ahead);
+  if constexpr (M > 1) multiply_tile<M - 1>(rows, x, w, in, out, ahead);
 }
 
 // Readers of packed panels, for kernels that widen as they go. A block is kBlock of `in` in kBlock / kParts steps; a

@@ -8,7 +8,8 @@ namespace statespace {
 namespace {
 
 constexpr int64_t kReserve = int64_t(1) << 40;
-constexpr int64_t kDevicePieces = 16;  // a device pool's first size
+constexpr int64_t kDevicePieces = 16;     // a device pool's first size
+constexpr int64_t kLargePiece = 1 << 20;  // smaller ones would hold whole large pages for little
 
 }  // namespace
 
@@ -17,6 +18,7 @@ Pool::Pool(const Backend& backend, int64_t stride) : backend_(backend), stride_(
   reserved_ = ReservedMemory(std::min(kReserve, stride_ * INT32_MAX), stride_);
   base_ = reserved_.data();
   capacity_ = reserved_.bytes() / stride_;
+  if (stride_ >= kLargePiece) prefer_huge_pages(base_, reserved_.bytes());
 }
 
 Pool::~Pool() {
