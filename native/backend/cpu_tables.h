@@ -8,6 +8,8 @@
 #define STATESPACE_CPU_ISAS(X) X(scalar)
 #endif
 
+#include "core/tile_unit.h"
+
 namespace statespace {
 struct Backend;
 struct Limits;
@@ -18,4 +20,16 @@ struct Limits;
   }
 STATESPACE_CPU_ISAS(STATESPACE_DECLARE)
 #undef STATESPACE_DECLARE
+
+#if defined(__x86_64__) && defined(__GNUC__)
+namespace avx512 {
+// The table with a matrix unit for its products of bf16.
+void fill_tile_table(Backend& b, TileUnit unit);
+// Whether the machine's unit multiplies as the emulated one does; only where amx_usable().
+bool tiles_agree();
+}  // namespace avx512
+#define STATESPACE_TILE_TABLES
+// Whether the processor has AMX with bf16 and the system lets this process use it.
+bool amx_usable();
+#endif
 }  // namespace statespace

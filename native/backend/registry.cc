@@ -38,7 +38,7 @@ void use_host_memory(Backend& b) {
 }
 
 struct CpuBackends {
-  static constexpr int kMax = 4;
+  static constexpr int kMax = 5;
   Backend tables[kMax];
   const char* names[kMax];
   int count = 0;
@@ -50,6 +50,10 @@ struct CpuBackends {
   if (machine_has(#isa)) isa::fill_table(all[n++]);
     STATESPACE_CPU_ISAS(STATESPACE_FILL)
 #undef STATESPACE_FILL
+#if defined(STATESPACE_TILE_TABLES)
+    if (machine_has("avx512") && amx_usable() && avx512::tiles_agree())
+      avx512::fill_tile_table(all[n++], TileUnit::amx);
+#endif
     for (int i = n - 1; i >= 0; --i) {  // the list goes from narrow to wide
       use_host_memory(all[i]);
       names[count] = all[i].name;
@@ -64,7 +68,23 @@ struct CpuBackends {
 
 }  // namespace
 
+// The tiles in memory: never chosen, but by name.
+static const Backend* emulated_tiles() {
+#if defined(STATESPACE_TILE_TABLES)
+  static const Backend backend = [] {
+    Backend b;
+    avx512::fill_tile_table(b, TileUnit::emulated);
+    use_host_memory(b);
+    return b;
+  }();
+  return machine_has("avx512") ? &backend : nullptr;
+#else
+  return nullptr;
+#endif
+}
+
 const Backend* cpu_backend(const char* name) {
+  if (!std::strcmp(name, "amx-emulated")) return emulated_tiles();
   const auto& all = CpuBackends::get();
   for (int i = 0; i < all.count; ++i)
     if (!std::strcmp(all.names[i], name)) return &all.tables[i];

@@ -5,12 +5,14 @@
 
 #include "core/scratch.h"
 #include "core/thread_pool.h"
+#include "core/tile_unit.h"
 
 namespace statespace {
 
 struct Context {
   ThreadPool& pool;
   Scratch& scratch;
+  TileUnit tiles = TileUnit::none;
 
   // At least `bytes` of 64-byte aligned memory, private to `worker`, until the kernel returns.
   template <class T>

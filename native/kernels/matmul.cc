@@ -1,8 +1,9 @@
 #include "kernels/matmul.h"
 
-#include "isa/math.h"
+#include "kernels/matmul_finish.h"
 #include "kernels/matmul_pairs.h"
 #include "kernels/matmul_tile.h"
+#include "kernels/matmul_tiles.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -88,32 +89,8 @@ void interleave_pairs(const Rows& x, int64_t first, int m, int64_t in, float* to
 }
 #endif
 
-template <class Fn>
-void with_float(DType dtype, Fn&& fn) {
-  if (dtype == DType::bf16) return fn(bf16_t{});
-  if (dtype == DType::f16) return fn(f16_t{});
-  fn(float{});
-}
-
-// Outputs [o, o + n) of rows [first, first + m), from sums (m, stride).
-template <class Act>
-void finish(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, int n, const float* sums, int64_t stride,
-            Act act) {
-  for (int i = 0; i < m; ++i) {
-    const int64_t r = first + i;
-    const float* from = sums + i * stride;
-    float* to = y.row<float>(r) + o;
-    for (int j = 0; j < n; j += kLanes) {
-      const int lanes = n - j < kLanes ? n - j : kLanes;
-      F v = load(from + j);
-      if (e.bias) v = v + load(e.bias + o + j, lanes);
-      v = act(v);
-      if (e.scale) v = v * set(e.scale[r]);
-      if (e.gate.data) v = v * load(e.gate.row<float>(r) + o + j, lanes);
-      if (e.residual.data) v = v + load(e.residual.row<float>(r) + o + j, lanes);
-      store(to + j, v, lanes);
-    }
-  }
+bool rounds_x(const Matrix& w, const Epilogue& e) {
+  return w.dtype == DType::bf16 && !e.exact && std::min(w.in, w.out) >= kLargeMatrix;
 }
 
 // One product: x is interleaved into scratch memory, then tasks of a group of tiles by a few panels.
@@ -126,7 +103,7 @@ class Product {
         w_(w),
         e_(e),
         y_(y),
-        pairs_(w.dtype == DType::bf16 && !e.exact && std::min(w.in, w.out) >= kLargeMatrix && has_bf16_dot()),
+        pairs_(rounds_x(w, e) && has_bf16_dot()),
         few_(rows <= kFewRows),
         tiles_(rows, even(w.in) * (pairs_ ? 2 : 4), w.layout),
         x_tiles_(static_cast<char*>(scratch)) {}
@@ -256,9 +233,7 @@ class Product {
   void store_panels(int64_t i, int64_t p, int count, const float* sums) const {
     const int64_t o = p * kPanel;
     const int n = w_.out - o < count * kPanel ? int(w_.out - o) : count * kPanel;
-    with_activation(e_.activation, [&](auto act) {
-      finish(e_, y_, tiles_.begin(i), tiles_.height(i), o, n, sums, count * kPanel, act);
-    });
+    finish(e_, y_, tiles_.begin(i), tiles_.height(i), o, n, sums, count * kPanel);
   }
 
   const Context& cx_;
@@ -274,12 +249,24 @@ class Product {
 }  // namespace
 
 int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
-  return rows * even(weight[weight.rank - 1]) * int64_t(sizeof(float));
+  const int64_t in = weight[weight.rank - 1], bytes = rows * even(in) * int64_t(sizeof(float));
+#if defined(STATESPACE_TILES)
+  return std::max(bytes, tile_scratch(in, rows));
+#else
+  return bytes;
+#endif
 }
 
 void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, int64_t index, const Epilogue& e,
             const Rows& y, void* scratch) {
-  if (rows > 0) Product(cx, x, rows, matrix_of(weight, index), e, y, scratch).run();
+  if (rows == 0) return;
+  const Matrix w = matrix_of(weight, index);
+#if defined(STATESPACE_TILES)
+  if (cx.tiles != TileUnit::none && rounds_x(w, e) && rows >= kLeastTileRows)
+    return cx.tiles == TileUnit::amx ? TileProduct<AmxTiles>(cx, x, rows, w, e, y, scratch).run()
+                                     : TileProduct<EmulatedTiles>(cx, x, rows, w, e, y, scratch).run();
+#endif
+  Product(cx, x, rows, w, e, y, scratch).run();
 }
 
 }  // namespace statespace::STATESPACE_ISA

@@ -1,0 +1,42 @@
+#pragma once
+// What follows a product, on its way from a tile's sums to y.
+#include "isa/math.h"
+#include "kernels/matmul.h"
+
+namespace statespace::STATESPACE_ISA {
+
+// Calls fn with a value of x's type.
+template <class Fn>
+void with_float(DType dtype, Fn&& fn) {
+  if (dtype == DType::bf16) return fn(bf16_t{});
+  if (dtype == DType::f16) return fn(f16_t{});
+  fn(float{});
+}
+
+// Outputs [o, o + n) of rows [first, first + m), from sums (m, stride).
+template <class Act>
+void finish(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, int n, const float* sums, int64_t stride,
+            Act act) {
+  for (int i = 0; i < m; ++i) {
+    const int64_t r = first + i;
+    const float* from = sums + i * stride;
+    float* to = y.row<float>(r) + o;
+    for (int j = 0; j < n; j += kLanes) {
+      const int lanes = n - j < kLanes ? n - j : kLanes;
+      F v = load(from + j);
+      if (e.bias) v = v + load(e.bias + o + j, lanes);
+      v = act(v);
+      if (e.scale) v = v * set(e.scale[r]);
+      if (e.gate.data) v = v * load(e.gate.row<float>(r) + o + j, lanes);
+      if (e.residual.data) v = v + load(e.residual.row<float>(r) + o + j, lanes);
+      store(to + j, v, lanes);
+    }
+  }
+}
+
+inline void finish(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, int n, const float* sums,
+                   int64_t stride) {
+  with_activation(e.activation, [&](auto act) { finish(e, y, first, m, o, n, sums, stride, act); });
+}
+
+}  // namespace statespace::STATESPACE_ISA
