@@ -101,6 +101,25 @@ inline void each_head_columns(Context& cx, int64_t sequences, int64_t nheads, in
   });
 }
 
+// The same blocks of one head, one after the other: how a chunked form takes sequences too short for chunks, which in a
+// step of decoding are all of them.
+template <int Max, class Fn>
+inline void each_block_of_head(int64_t sequence, int64_t head, int64_t values, Fn&& fn) {
+  constexpr int64_t kWidth = Max * kLanes;
+  for (int64_t first = 0; first < values; first += kWidth) {
+    const HeadColumns c{sequence, head, first, values - first < kWidth ? values - first : kWidth};
+    if (c.count <= kLanes)
+      fn.template operator()<1>(c);
+    else if (c.count <= 2 * kLanes)
+      fn.template operator()<(Max < 2 ? Max : 2)>(c);
+    else
+      fn.template operator()<Max>(c);
+  }
+}
+
+// Below this length the chunked forms step.
+constexpr int64_t kShort = 4;
+
 // Columns of a (key, value) matrix into (key, N vectors) and back.
 template <int N>
 inline void read_state(const float* state, int64_t keys, int64_t stride, int64_t count, float* S) {

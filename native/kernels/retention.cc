@@ -119,6 +119,10 @@ void chunkwise(const Retention& op, const Sequences& sequences, Context& cx) {
   const int64_t nheads = op.q[1], size = op.chunk_size < kMaxTokens ? op.chunk_size : kMaxTokens;
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads;
+    if (sequences.end(s) - sequences.begin(s) < kShort)
+      return each_block_of_head<4>(s, head, op.v[2], [&]<int N>(const HeadColumns& c) {
+        recurrent<N>(op, sequences, c, cx.local<float>(worker, op.k[2] * N * kLanes));
+      });
     Blocks b(op, size, head, cx.local<float>(worker, Blocks::scratch(op, size)));
     b.read(state_of(op, sequences, s, head));
     each_chunk(sequences, s, size, [&](int64_t begin, int64_t n) {

@@ -119,6 +119,10 @@ void run(const Wkv6& op, Context& cx) {
     });
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads;
+    if (sequences.end(s) - sequences.begin(s) < kShort)
+      return each_block_of_head<4>(s, head, values, [&]<int N>(const HeadColumns& c) {
+        recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
+      });
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * keys * values;
     read_rows(state, keys, values, chunk.S, chunk.stride);

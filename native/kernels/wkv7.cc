@@ -70,6 +70,33 @@ void recurrent(const Wkv7& op, const Sequences& sequences, const HeadColumns& c,
   write_transposed(S, keys, c.count, kStride, state);
 }
 
+// Tokens of a short sequence on rows [first, first + count) of the op's state in place: bringing it into the other
+// layout takes as long as some steps. decay: (key).
+void steps(const Wkv7& op, const Sequences& sequences, const HeadColumns& c, float* decay) {
+  const int64_t keys = op.k[2], values = op.v[2], at = c.head * keys;
+  float* state = op.state.row(sequences.slot(c.sequence)) + (c.head * values + c.first) * keys;
+  for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
+    const float *r = op.r.row(t) + at, *a = op.a.row(t) + at, *b = op.b.row(t) + at, *k = op.k.row(t) + at;
+    const float* v = op.v.row(t) + c.head * values + c.first;
+    float* out = op.y.row(t) + c.head * values + c.first;
+    exp_row(op.w.row(t) + at, decay, keys);
+    for (int64_t j = 0; j < c.count; ++j) {
+      float* S = state + j * keys;
+      const F along = set(dot(S, a, keys)), value = set(v[j]);
+      F y = zero();
+      auto columns = [&](int64_t i, auto... n) {
+        const F s = fma(load(b + i, n...), along, fma(load(k + i, n...), value, load(decay + i) * load(S + i, n...)));
+        store(S + i, s, n...);
+        y = fma(load(r + i, n...), s, y);
+      };
+      int64_t i = 0;
+      for (; i + kLanes <= keys; i += kLanes) columns(i);
+      if (i < keys) columns(i, int(keys - i));
+      out[j] = sum(y);
+    }
+  }
+}
+
 // Inside a chunk, with T_0 = Sᵀ at its start, D_{t..s} the product of the decays of tokens s … t, and z_t = S_{t-1}
 // a_t:
 //   z_t = T_0ᵀ D_{t-1..} a_t + Σ_{s<t} (a_t·D_{t-1..s+1} b_s) z_s + (a_t·D_{t-1..s+1} k_s) v_s
@@ -162,10 +189,14 @@ void run(const Wkv7& op, Context& cx) {
   if (!op.chunked())
     return each_head_columns<kMaxVectors>(
         cx, sequences.count, nheads, values, [&]<int N>(const HeadColumns& c, int worker) {
+          if (sequences.end(c.sequence) - sequences.begin(c.sequence) < kShort)
+            return steps(op, sequences, c, cx.local<float>(worker, padded(keys)));
           recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + 4 * padded(keys)));
         });
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads;
+    if (sequences.end(s) - sequences.begin(s) < kShort)
+      return steps(op, sequences, {s, head, 0, values}, cx.local<float>(worker, padded(keys)));
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * values * keys;
     read_transposed(state, keys, values, chunk.stride, chunk.S);
