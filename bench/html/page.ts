@@ -78,7 +78,7 @@ const STYLE = `
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a; background: #fff; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; width: 560px; } figcaption { font-weight: 600; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; } .u-legend { white-space: normal; font-size: 12px; }
 th, td { text-align: right; padding: 0.15rem 0.7rem; } thead th { border-bottom: 1px solid #999; }
 .left, .facts th, .facts td { text-align: left; } .facts td { white-space: normal; } .rule td { border-bottom: 1px solid #ddd; padding: 0; }
 pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; font-size: 13px; }
