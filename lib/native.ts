@@ -38,6 +38,8 @@ export interface NativeBinding {
   /** Bytes a second through buffers of this size, one a sample. Blocks. */
   memoryRates(bytes: number, samples: number): Record<'read' | 'copy', Record<'one' | 'all', number[]>>;
 
+  /** Memory of whatever content; undefined where the runtime takes none from addons. */
+  outputMemory(bytes: number): ArrayBuffer | undefined;
   describeOps(): string;
   runOp(name: string, tensors: Record<string, NativeTensor>, attrs: Record<string, unknown>, sync: true): void;
   runOp(

@@ -4,6 +4,7 @@
 #include "napi/eager.h"
 #include "napi/jobs.h"
 #include "napi/limits.h"
+#include "napi/memory.h"
 #include "napi/models.h"
 #include "napi/system.h"
 
@@ -12,6 +13,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   statespace::export_system(env, exports);
   statespace::export_eager(env, exports);
   statespace::export_limits(env, exports);
+  statespace::export_memory(env, exports);
   statespace::export_models(env, exports);
   return exports;
 }

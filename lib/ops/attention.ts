@@ -1,7 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, integer, number, type Rules, tensor } from './check.js';
-import { asF32, type Plan, run, runSync, tokens, zeros } from './run.js';
+import { asF32, output, type Plan, run, runSync, tokens } from './run.js';
 import { equal, requireMultiple, sequences, vector } from './sequences.js';
 
 /** Arguments of {@link attention}. */
@@ -49,7 +49,7 @@ export function plan(args: AttentionArgs): Plan<AttentionResult> {
     throw mismatch('ERR_SHAPE', 'attention: k', `Lk=Lq=${Lq} with cuSeqlens`, `Lk=${Lk}`);
   const bounds = Lk === Lq ? undefined : vector(equal('attention', batch, Lk));
   const same = a.k.dtype === a.v.dtype;
-  const y = zeros('attention', [batch, Lq, H, P]);
+  const y = output('attention', [batch, Lq, H, P]);
   return {
     op: 'attention',
     tensors: {

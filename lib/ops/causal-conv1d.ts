@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link causalConv1d}. */
@@ -39,7 +39,7 @@ const rules = {
 export function plan(args: CausalConv1dArgs): Plan<CausalConv1dResult> {
   const { sizes, ...a } = check('causalConv1d', args, rules);
   const [batch, L, D] = sizes.all('B', 'L', 'D');
-  const y = zeros('causalConv1d', [batch, L, D]);
+  const y = output('causalConv1d', [batch, L, D]);
   const finalState = stateFrom(a.initialState, 'causalConv1d', [sizes.of('S'), D, sizes.of('K') - 1]);
   return {
     op: 'causalConv1d',

@@ -1,7 +1,7 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, number, type Rules, required, tensor } from './check.js';
 import { type DiscretizeMethod, methods } from './discretize.js';
-import { type Plan, run, runSync, zeros } from './run.js';
+import { output, type Plan, run, runSync } from './run.js';
 
 /** Arguments of {@link discretizeDense}. */
 export interface DiscretizeDenseArgs {
@@ -32,8 +32,8 @@ const rules = {
 
 function plan(args: DiscretizeDenseArgs): Plan<DiscretizeDenseResult> {
   const { sizes, delta, A, B, method } = check('discretizeDense', args, rules);
-  const Abar = zeros('discretizeDense', [sizes.of('N'), sizes.of('N')]);
-  const Bbar = zeros('discretizeDense', [sizes.of('N'), sizes.of('M')]);
+  const Abar = output('discretizeDense', [sizes.of('N'), sizes.of('N')]);
+  const Bbar = output('discretizeDense', [sizes.of('N'), sizes.of('M')]);
   return { op: 'discretizeDense', tensors: { A, B, Abar, Bbar }, attrs: { delta, method }, result: { Abar, Bbar } };
 }
 

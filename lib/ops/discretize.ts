@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, tokens, zeros } from './run.js';
+import { output, type Plan, reshape, run, runSync, tokens } from './run.js';
 import { equal } from './sequences.js';
 
 /** zoh: zero-order hold; zoh-euler: Ā by zoh, B̄ = ΔB (Mamba); bilinear: Tustin. */
@@ -39,8 +39,8 @@ function plan(args: DiscretizeArgs): Plan<DiscretizeResult> {
   const [batch, L, D, N] = sizes.all('B', 'L', 'D', 'N');
   equal('discretize', batch, L);
   const T = batch * L;
-  const Abar = zeros('discretize', [batch, L, D, N]);
-  const Bbar = zeros('discretize', [batch, L, D, N]);
+  const Abar = output('discretize', [batch, L, D, N]);
+  const Bbar = output('discretize', [batch, L, D, N]);
   return {
     op: 'discretize',
     tensors: {

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link fftConv}. */
@@ -30,7 +30,7 @@ const rules = {
 
 export function plan(args: FftConvArgs): Plan<FftConvResult> {
   const a = check('fftConv', args, rules);
-  const y = zeros('fftConv', a.x.shape);
+  const y = output('fftConv', a.x.shape);
   return {
     op: 'fftConv',
     tensors: { x: tokens(a.x), kernel: a.kernel, D: a.D, cuSeqlens: a.cuSeqlens, y: tokens(y) },

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 /** Arguments of {@link gatedDeltaRule}. */
@@ -45,7 +45,7 @@ const rules = {
 export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
   const { sizes, ...a } = check('gatedDeltaRule', args, rules);
   requireMultiple('gatedDeltaRule', 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
-  const y = zeros('gatedDeltaRule', a.v.shape);
+  const y = output('gatedDeltaRule', a.v.shape);
   const lastState = stateFrom(a.initialState, 'gatedDeltaRule', sizes.all('S', 'H', 'K', 'V'));
   return {
     op: 'gatedDeltaRule',

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, epsilon, integer, optional, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, zeros } from './run.js';
+import { output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link layerNorm}. */
@@ -35,7 +35,7 @@ function plan(args: LayerNormArgs): Plan<LayerNormResult> {
   const { sizes, x, weight, bias, ...attrs } = check('layerNorm', args, rules);
   const D = sizes.of('D');
   if (attrs.groupSize) requireMultiple('layerNorm', 'D', D, 'groupSize', attrs.groupSize);
-  const y = zeros('layerNorm', x.shape);
+  const y = output('layerNorm', x.shape);
   const rows = y.data.length / D;
   return {
     op: 'layerNorm',

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor, weightTypes } from './check.js';
-import { type Plan, reshape, run, runSync, zeros } from './run.js';
+import { output, type Plan, reshape, run, runSync } from './run.js';
 
 /** Arguments of {@link linear}. */
 export interface LinearArgs {
@@ -29,7 +29,7 @@ export function plan(args: LinearArgs): Plan<LinearResult> {
   const [inner, out] = sizes.all('in', 'out');
   const leading = x.shape.slice(0, -1);
   const rows = leading.reduce((n, s) => n * s, 1);
-  const y = zeros('linear', [...leading, out]);
+  const y = output('linear', [...leading, out]);
   return {
     op: 'linear',
     tensors: { x: reshape(x, rows, inner), weight, bias, y: reshape(y, rows, out) },

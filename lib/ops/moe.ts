@@ -1,7 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, integer, type Rules, required, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, tokens, zeros } from './run.js';
+import { output, type Plan, reshape, run, runSync, tokens } from './run.js';
 import { equal } from './sequences.js';
 
 /** Arguments of {@link moe}. */
@@ -40,7 +40,7 @@ export function plan(args: MoeArgs): Plan<MoeResult> {
   equal('moe', ...sizes.all('B', 'L'));
   if (a.topK > sizes.of('E'))
     throw mismatch('ERR_ARGUMENT', 'moe: topK', `at most E=${sizes.of('E')} experts`, String(a.topK));
-  const y = zeros('moe', a.x.shape);
+  const y = output('moe', a.x.shape);
   return {
     op: 'moe',
     tensors: {

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, type Input, integer, optional, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link retention}. */
@@ -50,7 +50,7 @@ function standardDecay(heads: number): Input {
 
 export function plan(args: RetentionArgs): Plan<RetentionResult> {
   const { sizes, ...a } = check('retention', args, rules);
-  const y = zeros('retention', a.v.shape);
+  const y = output('retention', a.v.shape);
   const lastState = stateFrom(a.initialState, 'retention', sizes.all('S', 'H', 'K', 'V'));
   return {
     op: 'retention',

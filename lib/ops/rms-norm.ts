@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, epsilon, flag, integer, optional, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, zeros } from './run.js';
+import { output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link rmsNorm}. */
@@ -44,7 +44,7 @@ function plan(args: RmsNormArgs): Plan<RmsNormResult> {
   const { sizes, x, z, weight, bias, ...attrs } = check('rmsNorm', args, rules);
   const D = sizes.of('D');
   if (attrs.groupSize) requireMultiple('rmsNorm', 'D', D, 'groupSize', attrs.groupSize);
-  const y = zeros('rmsNorm', x.shape);
+  const y = output('rmsNorm', x.shape);
   const rows = y.data.length / D;
   return {
     op: 'rmsNorm',

@@ -2,7 +2,7 @@ import { mismatch, show } from '../errors.js';
 import { type RopeScaling, ropeFrequencies } from '../layers/rope-frequencies.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import { check, flag, integer, number, type Rule, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, tokens } from './run.js';
 import { positions } from './sequences.js';
 
 /** Arguments of {@link rope}. */
@@ -48,7 +48,7 @@ function plan(args: RopeArgs): Plan<RopeResult> {
   const rotaryDim = a.rotaryDim ?? P;
   if (rotaryDim > P) throw mismatch('ERR_SHAPE', 'rope: rotaryDim', `at most P=${P}`, String(rotaryDim));
   const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling });
-  const y = zeros('rope', [batch, L, H, P]);
+  const y = output('rope', [batch, L, H, P]);
   return {
     op: 'rope',
     tensors: {

@@ -59,6 +59,20 @@ export function zeros(op: string, shape: readonly number[]): Tensor {
   );
 }
 
+// Smaller ones are cheaper to make anew. STATESPACE_POISON, for tests: every output begins as NaN.
+const poison = process.env.STATESPACE_POISON === '1';
+const RECYCLED_BYTES = poison ? 4 : 1 << 20;
+
+/** A new f32 tensor of whatever content, which the op overwrites whole: large ones lie in memory that was used before. */
+export function output(op: string, shape: readonly number[]): Tensor {
+  const bytes = shape.reduce((n, s) => n * s, 4);
+  const memory = bytes >= RECYCLED_BYTES ? call((n) => n.outputMemory(bytes)) : undefined;
+  if (!memory) return zeros(op, shape);
+  const data = new Float32Array(memory);
+  if (poison) data.fill(Number.NaN);
+  return new Tensor(data, shape);
+}
+
 /** What `make` allocates; too much of it is a typed error. */
 export function allocated<T>(op: string, make: () => T): T {
   try {

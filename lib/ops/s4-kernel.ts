@@ -1,6 +1,6 @@
 import type { Tensor } from '../tensor.js';
 import { check, integer, type Rules, required } from './check.js';
-import { type Plan, run, runSync, zeros } from './run.js';
+import { output, type Plan, run, runSync } from './run.js';
 import { checkSystem, type S4System, systemRules } from './s4-system.js';
 
 /** Arguments of {@link s4Kernel}. */
@@ -24,7 +24,7 @@ const rules = (args: S4KernelArgs) =>
 function plan(args: S4KernelArgs): Plan<S4KernelResult> {
   const { sizes, L, method, real, ...a } = check('s4Kernel', args, rules(args));
   checkSystem('s4Kernel', { P: a.P, method, real });
-  const K = zeros('s4Kernel', [sizes.of('D'), L]);
+  const K = output('s4Kernel', [sizes.of('D'), L]);
   return { op: 's4Kernel', tensors: { ...a, K }, attrs: { method }, result: { K } };
 }
 

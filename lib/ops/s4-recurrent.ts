@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { checkSystem, type S4System, systemRules } from './s4-system.js';
 import { sequences } from './sequences.js';
 
@@ -36,7 +36,7 @@ const rules = (args: S4RecurrentArgs) =>
 function plan(args: S4RecurrentArgs): Plan<S4RecurrentResult> {
   const { sizes, x, method, real, initialState, ...a } = check('s4Recurrent', args, rules(args));
   checkSystem('s4Recurrent', { P: a.P, method, real });
-  const y = zeros('s4Recurrent', x.shape);
+  const y = output('s4Recurrent', x.shape);
   const shape = [...sizes.all('S', 'D', 'N'), ...(real ? [] : [2])];
   const lastState = stateFrom(initialState, 's4Recurrent', shape);
   return {

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, type Input, optional, type Rules, tensor } from './check.js';
-import { asF32, type Plan, reshape, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { asF32, output, type Plan, reshape, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 /** Arguments of {@link selectiveScan}. */
@@ -78,7 +78,7 @@ export function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
     const own = b.shape.length === 4 + pair.length ? b : repeatGroups(b, batch * length, groups);
     return reshape(own, batch * length, groups, N, ...pair);
   };
-  const y = zeros('selectiveScan', [batch, length, D]);
+  const y = output('selectiveScan', [batch, length, D]);
   const lastState = stateFrom(a.initialState, 'selectiveScan', [S, D, N, ...pair]);
   return {
     op: 'selectiveScan',

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, optional, type Rules, tensor } from './check.js';
-import { type Plan, reshape, run, runSync, stateFrom, zeros } from './run.js';
+import { output, type Plan, reshape, run, runSync, stateFrom } from './run.js';
 import { equal, requireMultiple, vector } from './sequences.js';
 
 /** Arguments of {@link selectiveStateUpdate}. */
@@ -59,7 +59,7 @@ function plan(args: SelectiveStateUpdateArgs): Plan<SelectiveStateUpdateResult> 
   for (const b of [a.B, a.C]) {
     if (b.shape.length === 3) requireMultiple(op, heads ? 'H' : 'D', heads ? sizes.of('H') : D, 'G', b.shape[1]!);
   }
-  const y = zeros(op, a.x.shape);
+  const y = output(op, a.x.shape);
   const state = stateFrom(a.state, op, a.state.shape);
   const groups = (b: typeof a.B) => reshape(b, batch, b.shape.length === 3 ? b.shape[1]! : 1, N);
   return {

@@ -1,7 +1,7 @@
 import { mismatch, show } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, flag, integer, optional, type Rule, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 /** Arguments of {@link ssd}. */
@@ -71,7 +71,7 @@ const rules = {
 export function plan(args: SsdArgs): Plan<SsdResult> {
   const { sizes, ...a } = check('ssd', args, rules);
   requireMultiple('ssd', 'H', sizes.of('H'), 'G', sizes.of('G'));
-  const y = zeros('ssd', a.x.shape);
+  const y = output('ssd', a.x.shape);
   const lastState = stateFrom(a.initialState, 'ssd', sizes.all('S', 'H', 'P', 'N'));
   return {
     op: 'ssd',

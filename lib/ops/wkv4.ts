@@ -1,6 +1,6 @@
 import { Tensor, type TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link wkv4}. */
@@ -46,7 +46,7 @@ const rules = {
 function plan(args: Wkv4Args): Plan<Wkv4Result> {
   const { sizes, ...a } = check('wkv4', args, rules);
   const [S, D] = sizes.all('S', 'D');
-  const y = zeros('wkv4', a.k.shape);
+  const y = output('wkv4', a.k.shape);
   const lastState = stateFrom(a.initialState ?? emptyState(S, D), 'wkv4', [S, 3, D]);
   return {
     op: 'wkv4',

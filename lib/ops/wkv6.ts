@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link wkv6}. */
@@ -44,7 +44,7 @@ const rules = {
 
 export function plan(args: Wkv6Args): Plan<Wkv6Result> {
   const { sizes, ...a } = check('wkv6', args, rules);
-  const y = zeros('wkv6', a.v.shape);
+  const y = output('wkv6', a.v.shape);
   const lastState = stateFrom(a.initialState, 'wkv6', sizes.all('S', 'H', 'K', 'V'));
   return {
     op: 'wkv6',

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { type Plan, run, runSync, stateFrom, tokens, zeros } from './run.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link wkv7}. */
@@ -47,7 +47,7 @@ const rules = {
 
 export function plan(args: Wkv7Args): Plan<Wkv7Result> {
   const { sizes, ...a } = check('wkv7', args, rules);
-  const y = zeros('wkv7', a.v.shape);
+  const y = output('wkv7', a.v.shape);
   const lastState = stateFrom(a.initialState, 'wkv7', sizes.all('S', 'H', 'V', 'K'));
   return {
     op: 'wkv7',

@@ -47,6 +47,8 @@ void multiply_tiles(const uint8_t* x, const uint8_t* panel, const uint8_t* tail,
   }
 }
 
+namespace {  // so that what common templates make of its loops is no symbol of theirs
+
 template <class Unit>
 class TileProduct {
  public:
@@ -131,6 +133,8 @@ class TileProduct {
   const int64_t steps_, blocks_;
   uint8_t* x_blocks_;
 };
+
+}  // namespace
 
 #endif
 
