@@ -49,6 +49,14 @@ inline float to_float(f16_t x) {
   if (magnitude < 0x400) return bits_to_float(sign | float_to_bits(float(magnitude) * 0x1p-24f));
   return bits_to_float(sign | ((magnitude << 13) + (112u << 23)));
 }
+// ab + c of floats, rounded as the vectors round it.
+inline float fma1(float a, float b, float c) {
+#if defined(STATESPACE_ISA_SCALAR)
+  return a * b + c;
+#else
+  return __builtin_fmaf(a, b, c);
+#endif
+}
 inline void from_float(float x, float& out) { out = x; }
 inline void from_float(float x, bf16_t& out) {
   const uint32_t u = float_to_bits(x);

@@ -2,6 +2,7 @@
 
 #include "backend/kernels.h"
 #include "isa/math.h"
+#include "kernels/rows.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -115,6 +116,30 @@ void update_state(const CausalConv1d& op, int64_t first, int64_t width, float* s
       state[j] = length + j < past ? state[length + j] : op.x.row(end - past + j)[first + i];
 }
 
+// A sequence of one token, read and shifted where it lies: nothing is brought into rows for it.
+template <class Act>
+void step(const CausalConv1d& op, int64_t first, int64_t width, float* state, int64_t token, Act act) {
+  const int64_t d_conv = op.weight[1], past = d_conv - 1;
+  const float *x = op.x.row(token) + first, *bias = op.bias ? op.bias.f32() + first : nullptr;
+  const float* weight = op.weight.row(first);
+  float* y = op.y.row(token) + first;
+  auto channels = [&](auto count) {
+    for (int64_t i = 0; i < width; ++i, state += past, weight += op.weight.row_stride) {
+      const float input = x[i];  // y may be x
+      float sum = bias ? bias[i] : 0.f;
+      for (int64_t j = 0; j < count; ++j) sum = fma1(weight[j], state[j], sum);
+      for (int64_t j = 0; j + 1 < count; ++j) state[j] = state[j + 1];
+      if (count > 0) state[count - 1] = input;
+      y[i] = fma1(weight[count], input, sum);
+    }
+  };
+  past == 3 ? channels(std::integral_constant<int64_t, 3>()) : channels(past);
+  for (int64_t i = 0; i < width; i += kLanes) {
+    const int lanes = lanes_of(width - i);
+    store(y + i, act(load(y + i, lanes)), lanes);
+  }
+}
+
 }  // namespace
 
 template <>
@@ -134,12 +159,20 @@ void run(const CausalConv1d& op, Context& cx) {
 
   cx.parallel_for(token_blocks * channel_blocks, [&](int64_t i, int worker) {
     const int64_t from = i / channel_blocks * block, to = from + block < tokens ? from + block : tokens;
-    const Channels c = gather(op, i % channel_blocks, cx.local<float>(worker, scratch_floats(d_conv)));
+    const int64_t first_channel = i % channel_blocks * kChannels, left = op.x[1] - first_channel;
+    Channels c{first_channel, left < kChannels ? left : kChannels, nullptr, nullptr, nullptr, nullptr};
     for (int64_t s = sequences.containing(from); s < sequences.count && sequences.begin(s) < to; ++s) {
       const int64_t begin = sequences.begin(s), end = sequences.end(s);
       const int64_t first = begin < from ? from : begin, last = end < to ? end : to;
       auto tokens_with = [&](auto act) { run_tokens(op, c, state_of(s, c.first), begin, first, last, act); };
       if (first == last) continue;
+      if (end - begin == 1) {
+        float* state = state_of(s, c.first);
+        op.activation ? step(op, c.first, c.width, state, begin, [](F x) { return silu(x); })
+                      : step(op, c.first, c.width, state, begin, [](F x) { return x; });
+        continue;
+      }
+      if (!c.taps) c = gather(op, i % channel_blocks, cx.local<float>(worker, scratch_floats(d_conv)));
       if (op.activation)
         tokens_with([](F x) { return silu(x); });
       else
@@ -149,8 +182,10 @@ void run(const CausalConv1d& op, Context& cx) {
   });
   if (token_blocks > 1)
     cx.parallel_for(sequences.count * channel_blocks, [&](int64_t i, int) {
+      const int64_t s = i / channel_blocks;
+      if (sequences.end(s) - sequences.begin(s) == 1) return;  // stepped
       const int64_t first = i % channel_blocks * kChannels, left = op.x[1] - first;
-      update(i / channel_blocks, first, left < kChannels ? left : kChannels);
+      update(s, first, left < kChannels ? left : kChannels);
     });
 }
 

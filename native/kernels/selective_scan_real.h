@@ -186,22 +186,33 @@ inline void scan_narrow(const SelectiveScan& op, const Block& b, int64_t begin, 
   const int64_t d_state = op.A[1], width = b.width();
   const bool constant_B = op.constant(op.B), constant_C = op.constant(op.C);
   prepare(op, b, begin, end - begin, buffers);
+  // C·h of a square of channels is summed across lanes at once, by a transposition.
   for (int64_t t = begin; t < end; ++t)
-    for (int64_t c = 0; c < b.count; ++c) {
-      const float* A = op.A.row(b.first + c);
-      const float* B = constant_B ? op.B.row(b.first + c) : op.B.row(t) + b.group * d_state;
-      const float* C = constant_C ? op.C.row(b.first + c) : op.C.row(t) + b.group * d_state;
-      const int64_t at = (t - begin) * width + c;
-      const F dt = set(buffers.dt[at]), du = set(buffers.du[at]);
-      float* h = state + c * d_state;
-      F y = zero();
-      vectors(d_state, [&](int64_t n, auto... lanes) {
-        const F decay = exp2(dt * (set(kLog2e) * load(A + n, lanes...)));
-        const F next = fma(decay, load(h + n, lanes...), du * load(B + n, lanes...));
-        store(h + n, next, lanes...);
-        y = fma(load(C + n, lanes...), next, y);
-      });
-      buffers.y[at] = sum(y);
+    for (int64_t c0 = 0; c0 < b.count; c0 += kLanes) {
+      F parts[kLanes];
+      const int channels = b.count - c0 < kLanes ? int(b.count - c0) : kLanes;
+      for (int i = channels; i < kLanes; ++i) parts[i] = zero();
+      for (int i = 0; i < channels; ++i) {
+        const int64_t c = c0 + i, at = (t - begin) * width + c;
+        const float* A = op.A.row(b.first + c);
+        const float* B = constant_B ? op.B.row(b.first + c) : op.B.row(t) + b.group * d_state;
+        const float* C = constant_C ? op.C.row(b.first + c) : op.C.row(t) + b.group * d_state;
+        const F dt = set(kLog2e * buffers.dt[at]), du = set(buffers.du[at]);
+        float* h = state + c * d_state;
+        F y = zero();
+        vectors(d_state, [&](int64_t n, auto... lanes) {
+          const F decay = exp2(dt * load(A + n, lanes...));
+          const F next = fma(decay, load(h + n, lanes...), du * load(B + n, lanes...));
+          store(h + n, next, lanes...);
+          y = fma(load(C + n, lanes...), next, y);
+        });
+        parts[i] = y;
+      }
+      transpose(parts);
+#pragma GCC unroll 4
+      for (int half = kLanes / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) parts[i] = parts[i] + parts[i + half];
+      store(buffers.y + (t - begin) * width + c0, parts[0]);
     }
   finish(op, b, begin, end - begin, buffers);
 }
