@@ -4,6 +4,7 @@
 #include "kernels/matmul_pairs.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/matmul_tiles.h"
+#include "kernels/rows.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -246,6 +247,61 @@ class Product {
   char* x_tiles_;
 };
 
+// Weights in rows, few rows of x: each row of the weight against all of x where it lies, several at a time.
+template <class T, int M>
+void multiply_row_group(const T* w, int64_t stride, int count, const float* x, int64_t in, float* out) {
+  constexpr int kGroup = 4;
+  const int64_t whole = in / kLanes * kLanes;
+  F acc[kGroup][M];
+  for (auto& sums : acc)
+    for (F& sum : sums) sum = zero();
+  const T* rows[kGroup];
+  for (int o = 0; o < kGroup; ++o) rows[o] = w + (o < count ? o : 0) * stride;
+  auto step = [&](int64_t k, auto... n) {
+#pragma GCC unroll 4
+    for (int o = 0; o < kGroup; ++o) {
+      const F b = load(rows[o] + k, n...);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) acc[o][m] = fma(b, load(x + m * in + k, n...), acc[o][m]);
+    }
+  };
+  for (int64_t k = 0; k < whole; k += kLanes) step(k);
+  if (whole < in) step(whole, int(in - whole));
+  for (int m = 0; m < M; ++m)
+    for (int o = 0; o < kGroup; ++o) out[m * kGroup + o] = sum(acc[o][m]);
+}
+
+template <class T, int M>
+void few_by_rows(const Context& cx, const Rows& x, const Matrix& w, const Epilogue& e, const Rows& y, float* wide) {
+  constexpr int64_t kGroup = 4, kOutputs = 64;
+  with_float(x.dtype, [&](auto type) {
+    for (int m = 0; m < M; ++m) {
+      const auto* row = x.row<decltype(type)>(m);
+      for (int64_t k = 0; k < w.in; k += kLanes) {
+        const int lanes = lanes_of(w.in - k);
+        store(wide + m * w.in + k, load(row + k, lanes), lanes);
+      }
+    }
+  });
+  cx.parallel_for(ceil_div(w.out, kOutputs), [&](int64_t task, int) {
+    const int64_t end = std::min(w.out, (task + 1) * kOutputs);
+    for (int64_t o = task * kOutputs; o < end; o += kGroup) {
+      alignas(64) float sums[M * kGroup + kLanes];
+      const int count = int(std::min(kGroup, end - o));
+      multiply_row_group<T, M>(reinterpret_cast<const T*>(w.data) + o * w.row_stride, w.row_stride, count, wide, w.in,
+                               sums);
+      finish(e, y, 0, M, o, count, sums, kGroup);
+    }
+  });
+}
+
+template <int M = kFewRows>
+void few_by_rows(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, const Epilogue& e, const Rows& y,
+                 float* wide) {
+  if (rows == M) return with_float(w.dtype, [&](auto type) { few_by_rows<decltype(type), M>(cx, x, w, e, y, wide); });
+  if constexpr (M > 1) few_by_rows<M - 1>(cx, x, rows, w, e, y, wide);
+}
+
 }  // namespace
 
 int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
@@ -266,6 +322,9 @@ void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight
     return cx.tiles == TileUnit::amx ? TileProduct<AmxTiles>(cx, x, rows, w, e, y, scratch).run()
                                      : TileProduct<EmulatedTiles>(cx, x, rows, w, e, y, scratch).run();
 #endif
+  const bool quantised = w.dtype == DType::q8_0 || w.dtype == DType::q4_0;
+  if (w.layout == Layout::rows && rows <= kFewRows && !quantised)
+    return few_by_rows(cx, x, rows, w, e, y, static_cast<float*>(scratch));
   Product(cx, x, rows, w, e, y, scratch).run();
 }
 

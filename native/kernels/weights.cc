@@ -17,33 +17,40 @@ int64_t matrices(const Tensor& weight) {
   return n;
 }
 
-// to (in, kPanel) = from (n ≤ kPanel rows, in), transposed; rows that are missing are 0. Blocks of `in` keep what is
-// read and what is written in L1.
+// to (in, kPanel) = from (n ≤ kPanel rows, in), transposed by squares of vectors; rows that are missing are 0.
 template <class T>
 void interleave_rows(const T* from, int64_t stride, int n, int64_t in, T* to) {
-  constexpr int64_t kBlock = 32;
-  for (int64_t k0 = 0; k0 < in; k0 += kBlock) {
-    const int64_t k1 = k0 + kBlock < in ? k0 + kBlock : in;
-    for (int o = 0; o < kPanel; ++o) {
-      if (o < n)
-        for (int64_t k = k0; k < k1; ++k) to[k * kPanel + o] = from[o * stride + k];
-      else
-        for (int64_t k = k0; k < k1; ++k) to[k * kPanel + o] = T{};
+  for (int o = 0; o < kPanel; o += kLanes)
+    for (int64_t k = 0; k < in; k += kLanes) {
+      const int columns = in - k < kLanes ? int(in - k) : kLanes;
+      F square[kLanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) {
+        const T* row = from + (o + i) * stride + k;
+        square[i] = o + i >= n ? zero() : columns < kLanes ? load(row, columns) : load(row);
+      }
+      transpose(square);
+      for (int j = 0; j < columns; ++j) store(to + (k + j) * kPanel + o, square[j]);
     }
-  }
 }
 
+// Pairs of neighbours move as one f32.
 void interleave_pairs(const bf16_t* from, int64_t stride, int n, int64_t in, bf16_t* to) {
-  constexpr int64_t kBlock = 32;
-  for (int64_t k0 = 0; k0 < even(in); k0 += kBlock) {
-    const int64_t k1 = k0 + kBlock < even(in) ? k0 + kBlock : even(in);
-    for (int o = 0; o < kPanel; ++o)
-      for (int64_t k = k0; k < k1; k += 2) {
-        bf16_t* pair = to + (k / 2 * kPanel + o) * 2;
-        pair[0] = o < n ? from[o * stride + k] : bf16_t{};
-        pair[1] = o < n && k + 1 < in ? from[o * stride + k + 1] : bf16_t{};
+  for (int o = 0; o < kPanel; o += kLanes)
+    for (int64_t k = 0; k < in; k += 2 * kLanes) {
+      const int64_t left = in - k < 2 * kLanes ? in - k : 2 * kLanes;
+      F square[kLanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) {
+        const bf16_t* row = from + (o + i) * stride + k;
+        alignas(64) bf16_t part[2 * kLanes] = {};
+        if (o + i < n && left < 2 * kLanes) std::memcpy(part, row, left * sizeof(bf16_t));
+        square[i] = o + i >= n ? zero() : load(reinterpret_cast<const float*>(left < 2 * kLanes ? part : row));
       }
-  }
+      transpose(square);
+      for (int64_t j = 0; j < (left + 1) / 2; ++j)
+        store(reinterpret_cast<float*>(to) + (k / 2 + j) * kPanel + o, square[j]);
+    }
 }
 
 // Quantised blocks of `quants` bytes after their scale: kPanel scales, then the bytes side by side.
