@@ -64,7 +64,7 @@ struct OnDevice {
     }
     each_tensor(op, [&](FieldKind, const char*, Tensor& t, const char*, const char*) {
       for (auto& b : blocks)
-        if (t && t.data >= b.begin && t.data <= b.end) {
+        if (t && t.data >= b.begin && static_cast<char*>(t.data) + extent(t) <= b.end) {
           t.data = b.device + (static_cast<char*>(t.data) - b.begin);
           return;
         }
