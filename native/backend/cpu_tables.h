@@ -1,6 +1,8 @@
 #pragma once
 // The instruction sets of this build: X(name) for each.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(STATESPACE_WITHOUT_AVX2)
+#define STATESPACE_CPU_ISAS(X) X(scalar) X(avx512)
+#elif defined(__x86_64__)
 #define STATESPACE_CPU_ISAS(X) X(scalar) X(avx2) X(avx512)
 #elif defined(__aarch64__)
 #define STATESPACE_CPU_ISAS(X) X(scalar) X(neon)

@@ -44,8 +44,9 @@ void interleave_pairs(const bf16_t* from, int64_t stride, int n, int64_t in, bf1
       for (int i = 0; i < kLanes; ++i) {
         const bf16_t* row = from + (o + i) * stride + k;
         alignas(64) bf16_t part[2 * kLanes] = {};
-        if (o + i < n && left < 2 * kLanes) std::memcpy(part, row, left * sizeof(bf16_t));
-        square[i] = o + i >= n ? zero() : load(reinterpret_cast<const float*>(left < 2 * kLanes ? part : row));
+        const bool copied = left < 2 * kLanes || kLanes == 1;  // one lane is a plain float, which must be aligned
+        if (o + i < n && copied) std::memcpy(part, row, left * sizeof(bf16_t));
+        square[i] = o + i >= n ? zero() : load(reinterpret_cast<const float*>(copied ? part : row));
       }
       transpose(square);
       for (int64_t j = 0; j < (left + 1) / 2; ++j)
