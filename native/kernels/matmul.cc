@@ -12,6 +12,7 @@ namespace {
 
 // Up to here weights are widened as they are read, above into f32 panels that the tiles then read several times.
 constexpr int64_t kFewRows = 4;
+constexpr int64_t kManyRows = 64;
 // Up to so many panels the weight is the smaller side.
 constexpr int64_t kNarrow = 8;
 // Products of pairs of bf16 are for matrices of at least so many inputs and outputs. The small ones cost little, and
@@ -89,6 +90,12 @@ void interleave_pairs(const Rows& x, int64_t first, int m, int64_t in, float* to
   }
 }
 #endif
+
+int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
+
+// A weight in rows is packed whole for many rows of x, which then need not all pass by each of its panels.
+bool packs_whole(const Matrix& w, int64_t rows) { return w.layout == Layout::rows && rows >= kManyRows; }
+int64_t packed_bytes(const Matrix& w) { return w.panels() * panel_bytes(w.dtype, w.in); }
 
 bool rounds_x(const Matrix& w, const Epilogue& e) {
   return w.dtype == DType::bf16 && !e.exact && std::min(w.in, w.out) >= kLargeMatrix;
@@ -305,18 +312,25 @@ void few_by_rows(const Context& cx, const Rows& x, int64_t rows, const Matrix& w
 }  // namespace
 
 int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
-  const int64_t in = weight[weight.rank - 1], bytes = rows * even(in) * int64_t(sizeof(float));
+  const int64_t in = weight[weight.rank - 1];
+  int64_t bytes = rows * even(in) * int64_t(sizeof(float));
 #if defined(STATESPACE_TILES)
-  return std::max(bytes, tile_scratch(in, rows));
-#else
-  return bytes;
+  bytes = std::max(bytes, tile_scratch(in, rows));
 #endif
+  return round_up(bytes, 64) + (packs_whole(matrix_of(weight), rows) ? packed_bytes(matrix_of(weight)) : 0);
 }
 
 void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, int64_t index, const Epilogue& e,
             const Rows& y, void* scratch) {
   if (rows == 0) return;
-  const Matrix w = matrix_of(weight, index);
+  Matrix w = matrix_of(weight, index);
+  if (packs_whole(w, rows)) {
+    Matrix packed = w;
+    packed.layout = Layout::packed;
+    packed.data = static_cast<uint8_t*>(scratch) + matmul_scratch(weight, rows) - packed_bytes(w);
+    cx.parallel_for(w.panels(), [&](int64_t p, int) { pack_panel(w, p, const_cast<uint8_t*>(packed.panel(p))); });
+    w = packed;
+  }
 #if defined(STATESPACE_TILES)
   if (cx.tiles != TileUnit::none && rounds_x(w, e) && rows >= kLeastTileRows)
     return cx.tiles == TileUnit::amx ? TileProduct<AmxTiles>(cx, x, rows, w, e, y, scratch).run()

@@ -1,57 +1,25 @@
 #include "napi/memory.h"
 
-#include <map>
-#include <mutex>
-#include <vector>
+#include <algorithm>
 
-#include "core/memory_map.h"
-#include "core/scratch.h"
 #include "napi/convert.h"
 
 namespace statespace {
 namespace {
 
-// Blocks that the collector has given back, for the next output of the same size. Fresh memory is paid for page by page
-// when it is first written: a scan of 2048 tokens by 1536 channels took 5 ms, its caller waited 35.
-class Blocks {
- public:
-  static constexpr int64_t kGranule = 2 << 20, kKept = 128 << 20;
+constexpr int64_t kFew = 16 << 10;  // floats
 
-  static Blocks& get() {
-    static Blocks* blocks = new Blocks;  // never destroyed: finalizers may run until the process ends
-    return *blocks;
-  }
-  static int64_t rounded(int64_t bytes) { return (bytes + kGranule - 1) / kGranule * kGranule; }
-
-  void* take(int64_t size) {
-    {
-      const std::lock_guard lock(mutex_);
-      auto& list = free_[size];
-      if (!list.empty()) {
-        void* p = list.back();
-        list.pop_back();
-        kept_ -= size;
-        return p;
-      }
-    }
-    return aligned_alloc_bytes(size);
-  }
-  void give(void* p, int64_t size) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (kept_ + size <= kKept) {
-        kept_ += size;
-        return free_[size].push_back(p);
-      }
-    }
-    aligned_free(p);
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<int64_t, std::vector<void*>> free_;
-  int64_t kept_ = 0;
-};
+// The block as an ArrayBuffer of `bytes`; false where the runtime takes none.
+bool hand_over(Napi::Env env, FloatBlock& block, int64_t bytes, napi_value* buffer) {
+  const auto give_back = [](napi_env, void* data, void* size) {
+    Recycled::give(data, int64_t(reinterpret_cast<intptr_t>(size)));
+  };
+  void* size = reinterpret_cast<void*>(intptr_t(block.size()));
+  if (napi_create_external_arraybuffer(env, block.data(), size_t(bytes), give_back, size, buffer) != napi_ok)
+    return false;
+  block.release();
+  return true;
+}
 
 // (bytes) An ArrayBuffer with whatever was in its memory, or undefined where this runtime takes no memory of others.
 Napi::Value output_memory(const Napi::CallbackInfo& info) {
@@ -59,20 +27,24 @@ Napi::Value output_memory(const Napi::CallbackInfo& info) {
   return guarded(env, [&]() -> Napi::Value {
     const int64_t bytes = info[0].As<Napi::Number>().Int64Value();
     if (bytes <= 0) throw Error(Code::kArgument, "outputMemory: expected a positive number of bytes");
-    const int64_t size = Blocks::rounded(bytes);
-    void* p = Blocks::get().take(size);
+    FloatBlock block((bytes + 3) / 4);
     napi_value buffer;
-    const napi_status status = napi_create_external_arraybuffer(
-        env, p, size_t(bytes),
-        [](napi_env, void* data, void* hint) { Blocks::get().give(data, int64_t(reinterpret_cast<intptr_t>(hint))); },
-        reinterpret_cast<void*>(intptr_t(size)), &buffer);
-    if (status == napi_ok) return Napi::Value(env, buffer);
-    Blocks::get().give(p, size);
-    return env.Undefined();
+    if (!hand_over(env, block, bytes, &buffer)) return env.Undefined();
+    return Napi::Value(env, buffer);
   });
 }
 
 }  // namespace
+
+Napi::Value to_js(Napi::Env env, FloatBlock block) {
+  const int64_t count = block.count();
+  napi_value buffer;
+  if (count >= kFew && hand_over(env, block, 4 * count, &buffer))
+    return Napi::Float32Array::New(env, size_t(count), Napi::ArrayBuffer(env, buffer), 0);
+  auto out = Napi::Float32Array::New(env, size_t(count));
+  std::copy(block.data(), block.data() + count, out.Data());
+  return out;
+}
 
 void export_memory(Napi::Env env, Napi::Object exports) {
   exports.Set("outputMemory", Napi::Function::New(env, output_memory, "outputMemory"));

@@ -3,6 +3,7 @@
 #include "core/memory_map.h"
 #include "napi/convert.h"
 #include "napi/jobs.h"
+#include "napi/memory.h"
 #include "program/model.h"
 
 namespace statespace {
@@ -258,16 +259,14 @@ class ForwardJob : public LongJob {
   Napi::Value result(Napi::Env env) override {
     for (const Handle& handle : handles_)  // their caches may have grown
       if (HeldSession& s = *handle.Value().As<Napi::External<HeldSession>>().Data(); s.ref) s.tell(env, s.ref->bytes());
-    auto out = Napi::Float32Array::New(env, rows_.size());
-    std::copy(rows_.begin(), rows_.end(), out.Data());
-    return out;
+    return to_js(env, std::move(rows_));
   }
 
  private:
   ModelRef model_;
   std::vector<Request> requests_;
   std::vector<Handle> handles_;
-  std::vector<float> rows_;
+  FloatBlock rows_;
 };
 
 Napi::Value forward(const Napi::CallbackInfo& info) {

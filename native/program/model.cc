@@ -100,11 +100,11 @@ void Model::run_chunk(std::vector<Piece>& pieces, Workspace& w, bool whole, cons
   batch.page_pool = pages_.capacity();
 
   program.run(batch, w, cancelled);
-  std::vector<float> rows(program.output_rows(batch) * program.output_features());
-  program.read_output(batch, w, rows.data());
+  w.rows.resize(program.output_rows(batch) * program.output_features());
+  program.read_output(batch, w, w.rows.data());
 
   // Hand each request its rows.
-  const float* from = rows.data();
+  const float* from = w.rows.data();
   const int64_t width = program.output_features();
   for (Piece& p : pieces) {
     if (p.length == 0) continue;
@@ -118,7 +118,7 @@ void Model::run_chunk(std::vector<Piece>& pieces, Workspace& w, bool whole, cons
   }
 }
 
-std::vector<float> Model::forward(const std::vector<Request>& requests, const Control& control) {
+FloatBlock Model::forward(const std::vector<Request>& requests, const Control& control) {
   std::vector<Piece> pieces;
   int64_t result_rows = 0, total = 0;
   std::vector<int64_t> starts;
@@ -157,7 +157,7 @@ std::vector<float> Model::forward(const std::vector<Request>& requests, const Co
                                                                              : 1;
     total += r.length;
   }
-  std::vector<float> out(result_rows * program.output_features());
+  FloatBlock out(result_rows * program.output_features());
   for (size_t i = 0; i < requests.size(); ++i)
     pieces.push_back(
         {&requests[i], 0, 0, requests[i].session->position_, out.data() + starts[i] * program.output_features(), {}});

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/recycled.h"
 #include "program/pool.h"
 #include "program/program.h"
 
@@ -73,7 +74,7 @@ class Model : public std::enable_shared_from_this<Model> {
   };
   // Feeds every request's tokens and advances its session; returns the output rows, requests in order. A request longer
   // than a chunk runs in pieces. When it is cancelled or fails, every session is as it was before.
-  std::vector<float> forward(const std::vector<Request>& requests, const Control& control);
+  FloatBlock forward(const std::vector<Request>& requests, const Control& control);
 
   // Weights.
   struct Source {

@@ -47,6 +47,7 @@ struct Workspace {
   Buffer staged;           // and the same on their way there
   BackendBuffer input;
   Scratch scratch;
+  std::vector<float> rows;  // of the output, before they are handed to their requests
 };
 
 // One packed forward: the runtime tensors, in host memory.
