@@ -1,6 +1,7 @@
 // The addon's exports; nothing else.
 #include <napi.h>
 
+#include "core/stay_loaded.h"
 #include "napi/eager.h"
 #include "napi/jobs.h"
 #include "napi/limits.h"
@@ -9,6 +10,7 @@
 #include "napi/system.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  statespace::stay_loaded();
   env.SetInstanceData(new statespace::Jobs(env));
   statespace::export_system(env, exports);
   statespace::export_eager(env, exports);

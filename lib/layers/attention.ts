@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
 import { linearBy } from './linear.js';
-import { type RopeScaling, ropeFrequencies } from './rope-frequencies.js';
 
 export interface AttentionOptions {
   nHeads: number;

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
-import { fingerprintTensors } from '../checkpoint/fingerprint.js';
-import { openCheckpoint, readTensorF32, type StoredTensor } from '../checkpoint/open.js';
+import type { StoredTensor } from '../checkpoint/open.js';
 import { StatespaceError, show } from '../errors.js';
 import { countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
@@ -12,6 +11,10 @@ import type { DType } from '../tensor.js';
 import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
+
+// The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
+const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
+const lazyFingerprint = (): typeof import('../checkpoint/fingerprint.js') => require('../checkpoint/fingerprint.js');
 
 /** How a model is loaded or made. */
 export interface LoadOptions {
@@ -93,7 +96,7 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
   if (typeof folder !== 'string')
     throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(folder)}`);
   checkOptions('loadModel', options);
-  const checkpoint = await openCheckpoint(folder);
+  const checkpoint = await lazyCheckpoint().openCheckpoint(folder);
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
   const resolved = resolveModel(config);
@@ -116,7 +119,7 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
     config,
     generationConfig: checkpoint.generationConfig,
     tokenizer: await loadTokenizer(folder),
-    identity: await fingerprintTensors(used),
+    identity: await lazyFingerprint().fingerprintTensors(used),
   });
 }
 
@@ -230,11 +233,12 @@ async function weightParts(
   stored: StoredTensor[],
   files: string[],
 ): Promise<Extract<WeightEntry, { parts: unknown }>['parts']> {
-  if (spec.transform) return [{ data: await spec.transform(await Promise.all(stored.map(readTensorF32))) }];
+  if (spec.transform)
+    return [{ data: await spec.transform(await Promise.all(stored.map(lazyCheckpoint().readTensorF32))) }];
   const parts = [];
   for (const t of stored) {
     if (t.strides || !['f32', 'f16', 'bf16'].includes(t.dtype)) {
-      parts.push({ data: await readTensorF32(t) });
+      parts.push({ data: await lazyCheckpoint().readTensorF32(t) });
       continue;
     }
     if (!files.includes(t.file)) files.push(t.file);

@@ -1,5 +1,5 @@
 import type { AttentionOptions } from '../layers/attention.js';
-import type { RopeScaling } from '../layers/rope-frequencies.js';
+import type { RopeScaling } from '../rope-frequencies.js';
 import type { ConfigReader } from './config.js';
 
 const TYPES = ['default', 'linear', 'llama3', 'yarn'] as const;

@@ -1,5 +1,5 @@
 import { mismatch, show } from '../errors.js';
-import { type RopeScaling, ropeFrequencies } from '../layers/rope-frequencies.js';
+import { type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import { check, flag, integer, number, type Rule, type Rules, tensor } from './check.js';
 import { output, type Plan, run, runSync, tokens } from './run.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ropeFrequencies } from '../../dist/lib/layers/rope-frequencies.js';
-import { kernelCase, kernelNames } from '../support/golden.js';
+import { ropeFrequencies } from '../dist/lib/rope-frequencies.js';
+import { kernelCase, kernelNames } from './support/golden.js';
 
 describe('ropeFrequencies', () => {
   it.each(kernelNames('rope'))('%s: the reference frequencies and scale', (name) => {

@@ -1,4 +1,4 @@
-import { mismatch, StatespaceError, show } from '../errors.js';
+import { mismatch, StatespaceError, show } from './errors.js';
 
 /** The keys of Hugging Face's `rope_parameters` (older: `rope_scaling`), with `type` or `rope_type`. */
 export interface RopeScaling {
