@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
 import { StatespaceError, show } from '../errors.js';
 import { countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
@@ -14,7 +15,6 @@ import { loadTokenizer } from './tokenizer.js';
 
 // The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
-const lazyFingerprint = (): typeof import('../checkpoint/fingerprint.js') => require('../checkpoint/fingerprint.js');
 
 /** How a model is loaded or made. */
 export interface LoadOptions {
@@ -119,7 +119,7 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
     config,
     generationConfig: checkpoint.generationConfig,
     tokenizer: await loadTokenizer(folder),
-    identity: await lazyFingerprint().fingerprintTensors(used),
+    identity: await fingerprintTensors(used),
   });
 }
 
