@@ -9,15 +9,8 @@ namespace statespace::cuda {
 using Missing = OpList<
     DenseConv,
     DenseScan,
-    DiscretizeDense,
-    FftConv,
     ImplicitFilter,
-    LongConv,
-    Moe,
-    S4Conv,
-    S4Kernel,
-    S4Recurrent,
-    Ssd>;
+    LongConv>;
 // clang-format on
 
 }  // namespace statespace::cuda

@@ -48,7 +48,7 @@ struct Product {
   global<const int32_t> source = nullptr;  // (rows) which row of x; row i is i without it
   bool gated = false;                      // x is (rows, 2·in): the product's input is silu(first half)·second half
 
-  global<const uint8_t> weight;  // (groups, out, in) or (out, in), of `dtype`
+  global<const uint8_t> weight;  // (groups, out…, in) or (out, in), of `dtype`
   DType dtype = DType::f32;
   int64_t group_stride = 0, row_stride = 0;  // elements
   int in = 0, out = 0;

@@ -37,10 +37,8 @@ __global__ void __launch_bounds__(kThreads) fma_tiles(FmaArgs a) {
     for (int i = 0; i < kCell; ++i) {
       const int r = down + kSide * i;
       next_x[i] = r < rows && k < p.in ? p.input(begin + r, k) : 0;
-      const int64_t at_weight = group * p.group_stride + (first + r) * p.row_stride + k;
-      next_w[i] = r < columns && k < p.in
-                      ? to_float(*reinterpret_cast<const W*>(at(p.weight, weight_offset<W>(at_weight), sizeof(W))))
-                      : 0;
+      next_w[i] =
+          r < columns && k < p.in ? weight_value<W>(p, group * p.group_stride + (first + r) * p.row_stride + k) : 0;
     }
   };
 
@@ -86,11 +84,13 @@ void start(const Product& p) {
 }  // namespace
 
 void product_fma(const Product& p) {
-  if (p.dtype == DType::f16) return start<f16, 4>(p);
-  if (p.dtype == DType::bf16) return start<bf16, 4>(p);
-  // Large tiles read less; small ones leave no multiprocessor idle.
-  if (ceil_div(p.rows(), 128) * ceil_div(p.out, 128) >= multiprocessors()) return start<float, 8>(p);
-  start<float, 4>(p);
+  with_weight(p.dtype, [&]<class W>() {
+    // Large tiles read less; small ones leave no multiprocessor idle.
+    if constexpr (std::is_same_v<W, float>) {
+      if (ceil_div(p.rows(), 128) * ceil_div(p.out, 128) >= multiprocessors()) return start<float, 8>(p);
+    }
+    start<W, 4>(p);
+  });
 }
 
 }  // namespace statespace::cuda

@@ -66,6 +66,20 @@ __device__ inline int64_t weight_offset(int64_t i) {
     return i * int64_t(sizeof(W));
 }
 
+// Element i of a weight.
+template <class W>
+__device__ inline float weight_value(const Product& p, int64_t i) {
+  if constexpr (kQuantised<W>) {
+    const int k = int(i % kQuantBlock);
+    const global<const uint8_t> block = p.weight + weight_offset<W>(i - k);
+    const int byte = block[2 + (std::is_same_v<W, Q8> ? k : k % 16)];
+    const int q = std::is_same_v<W, Q8> ? int(int8_t(byte)) : (k < 16 ? byte & 15 : byte >> 4) - 8;
+    return quant_scale(block) * float(q);
+  } else {
+    return to_float(*reinterpret_cast<const W*>(at(p.weight, weight_offset<W>(i), sizeof(W))));
+  }
+}
+
 // Values [k, k + 8) of a weight's row that begins at element `row`; zeros past `in`. k is a multiple of 8.
 template <class W>
 __device__ inline void weight_values(const Product& p, int64_t row, int k, float (&w)[8]) {
@@ -88,10 +102,7 @@ __device__ inline void weight_values(const Product& p, int64_t row, int k, float
     }
   } else {
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      w[i] = k + i < p.in
-                 ? to_float(*reinterpret_cast<const W*>(at(p.weight, weight_offset<W>(row + k + i), sizeof(W))))
-                 : 0;
+    for (int i = 0; i < 8; ++i) w[i] = k + i < p.in ? weight_value<W>(p, row + k + i) : 0;
   }
 }
 
