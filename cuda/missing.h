@@ -5,12 +5,6 @@
 
 namespace statespace::cuda {
 
-// clang-format off
-using Missing = OpList<
-    DenseConv,
-    DenseScan,
-    ImplicitFilter,
-    LongConv>;
-// clang-format on
+using Missing = OpList<>;
 
 }  // namespace statespace::cuda
