@@ -1,10 +1,18 @@
 #pragma once
-// The ops that have no CUDA kernel yet: one that runs fails and says so. Every other op must have its .cu, or the
-// library does not link.
+// The ops whose CUDA kernel is missing or has not yet passed its tests: one that runs fails and says so. Every other op
+// must have its .cu, or the library does not link.
 #include "ops/ops.h"
 
 namespace statespace::cuda {
 
-using Missing = OpList<>;
+// clang-format off
+using Missing = OpList<
+    DenseConv,
+    DenseScan,
+    ImplicitFilter,
+    LongConv,
+    Moe,
+    Ssd>;
+// clang-format on
 
 }  // namespace statespace::cuda
