@@ -47,7 +47,7 @@ Tensor vector_of(const Tensor& stack, int64_t i) {
   Tensor t = stack;
   t.data = static_cast<float*>(stack.data) + i * stack.row_stride;
   t.rank = 1;
-  t.shape[0] = t.row_stride = stack[1];
+  t.shape[0] = stack[1], t.row_stride = 1;
   return t;
 }
 

@@ -6,13 +6,7 @@
 namespace statespace::cuda {
 
 // clang-format off
-using Missing = OpList<
-    DenseConv,
-    DenseScan,
-    ImplicitFilter,
-    LongConv,
-    Moe,
-    Ssd>;
+using Missing = OpList<>;
 // clang-format on
 
 }  // namespace statespace::cuda

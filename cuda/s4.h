@@ -45,8 +45,9 @@ __device__ inline S4Step s4_step(int32_t method, Z a, double dt) {
   }
   // e^x - 1 without cancellation
   const double half = sin(x.im / 2), size = expm1(x.re);
-  const Z growth = {size * cos(x.im) - 2 * half * half, exp(x.re) * sin(x.im)};
-  return {growth, a.re == 0 && a.im == 0 ? Z{dt, 0} : growth * inverse(a)};
+  S4Step step = {{size * cos(x.im) - 2 * half * half, exp(x.re) * sin(x.im)}, {dt, 0}};
+  if (a.re != 0 || a.im != 0) step.input = step.growth * inverse(a);  // as a ?: in braces nvcc 13.0's cicc crashes
+  return step;
 }
 
 // An op's system.

@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kThreads) s4_steps(StepArgs a) {
   const int64_t pair = a.complex ? 2 : 1;
   const global<float> state = a.state[a.sequences.slot(s)] + c * d_state * pair;
 
-  Complex held[kRowCount][kInRegisters ? kHeld : 1], h[kInRegisters ? kHeld : 1];
+  Complex held[kRowCount][kInRegisters ? kHeld : 1] = {}, h[kInRegisters ? kHeld : 1] = {};
   const global<Complex> memory = kInRegisters ? global<Complex>(nullptr) : a.states + i * d_state;
   auto each_state = [&](auto fn) {
 #pragma unroll

@@ -207,6 +207,7 @@ TEST_CASE("ssd: threads change no bit") {
     for (int mode : {0, 1, 2}) {
       const Result a = actual(backend, c, in, mode, one);
       for (ThreadPool* pool : {&three, &five}) {
+        if (!backend.host_memory && pool == &five) continue;  // a device has no use for the pool: once again is enough
         const Result b = actual(backend, c, in, mode, *pool);
         CHECK(a.y == b.y);
         CHECK(a.state == b.state);
