@@ -11,6 +11,8 @@ if need /usr/include/doctest/doctest.h doctest-dev && need cmake cmake; then
       skip "emulated CUDA: ops, models and sessions, lanes $order" "no kernel yet: $(missing_kernels)"
     fi
   done
+  counted 'emulated CUDA: all models and sessions' \
+    env STATESPACE_LONG=1 npm run --silent test:cuda:emulated:ops -- test/models test/session
 else
   skip 'emulated CUDA' 'no doctest or CMake here'
 fi

@@ -1,24 +1,14 @@
 // Sessions across devices: what the GPU or the emulated device saved goes on on the CPU, and the other way round. Needs a
 // device: npm run test:cuda or test:cuda:emulated.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { createModel, loadModel, type Session, supportedModels } from 'statespace';
 import { expect, test } from 'vitest';
 import { onDevice } from '../conformance/backends.js';
-import { expectClose, modelCase, modelNames } from '../support/golden.js';
+import { expectClose, modelCase, modelNames, modelType, oneOfEachFamily } from '../support/golden.js';
 
 if (!onDevice) console.log('sessions across devices: not run, STATESPACE_BACKEND names no device');
 
-const modelType = (name: string): string | undefined => {
-  try {
-    return JSON.parse(readFileSync(join(modelCase(name).folder, 'config.json'), 'utf8')).model_type;
-  } catch {
-    return undefined;
-  }
-};
-const supported = modelNames().filter((n) => supportedModels().includes(modelType(n) ?? ''));
-const names = supported.filter(
-  (n, i) => 'input_ids' in modelCase(n).expected && supported.findIndex((m) => modelType(m) === modelType(n)) === i,
+const names = oneOfEachFamily(
+  modelNames().filter((n) => supportedModels().includes(modelType(n)) && 'input_ids' in modelCase(n).expected),
 );
 
 async function greedy(session: Session, maxTokens: number): Promise<number[]> {

@@ -1,4 +1,4 @@
-import { createModel, loadModel, StatespaceError } from 'statespace';
+import { createModel, loadModel, StatespaceError, systemInfo } from 'statespace';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { expectClose, modelCase } from '../support/golden.js';
 
@@ -211,8 +211,11 @@ describe('generate', () => {
   });
 });
 
-test('devices that cannot be had and unknown models are typed errors', async () => {
+test.runIf(!systemInfo().cuda.available)('a GPU that is not there is a typed error', async () => {
   await expect(createModel(MAMBA, { device: 'cuda' })).rejects.toMatchObject({ code: 'ERR_DEVICE' });
+});
+
+test('unknown models and keys are typed errors', async () => {
   await expect(createModel({ model_type: 'unheard-of' })).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_MODEL' });
   await expect(createModel({ ...MAMBA, surprise: 1 })).rejects.toMatchObject({
     message: expect.stringContaining('surprise'),

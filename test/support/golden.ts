@@ -128,6 +128,17 @@ export function modelNames(): string[] {
     .sort();
 }
 
+/** The model_type of a checkpoint of the corpus; those of mamba_ssm name none, RWKV's own have no config.json. */
+export function modelType(name: string): string {
+  const file = join(goldenRoot, 'models', name, 'config.json');
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')).model_type ?? 'mamba_ssm') : 'rwkv';
+}
+
+/** The last of each model_type. */
+export function oneOfEachFamily(names: string[]): string[] {
+  return [...new Map(names.map((name) => [modelType(name), name])).values()];
+}
+
 export function modelCase(name: string): ModelCase {
   const folder = join(goldenRoot, 'models', name);
   const { tensors, metadata } = readGolden(join(folder, 'expected.safetensors'));
