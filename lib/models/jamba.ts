@@ -6,6 +6,7 @@ import { type MambaOptions, mamba } from '../layers/mamba.js';
 import { gatedMlp } from '../layers/mlp.js';
 import { moe } from '../layers/moe.js';
 import { rmsNorm } from '../layers/norms.js';
+import { onlySilu } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 
@@ -49,7 +50,8 @@ function readConfig(c: ConfigReader): JambaConfig {
   const dModel = c.size('hidden_size', 4096);
   const nHeads = c.size('num_attention_heads', 32);
   const nHeadsKv = c.size('num_key_value_heads', 8);
-  if (dModel % nHeads !== 0) throw c.error(`hidden_size ${dModel} is no multiple of num_attention_heads ${nHeads}`);
+  if (!c.has('head_dim') && dModel % nHeads !== 0)
+    throw c.error(`hidden_size ${dModel} is no multiple of num_attention_heads ${nHeads}`);
   if (nHeads % nHeadsKv !== 0)
     throw c.error(`num_attention_heads ${nHeads} is no multiple of num_key_value_heads ${nHeadsKv}`);
   const eps = c.number('rms_norm_eps', 1e-6);
@@ -58,7 +60,7 @@ function readConfig(c: ConfigReader): JambaConfig {
   if (topK > experts) throw c.error(`num_experts_per_tok ${topK} exceeds num_experts ${experts}`);
   const expertLayer = readPattern(c, 'expert', 2, 1);
   const rank = c.any('mamba_dt_rank');
-  c.only('hidden_act', 'silu');
+  onlySilu(c);
   c.only('sliding_window', null);
   const nLayers = c.size('num_hidden_layers', 32);
   const isAttention = readPattern(c, 'attn', 8, 4);
@@ -86,7 +88,7 @@ function readConfig(c: ConfigReader): JambaConfig {
     topK,
     isAttention,
     isMoe,
-    attention: { nHeads, nHeadsKv, headDim: dModel / nHeads },
+    attention: { nHeads, nHeadsKv, headDim: c.size('head_dim', Math.floor(dModel / nHeads)) },
     mamba: {
       dInner: c.multiple('mamba_expand', dModel, 2),
       dState: c.size('mamba_d_state', 16),

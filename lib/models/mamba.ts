@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { embedding, head } from '../layers/linear.js';
 import { type MambaOptions, mamba as mambaMixer } from '../layers/mamba.js';
 import { rmsNorm } from '../layers/norms.js';
+import { onlySilu } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 
@@ -16,10 +17,13 @@ interface MambaConfig {
 }
 
 function readConfig(c: ConfigReader): MambaConfig {
-  const dModel = c.size('hidden_size', 768);
+  const dModel = c.size(c.either('hidden_size', 'd_model'), 768);
   const dInner = c.size('intermediate_size', c.multiple('expand', dModel, 2));
   const rank = c.any('time_step_rank');
-  c.only('hidden_act', 'silu');
+  onlySilu(c);
+  // The first conversions carried the original's keys along.
+  c.only('rms_norm', true);
+  c.ignore('ssm_cfg', 'pad_vocab_size_multiple', 'use_falcon_mambapy');
   if (c.has('d_inner') && c.integer('d_inner') !== dInner)
     throw c.error(`d_inner contradicts intermediate_size ${dInner}`);
   const nLayers = c.size(c.either('num_hidden_layers', 'n_layer'), 32);

@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { embedding, head } from '../layers/linear.js';
 import { type Mamba2Options, mamba2 as mamba2Mixer } from '../layers/mamba2.js';
 import { rmsNorm } from '../layers/norms.js';
+import { onlySilu } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 
@@ -39,9 +40,11 @@ function readConfig(c: ConfigReader): Mamba2Config {
     throw c.error(`num_heads ${nHeads} · head_dim ${headDim} must be expand · hidden_size = ${dInner}`);
   }
   if (nHeads % nGroups !== 0) throw c.error(`num_heads ${nHeads} is no multiple of n_groups ${nGroups}`);
-  c.only('hidden_act', 'silu');
-  c.only('rms_norm', true);
-  c.ignore('time_step_rank', 'norm_before_gate');
+  onlySilu(c);
+  if (c.has('intermediate_size') && c.integer('intermediate_size') !== dInner)
+    throw c.error(`intermediate_size contradicts expand · hidden_size = ${dInner}`);
+  // transformers reads none of these: its norm stands behind the gate, always.
+  c.ignore('time_step_rank', 'norm_before_gate', 'rms_norm');
   const eps = c.number('layer_norm_epsilon', 1e-5);
   return {
     vocabSize: c.size('vocab_size', 32768),

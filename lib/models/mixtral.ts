@@ -1,4 +1,5 @@
 import { moe } from '../layers/moe.js';
+import { onlySilu } from './activation.js';
 import type { ModelDefinition } from './definition.js';
 import { buildDecoder, type LlamaConfig, readLlamaConfig } from './llama.js';
 
@@ -16,6 +17,7 @@ export const mixtral: ModelDefinition<MixtralConfig> = {
     const experts = c.size('num_local_experts', 8);
     const topK = c.size('num_experts_per_tok', 2);
     if (topK > experts) throw c.error(`num_experts_per_tok ${topK} exceeds num_local_experts ${experts}`);
+    onlySilu(c); // the experts' function
     return { ...readLlamaConfig(c), experts, topK };
   },
   build: (g, w, c) =>

@@ -13,17 +13,23 @@ const SCALING_KEYS = [
   'attention_factor',
   'beta_fast',
   'beta_slow',
+  'mscale',
+  'mscale_all_dim',
 ];
 
 /** rope_parameters of transformers 5, or the older rope_theta and rope_scaling. */
-export function readRope(c: ConfigReader, headDim: number): NonNullable<AttentionOptions['rope']> {
+export function readRope(
+  c: ConfigReader,
+  headDim: number,
+  standardTheta = 10000,
+): NonNullable<AttentionOptions['rope']> {
   const [parameters, older] = [c.nested('rope_parameters'), c.nested('rope_scaling')];
   if (parameters && older) throw c.error('rope_parameters and rope_scaling say the same thing; expected one of them');
   const nested = parameters ?? older;
   const partial = nested?.has('partial_rotary_factor')
     ? nested.number('partial_rotary_factor')
     : c.number('partial_rotary_factor', 1);
-  const topTheta = c.number('rope_theta', 10000);
+  const topTheta = c.number('rope_theta', standardTheta);
   const theta = nested ? nested.number('rope_theta', topTheta) : topTheta;
   if (c.has('rope_theta') && theta !== topTheta)
     throw c.error(`rope_theta ${topTheta} contradicts the ${theta} of rope_parameters`);
@@ -36,10 +42,15 @@ export function readRope(c: ConfigReader, headDim: number): NonNullable<Attentio
   if (!nested) return rope;
   const type = nested.oneOf(nested.has('rope_type') ? 'rope_type' : 'type', TYPES, 'default');
   nested.ignore('type', ...SCALING_KEYS);
-  nested.only('truncate', true);
+  const truncate = nested.boolean('truncate', true);
   nested.done();
+  const outer = c.any('original_max_position_embeddings');
   if (type === 'default') return rope;
-  const original = c.raw.max_position_embeddings;
-  const scaling = { original_max_position_embeddings: original, ...nested.raw, type } as RopeScaling;
+  const longest = c.raw.max_position_embeddings;
+  const scaling: RopeScaling = { original_max_position_embeddings: longest, ...nested.raw, type, truncate };
+  // transformers lets the outer one win; and without a factor yarn stretches as far as the positions go.
+  if (outer !== undefined) scaling.original_max_position_embeddings = outer;
+  if (type === 'yarn' && !nested.has('factor'))
+    scaling.factor = Number(longest) / Number(scaling.original_max_position_embeddings);
   return { ...rope, scaling };
 }

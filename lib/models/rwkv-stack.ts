@@ -13,6 +13,8 @@ export interface RwkvConfig {
   dFf: number;
   nLayers: number;
   eps: number;
+  /** Of the norm before the head; default: as of the others. */
+  finalEps?: number;
   tied: boolean;
   /** The residual stream is halved after every so many layers; 0: never. */
   rescaleEvery: number;
@@ -61,9 +63,9 @@ export function buildRwkv(g: Graph, w: Weights, c: RwkvConfig, timeMix: TimeMix)
   const table = w.tensor('emb.weight', [c.vocabSize, c.dModel]);
   // The reference halves x every few layers against overflow in f16, and the weights that write to it. LayerNorm
   // cannot tell but by its epsilon, so that is what changes here: LN(x/2, eps) = LN(x, 4 eps).
-  const norm = (x: Value, scope: Weights, name: string, layer: number) => {
+  const norm = (x: Value, scope: Weights, name: string, layer: number, eps = c.eps) => {
     const halvings = c.rescaleEvery > 0 ? Math.floor(layer / c.rescaleEvery) : 0;
-    return layerNorm(g, x, scope, name, { eps: c.eps * 4 ** halvings });
+    return layerNorm(g, x, scope, name, { eps: eps * 4 ** halvings });
   };
   let x = norm(embedding(g, table), w.scope('blocks', 0), 'ln0', 0); // (tokens, d_model)
   for (let i = 0; i < c.nLayers; i++) {
@@ -72,6 +74,6 @@ export function buildRwkv(g: Graph, w: Weights, c: RwkvConfig, timeMix: TimeMix)
     const { version, dFf } = c;
     x = rwkvChannelMix(g, norm(x, block, 'ln2', i), block.scope('ffn'), { version, dFf, residual: x });
   }
-  x = norm(x, w, 'ln_out', c.nLayers);
+  x = norm(x, w, 'ln_out', c.nLayers, c.finalEps);
   return head(g, x, c.tied ? table : w.tensor('head.weight', [c.vocabSize, c.dModel]));
 }

@@ -21,6 +21,7 @@ function readTransformers(c: ConfigReader): Rwkv4Config {
     dFf: c.size('intermediate_size', 4 * dModel),
     nLayers: c.size('num_hidden_layers', 32),
     eps: c.number('layer_norm_epsilon', 1e-5),
+    finalEps: 1e-5, // transformers gives ln_out none of its own
     tied: c.boolean('tie_word_embeddings', false),
     rescaleEvery: readRescale(c, 6),
   };

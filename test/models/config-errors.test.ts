@@ -52,10 +52,11 @@ const required: Record<string, string[]> = {
 };
 
 const llamaLike: [Config, RegExp][] = [
-  [{ hidden_act: 'gelu' }, /hidden_act: "gelu" is not supported/],
+  [{ hidden_act: 'quick_gelu' }, /hidden_act: "quick_gelu" is not supported/],
   [{ num_attention_heads: 4, num_key_value_heads: 3 }, /num_attention_heads 4 is no multiple of num_key_value_heads 3/],
   [{ rope_parameters: { rope_type: 'dynamic', factor: 2 } }, /rope_parameters.*rope_type: "dynamic" is not supported/],
-  [{ rope_parameters: { rope_type: 'yarn', factor: 2, mscale: 0.7 } }, /rope_parameters.*unknown key mscale/],
+  [{ rope_parameters: { rope_type: 'longrope', long_factor: [1] } }, /rope_parameters.*"longrope" is not supported/],
+  [{ rope_parameters: { rope_type: 'yarn', factor: 2, surprise: 1 } }, /rope_parameters.*unknown key surprise/],
   [
     { rope_parameters: { rope_type: 'default', rope_theta: 1e4 }, rope_scaling: { type: 'linear', factor: 2 } },
     /rope_parameters and rope_scaling/,
@@ -66,7 +67,8 @@ const llamaLike: [Config, RegExp][] = [
 /** Contradictions and unsupported features, by family: what is changed in the config, and what the error must say. */
 const wrong: Record<string, [Config, RegExp][]> = {
   mamba: [
-    [{ hidden_act: 'relu' }, /hidden_act: "relu" is not supported; expected "silu"/],
+    [{ hidden_act: 'relu' }, /hidden_act: "relu" is not supported; supported: silu, swish/],
+    [{ rms_norm: false }, /rms_norm: false is not supported/],
     [{ n_layer: 77 }, /n_layer 77 contradicts num_hidden_layers/],
     [{ d_inner: 5 }, /d_inner contradicts intermediate_size/],
     [{ time_step_rank: -1 }, /time_step_rank: expected a positive integer, received -1/],
@@ -75,7 +77,7 @@ const wrong: Record<string, [Config, RegExp][]> = {
   mamba2: [
     [{ num_heads: 7 }, /num_heads 7 · head_dim/],
     [{ n_groups: 3 }, /is no multiple of n_groups 3/],
-    [{ rms_norm: false }, /rms_norm: false is not supported/],
+    [{ intermediate_size: 5 }, /intermediate_size contradicts expand/],
     [{ time_step_limit: [2, 1] }, /time_step_limit: expected \[low, high\]/],
   ],
   mamba_ssm: [
@@ -86,7 +88,11 @@ const wrong: Record<string, [Config, RegExp][]> = {
   ],
   llama: [...llamaLike, [{ sliding_window: 8 }, /unknown key sliding_window/]],
   mistral: llamaLike,
-  mixtral: [...llamaLike, [{ num_experts_per_tok: 9 }, /num_experts_per_tok 9 exceeds num_local_experts/]],
+  mixtral: [
+    ...llamaLike,
+    [{ hidden_act: 'gelu' }, /hidden_act: "gelu" is not supported; supported: silu, swish/],
+    [{ num_experts_per_tok: 9 }, /num_experts_per_tok 9 exceeds num_local_experts/],
+  ],
   jamba: [
     [{ attn_layer_offset: 8, attn_layer_period: 8 }, /attn_layer_offset 8 must lie below attn_layer_period 8/],
     [{ num_experts: 2, num_experts_per_tok: 3 }, /num_experts_per_tok 3 exceeds num_experts 2/],
