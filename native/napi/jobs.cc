@@ -152,11 +152,18 @@ void Jobs::settle(Napi::Env env) {
     live = shared_->live;
     if (live.empty() && !done.empty()) napi_unref_threadsafe_function(env, shared_->wake);
   }
+  // A worker_thread that is being terminated refuses every call into JavaScript, and nobody waits for its promises.
+  const auto unless_ending = [](auto&& call) {
+    try {
+      call();
+    } catch (const Napi::Error&) {
+    }
+  };
   const auto report = [&](Job* job) {
     if (!job->progressed_.exchange(false)) return;
     try {
       job->progress(env);
-    } catch (const Napi::Error& e) {
+    } catch (const Napi::Error&) {
       job->cancel();
     }
   };
@@ -164,16 +171,18 @@ void Jobs::settle(Napi::Env env) {
   for (Job* job : done) {
     const std::unique_ptr<Job> owned(job);
     report(job);
-    try {
-      if (job->error_)
-        job->deferred_->Reject(to_js(env, *job->error_).Value());
-      else
-        job->deferred_->Resolve(job->result(env));
-    } catch (const Napi::Error& e) {
-      job->deferred_->Reject(e.Value());
-    } catch (const Error& e) {
-      job->deferred_->Reject(to_js(env, e).Value());
-    }
+    unless_ending([&] {
+      try {
+        if (job->error_)
+          job->deferred_->Reject(to_js(env, *job->error_).Value());
+        else
+          job->deferred_->Resolve(job->result(env));
+      } catch (const Napi::Error& e) {
+        job->deferred_->Reject(e.Value());
+      } catch (const Error& e) {
+        job->deferred_->Reject(to_js(env, e).Value());
+      }
+    });
   }
 }
 
