@@ -12,6 +12,12 @@ namespace {
 
 // Up to here weights are widened as they are read, above into f32 panels that the tiles then read several times.
 constexpr int64_t kFewRows = 4;
+// Rows by panels that such a kernel takes at once: several panels are several streams from memory.
+#if defined(STATESPACE_ISA_AVX512)
+constexpr int64_t kFewSums = 8;
+#else
+constexpr int64_t kFewSums = 4;
+#endif
 constexpr int64_t kManyRows = 64;
 // Up to so many panels the weight is the smaller side.
 constexpr int64_t kNarrow = 8;
@@ -125,7 +131,7 @@ class Product {
       cx_.parallel_for(tiles_.count, [&](int64_t i, int) { prepare(i); });
     if (!few_) return tasks<1>(std::min<int64_t>(4, std::max<int64_t>(1, panels * tiles_.groups / (8 * threads))));
     // Several panels at once where that leaves every thread enough of them.
-    const int64_t wide = kFewRows / std::max<int64_t>(1, tiles_.rows);
+    const int64_t wide = kFewSums / std::max<int64_t>(1, tiles_.rows);
     if (wide >= 4 && panels >= 16 * threads) return tasks<4>(4);
     if (wide >= 2 && panels >= 8 * threads) return tasks<2>(2);
     tasks<1>(1);
@@ -153,7 +159,8 @@ class Product {
       float* sums = cx_.local<float>(worker, kTileRows * kPanel + wide);
       const int64_t begin = task * kTiles, end = std::min(tiles_.count, begin + kTiles);
       for (int64_t i = begin; i < end; ++i) prepare(i);
-      for (int64_t p = 0; p < w_.panels(); ++p) many(begin, end, p, w_.panel(p), sums + kTileRows * kPanel, sums);
+      for (int64_t p = 0; p < w_.panels(); ++p)
+        many(begin, end, p, w_.panel(p), w_.panel(p + 1), sums + kTileRows * kPanel, sums);
     });
   }
 
@@ -177,9 +184,18 @@ class Product {
         if (few_)
           few<1>(p, panel, sums);
         else
-          many(tiles_.group_begin(group), tiles_.group_begin(group + 1), p, panel, widened, sums);
+          many(tiles_.group_begin(group), tiles_.group_begin(group + 1), p, panel, next_panel(p, end, panels_a_task),
+               widened, sums);
       }
     });
+  }
+
+  // The panel that this thread will probably read after `p`: behind the last of a task, where the others have taken one
+  // task each.
+  const uint8_t* next_panel(int64_t p, int64_t end, int64_t panels_a_task) const {
+    if (p + 1 < end) return w_.panel(p + 1);
+    const int64_t far = p + 1 + (cx_.threads() - 1) * panels_a_task;
+    return w_.panel(far < w_.panels() ? far : p);
   }
 
   // Neighbouring panels, packed.
@@ -204,9 +220,9 @@ class Product {
   template <int M, int P>
   void few_rows(int64_t i, const uint8_t* panel, float* sums) const {
     const int64_t stride = panel_bytes(w_.dtype, w_.in);
-    if constexpr (M * P <= kFewRows) {
+    if constexpr (M * P <= kFewSums) {
 #if defined(STATESPACE_BF16_DOT)
-      if (pairs_) return multiply_pairs<M, P>(reinterpret_cast<uint32_t*>(tile(i)), panel, stride, w_.in, sums);
+      if (pairs_) return multiply_pairs<M, P, P == 1>(reinterpret_cast<uint32_t*>(tile(i)), panel, stride, w_.in, sums);
 #endif
       with_reader(w_.dtype, [&](auto reader) {
         multiply_widening<decltype(reader), M, P>(reinterpret_cast<float*>(tile(i)), panel, stride, w_.in, sums);
@@ -215,27 +231,36 @@ class Product {
   }
 
   // Tiles [begin, end) times one panel.
-  void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, float* widened, float* sums) const {
-    const float* w = reinterpret_cast<const float*>(panel);
-    if (!pairs_ && w_.dtype != DType::f32) {
-      with_reader(w_.dtype, [&](auto reader) { widen_panel<decltype(reader)>(panel, w_.in, widened); });
-      w = widened;
-    }
-    // The tiles of this panel fetch the next one between them.
-    const int64_t lines = panel_bytes(w_.dtype, w_.in) / 64 / (end - begin) + 1;
-    const Ahead all{panel + panel_bytes(w_.dtype, w_.in), std::max<int64_t>(2, w_.in / lines / 2 * 2)};
+  void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, const uint8_t* next, float* widened,
+            float* sums) const {
+    const bool widens = !pairs_ && w_.dtype != DType::f32;
+    if (widens) with_reader(w_.dtype, [&](auto reader) { widen_panel<decltype(reader)>(panel, w_.in, widened); });
+    const void* w = widens ? static_cast<const void*>(widened) : panel;
+    // The first tile fetches its own panel, the others the next one between them.
+    const bool first = !widens;
+    const int64_t lines = panel_bytes(w_.dtype, w_.in) / 64 / std::max<int64_t>(1, end - begin - first) + 1;
     for (int64_t i = begin; i < end; ++i) {
-      const Ahead ahead{all.next + (i - begin) * lines * 64, all.every};
-#if defined(STATESPACE_BF16_DOT)
-      if (pairs_) {
-        multiply_pairs(tiles_.height(i), reinterpret_cast<uint32_t*>(tile(i)), panel, w_.in, sums, ahead);
-        store_panels(i, p, 1, sums);
-        continue;
-      }
-#endif
-      multiply_tile(tiles_.height(i), reinterpret_cast<float*>(tile(i)), w, w_.in, sums, ahead);
+      Ahead ahead;
+      if (const int64_t at = i - begin - first; at >= 0)
+        ahead = {next + at * lines * 64, std::max<int64_t>(2, w_.in / lines / 2 * 2)};
+      multiply(i, first && i == begin, w, sums, ahead);
       store_panels(i, p, 1, sums);
     }
+  }
+
+  void multiply(int64_t i, bool first, const void* panel, float* sums, Ahead ahead) const {
+#if defined(STATESPACE_BF16_DOT)
+    if (pairs_) {
+      const auto* x = reinterpret_cast<uint32_t*>(tile(i));
+      const auto* w = static_cast<const uint8_t*>(panel);
+      if (first) return multiply_pairs<true>(tiles_.height(i), x, w, w_.in, sums, ahead);
+      return multiply_pairs<false>(tiles_.height(i), x, w, w_.in, sums, ahead);
+    }
+#endif
+    const auto* x = reinterpret_cast<float*>(tile(i));
+    const auto* w = static_cast<const float*>(panel);
+    if (first) return multiply_tile<true>(tiles_.height(i), x, w, w_.in, sums, ahead);
+    multiply_tile<false>(tiles_.height(i), x, w, w_.in, sums, ahead);
   }
 
   void store_panels(int64_t i, int64_t p, int count, const float* sums) const {

@@ -7,7 +7,7 @@ namespace statespace::STATESPACE_ISA {
 #if defined(STATESPACE_BF16_DOT)
 
 // out (M, P · kPanel) = x (in/2, M) pairs times P neighbouring packed panels of bf16
-template <int M, int P>
+template <int M, int P, bool kFirst>
 STATESPACE_BF16_DOT inline void multiply_pairs(const uint32_t* x, const uint8_t* panel, int64_t stride, int64_t in,
                                                float* out, Ahead ahead = {}) {
   constexpr int V = kTileVectors;
@@ -24,6 +24,7 @@ STATESPACE_BF16_DOT inline void multiply_pairs(const uint32_t* x, const uint8_t*
     for (; k < end; k += 2, x += M, panel += 4 * kPanel) {
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
+        fetch_far<kFirst>(panel + p * stride);
         Pairs b[V];
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) b[v] = load_pairs(panel + p * stride + v * 4 * kLanes);
@@ -45,10 +46,10 @@ STATESPACE_BF16_DOT inline void multiply_pairs(const uint32_t* x, const uint8_t*
 }
 
 // The same for a number of rows known at run time, 1 … kTileRows.
-template <int M = kTileRows>
+template <bool kFirst, int M = kTileRows>
 inline void multiply_pairs(int rows, const uint32_t* x, const uint8_t* panel, int64_t in, float* out, Ahead ahead) {
-  if (rows == M) return multiply_pairs<M, 1>(x, panel, 0, in, out, ahead);
-  if constexpr (M > 1) multiply_pairs<M - 1>(rows, x, panel, in, out, ahead);
+  if (rows == M) return multiply_pairs<M, 1, kFirst>(x, panel, 0, in, out, ahead);
+  if constexpr (M > 1) multiply_pairs<kFirst, M - 1>(rows, x, panel, in, out, ahead);
 }
 
 #endif

@@ -10,8 +10,19 @@ struct Ahead {
   int64_t every = INT64_MAX / 2;
 };
 
+// The first reader of a panel fetches the lines that it comes to kFar bytes later: left to the processor, reading
+// memory and multiplying took turns (8 rows of bf16 by all weights of a 130M model: 9.4 ms, with it 6.5).
+constexpr int64_t kFar = 8192;
+template <bool kFirst>
+inline void fetch_far(const void* at) {
+  if constexpr (kFirst)
+#pragma GCC unroll 4
+    for (int64_t line = 0; line < kTileVectors * kLanes * 4; line += 64)
+      prefetch(static_cast<const uint8_t*>(at) + kFar + line);
+}
+
 // out (M, kPanel) = x (in, M) times w (in, kPanel)
-template <int M>
+template <int M, bool kFirst>
 inline void multiply_tile(const float* x, const float* w, int64_t in, float* out, Ahead ahead) {
   F acc[M][kTileVectors];
 #pragma GCC unroll 16
@@ -22,6 +33,7 @@ inline void multiply_tile(const float* x, const float* w, int64_t in, float* out
     prefetch(ahead.next);
     const int64_t end = in - k < ahead.every ? in : k + ahead.every;
     for (; k < end; ++k, x += M, w += kPanel) {
+      fetch_far<kFirst>(w);
       F b[kTileVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kTileVectors; ++v) b[v] = load(w + v * kLanes);
@@ -40,10 +52,10 @@ inline void multiply_tile(const float* x, const float* w, int64_t in, float* out
 }
 
 // The same for a number of rows known at run time, 1 … kTileRows.
-template <int M = kTileRows>
+template <bool kFirst, int M = kTileRows>
 inline void multiply_tile(int rows, const float* x, const float* w, int64_t in, float* out, Ahead ahead) {
-  if (rows == M) return multiply_tile<M>(x, w, in, out, ahead);
-  if constexpr (M > 1) multiply_tile<M - 1>(rows, x, w, in, out, ahead);
+  if (rows == M) return multiply_tile<M, kFirst>(x, w, in, out, ahead);
+  if constexpr (M > 1) multiply_tile<kFirst, M - 1>(rows, x, w, in, out, ahead);
 }
 
 // Readers of packed panels, for kernels that widen as they go. A block is kBlock of `in` in kBlock / kParts steps; a
