@@ -58,21 +58,28 @@ function sourceOf(file, seen = new Set()) {
   return text + headers.filter((h) => !h.startsWith('device_')).map((h) => sourceOf(h, seen)).join('\n');
 }
 
-/** Threads of a block: the launch bounds in the source, whose constants are integers or products of such. */
+/** Threads of a block: the launch bounds in the source, a product of integers, constants and the kernel's own template
+ * arguments. */
 function threadsOf(file, name) {
   const source = sourceOf(`${file}.cu`);
-  const kernel = name.replace(/<.*/s, '');
-  const bounds = new RegExp(`__launch_bounds__\\(([^)]*)\\)\\s+${kernel}\\(`).exec(source)?.[1];
+  const [, kernel, given] = /^(\w+)(?:<(.*)>)?$/s.exec(name);
+  const head = new RegExp(
+    `(?:template <([^>]*)>\\s+)?__global__ void __launch_bounds__\\(([^),]*)[^)]*\\)\\s+${kernel}\\(`,
+  ).exec(source);
+  if (!head) return undefined;
+  const parameters = (head[1] ?? '').split(',').map((parameter) => parameter.trim().split(' ').at(-1));
+  const values = (given ?? '').split(',').map((argument) => argument.trim());
   const value = (expression) =>
     expression
       .split('*')
       .map((term) => term.trim())
       .reduce((product, term) => {
         if (/^\d+$/.test(term)) return product * Number(term);
+        if (parameters.includes(term)) return product * Number(values[parameters.indexOf(term)]);
         const constant = new RegExp(`(?:constexpr int|,) *\\b${term} = ([^,;]+)[,;]`).exec(source)?.[1];
         return constant ? product * value(constant) : Number.NaN;
       }, 1);
-  return bounds && value(bounds);
+  return value(head[2]);
 }
 
 /** Part of a multiprocessor's warps that are resident at once. */

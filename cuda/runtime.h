@@ -2,7 +2,9 @@
 // The device behind a backend: device_nvcc.h's in runtime_nvcc.cu, the emulated one in runtime_emulated.cc.
 #include <string>
 
-#include "backend/backend.h"
+namespace statespace {
+struct Backend;  // only declared: every kernel includes this, and the table brings half of the standard library
+}
 
 namespace statespace::cuda {
 

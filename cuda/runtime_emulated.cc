@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "backend/backend.h"
 #include "device.h"
 #include "runtime.h"
 
