@@ -189,7 +189,7 @@ __device__ void zero_order_hold(const DenseArgs& a) {
   });
 }
 
-__global__ void __launch_bounds__(kThreads) discretize_dense(DenseArgs a) {
+__global__ void __launch_bounds__(kThreads, 3) discretize_dense(DenseArgs a) {
   if (a.method == kBilinear)
     bilinear(a);
   else

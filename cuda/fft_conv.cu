@@ -68,8 +68,8 @@ __device__ void load_signal(const ConvArgs& a, FftShared& s, int channel, int to
   each_point(m, [&](int i, int) { s[i] = (i < length ? a.x[token + i][channel] : 0) * a.twist(i, m); });
 }
 
-// One channel of one sequence, unless that is long.
-__global__ void __launch_bounds__(kFftThreads) convolve_short(ConvArgs a) {
+// One channel of one sequence, unless that is long. Two blocks: to have more resident the compiler spills.
+__global__ void __launch_bounds__(kFftThreads, 2) convolve_short(ConvArgs a) {
   auto& s = shared<FftShared>();
   const int channel = int(blockIdx.x) % a.channels, sequence = int(blockIdx.x) / a.channels;
   const int token = a.sequences.begin(sequence), length = a.sequences.end(sequence) - token;

@@ -123,8 +123,11 @@ __device__ void stage_tokens(const HeadArgs<Rule>& a, HeadShared<Rule, R>& s, in
   }
 }
 
+// Blocks that the compiler keeps registers for: left to itself it spills a few to keep one more block resident.
+constexpr int head_blocks(int R) { return R >= 32 ? 1 : R >= 8 ? 2 : 3; }
+
 template <class Rule, int R, bool kOnlyState>
-__global__ void __launch_bounds__(kHeadThreads) head_recurrence(HeadArgs<Rule> a) {
+__global__ void __launch_bounds__(kHeadThreads, head_blocks(R)) head_recurrence(HeadArgs<Rule> a) {
   auto& s = shared<HeadShared<Rule, R> >();
   const int piece = int(blockIdx.x) / a.nheads, head = int(blockIdx.x) % a.nheads;
   const int sequence = a.pieces.sequence(piece);

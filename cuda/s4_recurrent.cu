@@ -73,7 +73,7 @@ __device__ inline float warp_sum(float v) {
 
 // kInRegisters: at most 32·kHeld states.
 template <bool kInRegisters>
-__global__ void __launch_bounds__(kThreads) s4_steps(StepArgs a) {
+__global__ void __launch_bounds__(kThreads, 4) s4_steps(StepArgs a) {
   const S4System& system = a.system;
   const int64_t i = int64_t(blockIdx.x) * (kThreads / 32) + warp();
   if (i >= int64_t(a.sequences.count) * system.channels) return;  // the whole warp

@@ -98,5 +98,6 @@ Case make_case(std::string shape, int64_t tokens, double operations, std::string
 std::vector<Case> streaming_cases();
 std::vector<Case> recurrence_cases();
 std::vector<Case> product_cases();
+std::vector<Case> system_cases();
 
 }  // namespace statespace::bench

@@ -1,0 +1,20 @@
+// That the roofline covers every op; its numbers, and the resources of the kernels, are compared in npm run check:full.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { ROOT } from '../support/markdown.js';
+
+it('docs/cuda-performance.md has a row for every op', () => {
+  const text = readFileSync(join(ROOT, 'docs', 'cuda-performance.md'), 'utf8');
+  const rows = new Set([...text.matchAll(/^\| (\w+) \|/gm)].map((m) => m[1]));
+  const folder = join(ROOT, 'native', 'ops');
+  const ops = readdirSync(folder).flatMap((file) => {
+    const name = /kName = "(\w+)"/.exec(readFileSync(join(folder, file), 'utf8'))?.[1];
+    return name ? [name] : [];
+  });
+  expect(ops.length).toBeGreaterThan(30);
+  expect(
+    ops.filter((op) => !rows.has(op)),
+    'add a case to cuda/bench, then npm run docs:cuda',
+  ).toEqual([]);
+});
