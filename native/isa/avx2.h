@@ -131,6 +131,15 @@ inline void transpose(F (&r)[kLanes]) {
     r[4 + c] = {_mm256_permute2f128_ps(u[c], u[4 + c], 0x31)};
   }
 }
+inline void load_threes(const float* p, F (&x)[3]) {
+  const __m256i at = _mm256_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21);
+  for (int i = 0; i < 3; ++i) x[i] = {_mm256_i32gather_ps(p + i, at, 4)};
+}
+inline void store_threes(float* p, F a, F b, F c) {
+  alignas(32) float x[3][8];
+  _mm256_store_ps(x[0], a.v), _mm256_store_ps(x[1], b.v), _mm256_store_ps(x[2], c.v);
+  for (int i = 0; i < 24; ++i) p[i] = x[i % 3][i / 3];
+}
 inline M less(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 inline F select(M m, F a, F b) { return {_mm256_blendv_ps(b.v, a.v, m.v)}; }
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

@@ -129,6 +129,31 @@ inline void transpose(F (&r)[kLanes]) {
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) r[i] = t[i];
 }
+inline void load_threes(const float* p, F (&x)[3]) {
+  const __m512 v0 = _mm512_loadu_ps(p), v1 = _mm512_loadu_ps(p + 16), v2 = _mm512_loadu_ps(p + 32);
+  const __m512i i = _mm512_set_epi32(0, 0, 0, 0, 0, 30, 27, 24, 21, 18, 15, 12, 9, 6, 3, 0);
+  const __m512i last = _mm512_set_epi32(29, 26, 23, 20, 17, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                one = _mm512_set1_epi32(1);
+  // The first 11 lanes from the first two vectors (the third element's first 10), the others from the last.
+  x[0] = {_mm512_permutex2var_ps(_mm512_permutex2var_ps(v0, i, v1), last, v2)};
+  const __m512i i1 = _mm512_add_epi32(i, one), last1 = _mm512_mask_add_epi32(last, 0xf800, last, one);
+  x[1] = {_mm512_permutex2var_ps(_mm512_permutex2var_ps(v0, i1, v1), last1, v2)};
+  const __m512i i2 = _mm512_add_epi32(i1, one);
+  const __m512i last2 = _mm512_set_epi32(31, 28, 25, 22, 19, 16, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  x[2] = {_mm512_permutex2var_ps(_mm512_permutex2var_ps(v0, i2, v1), last2, v2)};
+}
+inline void store_threes(float* p, F a, F b, F c) {
+  // Two of the three interleaved, then the third between them: x names a lane of a, 16 + x of b.
+  const __m512i ab0 = _mm512_set_epi32(5, 0, 20, 4, 0, 19, 3, 0, 18, 2, 0, 17, 1, 0, 16, 0);
+  const __m512i c0 = _mm512_set_epi32(15, 20, 13, 12, 19, 10, 9, 18, 7, 6, 17, 4, 3, 16, 1, 0);
+  const __m512i ab1 = _mm512_set_epi32(26, 10, 0, 25, 9, 0, 24, 8, 0, 23, 7, 0, 22, 6, 0, 21);
+  const __m512i c1 = _mm512_set_epi32(15, 14, 25, 12, 11, 24, 9, 8, 23, 6, 5, 22, 3, 2, 21, 0);
+  const __m512i ab2 = _mm512_set_epi32(0, 31, 15, 0, 30, 14, 0, 29, 13, 0, 28, 12, 0, 27, 11, 0);
+  const __m512i c2 = _mm512_set_epi32(31, 14, 13, 30, 11, 10, 29, 8, 7, 28, 5, 4, 27, 2, 1, 26);
+  _mm512_storeu_ps(p, _mm512_permutex2var_ps(_mm512_permutex2var_ps(a.v, ab0, b.v), c0, c.v));
+  _mm512_storeu_ps(p + 16, _mm512_permutex2var_ps(_mm512_permutex2var_ps(a.v, ab1, b.v), c1, c.v));
+  _mm512_storeu_ps(p + 32, _mm512_permutex2var_ps(_mm512_permutex2var_ps(a.v, ab2, b.v), c2, c.v));
+}
 inline M less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 inline F select(M m, F a, F b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

@@ -95,6 +95,11 @@ inline void transpose(F (&r)[kLanes]) {
     r[2 + i] = {vcombine_f32(vget_high_f32(a.val[i]), vget_high_f32(b.val[i]))};
   }
 }
+inline void load_threes(const float* p, F (&x)[3]) {
+  const float32x4x3_t v = vld3q_f32(p);
+  for (int i = 0; i < 3; ++i) x[i] = {v.val[i]};
+}
+inline void store_threes(float* p, F a, F b, F c) { vst3q_f32(p, {{a.v, b.v, c.v}}); }
 inline M less(F a, F b) { return {vcltq_f32(a.v, b.v)}; }
 inline F select(M m, F a, F b) { return {vbslq_f32(m.v, a.v, b.v)}; }
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }

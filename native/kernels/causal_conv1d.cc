@@ -140,6 +140,26 @@ void step(const CausalConv1d& op, int64_t first, int64_t width, float* state, in
   }
 }
 
+// The same for d_conv = 4, a vector of channels at a time, with weights and bias brought into rows: worth it where
+// kTogether sequences share them.
+constexpr int64_t kTogether = 4;
+template <class Act>
+void step_vectors(const CausalConv1d& op, const Channels& c, float* state, int64_t token, Act act) {
+  const float* x = op.x.row(token) + c.first;
+  float* y = op.y.row(token) + c.first;
+  int64_t i = 0;
+  for (; i + kLanes <= c.width; i += kLanes) {
+    F past[3], sum = load(c.bias + i);
+    const F input = load(x + i);
+    load_threes(state + 3 * i, past);
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; ++j) sum = fma(load(c.weight + j * c.width + i), past[j], sum);
+    store_threes(state + 3 * i, past[1], past[2], input);
+    store(y + i, act(fma(load(c.weight + 3 * c.width + i), input, sum)));
+  }
+  if (i < c.width) step(op, c.first + i, c.width - i, state + 3 * i, token, act);
+}
+
 }  // namespace
 
 template <>
@@ -166,13 +186,20 @@ void run(const CausalConv1d& op, Context& cx) {
       const int64_t first = begin < from ? from : begin, last = end < to ? end : to;
       auto tokens_with = [&](auto act) { run_tokens(op, c, state_of(s, c.first), begin, first, last, act); };
       if (first == last) continue;
-      if (end - begin == 1) {
+      const bool vectors = d_conv == 4 && sequences.count >= kTogether;
+      if (end - begin == 1 && !vectors) {
         float* state = state_of(s, c.first);
         op.activation ? step(op, c.first, c.width, state, begin, [](F x) { return silu(x); })
                       : step(op, c.first, c.width, state, begin, [](F x) { return x; });
         continue;
       }
       if (!c.taps) c = gather(op, i % channel_blocks, cx.local<float>(worker, scratch_floats(d_conv)));
+      if (end - begin == 1) {
+        float* state = state_of(s, c.first);
+        op.activation ? step_vectors(op, c, state, begin, [](F x) { return silu(x); })
+                      : step_vectors(op, c, state, begin, [](F x) { return x; });
+        continue;
+      }
       if (op.activation)
         tokens_with([](F x) { return silu(x); });
       else

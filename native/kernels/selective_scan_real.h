@@ -180,40 +180,60 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
   deinterleave(buffers.h, b, d_state, state);
 }
 
+// One token of one channel, states across lanes: h = exp(dt·A) h + dt·B·u; what C·h sums to over the lanes. `lanes`:
+// absent, or how many of the last vector there are.
+template <class... Lanes>
+inline F step_states(F dt, F du, const float* A, F B, F C, float* h, F sum, Lanes... lanes) {
+  const F next = fma(exp2(dt * load(A, lanes...)), load(h, lanes...), du * B);
+  store(h, next, lanes...);
+  return fma(C, next, sum);
+}
+
 // One short sequence, states across lanes: A, the states and constant B and C are read in place.
 inline void scan_narrow(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
                         const Buffers& buffers) {
   const int64_t d_state = op.A[1], width = b.width();
   const bool constant_B = op.constant(op.B), constant_C = op.constant(op.C);
   prepare(op, b, begin, end - begin, buffers);
-  // C·h of a square of channels is summed across lanes at once, by a transposition.
-  for (int64_t t = begin; t < end; ++t)
-    for (int64_t c0 = 0; c0 < b.count; c0 += kLanes) {
-      F parts[kLanes];
-      const int channels = b.count - c0 < kLanes ? int(b.count - c0) : kLanes;
-      for (int i = channels; i < kLanes; ++i) parts[i] = zero();
-      for (int i = 0; i < channels; ++i) {
-        const int64_t c = c0 + i, at = (t - begin) * width + c;
-        const float* A = op.A.row(b.first + c);
-        const float* B = constant_B ? op.B.row(b.first + c) : op.B.row(t) + b.group * d_state;
-        const float* C = constant_C ? op.C.row(b.first + c) : op.C.row(t) + b.group * d_state;
-        const F dt = set(kLog2e * buffers.dt[at]), du = set(buffers.du[at]);
-        float* h = state + c * d_state;
-        F y = zero();
-        vectors(d_state, [&](int64_t n, auto... lanes) {
-          const F decay = exp2(dt * load(A + n, lanes...));
-          const F next = fma(decay, load(h + n, lanes...), du * load(B + n, lanes...));
-          store(h + n, next, lanes...);
-          y = fma(load(C + n, lanes...), next, y);
-        });
-        parts[i] = y;
-      }
-      transpose(parts);
+  for (int64_t t = begin; t < end; ++t) {
+    const float *dts = buffers.dt + (t - begin) * width, *dus = buffers.du + (t - begin) * width;
+    const float *token_B = op.B.row(t) + b.group * d_state, *token_C = op.C.row(t) + b.group * d_state;
+    // One vector of states, B and C the token's: they stay in registers.
+    auto step_vector = [&](int64_t c, F B, F C) {
+      return step_states(set(kLog2e * dts[c]), set(dus[c]), op.A.row(b.first + c), B, C, state + c * d_state, zero());
+    };
+    auto step_any = [&](int64_t c) {
+      const float* B = constant_B ? op.B.row(b.first + c) : token_B;
+      const float* C = constant_C ? op.C.row(b.first + c) : token_C;
+      const F dt = set(kLog2e * dts[c]), du = set(dus[c]);
+      F sum = zero();
+      vectors(d_state, [&](int64_t n, auto... lanes) {
+        sum = step_states(dt, du, op.A.row(b.first + c) + n, load(B + n, lanes...), load(C + n, lanes...),
+                          state + c * d_state + n, sum, lanes...);
+      });
+      return sum;
+    };
+    // C·h of a square of channels is summed across lanes at once, by a transposition.
+    auto squares = [&](auto&& step) {
+      for (int64_t c = 0; c < b.count; c += kLanes) {
+        F parts[kLanes];
+        const int channels = b.count - c < kLanes ? int(b.count - c) : kLanes;
+        for (int i = 0; i < channels; ++i) parts[i] = step(c + i);
+        for (int i = channels; i < kLanes; ++i) parts[i] = zero();
+        transpose(parts);
 #pragma GCC unroll 4
-      for (int half = kLanes / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) parts[i] = parts[i] + parts[i + half];
-      store(buffers.y + (t - begin) * width + c0, parts[0]);
+        for (int half = kLanes / 2; half > 0; half /= 2)
+          for (int i = 0; i < half; ++i) parts[i] = parts[i] + parts[i + half];
+        store(buffers.y + (t - begin) * width + c, parts[0]);
+      }
+    };
+    if (d_state == kLanes && !constant_B && !constant_C) {
+      const F B = load(token_B), C = load(token_C);
+      squares([&](int64_t c) { return step_vector(c, B, C); });
+    } else {
+      squares(step_any);
     }
+  }
   finish(op, b, begin, end - begin, buffers);
 }
 

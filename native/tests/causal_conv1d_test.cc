@@ -102,6 +102,25 @@ TEST_CASE("causalConv1d steps and whole sequences agree bit for bit, whatever th
   });
 }
 
+TEST_CASE("causalConv1d steps sequences together as each alone, bit for bit") {
+  const int64_t channels = 300, d_conv = 4, sequences = 5;
+  const auto x = uniform(sequences * channels, 9), weight = uniform(channels * d_conv, 10),
+             bias = uniform(channels, 11);
+  const auto state = uniform(sequences * channels * (d_conv - 1), 12);
+  each_backend([&](const Backend& backend) {
+    const Case all{channels, d_conv, channels, {0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4}, true, true};
+    const Result together = actual(backend, all, x, weight, bias, state, ThreadPool::global());
+    for (int32_t s = 0; s < sequences; ++s) {
+      const std::vector<float> token(&x[s * channels], &x[s * channels] + channels);
+      const Result alone = actual(backend, {channels, d_conv, channels, {0, 1}, {s}, true, true}, token, weight, bias,
+                                  state, ThreadPool::global());
+      CHECK(std::equal(alone.y.begin(), alone.y.end(), &together.y[s * channels]));
+      CHECK(std::equal(&alone.state[s * channels * 3], &alone.state[s * channels * 3] + channels * 3,
+                       &together.state[s * channels * 3]));
+    }
+  });
+}
+
 TEST_CASE("causalConv1d names a state of the wrong width") {
   std::vector<float> data(64);
   CausalConv1d op;
