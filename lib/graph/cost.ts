@@ -1,3 +1,4 @@
+import { mismatch, show } from '../errors.js';
 import type { Graph, Node, Value } from './graph.js';
 
 /** What a model costs, read off its graph; nothing is allocated. */
@@ -21,6 +22,13 @@ export function countParameters(g: Graph): { total: number; active: number } {
     }
   }
   return { total, active: Math.round(active) };
+}
+
+/** ERR_ARGUMENT where a number of tokens is none. */
+export function checkContext(of: string, context: number): number {
+  if (!(Number.isFinite(context) && context >= 0))
+    throw mismatch('ERR_ARGUMENT', `${of}: context`, 'a number of tokens', show(context));
+  return context;
 }
 
 /** FLOPs of one token whose sequence has `context` tokens, a multiply-add as two. */

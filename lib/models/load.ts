@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
-import { StatespaceError, show } from '../errors.js';
-import { countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
+import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
 import { type WeightSpec, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
-import { Cancellation } from '../session/cancellation.js';
+import { Cancellation, checkCall } from '../session/cancellation.js';
 import type { DType } from '../tensor.js';
 import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
@@ -57,13 +57,14 @@ function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap
 
 const HELD: readonly DType[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
 
+function checkDtype(op: string, dtype: DType | undefined): void {
+  if (dtype !== undefined && !HELD.includes(dtype))
+    throw mismatch('ERR_DTYPE', `${op}: dtype`, `one of ${HELD.join(', ')}`, show(dtype));
+}
+
 function checkOptions(op: string, options: LoadOptions): void {
-  if (options.dtype !== undefined && !HELD.includes(options.dtype)) {
-    throw new StatespaceError(
-      'ERR_DTYPE',
-      `${op}: dtype: expected one of ${HELD.join(', ')}, received ${show(options.dtype)}`,
-    );
-  }
+  checkCall(op, options);
+  checkDtype(op, options.dtype);
   if (options.device !== undefined && !['auto', 'cpu', 'cuda'].includes(options.device)) {
     throw new StatespaceError(
       'ERR_ARGUMENT',
@@ -183,9 +184,12 @@ export function describeModel(config: Record<string, unknown>): {
     modelType: resolved.modelType,
     parameters: countParameters(graph),
     layers: layerCounts(graph),
-    flopsPerToken: (context) => flopsPerToken(graph, context),
-    sessionBytes: (context, dtype) =>
-      sessionBytes(dtype === undefined || dtype === graph.dtype ? graph : buildGraph(resolved, dtype).graph, context),
+    flopsPerToken: (context) => flopsPerToken(graph, checkContext('flopsPerToken', context)),
+    sessionBytes(context, dtype) {
+      checkDtype('sessionBytes', dtype);
+      const held = dtype === undefined || dtype === graph.dtype ? graph : buildGraph(resolved, dtype).graph;
+      return sessionBytes(held, checkContext('sessionBytes', context));
+    },
   };
 }
 

@@ -1,10 +1,10 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
-import { countParameters, sessionBytes } from '../graph/cost.js';
+import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph } from '../graph/graph.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
-import { Cancellation } from '../session/cancellation.js';
+import { Cancellation, checkCall } from '../session/cancellation.js';
 import { Session } from '../session/session.js';
 import { decodeSnapshot } from '../session/snapshot.js';
 import { Tensor, type TensorLike } from '../tensor.js';
@@ -98,7 +98,7 @@ export class Model implements AsyncDisposable {
 
   /** Bytes that a session holds after `context` tokens: recurrent state, KV cache (whole pages), both. */
   sessionBytes(context: number): { state: number; kvCache: number; total: number } {
-    return sessionBytes(this.#graph, context);
+    return sessionBytes(this.#graph, checkContext('sessionBytes', context));
   }
 
   /** A new sequence, of which nothing is known yet. */
@@ -112,13 +112,15 @@ export class Model implements AsyncDisposable {
   /** A session from what save() returned; ERR_STATE for damaged bytes or another model's. */
   restoreSession(snapshot: Uint8Array): Session {
     const handle = this.#native();
-    const { position, state } = decodeSnapshot(this.#fingerprint, snapshot);
+    const { outputFeatures } = this;
+    const expected = { fingerprint: this.#fingerprint, outputFeatures, ids: this.#embeddingRows() };
+    const { position, state, lastRow, seen } = decodeSnapshot(expected, snapshot);
     const session = call((n) => {
       const created = n.createSession(handle);
       n.importSession(created, state, position);
       return created;
     });
-    return new Session(this, session);
+    return new Session(this, session).remember(lastRow, seen);
   }
 
   /** A session from a file that saveToFile() wrote; ERR_STATE for any other, or the file system's error. */
@@ -129,6 +131,7 @@ export class Model implements AsyncDisposable {
   /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */
   async run(x: TensorLike, options: { signal?: AbortSignal } = {}): Promise<Tensor> {
     const handle = this.#native();
+    checkCall('run', options);
     if (this.#features === 0)
       throw new StatespaceError('ERR_ARGUMENT', 'run: this model reads token ids; use createSession().forward()');
     const { shape } = x;
@@ -174,6 +177,11 @@ export class Model implements AsyncDisposable {
     return logits === 'all' || this.#outputPer === 'token' ? length : 1;
   }
 
+  /** Ids that can be fed lie below it; 0 where none can. */
+  #embeddingRows(): number {
+    return (this.#graph.nodes.find((n) => n.op.name === 'embedding')?.inputs.weight?.dims[0] as number) ?? 0;
+  }
+
   /** @internal Checks what forward() was given and makes it an array that native code reads. */
   readInput(tokens: ArrayLike<number> | TensorLike): Int32Array | Float32Array {
     if (this.#features > 0) return this.#readRows(tokens);
@@ -185,10 +193,11 @@ export class Model implements AsyncDisposable {
     }
     const list = tokens as ArrayLike<number>;
     const ids = new Int32Array(list.length);
-    const rows = this.#graph.nodes.find((n) => n.op.name === 'embedding')?.inputs.weight?.dims[0] as number;
+    const rows = this.#embeddingRows();
     for (let i = 0; i < ids.length; i++) {
-      const id = Number(list[i]);
-      if (!(Number.isInteger(id) && id >= 0 && id < rows)) {
+      const given: unknown = list[i];
+      const id = typeof given === 'bigint' ? Number(given) : given;
+      if (!(typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < rows)) {
         throw mismatch('ERR_ARGUMENT', `forward: tokens[${i}]`, `an id from 0 to ${rows - 1}`, show(list[i]));
       }
       ids[i] = id;

@@ -1,6 +1,7 @@
 import { StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import type { Tensor, TensorLike } from '../tensor.js';
+import { checkCall } from './cancellation.js';
 import { type ForwardOptions, Session } from './session.js';
 
 /** One sequence of a batch. */
@@ -24,6 +25,7 @@ export async function forwardBatch(
       `forwardBatch: expected an array of { session, tokens }, received ${show(entries)}`,
     );
   }
+  checkCall('forwardBatch', options);
   const seen = new Set<Session>();
   const parts = entries.map((entry, i) => {
     const at = `forwardBatch: [${i}]`;

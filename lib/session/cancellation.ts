@@ -1,4 +1,16 @@
-import { StatespaceError } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
+
+/** ERR_ARGUMENT where a call's options are no object, or what stops and watches it is nothing of the kind. */
+export function checkCall(op: string, options: unknown): void {
+  if (typeof options !== 'object' || options === null)
+    throw mismatch('ERR_ARGUMENT', `${op}: options`, 'an object', show(options));
+  const { signal, onProgress } = options as { signal?: unknown; onProgress?: unknown };
+  // By its looks: other realms have an AbortSignal of their own.
+  if (signal !== undefined && typeof (signal as AbortSignal | null)?.throwIfAborted !== 'function')
+    throw mismatch('ERR_ARGUMENT', `${op}: signal`, 'an AbortSignal', show(signal));
+  if (onProgress !== undefined && typeof onProgress !== 'function')
+    throw mismatch('ERR_ARGUMENT', `${op}: onProgress`, 'a function', show(onProgress));
+}
 
 /** Ends native work early: the caller's AbortSignal, or dispose(). The addon reads `flag` between ops. */
 export class Cancellation {

@@ -1,4 +1,5 @@
-import { StatespaceError, show } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
+import { checkCall } from './cancellation.js';
 import { Sampler, type SamplingOptions } from './sampler.js';
 import type { Session } from './session.js';
 
@@ -33,6 +34,7 @@ export async function* generate(
   memory: { lastRow(): Float32Array | undefined; seen(): Iterable<number> },
 ): AsyncGenerator<Generated> {
   const { model } = session;
+  checkCall('generate', options);
   const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], signal } = options;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 0) {
     throw new StatespaceError(
@@ -40,6 +42,8 @@ export async function* generate(
       `generate: maxTokens: expected a non-negative integer, received ${show(maxTokens)}`,
     );
   }
+  if (!Array.isArray(stop) || !stop.every((s) => typeof s === 'string' || Number.isInteger(s)))
+    throw mismatch('ERR_ARGUMENT', 'generate: stop', 'an array of token ids and texts', show(stop));
   const stopTexts = stop.filter((s) => typeof s === 'string');
   if (stopTexts.length > 0 && !model.tokenizer)
     throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
@@ -50,6 +54,8 @@ export async function* generate(
   let row = memory.lastRow();
   if (options.prompt !== undefined) {
     const ids = typeof options.prompt === 'string' ? encode(session, options.prompt) : options.prompt;
+    if (typeof ids !== 'object' || ids === null || typeof ids.length !== 'number')
+      throw mismatch('ERR_ARGUMENT', 'generate: prompt', 'a text or an array of token ids', show(ids));
     if (ids.length === 0 && !row)
       throw new StatespaceError('ERR_ARGUMENT', 'generate: prompt: expected at least one token');
     if (ids.length > 0) row = (await session.forward(ids, { signal })).toFloat32Array();
@@ -62,17 +68,24 @@ export async function* generate(
   sampler.observe(memory.seen());
 
   const decoder = model.tokenizer && new TextStream((ids) => model.tokenizer!.decode(ids), stopTexts);
-  for (let count = 0; count < maxTokens; count++) {
+  /** What follows from `row`, unless that is a stop. */
+  const choose = () => {
+    const chosen = sampler.next(row!);
+    return stopIds.has(chosen.token) ? undefined : chosen;
+  };
+  let chosen = maxTokens > 0 ? choose() : undefined;
+  for (let count = 1; chosen; count++) {
     signal?.throwIfAborted();
-    const { token, logprob } = sampler.next(row!);
-    if (stopIds.has(token)) return;
-    const text = decoder?.push(token);
+    const { token, logprob } = chosen;
+    let text = decoder?.push(token);
     if (decoder?.stopped) {
       if (text) yield { token, text, logprob };
       return;
     }
     // The token joins the session before it is handed out, so that a consumer who stops here can go on later.
     row = (await session.forward([token], { signal })).toFloat32Array();
+    chosen = count < maxTokens ? choose() : undefined;
+    if (!chosen && decoder) text += decoder.rest();
     yield decoder ? { token, text: text!, logprob } : { token, logprob };
   }
 }
@@ -113,6 +126,11 @@ class TextStream {
     const news = text.slice(this.given.length, Math.max(this.given.length, safe));
     this.given += news;
     return news;
+  }
+
+  /** What was held back, at the end of the stream. */
+  rest(): string {
+    return this.decode(this.ids).slice(this.given.length);
   }
 
   /** Length of the longest end of `text` that begins a stop text. */

@@ -3,6 +3,7 @@ import { StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { call, type NativeHandle } from '../native.js';
 import { Tensor, type TensorLike } from '../tensor.js';
+import { checkCall } from './cancellation.js';
 import { type Generated, type GenerateOptions, generate } from './generate.js';
 import { encodeSnapshot } from './snapshot.js';
 
@@ -99,6 +100,7 @@ export class Session implements AsyncDisposable {
   forward(tokens: ArrayLike<number> | TensorLike, options: ForwardOptions = {}): Promise<Tensor> {
     try {
       this.native();
+      checkCall('forward', options);
       const { logits = 'last', signal } = options;
       if (!['last', 'all', 'none'].includes(logits)) {
         throw new StatespaceError(
@@ -151,13 +153,19 @@ export class Session implements AsyncDisposable {
       this.model,
       call((n) => n.forkSession(handle)),
     );
-    copy.lastRow = this.lastRow;
-    copy.seen = new Set(this.seen);
-    return copy;
+    return copy.remember(this.lastRow, this.seen);
+  }
+
+  /** @internal What generate() goes on from, of the session that this one continues. */
+  remember(lastRow: Float32Array | undefined, seen: Iterable<number>): this {
+    this.lastRow = lastRow;
+    this.seen = new Set(seen);
+    return this;
   }
 
   /**
-   * Versioned, checksummed and bound to the model's fingerprint; Model.restoreSession() reads it, on any machine.
+   * Versioned, checksummed and bound to the model's fingerprint; Model.restoreSession() reads it, on any machine. With
+   * it goes the last row of logits, so that generate() goes on from there, and the ids that a penalty counts as seen.
    * ERR_STATE while a call on this session runs.
    */
   save(): Uint8Array {
@@ -165,7 +173,8 @@ export class Session implements AsyncDisposable {
     const { state, position } = call((n) => {
       return { state: n.exportSession(handle), position: n.sessionInfo(handle).position };
     });
-    return encodeSnapshot(this.model.fingerprint, { position, state });
+    const seen = Int32Array.from(this.seen).sort();
+    return encodeSnapshot(this.model.fingerprint, { position, state, lastRow: this.lastRow, seen });
   }
 
   /**

@@ -1,6 +1,6 @@
-import { createModel, loadModel, StatespaceError, systemInfo } from 'statespace';
+import { createModel, describeModel, type Session, StatespaceError, systemInfo } from 'statespace';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { expectClose, modelCase } from '../support/golden.js';
+import { expectClose } from '../support/golden.js';
 
 const MAMBA = { model_type: 'mamba', vocab_size: 61, hidden_size: 20, num_hidden_layers: 2, state_size: 5 };
 const LLAMA = {
@@ -83,6 +83,22 @@ describe.each(Object.entries(families))('%s', (_, config) => {
     expect((await restored.forward([7])).data).toEqual((await session.forward([7])).data);
   });
 
+  test('a restored session generates on as its origin does, the penalty on seen tokens included', async () => {
+    const session = model.createSession();
+    await session.forward(ids(9));
+    const restored = model.restoreSession(session.save());
+    const draw = async (from: Session) => {
+      const tokens: number[] = [];
+      const options = { maxTokens: 6, temperature: 1, seed: 4, repetitionPenalty: 5 };
+      for await (const { token } of from.generate(options)) tokens.push(token);
+      return tokens;
+    };
+    expect(await draw(restored)).toEqual(await draw(session));
+    await session.forward([1], { logits: 'none' });
+    const silent = model.restoreSession(session.save());
+    await expect(draw(silent)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+  });
+
   test('damaged, truncated and foreign snapshots are refused', async () => {
     const session = model.createSession();
     await session.forward(ids(5));
@@ -155,7 +171,8 @@ describe.each(Object.entries(families))('%s', (_, config) => {
     });
     await expect(session.forward([-1])).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
     await expect(session.forward([0.5])).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
-    await expect(session.forward(5 as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    for (const bad of [5, null, 'ab', [null], ['1'], [true], [Number.NaN]])
+      await expect(session.forward(bad as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
     await expect(session.forward([1], { logits: 'some' as never })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
     expect(session.position).toBe(0);
   });
@@ -205,6 +222,11 @@ describe('generate', () => {
       { maxTokens: -1 },
       { seed: -4 },
       { stop: ['text'] },
+      { stop: 'text' },
+      { stop: [true] },
+      { prompt: 5 },
+      { prompt: null },
+      { signal: 3 },
     ]) {
       await expect(run({ prompt: [1], ...bad })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
     }
@@ -213,6 +235,22 @@ describe('generate', () => {
 
 test.runIf(!systemInfo().cuda.available)('a GPU that is not there is a typed error', async () => {
   await expect(createModel(MAMBA, { device: 'cuda' })).rejects.toMatchObject({ code: 'ERR_DEVICE' });
+});
+
+test('options that are none are typed errors', async () => {
+  const model = await createModel(MAMBA);
+  const session = model.createSession();
+  for (const bad of [null, 3, { signal: 3 }, { signal: {} }, { onProgress: 3 }] as never[]) {
+    await expect(session.forward([1], bad)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    await expect(model.forwardBatch([], bad)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    await expect(createModel(MAMBA, bad)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+  }
+  const described = describeModel(MAMBA);
+  for (const bad of [-1, Number.NaN, Number.POSITIVE_INFINITY, 'x', undefined] as never[]) {
+    for (const cost of [described.flopsPerToken, described.sessionBytes, model.sessionBytes.bind(model)])
+      expect(() => cost(bad)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }));
+  }
+  expect(() => described.sessionBytes(1, 'i8' as never)).toThrow(expect.objectContaining({ code: 'ERR_DTYPE' }));
 });
 
 test('unknown models and keys are typed errors', async () => {
@@ -229,8 +267,17 @@ test('the cache of a sliding window does not grow with the prompt', async () => 
   expect(session.bytes).toBeLessThanOrEqual(model.sessionBytes(200).total * 2);
 });
 
-test('a checkpoint with eos in its config ends there', async () => {
-  const model = await loadModel(modelCase('mamba_hf').folder);
-  expect(model.modelType).toBe('mamba');
-  expect(model.parameters.total).toBe(32992);
+test('an eos token of the config ends the stream, a list of them as well', async () => {
+  const greedy = async (eos: unknown) => {
+    const model = await createModel({ ...MAMBA, eos_token_id: eos }, { seed: 3 });
+    const tokens: number[] = [];
+    for await (const { token } of model.createSession().generate({ prompt: [1, 2, 3], maxTokens: 12 }))
+      tokens.push(token);
+    return tokens;
+  };
+  const all = await greedy(null);
+  expect(all).toHaveLength(12);
+  const [first, last] = [all[0]!, all.at(-1)!];
+  expect(await greedy(last)).toEqual(all.slice(0, all.indexOf(last)));
+  expect(await greedy([60, first])).toEqual([]);
 });
