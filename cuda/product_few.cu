@@ -23,7 +23,7 @@ struct alignas(16) FewShared {
 };
 
 template <class W, int kRows, int kColumns>
-__global__ void __launch_bounds__(kThreads) few_rows(FewArgs a) {
+__global__ void __launch_bounds__(kThreads, kRows == 1 ? 4 : 2) few_rows(FewArgs a) {
   auto& s = shared<FewShared<kRows>>();
   constexpr int kStep = kDepth<kRows>;
   const Product& p = a.p;

@@ -19,7 +19,7 @@ struct alignas(16) FmaShared {
 
 // kCell: a thread's rows and columns, in runs of four that are 64 apart.
 template <class W, int kCell>
-__global__ void __launch_bounds__(kThreads) fma_tiles(FmaArgs a) {
+__global__ void __launch_bounds__(kThreads, kCell == 8 ? 2 : 3) fma_tiles(FmaArgs a) {
   constexpr int kTile = kSide * kCell;
   auto& s = shared<FmaShared<kTile>>();
   const Product& p = a.p;

@@ -17,7 +17,7 @@ struct RmsNormArgs {
 };
 
 template <int kTeam>
-__global__ void __launch_bounds__(kNormThreads) rms_norm(RmsNormArgs a) {
+__global__ void __launch_bounds__(kNormThreads, 4) rms_norm(RmsNormArgs a) {
   const Team<kTeam> team(a.rows, a.groups, a.group);
   const int count = team.active ? a.group : 0;
   const global<const float> x = a.x[team.row] + team.first;

@@ -95,7 +95,7 @@ constexpr int kThreads = 256;
 
 // One channel of one sequence by `lanes_per_channel` lanes, which share its states.
 template <class T>
-__global__ void __launch_bounds__(kThreads) scan_steps(ScanArgs a) {
+__global__ void __launch_bounds__(kThreads, 3) scan_steps(ScanArgs a) {
   using N = Numbers<T>;
   const int lanes = a.lanes_per_channel, part = int(threadIdx.x) % lanes;
   const int tiles = int(ceil_div(a.d_inner, kThreads / lanes));
@@ -203,7 +203,7 @@ __device__ void store_chunk(const ScanArgs& a, const ScanShared<T>& s, const Chu
 
 // kOnlyState: the first pass over pieces, which finds their end states from zero and the sums of dt.
 template <class T, bool kOnlyState>
-__global__ void __launch_bounds__(kThreads) scan_chunks(ScanArgs a) {
+__global__ void __launch_bounds__(kThreads, 2) scan_chunks(ScanArgs a) {
   using N = Numbers<T>;
   auto& s = shared<ScanShared<T>>();
   const int piece = int(blockIdx.x), sequence = a.pieces.sequence(piece);

@@ -19,7 +19,7 @@ struct ShiftArgs {
 constexpr int kShiftThreads = 128, kShiftTokens = 16;
 
 template <class Fn>
-__global__ void __launch_bounds__(kShiftThreads) token_shift(ShiftArgs<Fn> a) {
+__global__ void __launch_bounds__(kShiftThreads, 8) token_shift(ShiftArgs<Fn> a) {
   const int c = int(blockIdx.y) * kShiftThreads + int(threadIdx.x), piece = int(blockIdx.x);
   if (c >= a.channels) return;
   const int s = a.pieces.sequence(piece);
