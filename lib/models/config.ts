@@ -12,7 +12,7 @@ const HARMLESS = new Set(
   rescale_layer fused_add_norm time_step_min time_step_max time_step_floor time_step_init_scheme time_step_scale
   use_mamba_kernels use_mambapy use_associative_scan mamba_chunk_size chunk_size output_router_logits
   router_aux_loss_coef router_jitter_noise max_window_layers num_logits_to_keep layer_norm_eps_training
-  quantization_config_comment is_llama_config tokenizer_class use_fast_kernels attn_implementation
+  max_sequence_length n_ctx calc_logits_for_entire_prompt quantization_config_comment is_llama_config tokenizer_class use_fast_kernels attn_implementation
   experts_implementation`
     .split(/\s+/)
     .filter(Boolean),
@@ -139,9 +139,11 @@ export class ConfigReader {
     for (const key of keys) this.seen.add(key);
   }
 
-  /** Call last: names the keys that nothing has read. */
+  /** Call last: names the keys that nothing has read; one that is null says nothing. */
   done(): void {
-    const unknown = Object.keys(this.raw).filter((k) => !this.seen.has(k) && !HARMLESS.has(k) && !k.startsWith('_'));
+    const unknown = Object.keys(this.raw).filter(
+      (k) => !this.seen.has(k) && !HARMLESS.has(k) && !k.startsWith('_') && this.raw[k] !== null,
+    );
     if (unknown.length > 0) throw this.error(`unknown ${unknown.length > 1 ? 'keys' : 'key'} ${unknown.join(', ')}`);
   }
 }

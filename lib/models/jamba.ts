@@ -62,6 +62,7 @@ function readConfig(c: ConfigReader): JambaConfig {
   const rank = c.any('mamba_dt_rank');
   onlySilu(c);
   c.only('sliding_window', null);
+  c.only('mamba_inner_layernorms', true);
   const nLayers = c.size('num_hidden_layers', 32);
   const isAttention = readPattern(c, 'attn', 8, 4);
   const isMoe = (layer: number) => experts > 1 && expertLayer(layer);

@@ -97,6 +97,7 @@ const wrong: Record<string, [Config, RegExp][]> = {
     [{ attn_layer_offset: 8, attn_layer_period: 8 }, /attn_layer_offset 8 must lie below attn_layer_period 8/],
     [{ num_experts: 2, num_experts_per_tok: 3 }, /num_experts_per_tok 3 exceeds num_experts 2/],
     [{ sliding_window: 16 }, /sliding_window: 16 is not supported/],
+    [{ mamba_inner_layernorms: false }, /mamba_inner_layernorms: false is not supported/],
     [{ layers_block_type: ['attention'] }, /layers_block_type contradicts the periods and offsets/],
   ],
   rwkv7: [[{ head_size: 7 }, /no multiple of head_size 7/]],
@@ -129,9 +130,34 @@ const wrong: Record<string, [Config, RegExp][]> = {
   ],
 };
 
+// As they were published: with keys of their first implementation, of the original package, or of serving.
+const published: Record<string, Config> = {
+  'state-spaces/mamba-130m-hf': {
+    ...{ model_type: 'mamba', d_inner: 1536, d_model: 768, hidden_size: 768, intermediate_size: 1536, n_layer: 24 },
+    ...{ num_hidden_layers: 24, fused_add_norm: true, pad_vocab_size_multiple: 8, rms_norm: true, ssm_cfg: {} },
+  },
+  'mistralai/Mamba-Codestral-7B': {
+    ...{ model_type: 'mamba2', hidden_size: 4096, intermediate_size: 8192, num_heads: 128, head_dim: 64, n_groups: 8 },
+    ...{ norm_before_gate: true, rms_norm: true, time_step_limit: [0, Number.POSITIVE_INFINITY], time_step_rank: 256 },
+  },
+  'ai21labs/Jamba-v0.1': {
+    ...{ model_type: 'jamba', calc_logits_for_entire_prompt: false, mamba_inner_layernorms: true, n_ctx: 262144 },
+    ...{ sliding_window: null, num_logits_to_keep: 1 },
+  },
+  'meta-llama/Llama-2-7b': { model_type: 'llama', max_sequence_length: 2048, rope_scaling: null, pretraining_tp: 1 },
+};
+
+test.each(Object.entries(published))('the config of %s is understood', (_, config) => {
+  expect(refusal(config)).toBeUndefined();
+});
+
 describe.each(supportedModels().map((type) => [type, configs.get(type)!] as const))('%s', (type, config) => {
   test('its config is understood', () => {
     expect(refusal(config)).toBeUndefined();
+  });
+
+  test('a key that is null says nothing, whatever it is called', () => {
+    expect(refusal({ ...config, surprise_factor: null })).toBeUndefined();
   });
 
   test('names keys that it does not know', async () => {
