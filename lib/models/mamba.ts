@@ -58,10 +58,17 @@ function build(g: Graph, w: Weights, c: MambaConfig): Value {
   return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
 }
 
+/** transformers takes the original package's name of the embedding as well. */
+export function embeddingKey(name: string, has: (name: string) => boolean): string {
+  const original = name.replace(/^backbone\.embeddings\./, 'backbone.embedding.');
+  return has(original) && !has(name) ? original : name;
+}
+
 /** Mamba (Gu & Dao 2023) in the layout of Hugging Face transformers; FalconMamba adds weightless norms in the mixer. */
 export const mamba: ModelDefinition<MambaConfig> = {
   modelTypes: ['mamba', 'falcon_mamba'],
   config: readConfig,
   build,
+  key: (name, _, has) => embeddingKey(name, has),
   vocabSize: (c) => c.vocabSize,
 };

@@ -6,6 +6,7 @@ import { rmsNorm } from '../layers/norms.js';
 import { onlySilu } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
+import { embeddingKey } from './mamba.js';
 
 interface Mamba2Config {
   vocabSize: number;
@@ -85,5 +86,6 @@ export const mamba2: ModelDefinition<Mamba2Config> = {
   modelTypes: ['mamba2'],
   config: readConfig,
   build,
+  key: (name, _, has) => embeddingKey(name, has),
   vocabSize: (c) => c.vocabSize,
 };

@@ -1,9 +1,10 @@
 // Checkpoints by transformers whose configs say what the golden corpus does not vary (see transformers/README.md).
-import { readdirSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadModel } from 'statespace';
 import { expect, test } from 'vitest';
-import { expectClose, readGolden } from '../support/golden.js';
+import { expectClose, modelCase, readGolden } from '../support/golden.js';
 import { feedTokens } from '../support/sessions.js';
 
 const root = join(__dirname, 'transformers');
@@ -23,4 +24,19 @@ test.each(names)('%s', async (name) => {
     expect(tokens).toEqual([...greedy!]);
   }
   await model.dispose();
+});
+
+test.each(['mamba_hf', 'mamba2_hf', 'falcon_mamba'])('%s with the original name of its embedding', async (name) => {
+  const { folder } = modelCase(name);
+  const renamed = mkdtempSync(join(tmpdir(), 'statespace-'));
+  copyFileSync(join(folder, 'config.json'), join(renamed, 'config.json'));
+  const header = readFileSync(join(folder, 'model.safetensors'), 'latin1');
+  const other = header.replace('"backbone.embeddings.weight":', '"backbone.embedding.weight" :'); // as long as before
+  expect(other).not.toBe(header);
+  writeFileSync(join(renamed, 'model.safetensors'), other, 'latin1');
+  const [a, b] = await Promise.all([folder, renamed].map((f) => loadModel(f)));
+  const logits = (model: typeof a) => model!.createSession().forward([3, 1, 4]);
+  expect(await logits(b)).toEqual(await logits(a));
+  await Promise.all([a!.dispose(), b!.dispose()]);
+  rmSync(renamed, { recursive: true });
 });
