@@ -108,14 +108,12 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
   const files: string[] = [];
   const entries: WeightEntry[] = [];
   const used = new Set<StoredTensor>();
-  let totalBytes = 0;
   for (const [value, spec] of built.graph.weights) {
     const stored = spec.sources.map((s) => findTensor(folder, checkpoint.tensors, s));
     for (const t of stored) used.add(t);
-    totalBytes += stored.reduce((n, t) => n + t.byteLength, 0);
     entries.push({ value: value.id, parts: await weightParts(spec, stored, files) });
   }
-  const model = await finish(built, options, files, entries, 0, totalBytes);
+  const model = await finish(built, options, files, entries, 0);
   return model.open({
     config,
     generationConfig: checkpoint.generationConfig,
@@ -164,7 +162,7 @@ export async function createModel(
       parts: spec.transform ? [{ data: await spec.transform(drawn) }] : drawn.map((data) => ({ data })),
     });
   }
-  const model = await finish(built, options, [], entries, seed, 0);
+  const model = await finish(built, options, [], entries, seed);
   return model.open({ config, identity: `random:${seed}` });
 }
 
@@ -252,18 +250,24 @@ async function weightParts(
   return parts;
 }
 
+/** Bytes that a weight is read from, as the addon counts them: what was computed at load counts as computed. */
+function givenBytes(entry: WeightEntry): number {
+  if (!('parts' in entry)) return 0;
+  return entry.parts.reduce((n, p) => n + ('data' in p ? p.data.byteLength : p.count * (p.dtype === 'f32' ? 4 : 2)), 0);
+}
+
 async function finish(
   built: Built,
   options: LoadOptions,
   files: string[],
   entries: WeightEntry[],
   seed: number,
-  totalBytes: number,
 ): Promise<Model> {
   const handle: NativeHandle = call((n) =>
     n.buildModel(encodeGraph(built.graph, built.output), options.device ?? 'auto'),
   );
   const cancellation = new Cancellation(options.signal);
+  const totalBytes = entries.reduce((n, entry) => n + givenBytes(entry), 0);
   const report = options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes }));
   await cancellation.run(() => call((n) => n.loadWeights(handle, files, entries, seed, cancellation.flag, report)));
   return new Model(handle, built.resolved, built.graph);

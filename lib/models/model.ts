@@ -134,12 +134,15 @@ export class Model implements AsyncDisposable {
     checkCall('run', options);
     if (this.#features === 0)
       throw new StatespaceError('ERR_ARGUMENT', 'run: this model reads token ids; use createSession().forward()');
-    const { shape } = x;
+    const shape = x?.shape;
+    if (!Array.isArray(shape)) throw mismatch('ERR_ARGUMENT', 'run: x', 'a tensor', show(x));
     if (shape.length !== 3 || shape[2] !== this.#features) {
       throw mismatch('ERR_SHAPE', 'run: x', `shape (B, L, ${this.#features})`, `(${shape.join(', ')})`);
     }
     const [batch, length] = shape as [number, number, number];
     const data = new Tensor(x.data, shape, x.dtype).toFloat32Array();
+    const out = this.#outputPer === 'sequence' ? [batch, this.outputFeatures] : [batch, length, this.outputFeatures];
+    if (batch === 0) return new Tensor(new Float32Array(0), out);
     const sessions = Array.from({ length: batch }, () => call((n) => n.createSession(handle)));
     try {
       const rows = await this.forward(
@@ -149,7 +152,6 @@ export class Model implements AsyncDisposable {
         new Array(batch).fill('whole'),
         options,
       );
-      const out = this.#outputPer === 'sequence' ? [batch, this.outputFeatures] : [batch, length, this.outputFeatures];
       return new Tensor(rows, out);
     } finally {
       for (const s of sessions) call((n) => n.dispose(s));

@@ -100,3 +100,11 @@ test('what it costs is read off the recurrence', () => {
     total: 2 * aligned(12 * 8 * 2 * 4) + aligned(12 * 4),
   });
 });
+
+test('run takes no sequences as none, and names what is no tensor', async () => {
+  const model = await createModel({ model_type: 's4d_example', d_input: 2, d_output: 3, d_model: 4, d_state: 4 });
+  expect((await model.run({ data: new Float32Array(0), shape: [0, 5, 2] })).shape).toEqual([0, 3]);
+  for (const bad of [null, undefined, 3, {}] as never[])
+    await expect(model.run(bad)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+  await model.dispose();
+});

@@ -40,3 +40,11 @@ test.each(['mamba_hf', 'mamba2_hf', 'falcon_mamba'])('%s with the original name 
   await Promise.all([a!.dispose(), b!.dispose()]);
   rmSync(renamed, { recursive: true });
 });
+
+test.each(['mamba_hf', 'rwkv6_orig', 'jamba_p4_o3_moe'])('loading %s ends with all of its bytes', async (name) => {
+  const seen: { loadedBytes: number; totalBytes: number }[] = [];
+  const model = await loadModel(modelCase(name).folder, { onProgress: (done) => seen.push(done) });
+  expect(seen.at(-1)!.loadedBytes).toBe(seen.at(-1)!.totalBytes);
+  expect(seen.every((done) => done.loadedBytes > 0 && done.loadedBytes <= done.totalBytes)).toBe(true);
+  await model.dispose();
+});
