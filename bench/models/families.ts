@@ -25,6 +25,8 @@ export interface Family {
   kind: 'attention' | 'scan' | 'hybrid' | 'convolution';
   /** Networks over float rows instead of tokens: their width. */
   features?: number;
+  /** Fewest layers that show what the family is: one period of a hybrid. Default 1. */
+  leastLayers?: number;
   /** Order of the cost of N tokens, of one token after N, and of what is remembered after N. */
   prefill: string;
   decode: string;
@@ -74,6 +76,7 @@ export function hybrid(ratio: Ratio): Family {
     label: `attention:Mamba ${ratio.attention}:${ratio.mamba}`,
     kind: pure,
     ...(pure === 'scan' ? LINEAR : QUADRATIC),
+    leastLayers: pure === 'hybrid' ? 1 + ratio.mamba / ratio.attention : 1,
     config: (d, layers) => jamba(d, layers, ratio),
   };
 }
@@ -123,6 +126,13 @@ export function sized(library: Library, family: Family, d: Dimensions, parameter
   const layers = candidates.reduce((best, n) =>
     Math.abs(count(n) - parameters) < Math.abs(count(best) - parameters) ? n : best,
   );
+  const { leastLayers = 1 } = family;
+  if (layers < leastLayers) {
+    throw new library.StatespaceError(
+      'ERR_ARGUMENT',
+      `${parameters} parameters are ${layers} layers at this width and vocabulary, it needs ${leastLayers}`,
+    );
+  }
   const config = family.config(d, layers);
   const described = library.describeModel(config);
   return {

@@ -108,6 +108,14 @@ describe('every family', () => {
   const supported = new Set(statespace.supportedModels());
   const small = { dModel: 256, vocabulary: 1000, headDim: 64, kvHeads: 4, longest: 2048 };
 
+  it('leaves out a ratio whose period the size has no layers for', () => {
+    const families = [hybrid({ attention: 1, mamba: 1 }), hybrid({ attention: 1, mamba: 7 })];
+    const { models, leftOut } = sizedAll(real, families, small, 2e6);
+    expect(models.map((m) => m.family.name)).toEqual(['1:1']);
+    expect(models[0]!.layers).toBeLessThan(8);
+    expect(leftOut).toEqual([{ label: 'attention:Mamba 1:7', reason: expect.stringMatching(/it needs 8$/) }]);
+  });
+
   it.each(FAMILIES.filter((f) => supported.has(f.modelType)))('$name has a model of a given size', (family) => {
     const found = sized(real, family, small, 20e6);
     const one = real.describeModel(family.config(small, found.layers + 1)).parameters.total - found.parameters;

@@ -75,7 +75,7 @@ memory is its own; it is checked first that one forward gives what single steps 
 
 Examples:
   $ statespace bench models
-  $ statespace bench models --parameters 20M --d-model 384 --lengths 256..8K
+  $ statespace bench models --parameters 20M --d-model 384 --vocabulary 1024 --lengths 256..8K
   $ statespace bench models --ratio 1:0,1:1,1:3,1:7,0:1 --json ratio.json`,
     )
     .action((options: Options) => benchModels(options, signal));
