@@ -199,7 +199,7 @@ void run_scan(const Ssd& op, const Sizes& z, const Sequences& sequences, int64_t
     float* state = op.state.row(sequences.slot(s)) + head * z.headdim * z.d_state;
     if (bf16 && end - begin >= shortest_chunked)
       return chunked_bf16(op, z, head, count, begin, end, state,
-                          {cx.local<float>(worker, Bf16Chunk::floats(z) + heads * z.n * z.p + 16)});
+                          {cx.local<float>(worker, bf16_floats(z, heads, cx.tiles))}, cx.tiles);
     const Arena arena{cx.local<float>(worker, chunk_floats > step_floats ? chunk_floats : step_floats)};
     if (end - begin >= shortest_chunked) return chunked(op, z, head, count, begin, end, state, arena);
     for (int64_t h = 0; h < count; ++h)

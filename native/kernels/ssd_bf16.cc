@@ -1,5 +1,7 @@
 #include "kernels/ssd_bf16.h"
 
+#include "kernels/tile_block.h"
+
 #if defined(STATESPACE_ISA_AVX512)
 // Functions of this file that need the extension say so themselves: the rest of the library must run without it.
 #define STATESPACE_BF16 __attribute__((target("avx512bf16")))
@@ -25,7 +27,7 @@ STATESPACE_BF16 void pair_rows(const float* from, int64_t rows, int64_t width, u
       _mm512_storeu_si512(out, pair(load(from + i), load(from + width + i)));
 }
 
-// X (rows / 2, p) = dt·x and W = X decayed to the end of the chunk, as pairs; tokens from `count` on are 0.
+// X (q / 2, p) = dt·x and W = X decayed to the end of the chunk, as pairs; tokens from `count` on are 0.
 STATESPACE_BF16 void pair_inputs(const Ssd& op, const Sizes& z, int64_t head, int64_t token, int64_t count,
                                  const Times& times, float* left, const Bf16Chunk& b) {
   for (int64_t s = 0; s < count; s += kLanes) store(left + s, times.decay_to(count - 1, s));
@@ -49,16 +51,19 @@ STATESPACE_BF16 void pair_inputs(const Ssd& op, const Sizes& z, int64_t head, in
       _mm512_storeu_si512(W, pair(left0 * x0, left1 * x1));
     }
   }
+  const int64_t missing = (z.q / 2 - (count + 1) / 2) * z.p * int64_t(sizeof(uint32_t));
+  std::memset(X, 0, missing), std::memset(W, 0, missing);
 }
 
-// M (queries, keys) = G times the decay between key and query, 0 where the key comes later, up to a whole pair.
-STATESPACE_BF16 void mask_scores(const Sizes& z, const float* G, const Times& times, int64_t count, bf16_t* M) {
+// M (queries, keys) = G times the decay between key and query, 0 where the key comes later; of keys as many as the
+// products of `rows` queries read.
+STATESPACE_BF16 void mask_scores(const Sizes& z, const float* G, const Times& times, int64_t count, int64_t rows,
+                                 bf16_t* M) {
   alignas(64) float index[kLanes];
   for (int i = 0; i < kLanes; ++i) index[i] = float(i);
   const F lane = load(index);
   for (int64_t t = 0; t < count; ++t) {
-    const int64_t tile_end = t / kRows * kRows + kRows;  // what the tile of this row reads
-    for (int64_t s = 0; s < tile_end; s += kLanes) {
+    for (int64_t s = 0; s < t / rows * rows + rows; s += kLanes) {
       const F m = load(G + t * z.q + s) * times.decay_to(t, s);
       const F seen = s + kLanes <= t + 1 ? m : select(less(set(float(t - s)), lane), zero(), m);
       _mm256_storeu_si256((__m256i*)(M + t * z.q + s), (__m256i)_mm512_cvtneps_pbh(seen.v));
@@ -118,6 +123,85 @@ STATESPACE_BF16 void states(const Sizes& z, const Bf16Chunk& b, int64_t n, int64
     for (int j = 0; j < kVectors; ++j) _mm512_storeu_ps(S + (n + m) * z.p + p + j * kLanes, tile[m][j]);
 }
 
+// The products of one chunk and head by pairs of bf16, a vector of columns at a time.
+struct Vectors {
+  static constexpr int64_t kQueries = kRows;
+  static Sizes sizes(const Sizes& z) { return z; }
+  static void begin() {}
+  static void end() {}
+  static void pair_keys(const Sizes& z, const Bf16Chunk& b, int64_t count) {
+    pair_rows(b.B, round_up(count, 2), z.n, b.B_pairs);
+  }
+  static void outputs(const Sizes& z, const Bf16Chunk& b, int64_t count, const NextRows& next) {
+    for (int64_t t = 0; t < count; t += kRows) {
+      next.fetch(t, kRows);
+      column_panels(0, z.p, [&]<int kVectors>(int64_t p) { ssd::outputs<kVectors>(z, b, t, p, count); });
+    }
+  }
+  static void states(const Sizes& z, const Bf16Chunk& b, int64_t count, float* S) {
+    for (int64_t n = 0; n < z.n; n += kRows)
+      column_panels(0, z.p, [&]<int kVectors>(int64_t p) { ssd::states<kVectors>(z, b, n, p, count, S); });
+  }
+};
+
+#if defined(STATESPACE_TILES)
+
+// rows (count, width) ∘= factor(row)
+template <class Fn>
+inline void scale_rows(float* rows, int64_t count, int64_t width, Fn&& factor) {
+  for (int64_t r = 0; r < count; ++r, rows += width) {
+    const F by = set(factor(r));
+    for (int64_t i = 0; i < width; i += kLanes) store(rows + i, by * load(rows + i));
+  }
+}
+
+// out (rows, n) in bf16 = rows of f32
+STATESPACE_BF16 void round_rows(const float* from, int64_t values, bf16_t* out) {
+  for (int64_t i = 0; i < values; i += kLanes)
+    _mm256_storeu_si256((__m256i*)(out + i), (__m256i)_mm512_cvtneps_pbh(load(from + i).v));
+}
+
+// The same on a matrix unit: blocks of 32 queries or states by 32 columns, tokens and states 32 at a time.
+template <class Unit>
+struct TileBlocks {
+  static constexpr int64_t kQueries = kBlockSide;
+  static Sizes sizes(Sizes z) {
+    z.n = round_up(z.n, kTileDepth), z.q = round_up(z.q, kTileDepth);
+    return z;
+  }
+  static void begin() { Unit::begin(); }
+  static void end() { Unit::end(); }
+
+  template <bool kAdd>
+  static void multiply(const Sizes& z, TileRows a, const uint32_t* b, int64_t depth, float* c) {
+    const int64_t stride = z.p * int64_t(sizeof(float));  // of pairs and of sums
+    column_panels(0, z.p, [&]<int kVectors>(int64_t p) {
+      multiply_block<Unit, kVectors, kAdd>(a, {b + p, stride}, ceil_div(depth, kTileDepth), c + p, stride);
+    });
+  }
+  // Bᵀ (n, q), in the place of its pairs.
+  static void pair_keys(const Sizes& z, const Bf16Chunk& b, int64_t) {
+    std::memset(b.Bt + z.d_state * z.q, 0, size_t((z.n - z.d_state) * z.q) * sizeof(float));
+    round_rows(b.Bt, z.n * z.q, reinterpret_cast<bf16_t*>(b.B_pairs));
+  }
+  static void outputs(const Sizes& z, const Bf16Chunk& b, int64_t count, const NextRows& next) {
+    for (int64_t t = 0; t < count; t += kBlockSide) {
+      next.fetch(t, kBlockSide);
+      float* out = b.out + t * z.p;
+      multiply<false>(z, {b.C_pairs + t * z.n / 2, z.n * 2}, b.S_pairs, z.n, out);
+      scale_rows(out, kBlockSide, z.p, [&](int64_t r) { return b.decay[t + r]; });
+      multiply<true>(z, {b.M + t * z.q, z.q * 2}, b.X_pairs, t + kBlockSide, out);
+    }
+  }
+  static void states(const Sizes& z, const Bf16Chunk& b, int64_t count, float* S) {
+    scale_rows(S, z.n, z.p, [&](int64_t) { return b.decay[count - 1]; });
+    for (int64_t n = 0; n < z.n; n += kBlockSide)
+      multiply<true>(z, {b.B_pairs + n * z.q / 2, z.q * 2}, b.W_pairs, count, S + n * z.p);
+  }
+};
+
+#endif
+
 // Rows of C as pairs of states, zeros behind the last state and token.
 void read_queries(const Ssd& op, const Sizes& z, int64_t group, int64_t token, int64_t count, const Bf16Chunk& b) {
   const bf16_t* C = op.C.as<bf16_t>() + token * op.C.row_stride + group * z.d_state;
@@ -138,35 +222,31 @@ void scores(const Sizes& z, const Bf16Chunk& b, int64_t count) {
     });
 }
 
-}  // namespace
-
-bool multiplies_bf16(const Ssd& op) {
-  return op.x.dtype == DType::bf16 && op.B.dtype == DType::bf16 && op.C.dtype == DType::bf16 &&
-         __builtin_cpu_supports("avx512bf16");
-}
-
-void chunked_bf16(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t begin, int64_t end, float* state,
-                  Arena arena) {
+template <class Products>
+void chunked_bf16(const Ssd& op, const Sizes& sizes, int64_t head, int64_t heads, int64_t begin, int64_t end,
+                  float* state, Arena arena) {
+  const Sizes z = Products::sizes(sizes);
   const Bf16Chunk b(z, arena);
   Times times(arena.take(Times::floats(z.chunk)), z.chunk);
   float* S = arena.take(heads * z.n * z.p);
   const int64_t state_size = z.headdim * z.d_state, group = z.group(head);
   for (int64_t h = 0; h < heads; ++h) load_state(z, state + h * state_size, S + h * z.n * z.p);
 
+  Products::begin();
   for (int64_t t = begin; t < end; t += z.chunk) {
-    const int64_t count = end - t < z.chunk ? end - t : z.chunk, rows = round_up(count, kRows);
+    const int64_t count = end - t < z.chunk ? end - t : z.chunk;
     copy_rows(op.C, t, count, group * z.d_state, z.d_state, b.C, z.n);
     copy_rows(op.B, t, count, group * z.d_state, z.d_state, b.B, z.n);
     std::memset(b.B + count * z.n, 0, size_t((z.q - count) * z.n) * sizeof(float));
     read_queries(op, z, group, t, count, b);
-    pair_rows(b.B, round_up(count, 2), z.n, b.B_pairs);
     scores(z, b, count);
+    Products::pair_keys(z, b, count);
     for (int64_t h = 0; h < heads; ++h) {
       float* Sh = S + h * z.n * z.p;
       times.fill(op, head + h, t, count);
       store_from_start(times, 0, count, b.decay);
       pair_inputs(op, z, head + h, t, count, times, b.left, b);
-      mask_scores(z, b.G, times, count, b.M);
+      mask_scores(z, b.G, times, count, Products::kQueries, b.M);
       pair_rows(Sh, z.n, z.p, b.S_pairs);
       const bool same = h + 1 < heads;
       const NextRows next{&op, same ? t : t + count,
@@ -174,21 +254,39 @@ void chunked_bf16(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, in
                           : end - t - count < z.chunk ? end - t - count
                                                       : z.chunk,
                           head + (same ? h + 1 : 0)};
-      for (int64_t q = 0; q < rows; q += kRows) {
-        next.fetch(q, kRows);
-        int64_t p = 0;
-        for (; p + 2 * kLanes <= z.p; p += 2 * kLanes) outputs<2>(z, b, q, p, count);
-        if (p < z.p) outputs<1>(z, b, q, p, count);
-      }
-      for (int64_t n = 0; n < z.n; n += kRows) {
-        int64_t p = 0;
-        for (; p + 2 * kLanes <= z.p; p += 2 * kLanes) states<2>(z, b, n, p, count, Sh);
-        if (p < z.p) states<1>(z, b, n, p, count, Sh);
-      }
+      Products::outputs(z, b, count, next);
+      Products::states(z, b, count, Sh);
       finish_rows(op, z, head + h, t, count, op.x.as<bf16_t>(), b.out);
     }
   }
+  Products::end();
   for (int64_t h = 0; h < heads; ++h) store_state(z, S + h * z.n * z.p, state + h * state_size);
+}
+
+}  // namespace
+
+bool multiplies_bf16(const Ssd& op) {
+  return op.x.dtype == DType::bf16 && op.B.dtype == DType::bf16 && op.C.dtype == DType::bf16 &&
+         __builtin_cpu_supports("avx512bf16");
+}
+
+int64_t bf16_floats(const Sizes& z, int64_t heads, TileUnit unit) {
+#if defined(STATESPACE_TILES)
+  const Sizes padded = unit == TileUnit::none ? z : TileBlocks<AmxTiles>::sizes(z);
+#else
+  const Sizes& padded = z;
+#endif
+  return Bf16Chunk::floats(padded) + heads * padded.n * padded.p + 16;
+}
+
+void chunked_bf16(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t begin, int64_t end, float* state,
+                  Arena arena, TileUnit unit) {
+#if defined(STATESPACE_TILES)
+  if (unit == TileUnit::amx) return chunked_bf16<TileBlocks<AmxTiles>>(op, z, head, heads, begin, end, state, arena);
+  if (unit == TileUnit::emulated)
+    return chunked_bf16<TileBlocks<EmulatedTiles>>(op, z, head, heads, begin, end, state, arena);
+#endif
+  chunked_bf16<Vectors>(op, z, head, heads, begin, end, state, arena);
 }
 
 }  // namespace statespace::STATESPACE_ISA::ssd

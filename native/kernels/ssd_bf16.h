@@ -1,6 +1,7 @@
 #pragma once
-// SSD's chunks on bf16 inputs where the machine multiplies bf16 pairs (AVX-512-BF16): twice the rate of f32. Sums,
-// decays and states stay f32; what is rounded to bf16 are the operands of the products.
+// SSD's chunks on bf16 inputs where the machine multiplies bf16 pairs (AVX-512-BF16, twice the rate of f32) or has a
+// matrix unit. Sums, decays and states stay f32; what is rounded to bf16 are the operands of the products.
+#include "core/tile_unit.h"
 #include "kernels/ssd_chunk.h"
 
 namespace statespace::STATESPACE_ISA::ssd {
@@ -16,7 +17,7 @@ struct Bf16Chunk {
 
   Bf16Chunk(const Sizes& z, Arena& arena)
       : B(arena.take(z.q * z.n)),
-        Bt(arena.take(z.d_state * z.q)),
+        Bt(arena.take(z.n * z.q)),
         C(arena.take(z.q * z.n)),
         G(arena.take(z.q * z.q)),
         out(arena.take(z.q * z.p)),
@@ -29,8 +30,7 @@ struct Bf16Chunk {
         W_pairs(pairs(arena, z.q * z.p / 2)),
         M(reinterpret_cast<bf16_t*>(pairs(arena, z.q * z.q / 2))) {}
   static int64_t floats(const Sizes& z) {
-    return 3 * z.q * z.n + z.d_state * z.q + 2 * z.q * z.q + 2 * z.q * z.p + z.n * z.p + 2 * z.q + 300 +
-           Times::floats(z.chunk);
+    return 4 * z.q * z.n + 2 * z.q * z.q + 2 * z.q * z.p + z.n * z.p + 2 * z.q + 300 + Times::floats(z.chunk);
   }
 
  private:
@@ -41,12 +41,16 @@ struct Bf16Chunk {
 // Whether chunked_bf16 takes this op, on this machine.
 bool multiplies_bf16(const Ssd& op);
 
+// Scratch of chunked_bf16.
+int64_t bf16_floats(const Sizes& z, int64_t heads, TileUnit unit);
+
 // Heads [head, head + heads) of one group over one sequence, as chunked() does with f32 products.
 void chunked_bf16(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t begin, int64_t end, float* state,
-                  Arena arena);
+                  Arena arena, TileUnit unit);
 #else
 inline bool multiplies_bf16(const Ssd&) { return false; }
-inline void chunked_bf16(const Ssd&, const Sizes&, int64_t, int64_t, int64_t, int64_t, float*, Arena) {}
+inline int64_t bf16_floats(const Sizes&, int64_t, TileUnit) { return 0; }
+inline void chunked_bf16(const Ssd&, const Sizes&, int64_t, int64_t, int64_t, int64_t, float*, Arena, TileUnit) {}
 #endif
 
 }  // namespace statespace::STATESPACE_ISA::ssd

@@ -126,14 +126,18 @@ Result actual(const Backend& backend, const Case& c, Inputs in, int mode, Thread
 void check_case(const Case& c, double bound = 3e-6) {
   const Inputs in(c);
   const Result want = expected(c, in);
-  each_backend([&](const Backend& backend) {
+  const auto check = [&](const Backend& backend) {
     for (int mode : {0, 1, 2}) {
       CAPTURE(mode);
       const Result got = actual(backend, c, in, mode);
       CHECK(relative_error(got.y, want.y) < bound);
       CHECK(relative_error(got.state, want.state) < bound);
     }
-  });
+  };
+  each_backend(check);
+  // A matrix unit's program, in memory.
+  const Backend* tiles = c.dtype == DType::bf16 ? cpu_backend("amx-emulated") : nullptr;
+  if (tiles) check(*tiles);
 }
 
 }  // namespace
@@ -181,6 +185,8 @@ TEST_CASE("ssd reads bf16 and f16 inputs") {
     Case c{.nheads = 4, .headdim = 30, .ngroups = 2, .d_state = 40, .D = 2, .dtype = dtype};
     check_case(c, bound);
     c.bounds = {0, 3};
+    check_case(c, bound);
+    c.bounds = {0, 40, 41, 250}, c.slots = {1, 2, 0}, c.pool = 3;
     check_case(c, bound);
     for (int32_t length : {16, 17, 63, 64, 65, 79, 130}) {
       CAPTURE(length);
