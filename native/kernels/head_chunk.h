@@ -21,6 +21,9 @@ inline void clear(float* p, int64_t n) { std::memset(p, 0, size_t(n) * sizeof(fl
 
 inline void copy_row(const float* from, float* to, int64_t n) { std::memcpy(to, from, size_t(n) * sizeof(float)); }
 
+// The first n lanes, all if n = kLanes.
+inline F load_some(const float* p, int n) { return n < kLanes ? load(p, n) : load(p); }
+
 // out = a ∘ b; b and out have room for whole vectors, a need not.
 inline void scale_row(const float* a, const float* b, float* out, int64_t n) {
   int64_t i = 0;
@@ -44,6 +47,23 @@ inline void copy_rows(const Tensor& from, int64_t begin, int64_t n, int64_t firs
 inline void write_rows(const float* from, int64_t stride, const Tensor& to, int64_t begin, int64_t n, int64_t first,
                        int64_t width) {
   for (int64_t t = 0; t < n; ++t) copy_row(from + t * stride, to.row(begin + t) + first, width);
+}
+
+// Rows (n, width) of tokens into columns (width, stride), n ≤ stride, zeros behind; stride a multiple of kLanes.
+inline void copy_transposed(const Tensor& from, int64_t begin, int64_t n, int64_t first, int64_t width, float* to,
+                            int64_t stride) {
+  for (int64_t t = 0; t < stride; t += kLanes)
+    for (int64_t i = 0; i < width; i += kLanes) {
+      const int columns = width - i < kLanes ? int(width - i) : kLanes;
+      F square[kLanes];
+#pragma GCC unroll 16
+      for (int r = 0; r < kLanes; ++r)
+        square[r] = t + r < n ? load_some(from.row(begin + t + r) + first + i, columns) : zero();
+      transpose(square);
+#pragma GCC unroll 16
+      for (int r = 0; r < kLanes; ++r)
+        if (r < columns) store(to + (i + r) * stride + t, square[r]);
+    }
 }
 
 // A dense matrix into rows of `stride`, zeros behind; and back.

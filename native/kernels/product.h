@@ -1,10 +1,18 @@
 #pragma once
-// Small matrix products on one thread, for the chunked forms: chunks of tokens against a head's state.
+// Matrix products on one thread, for the chunked forms: chunks of tokens against a head's state. A tile of the result
+// stays in registers while products are added to it and while it is scaled, and is written once.
 #include <cstdint>
 
 #include "isa/simd.h"
 
 namespace statespace::STATESPACE_ISA {
+
+// Rows of a tile of two vectors: enough sums to hide the latency of a multiply-add, few enough for the registers.
+#if defined(STATESPACE_ISA_AVX2)
+constexpr int kRows = 6;
+#else
+constexpr int kRows = 8;
+#endif
 
 // Element (i, p) is data[i·row + p·column]: a matrix of any layout, or its transpose.
 struct Strided {
@@ -12,9 +20,127 @@ struct Strided {
   int64_t row, column;
 };
 
-// C (m, n) += A (m, k) · B (k, n). B and C are row-major with strides of whole vectors, and are read and written up to
-// the end of the vector that holds column n - 1. lower: A is lower triangular (with zeros above its diagonal), which
-// saves most of the upper half's work.
+// Rows [row, row + rows) of a result and N vectors of its columns from `column` on.
+template <int N>
+struct Place {
+  int64_t row, column;
+  int rows;
+};
+
+// The values there, 0 at first. Matrices are given
+// whole, as seen from the result's first row and column. Row-major ones have strides of whole vectors and are read, and
+// written where no width is given, up to the end of the last vector. Rows of the tile behind `rows` repeat the last
+// one: no shape of its own for every number of rows.
+template <int N>
+struct Tile {
+  [[gnu::always_inline]] explicit Tile(Place<N> p) : row(p.row), column(p.column), rows(p.rows) {
+    each([](int, int, F& x) { x = zero(); });
+  }
+
+  // += A B, of which `depth` columns and rows.
+  [[gnu::always_inline]] void add(int64_t depth, Strided a, const float* b, int64_t b_stride) {
+    const float* from[kRows];
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) from[i] = a.data + at(i) * a.row;
+    b += column;
+    for (int64_t p = 0; p < depth; ++p, b += b_stride) {
+      F x[N];
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) x[j] = load(b + j * kLanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i) {
+        const F s = set(from[i][p * a.column]);
+#pragma GCC unroll 2
+        for (int j = 0; j < N; ++j) v[i][j] = fma(s, x[j], v[i][j]);
+      }
+    }
+  }
+  // Rows by a factor each, the whole by one, elements by those of a matrix.
+  [[gnu::always_inline]] void scale_rows(const float* factors, int64_t stride = 1) {
+    each([&](int i, int, F& x) { x = set(factors[at(i) * stride]) * x; });
+  }
+  [[gnu::always_inline]] void scale(float factor) {
+    each([&](int, int, F& x) { x = set(factor) * x; });
+  }
+  [[gnu::always_inline]] void times(const float* m, int64_t stride) {
+    each([&](int i, int j, F& x) { x = x * load(place(m, i, j, stride)); });
+  }
+
+  // x = (I - L)⁻¹ x for a strictly lower L and these rows of x, the rows above being solved.
+  [[gnu::always_inline]] void solve_unit_lower(const float* L, int64_t l_stride, const float* x, int64_t stride) {
+    add(row, {L, l_stride, 1}, x, stride);
+#pragma GCC unroll 8
+    for (int s = 0; s < kRows; ++s)
+#pragma GCC unroll 8
+      for (int i = s + 1; i < kRows; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < N; ++j) v[i][j] = fma(set(L[at(i) * l_stride + at(s)]), v[s][j], v[i][j]);
+  }
+
+  [[gnu::always_inline]] void read(const float* from, int64_t stride) {
+    each([&](int i, int j, F& x) { x = load(place(from, i, j, stride)); });
+  }
+  [[gnu::always_inline]] void write(float* to, int64_t stride) {
+    each([&](int i, int j, F& x) {
+      if (i < rows) store(place(to, i, j, stride), x);
+    });
+  }
+  [[gnu::always_inline]] void write(float* to, int64_t stride, int64_t width) {
+    if (width - column >= N * kLanes) return write(to, stride);
+    each([&](int i, int j, F& x) {
+      const int64_t left = width - column - j * kLanes;
+      if (i >= rows || left <= 0) return;
+      if (left >= kLanes)
+        store(place(to, i, j, stride), x);
+      else
+        store(place(to, i, j, stride), x, int(left));
+    });
+  }
+
+  // fn(i, j, vector j of row i) of the tile.
+  template <class Fn>
+  [[gnu::always_inline]] void each(Fn&& fn) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) fn(i, j, v[i][j]);
+  }
+  // One past the last row; and the row of the result that row i of the tile holds.
+  int64_t end() const { return row + rows; }
+  int64_t at(int i) const { return row + (i < rows ? i : rows - 1); }
+  template <class T>
+  T* place(T* m, int i, int j, int64_t stride) const {
+    return m + at(i) * stride + column + j * kLanes;
+  }
+
+  F v[kRows][N];
+  const int64_t row, column;
+  const int rows;
+};
+
+// fn(place) for the tiles of rows [row, row + rows) and columns up to `end`.
+template <class Fn>
+inline void each_tile_of_row(int64_t row, int rows, int64_t end, Fn&& fn) {
+  int64_t column = 0;
+  for (; column + kLanes < end; column += 2 * kLanes) fn(Place<2>{row, column, rows});
+  if (column < end) fn(Place<1>{row, column, rows});
+}
+
+// fn(place) for the tiles of a result (m, n), rows first; of a lower triangular one (n, n) for those that the diagonal
+// crosses or that lie below it.
+template <class Fn>
+inline void each_tile(int64_t m, int64_t n, Fn&& fn) {
+  for (int64_t row = 0; row < m; row += kRows) each_tile_of_row(row, m - row < kRows ? int(m - row) : kRows, n, fn);
+}
+template <class Fn>
+inline void each_lower_tile(int64_t n, Fn&& fn) {
+  for (int64_t row = 0; row < n; row += kRows) {
+    const int rows = n - row < kRows ? int(n - row) : kRows;
+    each_tile_of_row(row, rows, row + rows, fn);
+  }
+}
+
+// C (m, n) += A (m, k) · B (k, n).
 void add_product(int64_t m, int64_t n, int64_t k, Strided a, const float* b, int64_t b_stride, float* c,
                  int64_t c_stride, bool lower = false);
 

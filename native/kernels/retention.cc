@@ -40,75 +40,113 @@ struct Blocks {
         keys(op.k[2]),
         values(op.v[2]),
         width(padded(tokens)),
+        key_stride(padded(keys)),
         stride(padded(values)),
         root(1 / std::sqrt(float(keys))),
         S(scratch) {
     k = S + keys * stride;
-    qk = k + keys * width;
+    q = k + keys * width, qk = q + tokens * key_stride;
     v = qk + tokens * width, y = v + tokens * stride;
-    power = y + tokens * stride;
+    power = y + tokens * stride + 2 * width;
     const float log_decay = op.log_decay.f32()[head];
-    for (int64_t i = 0; i <= tokens; ++i) power[i] = exp_of(log_decay * float(i));
+    for (int64_t i = -2 * width; i <= 0; ++i) power[i] = log_decay * float(-i);
+    exp_row(power - 2 * width, power - 2 * width, 2 * width + 1);
+    clear(power + 1, width + kLanes);
   }
   static int64_t scratch(const Retention& op, int64_t tokens) {
     const int64_t width = padded(tokens), stride = padded(op.v[2]);
-    return op.k[2] * (stride + width) + tokens * (width + 2 * stride) + tokens + 1;
+    return op.k[2] * (stride + width) + tokens * (width + padded(op.k[2]) + 2 * stride) + 3 * width + 1 + kLanes;
   }
 
-  Strided rows(const Tensor& t, int64_t begin) const { return {t.row(begin) + head * keys, t.row_stride, 1}; }
-
+  // q (n, key) of a block, over sqrt(key).
+  void load_queries(int64_t begin, int64_t n) {
+    copy_rows(op.q, begin, n, head * keys, keys, q, key_stride);
+    scale(q, root, n * key_stride);
+  }
   // k (key, n), v (n, value) of a block.
   void load_keys(int64_t begin, int64_t n) {
-    const Strided from = rows(op.k, begin);
-    for (int64_t i = 0; i < keys; ++i)
-      for (int64_t s = 0; s < width; ++s) k[i * width + s] = s < n ? from.data[s * from.row + i] : 0;
+    copy_transposed(op.k, begin, n, head * keys, keys, k, width);
     copy_rows(op.v, begin, n, head * values, values, v, stride);
   }
 
-  // y_t = γ^{t+1} S_0ᵀ q_t / sqrt(key): what the state gives to a block that starts right behind it, γ^before sooner.
-  void from_state(const float* state, int64_t begin, int64_t n, float before) {
-    clear(y, n * stride);
-    add_product(n, values, keys, rows(op.q, begin), state, stride, y, stride);
-    for (int64_t t = 0; t < n; ++t) scale(y + t * stride, root * before * power[t + 1], stride);
+  // qk = q kᵀ ∘ γ^{t-s} inside a block, 0 for s > t.
+  void pairs(int64_t n) {
+    each_lower_tile(n, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, {q, key_stride, 1}, k, width);
+      tile.times(power, -1);
+      tile.write(qk, width);
+    });
   }
 
-  // y += (q kᵀ ∘ γ^{t-s}) v / sqrt(key) inside a block.
-  void inside(int64_t begin, int64_t n) {
-    clear(qk, n * width);
-    add_product(n, n, keys, rows(op.q, begin), k, width, qk, width);
-    for (int64_t t = 0; t < n; ++t)
-      for (int64_t s = 0; s < width; ++s) qk[t * width + s] = s <= t ? qk[t * width + s] * root * power[t - s] : 0;
-    add_product(n, values, n, {qk, width, 1}, v, stride, y, stride, true);
+  // y_t = γ^{t+1} S_0ᵀ q_t + Σ_s qk_ts v_s for a block that starts right behind the state.
+  void write_y(int64_t begin, int64_t n) {
+    pairs(n);
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, {q, key_stride, 1}, S, stride);
+      tile.scale_rows(power - 1, -1);
+      tile.add(tile.end(), {qk, width, 1}, v, stride);
+      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
+    });
   }
 
-  // The same for queries behind a whole block of keys of n_keys tokens, `between` = γ^(tokens in between).
-  void across(int64_t begin, int64_t n, int64_t n_keys, float between) {
-    clear(qk, n * width);
-    add_product(n, n_keys, keys, rows(op.q, begin), k, width, qk, width);
-    for (int64_t t = 0; t < n; ++t)
-      for (int64_t s = 0; s < n_keys; ++s) qk[t * width + s] *= root * power[t + 1] * between * power[n_keys - 1 - s];
+  // The same in parts, for a block further on: y_t = γ^{t+1} before S_0ᵀ q_t,
+  void from_state(int64_t n, float before) {
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, {q, key_stride, 1}, S, stride);
+      tile.scale_rows(power - 1, -1);
+      tile.scale(before);
+      tile.write(y, stride);
+    });
+  }
+  // y += (q kᵀ ∘ γ^{t-s}) v for a whole block of n_keys keys before this one, `between` = γ^(tokens in between),
+  void across(int64_t n, int64_t n_keys, float between) {
+    each_tile(n, n_keys, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, {q, key_stride, 1}, k, width);
+      tile.times(power - n_keys, -1);
+      tile.scale(between);
+      tile.write(qk, width);
+    });
     add_product(n, values, n_keys, {qk, width, 1}, v, stride, y, stride);
+  }
+  // and the block itself.
+  void finish(int64_t begin, int64_t n) {
+    pairs(n);
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      tile.read(y, stride);
+      tile.add(tile.end(), {qk, width, 1}, v, stride);
+      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
+    });
   }
 
   // S = γ^n S + Σ_s γ^{n-1-s} k_s v_sᵀ; spoils v.
   void advance(int64_t n) {
-    for (int64_t i = 0; i < keys; ++i) scale(S + i * stride, power[n], stride);
-    for (int64_t s = 0; s < n; ++s) scale(v + s * stride, power[n - 1 - s], stride);
-    add_product(keys, values, n, {k, width, 1}, v, stride, S, stride);
+    for (int64_t s = 0; s < n; ++s) scale(v + s * stride, power[s - (n - 1)], stride);
+    each_tile(keys, values, [&](auto place) {
+      Tile tile(place);
+      tile.read(S, stride);
+      tile.scale(power[-n]);
+      tile.add(n, {k, width, 1}, v, stride);
+      tile.write(S, stride);
+    });
   }
 
   void read(const float* state) { read_rows(state, keys, values, S, stride); }
   void write(float* state) const { write_rows(S, stride, keys, values, state); }
-  void write_y(int64_t begin, int64_t n) const { write_rows(y, stride, op.y, begin, n, head * values, values); }
 
   const Retention& op;
-  const int64_t head, keys, values, width, stride;
+  const int64_t head, keys, values, width, key_stride, stride;
   const float root;
   float* S;      // (key, value)
   float* k;      // (key, tokens)
+  float* q;      // (tokens, key)
   float* qk;     // (tokens, tokens)
   float *v, *y;  // (tokens, value)
-  float* power;  // γ^0 … γ^tokens
+  float* power;  // power[-i] = γ^i for i up to twice the tokens, 0 for i < 0: row t of γ^{t-s} begins at power[-t]
 };
 
 float* state_of(const Retention& op, const Sequences& sequences, int64_t s, int64_t head) {
@@ -126,9 +164,8 @@ void chunkwise(const Retention& op, const Sequences& sequences, Context& cx) {
     Blocks b(op, size, head, cx.local<float>(worker, Blocks::scratch(op, size)));
     b.read(state_of(op, sequences, s, head));
     each_chunk(sequences, s, size, [&](int64_t begin, int64_t n) {
+      b.load_queries(begin, n);
       b.load_keys(begin, n);
-      b.from_state(b.S, begin, n, 1);
-      b.inside(begin, n);
       b.write_y(begin, n);
       b.advance(n);
     });
@@ -147,14 +184,14 @@ void parallel(const Retention& op, const Sequences& sequences, Context& cx) {
       const float log_decay = op.log_decay.f32()[head];
       Blocks b(op, kParallelTokens, head, cx.local<float>(worker, scratch));
       b.read(state_of(op, sequences, s, head));
-      b.from_state(b.S, begin, n, exp_of(log_decay * float(begin - first)));
+      b.load_queries(begin, n);
+      b.from_state(n, exp_of(log_decay * float(begin - first)));
       for (int64_t key = first; key < begin; key += kParallelTokens) {
         b.load_keys(key, kParallelTokens);
-        b.across(begin, n, kParallelTokens, exp_of(log_decay * float(begin - key - kParallelTokens)));
+        b.across(n, kParallelTokens, exp_of(log_decay * float(begin - key - kParallelTokens)));
       }
       b.load_keys(begin, n);
-      b.inside(begin, n);
-      b.write_y(begin, n);
+      b.finish(begin, n);
     });
   }
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
