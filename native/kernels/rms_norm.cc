@@ -10,12 +10,15 @@ namespace {
 // One group of n channels. y may be x or z: each value is written after its last reading.
 void norm_group(const RmsNorm& op, const float* x, const float* z, const float* weight, const float* bias, int64_t n,
                 float* y) {
+  const int64_t next_x = op.x.row_stride, next_z = z ? op.z.row_stride : 0;
   const bool gate_first = z && !op.norm_before_gate;
   F squares = zero();
   for (int64_t c = 0; c < n; c += kLanes) {
     const int m = lanes_of(n - c);
     F v = load(x + c, m);
+    prefetch(x + next_x + c);
     if (gate_first) {
+      prefetch(z + next_z + c);
       v = v * silu(load(z + c, m));
       store(y + c, v, m);
     }
