@@ -26,8 +26,8 @@ int64_t choose_chunk(const Program& p) {
 
 Model::Model(const Backend& backend, Graph graph)
     : program(backend, std::move(graph)),
-      states_(backend, program.state_bytes()),
-      pages_(backend, program.page_bytes()),
+      states_(backend, program.state_bytes(), Fresh::zeros),
+      pages_(backend, program.page_bytes(), backend.host_memory ? Fresh::anything : Fresh::zeros),
       chunk_tokens_(choose_chunk(program)) {}
 
 std::unique_ptr<Workspace> Model::take_workspace() {

@@ -13,7 +13,7 @@ constexpr int64_t kLargePiece = 1 << 20;  // smaller ones would hold whole large
 
 }  // namespace
 
-Pool::Pool(const Backend& backend, int64_t stride) : backend_(backend), stride_(stride) {
+Pool::Pool(const Backend& backend, int64_t stride, Fresh fresh) : backend_(backend), stride_(stride), fresh_(fresh) {
   if (stride_ == 0 || !backend.host_memory) return;
   reserved_ = ReservedMemory(std::min(kReserve, stride_ * INT32_MAX), stride_);
   base_ = reserved_.data();
@@ -50,7 +50,7 @@ int32_t Pool::take() {
     references_.push_back(1);
   }
   if (backend_.host_memory) reserved_.commit(piece * stride_, stride_);
-  backend_.zero(at(piece), stride_);
+  if (fresh_ == Fresh::zeros) backend_.zero(at(piece), stride_);
   return piece;
 }
 

@@ -10,13 +10,16 @@
 
 namespace statespace {
 
+// What a piece holds when it is taken. A host's pages of keys are read only where a token has written them.
+enum class Fresh : uint8_t { zeros, anything };
+
 class Pool {
  public:
-  Pool(const Backend& backend, int64_t stride);
+  Pool(const Backend& backend, int64_t stride, Fresh fresh);
   ~Pool();
   Pool(const Pool&) = delete;
 
-  // A piece of zeros, with one reference. Throws ERR_OUT_OF_MEMORY. On a device, the base may move.
+  // A piece with one reference. Throws ERR_OUT_OF_MEMORY. On a device, the base may move.
   int32_t take();
   void share(int32_t piece);
   void give(int32_t piece);
@@ -32,6 +35,7 @@ class Pool {
   void grow();
   const Backend& backend_;
   const int64_t stride_;
+  const Fresh fresh_;
   int64_t capacity_ = 0;
   void* base_ = nullptr;
   ReservedMemory reserved_;
