@@ -169,9 +169,33 @@ struct Pairs {
   __m512i v;
 };
 inline Pairs set_pair(uint32_t x) { return {_mm512_set1_epi32(int(x))}; }
+inline Pairs set_pair(const void* p) {
+  uint32_t x;
+  std::memcpy(&x, p, 4);
+  return set_pair(x);
+}
 inline Pairs load_pairs(const void* p) { return {_mm512_loadu_si512(p)}; }
+inline Pairs load_pairs(const bf16_t* p, int n) { return {_mm512_maskz_loadu_epi16(__mmask32((1u << n) - 1), p)}; }
+inline void store_pairs(void* p, Pairs x) { _mm512_storeu_si512(p, x.v); }
+inline Pairs mask_pairs(Pairs x, uint32_t bits) { return {_mm512_and_si512(x.v, _mm512_set1_epi32(int(bits)))}; }
+inline F as_floats(Pairs x) { return {_mm512_castsi512_ps(x.v)}; }
+// Pairs of one element from each.
+inline Pairs zip_pairs(__m256i first, __m256i second) {
+  const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16);
+  return {_mm512_or_si512(_mm512_cvtepu16_epi32(first), high)};
+}
+inline Pairs zip_pairs(const bf16_t* first, const bf16_t* second) {
+  return zip_pairs(_mm256_loadu_si256((const __m256i*)first), _mm256_loadu_si256((const __m256i*)second));
+}
+inline Pairs zip_pairs(const bf16_t* first, const bf16_t* second, int n) {
+  return zip_pairs(_mm256_maskz_loadu_epi16(first_lanes(n), first), _mm256_maskz_loadu_epi16(first_lanes(n), second));
+}
 STATESPACE_BF16_DOT inline F dot_pairs(F acc, Pairs a, Pairs b) {
   return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)};
+}
+// 2 · kLanes floats, rounded, in their order.
+STATESPACE_BF16_DOT inline Pairs round_pairs(F first, F second) {
+  return {(__m512i)_mm512_cvtne2ps_pbh(second.v, first.v)};
 }
 
 }  // namespace statespace::STATESPACE_ISA

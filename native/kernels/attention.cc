@@ -1,6 +1,9 @@
 #include "ops/attention.h"
 
+#include <type_traits>
+
 #include "backend/kernels.h"
+#include "kernels/attention_pairs.h"
 #include "kernels/attention_plan.h"
 #include "kernels/attention_rows.h"
 #include "kernels/attention_tile.h"
@@ -53,7 +56,8 @@ class Block {
         headdim_(plan.headdim),
         width_(round_up(headdim_, kWide)),
         first_(plan.first_row(task)),
-        rows_(plan.rows(span_, task.block)) {}
+        rows_(plan.rows(span_, task.block)),
+        scale_(op.softcap > 0 ? op.scale / op.softcap : op.scale * kLog2e) {}
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) w_.states[r] = RowState{};
@@ -66,8 +70,33 @@ class Block {
  private:
   template <class T>
   void attend() {
-    const bool few = rows_ <= kFewRows;
-    few ? load_queries(width_, 1, 1) : load_queries(1, kPanelRows, kPanelRows);
+    if (rows_ <= kFewRows) {
+      load_queries(rows_, w_.q, scale_, [&](int64_t r, int64_t d) { return r * width_ + d; });
+      return each_block<T>([&](const T* const* keys, const T* const* values, int64_t begin, int64_t end) {
+        few_rows(keys, values, begin, end);
+      });
+    }
+#if defined(STATESPACE_BF16_DOT)
+    if constexpr (std::is_same_v<T, bf16_t>)
+      if (span_.keys >= kPairKeys && has_bf16_dot()) return panels<T, PairTiles>();
+#endif
+    panels<T, FloatTiles>();
+  }
+
+  template <class T, class Tiles>
+  void panels() {
+    load_queries(round_up(rows_, kPanelRows), reinterpret_cast<typename Tiles::Query*>(w_.q),
+                 Tiles::query_scale(scale_), [&](int64_t r, int64_t d) { return Tiles::query_at(headdim_, r, d); });
+    each_block<T>([&](const T* const* keys, const T* const* values, int64_t begin, int64_t end) {
+      Tiles::pack_keys(keys, end - begin, headdim_, w_.keys);
+      Tiles::pack_values(values, end - begin, headdim_, w_.values);
+      for (int64_t r = 0; r < rows_; r += kPanelRows) panel<Tiles>(r, begin, end);
+    });
+  }
+
+  // Calls fn with the addresses of each block of keys and values, and its range.
+  template <class T, class Fn>
+  void each_block(Fn&& fn) const {
     const Visible range = plan_.keys(task_);
     const KeyRows<T> keys(op_, op_.k, span_, task_.sequence, task_.head);
     const KeyRows<T> values(op_, op_.v, span_, task_.sequence, task_.head);
@@ -77,30 +106,22 @@ class Block {
       const int64_t end = j + kBlockKeys < range.end ? j + kBlockKeys : range.end;
       keys.addresses(j, end, key_rows);
       values.addresses(j, end, value_rows);
-      if (few) {
-        few_rows(key_rows, value_rows, j, end);
-      } else {
-        pack_keys(key_rows, end - j, headdim_, w_.keys);
-        pack_values(value_rows, end - j, headdim_, w_.values);
-        for (int64_t r = 0; r < rows_; r += kPanelRows) panel(r, j, end);
-      }
+      fn(key_rows, value_rows, j, end);
     }
   }
 
   int64_t token(int64_t r) const { return (first_ + r) / plan_.group; }
   int64_t head(int64_t r) const { return task_.head * plan_.group + (first_ + r) % plan_.group; }
 
-  // q · scale in units of log2 (or of the softcap): rows `row_step` apart, a row's values `step` apart within a panel
-  // of `panel` rows; rows and channels that do not exist are zero.
-  void load_queries(int64_t row_step, int64_t step, int64_t panel) {
-    const float scale = op_.softcap > 0 ? op_.scale / op_.softcap : op_.scale * kLog2e;
-    for (int64_t i = 0; i < round_up(rows_, panel) * width_; ++i) w_.q[i] = 0;
+  // to[at(row, channel)] = scale · q; rows and channels that do not exist are zero.
+  template <class To, class At>
+  void load_queries(int64_t rows, To* to, float scale, At&& at) const {
+    for (int64_t i = 0; i < rows * width_; ++i) w_.q[i] = 0;
     with_float(op_.q.dtype, [&](auto type) {
       using T = decltype(type);
       for (int64_t r = 0; r < rows_; ++r) {
         const T* q = op_.q.as<T>() + (span_.query0 + token(r)) * op_.q.row_stride + head(r) * headdim_;
-        float* to = w_.q + (panel == 1 ? r * row_step : r / panel * panel * headdim_ + r % panel * row_step);
-        for (int64_t d = 0; d < headdim_; ++d) to[d * step] = to_float(q[d]) * scale;
+        for (int64_t d = 0; d < headdim_; ++d) from_float(to_float(q[d]) * scale, to[at(r, d)]);
       }
     });
   }
@@ -115,13 +136,16 @@ class Block {
     return v;
   }
 
+  template <class Tiles>
   float soften_row(int64_t r, const Visible& v, float* scores) {
     if (v.begin == v.end) return 1;
-    if (op_.softcap > 0) cap(scores, v.begin / kLanes * kLanes, v.end, op_.softcap);
-    return soften(scores, v.begin, v.end, w_.states[r]);
+    const float factor = Tiles::score_scale(scale_);
+    if (op_.softcap > 0) cap(scores, v.begin / kLanes * kLanes, v.end, factor, op_.softcap);
+    return soften<Tiles>(scores, v.begin, v.end, op_.softcap > 0 ? 1 : factor, w_.states[r]);
   }
 
   // Rows [r0, r0 + kPanelRows) against the packed keys [begin, end).
+  template <class Tiles>
   void panel(int64_t r0, int64_t begin, int64_t end) {
     const int64_t count = rows_ - r0 < kPanelRows ? rows_ - r0 : kPanelRows;
     Visible each[kPanelRows], any{end, 0}, all{0, end};
@@ -133,18 +157,19 @@ class Block {
       if (v.end < all.end) all.end = v.end;
     }
     if (any.begin >= any.end) return;
+    all.begin = round_up(all.begin, Tiles::kTogether), all.end = all.end / Tiles::kTogether * Tiles::kTogether;
     if (all.begin > all.end) all.begin = all.end = end - begin;
-    score(w_.q + r0 * headdim_, w_.keys, headdim_, any.begin / kWide * kWide, any.end, w_.scores);
+    Tiles::score(w_.q + r0 * Tiles::words(headdim_), w_.keys, headdim_, any.begin / kWide * kWide, any.end, w_.scores);
     for (int64_t i = 0; i < kPanelRows; ++i)
-      w_.shrink[i] = i < count ? soften_row(r0 + i, each[i], w_.scores + i * kScoreStride) : 0;
+      w_.shrink[i] = i < count ? soften_row<Tiles>(r0 + i, each[i], w_.scores + i * kScoreStride) : 0;
     float* out = w_.out + r0 * width_;
-    blend(w_.scores, w_.values, headdim_, all.begin, all.end, w_.shrink, out, width_);
+    Tiles::blend(w_.scores, w_.values, headdim_, all.begin, all.end, w_.shrink, out, width_);
     for (int64_t i = 0; i < count; ++i) {
       const float* p = w_.scores + i * kScoreStride;
       const int64_t before = each[i].end < all.begin ? each[i].end : all.begin;
       const int64_t after = each[i].begin > all.end ? each[i].begin : all.end;
-      if (each[i].begin < before) blend_row(p, w_.values, headdim_, each[i].begin, before, out + i * width_);
-      if (after < each[i].end) blend_row(p, w_.values, headdim_, after, each[i].end, out + i * width_);
+      if (each[i].begin < before) Tiles::blend_row(p, w_.values, headdim_, each[i].begin, before, out + i * width_);
+      if (after < each[i].end) Tiles::blend_row(p, w_.values, headdim_, after, each[i].end, out + i * width_);
     }
   }
 
@@ -155,7 +180,7 @@ class Block {
       Visible each[kRows], any{end, 0};
       for (int r = 0; r < kRows; ++r) {
         const Visible v = each[r] = seen(r, begin, end);
-        const float shrink = soften_row(r, v, w_.scores + r * kScoreStride);
+        const float shrink = soften_row<FloatTiles>(r, v, w_.scores + r * kScoreStride);
         for (int64_t d = 0; d < width_; ++d) w_.out[r * width_ + d] *= shrink;
         if (v.begin < v.end && v.begin < any.begin) any.begin = v.begin;
         if (v.begin < v.end && v.end > any.end) any.end = v.end;
@@ -196,6 +221,7 @@ class Block {
   const Span& span_;
   const Workspace& w_;
   const int64_t headdim_, width_, first_, rows_;
+  const float scale_;  // to units of log2, or of the softcap
 };
 
 // y of one row from the parts that its key ranges left.
