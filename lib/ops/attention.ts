@@ -8,7 +8,11 @@ import { equal, requireMultiple, sequences, vector } from './sequences.js';
 export interface AttentionArgs {
   /** (B, Lq, H, P); f16 and bf16 are read as they are. */
   q: TensorLike;
-  /** (B, Lk, Hkv, P); H must be a multiple of Hkv (grouped queries). */
+  /**
+   * (B, Lk, Hkv, P); H must be a multiple of Hkv (grouped queries). More than 4 queries (times H/Hkv) of bf16 keys and
+   * values are rounded to bf16 where the processor multiplies pairs of it (AVX-512-BF16) and Lk is 256 or more, and so are
+   * their weights; sums are f32.
+   */
   k: TensorLike;
   /** As k. */
   v: TensorLike;

@@ -5,7 +5,7 @@
 // those in (p - window, p]. A query that sees no key yields zeros. Query head h reads key head h / (nheads /
 // nheads_kv). Keys are packed like the queries (cuSeqlensK, or cuSeqlens where that is absent) or lie in pages of a
 // cache: sequence s has keyLengths[s] keys, key j in page pageTable[s][j / page_size]; pages behind the window may be
-// -1.
+// -1. A kernel may round q and the softmax's weights to the type of k and v; sums are f32.
 #include "core/error.h"
 #include "core/fields.h"
 
