@@ -64,71 +64,100 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
 //   y_t = (D_t S_0ᵀ q_t + Σ_{s≤t} D_ts (q_t·k_s) change_s) / sqrt(key),   S_n = D_n S_0 + Σ_s D_ns k_s change_sᵀ
 struct Chunk {
   Chunk(const GatedDeltaRule& op, float* scratch)
-      : op(op), keys(op.k[2]), values(op.v[2]), stride(padded(values)), S(scratch) {
-    k = S + keys * stride;
-    kk = k + keys * kWidth, qk = kk + kTokens * kWidth, decay = qk + kTokens * kWidth;
-    from_start = decay + kTokens * kWidth;
-    change = from_start + kWidth, y = change + kTokens * stride;
+      : op(op), keys(op.k[2]), values(op.v[2]), key_stride(padded(keys)), stride(padded(values)), S(scratch) {
+    kt = S + keys * stride;
+    k = kt + whole_tiles(keys) * kWidth, q = k + kRowsOfChunk * key_stride;
+    kk = q + kRowsOfChunk * key_stride, qk = kk + kRowsOfChunk * kWidth, decay = qk + kRowsOfChunk * kWidth;
+    change = decay + kRowsOfChunk * kWidth;
+    from_start = change + kRowsOfChunk * stride;
+    beta = from_start + kWidth, minus_beta = beta + kWidth, g = minus_beta + kWidth;
+    unit = g + 2 * kWidth;
+    clear(unit - kWidth, 2 * kWidth + kLanes);
+    unit[0] = 1;
   }
   static int64_t scratch(const GatedDeltaRule& op) {
-    return op.k[2] * (padded(op.v[2]) + kWidth) + (3 * kTokens + 1) * kWidth + 2 * kTokens * padded(op.v[2]);
+    const int64_t key_stride = padded(op.k[2]), stride = padded(op.v[2]);
+    return whole_tiles(op.k[2]) * (stride + kWidth) + kRowsOfChunk * (2 * key_stride + 3 * kWidth + stride) +
+           6 * kWidth + kLanes;
   }
 
   void step(int64_t begin, int64_t n, int64_t head) {
     const int64_t at = head / (op.v[1] / op.k[1]) * keys;
-    const Strided q_rows{op.q.row(begin) + at, op.q.row_stride, 1}, k_rows{op.k.row(begin) + at, op.k.row_stride, 1};
+    copy_rows(op.q, begin, n, at, keys, q, key_stride);
+    scale(q, 1 / std::sqrt(float(keys)), n * key_stride);
+    copy_rows(op.k, begin, n, at, keys, k, key_stride);
+    copy_transposed(op.k, begin, n, at, keys, kt, kWidth);
     decays(begin, n, head);
-    for (int64_t i = 0; i < keys; ++i)
-      for (int64_t s = 0; s < kWidth; ++s) k[i * kWidth + s] = s < n ? k_rows.data[s * k_rows.row + i] : 0;
-    clear(kk, n * kWidth), clear(qk, n * kWidth), clear(change, n * stride), clear(y, n * stride);
-    add_product(n, n, keys, k_rows, k, kWidth, kk, kWidth);
-    add_product(n, n, keys, q_rows, k, kWidth, qk, kWidth);
-    add_product(n, values, keys, k_rows, S, stride, change, stride);
-    add_product(n, values, keys, q_rows, S, stride, y, stride);
+    const Strided q_rows{q, key_stride, 1}, k_rows{k, key_stride, 1};
 
-    const float root = 1 / std::sqrt(float(keys));
-    for (int64_t t = 0; t < n; ++t) {
-      const float beta = op.beta.row(begin + t)[head];
-      for (int64_t s = 0; s <= t; ++s) {
-        kk[t * kWidth + s] *= -beta * decay[t * kWidth + s];
-        qk[t * kWidth + s] *= root * decay[t * kWidth + s];
-      }
-      clear(qk + t * kWidth + t + 1, kWidth - t - 1);
-      const float* v = op.v.row(begin + t) + head * values;
-      for (int64_t j = 0; j < values; j += kLanes) {
-        float* held = change + t * stride + j;
-        const F value = load(v + j, values - j < kLanes ? int(values - j) : kLanes);
-        store(held, set(beta) * fnma(set(from_start[t]), load(held), value));
-      }
-      scale(y + t * stride, root * from_start[t], stride);
-    }
-    solve_unit_lower(n, stride, kk, kWidth, change);
-    add_product(n, values, n, {qk, kWidth, 1}, change, stride, y, stride, true);
+    each_lower_tile(n, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, k_rows, kt, kWidth);
+      tile.times(decay, kWidth);
+      tile.scale_rows(minus_beta);
+      tile.write(kk, kWidth);
+    });
+    each_lower_tile(n, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, q_rows, kt, kWidth);
+      tile.times(decay, kWidth);
+      tile.write(qk, kWidth);
+    });
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, k_rows, S, stride);
+      tile.scale_rows(from_start);
+      tile.subtract_from(op.v.row(begin) + head * values, op.v.row_stride, values);
+      tile.scale_rows(beta);
+      tile.solve_unit_lower(kk, kWidth, change, stride);
+      tile.write(change, stride);
+    });
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, q_rows, S, stride);
+      tile.scale_rows(from_start);
+      tile.add(tile.end(), {qk, kWidth, 1}, change, stride);
+      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
+    });
 
-    for (int64_t i = 0; i < keys; ++i) scale(S + i * stride, from_start[n - 1], stride);
     for (int64_t s = 0; s < n; ++s) scale(change + s * stride, decay[(n - 1) * kWidth + s], stride);
-    add_product(keys, values, n, {k, kWidth, 1}, change, stride, S, stride);
-    write_rows(y, stride, op.y, begin, n, head * values, values);
+    each_tile(keys, values, [&](auto place) {
+      Tile tile(place);
+      tile.read(S, stride);
+      tile.scale(from_start[n - 1]);
+      tile.add(n, {kt, kWidth, 1}, change, stride);
+      tile.write(S, stride);
+    });
   }
 
-  // decay (t, s) = D_ts on and below the diagonal; from_start (t) = D_t.
+  // decay (t, s) = D_ts on and below the diagonal, 0 above; from_start (t) = D_t; beta (t) and its negative.
   void decays(int64_t begin, int64_t n, int64_t head) {
     for (int64_t t = 0; t < n; ++t) {
-      const float e = exp_of(op.g.row(begin + t)[head]);
-      for (int64_t s = 0; s < t; ++s) decay[t * kWidth + s] = e * decay[(t - 1) * kWidth + s];
-      decay[t * kWidth + t] = 1;
-      from_start[t] = t ? e * from_start[t - 1] : e;
+      g[t] = op.g.row(begin + t)[head];
+      beta[t] = op.beta.row(begin + t)[head], minus_beta[t] = -beta[t];
     }
+    exp_row(g, g, n);
+    for (int64_t s = 0; s < n; s += kLanes) {
+      F row = zero();
+      for (int64_t t = 0; t < n; ++t) {
+        row = fma(set(g[t]), row, load(unit + s - t));
+        store(decay + t * kWidth + s, row);
+      }
+    }
+    for (int64_t t = 0; t < n; ++t) from_start[t] = t ? g[t] * from_start[t - 1] : g[t];
   }
 
   static constexpr int64_t kWidth = kTokens < kLanes ? kLanes : kTokens;
+  static constexpr int64_t kRowsOfChunk = whole_tiles(kTokens);
   const GatedDeltaRule& op;
-  const int64_t keys, values, stride;
-  float* S;                // (key, value)
-  float* k;                // (key, chunk)
-  float *kk, *qk, *decay;  // (chunk, chunk)
-  float* from_start;       // (chunk)
-  float *change, *y;       // (chunk, value)
+  const int64_t keys, values, key_stride, stride;
+  float* S;                                   // (key, value)
+  float* kt;                                  // (key, chunk)
+  float *k, *q;                               // (chunk, key)
+  float *kk, *qk, *decay;                     // (chunk, chunk)
+  float* change;                              // (chunk, value)
+  float *from_start, *beta, *minus_beta, *g;  // (chunk)
+  float* unit;                                // zeros around unit[0] = 1: row t of the unit matrix begins at unit[-t]
 };
 
 }  // namespace

@@ -14,6 +14,9 @@ constexpr int kRows = 6;
 constexpr int kRows = 8;
 #endif
 
+// The rows that a matrix of n needs room for.
+constexpr int64_t whole_tiles(int64_t n) { return (n + kRows - 1) / kRows * kRows; }
+
 // Element (i, p) is data[i·row + p·column]: a matrix of any layout, or its transpose.
 struct Strided {
   const float* data;
@@ -27,10 +30,9 @@ struct Place {
   int rows;
 };
 
-// The values there, 0 at first. Matrices are given
-// whole, as seen from the result's first row and column. Row-major ones have strides of whole vectors and are read, and
-// written where no width is given, up to the end of the last vector. Rows of the tile behind `rows` repeat the last
-// one: no shape of its own for every number of rows.
+// The values there, 0 at first. Matrices are given whole, as seen from the result's first row and column. They are read
+// in whole tiles, whatever lies behind their last row: scratch has room for that (whole_tiles). Row-major ones have
+// strides of whole vectors and are read, and written where no width is given, up to the end of the last vector.
 template <int N>
 struct Tile {
   [[gnu::always_inline]] explicit Tile(Place<N> p) : row(p.row), column(p.column), rows(p.rows) {
@@ -39,17 +41,15 @@ struct Tile {
 
   // += A B, of which `depth` columns and rows.
   [[gnu::always_inline]] void add(int64_t depth, Strided a, const float* b, int64_t b_stride) {
-    const float* from[kRows];
-#pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) from[i] = a.data + at(i) * a.row;
+    const float* from = a.data + row * a.row;
     b += column;
-    for (int64_t p = 0; p < depth; ++p, b += b_stride) {
+    for (int64_t p = 0; p < depth; ++p, from += a.column, b += b_stride) {
       F x[N];
 #pragma GCC unroll 2
       for (int j = 0; j < N; ++j) x[j] = load(b + j * kLanes);
 #pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) {
-        const F s = set(from[i][p * a.column]);
+        const F s = set(from[i * a.row]);
 #pragma GCC unroll 2
         for (int j = 0; j < N; ++j) v[i][j] = fma(s, x[j], v[i][j]);
       }
@@ -57,7 +57,7 @@ struct Tile {
   }
   // Rows by a factor each, the whole by one, elements by those of a matrix.
   [[gnu::always_inline]] void scale_rows(const float* factors, int64_t stride = 1) {
-    each([&](int i, int, F& x) { x = set(factors[at(i) * stride]) * x; });
+    each([&](int i, int, F& x) { x = set(factors[(row + i) * stride]) * x; });
   }
   [[gnu::always_inline]] void scale(float factor) {
     each([&](int, int, F& x) { x = set(factor) * x; });
@@ -74,11 +74,20 @@ struct Tile {
 #pragma GCC unroll 8
       for (int i = s + 1; i < kRows; ++i)
 #pragma GCC unroll 2
-        for (int j = 0; j < N; ++j) v[i][j] = fma(set(L[at(i) * l_stride + at(s)]), v[s][j], v[i][j]);
+        for (int j = 0; j < N; ++j) v[i][j] = fma(set(L[(row + i) * l_stride + row + s]), v[s][j], v[i][j]);
   }
 
   [[gnu::always_inline]] void read(const float* from, int64_t stride) {
     each([&](int i, int j, F& x) { x = load(place(from, i, j, stride)); });
+  }
+  // m - x, of m the first `width` columns.
+  [[gnu::always_inline]] void subtract_from(const float* m, int64_t stride, int64_t width) {
+    each([&](int i, int j, F& x) {
+      const int64_t left = width - column - j * kLanes;
+      if (i >= rows || left <= 0) return;
+      const float* from = place(m, i, j, stride);
+      x = (left >= kLanes ? load(from) : load(from, int(left))) - x;
+    });
   }
   [[gnu::always_inline]] void write(float* to, int64_t stride) {
     each([&](int i, int j, F& x) {
@@ -105,12 +114,11 @@ struct Tile {
 #pragma GCC unroll 2
       for (int j = 0; j < N; ++j) fn(i, j, v[i][j]);
   }
-  // One past the last row; and the row of the result that row i of the tile holds.
+  // One past the last row.
   int64_t end() const { return row + rows; }
-  int64_t at(int i) const { return row + (i < rows ? i : rows - 1); }
   template <class T>
   T* place(T* m, int i, int j, int64_t stride) const {
-    return m + at(i) * stride + column + j * kLanes;
+    return m + (row + i) * stride + column + j * kLanes;
   }
 
   F v[kRows][N];

@@ -44,10 +44,11 @@ struct Blocks {
         stride(padded(values)),
         root(1 / std::sqrt(float(keys))),
         S(scratch) {
+    const int64_t rows = whole_tiles(tokens);
     k = S + keys * stride;
-    q = k + keys * width, qk = q + tokens * key_stride;
-    v = qk + tokens * width, y = v + tokens * stride;
-    power = y + tokens * stride + 2 * width;
+    q = k + whole_tiles(keys) * width, qk = q + rows * key_stride;
+    v = qk + rows * width, y = v + rows * stride;
+    power = y + rows * stride + kRows + 2 * width;
     const float log_decay = op.log_decay.f32()[head];
     for (int64_t i = -2 * width; i <= 0; ++i) power[i] = log_decay * float(-i);
     exp_row(power - 2 * width, power - 2 * width, 2 * width + 1);
@@ -55,7 +56,8 @@ struct Blocks {
   }
   static int64_t scratch(const Retention& op, int64_t tokens) {
     const int64_t width = padded(tokens), stride = padded(op.v[2]);
-    return op.k[2] * (stride + width) + tokens * (width + padded(op.k[2]) + 2 * stride) + 3 * width + 1 + kLanes;
+    return whole_tiles(op.k[2]) * (stride + width) + whole_tiles(tokens) * (width + padded(op.k[2]) + 2 * stride) +
+           kRows + 3 * width + 1 + kLanes;
   }
 
   // q (n, key) of a block, over sqrt(key).

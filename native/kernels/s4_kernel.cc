@@ -18,7 +18,7 @@ void vandermonde(const S4Kernel& op, int64_t c, float* scratch) {
   const int64_t n_state = op.A[1], length = op.K[1], blocks = ceil_div(length, kBlock);
   float* fine = scratch;
   float* coarse = fine + 2 * n_state * kBlock;
-  float* K = coarse + 2 * n_state * blocks;
+  float* K = coarse + 2 * n_state * whole_tiles(blocks);
   const double dt = std::exp(double(op.log_dt.f32()[c]));
   for (int64_t n = 0; n < n_state; ++n) {
     const S4Step step = s4_step(op.method, s4_value(op.A, c, n), dt);
@@ -40,7 +40,8 @@ void vandermonde(const S4Kernel& op, int64_t c, float* scratch) {
 }
 
 int64_t vandermonde_scratch(const S4Kernel& op) {
-  return 2 * op.A[1] * (kBlock + ceil_div(op.K[1], kBlock)) + ceil_div(op.K[1], kBlock) * kBlock;
+  const int64_t blocks = ceil_div(op.K[1], kBlock);
+  return 2 * op.A[1] * (kBlock + whole_tiles(blocks)) + whole_tiles(blocks) * kBlock;
 }
 
 // Σ over conjugate pairs of v/(g-λ) + v̄/(g-λ̄) = (2 Re(v)·g - 2 Re(v λ̄)) / (g² - 2 Re(λ)·g + |λ|²), the four
