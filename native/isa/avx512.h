@@ -96,6 +96,23 @@ inline F lookup_nearest(const Table& t, F a, F b, F* nearest) {
 }
 inline F table_rest(F x) { return {_mm512_reduce_ps(x.v, kTableBits << 4 | 0x09)}; }
 inline float sum(F a) { return _mm512_reduce_add_ps(a.v); }
+inline F sums(const F (&r)[kLanes]) {
+  F t[8], u[4];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {  // pairs of rows, within quarters
+    const __m512 a = r[2 * i].v, b = r[2 * i + 1].v;
+    t[i] = {_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b))};
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // u[i]: four rows, a sum of each quarter
+    const __m512d a = _mm512_castps_pd(t[2 * i].v), b = _mm512_castps_pd(t[2 * i + 1].v);
+    u[i] = {_mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)))};
+  }
+  auto quarters = [](F a, F b) {
+    return F{_mm512_add_ps(_mm512_shuffle_f32x4(a.v, b.v, 0x88), _mm512_shuffle_f32x4(a.v, b.v, 0xdd))};
+  };
+  return quarters(quarters(u[0], u[1]), quarters(u[2], u[3]));
+}
 inline float max_of(F a) { return _mm512_reduce_max_ps(a.v); }
 inline F bf16_pairs(F low, F high) {
   const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(narrow_bf16(low)), narrow_bf16(high), 1);

@@ -87,6 +87,7 @@ inline F split(F x, F* exponent) {
 }
 inline F reciprocal(F x) { return set(1.f) / x; }
 inline float sum(F a) { return vaddvq_f32(a.v); }
+inline F sums(const F (&r)[kLanes]) { return {vpaddq_f32(vpaddq_f32(r[0].v, r[1].v), vpaddq_f32(r[2].v, r[3].v))}; }
 inline float max_of(F a) { return vmaxvq_f32(a.v); }
 inline void transpose(F (&r)[kLanes]) {
   const float32x4x2_t a = vtrnq_f32(r[0].v, r[1].v), b = vtrnq_f32(r[2].v, r[3].v);

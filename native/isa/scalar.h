@@ -66,6 +66,7 @@ inline F split(F x, F* exponent) {
 }
 inline F reciprocal(F x) { return {1 / x.v}; }
 inline float sum(F a) { return a.v; }
+inline F sums(const F (&r)[kLanes]) { return r[0]; }
 inline float max_of(F a) { return a.v; }
 inline void transpose(F (&)[kLanes]) {}
 inline void load_threes(const float* p, F (&x)[3]) {

@@ -12,6 +12,7 @@
 //   split(x, &e): m in [√½, √2) with x = m · 2^e, for normal x > 0
 //   exp2_range(x): what of x exp2 needs, from -127 to 128 where the two that follow take no more
 //   exp2_fraction(x) = x - floor(x)   scale2_floor(p, x) = p · 2^floor(x)      sum(v) max_of(v)
+//   sums(rows): lane i is the sum of row i of kLanes vectors
 //   reciprocal(x) for x in [1, 2^126]: within an ulp
 //   load_threes(p, x) store_threes(p, a, b, c): kLanes elements of three floats, x[i] the i-th of each
 //   transpose(rows): kLanes vectors as a square   less(a, b) -> M   select(m, a, b) = m ? a : b   prefetch(p) into L2

@@ -7,10 +7,6 @@
 
 namespace statespace::STATESPACE_ISA {
 
-// Tokens of a chunk where decay differs by key: pairs inside a chunk cost vector operations, products between chunks
-// cost them per state row, and 16 balances the two at the usual heads of 64.
-constexpr int64_t kChunk = 16;
-
 template <class Fn>
 inline void each_chunk(const Sequences& sequences, int64_t s, int64_t size, Fn&& fn) {
   const int64_t end = sequences.end(s);

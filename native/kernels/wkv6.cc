@@ -1,7 +1,7 @@
 #include "ops/wkv6.h"
 
 #include "backend/kernels.h"
-#include "kernels/head_chunk.h"
+#include "kernels/decayed_pairs.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
 
@@ -48,63 +48,53 @@ void recurrent(const Wkv6& op, const Sequences& sequences, const HeadColumns& c,
 struct Chunk {
   Chunk(const Wkv6& op, float* scratch)
       : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), stride(padded(values)), S(scratch) {
-    d = S + keys * stride;
-    r = d + kChunk * width, k = r + kChunk * width;
-    running = k + kChunk * width;
-    rk = running + width;
-    v = rk + kChunk * kChunk, y = v + kChunk * stride;
+    d = S + whole_tiles(keys) * stride;
+    r = d + kLagged * width, k = r + kLagged * width;
+    decay = k + kChunk * width;
+    rk = decay + width + kRows;
+    v = rk + kChunk * kLagged;
+    clear(rk, kChunk * kLagged);
   }
   static int64_t scratch(const Wkv6& op) {
     const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
-    return op.k[2] * stride + (3 * kChunk + 1) * width + kChunk * kChunk + 2 * kChunk * stride;
+    return whole_tiles(op.k[2]) * stride + (2 * kLagged + kChunk + 1) * width + kRows + kChunk * (kLagged + stride);
   }
 
   void step(int64_t begin, int64_t n, int64_t head) {
     const int64_t at = head * keys;
     for (int64_t t = 0; t < n; ++t)
       exp_row(op.w.rank == 3 ? op.w.row(begin + t) + at : op.w.row(head), d + t * width, keys);
-    pairs(begin, n, head);
-    for (int64_t i = 0; i < keys; ++i) running[i] = 1;
-    for (int64_t s = n - 1; s >= 0; --s) {
-      scale_row(op.k.row(begin + s) + at, running, k + s * width, keys);
-      scale_row(d + s * width, running, running, keys);
-    }
-    for (int64_t i = 0; i < keys; ++i) running[i] = 1;
-    for (int64_t t = 0; t < n; ++t) {
-      scale_row(op.r.row(begin + t) + at, running, r + t * width, keys);
-      scale_row(d + t * width, running, running, keys);
-    }
+    copy_rows(op.r, begin, n, at, keys, r, width);
+    copy_rows(op.k, begin, n, at, keys, k, width);
     copy_rows(op.v, begin, n, head * values, values, v, stride);
 
-    clear(y, n * stride);
-    add_product(n, values, keys, {r, width, 1}, S, stride, y, stride);
-    add_product(n, values, n, {rk, kChunk, 1}, v, stride, y, stride, true);
-    for (int64_t i = 0; i < keys; ++i) scale(S + i * stride, running[i], stride);
-    add_product(keys, values, n, {k, 1, width}, v, stride, S, stride);
-    write_rows(y, stride, op.y, begin, n, head * values, values);
-  }
+    decayed_pairs(r, d, k, n, width, decay, rk);
+    for (int64_t t = 0; t < n; ++t) rk[t * kLagged + t] = bonus(r + t * width, op.u.row(head), k + t * width, keys);
+    decay_from_start(r, d, n, width, decay);
+    decay_to_end(k, d, n, width);
 
-  // rk (chunk, chunk): the weight of v_s in y_t.
-  void pairs(int64_t begin, int64_t n, int64_t head) {
-    const int64_t at = head * keys;
-    clear(rk, n * kChunk);
-    for (int64_t s = 0; s < n; ++s) {
-      rk[s * kChunk + s] = bonus(op.r.row(begin + s) + at, op.u.row(head), op.k.row(begin + s) + at, keys);
-      copy_row(op.k.row(begin + s) + at, running, keys);
-      for (int64_t t = s + 1; t < n; ++t) {
-        rk[t * kChunk + s] = dot(op.r.row(begin + t) + at, running, keys);
-        scale_row(d + t * width, running, running, keys);
-      }
-    }
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, {r, width, 1}, S, stride);
+      tile.add(tile.end(), {rk, 1, kLagged}, v, stride);
+      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
+    });
+    each_tile(keys, values, [&](auto place) {
+      Tile tile(place);
+      tile.read(S, stride);
+      tile.scale_rows(decay);
+      tile.add(n, {k, 1, width}, v, stride);
+      tile.write(S, stride);
+    });
   }
 
   const Wkv6& op;
   const int64_t keys, values, width, stride;
   float* S;          // (key, value)
-  float *d, *r, *k;  // (chunk, key): decays; r from the chunk's start, k to its end
-  float* running;    // (key)
-  float* rk;
-  float *v, *y;  // (chunk, value)
+  float *d, *r, *k;  // (chunk, key): decays; r, later from the chunk's start; k, later to its end
+  float* decay;      // (key): of the whole chunk
+  float* rk;         // (chunk, kLagged): the weight of v_s in y_t at (s, t), 0 for t < s
+  float* v;          // (chunk, value)
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "ops/wkv7.h"
 
 #include "backend/kernels.h"
-#include "kernels/head_chunk.h"
+#include "kernels/decayed_pairs.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
 

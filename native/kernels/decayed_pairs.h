@@ -1,0 +1,74 @@
+#pragma once
+// What the chunked forms share whose decay differs by key: rows decayed to the ends of a chunk, and its pairs of
+// tokens.
+#include "isa/simd.h"
+#include "kernels/head_chunk.h"
+
+namespace statespace::STATESPACE_ISA {
+
+// Tokens of such a chunk: pairs inside a chunk cost vector operations, products between chunks cost them per state row,
+// and 16 balances the two at the usual heads of 64.
+constexpr int64_t kChunk = 16;
+
+// Rows to allocate of what is read at lags: those of a chunk and a vector's lanes more, whatever these hold.
+constexpr int64_t kLagged = 2 * kChunk;
+
+// In place, x and d (n, width): x_t ∘ d_{t-1} ∘ … ∘ d_0, and total = d_{n-1} ∘ … ∘ d_0. Rows are whole vectors.
+inline void decay_from_start(float* x, const float* d, int64_t n, int64_t width, float* total) {
+  for (int64_t i = 0; i < width; i += kLanes) {
+    F running = set(1);
+    for (int64_t t = 0; t < n; ++t) {
+      float* row = x + t * width + i;
+      store(row, load(row) * running);
+      running = running * load(d + t * width + i);
+    }
+    store(total + i, running);
+  }
+}
+// x_s ∘ d_{s+1} ∘ … ∘ d_{n-1}
+inline void decay_to_end(float* x, const float* d, int64_t n, int64_t width) {
+  for (int64_t i = 0; i < width; i += kLanes) {
+    F running = set(1);
+    for (int64_t s = n - 1; s >= 0; --s) {
+      float* row = x + s * width + i;
+      store(row, load(row) * running);
+      running = running * load(d + s * width + i);
+    }
+  }
+}
+
+// out_l = x_l · (y ∘ d_0 ∘ … ∘ d_{l-1}) for l < Lags, a vector of sums at once; y becomes y ∘ d_0 ∘ … ∘ d_{Lags-1} in
+// `running` if there are further lags.
+template <int Lags>
+inline void lagged_dots(const float* x, const float* d, const float* y, int64_t width, float* running, float* out) {
+  F dots[kLanes];
+#pragma GCC unroll 16
+  for (int l = 0; l < kLanes; ++l) dots[l] = zero();
+  for (int64_t i = 0; i < width; i += kLanes) {
+    F decayed = load(y + i);
+#pragma GCC unroll 16
+    for (int l = 0; l < Lags; ++l) {
+      dots[l] = fma(load(x + l * width + i), decayed, dots[l]);
+      if (l + 1 < Lags || Lags < kChunk) decayed = decayed * load(d + l * width + i);
+    }
+    if (kLanes < kChunk) store(running + i, decayed);
+  }
+  store(out, sums(dots));
+}
+
+// pairs (s, t) = x_t · (d_{t-1} ∘ … ∘ d_{s+1} ∘ y_s) for s < t < n; what it holds for t < s stays, and rows have
+// kLagged columns, of which those from n on get any numbers. x and d: kLagged rows; running: a row.
+inline void decayed_pairs(const float* x, const float* d, const float* y, int64_t n, int64_t width, float* running,
+                          float* pairs) {
+  for (int64_t s = 0; s < n; ++s)
+    for (int64_t t = s + 1; t < n; t += kLanes) {
+      const float *xt = x + t * width, *dt = d + t * width, *from = t == s + 1 ? y + s * width : running;
+      float* out = pairs + s * kLagged + t;
+      if (kLanes > kChunk / 2 && n - t <= kChunk / 2)
+        lagged_dots<(kLanes < kChunk / 2 ? kLanes : kChunk / 2)>(xt, dt, from, width, running, out);
+      else
+        lagged_dots<kLanes>(xt, dt, from, width, running, out);
+    }
+}
+
+}  // namespace statespace::STATESPACE_ISA
