@@ -109,7 +109,7 @@ struct Chunk {
       tile.scale_rows(from_start);
       tile.subtract_from(op.v.row(begin) + head * values, op.v.row_stride, values);
       tile.scale_rows(beta);
-      tile.solve_unit_lower(kk, kWidth, change, stride);
+      tile.solve_unit_lower({kk, kWidth, 1}, change, stride);
       tile.write(change, stride);
     });
     each_tile(n, values, [&](auto place) {

@@ -73,14 +73,4 @@ inline void write_rows(const float* from, int64_t stride, int64_t rows, int64_t 
   for (int64_t i = 0; i < rows; ++i) copy_row(from + i * stride, to + i * width, width);
 }
 
-// x = (I - L)⁻¹ x for a strictly lower L (n, n) and x (n, width), width a multiple of kLanes: forward substitution.
-inline void solve_unit_lower(int64_t n, int64_t width, const float* L, int64_t l_stride, float* x) {
-  for (int64_t j = 0; j < width; j += kLanes)
-    for (int64_t t = 1; t < n; ++t) {
-      F sum = load(x + t * width + j);
-      for (int64_t s = 0; s < t; ++s) sum = fma(set(L[t * l_stride + s]), load(x + s * width + j), sum);
-      store(x + t * width + j, sum);
-    }
-}
-
 }  // namespace statespace::STATESPACE_ISA

@@ -67,14 +67,15 @@ struct Tile {
   }
 
   // x = (I - L)⁻¹ x for a strictly lower L and these rows of x, the rows above being solved.
-  [[gnu::always_inline]] void solve_unit_lower(const float* L, int64_t l_stride, const float* x, int64_t stride) {
-    add(row, {L, l_stride, 1}, x, stride);
+  [[gnu::always_inline]] void solve_unit_lower(Strided L, const float* x, int64_t stride) {
+    add(row, L, x, stride);
+    const float* block = L.data + row * (L.row + L.column);
 #pragma GCC unroll 8
     for (int s = 0; s < kRows; ++s)
 #pragma GCC unroll 8
       for (int i = s + 1; i < kRows; ++i)
 #pragma GCC unroll 2
-        for (int j = 0; j < N; ++j) v[i][j] = fma(set(L[(row + i) * l_stride + row + s]), v[s][j], v[i][j]);
+        for (int j = 0; j < N; ++j) v[i][j] = fma(set(block[i * L.row + s * L.column]), v[s][j], v[i][j]);
   }
 
   [[gnu::always_inline]] void read(const float* from, int64_t stride) {
@@ -150,6 +151,6 @@ inline void each_lower_tile(int64_t n, Fn&& fn) {
 
 // C (m, n) += A (m, k) · B (k, n).
 void add_product(int64_t m, int64_t n, int64_t k, Strided a, const float* b, int64_t b_stride, float* c,
-                 int64_t c_stride, bool lower = false);
+                 int64_t c_stride);
 
 }  // namespace statespace::STATESPACE_ISA

@@ -102,82 +102,80 @@ void steps(const Wkv7& op, const Sequences& sequences, const HeadColumns& c, flo
 //   z_t = T_0ᵀ D_{t-1..} a_t + Σ_{s<t} (a_t·D_{t-1..s+1} b_s) z_s + (a_t·D_{t-1..s+1} k_s) v_s
 //   y_t = T_0ᵀ D_{t..} r_t   + Σ_{s≤t} (r_t·D_{t..s+1} b_s) z_s   + (r_t·D_{t..s+1} k_s) v_s
 //   T_n = D_{n..} T_0 + Σ_s D_{n..s+1} (b_s z_sᵀ + k_s v_sᵀ)
+// With r_t decayed by its own token, both kinds of pairs below the diagonal have the form of wkv6's.
 struct Chunk {
   Chunk(const Wkv7& op, float* scratch)
       : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), stride(padded(values)), S(scratch) {
-    d = S + keys * stride;
-    r = d + kChunk * width, a = r + kChunk * width, b = a + kChunk * width, k = b + kChunk * width;
-    running = k + kChunk * width;
-    ab = running + 2 * width;
-    ak = ab + kChunk * kChunk, rb = ak + kChunk * kChunk, rk = rb + kChunk * kChunk;
-    z = rk + kChunk * kChunk;
-    v = z + kChunk * stride, y = v + kChunk * stride;
+    d = S + whole_tiles(keys) * stride;
+    r = d + kLagged * width, a = r + kLagged * width;
+    b = a + kLagged * width, k = b + kChunk * width;
+    decay = k + kChunk * width;
+    ab = decay + width + kRows;
+    ak = ab + kChunk * kLagged, rb = ak + kChunk * kLagged, rk = rb + kChunk * kLagged;
+    z = rk + kChunk * kLagged;
+    v = z + whole_tiles(kChunk) * stride;
+    clear(ab, 4 * kChunk * kLagged);
   }
   static int64_t scratch(const Wkv7& op) {
     const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
-    return op.k[2] * stride + (5 * kChunk + 2) * width + 4 * kChunk * kChunk + 3 * kChunk * stride;
+    return whole_tiles(op.k[2]) * stride + (3 * kLagged + 2 * kChunk + 1) * width + kRows + 4 * kChunk * kLagged +
+           2 * whole_tiles(kChunk) * stride;
   }
 
   void step(int64_t begin, int64_t n, int64_t head) {
     const int64_t at = head * keys;
     for (int64_t t = 0; t < n; ++t) exp_row(op.w.row(begin + t) + at, d + t * width, keys);
-    pairs(begin, n, at);
-    float* decay = running;
-    for (int64_t i = 0; i < keys; ++i) decay[i] = 1;
-    for (int64_t t = 0; t < n; ++t) {
-      scale_row(op.a.row(begin + t) + at, decay, a + t * width, keys);
-      scale_row(d + t * width, decay, decay, keys);
-      scale_row(op.r.row(begin + t) + at, decay, r + t * width, keys);
-    }
-    float* rest = running + width;
-    for (int64_t i = 0; i < keys; ++i) rest[i] = 1;
-    for (int64_t s = n - 1; s >= 0; --s) {
-      scale_row(op.b.row(begin + s) + at, rest, b + s * width, keys);
-      scale_row(op.k.row(begin + s) + at, rest, k + s * width, keys);
-      scale_row(d + s * width, rest, rest, keys);
-    }
+    copy_rows(op.r, begin, n, at, keys, r, width);
+    copy_rows(op.a, begin, n, at, keys, a, width);
+    copy_rows(op.b, begin, n, at, keys, b, width);
+    copy_rows(op.k, begin, n, at, keys, k, width);
     copy_rows(op.v, begin, n, head * values, values, v, stride);
 
-    clear(z, n * stride), clear(y, n * stride);
-    add_product(n, values, keys, {a, width, 1}, S, stride, z, stride);
-    add_product(n, values, n, {ak, kChunk, 1}, v, stride, z, stride, true);
-    solve_unit_lower(n, stride, ab, kChunk, z);
-    add_product(n, values, keys, {r, width, 1}, S, stride, y, stride);
-    add_product(n, values, n, {rb, kChunk, 1}, z, stride, y, stride, true);
-    add_product(n, values, n, {rk, kChunk, 1}, v, stride, y, stride, true);
-    for (int64_t i = 0; i < keys; ++i) scale(S + i * stride, decay[i], stride);
-    add_product(keys, values, n, {b, 1, width}, z, stride, S, stride);
-    add_product(keys, values, n, {k, 1, width}, v, stride, S, stride);
-    write_rows(y, stride, op.y, begin, n, head * values, values);
-  }
-
-  // ab, ak (below the diagonal), rb, rk (with it): (kChunk, kChunk) each.
-  void pairs(int64_t begin, int64_t n, int64_t at) {
-    float *db = running, *dk = running + width;
-    clear(ab, n * kChunk), clear(ak, n * kChunk), clear(rb, n * kChunk), clear(rk, n * kChunk);
-    for (int64_t s = 0; s < n; ++s) {
-      copy_row(op.b.row(begin + s) + at, db, keys);
-      copy_row(op.k.row(begin + s) + at, dk, keys);
-      for (int64_t t = s; t < n; ++t) {
-        if (t > s) {
-          ab[t * kChunk + s] = dot(op.a.row(begin + t) + at, db, keys);
-          ak[t * kChunk + s] = dot(op.a.row(begin + t) + at, dk, keys);
-          scale_row(d + t * width, db, db, keys);
-          scale_row(d + t * width, dk, dk, keys);
-        }
-        rb[t * kChunk + s] = dot(op.r.row(begin + t) + at, db, keys);
-        rk[t * kChunk + s] = dot(op.r.row(begin + t) + at, dk, keys);
-      }
+    for (int64_t t = 0; t < n; ++t) {
+      rb[t * kLagged + t] = dot(r + t * width, b + t * width, keys);
+      rk[t * kLagged + t] = dot(r + t * width, k + t * width, keys);
+      scale_row(r + t * width, d + t * width, r + t * width, width);
     }
+    decayed_pairs(a, d, b, n, width, decay, ab);
+    decayed_pairs(a, d, k, n, width, decay, ak);
+    decayed_pairs(r, d, b, n, width, decay, rb);
+    decayed_pairs(r, d, k, n, width, decay, rk);
+    decay_from_start(a, d, n, width, decay);
+    decay_from_start(r, d, n, width, decay);
+    decay_to_end(b, d, n, width);
+    decay_to_end(k, d, n, width);
+
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, {a, width, 1}, S, stride);
+      tile.add(tile.end(), {ak, 1, kLagged}, v, stride);
+      tile.solve_unit_lower({ab, 1, kLagged}, z, stride);
+      tile.write(z, stride);
+    });
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, {r, width, 1}, S, stride);
+      tile.add(tile.end(), {rb, 1, kLagged}, z, stride);
+      tile.add(tile.end(), {rk, 1, kLagged}, v, stride);
+      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
+    });
+    each_tile(keys, values, [&](auto place) {
+      Tile tile(place);
+      tile.read(S, stride);
+      tile.scale_rows(decay);
+      tile.add(n, {b, 1, width}, z, stride);
+      tile.add(n, {k, 1, width}, v, stride);
+      tile.write(S, stride);
+    });
   }
 
   const Wkv7& op;
   const int64_t keys, values, width, stride;
   float* S;                  // (key, value)
-  float *d, *r, *a, *b, *k;  // (chunk, key): decays; r, a from the chunk's start, b, k to its end
-  float* running;            // (2, key)
-  float *ab, *ak, *rb, *rk;
-  float *z, *v, *y;  // (chunk, value)
+  float *d, *r, *a, *b, *k;  // (chunk, key): decays; r, a later from the chunk's start; b, k later to its end
+  float* decay;              // (key): of the whole chunk
+  float *ab, *ak, *rb, *rk;  // (chunk, kLagged): the weight of z_s or v_s in z_t or y_t at (s, t), 0 for t < s
+  float *z, *v;              // (chunk, value)
 };
 
 }  // namespace
