@@ -96,34 +96,21 @@ __device__ double norm1(Matrix a, int n) {
   return block_max(most);
 }
 
-// m (n, n) becomes e^m: Padé approximant of degree 13 with scaling and squaring (Higham 2005). work: 6·n².
+// m (n, n) becomes e^m, by scaling and squaring. work: 6·n².
 __device__ void exponential(Matrix m, int n, Matrix work) {
-  constexpr double kB[] = {64764752532480000,
-                           32382376266240000,
-                           7771770303897600,
-                           1187353796428800,
-                           129060195264000,
-                           10559470521600,
-                           670442572800,
-                           33522128640,
-                           1323241920,
-                           40840800,
-                           960960,
-                           16380,
-                           182,
-                           1};
+  constexpr Pade13 pade;
   const int64_t size = int64_t(n) * n;
   const Matrix m2 = work, m4 = m2 + size, m6 = m4 + size, u = m6 + size, v = u + size, t = v + size;
   const double norm = norm1(m, n);
   int squarings = 0;
-  if (norm > 5.371920351148152 && norm < HUGE_VAL) frexp(norm / 5.371920351148152, &squarings);
+  if (norm > Pade13::kLargestNorm && norm < HUGE_VAL) frexp(norm / Pade13::kLargestNorm, &squarings);
   each(size, [&](int64_t i) { m[i] = ldexp(m[i], -squarings); });
   multiply(m, m, n, m2);
   multiply(m2, m2, n, m4);
   multiply(m4, m2, n, m6);
   auto odd_or_even = [&](int first, Matrix out, Matrix high) {
-    const double b[] = {kB[first],     kB[first + 2],  kB[first + 4], kB[first + 6],
-                        kB[first + 8], kB[first + 10], kB[first + 12]};
+    const double b[] = {pade.b[first],     pade.b[first + 2],  pade.b[first + 4], pade.b[first + 6],
+                        pade.b[first + 8], pade.b[first + 10], pade.b[first + 12]};
     each(size, [&](int64_t i) { high[i] = b[6] * m6[i] + b[5] * m4[i] + b[4] * m2[i]; });
     multiply(m6, high, n, out);
     each(size, [&](int64_t i) { out[i] += b[3] * m6[i] + b[2] * m4[i] + b[1] * m2[i] + (i / n == i % n ? b[0] : 0); });

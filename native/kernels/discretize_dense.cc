@@ -57,28 +57,15 @@ double norm1(const double* a, int64_t rows, int64_t columns) {
   return most;
 }
 
-// m (n, n) becomes e^m: Padé approximant of degree 13 with scaling and squaring (Higham 2005). work: 6·n².
+// m (n, n) becomes e^m, by scaling and squaring. work: 6·n².
 void exponential(Context& cx, double* m, int64_t n, double* work) {
-  constexpr double kB[] = {64764752532480000,
-                           32382376266240000,
-                           7771770303897600,
-                           1187353796428800,
-                           129060195264000,
-                           10559470521600,
-                           670442572800,
-                           33522128640,
-                           1323241920,
-                           40840800,
-                           960960,
-                           16380,
-                           182,
-                           1};
+  constexpr Pade13 pade;
   const int64_t size = n * n;
   double *m2 = work, *m4 = m2 + size, *m6 = m4 + size, *u = m6 + size, *v = u + size, *t = v + size;
 
   const double norm = norm1(m, n, n);
   int squarings = 0;
-  if (norm > 5.371920351148152) ::frexp(norm / 5.371920351148152, &squarings);
+  if (norm > Pade13::kLargestNorm) ::frexp(norm / Pade13::kLargestNorm, &squarings);
   for (int64_t i = 0; i < size; ++i) m[i] = ::ldexp(m[i], -squarings);
 
   multiply(cx, m, m, n, n, m2);
@@ -86,10 +73,11 @@ void exponential(Context& cx, double* m, int64_t n, double* work) {
   multiply(cx, m4, m2, n, n, m6);
   auto odd_and_even = [&](int first, double* out, double* high) {
     for (int64_t i = 0; i < size; ++i)
-      high[i] = kB[first + 12] * m6[i] + kB[first + 10] * m4[i] + kB[first + 8] * m2[i];
+      high[i] = pade.b[first + 12] * m6[i] + pade.b[first + 10] * m4[i] + pade.b[first + 8] * m2[i];
     multiply(cx, m6, high, n, n, out);
-    for (int64_t i = 0; i < size; ++i) out[i] += kB[first + 6] * m6[i] + kB[first + 4] * m4[i] + kB[first + 2] * m2[i];
-    for (int64_t i = 0; i < n; ++i) out[i * n + i] += kB[first];
+    for (int64_t i = 0; i < size; ++i)
+      out[i] += pade.b[first + 6] * m6[i] + pade.b[first + 4] * m4[i] + pade.b[first + 2] * m2[i];
+    for (int64_t i = 0; i < n; ++i) out[i * n + i] += pade.b[first];
   };
   odd_and_even(0, v, t);
   odd_and_even(1, u, t);

@@ -22,4 +22,24 @@ struct DiscretizeDense {
   }
 };
 
+// e^m ≈ (V - m U)⁻¹ (V + m U), V of the even and U of the odd coefficients in m², up to degree 13 (Higham, "The
+// scaling and squaring method for the matrix exponential revisited", 2005), for matrices of at most this 1-norm.
+struct Pade13 {
+  static constexpr double kLargestNorm = 5.371920351148152;
+  double b[14] = {64764752532480000,
+                  32382376266240000,
+                  7771770303897600,
+                  1187353796428800,
+                  129060195264000,
+                  10559470521600,
+                  670442572800,
+                  33522128640,
+                  1323241920,
+                  40840800,
+                  960960,
+                  16380,
+                  182,
+                  1};
+};
+
 }  // namespace statespace
