@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "backend/kernels.h"
+#include "kernels/attention_blocks.h"
 #include "kernels/attention_pairs.h"
 #include "kernels/attention_plan.h"
 #include "kernels/attention_rows.h"
@@ -10,6 +11,8 @@
 
 namespace statespace::STATESPACE_ISA {
 namespace {
+
+constexpr int kMostRows = 32;  // of a panel, whatever multiplies it
 
 // One worker's memory for one task.
 struct Workspace {
@@ -19,10 +22,10 @@ struct Workspace {
 
   Workspace(const Context& cx, int worker, int64_t headdim) {
     const int64_t width = round_up(headdim, kWide);
-    const int64_t sizes[] = {kBlockRows * width,       kBlockRows * width,
-                             round_up(kPanelRows, 16), kBlockKeys * headdim,
-                             kBlockKeys * width,       kPanelRows * kScoreStride,
-                             2 * kBlockRows,           2 * kBlockKeys * int64_t(sizeof(void*) / sizeof(float))};
+    const int64_t sizes[] = {kBlockRows * width, kBlockRows * width,
+                             kMostRows,          kBlockKeys * width,
+                             kBlockKeys * width, kMostRows * kScoreStride,
+                             2 * kBlockRows,     2 * kBlockKeys * int64_t(sizeof(void*) / sizeof(float))};
     int64_t total = 0;
     for (int64_t n : sizes) total += round_up(n, 16);
     float* p = cx.local<float>(worker, total);
@@ -47,12 +50,13 @@ void with_float(DType type, Fn&& fn) {
 
 class Block {
  public:
-  Block(const Attention& op, const AttentionPlan& plan, const Task& task, const Workspace& w)
+  Block(const Attention& op, const AttentionPlan& plan, const Task& task, const Workspace& w, TileUnit unit)
       : op_(op),
         plan_(plan),
         task_(task),
         span_(plan.span(task.sequence)),
         w_(w),
+        unit_(unit),
         headdim_(plan.headdim),
         width_(round_up(headdim_, kWide)),
         first_(plan.first_row(task)),
@@ -61,8 +65,6 @@ class Block {
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) w_.states[r] = RowState{};
-    const int64_t padded = round_up(rows_, kPanelRows);
-    for (int64_t i = 0; i < padded * width_; ++i) w_.out[i] = 0;
     with_float(op_.k.dtype, [&](auto type) { attend<decltype(type)>(); });
     span_.splits > 1 ? keep_partial() : finish();
   }
@@ -78,20 +80,33 @@ class Block {
     }
 #if defined(STATESPACE_BF16_DOT)
     if constexpr (std::is_same_v<T, bf16_t>)
-      if (span_.keys >= kPairKeys && has_bf16_dot()) return panels<T, PairTiles>();
+      if (span_.keys >= kPairKeys && has_bf16_dot()) return pairs();
 #endif
     panels<T, FloatTiles>();
   }
 
+#if defined(STATESPACE_BF16_DOT)
+  void pairs() {
+#if defined(STATESPACE_TILES)
+    if (unit_ == TileUnit::amx) return panels<bf16_t, UnitTiles<AmxTiles>>();
+    if (unit_ == TileUnit::emulated) return panels<bf16_t, UnitTiles<EmulatedTiles>>();
+#endif
+    panels<bf16_t, PairTiles>();
+  }
+#endif
+
   template <class T, class Tiles>
   void panels() {
-    load_queries(round_up(rows_, kPanelRows), reinterpret_cast<typename Tiles::Query*>(w_.q),
+    static_assert(Tiles::kRows <= kMostRows && kBlockRows % Tiles::kRows == 0);
+    Tiles::begin();
+    load_queries(round_up(rows_, Tiles::kRows), reinterpret_cast<typename Tiles::Query*>(w_.q),
                  Tiles::query_scale(scale_), [&](int64_t r, int64_t d) { return Tiles::query_at(headdim_, r, d); });
     each_block<T>([&](const T* const* keys, const T* const* values, int64_t begin, int64_t end) {
       Tiles::pack_keys(keys, end - begin, headdim_, w_.keys);
       Tiles::pack_values(values, end - begin, headdim_, w_.values);
-      for (int64_t r = 0; r < rows_; r += kPanelRows) panel<Tiles>(r, begin, end);
+      for (int64_t r = 0; r < rows_; r += Tiles::kRows) panel<Tiles>(r, begin, end);
     });
+    Tiles::end();
   }
 
   // Calls fn with the addresses of each block of keys and values, and its range.
@@ -113,10 +128,10 @@ class Block {
   int64_t token(int64_t r) const { return (first_ + r) / plan_.group; }
   int64_t head(int64_t r) const { return task_.head * plan_.group + (first_ + r) % plan_.group; }
 
-  // to[at(row, channel)] = scale · q; rows and channels that do not exist are zero.
+  // to[at(row, channel)] = scale · q, and sums of zeros; rows and channels that do not exist are zero.
   template <class To, class At>
   void load_queries(int64_t rows, To* to, float scale, At&& at) const {
-    for (int64_t i = 0; i < rows * width_; ++i) w_.q[i] = 0;
+    for (int64_t i = 0; i < rows * width_; ++i) w_.q[i] = w_.out[i] = 0;
     with_float(op_.q.dtype, [&](auto type) {
       using T = decltype(type);
       for (int64_t r = 0; r < rows_; ++r) {
@@ -144,11 +159,11 @@ class Block {
     return soften<Tiles>(scores, v.begin, v.end, op_.softcap > 0 ? 1 : factor, w_.states[r]);
   }
 
-  // Rows [r0, r0 + kPanelRows) against the packed keys [begin, end).
+  // Rows [r0, r0 + Tiles::kRows) against the packed keys [begin, end).
   template <class Tiles>
   void panel(int64_t r0, int64_t begin, int64_t end) {
-    const int64_t count = rows_ - r0 < kPanelRows ? rows_ - r0 : kPanelRows;
-    Visible each[kPanelRows], any{end, 0}, all{0, end};
+    const int64_t count = rows_ - r0 < Tiles::kRows ? rows_ - r0 : Tiles::kRows;
+    Visible each[Tiles::kRows], any{end, 0}, all{0, end};
     for (int64_t i = 0; i < count; ++i) {
       const Visible v = each[i] = seen(r0 + i, begin, end);
       if (v.begin < v.end && v.begin < any.begin) any.begin = v.begin;
@@ -160,7 +175,7 @@ class Block {
     all.begin = round_up(all.begin, Tiles::kTogether), all.end = all.end / Tiles::kTogether * Tiles::kTogether;
     if (all.begin > all.end) all.begin = all.end = end - begin;
     Tiles::score(w_.q + r0 * Tiles::words(headdim_), w_.keys, headdim_, any.begin / kWide * kWide, any.end, w_.scores);
-    for (int64_t i = 0; i < kPanelRows; ++i)
+    for (int64_t i = 0; i < Tiles::kRows; ++i)
       w_.shrink[i] = i < count ? soften_row<Tiles>(r0 + i, each[i], w_.scores + i * kScoreStride) : 0;
     float* out = w_.out + r0 * width_;
     Tiles::blend(w_.scores, w_.values, headdim_, all.begin, all.end, w_.shrink, out, width_);
@@ -220,6 +235,7 @@ class Block {
   const Task task_;
   const Span& span_;
   const Workspace& w_;
+  const TileUnit unit_;
   const int64_t headdim_, width_, first_, rows_;
   const float scale_;  // to units of log2, or of the softcap
 };
@@ -249,7 +265,7 @@ void run(const Attention& op, Context& cx) {
   const AttentionPlan plan(op, cx, kBlockRows);
   cx.parallel_for(plan.tasks(), [&](int64_t i, int worker) {
     const Workspace workspace(cx, worker, plan.headdim);
-    Block(op, plan, plan.task(i), workspace).run();
+    Block(op, plan, plan.task(i), workspace, cx.tiles).run();
   });
   cx.parallel_for(plan.sequences() * op.k[1], [&](int64_t i, int) {
     const Span& span = plan.span(i / op.k[1]);

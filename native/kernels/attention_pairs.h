@@ -13,9 +13,12 @@ constexpr int64_t kPairKeys = 256;
 #if defined(STATESPACE_BF16_DOT)
 
 struct PairTiles {
+  static constexpr int kRows = kPanelRows;
   static constexpr int kWeights = 2 * kLanes;
   static constexpr int kTogether = 2;
   using Query = bf16_t;
+  static void begin() {}
+  static void end() {}
 
   // The scale multiplies the scores, not the queries: one that is bf16 is not rounded again.
   static float query_scale(float scale) { return float(scale > 0) - float(scale < 0); }
@@ -27,7 +30,11 @@ struct PairTiles {
   }
 
   static void pack_keys(const bf16_t* const* rows, int64_t keys, int64_t headdim, float* packed) {
-    transpose_keys(keys, words(headdim), packed, [&](int64_t j, int64_t d, int) {
+    pack_keys(rows, keys, headdim, words(headdim), packed);
+  }
+  // The same with more words than the channels fill: zeros.
+  static void pack_keys(const bf16_t* const* rows, int64_t keys, int64_t headdim, int64_t words, float* packed) {
+    transpose_keys(keys, words, packed, [&](int64_t j, int64_t d, int) {
       const int64_t left = headdim - 2 * d;
       return as_floats(left >= 2 * kLanes ? load_pairs(rows[j] + 2 * d) : load_pairs(rows[j] + 2 * d, int(left)));
     });

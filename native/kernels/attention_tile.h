@@ -63,9 +63,13 @@ inline float soften(float* s, int64_t begin, int64_t end, float factor, RowState
 }
 
 struct FloatTiles {
+  static constexpr int kRows = kPanelRows;
   static constexpr int kWeights = kLanes;  // that weigh() takes at once
   static constexpr int kTogether = 1;      // keys that blend() takes at once
   using Query = float;
+  // Around all use of the tiles by a thread.
+  static void begin() {}
+  static void end() {}
 
   // Queries are packed times query_scale(scale); score() times score_scale(scale) is q·k times scale.
   static float query_scale(float scale) { return scale; }

@@ -171,11 +171,12 @@ inline std::vector<float> attend(const Case& c, const Backend& backend, std::vec
 inline double bound(const Case& c) { return c.type_k == DType::f32 ? 1e-5 : 1e-2; }
 
 inline void agrees(const Case& c, double within) {
-  each_backend([&](const Backend& backend) {
+  const auto check = [&](const Backend& backend) {
     std::vector<float> expected;
     const auto y = attend(c, backend, expected);
     CHECK(max_error(y, expected) <= within);
-  });
+  };
+  c.type_k == DType::bf16 ? each_backend_and_tiles(check) : each_backend(check);
 }
 inline void agrees(const Case& c) { agrees(c, bound(c)); }
 

@@ -134,10 +134,7 @@ void check_case(const Case& c, double bound = 3e-6) {
       CHECK(relative_error(got.state, want.state) < bound);
     }
   };
-  each_backend(check);
-  // A matrix unit's program, in memory.
-  const Backend* tiles = c.dtype == DType::bf16 ? cpu_backend("amx-emulated") : nullptr;
-  if (tiles) check(*tiles);
+  c.dtype == DType::bf16 ? each_backend_and_tiles(check) : each_backend(check);
 }
 
 }  // namespace

@@ -165,6 +165,15 @@ void each_backend(Fn&& fn) {
   }
 }
 
+// And the program of a matrix unit, in memory, unless one backend was asked for: for ops over bf16.
+template <class Fn>
+void each_backend_and_tiles(Fn&& fn) {
+  each_backend(fn);
+  const std::string backend = "amx-emulated";
+  CAPTURE(backend);
+  if (const Backend* tiles = std::getenv("STATESPACE_BACKEND") ? nullptr : cpu_backend(backend.c_str())) fn(*tiles);
+}
+
 inline double max_error(const std::vector<float>& a, const std::vector<float>& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0;
