@@ -79,7 +79,8 @@ test(
       await session.forward(ids(80), { logits: 'none' });
       let before = session.save();
       let aborted = 0;
-      for (let i = 0; i < amount(40, 500); i++) {
+      for (let i = 0; aborted < amount(40, 500); i++) {
+        expect(i, 'most calls are aborted before they end').toBeLessThan(2 * amount(40, 500));
         const controller = new AbortController();
         const reason = new Error('enough');
         const work = session.forward(ids(30_000, i), { logits: 'none', signal: controller.signal });
@@ -91,15 +92,19 @@ test(
         else if (i % 3 === 1) await setTimeout(i % 7);
         controller.abort(reason);
         const result = await outcome;
+        if (result === 'done') {
+          // On a busy machine a timer may come after the last token.
+          before = session.save();
+          continue;
+        }
         expect(result).toBe(reason);
         aborted++;
-        if (i % 10 === 0) {
+        if (aborted % 10 === 0) {
           expect(Buffer.compare(session.save(), before)).toBe(0);
           await session.forward(ids(3, i), { logits: 'none' });
           before = session.save();
         }
       }
-      expect(aborted).toBe(amount(40, 500));
       await model.dispose();
     }
     await works();
