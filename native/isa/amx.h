@@ -67,18 +67,19 @@ struct EmulatedTiles {
   }
   template <int C, int A, int B>
   static void dot() {
+    float a[kTileSide][kTileDepth], b[kTileDepth][kTileSide], c[kTileSide][kTileSide];
     auto half = [](int tile, int row, int column) {
       bf16_t x;
       std::memcpy(&x, tiles[tile] + row * kTileBytes + column * 2, 2);
       return to_float(x);
     };
     for (int m = 0; m < kTileSide; ++m)
-      for (int n = 0; n < kTileSide; ++n) {
-        float sum;
-        std::memcpy(&sum, tiles[C] + m * kTileBytes + n * 4, 4);
-        for (int k = 0; k < kTileDepth; ++k) sum += half(A, m, k) * half(B, k / 2, 2 * n + k % 2);
-        std::memcpy(tiles[C] + m * kTileBytes + n * 4, &sum, 4);
-      }
+      for (int k = 0; k < kTileDepth; ++k) a[m][k] = half(A, m, k), b[k][m] = half(B, k / 2, 2 * m + k % 2);
+    std::memcpy(c, tiles[C], sizeof(c));
+    for (int m = 0; m < kTileSide; ++m)
+      for (int k = 0; k < kTileDepth; ++k)
+        for (int n = 0; n < kTileSide; ++n) c[m][n] += a[m][k] * b[k][n];
+    std::memcpy(tiles[C], c, sizeof(c));
   }
 };
 
