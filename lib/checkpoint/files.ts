@@ -44,6 +44,18 @@ export class InputFile {
   }
 }
 
+/** ERR_CHECKPOINT, in words, for what commonly lies where weights should. */
+export async function refusePlaceholder(file: InputFile): Promise<void> {
+  const head = (await file.read(0, Math.min(file.size, 64), 'first bytes')).toString('latin1');
+  if (head.startsWith('version https://git-lfs')) {
+    throw checkpointError(file.path, 'this is a Git LFS pointer, not the weights: run "git lfs pull" in its folder');
+  }
+  if (/^\s*<(!doctype|html|\?xml)/i.test(head)) {
+    throw checkpointError(file.path, 'this is a web page (of an error?), not weights: download the file again');
+  }
+  if (file.size === 0) throw checkpointError(file.path, 'the file is empty: download it again');
+}
+
 /** A whole text file, of at most maxBytes. */
 export function readText(path: string, maxBytes: number): Promise<string> {
   return InputFile.use(path, async (file) => {

@@ -7,6 +7,10 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 export type JsonObject = { [key: string]: Json };
 
 const maxDepth = 64;
+/** Of one value of a long object: what a tensor's entry holds is some ten. */
+const maxItems = 100_000;
+/** Milliseconds for which a long object keeps the event loop. */
+const turn = 4;
 const numberPattern = /-?(?:Infinity|(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)/y;
 const wordPattern = /[A-Za-z]+/y;
 const words: Record<string, Json> = { null: null, true: true, false: false, NaN: Number.NaN };
@@ -17,6 +21,23 @@ export function parseJsonObject(text: string, where: string, duplicates: 'last' 
   const value = parser.document();
   if (!isJsonObject(value)) throw checkpointError(where, `expected a JSON object, received ${show(value)}`);
   return value;
+}
+
+/**
+ * The same for an object of very many small values: the event loop turns in between. ERR_CHECKPOINT for duplicate keys
+ * and for a single value that holds too much.
+ */
+export async function parseLongJsonObject(text: string, where: string): Promise<JsonObject> {
+  const parser = new Parser(text, where, 'refuse', maxItems);
+  const object: JsonObject = {};
+  let since = performance.now();
+  for (const [key, value] of parser.entries()) {
+    object[key] = value;
+    if (performance.now() - since < turn) continue;
+    await new Promise((resume) => setImmediate(resume));
+    since = performance.now();
+  }
+  return object;
 }
 
 export function isJsonObject(value: Json | undefined): value is JsonObject {
@@ -30,7 +51,10 @@ class Parser {
     private readonly text: string,
     private readonly where: string,
     private readonly duplicates: 'last' | 'refuse',
+    private readonly maxItems = Number.POSITIVE_INFINITY,
   ) {}
+
+  private count = 0;
 
   document(): Json {
     const value = this.value(0);
@@ -39,8 +63,22 @@ class Parser {
     return value;
   }
 
+  /** The members of a document that is an object, one by one. */
+  *entries(): Generator<[string, Json]> {
+    this.space();
+    if (this.text[this.at] !== '{') throw this.unexpected('a JSON object');
+    const keys = new Set<string>();
+    for (const first of this.items('}')) {
+      this.count = 0;
+      yield this.member(first, 0, (key) => keys.size === keys.add(key).size);
+    }
+    this.space();
+    if (this.at < this.text.length) throw this.unexpected('the end');
+  }
+
   private value(depth: number): Json {
     this.space();
+    if (++this.count > this.maxItems) throw this.error(`expected a value of at most ${this.maxItems} parts`);
     if (depth > maxDepth) throw this.error(`expected at most ${maxDepth} levels of nesting`);
     switch (this.text[this.at]) {
       case '{':
@@ -57,19 +95,22 @@ class Parser {
   private object(depth: number): JsonObject {
     const object: JsonObject = {};
     for (const first of this.items('}')) {
-      if (!first) this.space();
-      const keyAt = this.at;
-      if (this.text[this.at] !== '"') throw this.unexpected('a key in double quotes');
-      const key = this.string();
-      if (key === '__proto__') throw this.error('the key "__proto__" is refused', keyAt);
-      if (this.duplicates === 'refuse' && Object.hasOwn(object, key)) {
-        throw this.error(`the key ${show(key)} stands twice`, keyAt);
-      }
-      this.space();
-      this.expect(':');
-      object[key] = this.value(depth + 1);
+      const [key, value] = this.member(first, depth, (name) => Object.hasOwn(object, name));
+      object[key] = value;
     }
     return object;
+  }
+
+  private member(first: boolean, depth: number, known: (key: string) => boolean): [string, Json] {
+    if (!first) this.space();
+    const keyAt = this.at;
+    if (this.text[this.at] !== '"') throw this.unexpected('a key in double quotes');
+    const key = this.string();
+    if (key === '__proto__') throw this.error('the key "__proto__" is refused', keyAt);
+    if (this.duplicates === 'refuse' && known(key)) throw this.error(`the key ${show(key)} stands twice`, keyAt);
+    this.space();
+    this.expect(':');
+    return [key, this.value(depth + 1)];
   }
 
   private array(depth: number): Json[] {

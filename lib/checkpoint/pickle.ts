@@ -2,7 +2,7 @@
 // Tensors are views of storages: they are located, not read.
 import { show } from '../errors.js';
 import { InputFile } from './files.js';
-import { checkpointError, itemBytes, type StoredDType, type StoredTensor } from './stored.js';
+import { checkpointError, itemBytes, type ReadableDType, type StoredTensor } from './stored.js';
 import { Global, OrderedDict, type PickleValue, Tuple, unpickle } from './unpickle.js';
 import { ZipFile } from './zip.js';
 
@@ -11,7 +11,7 @@ const maxPickleBytes = 16 * 1024 * 1024;
 /** What training scripts put around a state dict. */
 const wrappers = ['state_dict', 'model_state_dict', 'model', 'module'];
 
-const storageTypes: Record<string, StoredDType> = {
+const storageTypes: Record<string, ReadableDType> = {
   'torch.FloatStorage': 'f32',
   'torch.HalfStorage': 'f16',
   'torch.BFloat16Storage': 'bf16',
@@ -29,7 +29,7 @@ const storageTypes: Record<string, StoredDType> = {
 class Storage {
   constructor(
     readonly key: string,
-    readonly dtype: StoredDType,
+    readonly dtype: ReadableDType,
     readonly length: number,
   ) {}
 }

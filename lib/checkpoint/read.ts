@@ -1,23 +1,29 @@
 import { bf16ToF32, f16ToF32 } from '../dtype.js';
 import { InputFile } from './files.js';
-import { itemBytes, type StoredDType, type StoredTensor } from './stored.js';
+import { checkpointError, isReadable, itemBytes, type ReadableDType, type StoredTensor } from './stored.js';
 
 /** A tensor's values in row-major order as f32, whatever they are stored as. For tensors that fit memory twice. */
 export async function readTensorF32(stored: StoredTensor): Promise<Float32Array> {
   const { dtype, shape, strides, offset, byteLength } = stored;
+  if (!isReadable(dtype)) {
+    throw checkpointError(
+      stored.file,
+      `tensor ${stored.name}: values of type ${dtype} are not supported; expected one of ${Object.keys(itemBytes).join(', ')}`,
+    );
+  }
   const bytes = await InputFile.use(stored.file, (file) => file.read(offset, byteLength, `tensor "${stored.name}"`));
   const values = toF32(dtype, bytes);
   return strides === undefined ? values : gather(values, shape, strides);
 }
 
-function toF32(dtype: StoredDType, bytes: Buffer): Float32Array {
+function toF32(dtype: ReadableDType, bytes: Buffer): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const item = itemBytes[dtype];
   const read = reader(dtype, view);
   return Float32Array.from({ length: bytes.length / item }, (_, i) => read(i * item));
 }
 
-function reader(dtype: StoredDType, view: DataView): (at: number) => number {
+function reader(dtype: ReadableDType, view: DataView): (at: number) => number {
   switch (dtype) {
     case 'f32':
       return (at) => view.getFloat32(at, true);

@@ -1,5 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import type { Unread } from './bind.js';
 import type { ConfigReader } from './config.js';
 
 /**
@@ -15,6 +16,8 @@ export interface ModelDefinition<C = unknown> {
   build(g: Graph, w: Weights, c: C): Value;
   /** The checkpoint's name of a weight, where it differs from the one that build() asks for. */
   key?(name: string, c: C, has: (name: string) => boolean): string;
+  /** Tensors of its checkpoints that it knows and does not read; any other that no layer asks for is an error. */
+  readonly unread?: readonly Unread[];
   /** Token ids at and above this are padding of the embedding and never sampled. */
   vocabSize?(c: C): number;
 }

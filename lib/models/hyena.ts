@@ -50,11 +50,15 @@ function readOperator(c: ConfigReader): HyenaOptions {
   };
 }
 
+/** One sine serves a filter's layers; it is stored with each. */
+const LATER_SINES = { names: /(^|\.)implicit_filter\.[1-9]\d*\.freq$/ };
+
 /** One Hyena operator (Poli et al. 2023) over float rows: (tokens, d_model) to (tokens, d_model). */
 export const hyenaOperator: ModelDefinition<OperatorConfig> = {
   modelTypes: ['hyena_operator'],
   config: (c) => ({ dModel: c.size('d_model'), operator: readOperator(c) }),
   build: (g, w, c) => hyenaLayer(g, g.input(c.dModel), w, c.operator),
+  unread: [LATER_SINES, { names: /^u$/ }], // reference files hold the operator's input beside its weights
 };
 
 interface HyenaConfig extends OperatorConfig {
@@ -116,5 +120,6 @@ export const hyena: ModelDefinition<HyenaConfig> = {
   modelTypes: ['hyena'],
   config: readConfig,
   build,
+  unread: [LATER_SINES],
   vocabSize: (c) => c.vocabSize,
 };

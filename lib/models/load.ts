@@ -9,6 +9,7 @@ import { type WeightSpec, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import { Cancellation, checkCall } from '../session/cancellation.js';
 import type { DType } from '../tensor.js';
+import { Binding, withoutBase } from './bind.js';
 import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
@@ -27,6 +28,8 @@ export interface LoadOptions {
   dtype?: DType;
   /** Compute threads of the process, as setThreads(). */
   threads?: number;
+  /** loadModel: false loads a checkpoint although no layer asks for some of its tensors, with a warning. Default: true. */
+  strict?: boolean;
   /** Stops loading; the promise rejects with its reason. */
   signal?: AbortSignal;
   /** Called as weights are read. */
@@ -72,6 +75,8 @@ function checkOptions(op: string, options: LoadOptions): void {
     );
   }
   checkDevice(op, options.device ?? 'auto');
+  if (options.strict !== undefined && typeof options.strict !== 'boolean')
+    throw mismatch('ERR_ARGUMENT', `${op}: strict`, 'true or false', show(options.strict));
   if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
     throw new StatespaceError(
       'ERR_ARGUMENT',
@@ -101,16 +106,27 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
   const resolved = resolveModel(config);
-  const trial = buildGraph(resolved, 'f32', checkpoint.tensors);
-  const dtype = options.dtype ?? matrixType(trial.graph, checkpoint.tensors);
-  const built = dtype === 'f32' ? trial : buildGraph(resolved, dtype, checkpoint.tensors);
+  let tensors: ReadonlyMap<string, StoredTensor> = checkpoint.tensors;
+  let trial = buildGraph(resolved, 'f32', tensors);
+  const renamed = withoutBase(trial.graph, tensors);
+  if (renamed) {
+    tensors = renamed;
+    trial = buildGraph(resolved, 'f32', tensors);
+  }
+  const dtype = options.dtype ?? matrixType(trial.graph, tensors);
+  const built = dtype === 'f32' ? trial : buildGraph(resolved, dtype, tensors);
 
   const files: string[] = [];
   const entries: WeightEntry[] = [];
-  const used = new Set<StoredTensor>();
-  for (const [value, spec] of built.graph.weights) {
-    const stored = spec.sources.map((s) => findTensor(folder, checkpoint.tensors, s));
-    for (const t of stored) used.add(t);
+  const binding = new Binding(folder, built.graph, tensors);
+  const found = [...built.graph.weights].map(([value, spec]) => ({
+    value,
+    spec,
+    stored: spec.sources.map((s) => binding.find(s)),
+  }));
+  const note = binding.checkUnread(resolved.definition.unread, options.strict);
+  if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
+  for (const { value, spec, stored } of found) {
     entries.push({ value: value.id, parts: await weightParts(spec, stored, files) });
   }
   const model = await finish(built, options, files, entries, 0);
@@ -118,7 +134,7 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
     config,
     generationConfig: checkpoint.generationConfig,
     tokenizer: await loadTokenizer(folder),
-    identity: await fingerprintTensors(used),
+    identity: await fingerprintTensors(binding.used),
   });
 }
 
@@ -208,26 +224,6 @@ function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): D
     }
   }
   return (Object.keys(bytes) as (keyof typeof bytes)[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
-}
-
-function findTensor(
-  folder: string,
-  tensors: ReadonlyMap<string, StoredTensor>,
-  source: WeightSpec['sources'][number],
-): StoredTensor {
-  const stored = tensors.get(source.name);
-  if (!stored)
-    throw new StatespaceError(
-      'ERR_CHECKPOINT',
-      `${folder}: tensor ${source.name} (${source.shape.join(', ')}) is missing`,
-    );
-  if (stored.shape.join() !== source.shape.join()) {
-    throw new StatespaceError(
-      'ERR_CHECKPOINT',
-      `${stored.file}: tensor ${source.name}: expected shape (${source.shape.join(', ')}), received (${stored.shape.join(', ')})`,
-    );
-  }
-  return stored;
 }
 
 async function weightParts(

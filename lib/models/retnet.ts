@@ -105,5 +105,6 @@ export const retnet: ModelDefinition<RetNetConfig> = {
   modelTypes: ['retnet_torchscale'],
   config: readConfig,
   build,
+  unread: [{ names: /(^|\.)retnet_rel_pos\.(angle|decay)$/ }], // follow from the config
   vocabSize: (c) => c.vocabSize,
 };
