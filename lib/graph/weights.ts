@@ -58,7 +58,14 @@ function readInit(init: WeightOptions['init'], shape: readonly number[]): Init {
 export interface CheckpointNames {
   readonly rename?: (name: string) => string;
   readonly shape?: (name: string) => readonly number[] | undefined;
+  /** Tensors that it holds: a network that asks for many more is not the one that was saved. */
+  readonly tensors?: number;
 }
+
+/** Of a network: the largest published ones have some 200,000. */
+const MOST_SOURCES = 1_000_000;
+/** What a network may lack of a checkpoint before it is given up: names are sorted out after it is built. */
+const SLACK = 1000;
 
 /**
  * Names weights under a prefix, as checkpoints do: `w.scope('layers', 0).matrix('in_proj.weight', [2 * E, d])`. Asking
@@ -70,16 +77,29 @@ export class Weights {
     private readonly prefix = '',
     private readonly checkpoint: CheckpointNames = {},
     private readonly taken: Map<string, Value> = new Map(),
+    private readonly asked: Set<string> = new Set(),
   ) {}
 
   /** The same declarations under a longer prefix. */
   scope(...path: (string | number)[]): Weights {
-    return new Weights(this.graph, `${this.prefix}${path.join('.')}.`, this.checkpoint, this.taken);
+    return new Weights(this.graph, `${this.prefix}${path.join('.')}.`, this.checkpoint, this.taken, this.asked);
   }
 
   /** The shape that the checkpoint being loaded holds under a name; undefined where it lacks it, or there is none. */
   stored(name: string): readonly number[] | undefined {
     return this.checkpoint.shape?.(this.rename(name));
+  }
+
+  private ask(name: string): void {
+    this.asked.add(name);
+    const { tensors } = this.checkpoint;
+    const most = tensors === undefined ? MOST_SOURCES : Math.min(MOST_SOURCES, tensors + SLACK);
+    if (this.asked.size <= most) return;
+    const held = tensors === undefined ? '' : `, the checkpoint holds ${tensors}`;
+    throw new StatespaceError(
+      tensors === undefined ? 'ERR_UNSUPPORTED_MODEL' : 'ERR_CHECKPOINT',
+      `config: asks for more than ${most} tensors (the last: ${name})${held}`,
+    );
   }
 
   private rename(name: string): string {
@@ -117,6 +137,7 @@ export class Weights {
     const key = `${sources.map((s) => s.name).join('+')}:${shape.join(',')}:${options.transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
     if (known) return known;
+    for (const { name } of sources) this.ask(name);
     if (!options.transform && sources.reduce((n, s) => n + count(s.shape), 0) !== count(shape)) {
       throw new StatespaceError('ERR_SHAPE', `weight ${sources[0]!.name}: (${shape.join(', ')}) from other sizes`);
     }

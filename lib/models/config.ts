@@ -1,22 +1,13 @@
 import { StatespaceError, show } from '../errors.js';
+import { isHarmless, isIdle, warnOfKeys } from './harmless-keys.js';
 
-/** Keys that say nothing about the computation: provenance, training, tokenizer and generation defaults. */
-const HARMLESS = new Set(
-  `architectures transformers_version torch_dtype dtype model_type auto_map name_or_path bos_token_id eos_token_id
-  pad_token_id sep_token_id decoder_start_token_id use_cache initializer_range initializer_factor output_attentions
-  output_hidden_states return_dict torchscript pruned_heads is_decoder is_encoder_decoder add_cross_attention
-  cross_attention_hidden_size tie_encoder_decoder id2label label2id num_labels problem_type task_specific_params
-  finetuning_task prefix chunk_size_feed_forward max_length min_length do_sample temperature top_k top_p num_beams
-  repetition_penalty max_position_embeddings attention_dropout hidden_dropout residual_dropout dropout
-  hidden_dropout_prob attention_probs_dropout_prob pretraining_tp residual_in_fp32 rescale_prenorm_residual
-  rescale_layer fused_add_norm time_step_min time_step_max time_step_floor time_step_init_scheme time_step_scale
-  use_mamba_kernels use_mambapy use_associative_scan mamba_chunk_size chunk_size output_router_logits
-  router_aux_loss_coef router_jitter_noise max_window_layers num_logits_to_keep layer_norm_eps_training
-  max_sequence_length n_ctx calc_logits_for_entire_prompt quantization_config_comment is_llama_config tokenizer_class use_fast_kernels attn_implementation
-  experts_implementation`
-    .split(/\s+/)
-    .filter(Boolean),
-);
+/** Sizes that would be work before they are an error: no published network comes near. Windows and lengths cost nothing. */
+const MOST_PARTS = 10_000;
+const MOST_CHANNELS = 2 ** 24;
+function mostOf(key: string): number {
+  if (/layer|expert|num_hash|n_streams/.test(key)) return MOST_PARTS;
+  return /window|position|length|context|size_limit|l_max/.test(key) ? 2 ** 31 - 1 : MOST_CHANNELS;
+}
 
 type Kind = 'integer' | 'number' | 'boolean' | 'string';
 
@@ -68,19 +59,21 @@ export class ConfigReader {
   /** A positive integer. */
   size(key: string, fallback?: number): number {
     const n = this.read(key, 'integer', fallback) as number;
-    if (n <= 0 || n > 2 ** 31 - 1) throw this.error(`${key}: expected a positive integer, received ${n}`);
+    if (n <= 0) throw this.error(`${key}: expected a positive integer, received ${n}`);
+    if (n > mostOf(key)) throw this.error(`${key}: expected at most ${mostOf(key)}, received ${n}`);
     return n;
   }
   /** An integer from 0 on. */
   count(key: string, fallback?: number): number {
     const n = this.read(key, 'integer', fallback) as number;
-    if (n < 0 || n > 2 ** 31 - 1) throw this.error(`${key}: expected an integer from 0 on, received ${n}`);
+    if (n < 0) throw this.error(`${key}: expected an integer from 0 on, received ${n}`);
+    if (n > mostOf(key)) throw this.error(`${key}: expected at most ${mostOf(key)}, received ${n}`);
     return n;
   }
   /** `times` as often as this positive number says, rounded down: at least 1. */
   multiple(key: string, times: number, fallback?: number): number {
     const n = Math.floor((this.read(key, 'number', fallback) as number) * times);
-    if (!(n >= 1 && n <= 2 ** 31 - 1))
+    if (!(n >= 1 && n <= MOST_CHANNELS))
       throw this.error(`${key}: expected a positive number, received ${this.raw[key]}`);
     return n;
   }
@@ -139,11 +132,14 @@ export class ConfigReader {
     for (const key of keys) this.seen.add(key);
   }
 
-  /** Call last: names the keys that nothing has read; one that is null says nothing. */
+  /**
+   * Call last: names the keys that nothing has read. One that could change results is an error; one that turns nothing
+   * on is a warning.
+   */
   done(): void {
-    const unknown = Object.keys(this.raw).filter(
-      (k) => !this.seen.has(k) && !HARMLESS.has(k) && !k.startsWith('_') && this.raw[k] !== null,
-    );
-    if (unknown.length > 0) throw this.error(`unknown ${unknown.length > 1 ? 'keys' : 'key'} ${unknown.join(', ')}`);
+    const unknown = Object.keys(this.raw).filter((k) => !this.seen.has(k) && !isHarmless(k) && this.raw[k] !== null);
+    const serious = unknown.filter((k) => !isIdle(k, this.raw[k]));
+    if (serious.length > 0) throw this.error(`unknown ${serious.length > 1 ? 'keys' : 'key'} ${serious.join(', ')}`);
+    warnOfKeys(`config (${this.modelType})`, unknown);
   }
 }

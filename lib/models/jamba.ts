@@ -57,7 +57,8 @@ function readConfig(c: ConfigReader): JambaConfig {
   const eps = c.number('rms_norm_eps', 1e-6);
   const experts = c.size('num_experts', 16);
   const topK = c.size('num_experts_per_tok', 2);
-  if (topK > experts) throw c.error(`num_experts_per_tok ${topK} exceeds num_experts ${experts}`);
+  // transformers writes its default of 2 beside a single expert, to which nothing is routed.
+  if (experts > 1 && topK > experts) throw c.error(`num_experts_per_tok ${topK} exceeds num_experts ${experts}`);
   const expertLayer = readPattern(c, 'expert', 2, 1);
   const rank = c.any('mamba_dt_rank');
   onlySilu(c);

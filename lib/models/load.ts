@@ -52,6 +52,7 @@ function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap
     new Weights(graph, '', {
       rename: definition.key && ((name) => definition.key!(name, config, has)),
       shape: (name) => tensors?.get(name)?.shape,
+      tensors: tensors?.size,
     }),
     config,
   );

@@ -2,9 +2,12 @@
 // and features that would change results and are not there.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createModel, describeModel, StatespaceError, supportedModels } from 'statespace';
-import { describe, expect, test } from 'vitest';
-import { kernelCase, modelCase, modelNames } from '../support/golden.js';
+import { createModel, describeModel, loadModel, StatespaceError, supportedModels } from 'statespace';
+import { describe, expect, test, vi } from 'vitest';
+import { safetensorsOf, scratchFolders } from '../support/checkpoint-files.js';
+import { goldenRoot, kernelCase, modelCase, modelNames } from '../support/golden.js';
+
+const folders = scratchFolders();
 
 type Config = Record<string, unknown>;
 
@@ -151,6 +154,11 @@ test.each(Object.entries(published))('the config of %s is understood', (_, confi
   expect(refusal(config)).toBeUndefined();
 });
 
+test('a Jamba of one expert keeps the default of two a token, which routes nothing', () => {
+  const jamba = configs.get('jamba')!;
+  expect(refusal({ ...jamba, layers_num_experts: undefined, num_experts: 1, num_experts_per_tok: 2 })).toBeUndefined();
+});
+
 describe.each(supportedModels().map((type) => [type, configs.get(type)!] as const))('%s', (type, config) => {
   test('its config is understood', () => {
     expect(refusal(config)).toBeUndefined();
@@ -197,4 +205,59 @@ describe.each(supportedModels().map((type) => [type, configs.get(type)!] as cons
   test.each(wrong[type] ?? [])('refuses %j', (change, message) => {
     expect(refusal({ ...config, ...change })).toMatch(message);
   });
+});
+
+describe('sizes are bounded before they are work', () => {
+  const at = performance.now();
+  test.each([
+    ['layers', { model_type: 'llama', num_hidden_layers: 1_000_000_000 }, /num_hidden_layers: expected at most 10000/],
+    ['experts', { model_type: 'jamba', num_experts: 1_000_000_000 }, /num_experts: expected at most 10000/],
+    ['channels', { model_type: 'llama', head_dim: 2_147_483_646 }, /head_dim: expected at most 16777216/],
+    [
+      'their product',
+      { model_type: 'mixtral', num_hidden_layers: 9000, num_local_experts: 9000 },
+      /more than 1000000 tensors/,
+    ],
+    ['states', { model_type: 'mamba', state_size: 2_000_000_000 }, /state_size: expected at most/],
+  ])('%s', (_, config, message) => {
+    expect(refusal(config)).toMatch(message);
+    expect(performance.now() - at).toBeLessThan(20_000);
+  });
+
+  test('a config that asks for more than the file holds', async () => {
+    const tensors = { a: { data: [1], shape: [1] } };
+    const folder = folders.put({
+      'config.json': JSON.stringify({ model_type: 'mixtral', num_hidden_layers: 9000, num_local_experts: 9000 }),
+      'model.safetensors': safetensorsOf(tensors),
+    });
+    await expect(loadModel(folder)).rejects.toThrow(/more than 1001 tensors.*the checkpoint holds 1/);
+  });
+});
+
+test('a key that nobody knows: an error where it could change results, else a warning once', () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+  const config = { model_type: 'mamba', hidden_size: 8, num_hidden_layers: 1, vocab_size: 8 };
+  for (const idle of [{ use_surprise: false }, { surprises: [] }, { surprise_dropout: 0.1 }, { surprise_config: {} }]) {
+    describeModel({ ...config, ...idle });
+    describeModel({ ...config, ...idle });
+  }
+  expect(warn.mock.calls.map(([text]) => String(text))).toEqual([
+    expect.stringContaining('unknown key use_surprise;'),
+    expect.stringContaining('unknown key surprises;'),
+    expect.stringContaining('unknown key surprise_dropout;'),
+    expect.stringContaining('unknown key surprise_config;'),
+  ]);
+  warn.mockRestore();
+  expect(refusal({ ...config, use_surprise: true })).toMatch(/unknown key use_surprise/);
+});
+
+test("every default of transformers' base classes of versions 4 and 5 says nothing about the network", () => {
+  const base = JSON.parse(readFileSync(join(goldenRoot, '../models/transformers/base-config.json'), 'utf8')) as Record<
+    string,
+    unknown
+  >;
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+  describeModel({ ...base, model_type: 'mamba', hidden_size: 8, num_hidden_layers: 1, vocab_size: 8 });
+  expect(warn).not.toHaveBeenCalled();
+  warn.mockRestore();
 });
