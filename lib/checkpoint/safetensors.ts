@@ -2,7 +2,7 @@
 import { show } from '../errors.js';
 import { decodeUtf8, InputFile, refusePlaceholder } from './files.js';
 import { isJsonObject, type Json, type JsonObject, parseLongJsonObject } from './json.js';
-import { checkpointError, foreignBits, isReadable, itemBytes, type StoredDType, type StoredTensor } from './stored.js';
+import { bitsOf, checkpointError, foreignBits, itemBytes, type StoredDType, type StoredTensor } from './stored.js';
 
 /** Some 200,000 tensors; the reference implementation takes four times as much. */
 const maxHeaderBytes = 25_000_000;
@@ -62,8 +62,7 @@ function tensor(file: string, name: string, entry: Json, dataStart: number, file
       `expected data_offsets [begin, end] within the ${fileSize - dataStart} bytes of data, received ${show(entry.data_offsets)}`,
     );
   }
-  const bits = isReadable(dtype) ? 8 * itemBytes[dtype] : foreignBits[dtype];
-  const byteLength = shape.reduce((product, size) => product * size, bits) / 8;
+  const byteLength = shape.reduce((product, size) => product * size, bitsOf(dtype)) / 8;
   if (end - begin !== byteLength) {
     throw checkpointError(
       where,

@@ -22,6 +22,8 @@ export const foreignBits = {
 export type ReadableDType = keyof typeof itemBytes;
 export type StoredDType = ReadableDType | keyof typeof foreignBits;
 
+/** Bits of one element. */
+export const bitsOf = (dtype: StoredDType): number => (isReadable(dtype) ? 8 * itemBytes[dtype] : foreignBits[dtype]);
 export const isReadable = (dtype: StoredDType): dtype is ReadableDType => dtype in itemBytes;
 
 /** A tensor in a file, located and not read. */

@@ -32,10 +32,25 @@ export interface Vocabulary {
 const maxContainers = 1_000_000;
 const maxMemo = 4_000_000;
 const maxOpenMarks = 1000;
+/** A list that is used again and again is worked through each time. */
+const maxSpent = 8_000_000;
 const emptyTuple = new Tuple([]);
 
-/** The value that a pickle describes. `where` begins the messages of errors. */
-export function unpickle(bytes: Buffer, where: string, vocabulary: Vocabulary): PickleValue {
+function lengthOf(value: PickleValue): number {
+  if (value instanceof Tuple) return value.items.length;
+  return Array.isArray(value) ? value.length : value instanceof Map ? value.size : 0;
+}
+
+/** Steps between looks at the clock, and milliseconds for which a long pickle keeps the event loop. */
+const steps = 2000;
+const turn = 4;
+
+/** The value that a pickle describes, and where it ends. `where` begins the messages of errors. */
+export function unpickle(
+  bytes: Buffer,
+  where: string,
+  vocabulary: Vocabulary,
+): Promise<{ value: PickleValue; end: number }> {
   return new Machine(bytes, where, vocabulary).run();
 }
 
@@ -43,6 +58,7 @@ class Machine {
   private at = 0;
   private opcodeAt = 0;
   private containers = 0;
+  private spent = 0;
   private stack: PickleValue[] = [];
   /** The stacks below each open mark. */
   private readonly marked: PickleValue[][] = [];
@@ -54,16 +70,21 @@ class Machine {
     private readonly vocabulary: Vocabulary,
   ) {}
 
-  run(): PickleValue {
-    for (;;) {
-      this.opcodeAt = this.at;
-      const byte = this.u8();
-      if (byte === stop) return this.pop();
-      const opcode = opcodes[byte];
-      if (opcode === undefined) throw this.error(`expected an opcode, received byte 0x${byte.toString(16)}`);
-      const [name, run] = opcode;
-      if (run === undefined) throw this.error(`${name} is refused: a checkpoint is dicts, lists and tensors`);
-      run(this);
+  async run(): Promise<{ value: PickleValue; end: number }> {
+    for (let since = performance.now(); ; ) {
+      for (let step = 0; step < steps; step++) {
+        this.opcodeAt = this.at;
+        const byte = this.u8();
+        if (byte === stop) return { value: this.pop(), end: this.at };
+        const opcode = opcodes[byte];
+        if (opcode === undefined) throw this.error(`expected an opcode, received byte 0x${byte.toString(16)}`);
+        const [name, run] = opcode;
+        if (run === undefined) throw this.error(`${name} is refused: a checkpoint is dicts, lists and tensors`);
+        run(this);
+      }
+      if (performance.now() - since < turn) continue;
+      await new Promise((resume) => setImmediate(resume));
+      since = performance.now();
     }
   }
 
@@ -95,15 +116,36 @@ class Machine {
       throw this.error(`REDUCE of ${name} is refused: it is not a function known here`);
     }
     if (!(args instanceof Tuple)) throw this.error(`REDUCE of ${callable.name}: expected a tuple of arguments`);
+    this.spend(args.items.reduce<number>((n, arg) => n + lengthOf(arg), args.items.length));
     this.make(callable.call([...args.items]));
   }
 
-  /** Attributes of an OrderedDict (state_dict()'s _metadata) change no tensor; nothing else may have any. */
+  /** Attributes (state_dict()'s _metadata, a parameter's marks) change no tensor. Plain values have none. */
   build(): void {
     this.pop();
-    if (!(this.top() instanceof OrderedDict)) {
-      throw this.error(`BUILD of ${show(this.top())} is refused: only an OrderedDict may have attributes`);
+    const owner = this.top();
+    const plain =
+      owner instanceof Uint8Array || owner instanceof Tuple || owner instanceof Global || Array.isArray(owner);
+    if (
+      typeof owner !== 'object' ||
+      owner === null ||
+      plain ||
+      (owner instanceof Map && !(owner instanceof OrderedDict))
+    ) {
+      throw this.error(`BUILD of ${show(owner)} is refused: only an OrderedDict or a tensor may have attributes`);
     }
+  }
+
+  /** What a function goes through once more although the file holds it once. */
+  private spend(values: number): void {
+    this.spent += values;
+    if (this.spent > maxSpent) throw this.error(`expected functions over at most ${maxSpent} values in all`);
+  }
+
+  addItems(items: PickleValue[]): void {
+    const set = this.top();
+    if (!(set instanceof Set)) throw this.error(`ADDITEMS: expected a set, received ${show(set)}`);
+    for (const item of items) set.add(item);
   }
 
   append(items: PickleValue[]): void {
@@ -257,6 +299,8 @@ const opcodes: Record<number, readonly [name: string, run?: (m: Machine) => void
   140: ['SHORT_BINUNICODE', (m) => m.push(m.text(m.u8()))],
   88: ['BINUNICODE', (m) => m.push(m.text(m.u32()))],
   141: ['BINUNICODE8', (m) => m.push(m.text(m.u64()))],
+  84: ['BINSTRING', (m) => m.push(m.text(m.u32()))],
+  85: ['SHORT_BINSTRING', (m) => m.push(m.text(m.u8()))],
   67: ['SHORT_BINBYTES', (m) => m.make(m.take(m.u8()))],
   66: ['BINBYTES', (m) => m.make(m.take(m.u32()))],
   142: ['BINBYTES8', (m) => m.make(m.take(m.u64()))],
@@ -279,6 +323,11 @@ const opcodes: Record<number, readonly [name: string, run?: (m: Machine) => void
   115: ['SETITEM', (m) => m.setItems(m.popMany(2))],
   117: ['SETITEMS', (m) => m.setItems(m.popMark())],
 
+  143: ['EMPTY_SET', (m) => m.make(new Set())],
+  144: ['ADDITEMS', (m) => m.addItems(m.popMark())],
+  145: ['FROZENSET', (m) => m.make(new Set(m.popMark()))],
+  150: ['BYTEARRAY8', (m) => m.make(m.take(m.u64()))],
+
   113: ['BINPUT', (m) => m.put(m.u8())],
   114: ['LONG_BINPUT', (m) => m.put(m.u32())],
   148: ['MEMOIZE', (m) => m.memoize()],
@@ -289,6 +338,7 @@ const opcodes: Record<number, readonly [name: string, run?: (m: Machine) => void
   147: ['STACK_GLOBAL', (m) => m.stackGlobal()],
   81: ['BINPERSID', (m) => m.persistent()],
   82: ['REDUCE', (m) => m.reduce()],
+  129: ['NEWOBJ', (m) => m.reduce()],
   98: ['BUILD', (m) => m.build()],
 
   70: ['FLOAT'],
@@ -296,23 +346,16 @@ const opcodes: Record<number, readonly [name: string, run?: (m: Machine) => void
   76: ['LONG'],
   80: ['PERSID'],
   83: ['STRING'],
-  84: ['BINSTRING'],
-  85: ['SHORT_BINSTRING'],
   86: ['UNICODE'],
   100: ['DICT'],
   103: ['GET'],
   105: ['INST'],
   111: ['OBJ'],
   112: ['PUT'],
-  129: ['NEWOBJ'],
   130: ['EXT1'],
   131: ['EXT2'],
   132: ['EXT4'],
-  143: ['EMPTY_SET'],
-  144: ['ADDITEMS'],
-  145: ['FROZENSET'],
   146: ['NEWOBJ_EX'],
-  150: ['BYTEARRAY8'],
   151: ['NEXT_BUFFER'],
   152: ['READONLY_BUFFER'],
 };

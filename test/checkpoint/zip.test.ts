@@ -27,23 +27,22 @@ function ending(bytes: Buffer, at: number, value: number, width: 1 | 2 | 4): Buf
 describe('refused, naming the file', () => {
   const file = torchFile(good);
   test.each<[string, Buffer, RegExp]>([
-    ['an empty file', Buffer.alloc(0), /expected a PyTorch zip file, received other bytes/],
-    ['a file of two bytes', Buffer.from('PK'), /expected a PyTorch zip file/],
-    ['a pickle without a zip', good, /the format of PyTorch before 1\.6; load it there and save it/],
-    ['a safetensors file', Buffer.from('\x02\0\0\0\0\0\0\0{}'), /expected a PyTorch zip file, received other bytes$/],
-    ['a tar file', Buffer.alloc(10240), /expected a PyTorch zip file/],
-    ['a head alone', Buffer.from('PK\x03\x04'), /expected a zip directory at the end/],
+    ['an empty file', Buffer.alloc(0), /the file is empty/],
+    ['a file of two bytes', Buffer.from('PK'), /expected a PyTorch file/],
+    ['a pickle without a zip', good, /expected a file of PyTorch, received other bytes/],
+    ['a safetensors file', Buffer.from('\x02\0\0\0\0\0\0\0{}'), /received other bytes$/],
+    ['a tar file', Buffer.alloc(10240), /expected a PyTorch file/],
+    ['a head alone', Buffer.from('PK\x03\x04'), /no sound zip file/],
     [
       'a directory beyond the file',
       ending(file, 16, file.length, 4),
       /zip directory: expected .* bytes at .* received a file/,
     ],
-    ['a directory of 4 GB', ending(file, 12, 0xfffffffe, 4), /zip directory: expected at most 67108864 bytes/],
-    ['more entries than there are', ending(file, 10, 3, 2), /expected 3 entries, received 2/],
+    ['more entries than there are', ending(file, 10, 3, 2), /zip directory: expected 46 bytes at/],
     ['fewer entries than are needed', ending(file, 10, 1, 2), /expected its storage data\/0/],
     ['no entries', ending(file, 10, 0, 2), /expected one NAME\/data\.pkl in the zip file, received 0/],
-    ['a directory elsewhere', ending(file, 16, 0, 4), /expected 2 entries, received 0/],
-    ['a comment longer than the file', ending(file, 20, 9, 2), /expected a zip directory at the end/],
+    ['a directory elsewhere', ending(file, 16, 0, 4), /no sound zip file/],
+    ['a comment longer than the file', ending(file, 20, 9, 2), /no sound zip file/],
     ['two pickles', torchFile(good, [{ name: 'other/data.pkl', data: good }]), /received 2/],
     [
       'big-endian values',
@@ -63,7 +62,7 @@ describe('refused, naming the file', () => {
     [
       'a pickle beyond the file',
       zip([{ name: 'archive/data.pkl', data: good, size: 10_000_000 }]),
-      /expected 10000000 bytes at/,
+      /no sound zip file.*10000000/,
     ],
     [
       'a pickle of a gigabyte',
@@ -79,7 +78,7 @@ describe('refused, naming the file', () => {
         { name: 'archive/data.pkl', data: good },
         { name: 'archive/data/0', data: storage, headerOffset: 5 },
       ]),
-      /"archive\/data\/0": expected its header at 5, received other bytes/,
+      /"archive\/data\/0": this is no sound zip file/,
     ],
     [
       'an entry beyond the file',
@@ -87,7 +86,7 @@ describe('refused, naming the file', () => {
         { name: 'archive/data.pkl', data: good },
         { name: 'archive/data/0', data: storage, headerOffset: 2 ** 31 },
       ]),
-      /header of zip entry "archive\/data\/0": expected 30 bytes/,
+      /expected 30 bytes at 2147483648/,
     ],
     [
       'a storage that runs into the directory',
@@ -111,7 +110,7 @@ describe('refused, naming the file', () => {
         ],
         { zip64: true },
       ),
-      /expected 1125899906842624 bytes at/,
+      /"archive\/data\/0": .*1125899906842624/,
     ],
   ])('%s', async (_, bytes, message) => {
     const path = put(bytes);
