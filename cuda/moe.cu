@@ -13,6 +13,7 @@ constexpr int kThreads = 256;
 struct MoeArgs {
   int64_t tokens, d_model;
   int experts, top_k;
+  bool routed;  // p holds the weights already
   bool renormalize;
   global<float> p;          // (tokens, experts) logits, then the softmax; -1 once taken
   global<int32_t> chosen;   // (tokens, top_k)
@@ -23,6 +24,7 @@ struct MoeArgs {
   global<int32_t> place;    // (tokens, top_k) where the pair lies in that order
   global<const float> out;  // (pairs, d_model)
   Rows<float> y;
+  Rows<const float> weights;
 
   __device__ int64_t pairs() const { return tokens * top_k; }
 };
@@ -48,12 +50,16 @@ __global__ void __launch_bounds__(kThreads) route(MoeArgs a) {
   const int64_t t = int64_t(blockIdx.x) * (kThreads / 32) + warp();
   if (t >= a.tokens) return;  // the whole warp
   const global<float> p = a.p + t * a.experts;
-  float top = -INFINITY, total = 0;
-  for (int e = lane(); e < a.experts; e += 32) top = fmaxf(top, p[e]);
-  for (int mask = 16; mask > 0; mask /= 2) top = fmaxf(top, shuffle_xor(top, mask));
-  for (int e = lane(); e < a.experts; e += 32) total += expf(p[e] - top);
-  for (int mask = 16; mask > 0; mask /= 2) total += shuffle_xor(total, mask);
-  for (int e = lane(); e < a.experts; e += 32) p[e] = expf(p[e] - top) / total;
+  if (a.routed) {
+    for (int e = lane(); e < a.experts; e += 32) p[e] = a.weights[t][e];
+  } else {
+    float top = -INFINITY, total = 0;
+    for (int e = lane(); e < a.experts; e += 32) top = fmaxf(top, p[e]);
+    for (int mask = 16; mask > 0; mask /= 2) top = fmaxf(top, shuffle_xor(top, mask));
+    for (int e = lane(); e < a.experts; e += 32) total += expf(p[e] - top);
+    for (int mask = 16; mask > 0; mask /= 2) total += shuffle_xor(total, mask);
+    for (int e = lane(); e < a.experts; e += 32) p[e] = expf(p[e] - top) / total;
+  }
 
   float kept = 0;
   for (int k = 0; k < a.top_k; ++k) {
@@ -119,21 +125,24 @@ Rows<float> rows_to(global<float> data, int64_t stride) {
 
 template <>
 void run(const Moe& op) {
-  const int64_t tokens = op.x[0], d_model = op.x[1], experts = op.router[0], d_ff = op.down[2];
-  const int64_t pairs = tokens * op.top_k;
+  const int64_t tokens = op.x[0], d_model = op.x[1], experts = op.down[0], d_ff = op.down[2];
+  const int64_t pairs = tokens * op.top_k, width = op.gate_up[1] * d_ff;
   if (tokens == 0 || d_model == 0) return;
-  const Scratch<float> p(tokens * experts), weight(pairs), gate_up(pairs * 2 * d_ff), out(pairs * d_model);
+  const Scratch<float> p(tokens * experts), weight(pairs), hidden_rows(pairs * width), out(pairs * d_model);
   const Scratch<int32_t> chosen(pairs), first(experts + 1), cursor(experts), source(pairs), place(pairs);
-  const MoeArgs args{tokens,        d_model,       int(experts),  int(op.top_k), op.renormalize,
-                     p.data(),      chosen.data(), weight.data(), first.data(),  cursor.data(),
-                     source.data(), place.data(),  out.data(),    op.y};
+  const bool routed = bool(op.weights);
+  const MoeArgs args{tokens,       d_model,       int(experts),  int(op.top_k), routed,        op.renormalize,
+                     p.data(),     chosen.data(), weight.data(), first.data(),  cursor.data(), source.data(),
+                     place.data(), out.data(),    op.y,          op.weights};
 
   // The choice of experts must not hang on the rounding of a product.
-  Product router(op.router, Sequences(Tensor{}, Tensor{}, tokens));
-  router.x = op.x;
-  router.exact = true;
-  router.epilogue.y = rows_to(p.data(), experts);
-  product(router);
+  if (!routed) {
+    Product router(op.router, Sequences(Tensor{}, Tensor{}, tokens));
+    router.x = op.x;
+    router.exact = true;
+    router.epilogue.y = rows_to(p.data(), experts);
+    product(router);
+  }
   launch(clear_counts, {1}, kThreads, args);
   launch(route, {ceil_div(tokens, kThreads / 32)}, kThreads, args);
   launch(find_places, {1}, 32, args);
@@ -144,11 +153,12 @@ void run(const Moe& op) {
   Product hidden(op.gate_up, groups);
   hidden.x = op.x;
   hidden.source = source.data();
-  hidden.epilogue.y = rows_to(gate_up.data(), 2 * d_ff);
+  hidden.epilogue.y = rows_to(hidden_rows.data(), width);
+  if (!op.gated()) hidden.epilogue.activation = Activation(op.activation);
   product(hidden);
   Product down(op.down, groups);
-  down.x = rows_of(gate_up.data(), 2 * d_ff);
-  down.gated = true;
+  down.x = rows_of(hidden_rows.data(), width);
+  down.gated = op.gated(), down.gate = Activation(op.activation), down.limit = op.limit;
   down.epilogue.y = rows_to(out.data(), d_model);
   product(down);
   launch(add_experts, {ceil_div(tokens * d_model, kThreads)}, kThreads, args);

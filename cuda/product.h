@@ -46,7 +46,9 @@ struct Epilogue {
 struct Product {
   FloatRows x;                             // (rows of x, in)
   global<const int32_t> source = nullptr;  // (rows) which row of x; row i is i without it
-  bool gated = false;                      // x is (rows, 2·in): the product's input is silu(first half)·second half
+  bool gated = false;                      // x is (rows, 2·in): the product's input is act(first half)·second half
+  Activation gate = Activation::silu;      // that act
+  float limit = 0;                         // > 0: clamps the first half from above, the second from both sides
 
   global<const uint8_t> weight;  // (groups, out…, in) or (out, in), of `dtype`
   DType dtype = DType::f32;
@@ -64,7 +66,9 @@ struct Product {
   // x as the products take it; behind a gather or a gate f32.
   __device__ float input(int64_t row, int k) const {
     const int64_t from = source ? source[row] : row;
-    return gated ? silu(x(from, k)) * x(from, in + k) : x(from, k);
+    if (!gated) return x(from, k);
+    const float g = x(from, k), up = x(from, in + k);
+    return limit > 0 ? activate(gate, fminf(g, limit)) * fmaxf(fminf(up, limit), -limit) : activate(gate, g) * up;
   }
 };
 

@@ -30,6 +30,17 @@ std::vector<Case> streaming_cases() {
   all.push_back(pointwise<Add>(model, 3, [](Add& op, Tensors& t) {
     op.a = t.values({kTokens, kModel}), op.b = t.values({kTokens, kModel}), op.y = t.values({kTokens, kModel});
   }));
+  all.push_back(pointwise<Affine>(model, 2, [](Affine& op, Tensors& t) {
+    op.x = t.values({kTokens, kModel}), op.scale = t.values({kModel}), op.shift = t.values({kModel});
+    op.y = t.values({kTokens, kModel});
+  }));
+  all.push_back(make_case<ExpertWeights>("256 experts in 8 groups, 8 a token", kTokens, double(kTokens * 256) * 20,
+                                         "a token is one warp, which looks for its experts one after the other",
+                                         [](ExpertWeights& op, Tensors& t) {
+                                           op.logits = t.values({kTokens, 256}), op.bias = t.values({256});
+                                           op.weights = t.values({kTokens, 256}), op.score = 1;
+                                           op.groups = 8, op.topk_groups = 4, op.top_k = 8;
+                                         }));
   all.push_back(pointwise<Gate>(model + ", silu", 4, [](Gate& op, Tensors& t) {
     op.x = t.values({kTokens, kModel}), op.gate = t.values({kTokens, kModel}), op.y = t.values({kTokens, kModel});
     op.activation = 1;

@@ -1,7 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
-import { linearBy } from './linear.js';
+import { adapted, type LowRank, linearBy, scaled } from './linear.js';
+import { headRmsNorm, rmsNorm } from './norms.js';
 
 export interface AttentionOptions {
   nHeads: number;
@@ -53,7 +54,52 @@ export interface AttentionLayerOptions extends AttentionOptions {
   qkvBias?: boolean;
   outBias?: boolean;
   names?: { q: string; k: string; v: string; out: string };
+  /** The name of one projection that holds the rows of q, k and v. */
+  fused?: string;
+  /** RMSNorm of q and k before the rotation: of every head by itself, or of the whole projection. */
+  qkNorm?: { eps: number; over: 'head' | 'projection'; unitOffset?: boolean; names?: { q: string; k: string } };
+  /** Factor of the keys. */
+  keyScale?: number;
+  /** Low-rank additions to the projections. */
+  adapters?: { q: LowRank; k: LowRank; v: LowRank };
+  /** Width of the result, where it is not that of x. */
+  dOut?: number;
   residual?: Value;
+}
+
+const NAMES = { q: 'q_proj', k: 'k_proj', v: 'v_proj', out: 'o_proj' };
+
+/** q, k and v (tokens, heads, headdim) of x, by one product. */
+function project(g: Graph, x: Value, w: Weights, o: AttentionLayerOptions): [Value, Value, Value] {
+  const names = o.names ?? NAMES;
+  const dModel = x.dims[1] as number;
+  const dq = o.nHeads * o.headDim;
+  const dkv = o.nHeadsKv * o.headDim;
+  const all = dq + 2 * dkv;
+  const parts = (what: 'weight' | 'bias', inner: number[]) =>
+    o.fused
+      ? [{ name: `${o.fused}.${what}`, shape: [all, ...inner] }]
+      : [
+          { name: `${names.q}.${what}`, shape: [dq, ...inner] },
+          { name: `${names.k}.${what}`, shape: [dkv, ...inner] },
+          { name: `${names.v}.${what}`, shape: [dkv, ...inner] },
+        ];
+  const weight = w.combined(parts('weight', [dModel]), [all, dModel]);
+  const bias = o.qkvBias ? w.combined(parts('bias', []), [all], { init: 'zeros' }) : undefined;
+  const qkv = linearBy(g, x, weight, bias); // (tokens, dq + 2 dkv)
+  const part = (at: number, nHeads: number, adapter?: LowRank) => {
+    if (!adapter) return g.view(qkv, at, nHeads, o.headDim);
+    return g.reshape(adapted(g, g.view(qkv, at, nHeads * o.headDim), x, w, adapter), nHeads, o.headDim);
+  };
+  const { q, k, v } = o.adapters ?? {};
+  return [part(0, o.nHeads, q), part(dq, o.nHeadsKv, k), part(dq + dkv, o.nHeadsKv, v)];
+}
+
+/** RMSNorm of queries or keys (tokens, heads, headdim). */
+function normed(g: Graph, x: Value, w: Weights, name: string, o: NonNullable<AttentionLayerOptions['qkNorm']>): Value {
+  if (o.over === 'head') return headRmsNorm(g, x, w, name, o);
+  const [nHeads, headDim] = x.dims.slice(1) as [number, number];
+  return g.reshape(rmsNorm(g, g.reshape(x, nHeads * headDim), w, name, o), nHeads, headDim);
 }
 
 /**
@@ -61,29 +107,28 @@ export interface AttentionLayerOptions extends AttentionOptions {
  * (tokens, d_model), plus `residual`.
  *
  * Weights: `q_proj` (nHeads·headDim, D), `k_proj` and `v_proj` (nHeadsKv·headDim, D), `o_proj` (D, nHeads·headDim), with
- * biases where qkvBias or outBias say so.
+ * biases where qkvBias or outBias say so; with qkNorm `q_norm` and `k_norm` (headDim, or all heads' channels).
  */
 export function attention(g: Graph, x: Value, w: Weights, o: AttentionLayerOptions): Value {
-  const names = o.names ?? { q: 'q_proj', k: 'k_proj', v: 'v_proj', out: 'o_proj' };
-  const dModel = x.dims[1] as number;
+  const dOut = o.dOut ?? (x.dims[1] as number);
   const dq = o.nHeads * o.headDim;
-  const dkv = o.nHeadsKv * o.headDim;
-  const parts = (what: 'weight' | 'bias', inner: number[]) => [
-    { name: `${names.q}.${what}`, shape: [dq, ...inner] },
-    { name: `${names.k}.${what}`, shape: [dkv, ...inner] },
-    { name: `${names.v}.${what}`, shape: [dkv, ...inner] },
-  ];
-  const weight = w.combined(parts('weight', [dModel]), [dq + 2 * dkv, dModel]);
-  const bias = o.qkvBias ? w.combined(parts('bias', []), [dq + 2 * dkv], { init: 'zeros' }) : undefined;
-  const qkv = linearBy(g, x, weight, bias); // (tokens, dq + 2 dkv)
-  let q = g.view(qkv, 0, o.nHeads, o.headDim);
-  let k = g.view(qkv, dq, o.nHeadsKv, o.headDim);
-  const v = g.view(qkv, dq + dkv, o.nHeadsKv, o.headDim);
+  const [projected, keys, v] = project(g, x, w, o);
+  let [q, k] = [projected, keys];
+  if (o.keyScale !== undefined && o.keyScale !== 1) {
+    const dkv = o.nHeadsKv * o.headDim;
+    k = g.reshape(scaled(g, g.reshape(k, dkv), o.keyScale), o.nHeadsKv, o.headDim);
+  }
+  if (o.qkNorm) {
+    const names = o.qkNorm.names ?? { q: 'q_norm', k: 'k_norm' };
+    q = normed(g, q, w, names.q, o.qkNorm);
+    k = normed(g, k, w, names.k, o.qkNorm);
+  }
   if (o.rope) {
     q = rope(g, q, o.rope);
     k = rope(g, k, o.rope);
   }
   const y = g.reshape(attend(g, q, k, v, o), dq);
-  const outBias = o.outBias ? w.tensor(`${names.out}.bias`, [dModel], { init: 'zeros' }) : undefined;
-  return linearBy(g, y, w.tensor(`${names.out}.weight`, [dModel, dq]), outBias, { residual: o.residual });
+  const out = (o.names ?? NAMES).out;
+  const outBias = o.outBias ? w.tensor(`${out}.bias`, [dOut], { init: 'zeros' }) : undefined;
+  return linearBy(g, y, w.tensor(`${out}.weight`, [dOut, dq]), outBias, { residual: o.residual });
 }

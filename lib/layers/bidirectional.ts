@@ -1,5 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { concat } from './linear.js';
 
 export interface BidirectionalOptions {
   /** sum: (tokens, width); concat: (tokens, 2 width), forward first. Default sum. */
@@ -20,14 +21,6 @@ export function bidirectional(
 ): Value {
   const ahead = layer(g, x, w.scope('forward'));
   const back = g.op('reverse', { x: layer(g, g.op('reverse', { x }), w.scope('backward')) });
-  const both = o.merge === 'concat' ? beside(g, ahead, back) : g.op('add', { a: ahead, b: back });
+  const both = o.merge === 'concat' ? concat(g, [ahead, back]) : g.op('add', { a: ahead, b: back });
   return o.residual ? g.op('add', { a: o.residual, b: both }) : both;
-}
-
-/** Rows of both values as one, (tokens, 2 width). */
-function beside(g: Graph, a: Value, b: Value): Value {
-  const width = a.dims[1] as number;
-  const rows = g.buffer('tokens', 2 * width);
-  for (const [i, x] of [a, b].entries()) g.op('activate', { x }, {}, g.view(rows, i * width, width));
-  return rows;
 }

@@ -48,15 +48,62 @@ export function linearBy(g: Graph, x: Value, weight: Value, bias?: Value, option
   return g.op('linear', { x, weight, bias, residual: options.residual }, { activation: options.activation });
 }
 
+/** Names of a low-rank addition to a product: y + up(down x). */
+export interface LowRank {
+  rank: number;
+  down: string;
+  up: string;
+}
+
+/** y (tokens, outFeatures) + up(down x). Weights: `down` (rank, inFeatures), `up` (outFeatures, rank). */
+export function adapted(g: Graph, y: Value, x: Value, w: Weights, o: LowRank): Value {
+  return linear(g, linear(g, x, w, o.down, o.rank), w, o.up, width(y), { residual: y });
+}
+
+/** Rows of several values as one, (tokens, Σ widths). */
+export function concat(g: Graph, parts: readonly Value[]): Value {
+  const rows = g.buffer(
+    'tokens',
+    parts.reduce((n, p) => n + (p.dims[1] as number), 0),
+  );
+  let at = 0;
+  for (const x of parts) {
+    g.op('activate', { x }, {}, g.view(rows, at, x.dims[1] as number));
+    at += x.dims[1] as number;
+  }
+  return rows;
+}
+
 /** Token ids in, (tokens, dModel) out: y_t = scale · W[id_t], weight (vocabSize, dModel). */
 export function embedding(g: Graph, weight: Value, scale = 1): Value {
   return g.op('embedding', { weight }, { scale });
 }
 
+/** y = factor · x; two halves, so that an infinite x stays one. */
+export const scaled = (g: Graph, x: Value, factor: number): Value =>
+  factor === 1 ? x : g.op('add', { a: x, b: x }, { alpha: factor / 2, beta: factor / 2 });
+
+/** residual + factor · x. */
+export const addScaled = (g: Graph, residual: Value, x: Value, factor = 1): Value =>
+  g.op('add', { a: residual, b: x }, { beta: factor });
+
+export interface HeadOptions {
+  /** (vocabSize). */
+  bias?: Value;
+  /** Factor of the logits. */
+  scale?: number;
+  /** logits ← cap · tanh(logits / cap). */
+  softcap?: number;
+}
+
 /**
  * The next-token head: x (tokens, dModel) to logits (outputs, vocabSize) of the rows that the caller asked for. weight
- * (vocabSize, dModel), bias (vocabSize).
+ * (vocabSize, dModel).
  */
-export function head(g: Graph, x: Value, weight: Value, bias?: Value): Value {
-  return linearBy(g, g.op('selectRows', { x }), weight, bias);
+export function head(g: Graph, x: Value, weight: Value, o: HeadOptions = {}): Value {
+  const { bias, softcap } = o;
+  const rows = g.op('selectRows', { x });
+  if (softcap === undefined) return linearBy(g, scaled(g, rows, o.scale ?? 1), weight, bias);
+  const capped = linearBy(g, scaled(g, rows, (o.scale ?? 1) / softcap), weight, bias, { activation: 'tanh' });
+  return scaled(g, capped, softcap);
 }

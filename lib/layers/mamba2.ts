@@ -15,10 +15,14 @@ export interface Mamba2Options {
   nGroups: number;
   dConv: number;
   bias?: boolean;
+  /** Bias of out_proj, where it has a switch of its own; default: bias. */
+  outBias?: boolean;
   convBias?: boolean;
   dtLimit?: readonly [number, number];
   /** D per channel (H·P) and not per head. */
   dPerChannel?: boolean;
+  /** Factors of what in_proj gives: z, x, B, C, dt (Falcon-H1). */
+  multipliers?: readonly number[];
   /** Gated norm after the scan; undefined: y·silu(z) inside it. */
   norm?: { eps: number; groupSize?: number; normBeforeGate?: boolean };
   residual?: Value;
@@ -35,7 +39,14 @@ export function mamba2(g: Graph, x: Value, w: Weights, o: Mamba2Options): Value 
   const dModel = x.dims[1] as number;
   const dMlp = o.dMlp ?? 0;
   const bc = nGroups * dState;
-  const projected = linear(g, x, w, 'in_proj', 2 * dMlp + 2 * dInner + 2 * bc + nHeads, { bias: o.bias });
+  const widths = [dInner, dInner, bc, bc, nHeads];
+  const projected = multiplied(
+    g,
+    linear(g, x, w, 'in_proj', 2 * dMlp + 2 * dInner + 2 * bc + nHeads, { bias: o.bias }),
+    w,
+    widths,
+    o.multipliers,
+  );
   const z = g.view(projected, 2 * dMlp, dInner); // rows [z0 | x0 | z | x B C | dt]
   const xbc = g.view(projected, 2 * dMlp + dInner, dInner + 2 * bc);
   const dt = g.view(projected, 2 * dMlp + 2 * dInner + 2 * bc, nHeads);
@@ -62,7 +73,7 @@ export function mamba2(g: Graph, x: Value, w: Weights, o: Mamba2Options): Value 
   let y = g.reshape(scanned, dInner);
   if (o.norm) y = rmsNorm(g, y, w, 'norm', { ...o.norm, z });
   const weight = w.tensor('out_proj.weight', [dModel, dMlp + dInner]);
-  const bias = o.bias ? w.tensor('out_proj.bias', [dModel], { init: 'zeros' }) : undefined;
+  const bias = (o.outBias ?? o.bias) ? w.tensor('out_proj.bias', [dModel], { init: 'zeros' }) : undefined;
   if (dMlp === 0) return linearBy(g, y, weight, bias, { residual: o.residual });
   const joined = g.buffer('tokens', dMlp + dInner);
   g.op(
@@ -73,6 +84,13 @@ export function mamba2(g: Graph, x: Value, w: Weights, o: Mamba2Options): Value 
   );
   g.op('activate', { x: y }, {}, g.view(joined, dMlp, dInner));
   return linearBy(g, joined, weight, bias, { residual: o.residual });
+}
+
+/** x (tokens, Σ widths), each part times its factor. */
+function multiplied(g: Graph, x: Value, w: Weights, widths: number[], factors: readonly number[] | undefined): Value {
+  if (!factors || factors.every((f) => f === 1)) return x;
+  const values = () => Float32Array.from(widths.flatMap((width, i) => new Array<number>(width).fill(factors[i]!)));
+  return g.op('affine', { x, scale: w.constant(values, [x.dims[1] as number]) });
 }
 
 const logOfHeads = (nHeads: number) => ({

@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type Activation, linear } from './linear.js';
+import { type Activation, adapted, addScaled, type LowRank, linear, scaled } from './linear.js';
 
 export interface MlpOptions {
   dFf: number;
@@ -8,6 +8,14 @@ export interface MlpOptions {
   bias?: boolean;
   /** Names of the three projections. */
   names?: { gate: string; up: string; down: string };
+  /** The name of one projection that holds the rows of gate and up. */
+  fused?: string;
+  /** Low-rank addition to the fused projection. */
+  adapter?: LowRank;
+  /** Factors of the gate before its activation, and of the result. */
+  multipliers?: readonly [number, number];
+  /** > 0: clamps the gate from above and up from both sides. */
+  limit?: number;
   residual?: Value;
 }
 
@@ -39,9 +47,21 @@ export function mlp(g: Graph, x: Value, w: Weights, o: MlpLayerOptions): Value {
 export function gatedMlp(g: Graph, x: Value, w: Weights, o: MlpOptions): Value {
   const names = o.names ?? { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
   const dModel = x.dims[1] as number;
-  const weight = w.stacked([`${names.gate}.weight`, `${names.up}.weight`], [o.dFf, dModel]);
-  const bias = o.bias ? w.stacked([`${names.gate}.bias`, `${names.up}.bias`], [o.dFf], { init: 'zeros' }) : undefined;
-  const [gate, up] = g.split(g.op('linear', { x, weight, bias }), 2); // (tokens, d_ff) each
-  const h = g.op('gate', { x: up, gate }, { activation: o.activation ?? 'silu' });
-  return linear(g, h, w, names.down, dModel, { bias: o.bias, residual: o.residual });
+  const sources = (what: 'weight' | 'bias', inner: number[]) =>
+    o.fused
+      ? [{ name: `${o.fused}.${what}`, shape: [2 * o.dFf, ...inner] }]
+      : [names.gate, names.up].map((name) => ({ name: `${name}.${what}`, shape: [o.dFf, ...inner] }));
+  const weight = w.combined(sources('weight', [dModel]), [2 * o.dFf, dModel]);
+  const bias = o.bias ? w.combined(sources('bias', []), [2 * o.dFf], { init: 'zeros' }) : undefined;
+  const both = g.op('linear', { x, weight, bias });
+  const [gate, up] = g.split(o.adapter ? adapted(g, both, x, w, o.adapter) : both, 2) as [Value, Value]; // (tokens, d_ff)
+  const [ofGate, ofResult] = o.multipliers ?? [1, 1];
+  const h = g.op(
+    'gate',
+    { x: up, gate: scaled(g, gate, ofGate) },
+    { activation: o.activation ?? 'silu', limit: o.limit },
+  );
+  if (ofResult === 1 || !o.residual)
+    return scaled(g, linear(g, h, w, names.down, dModel, { bias: o.bias, residual: o.residual }), ofResult);
+  return addScaled(g, o.residual, linear(g, h, w, names.down, dModel, { bias: o.bias }), ofResult);
 }

@@ -1,5 +1,18 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { type Activation, linearBy } from './linear.js';
+
+/** How a router makes weights of its logits, where it is not a softmax over all; see the op expertWeights. */
+export interface RoutingOptions {
+  score: 'softmax' | 'sigmoid';
+  /** Renormalised weights are divided by their sum plus this. */
+  eps?: number;
+  scale?: number;
+  groups?: number;
+  topkGroups?: number;
+  /** The name of the bias (experts) that is added for the choice alone. */
+  bias?: string;
+}
 
 export interface MoeOptions {
   experts: number;
@@ -7,29 +20,58 @@ export interface MoeOptions {
   dFf: number;
   /** Divide the chosen experts' weights by their sum (Mixtral), or keep them (Jamba). */
   renormalize: boolean;
-  names: { router: string; experts: string; gate: string; up: string; down: string };
+  /** Default: a softmax over all experts. */
+  routing?: RoutingOptions;
+  /** What the router reads, where that is not what the experts read. */
+  routerInput?: Value;
+  /** Of the experts; default silu. */
+  activation?: Activation;
+  /** > 0: clamps the experts' gate from above and up from both sides. */
+  limit?: number;
+  /** Names of the projections of an expert, `experts.E.gate.weight` …; without `gate` it has none: down(act(up x)). */
+  names: { router: string; experts: string; gate?: string; up: string; down: string };
+  /** Names of tensors that hold all experts: gate and up as (experts, 2 dFf, D), down as (experts, D, dFf). */
+  packed?: { gateUp: string; down: string };
+}
+
+/** Stacked weights of all experts: gate and up (experts, 2, dFf, D), or up (experts, 1, dFf, D), and down. */
+function expertWeights(w: Weights, o: MoeOptions, d: number): { gateUp: Value; down: Value } {
+  const { experts, dFf, names, packed } = o;
+  const activeShare = o.topK / experts;
+  const first = names.gate ? [names.gate, names.up] : [names.up];
+  const each = Array.from({ length: experts }, (_, e) => `${names.experts}.${e}`);
+  const gateUp = packed
+    ? [{ name: packed.gateUp, shape: [experts, first.length * dFf, d] }]
+    : each.flatMap((e) => first.map((p) => ({ name: `${e}.${p}.weight`, shape: [dFf, d] })));
+  const down = packed
+    ? [{ name: packed.down, shape: [experts, d, dFf] }]
+    : each.map((e) => ({ name: `${e}.${names.down}.weight`, shape: [d, dFf] }));
+  return {
+    gateUp: w.combined(gateUp, [experts, first.length, dFf, d], { activeShare }),
+    down: w.combined(down, [experts, d, dFf], { activeShare }),
+  };
 }
 
 /**
- * Mixture of top-k routed SwiGLU experts (Shazeer et al. 2017): x (tokens, d_model) to (tokens, d_model). Weights, by
- * `names`: the router (experts, D), and for each expert gate and up (dFf, D) and down (D, dFf).
+ * Mixture of top-k routed experts (Shazeer et al. 2017), SwiGLU where they have a gate: x (tokens, d_model) to (tokens,
+ * d_model). Weights, by `names`: the router (experts, D), and for each expert gate and up (dFf, D) and down (D, dFf).
  */
 export function moe(g: Graph, x: Value, w: Weights, o: MoeOptions): Value {
-  const { experts, dFf, names } = o;
-  const dModel = x.dims[1] as number;
-  const each = Array.from({ length: experts }, (_, e) => `${names.experts}.${e}`);
-  const activeShare = o.topK / experts;
-  const gateUp = w.combined(
-    each.flatMap((e) => [names.gate, names.up].map((p) => ({ name: `${e}.${p}.weight`, shape: [dFf, dModel] }))),
-    [experts, 2, dFf, dModel],
-    { activeShare },
-  );
-  const down = w.combined(
-    each.map((e) => ({ name: `${e}.${names.down}.weight`, shape: [dModel, dFf] })),
-    [experts, dModel, dFf],
-    { activeShare },
-  );
+  const { experts, topK, renormalize, routing, activation, limit } = o;
+  const { gateUp, down } = expertWeights(w, o, x.dims[1] as number);
+  const routed = o.routerInput ?? x;
   // The router decides between near equals: it stays f32.
-  const router = w.tensor(`${names.router}.weight`, [experts, dModel], { matrix: false });
-  return g.op('moe', { x, router, gateUp, down }, { topK: o.topK, renormalize: o.renormalize });
+  const router = w.tensor(`${o.names.router}.weight`, [experts, routed.dims[1] as number], { matrix: false });
+  if (!routing && routed === x)
+    return g.op('moe', { x, router, gateUp, down }, { topK, renormalize, activation, limit });
+  const { score, eps, scale, groups, topkGroups, bias } = routing ?? { score: 'softmax' };
+  const weights = g.op(
+    'expertWeights',
+    {
+      logits: linearBy(g, routed, router),
+      bias: bias === undefined ? undefined : w.tensor(bias, [experts], { init: 'zeros' }),
+    },
+    { score, topK, renormalize, eps, scale, groups, topkGroups },
+  );
+  return g.op('moe', { x, weights, gateUp, down }, { topK, activation, limit });
 }

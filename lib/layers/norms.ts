@@ -29,6 +29,39 @@ export function rmsNorm(g: Graph, x: Value, w: Weights, name: string, o: RmsNorm
   );
 }
 
+/** A vector of one head for `times` of them, as norms over all heads at once read it. */
+export const repeated = (times: number) => ({
+  part: `×${times}`,
+  transform: ([head]: Float32Array[]): Float32Array => {
+    const all = new Float32Array(times * head!.length);
+    for (let i = 0; i < times; i++) all.set(head!, i * head!.length);
+    return all;
+  },
+});
+
+/**
+ * RMSNorm of every head by itself, all with one weight: x (tokens, nheads, headdim), same shape out. Weight:
+ * `name.weight` (headdim).
+ */
+export function headRmsNorm(
+  g: Graph,
+  x: Value,
+  w: Weights,
+  name: string,
+  o: { eps: number; unitOffset?: boolean; z?: Value; normBeforeGate?: boolean },
+): Value {
+  const [nHeads, headDim] = x.dims.slice(1) as [number, number];
+  const weight = w.tensor(`${name}.weight`, [nHeads * headDim], {
+    stored: [headDim],
+    init: o.unitOffset ? 'zeros' : 'ones',
+    ...repeated(nHeads),
+  });
+  const { eps, unitOffset, z, normBeforeGate } = o;
+  const rows = g.reshape(x, nHeads * headDim);
+  const y = g.op('rmsNorm', { x: rows, weight, z }, { eps, unitOffset, normBeforeGate, groupSize: headDim });
+  return g.reshape(y, nHeads, headDim);
+}
+
 /**
  * LayerNorm (Ba et al. 2016), x (rows, channels), same shape out; with groupSize, the group norm over heads. Weights:
  * `name.weight` and `name.bias` (channels).

@@ -29,10 +29,6 @@ export const ramp = (channels: number, from: number, to: number): Init => ({
   values: () => Float32Array.from({ length: channels }, (_, i) => from + ((to - from) * i) / Math.max(1, channels - 1)),
 });
 
-/** factor · x; two halves, so that an infinite x stays one. */
-export const scaled = (g: Graph, x: Value, factor: number): Value =>
-  g.op('add', { a: x, b: x }, { alpha: factor / 2, beta: factor / 2 });
-
 export interface MixOptions {
   names: readonly string[];
   /** What the weights weigh: the token itself (`time_mix_*`, default), or the one before it (`time_maa_*`, `x_*`). */

@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { linear, linearBy } from './linear.js';
+import { linear, linearBy, scaled } from './linear.js';
 import { negativeExp } from './mamba.js';
-import { headNorm, lora, loraRank, ramp, rightProduct, scaled, tokenMixes, transposed, vector } from './rwkv.js';
+import { headNorm, lora, loraRank, ramp, rightProduct, tokenMixes, transposed, vector } from './rwkv.js';
 
 export interface Rwkv5Options {
   nHeads: number;

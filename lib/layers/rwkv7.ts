@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { linear } from './linear.js';
-import { headNorm, lora, loraRank, ramp, scaled, tokenMixes, vector } from './rwkv.js';
+import { linear, scaled } from './linear.js';
+import { headNorm, lora, loraRank, ramp, tokenMixes, vector } from './rwkv.js';
 
 export interface Rwkv7Options {
   nHeads: number;

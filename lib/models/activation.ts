@@ -18,10 +18,13 @@ const NAMES = {
   linear: 'none',
 } as const satisfies Record<string, Activation>;
 
-/** The config's hidden_act, by whichever of its names; silu where it is missing. */
-export function readActivation(c: ConfigReader): Activation {
-  return NAMES[c.oneOf('hidden_act', Object.keys(NAMES) as (keyof typeof NAMES)[], 'silu')];
+/** A key of the config that names an activation. */
+export function activationOf(c: ConfigReader, key: string, standard: keyof typeof NAMES): Activation {
+  return NAMES[c.oneOf(key, Object.keys(NAMES) as (keyof typeof NAMES)[], standard)];
 }
+
+/** The config's hidden_act, by whichever of its names; silu where it is missing. */
+export const readActivation = (c: ConfigReader): Activation => activationOf(c, 'hidden_act', 'silu');
 
 /** hidden_act where the mixer or the experts have silu built in. */
 export function onlySilu(c: ConfigReader): void {

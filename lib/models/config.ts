@@ -85,6 +85,12 @@ export class ConfigReader {
   number(key: string, fallback?: number): number {
     return this.read(key, 'number', fallback) as number;
   }
+  /** A number above 0. */
+  positive(key: string, fallback?: number): number {
+    const x = this.number(key, fallback);
+    if (!(x > 0)) throw this.error(`${key}: expected a positive number, received ${x}`);
+    return x;
+  }
   /** true or false. */
   boolean(key: string, fallback?: boolean): boolean {
     return this.read(key, 'boolean', fallback) as boolean;
@@ -125,6 +131,13 @@ export class ConfigReader {
     if (value !== undefined && value !== supported) {
       throw this.error(`${key}: ${show(value)} is not supported; expected ${show(supported)}`);
     }
+  }
+
+  /** A key that says again what follows from others: where it is there, it must be this. */
+  agrees(key: string, follows: unknown): void {
+    const value = this.any(key);
+    if (value !== undefined && JSON.stringify(value) !== JSON.stringify(follows))
+      throw this.error(`${key} ${show(value)} contradicts the other keys, which make it ${show(follows)}`);
   }
 
   /** Keys that are understood and do not matter for this family. */

@@ -68,7 +68,7 @@ export function readLlamaConfig(c: ConfigReader): LlamaConfig {
       window: readWindow(c, standard.window),
       qkvBias: bias,
       outBias: bias,
-      rope: readRope(c, headDim, standard.theta),
+      rope: readRope(c, headDim, { theta: standard.theta }),
     },
   };
 }

@@ -1,19 +1,26 @@
 import { withFloats } from '../checkpoint/config.js';
 import { StatespaceError, show } from '../errors.js';
+import { bamba } from './bamba.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
+import { falconH1 } from './falcon-h1.js';
+import { graniteMoeHybrid } from './granitemoehybrid.js';
 import { hyena, hyenaOperator } from './hyena.js';
 import { jamba } from './jamba.js';
+import { lfm2 } from './lfm2.js';
 import { llama } from './llama.js';
 import { mamba } from './mamba.js';
 import { mambaSsm } from './mamba-ssm.js';
 import { mamba2 } from './mamba2.js';
 import { mixtral } from './mixtral.js';
+import { nemotronH } from './nemotron-h.js';
 import { retnet } from './retnet.js';
 import { rwkv4 } from './rwkv4.js';
 import { rwkv6 } from './rwkv6.js';
 import { rwkv7 } from './rwkv7.js';
 import { s4d } from './s4d.js';
+import { zamba } from './zamba.js';
+import { zamba2 } from './zamba2.js';
 
 // biome-ignore lint/suspicious/noExplicitAny: families differ in what their config becomes
 const definitions: ModelDefinition<any>[] = [
@@ -30,6 +37,13 @@ const definitions: ModelDefinition<any>[] = [
   retnet,
   hyena,
   hyenaOperator,
+  bamba,
+  falconH1,
+  graniteMoeHybrid,
+  lfm2,
+  nemotronH,
+  zamba,
+  zamba2,
 ];
 
 /** The model_type values that loadModel and createModel know. */

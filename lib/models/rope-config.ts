@@ -17,19 +17,30 @@ const SCALING_KEYS = [
   'mscale_all_dim',
 ];
 
+export interface RopeStandard {
+  /** rope_theta where the config has none; default 10000. */
+  theta?: number;
+  /** partial_rotary_factor where the config has none; default 1. */
+  partial?: number;
+  /** Read partial_rotary_factor in rope_parameters alone. */
+  ignoreOuterPartial?: boolean;
+  /** The kind of layer whose rope_parameters are read, where they are an object for each kind. */
+  kind?: string;
+}
+
 /** rope_parameters of transformers 5, or the older rope_theta and rope_scaling. */
 export function readRope(
   c: ConfigReader,
   headDim: number,
-  standardTheta = 10000,
+  standard: RopeStandard = {},
 ): NonNullable<AttentionOptions['rope']> {
   const [parameters, older] = [c.nested('rope_parameters'), c.nested('rope_scaling')];
   if (parameters && older) throw c.error('rope_parameters and rope_scaling say the same thing; expected one of them');
-  const nested = parameters ?? older;
-  const partial = nested?.has('partial_rotary_factor')
-    ? nested.number('partial_rotary_factor')
-    : c.number('partial_rotary_factor', 1);
-  const topTheta = c.number('rope_theta', standardTheta);
+  const nested = (standard.kind !== undefined && parameters?.nested(standard.kind)) || parameters || older;
+  const outerPartial = c.number('partial_rotary_factor', standard.partial ?? 1);
+  const topPartial = standard.ignoreOuterPartial ? (standard.partial ?? 1) : outerPartial;
+  const partial = nested ? nested.number('partial_rotary_factor', topPartial) : topPartial;
+  const topTheta = c.number('rope_theta', standard.theta ?? 10000);
   const theta = nested ? nested.number('rope_theta', topTheta) : topTheta;
   if (c.has('rope_theta') && theta !== topTheta)
     throw c.error(`rope_theta ${topTheta} contradicts the ${theta} of rope_parameters`);
@@ -41,7 +52,8 @@ export function readRope(
   const rope = { theta, rotaryDim };
   if (!nested) return rope;
   const type = nested.oneOf(nested.has('rope_type') ? 'rope_type' : 'type', TYPES, 'default');
-  nested.ignore('type', ...SCALING_KEYS);
+  // Sections turn the positions of images; a text has one position, and all sections are equal.
+  nested.ignore('type', 'mrope_section', 'mrope_interleaved', ...SCALING_KEYS);
   const truncate = nested.boolean('truncate', true);
   nested.done();
   const outer = c.any('original_max_position_embeddings');

@@ -1,8 +1,11 @@
 #include "ops/moe.h"
 
+#include <cstring>
+
 #include "backend/kernels.h"
 #include "isa/math.h"
 #include "kernels/matmul.h"
+#include "kernels/rows.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -57,13 +60,27 @@ void group(const int32_t* chosen, const float* weight, int64_t tokens, int64_t t
   routes.first[0] = 0;
 }
 
+// h = act(min(h, limit)) · clamp(up, -limit, limit).
+void limited(Context& cx, const Moe& op, float* h, const float* up, int64_t rows, int64_t d_ff) {
+  const F high = set(op.limit), low = set(-op.limit);
+  with_activation(op.activation, [&](auto act) {
+    for_row_blocks(cx, rows, d_ff, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin * d_ff; i < end * d_ff; i += kLanes) {
+        const int m = lanes_of(end * d_ff - i);
+        store(h + i, act(min(high, load(h + i, m))) * max(low, min(high, load(up + i, m))), m);
+      }
+    });
+  });
+}
+
 }  // namespace
 
 template <>
 void run(const Moe& op, Context& cx) {
-  const int64_t tokens = op.x[0], d_model = op.x[1], experts = op.router[0], d_ff = op.down[2];
+  const int64_t tokens = op.x[0], d_model = op.x[1], experts = op.down[0], d_ff = op.down[2];
   const int64_t pairs = tokens * op.top_k;
-  const int64_t floats = ceil_div(tokens * experts + 4 * pairs + experts + 1 + pairs * d_ff, 16) * 16;
+  const int64_t floats =
+      ceil_div(tokens * experts + 4 * pairs + experts + 1 + (op.limit > 0 ? 2 : 1) * pairs * d_ff, 16) * 16;
   const int64_t scratch = std::max(matmul_scratch(op.down, tokens), matmul_scratch(op.gate_up, tokens));
   float* p = cx.shared<float>(floats + scratch / 4);             // (tokens, experts)
   float* weight = p + tokens * experts;                          // (tokens, top_k)
@@ -82,9 +99,12 @@ void run(const Moe& op, Context& cx) {
 
   Epilogue logits;
   logits.exact = true;
-  matmul(cx, op.x, tokens, op.router, logits, rows(p, experts), interleaved);
+  if (op.router) matmul(cx, op.x, tokens, op.router, logits, rows(p, experts), interleaved);
   for (int64_t t = 0; t < tokens; ++t) {
-    softmax(p + t * experts, experts);
+    if (op.router)
+      softmax(p + t * experts, experts);
+    else
+      std::memcpy(p + t * experts, op.weights.row(t), experts * sizeof(float));
     choose(p + t * experts, experts, op.top_k, op.renormalize, chosen + t * op.top_k, weight + t * op.top_k);
   }
   group(chosen, weight, tokens, op.top_k, experts, routes);
@@ -94,11 +114,20 @@ void run(const Moe& op, Context& cx) {
   for (int64_t e = 0; e < experts; ++e) {
     const int64_t first = routes.first[e], count = routes.first[e + 1] - first;
     const Rows x(op.x, routes.token + first), y(op.y, routes.token + first), h = rows(hidden + first * d_ff, d_ff);
-    matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, h, interleaved);
-    Epilogue gated;  // hidden = silu(gate·x) · (up·x)
-    gated.activation = int32_t(Activation::silu);
-    gated.gate = h;
-    matmul(cx, x, count, op.gate_up, 2 * e, gated, h, interleaved);
+    Epilogue act;
+    act.activation = op.activation;
+    if (op.limit > 0) {
+      float* up = hidden + (pairs + first) * d_ff;
+      matmul(cx, x, count, op.gate_up, 2 * e, {}, h, interleaved);
+      matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, rows(up, d_ff), interleaved);
+      limited(cx, op, hidden + first * d_ff, up, count, d_ff);
+    } else if (op.gated()) {  // hidden = act(gate·x) · (up·x)
+      matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, h, interleaved);
+      act.gate = h;
+      matmul(cx, x, count, op.gate_up, 2 * e, act, h, interleaved);
+    } else {
+      matmul(cx, x, count, op.gate_up, e, act, h, interleaved);
+    }
     Epilogue weighted;  // y += p_e · down·hidden
     weighted.scale = routes.weight + first;
     weighted.residual = y;

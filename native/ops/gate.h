@@ -1,5 +1,6 @@
 #pragma once
-// y = act(gate) · x: the gated linear unit's product (Shazeer 2020). y may be x or gate.
+// y = act(gate) · x: the gated linear unit's product (Shazeer 2020). A limit > 0 clamps the gate from above and x from
+// both sides first (GLM-5). y may be x or gate.
 #include "core/fields.h"
 #include "ops/activations.h"
 
@@ -9,6 +10,7 @@ struct Gate {
   static constexpr const char* kName = "gate";
   Tensor x, gate, y;
   int32_t activation = 0;
+  float limit = 0;
 
   template <class V>
   void fields(V& v) {
@@ -16,6 +18,7 @@ struct Gate {
     v.in("gate", gate, "tokens channels");
     v.out("y", y, "tokens channels");
     v.choice("activation", activation, kActivations);
+    v.attr("limit", limit);
   }
 };
 

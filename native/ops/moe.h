@@ -1,34 +1,47 @@
 #pragma once
-// Top-k routed SwiGLU experts (Shazeer et al. 2017; Mixtral, Jamba), per token:
-//   p = softmax(router·x) over all experts;   chosen = the topK largest p, ties to the lower index
-//   y = Σ_{e in chosen} p_e · down_e (silu(gate_e·x) · up_e·x)
-// gateUp[e] is [gate, up]. renormalize divides the chosen p by their sum (Mixtral); without
-// it they stay as they are (Jamba). No token is dropped.
+// Top-k routed experts (Shazeer et al. 2017; Mixtral, Jamba), per token:
+//   p = softmax(router·x) over all experts, or `weights`, another router's (expertWeights; none below 0)
+//   chosen = the topK largest p, ties to the lower index
+//   y = Σ_{e in chosen} p_e · down_e h_e,   h_e = act(gate_e·x) · up_e·x
+// gateUp[e] is [gate, up], or up alone: then h_e = act(up_e·x). renormalize divides the chosen p by their sum
+// (Mixtral); without it they stay as they are (Jamba). A limit > 0 clamps the gate from above and up from both sides.
+// No token is dropped.
 #include "core/error.h"
 #include "core/fields.h"
+#include "ops/activations.h"
 
 namespace statespace {
 
 struct Moe {
   static constexpr const char* kName = "moe";
-  Tensor x, router, gate_up, down, y;
+  Tensor x, router, weights, gate_up, down, y;
   int64_t top_k = 1;
   bool renormalize = false;
+  int32_t activation = int32_t(Activation::silu);
+  float limit = 0;
 
   template <class V>
   void fields(V& v) {
     v.in("x", x, "tokens d_model");
-    v.in("router", router, "experts d_model", kWeights);
-    v.in("gateUp", gate_up, "experts 2 d_ff d_model", kWeights);
+    v.optional("router", router, "experts d_model", kWeights);
+    v.optional("weights", weights, "tokens experts");
+    v.in("gateUp", gate_up, "experts 2 d_ff d_model | experts 1 d_ff d_model", kWeights);
     v.in("down", down, "experts d_model d_ff", kWeights);
     v.out("y", y, "tokens d_model");
     v.attr("topK", top_k);
     v.attr("renormalize", renormalize);
+    v.choice("activation", activation, kActivations);
+    v.attr("limit", limit);
   }
 
+  bool gated() const { return gate_up[1] == 2; }
+
   void check() const {
-    if (top_k < 1 || top_k > router[0])
-      throw Error(Code::kArgument, "moe: topK: expected 1 to " + std::to_string(router[0]) +
+    if (bool(router) == bool(weights))
+      throw Error(Code::kArgument, "moe: expected a router or the weights of one, one of the two");
+    if (limit > 0 && !gated()) throw Error(Code::kArgument, "moe: limit: only gated experts have one");
+    if (top_k < 1 || top_k > down[0])
+      throw Error(Code::kArgument, "moe: topK: expected 1 to " + std::to_string(down[0]) +
                                        " (the number of experts), received " + std::to_string(top_k));
   }
 };

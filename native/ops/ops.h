@@ -9,6 +9,7 @@
 
 #include "ops/activate.h"
 #include "ops/add.h"
+#include "ops/affine.h"
 #include "ops/attention.h"
 #include "ops/cache_append.h"
 #include "ops/causal_conv1d.h"
@@ -17,6 +18,7 @@
 #include "ops/discretize.h"
 #include "ops/discretize_dense.h"
 #include "ops/embedding.h"
+#include "ops/expert_weights.h"
 #include "ops/fft_conv.h"
 #include "ops/gate.h"
 #include "ops/gated_delta_rule.h"
@@ -62,6 +64,7 @@ struct OpList {
 using AllOps = OpList<
     Activate,
     Add,
+    Affine,
     Attention,
     CacheAppend,
     CausalConv1d,
@@ -70,6 +73,7 @@ using AllOps = OpList<
     Discretize,
     DiscretizeDense,
     Embedding,
+    ExpertWeights,
     FftConv,
     Gate,
     GatedDeltaRule,

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "ops/expert_weights.h"
 #include "tests/support.h"
 
 using namespace statespace;
@@ -124,6 +125,117 @@ TEST_CASE("moe: equal experts are taken in order, and nothing breaks on NaN") {
     const double h = 6 / (1 + std::exp(-6.0)) * 6;
     CHECK(y[0] == doctest::Approx(0.25 * h * (1 + 2)).epsilon(1e-5));
     CHECK(std::isnan(y[3]));
+  });
+}
+
+TEST_CASE("moe: weights of another router, experts without a gate, a limit") {
+  const int64_t tokens = 21, d = 19, d_ff = 9, experts = 5, top_k = 2;
+  each_backend([&](const Backend& backend) {
+    for (const bool gated : {false, true}) {
+      auto x = uniform(tokens * d, 1), weights = uniform(tokens * experts, 2, 0.1f, 1);
+      const int64_t parts = gated ? 2 : 1;
+      auto up = uniform(experts * parts * d_ff * d, 3), down = uniform(experts * d * d_ff, 4);
+      for (int64_t t = 0; t < tokens; ++t)  // experts t, t + 1 of each token
+        for (int64_t e = 0; e < experts; ++e)
+          if ((e + experts - t % experts) % experts >= top_k) weights[t * experts + e] = 0;
+      std::vector<float> y(x.size(), NAN), want(x.size());
+      Moe op;
+      op.x = view(x, {tokens, d});
+      op.weights = view(weights, {tokens, experts});
+      op.gate_up = view(up, {experts, parts, d_ff, d});
+      op.down = view(down, {experts, d, d_ff});
+      op.y = view(y, {tokens, d});
+      op.top_k = top_k;
+      op.activation = int32_t(gated ? Activation::silu : Activation::relu2);
+      op.limit = gated ? 0.7f : 0;
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t e = 0; e < experts; ++e)
+          for (int64_t f = 0; f < d_ff; ++f) {
+            double part[2] = {0, 0};
+            for (int64_t p = 0; p < parts; ++p)
+              for (int64_t i = 0; i < d; ++i)
+                part[p] += double(up[((e * parts + p) * d_ff + f) * d + i]) * x[t * d + i];
+            const double g = std::min(part[0], 0.7), u = std::max(-0.7, std::min(part[1], 0.7));
+            const double positive = std::max(0.0, part[0]);
+            const double h = gated ? g / (1 + std::exp(-g)) * u : positive * positive;
+            for (int64_t o = 0; o < d; ++o)
+              want[t * d + o] += float(weights[t * experts + e] * h * down[(e * d + o) * d_ff + f]);
+          }
+      run(backend, op);
+      CHECK(max_error(y, want) < 1e-5);
+    }
+  });
+}
+
+namespace {
+
+// The formula, in f64 and by sorting.
+std::vector<float> expert_weights(const ExpertWeights& op, const std::vector<float>& logits,
+                                  const std::vector<float>& bias) {
+  const int64_t tokens = op.logits[0], columns = op.logits[1], n = op.experts(), size = n / op.groups;
+  std::vector<float> want(tokens * columns);
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::vector<double> s(columns), c(n), group(op.groups, 0.0);
+    double all = 0;
+    for (int64_t e = 0; e < columns; ++e) all += std::exp(double(logits[t * columns + e]));
+    for (int64_t e = 0; e < columns; ++e) {
+      const double x = std::exp(double(logits[t * columns + e]));
+      s[e] = op.score == 0 ? x / all : x / (1 + x);
+      if (e < n) c[e] = s[e] + (bias.empty() ? 0 : bias[e]);
+    }
+    auto falling = [](std::vector<double> values) {
+      std::vector<int64_t> order(values.size());
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return values[a] > values[b]; });
+      return order;
+    };
+    if (op.groups > 1) {
+      for (int64_t g = 0; g < op.groups; ++g) {
+        std::vector<double> members(c.begin() + g * size, c.begin() + (g + 1) * size);
+        std::sort(members.rbegin(), members.rend());
+        group[g] = members[0] + (size > 1 ? members[1] : 0);
+      }
+      const auto order = falling(group);
+      for (int64_t k = op.topk_groups; k < op.groups; ++k)
+        for (int64_t e = 0; e < size; ++e) c[order[k] * size + e] = -INFINITY;
+    }
+    const auto order = falling(c);
+    double total = op.eps;
+    for (int64_t k = 0; k < op.top_k; ++k) total += s[order[k]];
+    for (int64_t e = n; e < columns; ++e) total += s[e];
+    const double scale = op.renormalize ? op.scale / total : op.scale;
+    for (int64_t k = 0; k < op.top_k; ++k) want[t * columns + order[k]] = float(scale * s[order[k]]);
+    for (int64_t e = n; e < columns; ++e) want[t * columns + e] = float(scale * s[e]);
+  }
+  return want;
+}
+
+}  // namespace
+
+TEST_CASE("expertWeights: scores, biases, groups, shared experts") {
+  struct Router {
+    int64_t experts, shared, groups, topk_groups, top_k;
+    int score;
+    bool biased, renormalize;
+  };
+  const int64_t tokens = 37;
+  each_backend([&](const Backend& backend) {
+    for (const Router& r : {Router{8, 0, 1, 1, 3, 0, false, true}, Router{12, 0, 4, 2, 5, 1, true, true},
+                            Router{70, 0, 7, 3, 6, 1, true, false}, Router{5, 2, 1, 1, 2, 1, true, true},
+                            Router{4, 0, 4, 2, 2, 1, true, true}, Router{1, 0, 1, 1, 1, 0, true, false}}) {
+      CAPTURE(r.experts);
+      auto logits = uniform(tokens * (r.experts + r.shared), 1, -3, 3), bias = uniform(r.experts, 2, -0.3f, 0.3f);
+      if (!r.biased) bias.clear();
+      std::vector<float> y(logits.size(), NAN);
+      ExpertWeights op;
+      op.logits = view(logits, {tokens, r.experts + r.shared});
+      if (r.biased) op.bias = view(bias, {r.experts});
+      op.weights = view(y, {tokens, r.experts + r.shared});
+      op.score = r.score, op.top_k = r.top_k, op.shared = r.shared, op.groups = r.groups;
+      op.topk_groups = r.topk_groups, op.renormalize = r.renormalize, op.eps = 1e-6f, op.scale = 2.5f;
+      run(backend, op);
+      CHECK(max_error(y, expert_weights(op, logits, bias)) < 3e-6);
+    }
   });
 }
 

@@ -1,5 +1,6 @@
 #include "ops/activate.h"
 #include "ops/add.h"
+#include "ops/affine.h"
 #include "ops/gate.h"
 #include "ops/select_rows.h"
 #include "support.h"
@@ -93,6 +94,41 @@ TEST_CASE("add weighs its terms and repeats one row") {
     op.y = op.a;
     run(backend, op);
     CHECK(max_error(a, want) < 5e-7);
+  });
+}
+
+TEST_CASE("affine scales and shifts every channel, in place too") {
+  const int64_t rows = 5, channels = 19;
+  each_backend([&](const Backend& backend) {
+    auto x = uniform(rows * channels, 1), scale = uniform(channels, 2), shift = uniform(channels, 3);
+    std::vector<float> want(x.size()), shifted(x.size()), y(x.size(), NAN);
+    for (size_t k = 0; k < x.size(); ++k) {
+      want[k] = scale[k % channels] * x[k];
+      shifted[k] = want[k] + shift[k % channels];
+    }
+    Affine op;
+    op.x = view(x, {rows, channels});
+    op.scale = view(scale, {channels});
+    op.y = view(y, {rows, channels});
+    run(backend, op);
+    CHECK(max_error(y, want) < 5e-7);
+    op.shift = view(shift, {channels});
+    op.y = op.x;
+    run(backend, op);
+    CHECK(max_error(x, shifted) < 5e-7);
+  });
+}
+
+TEST_CASE("gate clamps its factors where it has a limit") {
+  each_backend([&](const Backend& backend) {
+    std::vector<float> x = {3, -3, 0.5f}, gate = {5, -5, 0.5f}, y(3, NAN);
+    Gate op;
+    op.x = view(x, {1, 3});
+    op.gate = view(gate, {1, 3});
+    op.y = view(y, {1, 3});
+    op.limit = 2;
+    run(backend, op);
+    CHECK(max_error(y, {4, 10, 0.25f}) < 1e-6);
   });
 }
 

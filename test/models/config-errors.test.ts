@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createModel, describeModel, loadModel, StatespaceError, supportedModels } from 'statespace';
 import { describe, expect, test, vi } from 'vitest';
 import { safetensorsOf, scratchFolders } from '../support/checkpoint-files.js';
-import { goldenRoot, kernelCase, modelCase, modelNames } from '../support/golden.js';
+import { goldenRoot, isBeside, kernelCase, modelCase, modelNames } from '../support/golden.js';
 
 const folders = scratchFolders();
 
@@ -13,7 +13,7 @@ type Config = Record<string, unknown>;
 
 /** A config of every family: of the corpus where it has one. */
 const configs = new Map<string, Config>();
-for (const name of modelNames()) {
+for (const name of modelNames().sort((a, b) => Number(isBeside(a)) - Number(isBeside(b)))) {
   let config: Config;
   try {
     config = JSON.parse(readFileSync(join(modelCase(name).folder, 'config.json'), 'utf8'));

@@ -4,6 +4,9 @@ import { join, resolve } from 'node:path';
 import { expect } from 'vitest';
 
 export const goldenRoot = resolve(__dirname, '../golden');
+/** More cases of the same form, where they lie beside the project: too large to keep all of them in it. */
+const besides = resolve(__dirname, '../../../shared/golden/seed-C');
+const roots = existsSync(besides) ? [goldenRoot, besides] : [goldenRoot];
 
 export interface GoldenTensor {
   /** i64 is narrowed to Int32Array, bool is 0 or 1 in a Uint8Array. */
@@ -123,14 +126,22 @@ export function kernelCase(name: string): KernelCase {
 }
 
 export function modelNames(): string[] {
-  return readdirSync(join(goldenRoot, 'models'))
-    .filter((name) => existsSync(join(goldenRoot, 'models', name, 'expected.safetensors')))
-    .sort();
+  const names = roots.flatMap((root) => readdirSync(join(root, 'models')));
+  return [...new Set(names)].filter((name) => existsSync(join(modelFolder(name), 'expected.safetensors'))).sort();
 }
+
+/** The folder of a checkpoint of the corpus, here or beside the project. */
+export function modelFolder(name: string): string {
+  const folders = roots.map((root) => join(root, 'models', name));
+  return folders.find((folder) => existsSync(folder)) ?? folders[0]!;
+}
+
+/** Whether a checkpoint of the corpus lies beside the project only. */
+export const isBeside = (name: string): boolean => !existsSync(join(goldenRoot, 'models', name));
 
 /** The model_type of a checkpoint of the corpus; those of mamba_ssm name none, RWKV's own have no config.json. */
 export function modelType(name: string): string {
-  const file = join(goldenRoot, 'models', name, 'config.json');
+  const file = join(modelFolder(name), 'config.json');
   return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')).model_type ?? 'mamba_ssm') : 'rwkv';
 }
 
@@ -140,7 +151,7 @@ export function oneOfEachFamily(names: string[]): string[] {
 }
 
 export function modelCase(name: string): ModelCase {
-  const folder = join(goldenRoot, 'models', name);
+  const folder = modelFolder(name);
   const { tensors, metadata } = readGolden(join(folder, 'expected.safetensors'));
   const noise = (metadata.f32_vs_f64_maxdiff as number | undefined) ?? 0;
   return { name, folder, expected: tensors, metadata, tolerance: { atol: Math.max(1e-3, 10 * noise), rtol: 0 } };
