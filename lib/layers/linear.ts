@@ -79,13 +79,15 @@ export function embedding(g: Graph, weight: Value, scale = 1): Value {
   return g.op('embedding', { weight }, { scale });
 }
 
-/** y = factor · x; two halves, so that an infinite x stays one. */
-export const scaled = (g: Graph, x: Value, factor: number): Value =>
-  factor === 1 ? x : g.op('add', { a: x, b: x }, { alpha: factor / 2, beta: factor / 2 });
+/** y = factor · x, (tokens, channels) each; two halves, so that an infinite x stays one. */
+export function scaled(g: Graph, x: Value, factor: number): Value {
+  return factor === 1 ? x : g.op('add', { a: x, b: x }, { alpha: factor / 2, beta: factor / 2 });
+}
 
-/** residual + factor · x. */
-export const addScaled = (g: Graph, residual: Value, x: Value, factor = 1): Value =>
-  g.op('add', { a: residual, b: x }, { beta: factor });
+/** residual + factor · x, all (tokens, channels). */
+export function addScaled(g: Graph, residual: Value, x: Value, factor = 1): Value {
+  return g.op('add', { a: residual, b: x }, { beta: factor });
+}
 
 export interface HeadOptions {
   /** (vocabSize). */

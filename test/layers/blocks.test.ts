@@ -16,6 +16,15 @@ const heads = { nHeads: 3, headSize: 4, eps: 64e-5 };
 
 /** A network of each layer over float rows. */
 const rows: Record<string, Build> = {
+  adapted: (g, w) => {
+    const x = g.input(D);
+    const y = layers.linear(g, x, w, 'project', 7);
+    return layers.adapted(g, y, x, w, { rank: 3, down: 'down', up: 'up' });
+  },
+  addScaled: (g, w) => {
+    const x = g.input(D);
+    return layers.addScaled(g, x, layers.linear(g, x, w, 'project', D), 0.5);
+  },
   attend: (g, w) => {
     const qkv = layers.linear(g, g.input(D), w, 'qkv', 3 * D);
     const [q, k, v] = g.split(qkv, 3).map((x) => g.reshape(x, 3, 4));
@@ -25,8 +34,16 @@ const rows: Record<string, Build> = {
     layers.attention(g, g.input(D), w, { nHeads: 3, nHeadsKv: 1, headDim: 4, window: 9, rope: { theta: 100 } }),
   bidirectional: (g, w) =>
     layers.bidirectional(g, g.input(D), w, (g, x, w) => layers.conv1d(g, x, w, { dConv: 3 }), { merge: 'concat' }),
+  concat: (g, w) => {
+    const x = g.input(D);
+    return layers.concat(g, [x, layers.linear(g, x, w, 'project', 7)]);
+  },
   conv1d: (g, w) => layers.conv1d(g, g.input(D), w, { dConv: 5 }),
   gatedMlp: (g, w) => layers.gatedMlp(g, g.input(D), w, { dFf: 20 }),
+  headRmsNorm: (g, w) => {
+    const x = g.reshape(g.input(D), 3, 4);
+    return g.op('activate', { x: g.reshape(layers.headRmsNorm(g, x, w, 'norm', { eps: 1e-5 }), D) });
+  },
   hyena: (g, w) => layers.hyena(g, g.input(D), w, { lMax: 64, order: 3, filterOrder: 8, initial: { w: 5 } }),
   layerNorm: (g, w) => layers.layerNorm(g, g.input(D), w, 'norm', { eps: 1e-5 }),
   linear: (g, w) => layers.linear(g, g.input(D), w, 'project', 7, { bias: true, activation: 'silu' }),
@@ -59,6 +76,8 @@ const rows: Record<string, Build> = {
     return layers.rwkvChannelMix(g, x, w, { dFf: 20, version: 6, residual: x });
   },
   s4d: (g, w) => layers.s4d(g, g.input(D), w, { dState: 8 }),
+  scaled: (g) => layers.scaled(g, g.input(D), -1.5),
+  shortConv: (g, w) => layers.shortConv(g, g.input(D), w, { dConv: 3, bias: true }),
   selectiveSSM: (g, w) => layers.selectiveSSM(g, g.input(D), w, { dState: 4 }),
   simpleSSM: (g, w) => layers.simpleSSM(g, g.input(D), w, { dState: 7 }),
   tokenMixes: (g, w) => {

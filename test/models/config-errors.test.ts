@@ -208,7 +208,6 @@ describe.each(supportedModels().map((type) => [type, configs.get(type)!] as cons
 });
 
 describe('sizes are bounded before they are work', () => {
-  const at = performance.now();
   test.each([
     ['layers', { model_type: 'llama', num_hidden_layers: 1_000_000_000 }, /num_hidden_layers: expected at most 10000/],
     ['experts', { model_type: 'jamba', num_experts: 1_000_000_000 }, /num_experts: expected at most 10000/],
@@ -220,6 +219,7 @@ describe('sizes are bounded before they are work', () => {
     ],
     ['states', { model_type: 'mamba', state_size: 2_000_000_000 }, /state_size: expected at most/],
   ])('%s', (_, config, message) => {
+    const at = performance.now();
     expect(refusal(config)).toMatch(message);
     expect(performance.now() - at).toBeLessThan(20_000);
   });
