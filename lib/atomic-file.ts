@@ -62,6 +62,21 @@ export function removeUnfinishedFiles(): void {
   unfinished.clear();
 }
 
+// A file that is still being written is younger.
+const ABANDONED_MS = 60 * 60 * 1000;
+
+/** Removes what replaceFile() left in a folder and below when its process was killed. */
+export async function removeAbandoned(folder: string): Promise<void> {
+  const { readdir, rm, stat } = lazyFiles();
+  const names = await readdir(folder, { recursive: true }).catch(() => []);
+  for (const name of names) {
+    const path = join(folder, name);
+    if (!/^\..+\.[0-9a-f]{12}\.tmp$/.test(basename(path)) || unfinished.has(path)) continue;
+    const found = await stat(path).catch(() => undefined);
+    if (found && Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
+  }
+}
+
 /** The new name itself must reach the disk; Windows opens no folders and needs none of this. */
 async function syncFolder(path: string): Promise<void> {
   if (process.platform === 'win32') return;

@@ -8,7 +8,9 @@ export type ErrorCode =
   | 'ERR_STATE'
   | 'ERR_DEVICE'
   | 'ERR_DISPOSED'
-  | 'ERR_OUT_OF_MEMORY';
+  | 'ERR_OUT_OF_MEMORY'
+  | 'ERR_OVERLOADED'
+  | 'ERR_TIMEOUT';
 
 /**
  * Every failure that this package reports. `code` says which kind, for programs; the message names the op or file,

@@ -1,3 +1,9 @@
+export type { FolderStoreOptions } from './engine/cache/folder-store.js';
+export type { RedisStore, RedisStoreOptions } from './engine/cache/redis-store.js';
+export type { SnapshotStore } from './engine/cache/store.js';
+export type { Engine, EngineStats } from './engine/engine.js';
+export type { EngineOptions, PrefixCacheOptions } from './engine/options.js';
+export type { EngineToken, FinishReason, GenerateRequest, Usage } from './engine/request.js';
 export { type ErrorCode, StatespaceError } from './errors.js';
 export { type Dim, Graph, type Node, type Value } from './graph/graph.js';
 export { type Init, type WeightOptions, Weights } from './graph/weights.js';
@@ -8,6 +14,7 @@ export { createModel, describeModel, type LoadOptions, loadModel } from './model
 export type { Model } from './models/model.js';
 export { registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';
+export { createEngine, folderStore, redisStore } from './serving.js';
 export type { BatchEntry } from './session/batch.js';
 export type { Generated, GenerateOptions } from './session/generate.js';
 export type { ForwardOptions, Session } from './session/session.js';

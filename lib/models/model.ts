@@ -11,6 +11,9 @@ import { Tensor, type TensorLike } from '../tensor.js';
 import type { ResolvedModel } from './registry.js';
 import type { TextTokenizer } from './tokenizer.js';
 
+// The engine knows models; a model only makes one.
+const lazyEngine = (): typeof import('../engine/engine.js') => require('../engine/engine.js');
+
 interface Opening {
   config: Record<string, unknown>;
   generationConfig?: Record<string, unknown>;
@@ -107,6 +110,11 @@ export class Model implements AsyncDisposable {
       this,
       call((n) => n.createSession(this.#native())),
     );
+  }
+
+  /** Serves many requests together: see docs/serving.md. */
+  createEngine(options?: import('../engine/options.js').EngineOptions): import('../engine/engine.js').Engine {
+    return lazyEngine().createEngine(this, options);
   }
 
   /** A session from what save() returned; ERR_STATE for damaged bytes or another model's. */

@@ -101,7 +101,7 @@ function encode(session: Session, text: string): Int32Array {
 }
 
 /** Turns ids into text as they come: holds back bytes of an unfinished character and what may become a stop text. */
-class TextStream {
+export class TextStream {
   stopped = false;
   private ids: number[] = [];
   private given = '';

@@ -1,0 +1,124 @@
+import { dirname, join, resolve } from 'node:path';
+import { removeAbandoned, replaceFile } from '../../atomic-file.js';
+import { mismatch, show } from '../../errors.js';
+import { lazyFiles } from '../../lazy.js';
+import type { SnapshotStore } from './store.js';
+
+/** How much a folder may hold. */
+export interface FolderStoreOptions {
+  /** The files that were used longest ago go first. Default: 16 GiB. */
+  bytes?: number;
+}
+
+const KEY = /^[a-z0-9-]+(\/[a-z0-9-]+)*$/;
+const PREFIX = /^([a-z0-9-]+\/)*$/;
+const ENDING = '.snapshot';
+
+interface Kept {
+  bytes: number;
+  usedMs: number;
+}
+
+/**
+ * Snapshots as files of a folder (on a disk of this machine, or one that several mount). A file is written beside its
+ * place and renamed, so that a kill at any moment leaves the old one or the new.
+ */
+export function folderStore(folder: string, options: FolderStoreOptions = {}): SnapshotStore {
+  if (typeof folder !== 'string' || folder === '')
+    throw mismatch('ERR_ARGUMENT', 'folderStore: folder', 'a path', show(folder));
+  const { bytes = 16 * 2 ** 30 } = options;
+  if (!Number.isSafeInteger(bytes) || bytes < 0)
+    throw mismatch('ERR_ARGUMENT', 'folderStore: bytes', 'a whole number from 0 on', show(bytes));
+  return new FolderStore(resolve(folder), bytes);
+}
+
+class FolderStore implements SnapshotStore {
+  /** What is there, read once; other processes' files count from the next start on. */
+  private kept: Promise<Map<string, Kept>> | undefined;
+
+  constructor(
+    private readonly root: string,
+    private readonly limit: number,
+  ) {}
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    const path = this.path(key);
+    try {
+      const bytes = await lazyFiles().readFile(path);
+      const now = new Date();
+      await lazyFiles().utimes(path, now, now);
+      const entry = (await this.contents()).get(key);
+      if (entry) entry.usedMs = now.getTime();
+      return bytes;
+    } catch (error) {
+      if (missing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async put(key: string, value: Uint8Array): Promise<void> {
+    const kept = await this.contents();
+    const path = this.path(key);
+    if (value.length > this.limit) return;
+    await this.makeRoom(kept, value.length);
+    await lazyFiles().mkdir(dirname(path), { recursive: true });
+    await replaceFile(path, value);
+    kept.set(key, { bytes: value.length, usedMs: Date.now() });
+  }
+
+  async delete(key: string): Promise<void> {
+    await lazyFiles().rm(this.path(key), { force: true });
+    (await this.contents()).delete(key);
+  }
+
+  async *list(prefix: string): AsyncGenerator<string> {
+    if (!PREFIX.test(prefix)) throw mismatch('ERR_ARGUMENT', 'store: prefix', 'names that end in /', show(prefix));
+    let entries: string[];
+    try {
+      entries = await lazyFiles().readdir(join(this.root, prefix), { recursive: true });
+    } catch (error) {
+      if (missing(error)) return;
+      throw error;
+    }
+    for (const entry of entries)
+      if (entry.endsWith(ENDING)) yield prefix + entry.slice(0, -ENDING.length).replaceAll('\\', '/');
+  }
+
+  private path(key: string): string {
+    if (typeof key !== 'string' || !KEY.test(key))
+      throw mismatch('ERR_ARGUMENT', 'store: key', 'lower-case letters, digits, - and /', show(key));
+    return join(this.root, `${key}${ENDING}`);
+  }
+
+  private contents(): Promise<Map<string, Kept>> {
+    this.kept ??= this.read();
+    return this.kept;
+  }
+
+  private async read(): Promise<Map<string, Kept>> {
+    const kept = new Map<string, Kept>();
+    await removeAbandoned(this.root);
+    for await (const key of this.list('')) {
+      const found = await lazyFiles()
+        .stat(this.path(key))
+        .catch(() => undefined);
+      if (found) kept.set(key, { bytes: found.size, usedMs: found.mtimeMs });
+    }
+    return kept;
+  }
+
+  private async makeRoom(kept: Map<string, Kept>, wanted: number): Promise<void> {
+    let held = wanted;
+    for (const { bytes } of kept.values()) held += bytes;
+    if (held <= this.limit) return;
+    const oldest = [...kept].sort(([, a], [, b]) => a.usedMs - b.usedMs);
+    for (const [key, { bytes }] of oldest) {
+      if (held <= this.limit) return;
+      await this.delete(key);
+      held -= bytes;
+    }
+  }
+}
+
+const missing = (error: unknown): boolean =>
+  ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');

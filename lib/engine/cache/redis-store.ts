@@ -1,0 +1,126 @@
+import type { Redis } from 'ioredis';
+import { mismatch, show } from '../../errors.js';
+import type { SnapshotStore } from './store.js';
+
+/** Where the Redis (or Valkey) is, and how long it keeps what. */
+export interface RedisStoreOptions {
+  /** Before every key. Default: `statespace:`. */
+  prefix?: string;
+  /** Seconds after its last use until a snapshot goes. Default: 86,400, a day. */
+  ttlSeconds?: number;
+}
+
+/** A store that can be closed. */
+export interface RedisStore extends SnapshotStore {
+  /** Ends the connection, after what is under way. */
+  close(): Promise<void>;
+}
+
+// A command that waits for a lost connection fails instead: who asks can read its prompt cold.
+const COMMAND_MS = 1500;
+const CONNECT_MS = 5000;
+
+/**
+ * Snapshots in a Redis, for replicas that share nothing else: `redis://host:6379/0`, `rediss://` for TLS. A value is set
+ * together with its name in a set of its folder, so that listing a folder reads that set alone. Give the server a
+ * `maxmemory` with the policy `volatile-lru`. Connects at the first use, again when the connection is lost.
+ */
+export function redisStore(url: string, options: RedisStoreOptions = {}): RedisStore {
+  if (typeof url !== 'string' || !/^rediss?:\/\//.test(url))
+    throw mismatch('ERR_ARGUMENT', 'redisStore: url', 'redis://host:port', show(url));
+  const { prefix = 'statespace:', ttlSeconds = 86_400 } = options;
+  if (!Number.isSafeInteger(ttlSeconds) || ttlSeconds < 1)
+    throw mismatch('ERR_ARGUMENT', 'redisStore: ttlSeconds', 'a whole number from 1 on', show(ttlSeconds));
+  return new Store(url, prefix, ttlSeconds);
+}
+
+class Store implements RedisStore {
+  private connection: Redis | undefined;
+
+  constructor(
+    private readonly url: string,
+    private readonly prefix: string,
+    private readonly ttl: number,
+  ) {}
+
+  private async redis(): Promise<Redis> {
+    if (!this.connection) {
+      const { Redis } = await import('ioredis');
+      this.connection ??= new Redis(this.url, {
+        commandTimeout: COMMAND_MS,
+        connectTimeout: CONNECT_MS,
+        maxRetriesPerRequest: 1,
+        enableOfflineQueue: true,
+        retryStrategy: (times) => Math.min(50 * 2 ** times, 2000),
+      });
+      // Each command tells of the failure; without a listener the process would end.
+      this.connection.on('error', () => {});
+    }
+    return this.connection;
+  }
+
+  /** The folders that a key lies in, from the innermost out, as `a/b/`; the last is the root, ''. */
+  private folders(key: string): string[] {
+    const names = key.split('/');
+    return names.map((_, i) =>
+      names
+        .slice(0, names.length - 1 - i)
+        .map((name) => `${name}/`)
+        .join(''),
+    );
+  }
+
+  private listing(folder: string): string {
+    return `${this.prefix}folder:${folder}`;
+  }
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    const redis = await this.redis();
+    const [inner, ...outer] = this.folders(key);
+    // What is used stays, and so do the listings that it is found by.
+    const pipeline = redis.pipeline().getexBuffer(this.prefix + key, 'EX', this.ttl);
+    for (const folder of [inner!, ...outer]) pipeline.expire(this.listing(folder), 2 * this.ttl);
+    const [[error, value]] = (await pipeline.exec()) as [[Error | null, Buffer | null]];
+    if (error) throw error;
+    if (value) return value;
+    await redis.srem(this.listing(inner!), key);
+    return undefined;
+  }
+
+  async put(key: string, value: Uint8Array): Promise<void> {
+    const redis = await this.redis();
+    const commands = redis
+      .multi()
+      .set(this.prefix + key, Buffer.from(value.buffer, value.byteOffset, value.length), 'EX', this.ttl);
+    let member = key;
+    for (const folder of this.folders(key)) {
+      commands.sadd(this.listing(folder), member).expire(this.listing(folder), 2 * this.ttl);
+      member = folder;
+    }
+    for (const [error] of (await commands.exec()) ?? []) if (error) throw error;
+  }
+
+  async delete(key: string): Promise<void> {
+    const redis = await this.redis();
+    const replies = await redis
+      .multi()
+      .del(this.prefix + key)
+      .srem(this.listing(this.folders(key)[0]!), key)
+      .exec();
+    for (const [error] of replies ?? []) if (error) throw error;
+  }
+
+  async *list(prefix: string): AsyncGenerator<string> {
+    const redis = await this.redis();
+    for (const member of await redis.smembers(this.listing(prefix))) {
+      if (member.endsWith('/')) yield* this.list(member);
+      else yield member;
+    }
+  }
+
+  async close(): Promise<void> {
+    const { connection } = this;
+    this.connection = undefined;
+    await connection?.quit().catch(() => connection.disconnect());
+  }
+}

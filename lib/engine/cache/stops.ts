@@ -1,0 +1,49 @@
+/** Why a checkpoint stands where it does. */
+export type StopKind = 'end' | 'boundary' | 'branch' | 'tail' | 'grid';
+
+export interface Stop {
+  position: number;
+  kind: StopKind;
+}
+
+export interface StopRules {
+  /** A checkpoint every so many tokens. */
+  every: number;
+  /** Tokens that a checkpoint must at least save. */
+  least: number;
+}
+
+// Before the end of a prompt: who asks another question about the same text differs from it only near its end.
+const TAIL = [32, 128];
+
+/**
+ * Where reading a prompt of `length` tokens stops to leave a checkpoint, ascending. The last token is never part of one:
+ * it is read by itself, so that who asks the same again finds all but that, and gets its logits in the same way.
+ *
+ * They depend on the prompt and on the rules alone, but for the branch: so a prompt is cut into the same pieces whether
+ * or not its beginning was found.
+ */
+export function planStops(
+  length: number,
+  from: number,
+  boundaries: readonly number[],
+  branch: number,
+  { every, least }: StopRules,
+): Stop[] {
+  const end = length - 1;
+  const wanted: Stop[] = [
+    { position: end, kind: 'end' },
+    ...boundaries.map((position): Stop => ({ position, kind: 'boundary' })),
+    { position: branch, kind: 'branch' },
+    ...TAIL.filter((back) => back >= 2 * least).map((back): Stop => ({ position: length - back, kind: 'tail' })),
+  ];
+  for (let position = every; position < end; position += every) wanted.push({ position, kind: 'grid' });
+  // Of those that lie closer together than a checkpoint is worth, the better known one stays.
+  const kept: Stop[] = [];
+  for (const stop of wanted) {
+    if (stop.position < least || stop.position > end) continue;
+    if (kept.some((other) => Math.abs(other.position - stop.position) < least)) continue;
+    kept.push(stop);
+  }
+  return kept.filter((stop) => stop.position > from).sort((a, b) => a.position - b.position);
+}

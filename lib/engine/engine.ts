@@ -1,0 +1,188 @@
+import { mismatch, StatespaceError, show } from '../errors.js';
+import type { Model } from '../models/model.js';
+import type { StoreCounts } from './cache/persistence.js';
+import { Generation, type GenerationEvent, tokensOf } from './generation.js';
+import { maskOf } from './masks.js';
+import { type EngineOptions, type ResolvedOptions, resolveOptions } from './options.js';
+import { type GenerateRequest, readLimits, readPrompt } from './request.js';
+import { Run, type Task, type Terms, type Watch } from './run.js';
+import { Scheduler } from './scheduler.js';
+import { Scoring } from './scoring.js';
+import { Chooser } from './step.js';
+
+/** What an engine does now, and has done since it was made. */
+export interface EngineStats {
+  running: number;
+  queued: number;
+  /** Of all admitted requests. */
+  promptTokens: number;
+  /** Of those, found in the prefix cache. */
+  cachedTokens: number;
+  generatedTokens: number;
+  /** What the prefix cache holds now. */
+  cacheBytes: number;
+  checkpoints: number;
+  evictions: number;
+  /** Requests that ended, by how. */
+  finished: number;
+  failed: number;
+  steps: number;
+  store?: StoreCounts;
+}
+
+/** What happens in an engine, for those that count it. */
+export interface EngineObserver {
+  step?(step: { texts: number; promptTokens: number; ms: number }): void;
+  firstToken?(ms: number): void;
+  finished?(request: { ms: number; failed: boolean }): void;
+}
+
+/**
+ * Serves many requests from one model: they are admitted as there is room, read in pieces and continued together, a step
+ * of the model at a time.
+ */
+export class Engine implements AsyncDisposable {
+  private readonly options: ResolvedOptions;
+  private readonly scheduler: Scheduler;
+  private readonly counts = { promptTokens: 0, cachedTokens: 0, generatedTokens: 0, finished: 0, failed: 0, steps: 0 };
+  private readonly observers = new Set<EngineObserver>();
+  private readonly watch: Watch = {
+    admitted: (run, cachedTokens) => {
+      this.counts.promptTokens += run.prompt.length;
+      this.counts.cachedTokens += cachedTokens;
+    },
+    left: (run) => {
+      this.scheduler.left(run);
+      this.counts[run.failed ? 'failed' : 'finished']++;
+      const ms = performance.now() - run.arrived;
+      for (const observer of this.observers) observer.finished?.({ ms, failed: run.failed });
+    },
+  };
+
+  /** @internal Made by createEngine(). */
+  constructor(
+    readonly model: Model,
+    options: EngineOptions,
+  ) {
+    this.options = resolveOptions(model, options);
+    this.scheduler = new Scheduler(model, this.options);
+    this.scheduler.onStep = (step) => {
+      this.counts.steps++;
+      for (const observer of this.observers) observer.step?.(step);
+    };
+  }
+
+  /**
+   * Streams the tokens that follow a prompt or a chat, each when the next is known: the last says why it is
+   * (`finishReason`) and what the request took (`usage`); that is also what the generator returns. Who stops reading
+   * ends the request. An abort throws the signal's reason.
+   *
+   * @throws StatespaceError ERR_ARGUMENT for a wrong request, ERR_OVERLOADED where too many wait, ERR_TIMEOUT past
+   * timeoutMs, ERR_OUT_OF_MEMORY where it can never fit, ERR_DISPOSED.
+   */
+  generate(request: GenerateRequest): ReturnType<typeof tokensOf> {
+    return tokensOf(this.events(request));
+  }
+
+  /** @internal The same, each token at once; what generate() and the server are made of. */
+  async *events(request: GenerateRequest): AsyncGenerator<GenerationEvent, void> {
+    const { model } = this;
+    const limits = readLimits(model, request);
+    const { tokens, boundaries } = readPrompt(model, request);
+    const { responseFormat, signal } = request;
+    signal?.throwIfAborted();
+    const mask = responseFormat && (await maskOf(model, responseFormat));
+    const task = new Generation(model, tokens, limits, new Chooser(request, model.vocabSize, mask));
+    const run = this.submit(task, tokens, boundaries, request, limits.maxTokens === 0);
+    let first = true;
+    try {
+      for await (const event of task.stream()) {
+        if (event.kind === 'token') this.counts.generatedTokens++;
+        if (event.kind === 'token' && first) {
+          first = false;
+          for (const observer of this.observers) observer.firstToken?.(performance.now() - run.arrived);
+        }
+        yield event;
+      }
+    } finally {
+      run.finish();
+    }
+  }
+
+  /** Log-probability of every token but the first; the sum, negated and divided by their number, is the log of the perplexity. */
+  async score(
+    tokens: ArrayLike<number>,
+    options: { signal?: AbortSignal; client?: string } = {},
+  ): Promise<Float32Array> {
+    const ids = this.model.readInput(tokens) as Int32Array;
+    const task = new Scoring(ids, this.model.vocabSize, this.model.outputFeatures);
+    if (ids.length < 2) return task.scores;
+    this.submit(task, ids, [], options, false);
+    return task.result;
+  }
+
+  /** What it does now, and has done since it was made. */
+  stats(): EngineStats {
+    const { cache, persistence, queue, running } = this.scheduler;
+    return {
+      running: running.size,
+      queued: queue.length,
+      ...this.counts,
+      cacheBytes: cache?.bytes ?? 0,
+      checkpoints: cache?.checkpoints ?? 0,
+      evictions: cache?.evictions ?? 0,
+      ...(persistence ? { store: { ...persistence.counts } } : {}),
+    };
+  }
+
+  /** Takes no more requests; resolves when all have ended and what goes into the store is there. */
+  drain(): Promise<void> {
+    return this.scheduler.drain();
+  }
+
+  /** Ends all requests with ERR_DISPOSED and frees what it holds; the model stays. */
+  dispose(): Promise<void> {
+    return this.scheduler.dispose();
+  }
+  /** As dispose(), for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  /** @internal Tells of what happens; call what it returns to end that. */
+  observe(observer: EngineObserver): () => void {
+    this.observers.add(observer);
+    return () => this.observers.delete(observer);
+  }
+
+  private submit(
+    task: Task,
+    tokens: Int32Array,
+    boundaries: readonly number[],
+    { priority = 0, client = '', signal, timeoutMs }: Partial<Terms>,
+    empty: boolean,
+  ): Run {
+    if (signal !== undefined && typeof signal?.throwIfAborted !== 'function')
+      throw mismatch('ERR_ARGUMENT', 'engine: signal', 'an AbortSignal', show(signal));
+    signal?.throwIfAborted();
+    if (this.model.disposed) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
+    const run = new Run(task, tokens, boundaries, { priority, client, signal, timeoutMs }, this.watch);
+    if (empty) {
+      (task as Generation).end('length');
+      run.finish();
+      return run;
+    }
+    try {
+      this.scheduler.submit(run);
+    } catch (error) {
+      run.cancel(error);
+      throw error;
+    }
+    return run;
+  }
+}
+
+/** An engine for a model; several are possible, but one serves best. */
+export function createEngine(model: Model, options: EngineOptions = {}): Engine {
+  return new Engine(model, options);
+}

@@ -1,0 +1,125 @@
+import type { Model } from '../models/model.js';
+import { TextStream } from '../session/generate.js';
+import type { EngineToken, FinishReason, Limits, Usage } from './request.js';
+import type { Task } from './run.js';
+import type { Chooser, Outcome, Piece } from './step.js';
+
+/** A token as soon as it is chosen, or the end. */
+export type GenerationEvent =
+  | { kind: 'token'; token: Omit<EngineToken, 'finishReason' | 'usage'> }
+  /** `text`: what had been held back as the beginning of a stop text. */
+  | { kind: 'end'; finishReason: FinishReason; usage: Usage; text: string };
+
+/** A text that is generated: what it has come to so far, and what its reader has not taken yet. */
+export class Generation implements Task {
+  readonly cacheable = true;
+  readonly mostTokens: number;
+  private readonly text: TextStream | undefined;
+  private readonly generated: number[] = [];
+  private fedTokens = 0;
+  private cachedTokens = 0;
+  private readonly events: GenerationEvent[] = [];
+  private failure: { error: unknown } | undefined;
+  private wake: (() => void) | undefined;
+
+  constructor(
+    private readonly model: Model,
+    private readonly prompt: Int32Array,
+    private readonly limits: Limits,
+    private readonly chooser: Chooser,
+  ) {
+    this.mostTokens = prompt.length + limits.maxTokens;
+    const { tokenizer } = model;
+    if (tokenizer) this.text = new TextStream((ids) => tokenizer.decode(ids), limits.stopTexts);
+    chooser.observe(prompt);
+  }
+
+  want(last: boolean): Pick<Piece, 'want' | 'chooser'> {
+    return last ? { want: 'next', chooser: this.chooser } : { want: 'none' };
+  }
+
+  admitted(cachedTokens: number): void {
+    this.cachedTokens = cachedTokens;
+  }
+
+  received({ next }: Outcome, _piece: Int32Array, last: boolean): Int32Array | 'ended' | undefined {
+    if (!last) return undefined;
+    this.fedTokens = this.generated.length;
+    const { token, logprob, alternatives } = next!;
+    if (this.limits.stopIds.has(token)) return this.end('stop');
+    this.generated.push(token);
+    const part: EngineToken = { token, logprob, cachedTokens: this.cachedTokens };
+    if (this.text) part.text = this.text.push(token);
+    if (alternatives) part.alternatives = alternatives.map((a) => ({ ...a, ...this.textOf(a.token) }));
+    const stopped = this.text?.stopped ?? false;
+    if (stopped && !part.text) {
+      this.generated.pop();
+      return this.end('stop');
+    }
+    this.push({ kind: 'token', token: part });
+    if (stopped) return this.end('stop');
+    return this.generated.length < this.limits.maxTokens ? Int32Array.of(token) : this.end('length');
+  }
+
+  /** At once, where no token was asked for. */
+  end(finishReason: FinishReason): 'ended' {
+    const text = this.text && !this.text.stopped ? this.text.rest() : '';
+    const counts = { promptTokens: this.prompt.length, cachedTokens: this.cachedTokens };
+    this.push({ kind: 'end', finishReason, text, usage: { ...counts, generatedTokens: this.generated.length } });
+    return 'ended';
+  }
+
+  failed(error: unknown): void {
+    this.failure = { error };
+    this.wake?.();
+  }
+
+  read(): Int32Array {
+    return Int32Array.from([...this.prompt, ...this.generated.slice(0, this.fedTokens)]);
+  }
+
+  /** Ends after the end; throws what the request failed of. */
+  async *stream(): AsyncGenerator<GenerationEvent, void> {
+    for (;;) {
+      const event = this.events.shift();
+      if (event) {
+        yield event;
+        if (event.kind === 'end') return;
+      } else if (this.failure) {
+        throw this.failure.error;
+      } else {
+        await new Promise<void>((resolve) => {
+          this.wake = resolve;
+        });
+      }
+    }
+  }
+
+  private push(event: GenerationEvent): void {
+    this.events.push(event);
+    this.wake?.();
+  }
+
+  private textOf(token: number): { text?: string } {
+    const { tokenizer } = this.model;
+    return tokenizer ? { text: tokenizer.decode([token]) } : {};
+  }
+}
+
+/** The tokens of a stream, each held until the next is known, so that the last can say that it is. */
+export async function* tokensOf(
+  events: AsyncIterable<GenerationEvent>,
+): AsyncGenerator<EngineToken, { finishReason: FinishReason; usage: Usage } | undefined> {
+  let held: EngineToken | undefined;
+  for await (const event of events) {
+    if (event.kind === 'token') {
+      if (held) yield held;
+      held = event.token;
+      continue;
+    }
+    const { finishReason, usage, text } = event;
+    if (held) yield { ...held, ...(held.text === undefined ? {} : { text: held.text + text }), finishReason, usage };
+    return { finishReason, usage };
+  }
+  return undefined;
+}

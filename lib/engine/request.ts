@@ -1,0 +1,118 @@
+import { mismatch, StatespaceError, show } from '../errors.js';
+import type { Model } from '../models/model.js';
+import { checkCall } from '../session/cancellation.js';
+import type { Generated, GenerateOptions } from '../session/generate.js';
+import type { ResponseFormat } from './masks.js';
+
+/** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
+export interface GenerateRequest extends GenerateOptions {
+  /** Token ids; the same as an array of ids for `prompt`. */
+  tokens?: ArrayLike<number>;
+  /** A chat, rendered by the model's template. */
+  messages?: readonly Record<string, unknown>[];
+  /** What else the template gets: tools, documents, variables of its own. */
+  templateOptions?: Record<string, unknown>;
+  /** What the text must be. */
+  responseFormat?: ResponseFormat;
+  /** Higher ones are admitted first. Default: 0. */
+  priority?: number;
+  /** Whose request this is: clients of equal priority are served equally. Default: one for all. */
+  client?: string;
+  /** Until its last token; past that it fails with ERR_TIMEOUT. */
+  timeoutMs?: number;
+}
+
+/** Why a text ended: at maxTokens, or at an end-of-text token or one of `stop`. */
+export type FinishReason = 'length' | 'stop';
+
+/** What a request took. */
+export interface Usage {
+  promptTokens: number;
+  /** Of those, found in the prefix cache. */
+  cachedTokens: number;
+  generatedTokens: number;
+}
+
+/** One token of a stream; the last also says why it is the last. */
+export interface EngineToken extends Generated {
+  /** Of the prompt, found in the prefix cache. */
+  cachedTokens: number;
+  alternatives?: { token: number; logprob: number; text?: string }[];
+  finishReason?: FinishReason;
+  usage?: Usage;
+}
+
+/** A tokenizer that renders chats. */
+interface ChatTokenizer {
+  encode(text: string, options?: { addSpecialTokens?: boolean; allowSpecial?: boolean }): Int32Array;
+  decode(ids: ArrayLike<number>): string;
+  applyChatTemplate?(messages: readonly Record<string, unknown>[], options?: Record<string, unknown>): string;
+}
+
+/** A request whose options have been checked, and its prompt as ids. */
+export interface Prompt {
+  tokens: Int32Array;
+  /** Where messages end. */
+  boundaries: number[];
+}
+
+export interface Limits {
+  maxTokens: number;
+  stopIds: Set<number>;
+  stopTexts: string[];
+}
+
+const DEFAULT_MAX_TOKENS = 256;
+
+/** ERR_ARGUMENT for what session.generate() refuses as well, and for what only the engine takes. */
+export function readLimits(model: Model, request: GenerateRequest): Limits {
+  checkCall('generate', request);
+  const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], priority = 0, timeoutMs, client } = request;
+  if (!Number.isSafeInteger(maxTokens) || maxTokens < 0)
+    throw mismatch('ERR_ARGUMENT', 'generate: maxTokens', 'a non-negative integer', show(maxTokens));
+  if (!Array.isArray(stop) || !stop.every((s) => (typeof s === 'string' && s !== '') || Number.isInteger(s)))
+    throw mismatch('ERR_ARGUMENT', 'generate: stop', 'an array of token ids and texts', show(stop));
+  if (!Number.isFinite(priority)) throw mismatch('ERR_ARGUMENT', 'generate: priority', 'a number', show(priority));
+  if (timeoutMs !== undefined && !(Number.isFinite(timeoutMs) && timeoutMs > 0))
+    throw mismatch('ERR_ARGUMENT', 'generate: timeoutMs', 'milliseconds above 0', show(timeoutMs));
+  if (client !== undefined && typeof client !== 'string')
+    throw mismatch('ERR_ARGUMENT', 'generate: client', 'a string', show(client));
+  const stopTexts = stop.filter((s) => typeof s === 'string');
+  if (stopTexts.length > 0 && !model.tokenizer)
+    throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
+  const ids = stop.filter((s) => typeof s === 'number');
+  return { maxTokens, stopIds: new Set([...ids, ...model.eosTokens]), stopTexts };
+}
+
+/** The prompt's ids; ERR_ARGUMENT where there is none or more than one, or an id is none of the model's. */
+export function readPrompt(model: Model, request: GenerateRequest): Prompt {
+  const given = (['prompt', 'tokens', 'messages'] as const).filter((key) => request[key] !== undefined);
+  if (given.length !== 1)
+    throw mismatch('ERR_ARGUMENT', 'generate', 'one of prompt, tokens and messages', given.join(' and ') || 'none');
+  const tokens = model.readInput(idsOf(model, request)) as Int32Array;
+  if (tokens.length === 0) throw new StatespaceError('ERR_ARGUMENT', 'generate: prompt: expected at least one token');
+  const boundaries: number[] = [];
+  // A template ends each message with a token that also ends what the model says.
+  const ends = new Set(model.eosTokens);
+  for (let i = 0; i < tokens.length - 1; i++) if (ends.has(tokens[i]!)) boundaries.push(i + 1);
+  return { tokens, boundaries };
+}
+
+function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: GenerateRequest): ArrayLike<number> {
+  const tokenizer = model.tokenizer as ChatTokenizer | undefined;
+  if (messages !== undefined) {
+    if (!Array.isArray(messages) || messages.length === 0)
+      throw mismatch('ERR_ARGUMENT', 'generate: messages', 'an array of at least one message', show(messages));
+    if (!tokenizer?.applyChatTemplate)
+      throw new StatespaceError('ERR_ARGUMENT', 'generate: messages: the model folder has no chat template');
+    const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, ...templateOptions });
+    return tokenizer.encode(text, { addSpecialTokens: false, allowSpecial: true });
+  }
+  if (typeof prompt !== 'string') return (prompt ?? tokens)!;
+  if (!tokenizer)
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
+    );
+  return tokenizer.encode(prompt);
+}

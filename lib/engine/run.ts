@@ -1,0 +1,102 @@
+import { StatespaceError } from '../errors.js';
+import type { Session } from '../session/session.js';
+import type { PageRun } from './cache/pages.js';
+import type { Stop } from './cache/stops.js';
+import type { Outcome, Piece } from './step.js';
+
+/** How a run is served. */
+export interface Terms {
+  priority: number;
+  client: string;
+  signal?: AbortSignal;
+  timeoutMs?: number;
+}
+
+/** What the scheduler calls of the kind of work that a run is: text, scores or an embedding. */
+export interface Task {
+  /** Tokens that it may come to have read, for the memory to be set aside. */
+  readonly mostTokens: number;
+  /** Whether it may go on from a checkpoint and leave some. */
+  readonly cacheable: boolean;
+  /** Rows that it can take at once, where it wants the logits of every token. */
+  readonly rows?: number;
+  want(last: boolean): Pick<Piece, 'want' | 'chooser'>;
+  /** What came of a piece. The next tokens to feed, or none: it has ended. `undefined`: go on with the prompt. */
+  received(outcome: Outcome, piece: Int32Array, last: boolean): Int32Array | 'ended' | undefined;
+  failed(error: unknown): void;
+  /** All tokens that its session has read, where what comes after them may be asked for later. */
+  read?(): Int32Array;
+  /** It was given its session. */
+  admitted(cachedTokens: number): void;
+}
+
+/** Who is told what becomes of a run. */
+export interface Watch {
+  admitted(run: Run, cachedTokens: number): void;
+  /** It has ended, in whatever way. */
+  left(run: Run): void;
+}
+
+/** A request on its way through the engine. */
+export class Run {
+  readonly arrived = performance.now();
+  session: Session | undefined;
+  /** Bytes that are set aside for it while it runs. */
+  reserved = 0;
+  /** Tokens to be read: the prompt, then what was chosen. */
+  pending: Int32Array;
+  /** Of `pending`, those that were read. */
+  fed = 0;
+  /** Whether the prompt was read. */
+  decoding = false;
+  stops: Stop[] = [];
+  pageRuns: readonly PageRun[] = [];
+  /** Another run that is about to leave a checkpoint here for this one to go on from. */
+  waitsFor: { run: Run; position: number } | undefined;
+  /** Not to be admitted yet: its prefix is looked for in a store. */
+  preparing = false;
+  ended = false;
+  failed = false;
+  /** Whether the queue has counted it. */
+  counted = false;
+  private timer: NodeJS.Timeout | undefined;
+  private readonly onAbort = () => this.cancel(this.terms.signal!.reason);
+
+  constructor(
+    readonly task: Task,
+    readonly prompt: Int32Array,
+    readonly boundaries: readonly number[],
+    readonly terms: Terms,
+    private readonly watch: Watch,
+  ) {
+    this.pending = prompt;
+    terms.signal?.addEventListener('abort', this.onAbort, { once: true });
+    const { timeoutMs } = terms;
+    if (timeoutMs !== undefined) {
+      const late = () =>
+        this.cancel(new StatespaceError('ERR_TIMEOUT', `engine: the request took more than ${timeoutMs} ms`));
+      this.timer = setTimeout(late, Math.min(timeoutMs, 2 ** 31 - 1));
+    }
+  }
+
+  /** Ends it with a failure, at once; what it holds is free when the step that it is in has ended. */
+  cancel(error: unknown): void {
+    if (this.ended) return;
+    this.failed = true;
+    this.finish();
+    this.task.failed(error);
+  }
+
+  admitted(cachedTokens: number): void {
+    this.task.admitted(cachedTokens);
+    this.watch.admitted(this, cachedTokens);
+  }
+
+  finish(): void {
+    if (this.ended) return;
+    this.ended = true;
+    clearTimeout(this.timer);
+    this.terms.signal?.removeEventListener('abort', this.onAbort);
+    this.watch.left(this);
+  }
+}

@@ -1,0 +1,294 @@
+import { StatespaceError } from '../errors.js';
+import type { Model } from '../models/model.js';
+import { Persistence } from './cache/persistence.js';
+import { PrefixCache } from './cache/prefix-cache.js';
+import { commonLength } from './cache/radix.js';
+import { planStops } from './cache/stops.js';
+import type { ResolvedOptions } from './options.js';
+import { Pace } from './pace.js';
+import { FairQueue } from './queue.js';
+import type { Run } from './run.js';
+import { type Outcome, type Piece, runStep } from './step.js';
+
+/** A part of a step: tokens of one run. */
+interface Share {
+  run: Run;
+  tokens: Int32Array;
+  /** The last of what is pending. */
+  last: boolean;
+}
+
+/** The loop behind an engine: admits, reads prompts in pieces beside the steps of running texts, keeps checkpoints. */
+export class Scheduler {
+  readonly cache: PrefixCache | undefined;
+  readonly persistence: Persistence | undefined;
+  readonly queue = new FairQueue();
+  readonly running = new Set<Run>();
+  /** Called after each step. */
+  onStep: ((step: { texts: number; promptTokens: number; ms: number }) => void) | undefined;
+  private readonly pace = new Pace();
+  private readonly stop = new AbortController();
+  private reserved = 0;
+  private stepping: readonly Share[] = [];
+  private loop: Promise<void> | undefined;
+  private closed = false;
+
+  constructor(
+    private readonly model: Model,
+    private readonly options: ResolvedOptions,
+  ) {
+    const { cache } = options;
+    if (cache) this.cache = new PrefixCache(model, cache.bytes);
+    if (cache?.store) this.persistence = new Persistence(model, cache.store);
+  }
+
+  /** ERR_OVERLOADED where too many wait; ERR_OUT_OF_MEMORY where it would never fit. */
+  submit(run: Run): void {
+    if (run.ended) return;
+    if (this.closed) throw new StatespaceError('ERR_DISPOSED', 'engine: it is closed, or being drained');
+    const { maxQueued, maxRunning, memoryBytes } = this.options;
+    if (this.queue.length >= maxQueued + Math.max(0, maxRunning - this.running.size))
+      throw new StatespaceError(
+        'ERR_OVERLOADED',
+        `engine: ${this.queue.length} requests wait already; try again later`,
+      );
+    run.reserved = this.model.sessionBytes(run.task.mostTokens).total;
+    if (run.reserved > memoryBytes)
+      throw new StatespaceError(
+        'ERR_OUT_OF_MEMORY',
+        `engine: ${run.task.mostTokens} tokens need ${run.reserved} bytes, more than memoryBytes ${memoryBytes}`,
+      );
+    this.queue.add(run);
+    if (this.persistence && run.task.cacheable) {
+      run.preparing = true;
+      void this.prepare(run, this.persistence).finally(() => {
+        run.preparing = false;
+        this.wake();
+      });
+    }
+    this.wake();
+  }
+
+  /** A run has ended: its session goes, now or after the step that uses it. */
+  left(run: Run): void {
+    this.queue.take(run);
+    this.queue.done(run);
+    if (this.running.delete(run)) this.reserved -= run.reserved;
+    if (!this.stepping.some((share) => share.run === run)) this.release(run);
+  }
+
+  /** No more requests; resolves when the last has ended and what was to be stored is. */
+  async drain(): Promise<void> {
+    this.closed = true;
+    while (this.loop || this.queue.length > 0) await (this.loop ?? new Promise((done) => setTimeout(done, 1)));
+    await this.persistence?.flush();
+  }
+
+  /** Ends all of them with ERR_DISPOSED, and frees what they and the cache hold. */
+  async dispose(): Promise<void> {
+    this.closed = true;
+    const error = new StatespaceError('ERR_DISPOSED', 'engine: it was disposed of during this request');
+    for (const run of [...this.queue.ordered(), ...this.running]) run.cancel(error);
+    this.stop.abort(error);
+    await this.loop;
+    await this.persistence?.flush();
+    this.cache?.clear();
+  }
+
+  private wake(): void {
+    this.loop ??= this.work();
+  }
+
+  private async work(): Promise<void> {
+    await undefined; // who submits several at once gets them into one batch
+    for (;;) {
+      this.admit();
+      const shares = this.shares();
+      if (shares.length === 0) break;
+      await this.step(shares);
+    }
+    this.loop = undefined; // at once: a request that comes now starts it again
+  }
+
+  /** Looks in the store for more of the prompt than the cache knows. */
+  private async prepare(run: Run, persistence: Persistence): Promise<void> {
+    const limit = run.prompt.length - 1;
+    const { position } = this.cache!.look(run.prompt, limit);
+    if (limit - position < this.options.cache!.least) return;
+    const found = await persistence.find(run.prompt, position, limit);
+    if (!found) return;
+    this.cache!.add(run.prompt.subarray(0, found.position), found.session, []);
+    await found.session.dispose();
+  }
+
+  private admit(): void {
+    if (this.queue.length === 0) return;
+    for (const run of this.queue.ordered()) {
+      if (this.running.size >= this.options.maxRunning) return;
+      if (run.preparing || this.isAwaited(run)) continue;
+      const room = this.options.memoryBytes - this.reserved - run.reserved;
+      if (room < 0) return; // who comes next waits for it too: else a large one would wait for ever
+      if (this.cache && this.cache.bytes > room) this.cache.shrink(room);
+      try {
+        this.start(run);
+      } catch (error) {
+        run.cancel(error);
+      }
+    }
+  }
+
+  /** Whether a running prompt that begins the same is about to leave what this one can go on from. */
+  private isAwaited(run: Run): boolean {
+    if (!this.cache || !run.task.cacheable) return false;
+    const { waitsFor } = run;
+    if (waitsFor) {
+      if (!waitsFor.run.ended && waitsFor.run.fed < waitsFor.position && !waitsFor.run.decoding) return true;
+      run.waitsFor = undefined;
+    }
+    const limit = run.prompt.length - 1;
+    const known = this.cache.look(run.prompt, limit).position;
+    const { least } = this.options.cache!;
+    for (const other of this.running) {
+      if (other.decoding || !other.task.cacheable) continue;
+      const position = Math.min(commonLength(run.prompt, other.prompt), limit, other.prompt.length - 1);
+      if (position - known < Math.max(least, 32) || other.fed >= position) continue;
+      if (!other.stops.some((stop) => stop.position === position)) {
+        other.stops.push({ position, kind: 'branch' });
+        other.stops.sort((a, b) => a.position - b.position);
+      }
+      run.waitsFor = { run: other, position };
+      return true;
+    }
+    return false;
+  }
+
+  private start(run: Run): void {
+    const cached = run.task.cacheable ? this.cache?.take(run.prompt, run.prompt.length - 1) : undefined;
+    const from = cached?.position ?? 0;
+    if (this.cache && run.task.cacheable) {
+      const { common } = this.cache.look(run.prompt, 0);
+      run.stops = planStops(run.prompt.length, from, run.boundaries, common, this.options.cache!);
+    }
+    run.session = cached?.session ?? this.model.createSession();
+    run.pageRuns = cached?.runs ?? [];
+    run.fed = from;
+    this.reserved += run.reserved;
+    this.queue.take(run);
+    this.running.add(run);
+    run.admitted(from);
+  }
+
+  /** What the next step feeds: a token of every running text, and of prompts what the pace allows. */
+  private shares(): Share[] {
+    const { maxBatchTokens } = this.options;
+    const runs = [...this.running].sort((a, b) => this.queue.compare(a, b));
+    const shares: Share[] = [];
+    for (const run of runs) {
+      if (!run.decoding || shares.length >= maxBatchTokens) continue;
+      shares.push({ run, tokens: run.pending, last: true });
+    }
+    let room = this.pace.promptTokens(shares.length, maxBatchTokens - shares.length);
+    const prompts = runs.filter((run) => !run.decoding);
+    // Equal parts, so that short prompts need not wait for long ones; what they leave over goes to the first.
+    for (const [i, run] of prompts.entries()) {
+      const fair = Math.max(Math.ceil(room / (prompts.length - i)), Math.min(room, 16));
+      const take = this.pieceOf(run, fair);
+      if (take === 0) continue;
+      const end = run.fed + take;
+      shares.push({ run, tokens: run.pending.subarray(run.fed, end), last: end === run.pending.length });
+      room -= take;
+    }
+    return shares;
+  }
+
+  /** Tokens of the next piece of a prompt: up to the next checkpoint. */
+  private pieceOf(run: Run, most: number): number {
+    const end = run.stops.find((stop) => stop.position > run.fed)?.position ?? run.pending.length;
+    return Math.min(end - run.fed, most, run.task.rows ?? Infinity);
+  }
+
+  private async step(shares: Share[]): Promise<void> {
+    const started = performance.now();
+    this.stepping = shares;
+    const outcomes = await this.outcomes(shares);
+    this.stepping = [];
+    const ms = performance.now() - started;
+    const texts = shares.filter(({ run }) => run.decoding).length;
+    const promptTokens = shares.reduce((n, { run, tokens }) => n + (run.decoding ? 0 : tokens.length), 0);
+    this.pace.learn(texts, promptTokens, ms);
+    for (const [i, share] of shares.entries()) this.advance(share, outcomes[i]!);
+    this.onStep?.({ texts, promptTokens, ms });
+  }
+
+  /** All in one call; where that fails each by itself, so that one that cannot go on takes no other with it. */
+  private async outcomes(shares: readonly Share[]): Promise<(Outcome | { error: unknown })[]> {
+    const pieces = shares.map(({ run, tokens, last }): Piece => {
+      return { session: run.session!, tokens, ...run.task.want(last) };
+    });
+    try {
+      return await runStep(this.model, pieces, this.stop.signal);
+    } catch (error) {
+      if (pieces.length === 1 || this.stop.signal.aborted) return pieces.map(() => ({ error }));
+      const alone = [];
+      for (const piece of pieces)
+        alone.push(
+          await runStep(this.model, [piece], this.stop.signal).then(
+            ([outcome]) => outcome!,
+            (its: unknown) => ({ error: its }),
+          ),
+        );
+      return alone;
+    }
+  }
+
+  private advance({ run, tokens, last }: Share, outcome: Outcome | { error: unknown }): void {
+    if (run.ended) this.release(run);
+    else if ('error' in outcome) run.cancel(outcome.error);
+    else this.goOn(run, tokens, last, outcome);
+  }
+
+  private goOn(run: Run, tokens: Int32Array, last: boolean, outcome: Outcome): void {
+    this.queue.charge(run, tokens.length);
+    run.fed += tokens.length;
+    try {
+      if (!run.decoding) this.checkpoint(run);
+      const next = run.task.received(outcome, tokens, last);
+      if (next === 'ended') {
+        this.keepAnswer(run);
+        run.finish();
+      } else if (next) [run.pending, run.fed, run.decoding] = [next, 0, true];
+    } catch (error) {
+      run.cancel(error);
+    }
+  }
+
+  private checkpoint(run: Run): void {
+    const stop = run.stops.find(({ position }) => position === run.fed);
+    if (!stop || !this.cache) return;
+    this.keep(run, run.prompt.subarray(0, run.fed));
+    // Of those that are only a guess, some: what a store holds has to be worth its way there and back.
+    if (stop.kind !== 'grid' || stop.position % (4 * this.options.cache!.every) === 0)
+      this.persistence?.keep(run.prompt.slice(0, run.fed), run.session!);
+  }
+
+  /** A checkpoint after `tokens`, where memory has room for it. */
+  private keep(run: Run, tokens: Int32Array): void {
+    const room = this.options.memoryBytes - this.reserved - this.model.sessionBytes(tokens.length).total;
+    if (room < 0) return;
+    this.cache!.shrink(room);
+    run.pageRuns = this.cache!.add(tokens, run.session!, run.pageRuns);
+  }
+
+  /** Who writes on in a conversation begins with what was answered. */
+  private keepAnswer(run: Run): void {
+    const read = run.task.read?.();
+    if (!this.cache || !read || read.length - run.prompt.length < this.options.cache!.least) return;
+    this.keep(run, read);
+    this.persistence?.keep(read, run.session!);
+  }
+
+  private release(run: Run): void {
+    void run.session?.dispose();
+    run.session = undefined;
+  }
+}

@@ -1,0 +1,76 @@
+import { setImmediate } from 'node:timers/promises';
+import type { Task } from './run.js';
+import type { Outcome, Piece } from './step.js';
+
+// Logits that are looked at before other work has its turn: about 2 ms.
+const VALUES_A_TURN = 1 << 18;
+
+/** The log-probability of every token of a text but the first. */
+export class Scoring implements Task {
+  readonly cacheable = false;
+  readonly mostTokens: number;
+  readonly rows: number;
+  readonly scores: Float32Array;
+  readonly result: Promise<Float32Array>;
+  private done = 0;
+  private work: Promise<void> = Promise.resolve();
+  private resolve!: (scores: Float32Array) => void;
+  private reject!: (error: unknown) => void;
+
+  constructor(
+    private readonly tokens: Int32Array,
+    private readonly vocabSize: number,
+    width: number,
+  ) {
+    this.mostTokens = tokens.length;
+    this.rows = Math.max(1, Math.floor((16 * VALUES_A_TURN) / width));
+    this.scores = new Float32Array(Math.max(0, tokens.length - 1));
+    this.result = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+    this.result.catch(() => {}); // who asked gets it, if anybody still does
+  }
+
+  want(): Pick<Piece, 'want'> {
+    return { want: 'all' };
+  }
+
+  admitted(): void {}
+
+  received({ rows }: Outcome, piece: Int32Array, last: boolean): 'ended' | undefined {
+    const from = this.done;
+    this.done += piece.length;
+    this.work = this.work.then(() => this.score(rows!, from, piece.length));
+    if (!last) return undefined;
+    this.work.then(() => this.resolve(this.scores), this.reject);
+    return 'ended';
+  }
+
+  failed(error: unknown): void {
+    this.reject(error);
+  }
+
+  private async score(rows: Float32Array, from: number, count: number): Promise<void> {
+    const width = rows.length / count;
+    let looked = 0;
+    for (let i = 0; i < count && from + i < this.scores.length; i++) {
+      const row = rows.subarray(i * width, i * width + Math.min(width, this.vocabSize));
+      const target = this.tokens[from + i + 1]!;
+      this.scores[from + i] = (row[target] ?? -Infinity) - logSumExp(row);
+      looked += width;
+      if (looked >= VALUES_A_TURN) {
+        looked = 0;
+        await setImmediate();
+      }
+    }
+  }
+}
+
+function logSumExp(row: Float32Array): number {
+  let top = -Infinity;
+  for (const x of row) if (x > top) top = x;
+  let sum = 0;
+  for (const x of row) sum += Math.exp(x - top);
+  return top + Math.log(sum);
+}

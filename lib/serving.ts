@@ -1,0 +1,36 @@
+/** What serves a model, loaded at its first use: who only runs one does not wait for it. */
+import type { FolderStoreOptions } from './engine/cache/folder-store.js';
+import type { RedisStore, RedisStoreOptions } from './engine/cache/redis-store.js';
+import type { SnapshotStore } from './engine/cache/store.js';
+import type { Engine } from './engine/engine.js';
+import type { EngineOptions } from './engine/options.js';
+import type { Model } from './models/model.js';
+
+const lazyEngine = (): typeof import('./engine/engine.js') => require('./engine/engine.js');
+const lazyFolderStore = (): typeof import('./engine/cache/folder-store.js') =>
+  require('./engine/cache/folder-store.js');
+const lazyRedisStore = (): typeof import('./engine/cache/redis-store.js') => require('./engine/cache/redis-store.js');
+
+/**
+ * Serves many requests from one model together; see docs/serving.md. Several engines of a model are possible, one serves
+ * best. ERR_ARGUMENT for wrong options, or a model that does not read tokens.
+ */
+export function createEngine(model: Model, options: EngineOptions = {}): Engine {
+  return lazyEngine().createEngine(model, options);
+}
+
+/**
+ * Snapshots as files of a folder (on a disk of this machine, or one that several mount). A file is written beside its
+ * place and renamed, so that a kill at any moment leaves the old one or the new.
+ */
+export function folderStore(folder: string, options: FolderStoreOptions = {}): SnapshotStore {
+  return lazyFolderStore().folderStore(folder, options);
+}
+
+/**
+ * Snapshots in a Redis or Valkey, for replicas that share nothing else: `redis://host:6379/0`, `rediss://` for TLS. Give
+ * the server a `maxmemory` with the policy `volatile-lru`. Connects at the first use, again when the connection is lost.
+ */
+export function redisStore(url: string, options: RedisStoreOptions = {}): RedisStore {
+  return lazyRedisStore().redisStore(url, options);
+}
