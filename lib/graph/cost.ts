@@ -107,6 +107,7 @@ export function layerCounts(g: Graph): { kind: string; count: number }[] {
 /** The layer that a node stands for, if it is the one op that such a layer has exactly once. */
 function layerKind({ op, inputs }: Node): string | undefined {
   if (op.name === 'wkv6' && inputs.w!.kind === 'weight') return 'rwkv5'; // its decay does not vary with the token
+  if (op.name === 'moe' && inputs.down!.dims[0] === 1) return undefined; // a shared expert beside the routed ones
   return LAYER_OF_OP[op.name];
 }
 

@@ -7,6 +7,8 @@ export interface WeightSource {
   readonly shape: readonly number[];
   /** Stored with the parameters, but not trained: it does not count as one. */
   readonly buffer?: boolean;
+  /** A part of it: its first value and how many. Default: all. */
+  readonly span?: readonly [number, number];
 }
 
 /** How a new model's values are drawn. uniform: in [-bound, bound); values: computed in f32. */
@@ -122,6 +124,25 @@ export class Weights {
     );
   }
 
+  /**
+   * Rows of a matrix (or values of a vector) of the checkpoint in another order: `ranges` are first rows and numbers of
+   * them, laid end to end. Nothing is computed: a checkpoint's rows are read where they lie.
+   */
+  rows(
+    name: string,
+    stored: readonly number[],
+    ranges: readonly (readonly [number, number])[],
+    options: WeightOptions = {},
+  ): Value {
+    const width = stored.length > 1 ? stored[stored.length - 1]! : 1;
+    const total = ranges.reduce((n, [, rows]) => n + rows, 0);
+    return this.combined(
+      ranges.map(([first, rows]) => ({ name, shape: stored, span: [first * width, rows * width] as const })),
+      stored.length > 1 ? [total, width] : [total],
+      options,
+    );
+  }
+
   /** Values that no checkpoint holds: the same in every model of this graph. */
   constant(values: () => Float32Array, shape: readonly number[]): Value {
     return this.graph.weight({ sources: [], matrix: false, transform: values, init: [], activeShare: 1 }, shape);
@@ -133,12 +154,12 @@ export class Weights {
     shape: readonly number[],
     options: WeightOptions = {},
   ): Value {
-    const sources = parts.map((p) => ({ name: this.rename(p.name), shape: p.shape, buffer: p.buffer }));
-    const key = `${sources.map((s) => s.name).join('+')}:${shape.join(',')}:${options.transform ? `derived ${options.part ?? ''}` : ''}`;
+    const sources = parts.map((p) => ({ name: this.rename(p.name), shape: p.shape, buffer: p.buffer, span: p.span }));
+    const key = `${sources.map((s) => s.name + (s.span ? `[${s.span}]` : '')).join('+')}:${shape.join(',')}:${options.transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
     if (known) return known;
     for (const { name } of sources) this.ask(name);
-    if (!options.transform && sources.reduce((n, s) => n + count(s.shape), 0) !== count(shape)) {
+    if (!options.transform && sources.reduce((n, s) => n + (s.span?.[1] ?? count(s.shape)), 0) !== count(shape)) {
       throw new StatespaceError('ERR_SHAPE', `weight ${sources[0]!.name}: (${shape.join(', ')}) from other sizes`);
     }
     const value = this.graph.weight(

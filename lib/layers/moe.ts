@@ -75,3 +75,17 @@ export function moe(g: Graph, x: Value, w: Weights, o: MoeOptions): Value {
   );
   return g.op('moe', { x, weights, gateUp, down }, { topK, activation, limit });
 }
+
+/**
+ * One expert that every token has, times a weight of the token: x (tokens, d_model), weight (tokens, 1), to (tokens,
+ * d_model). Weights: `gate_proj` and `up_proj` (dFf, D), `down_proj` (D, dFf).
+ */
+export function weightedExpert(g: Graph, x: Value, w: Weights, weight: Value, dFf: number): Value {
+  const d = x.dims[1] as number;
+  const gateUp = w.combined(
+    ['gate_proj.weight', 'up_proj.weight'].map((name) => ({ name, shape: [dFf, d] })),
+    [1, 2, dFf, d],
+  );
+  const down = w.tensor('down_proj.weight', [1, d, dFf], { stored: [d, dFf] });
+  return g.op('moe', { x, weights: weight, gateUp, down }, { topK: 1 });
+}

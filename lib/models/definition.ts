@@ -10,6 +10,11 @@ import type { ConfigReader } from './config.js';
 export interface ModelDefinition<C = unknown> {
   /** Values of config.json's model_type that it answers to. */
   readonly modelTypes: readonly string[];
+  /**
+   * Multimodal model types whose text_config this family reads, by what that config is called: its tensors may lie under
+   * `model.language_model.`, and what belongs to images and sounds is left unread.
+   */
+  readonly wrappers?: Readonly<Record<string, string>>;
   /** Reads and checks the config; the runner calls `config.done()` after it. */
   config(config: ConfigReader): C;
   /** Builds the graph and returns its output: logits, or whatever rows the network makes. */

@@ -5,11 +5,11 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
-import { type WeightSpec, Weights } from '../graph/weights.js';
+import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import { Cancellation, checkCall } from '../session/cancellation.js';
 import type { DType } from '../tensor.js';
-import { Binding, withoutBase } from './bind.js';
+import { Binding, type Unread, withoutBase } from './bind.js';
 import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
@@ -42,15 +42,30 @@ interface Built {
   resolved: ResolvedModel;
 }
 
+/** The name under which a multimodal checkpoint holds a tensor of its text model. */
+function unwrapped(name: string, tensors?: ReadonlyMap<string, StoredTensor>): string {
+  const inner = name.replace(/^model\./, '');
+  const names = [name, `model.language_model.${inner}`, `language_model.${name}`, `model.llm.${inner}`];
+  return names.find((n) => tensors?.has(n)) ?? name;
+}
+
+/** What a multimodal checkpoint holds besides: its towers, and what joins them to the text. */
+const TOWERS: readonly Unread[] = [
+  { names: /(^|\.)(visual|vision_\w+|image_\w+|embed_vision)\./, what: 'the vision part' },
+  { names: /(^|\.)(audio_\w+|audio|embed_audio|speech_\w+)\./, what: 'the audio part' },
+  { names: /(^|\.)(multi_modal_projector|mm_projector|projector|merger)\./, what: 'the projector of other modes' },
+];
+
 /** The graph of a config, its matrices in `dtype`. */
 function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap<string, StoredTensor>): Built {
   const { definition, config } = resolved;
   const graph = new Graph(dtype);
-  const has = (name: string) => tensors?.has(name) ?? false;
+  const actual = (name: string) => (resolved.wrapped ? unwrapped(name, tensors) : name);
+  const has = (name: string) => tensors?.has(actual(name)) ?? false;
   const output = definition.build(
     graph,
     new Weights(graph, '', {
-      rename: definition.key && ((name) => definition.key!(name, config, has)),
+      rename: (name) => actual(definition.key?.(name, config, has) ?? name),
       shape: (name) => tensors?.get(name)?.shape,
       tensors: tensors?.size,
     }),
@@ -125,7 +140,10 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
     spec,
     stored: spec.sources.map((s) => binding.find(s)),
   }));
-  const note = binding.checkUnread(resolved.definition.unread, options.strict);
+  const note = binding.checkUnread(
+    [...(resolved.definition.unread ?? []), ...(resolved.wrapped ? TOWERS : [])],
+    options.strict,
+  );
   if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
   for (const { value, spec, stored } of found) {
     entries.push({ value: value.id, parts: await weightParts(spec, stored, files) });
@@ -164,7 +182,7 @@ export async function createModel(
     }
     const drawn = spec.sources.map((s, i) => {
       const known = shared.get(s.name);
-      if (known) return known;
+      if (known) return partOf(known, s);
       const init = spec.init[i]!;
       const n = s.shape.reduce((a, b) => a * b, 1);
       const values =
@@ -172,7 +190,7 @@ export async function createModel(
           ? init.values(random)
           : Float32Array.from({ length: n }, () => init.uniform * (2 * random() - 1));
       shared.set(s.name, values);
-      return values;
+      return partOf(values, s);
     });
     entries.push({
       value: value.id,
@@ -210,7 +228,8 @@ export function describeModel(config: Record<string, unknown>): {
 
 /** The type that a config says its checkpoint is in. */
 function configType(config: Record<string, unknown>): DType {
-  const name = config.dtype ?? config.torch_dtype;
+  const inner = (config.text_config ?? {}) as Record<string, unknown>;
+  const name = config.dtype ?? config.torch_dtype ?? inner.dtype ?? inner.torch_dtype;
   return name === 'float16' ? 'f16' : name === 'bfloat16' ? 'bf16' : 'f32';
 }
 
@@ -227,22 +246,35 @@ function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): D
   return (Object.keys(bytes) as (keyof typeof bytes)[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
 }
 
+/** The values of a source, of all that its tensor holds. */
+const partOf = (all: Float32Array, { span }: WeightSource): Float32Array =>
+  span ? all.subarray(span[0], span[0] + span[1]) : all;
+
 async function weightParts(
   spec: WeightSpec,
   stored: StoredTensor[],
   files: string[],
 ): Promise<Extract<WeightEntry, { parts: unknown }>['parts']> {
   if (spec.transform)
-    return [{ data: await spec.transform(await Promise.all(stored.map(lazyCheckpoint().readTensorF32))) }];
+    return [
+      {
+        data: await spec.transform(
+          await Promise.all(
+            stored.map(async (t, i) => partOf(await lazyCheckpoint().readTensorF32(t), spec.sources[i]!)),
+          ),
+        ),
+      },
+    ];
   const parts = [];
-  for (const t of stored) {
+  for (const [i, t] of stored.entries()) {
+    const [first, count] = spec.sources[i]!.span ?? [0, t.shape.reduce((a, b) => a * b, 1)];
     if (t.strides || !['f32', 'f16', 'bf16'].includes(t.dtype)) {
-      parts.push({ data: await lazyCheckpoint().readTensorF32(t) });
+      parts.push({ data: partOf(await lazyCheckpoint().readTensorF32(t), spec.sources[i]!) });
       continue;
     }
     if (!files.includes(t.file)) files.push(t.file);
-    const count = t.shape.reduce((a, b) => a * b, 1);
-    parts.push({ file: files.indexOf(t.file), offset: t.offset, count, dtype: t.dtype as DType });
+    const offset = t.offset + first * (t.dtype === 'f32' ? 4 : 2);
+    parts.push({ file: files.indexOf(t.file), offset, count, dtype: t.dtype as DType });
   }
   return parts;
 }

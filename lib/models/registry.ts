@@ -4,6 +4,7 @@ import { bamba } from './bamba.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { falconH1 } from './falcon-h1.js';
+import { gatedDeltaNet } from './gated-deltanet.js';
 import { graniteMoeHybrid } from './granitemoehybrid.js';
 import { hyena, hyenaOperator } from './hyena.js';
 import { jamba } from './jamba.js';
@@ -14,6 +15,8 @@ import { mambaSsm } from './mamba-ssm.js';
 import { mamba2 } from './mamba2.js';
 import { mixtral } from './mixtral.js';
 import { nemotronH } from './nemotron-h.js';
+import { olmoHybrid } from './olmo-hybrid.js';
+import { qwen3Next } from './qwen3-next.js';
 import { retnet } from './retnet.js';
 import { rwkv4 } from './rwkv4.js';
 import { rwkv6 } from './rwkv6.js';
@@ -42,19 +45,22 @@ const definitions: ModelDefinition<any>[] = [
   graniteMoeHybrid,
   lfm2,
   nemotronH,
+  qwen3Next,
+  olmoHybrid,
+  gatedDeltaNet,
   zamba,
   zamba2,
 ];
 
 /** The model_type values that loadModel and createModel know. */
 export function supportedModels(): string[] {
-  return definitions.flatMap((d) => d.modelTypes).sort();
+  return definitions.flatMap((d) => [...d.modelTypes, ...Object.keys(d.wrappers ?? {})]).sort();
 }
 
 /** Adds a family of one's own, for loadModel and createModel of this process. */
 export function registerModel<C>(definition: ModelDefinition<C>): void {
   for (const type of definition.modelTypes) {
-    if (definitions.some((d) => d.modelTypes.includes(type))) {
+    if (supportedModels().includes(type)) {
       throw new StatespaceError('ERR_ARGUMENT', `registerModel: model_type ${show(type)} is taken`);
     }
   }
@@ -63,6 +69,8 @@ export function registerModel<C>(definition: ModelDefinition<C>): void {
 
 export interface ResolvedModel {
   modelType: string;
+  /** Whether the config was the text part of a multimodal one. */
+  wrapped: boolean;
   definition: ModelDefinition;
   config: unknown;
 }
@@ -72,7 +80,9 @@ export function resolveModel(given: Readonly<Record<string, unknown>>): Resolved
   if (typeof given !== 'object' || given === null)
     throw new StatespaceError('ERR_ARGUMENT', `config: expected an object, received ${show(given)}`);
   const raw = withFloats(given, 'config');
-  const modelType = modelTypeOf(raw);
+  const outer = modelTypeOf(raw);
+  const text = textOf(raw, outer);
+  const modelType = text ? String(text.model_type) : outer;
   const definition = definitions.find((d) => d.modelTypes.includes(modelType));
   if (!definition) {
     throw new StatespaceError(
@@ -80,10 +90,24 @@ export function resolveModel(given: Readonly<Record<string, unknown>>): Resolved
       `config: model_type ${show(modelType)} is not supported; supported: ${supportedModels().join(', ')}`,
     );
   }
-  const reader = new ConfigReader(raw, modelType);
+  const reader = new ConfigReader(text ?? raw, modelType);
   const config = definition.config(reader);
   reader.done();
-  return { modelType, definition, config };
+  return { modelType, wrapped: text !== undefined, definition, config };
+}
+
+/** The text part of a multimodal config: its own keys, and the outer ones that speak of both. */
+function textOf(raw: Readonly<Record<string, unknown>>, outer: string): Record<string, unknown> | undefined {
+  const name = definitions.map((d) => d.wrappers?.[outer]).find((inner) => inner !== undefined);
+  if (name === undefined) return undefined;
+  const text = raw.text_config;
+  if (typeof text !== 'object' || text === null || Array.isArray(text))
+    throw new StatespaceError(
+      'ERR_UNSUPPORTED_MODEL',
+      `config (${outer}): text_config: expected an object, received ${show(text)}`,
+    );
+  const tied = raw.tie_word_embeddings;
+  return { ...text, ...(tied !== undefined && { tie_word_embeddings: tied }), model_type: name };
 }
 
 function modelTypeOf(raw: Readonly<Record<string, unknown>>): string {

@@ -90,24 +90,15 @@ function readConfig(c: ConfigReader): ZambaConfig {
 }
 
 /** Rows 2c of in_proj give channel c, rows 2c + 1 its gate: here all channels, then all gates. */
-const apart = (width: number) => ({
-  transform: ([rows]: Float32Array[]): Float32Array => {
-    const half = rows!.length / width / 2;
-    const out = new Float32Array(rows!.length);
-    for (let r = 0; r < 2 * half; r++) {
-      const to = (r % 2) * half + Math.floor(r / 2);
-      out.set(rows!.subarray(r * width, (r + 1) * width), to * width);
+const apart = (rows: number, width: number) => ({
+  transform: ([all]: Float32Array[]): Float32Array => {
+    const out = new Float32Array(all!.length);
+    for (let r = 0; r < rows; r++) {
+      const to = (r % 2) * (rows / 2) + Math.floor(r / 2);
+      out.set(all!.subarray(r * width, (r + 1) * width), to * width);
     }
     return out;
   },
-});
-
-/** Rows `from` to `from + count` of head `head` in a weight (heads, rows, width). */
-const ofHead = (head: number, rows: number, width: number, from: number, count: number) => ({
-  part: `${head}:${from}`,
-  matrix: true,
-  transform: ([all]: Float32Array[]): Float32Array =>
-    all!.slice((head * rows + from) * width, (head * rows + from + count) * width),
 });
 
 /** Mamba's mixer with heads: each computes dt, B and C of its own channels, which the scan reads by groups. */
@@ -116,8 +107,8 @@ function mixer(g: Graph, x: Value, w: Weights, o: Mixer, residual: Value): Value
   const d = x.dims[1] as number;
   const width = dInner / nHeads;
   const rows = dtRank + 2 * dState;
-  const weight = w.tensor('in_proj.weight', [2 * dInner, d], { matrix: true, ...apart(d) });
-  const bias = o.bias ? w.tensor('in_proj.bias', [2 * dInner], { init: 'zeros', ...apart(1) }) : undefined;
+  const weight = w.tensor('in_proj.weight', [2 * dInner, d], { matrix: true, ...apart(2 * dInner, d) });
+  const bias = o.bias ? w.tensor('in_proj.bias', [2 * dInner], { init: 'zeros', ...apart(2 * dInner, 1) }) : undefined;
   const [u, z] = g.split(linearBy(g, x, weight, bias), 2) as [Value, Value]; // (tokens, d_inner) each
   const h = conv1d(g, u, w, { dConv: o.dConv, bias: o.convBias });
   const delta = g.buffer('tokens', dInner);
@@ -126,17 +117,9 @@ function mixer(g: Graph, x: Value, w: Weights, o: Mixer, residual: Value): Value
   for (let head = 0; head < nHeads; head++) {
     const part = g.view(h, head * width, width);
     const slice = (from: number, count: number) =>
-      w.tensor('x_proj_weight', [count, width], {
-        stored: [nHeads, rows, width],
-        init: { uniform: 1 / Math.sqrt(width) },
-        ...ofHead(head, rows, width, from, count),
-      });
+      w.rows('x_proj_weight', [nHeads, rows, width], [[head * rows + from, count]]);
     const dt = linearBy(g, part, slice(0, dtRank)); // (tokens, dt_rank)
-    const wide = w.tensor('dt_proj_weight', [width, dtRank], {
-      stored: [nHeads, width, dtRank],
-      init: { uniform: 1 / Math.sqrt(dtRank) },
-      ...ofHead(head, width, dtRank, 0, width),
-    });
+    const wide = w.rows('dt_proj_weight', [nHeads, width, dtRank], [[head * width, width]]);
     g.op('linear', { x: dt, weight: wide }, {}, g.view(delta, head * width, width));
     g.op('linear', { x: part, weight: slice(dtRank, dState) }, {}, g.view(B, head * dState, dState));
     g.op('linear', { x: part, weight: slice(dtRank + dState, dState) }, {}, g.view(C, head * dState, dState));

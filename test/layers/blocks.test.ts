@@ -39,6 +39,10 @@ const rows: Record<string, Build> = {
     return layers.concat(g, [x, layers.linear(g, x, w, 'project', 7)]);
   },
   conv1d: (g, w) => layers.conv1d(g, g.input(D), w, { dConv: 5 }),
+  deltaNet: (g, w) =>
+    layers.deltaNet(g, g.input(D), w, {
+      ...{ nKeyHeads: 2, nValueHeads: 4, keyDim: 6, valueDim: 5, dConv: 4, betaFactor: 2, eps: 1e-5 },
+    }),
   gatedMlp: (g, w) => layers.gatedMlp(g, g.input(D), w, { dFf: 20 }),
   headRmsNorm: (g, w) => {
     const x = g.reshape(g.input(D), 3, 4);
@@ -61,6 +65,11 @@ const rows: Record<string, Build> = {
     }),
   mlp: (g, w) => layers.mlp(g, g.input(D), w, { dFf: 20 }),
   moe: (g, w) => layers.moe(g, g.input(D), w, { experts: 4, topK: 2, dFf: 8, renormalize: true, names: EXPERTS }),
+  weightedExpert: (g, w) => {
+    const x = g.input(D);
+    const weight = layers.linear(g, x, w, 'gate', 1, { activation: 'sigmoid' });
+    return layers.weightedExpert(g, x, w, weight, 8);
+  },
   retention: (g, w) => layers.retention(g, g.input(D), w, { nHeads: 3, dValue: 24, eps: 1e-6 }),
   rmsNorm: (g, w) => layers.rmsNorm(g, g.input(D), w, 'norm', { eps: 1e-5, groupSize: 4 }),
   rope: (g) => {
