@@ -63,7 +63,8 @@ export class ChatTemplates {
   private choose(asked: string | undefined, tools: unknown[] | undefined): string {
     const named = this.templates;
     if (asked !== undefined) {
-      if (typeof asked !== 'string') throw mismatch('ERR_ARGUMENT', 'applyChatTemplate: template', 'a text', show(asked));
+      if (typeof asked !== 'string')
+        throw mismatch('ERR_ARGUMENT', 'applyChatTemplate: template', 'a text', show(asked));
       return named.get(asked) ?? asked;
     }
     const chosen = (tools && named.get('tool_use')) ?? named.get('default');
@@ -83,7 +84,8 @@ function continued(
   field: string,
   render: (chat: readonly unknown[]) => string,
 ): string {
-  const refuse = (why: string) => new StatespaceError('ERR_ARGUMENT', `applyChatTemplate: continueFinalMessage: ${why}`);
+  const refuse = (why: string) =>
+    new StatespaceError('ERR_ARGUMENT', `applyChatTemplate: continueFinalMessage: ${why}`);
   const last = messages[messages.length - 1]!;
   const given = last[field];
   if (given === undefined || given === null) throw refuse(`the last message has no ${field} to continue`);

@@ -11,7 +11,10 @@ const maxBytes = 4 * 1024 * 1024;
  * A folder's chat templates: chat_template.jinja (and additional_chat_templates/NAME.jinja), or else what
  * tokenizer_config.json holds, one or several by name. Special tokens are the tokenizer's.
  */
-export async function readChatTemplates(folder: string, config: Readonly<Record<string, unknown>>): Promise<ChatTemplates> {
+export async function readChatTemplates(
+  folder: string,
+  config: Readonly<Record<string, unknown>>,
+): Promise<ChatTemplates> {
   const templates = templatesOf(config.chat_template);
   const main = await readTemplate(join(folder, 'chat_template.jinja'));
   if (main !== undefined) templates.set('default', main);

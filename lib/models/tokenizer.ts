@@ -1,10 +1,14 @@
 import { join } from 'node:path';
+import type { ChatTemplateOptions } from '../chat/chat-template.js';
+import { readChatTemplates } from '../chat/read-templates.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 
 export interface TextTokenizer {
   encode(text: string): Int32Array;
   decode(ids: ArrayLike<number>): string;
+  /** The prompt of a conversation, by the model's chat template; ERR_ARGUMENT where it has none or refuses. */
+  applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
 }
 
 async function readJson(path: string): Promise<unknown> {
@@ -28,6 +32,7 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   const json = await readJson(path);
   if (json === undefined) return undefined;
   const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
+  const chat = await readChatTemplates(folder, config as Record<string, unknown>);
   const { Tokenizer } = await import('@huggingface/tokenizers');
   let tokenizer: InstanceType<typeof Tokenizer>;
   try {
@@ -38,5 +43,6 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   return {
     encode: (text) => Int32Array.from(tokenizer.encode(text).ids),
     decode: (ids) => (ids.length === 0 ? '' : tokenizer.decode(Array.from(ids), { skip_special_tokens: true })),
+    applyChatTemplate: (messages, options) => chat.apply(messages, options),
   };
 }

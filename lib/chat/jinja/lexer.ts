@@ -25,6 +25,7 @@ const trailing = new RegExp(`[${SPACE}]+$`);
 const leading = new RegExp(`^[${SPACE}]+`);
 const blank = new RegExp(`^[${SPACE}]+$`);
 
+const RAW = new RegExp(`[${SPACE}]*raw[${SPACE}]*-?%}`, 'y');
 const OPENINGS = /\{\{|\{%|\{#/g;
 const CLOSED: Record<string, string> = { '(': ')', '[': ']', '{': '}' };
 const tokens: [Token['kind'] | 'space', RegExp][] = [
@@ -108,11 +109,9 @@ class Lexer {
 
   /** {% raw %} … {% endraw %}: text as it stands. */
   private rawAt(start: number): boolean {
-    const open = new RegExp(`[${SPACE}]*raw[${SPACE}]*-?%}`, 'y');
-    open.lastIndex = start;
-    const found = open.exec(this.text);
-    if (!found) return false;
-    let from = open.lastIndex;
+    RAW.lastIndex = start;
+    if (!RAW.test(this.text)) return false;
+    let from = RAW.lastIndex;
     if (this.text[from - 3] === '-') from += leading.exec(this.text.slice(from))?.[0].length ?? 0;
     const end = new RegExp(`\\{%([-+]?)[${SPACE}]*endraw[${SPACE}]*[-+]?%\\}`, 'g');
     end.lastIndex = from;
