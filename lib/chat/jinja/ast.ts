@@ -11,7 +11,7 @@ export type Expression =
   | { type: 'binary'; operator: string; left: Expression; right: Expression }
   | { type: 'concat'; parts: Expression[] }
   | { type: 'compare'; first: Expression; rest: { operator: string; with: Expression }[] }
-  | { type: 'if'; test: Expression; then: Expression; else?: Expression }
+  | { type: 'if'; test: Expression; yes: Expression; no?: Expression }
   | { type: 'attribute'; of: Expression; name: string }
   | { type: 'item'; of: Expression; key: Expression }
   | { type: 'slice'; start?: Expression; stop?: Expression; step?: Expression }

@@ -309,9 +309,9 @@ class Interpreter implements Runtime {
       case 'compare':
         return this.comparisons(e, scope);
       case 'if':
-        if (truthy(this.evaluate(e.test, scope))) return this.evaluate(e.then, scope);
-        return e.else
-          ? this.evaluate(e.else, scope)
+        if (truthy(this.evaluate(e.test, scope))) return this.evaluate(e.yes, scope);
+        return e.no
+          ? this.evaluate(e.no, scope)
           : new Undefined('the inline if-expression evaluated to false and no else section was defined.');
       case 'attribute':
         return this.member(this.evaluate(e.of, scope), e.name);

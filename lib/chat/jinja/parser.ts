@@ -270,7 +270,7 @@ class Parser {
       let value = this.or();
       while (this.skip('name', 'if')) {
         const test = this.or();
-        value = { type: 'if', test, then: value, else: this.skip('name', 'else') ? this.expression() : undefined };
+        value = { type: 'if', test, yes: value, no: this.skip('name', 'else') ? this.expression() : undefined };
       }
       return value;
     });
