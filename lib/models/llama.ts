@@ -1,12 +1,14 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type AttentionLayerOptions, attention } from '../layers/attention.js';
-import { type Activation, embedding, head } from '../layers/linear.js';
+import { type Activation, embedding } from '../layers/linear.js';
 import { gatedMlp } from '../layers/mlp.js';
 import { rmsNorm } from '../layers/norms.js';
 import { readActivation } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
+import { logits } from './ends.js';
+import { readHeads } from './heads-config.js';
 import { readRope } from './rope-config.js';
 
 export interface LlamaConfig {
@@ -19,6 +21,19 @@ export interface LlamaConfig {
   mlpBias: boolean;
   activation: Activation;
   attention: AttentionLayerOptions;
+  /** What attention of one layer has otherwise: a window, another rotation. */
+  attentionOf?(layer: number): Partial<AttentionLayerOptions>;
+  /**
+   * Where RMSNorms stand: before attention and feed-forward (default), behind them and before neither (OLMo 2), or both
+   * (Gemma).
+   */
+  norms?: 'before' | 'behind' | 'both';
+  /** Norms multiply by 1 + w. */
+  unitOffset?: boolean;
+  /** The rows of gate and up in one tensor of this name. */
+  fusedMlp?: string;
+  embeddingScale?: number;
+  softcap?: number;
 }
 
 /** What a family takes where its config says nothing. */
@@ -40,17 +55,7 @@ const DEFAULTS: Readonly<Record<string, Defaults>> = {
 export function readLlamaConfig(c: ConfigReader): LlamaConfig {
   const standard = DEFAULTS[c.modelType]!;
   const dModel = c.size('hidden_size', 4096);
-  const nHeads = c.size('num_attention_heads', 32);
-  // null says as many as there are heads.
-  const nHeadsKv = c.size(
-    'num_key_value_heads',
-    'num_key_value_heads' in c.raw ? nHeads : (standard.nHeadsKv ?? nHeads),
-  );
-  if (!c.has('head_dim') && dModel % nHeads !== 0)
-    throw c.error(`hidden_size ${dModel} is no multiple of num_attention_heads ${nHeads}`);
-  if (nHeads % nHeadsKv !== 0)
-    throw c.error(`num_attention_heads ${nHeads} is no multiple of num_key_value_heads ${nHeadsKv}`);
-  const headDim = c.size('head_dim', Math.floor(dModel / nHeads));
+  const heads = readHeads(c, dModel, { nHeads: 32, nHeadsKv: standard.nHeadsKv });
   const bias = c.boolean('attention_bias', false);
   return {
     vocabSize: c.size('vocab_size', 32000),
@@ -62,13 +67,11 @@ export function readLlamaConfig(c: ConfigReader): LlamaConfig {
     mlpBias: c.boolean('mlp_bias', false),
     activation: readActivation(c),
     attention: {
-      nHeads,
-      nHeadsKv,
-      headDim,
+      ...heads,
       window: readWindow(c, standard.window),
       qkvBias: bias,
       outBias: bias,
-      rope: readRope(c, headDim, { theta: standard.theta }),
+      rope: readRope(c, heads.headDim, { theta: standard.theta }),
     },
   };
 }
@@ -80,25 +83,41 @@ function readWindow(c: ConfigReader, standard?: number): number | undefined {
   return c.has('sliding_window') ? c.size('sliding_window') : undefined;
 }
 
-type FeedForward = (g: Graph, h: Value, layer: Weights, c: LlamaConfig, residual: Value) => Value;
+type FeedForward = (g: Graph, h: Value, layer: Weights, c: LlamaConfig, residual?: Value) => Value;
 
-const dense: FeedForward = (g, h, layer, c, residual) =>
-  gatedMlp(g, h, layer.scope('mlp'), { dFf: c.dFf, activation: c.activation, bias: c.mlpBias, residual });
+export const dense: FeedForward = (g, h, layer, c, residual) =>
+  gatedMlp(g, h, layer.scope('mlp'), {
+    dFf: c.dFf,
+    activation: c.activation,
+    bias: c.mlpBias,
+    fused: c.fusedMlp,
+    residual,
+  });
 
-/** The decoder that Llama, Mistral and Mixtral share; they differ by their feed-forward. */
+/** The decoder that Llama and its descendants share; they differ by their feed-forward and where their norms stand. */
 export function buildDecoder(g: Graph, w: Weights, c: LlamaConfig, feedForward: FeedForward): Value {
   const model = w.scope('model');
+  const norm = (x: Value, scope: Weights, name: string) =>
+    rmsNorm(g, x, scope, name, { eps: c.eps, unitOffset: c.unitOffset });
+  const added = (x: Value, y: Value, layer: Weights, name: string) => g.op('add', { a: x, b: norm(y, layer, name) });
+  const both = c.norms === 'both';
   const table = model.tensor('embed_tokens.weight', [c.vocabSize, c.dModel]);
-  let x = embedding(g, table); // (tokens, d_model)
+  let x = embedding(g, table, c.embeddingScale); // (tokens, d_model)
   for (let i = 0; i < c.nLayers; i++) {
     const layer = model.scope('layers', i);
-    let h = rmsNorm(g, x, layer, 'input_layernorm', { eps: c.eps });
-    x = attention(g, h, layer.scope('self_attn'), { ...c.attention, residual: x });
-    h = rmsNorm(g, x, layer, 'post_attention_layernorm', { eps: c.eps });
-    x = feedForward(g, h, layer, c, x);
+    const options = { ...c.attention, ...c.attentionOf?.(i) };
+    const attend = (h: Value, residual?: Value) => attention(g, h, layer.scope('self_attn'), { ...options, residual });
+    if (c.norms === 'behind' || both) {
+      const h = both ? norm(x, layer, 'input_layernorm') : x;
+      x = added(x, attend(h), layer, 'post_attention_layernorm');
+      const f = both ? norm(x, layer, 'pre_feedforward_layernorm') : x;
+      x = added(x, feedForward(g, f, layer, c), layer, 'post_feedforward_layernorm');
+      continue;
+    }
+    x = attend(norm(x, layer, 'input_layernorm'), x);
+    x = feedForward(g, norm(x, layer, 'post_attention_layernorm'), layer, c, x);
   }
-  x = rmsNorm(g, x, model, 'norm', { eps: c.eps });
-  return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
+  return logits(g, norm(x, model, 'norm'), w, table, c.tied, { softcap: c.softcap });
 }
 
 /** Llama (Touvron et al. 2023) and Mistral (Jiang et al. 2023) in the layout of Hugging Face transformers. */

@@ -24,7 +24,7 @@ export const mixtral: ModelDefinition<MixtralConfig> = {
     buildDecoder(g, w, c, (g, h, layer, { dFf }, residual) => {
       const { experts, topK } = c;
       const y = moe(g, h, layer.scope('block_sparse_moe'), { experts, topK, dFf, renormalize: true, names: NAMES });
-      return g.op('add', { a: residual, b: y });
+      return residual ? g.op('add', { a: residual, b: y }) : y;
     }),
   vocabSize: (c) => c.vocabSize,
 };

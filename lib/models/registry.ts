@@ -5,6 +5,7 @@ import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { falconH1 } from './falcon-h1.js';
 import { gatedDeltaNet } from './gated-deltanet.js';
+import { gemma } from './gemma.js';
 import { graniteMoeHybrid } from './granitemoehybrid.js';
 import { hyena, hyenaOperator } from './hyena.js';
 import { jamba } from './jamba.js';
@@ -16,6 +17,9 @@ import { mamba2 } from './mamba2.js';
 import { mixtral } from './mixtral.js';
 import { nemotronH } from './nemotron-h.js';
 import { olmoHybrid } from './olmo-hybrid.js';
+import { olmo2 } from './olmo2.js';
+import { phi3 } from './phi3.js';
+import { qwen } from './qwen.js';
 import { qwen3Next } from './qwen3-next.js';
 import { retnet } from './retnet.js';
 import { rwkv4 } from './rwkv4.js';
@@ -32,6 +36,10 @@ const definitions: ModelDefinition<any>[] = [
   mambaSsm,
   llama,
   mixtral,
+  qwen,
+  gemma,
+  phi3,
+  olmo2,
   jamba,
   s4d,
   rwkv4,

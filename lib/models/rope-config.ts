@@ -42,7 +42,7 @@ export function readRope(
   const partial = nested ? nested.number('partial_rotary_factor', topPartial) : topPartial;
   const topTheta = c.number('rope_theta', standard.theta ?? 10000);
   const theta = nested ? nested.number('rope_theta', topTheta) : topTheta;
-  if (c.has('rope_theta') && theta !== topTheta)
+  if (standard.kind === undefined && c.has('rope_theta') && theta !== topTheta)
     throw c.error(`rope_theta ${topTheta} contradicts the ${theta} of rope_parameters`);
   const rotaryDim = Math.floor(headDim * partial);
   if (rotaryDim < 2 || rotaryDim % 2 !== 0)

@@ -23,6 +23,8 @@ for (const name of modelNames().sort((a, b) => Number(isBeside(a)) - Number(isBe
   const type = String(config.model_type ?? 'mamba_ssm');
   if (!configs.has(type)) configs.set(type, config);
 }
+for (const name of ['qwen2', 'qwen3', 'gemma2', 'gemma3_text', 'phi3', 'olmo2'])
+  configs.set(name, JSON.parse(readFileSync(join(__dirname, 'transformers', name, 'config.json'), 'utf8')));
 configs.set('hyena_operator', { model_type: 'hyena_operator', ...kernelCase('hyena_operator__order2').flags });
 configs.set('hyena', { model_type: 'hyena', d_model: 8, n_layer: 1, vocab_size: 11, l_max: 16, filter_order: 4 });
 const mambaSsm = configs.get('mamba_ssm');
@@ -41,7 +43,11 @@ function refusal(config: Config): string | undefined {
 
 /** Multimodal types, whose text part is one of the others. */
 const wrapping = new Set<string>();
-for (const [outer, inner] of Object.entries({ qwen3_5: 'qwen3_5_text', qwen3_5_moe: 'qwen3_5_moe_text' })) {
+for (const [outer, inner] of Object.entries({
+  qwen3_5: 'qwen3_5_text',
+  qwen3_5_moe: 'qwen3_5_moe_text',
+  gemma3: 'gemma3_text',
+})) {
   const text = configs.get(inner);
   if (!text) continue;
   configs.set(outer, { model_type: outer, text_config: text, vision_config: { depth: 2 } });
