@@ -16,7 +16,17 @@ export type NativeHandle = { readonly __native: unique symbol };
 export type WeightEntry =
   | {
       value: number;
-      parts: ({ file: number; offset: number; count: number; dtype: DType } | { data: Float32Array })[];
+      parts: (
+        | {
+            file: number;
+            offset: number;
+            count: number;
+            dtype: DType;
+            /** Which of the rows at `offset` each row is; undefined: they lie in order. */
+            rows?: Int32Array;
+          }
+        | { data: Float32Array }
+      )[];
     }
   | { value: number; bound: number };
 

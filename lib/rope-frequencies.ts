@@ -19,7 +19,8 @@ const f32 = Math.fround;
 /**
  * Frequencies of rotary position embedding (Su et al. 2021): invFreq_j = f32(1 / f32(theta^f32(2j / rotaryDim))).
  * Checkpoints were trained with angles in f32, so every step rounds to f32; at position 131,071 the f64 angle would
- * move cos and sin by 4e-3. Scalings: linear (Chen et al. 2023), llama3 (Meta's for Llama 3.1), yarn (Peng et al. 2023).
+ * move cos and sin by 4e-3. Scalings: linear (Chen et al. 2023), llama3 (Meta's for Llama 3.1), yarn (Peng et al. 2023),
+ * divisors (of each frequency, as GGUF stores what llama3 makes).
  */
 export function ropeFrequencies(o: { theta?: number; rotaryDim: number; scaling?: RopeScaling }): RopeFrequencies {
   const { theta = 10000, rotaryDim } = o;
@@ -40,10 +41,14 @@ export function ropeFrequencies(o: { theta?: number; rotaryDim: number; scaling?
     }
     case 'llama3':
       return { invFreq: llama3(plain, read), scale: 1 };
+    case 'divisors': {
+      const divisors = read.list('divisors', plain.length);
+      return { invFreq: plain.map((f, j) => f / divisors[j]!), scale: 1 };
+    }
     case 'yarn':
       return yarn(powers, theta, rotaryDim, read);
     default:
-      throw mismatch('ERR_ARGUMENT', 'rope: scaling.type', 'linear, llama3 or yarn', show(type));
+      throw mismatch('ERR_ARGUMENT', 'rope: scaling.type', 'linear, llama3, yarn or divisors', show(type));
   }
 }
 
@@ -65,6 +70,13 @@ class ScalingReader {
     const value = this.optional(key);
     if (value === undefined) throw new StatespaceError('ERR_ARGUMENT', `rope: scaling ${this.type} needs ${key}`);
     if (value <= 0) throw mismatch('ERR_ARGUMENT', `rope: scaling.${key}`, 'a number > 0', show(value));
+    return value;
+  }
+  /** As many positive numbers. */
+  list(key: string, length: number): number[] {
+    const value = this.scaling[key];
+    if (!Array.isArray(value) || value.length !== length || !value.every((n) => Number.isFinite(n) && n > 0))
+      throw mismatch('ERR_ARGUMENT', `rope: scaling.${key}`, `${length} numbers > 0`, show(value));
     return value;
   }
   flag(key: string, otherwise: boolean): boolean {

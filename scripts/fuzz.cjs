@@ -18,6 +18,17 @@ const longest = 1 << 16;
 const words = [
   ...['{', '}', '[', ']', ':', ',', '"', '\\', '\\u0000', 'null', '-1', '1e999', 'Infinity', 'NaN', '9007199254740993'],
   ...['"dtype"', '"shape"', '"data_offsets"', '"F32"', '"__metadata__"', '"__proto__"', '"model_type"', '"__float__"'],
+  ...[
+    'GGUF',
+    'general.architecture',
+    'tokenizer.ggml.model',
+    '.block_count',
+    '.weight',
+    'blk.0.',
+    'gpt2',
+    'llama',
+    'rwkv',
+  ],
   ...['PK\x01\x02', 'PK\x03\x04', 'PK\x05\x06', 'PK\x06\x06', 'PK\x06\x07', 'archive/data.pkl', 'archive/data/0'],
   ...[
     '\x80\x02',

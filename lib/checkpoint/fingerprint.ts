@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
-import type { StoredTensor } from './open.js';
+import { leavesOf, type StoredTensor } from './stored.js';
 
 const SAMPLE = 256;
 
@@ -12,7 +12,7 @@ export async function fingerprintTensors(tensors: Iterable<StoredTensor>): Promi
   const hash = lazyCrypto().createHash('sha256');
   const files = new Map<string, FileHandle>();
   try {
-    for (const t of tensors) {
+    for (const t of [...tensors].flatMap(leavesOf)) {
       hash.update(`${t.name}|${t.dtype}|${t.shape.join(',')}|${t.byteLength}\n`);
       let file = files.get(t.file);
       if (!file) {

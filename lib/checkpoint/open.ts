@@ -1,10 +1,11 @@
-// A model folder: its config and where its tensors lie. No tensor data is read.
+// A model folder or a GGUF file: its config and where its tensors lie. No tensor data is read.
 
 import { join, resolve } from 'node:path';
 import { mismatch, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { readConfig } from './config.js';
 import { asCheckpointError, fileExists } from './files.js';
+import type { Metadata } from './gguf/values.js';
 import { inferRwkvConfig } from './infer-rwkv.js';
 import { readPytorch } from './pickle.js';
 import { readSafetensors } from './safetensors.js';
@@ -12,10 +13,10 @@ import { readSharded } from './sharded.js';
 import { checkpointError, type StoredTensor } from './stored.js';
 
 export { readTensorF32 } from './read.js';
-export type { StoredDType, StoredTensor } from './stored.js';
+export { leavesOf, type StoredDType, type StoredTensor } from './stored.js';
 
 export interface Checkpoint {
-  /** Absolute path. */
+  /** Absolute path of the folder, or of the GGUF file. */
   folder: string;
   /** Of config.json, or inferred for an official RWKV file; missing where there is neither. */
   config?: Record<string, unknown>;
@@ -23,13 +24,23 @@ export interface Checkpoint {
   tensors: Map<string, StoredTensor>;
   /** Of all tensors, each counted as often as it is named. */
   totalBytes: number;
+  /** Of a GGUF file, which holds a tokenizer as well. */
+  metadata?: Metadata;
 }
 
-export async function openCheckpoint(folder: string): Promise<Checkpoint> {
-  if (typeof folder !== 'string' || folder === '') {
-    throw mismatch('ERR_ARGUMENT', 'loadModel: folder', 'the path of a model folder', show(folder));
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  if (typeof path !== 'string' || path === '') {
+    throw mismatch('ERR_ARGUMENT', 'loadModel: path', 'the path of a model folder or of a .gguf file', show(path));
   }
-  const root = resolve(folder);
+  const root = resolve(path);
+  const gguf = await findGguf(root);
+  if (gguf !== undefined) {
+    const { openGguf } = await import('./gguf/open.js');
+    const opened = await openGguf(gguf);
+    let totalBytes = 0;
+    for (const { byteLength } of opened.tensors.values()) totalBytes += byteLength;
+    return { folder: gguf, ...opened, totalBytes };
+  }
   const tensors = new Map((await readTensors(root)).map((tensor) => [tensor.name, tensor]));
   const checkpoint: Checkpoint = { folder: root, tensors, totalBytes: 0 };
   for (const { byteLength } of tensors.values()) checkpoint.totalBytes += byteLength;
@@ -38,6 +49,26 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const generationConfig = await readOptionalConfig(root, 'generation_config.json');
   if (generationConfig) checkpoint.generationConfig = generationConfig;
   return checkpoint;
+}
+
+/** The GGUF file that is meant: the path itself, or the only model of a folder, split or whole. */
+async function findGguf(root: string): Promise<string | undefined> {
+  if (/\.gguf$/i.test(root) && !(await isFolder(root))) return root;
+  if (!(await isFolder(root))) return undefined;
+  const files = await list(root);
+  if (files.some((name) => /\.(safetensors|bin|pth|index\.json)$/.test(name))) return undefined;
+  const firsts = files.filter((name) => /\.gguf$/i.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/i.test(name));
+  if (firsts.length > 1)
+    throw checkpointError(root, `holds ${firsts.length} GGUF models: ${show(firsts)}; give the path of one of them`);
+  return firsts.length === 1 ? join(root, firsts[0]!) : undefined;
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await lazyFiles().stat(path)).isDirectory();
+  } catch {
+    return false; // what reads it will say why
+  }
 }
 
 /** From the first of the files that a model may be kept in; the others are copies of the same. */
@@ -52,7 +83,7 @@ async function readTensors(root: string): Promise<StoredTensor[]> {
   if (pth.length === 1) return readPytorch(join(root, pth[0]!));
   throw checkpointError(
     root,
-    `expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json or one .pth file, received ${
+    `expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json or one .gguf or one .pth file, received ${
       pth.length > 1 ? `${pth.length} .pth files: ${show(pth)}` : 'none of them'
     }`,
   );

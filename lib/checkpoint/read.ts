@@ -4,7 +4,9 @@ import { checkpointError, isReadable, itemBytes, type ReadableDType, type Stored
 
 /** A tensor's values in row-major order as f32, whatever they are stored as. For tensors that fit memory twice. */
 export async function readTensorF32(stored: StoredTensor): Promise<Float32Array> {
-  const { dtype, shape, strides, offset, byteLength } = stored;
+  const { dtype, shape, strides, offset, byteLength, rows, parts, derived } = stored;
+  if (derived) return derived.apply(await readTensorF32(derived.from));
+  if (parts) return concatenated(await Promise.all(parts.map(readTensorF32)));
   if (!isReadable(dtype)) {
     throw checkpointError(
       stored.file,
@@ -13,7 +15,26 @@ export async function readTensorF32(stored: StoredTensor): Promise<Float32Array>
   }
   const bytes = await InputFile.use(stored.file, (file) => file.read(offset, byteLength, `tensor "${stored.name}"`));
   const values = toF32(dtype, bytes);
+  if (rows) return pickRows(values, rows, shape[shape.length - 1]!);
   return strides === undefined ? values : gather(values, shape, strides);
+}
+
+function concatenated(arrays: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(arrays.reduce((n, a) => n + a.length, 0));
+  let at = 0;
+  for (const values of arrays) {
+    out.set(values, at);
+    at += values.length;
+  }
+  return out;
+}
+
+export function pickRows(values: Float32Array, rows: Int32Array, columns: number): Float32Array {
+  const out = new Float32Array(rows.length * columns);
+  rows.forEach((row, i) => {
+    out.set(values.subarray(row * columns, (row + 1) * columns), i * columns);
+  });
+  return out;
 }
 
 function toF32(dtype: ReadableDType, bytes: Buffer): Float32Array {

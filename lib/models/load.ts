@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
+import { byteLength } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
@@ -13,9 +14,13 @@ import { Binding, type Unread, withoutBase } from './bind.js';
 import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
+import { weightParts } from './weight-parts.js';
 
 // The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
+
+const lazyGgufTokenizer = (): typeof import('../checkpoint/gguf/tokenizer.js') =>
+  require('../checkpoint/gguf/tokenizer.js');
 
 /** How a model is loaded or made. */
 export interface LoadOptions {
@@ -113,7 +118,7 @@ function checkDevice(op: string, device: 'auto' | 'cpu' | 'cuda'): void {
   }
 }
 
-/** Reads a folder with config.json and weights into a model; see docs/models.md for the formats. */
+/** Reads a folder with config.json and weights, or a GGUF file, into a model; see docs/models.md for the formats. */
 export async function loadModel(folder: string, options: LoadOptions = {}): Promise<Model> {
   if (typeof folder !== 'string')
     throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(folder)}`);
@@ -148,11 +153,15 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
   for (const { value, spec, stored } of found) {
     entries.push({ value: value.id, parts: await weightParts(spec, stored, files) });
   }
-  const model = await finish(built, options, files, entries, 0);
+  // The vocabulary is read while native code loads the weights.
+  const [model, tokenizer] = await Promise.all([
+    finish(built, options, files, entries, 0),
+    checkpoint.metadata ? lazyGgufTokenizer().readTokenizer(checkpoint.metadata) : loadTokenizer(folder),
+  ]);
   return model.open({
     config,
     generationConfig: checkpoint.generationConfig,
-    tokenizer: await loadTokenizer(folder),
+    tokenizer,
     identity: await fingerprintTensors(binding.used),
   });
 }
@@ -250,39 +259,10 @@ function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): D
 const partOf = (all: Float32Array, { span }: WeightSource): Float32Array =>
   span ? all.subarray(span[0], span[0] + span[1]) : all;
 
-async function weightParts(
-  spec: WeightSpec,
-  stored: StoredTensor[],
-  files: string[],
-): Promise<Extract<WeightEntry, { parts: unknown }>['parts']> {
-  if (spec.transform)
-    return [
-      {
-        data: await spec.transform(
-          await Promise.all(
-            stored.map(async (t, i) => partOf(await lazyCheckpoint().readTensorF32(t), spec.sources[i]!)),
-          ),
-        ),
-      },
-    ];
-  const parts = [];
-  for (const [i, t] of stored.entries()) {
-    const [first, count] = spec.sources[i]!.span ?? [0, t.shape.reduce((a, b) => a * b, 1)];
-    if (t.strides || !['f32', 'f16', 'bf16'].includes(t.dtype)) {
-      parts.push({ data: partOf(await lazyCheckpoint().readTensorF32(t), spec.sources[i]!) });
-      continue;
-    }
-    if (!files.includes(t.file)) files.push(t.file);
-    const offset = t.offset + first * (t.dtype === 'f32' ? 4 : 2);
-    parts.push({ file: files.indexOf(t.file), offset, count, dtype: t.dtype as DType });
-  }
-  return parts;
-}
-
 /** Bytes that a weight is read from, as the addon counts them: what was computed at load counts as computed. */
 function givenBytes(entry: WeightEntry): number {
   if (!('parts' in entry)) return 0;
-  return entry.parts.reduce((n, p) => n + ('data' in p ? p.data.byteLength : p.count * (p.dtype === 'f32' ? 4 : 2)), 0);
+  return entry.parts.reduce((n, p) => n + ('data' in p ? p.data.byteLength : byteLength(p.dtype, p.count)), 0);
 }
 
 async function finish(

@@ -47,6 +47,10 @@ function readConfig(c: ConfigReader): Mamba2Config {
   // transformers reads none of these: its norm stands behind the gate, always.
   c.ignore('time_step_rank', 'norm_before_gate', 'rms_norm');
   const eps = c.number('layer_norm_epsilon', 1e-5);
+  // No key of transformers: a GGUF file means the original's norm, over each group by itself.
+  const normGroups = c.size('norm_groups', 1);
+  if (dInner % normGroups !== 0)
+    throw c.error(`expand · hidden_size ${dInner} is no multiple of norm_groups ${normGroups}`);
   return {
     vocabSize: c.size('vocab_size', 32768),
     dModel,
@@ -63,7 +67,7 @@ function readConfig(c: ConfigReader): Mamba2Config {
       bias: c.boolean('use_bias', false),
       convBias: c.boolean('use_conv_bias', true),
       dtLimit: readLimit(c, 'time_step_limit'),
-      norm: { eps },
+      norm: { eps, groupSize: dInner / normGroups },
     },
   };
 }
@@ -81,7 +85,7 @@ function build(g: Graph, w: Weights, c: Mamba2Config): Value {
   return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
 }
 
-/** Mamba-2 (Dao & Gu 2024) in the layout of Hugging Face transformers: the gated norm spans the whole width. */
+/** Mamba-2 (Dao & Gu 2024) in the layout of Hugging Face transformers: the gated norm spans the whole width unless norm_groups says otherwise. */
 export const mamba2: ModelDefinition<Mamba2Config> = {
   modelTypes: ['mamba2'],
   config: readConfig,

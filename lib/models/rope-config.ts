@@ -2,7 +2,7 @@ import type { AttentionOptions } from '../layers/attention.js';
 import type { RopeScaling } from '../rope-frequencies.js';
 import type { ConfigReader } from './config.js';
 
-const TYPES = ['default', 'linear', 'llama3', 'yarn'] as const;
+const TYPES = ['default', 'linear', 'llama3', 'yarn', 'divisors'] as const;
 
 /** What ropeFrequencies() reads by itself. */
 const SCALING_KEYS = [
@@ -15,6 +15,7 @@ const SCALING_KEYS = [
   'beta_slow',
   'mscale',
   'mscale_all_dim',
+  'divisors',
 ];
 
 export interface RopeStandard {

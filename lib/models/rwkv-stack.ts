@@ -2,7 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { embedding, head } from '../layers/linear.js';
 import { layerNorm } from '../layers/norms.js';
-import { rwkvChannelMix } from '../layers/rwkv.js';
+import { rwkvChannelMix, scaled } from '../layers/rwkv.js';
 import type { ConfigReader } from './config.js';
 
 /** What the versions of RWKV share around their time mixes. */
@@ -18,6 +18,8 @@ export interface RwkvConfig {
   tied: boolean;
   /** The residual stream is halved after every so many layers; 0: never. */
   rescaleEvery: number;
+  /** The weights that write to the stream are stored divided (GGUF), so it is halved along, and the epsilons with it. */
+  rescaled?: boolean;
 }
 
 /**
@@ -37,6 +39,7 @@ export function readOfficial(c: ConfigReader, version: RwkvConfig['version']): R
     eps: c.number('layer_norm_epsilon', 1e-5),
     tied: c.boolean('tie_word_embeddings', false),
     rescaleEvery: readRescale(c, version === 4 ? 6 : 0),
+    rescaled: c.boolean('rescaled', false),
   };
 }
 
@@ -65,7 +68,7 @@ export function buildRwkv(g: Graph, w: Weights, c: RwkvConfig, timeMix: TimeMix)
   // cannot tell but by its epsilon, so that is what changes here: LN(x/2, eps) = LN(x, 4 eps).
   const norm = (x: Value, scope: Weights, name: string, layer: number, eps = c.eps) => {
     const halvings = c.rescaleEvery > 0 ? Math.floor(layer / c.rescaleEvery) : 0;
-    return layerNorm(g, x, scope, name, { eps: eps * 4 ** halvings });
+    return layerNorm(g, x, scope, name, { eps: eps * 4 ** (c.rescaled ? -halvings : halvings) });
   };
   let x = norm(embedding(g, table), w.scope('blocks', 0), 'ln0', 0); // (tokens, d_model)
   for (let i = 0; i < c.nLayers; i++) {
@@ -73,6 +76,7 @@ export function buildRwkv(g: Graph, w: Weights, c: RwkvConfig, timeMix: TimeMix)
     x = timeMix(g, norm(x, block, 'ln1', i), block.scope('att'), i, x);
     const { version, dFf } = c;
     x = rwkvChannelMix(g, norm(x, block, 'ln2', i), block.scope('ffn'), { version, dFf, residual: x });
+    if (c.rescaled && (i + 1) % c.rescaleEvery === 0) x = scaled(g, x, 0.5);
   }
   x = norm(x, w, 'ln_out', c.nLayers, c.finalEps);
   return head(g, x, c.tied ? table : w.tensor('head.weight', [c.vocabSize, c.dModel]));

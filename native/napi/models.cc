@@ -1,5 +1,8 @@
 #include "napi/models.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "core/memory_map.h"
 #include "napi/convert.h"
 #include "napi/jobs.h"
@@ -112,6 +115,8 @@ struct WeightEntry {
     int64_t offset = 0, count = 0;
     DType dtype = DType::f32;
     const void* data = nullptr;
+    const int32_t* rows = nullptr;  // which of the rows at `offset` each of its row_count rows is; nullptr: in order
+    int64_t row_count = 0;
   };
   int32_t value = -1;
   std::vector<Part> parts;
@@ -140,15 +145,18 @@ class LoadJob : public LongJob {
         continue;
       }
       std::vector<Model::Source> sources;
+      std::vector<std::vector<uint8_t>> gathered;
       for (const auto& p : e.parts) {
         const void* data = p.data;
         const int64_t bytes = dtype_bytes(p.dtype, p.count);
         if (p.file >= 0) {
           const MappedFile& map = *maps.at(p.file);
-          if (p.offset < 0 || p.offset > map.bytes() || bytes > map.bytes() - p.offset)
+          const int64_t span = p.rows ? rows_end(p) * (bytes / p.row_count) : bytes;
+          if (p.offset < 0 || p.offset > map.bytes() || span > map.bytes() - p.offset)
             throw Error(Code::kCheckpoint, files_[p.file] + ": holds " + std::to_string(map.bytes()) +
-                                               " bytes, a tensor ends at " + std::to_string(p.offset + bytes));
+                                               " bytes, a tensor ends at " + std::to_string(p.offset + span));
           data = map.data() + p.offset;
+          if (p.rows) data = gathered.emplace_back(gather_rows(map.data() + p.offset, p, bytes)).data();
         }
         sources.push_back({data, p.dtype, p.count});
         done += bytes;
@@ -166,6 +174,22 @@ class LoadJob : public LongJob {
   }
 
  private:
+  // One past the last row that is read.
+  static int64_t rows_end(const WeightEntry::Part& p) {
+    int64_t end = 0;
+    for (int64_t i = 0; i < p.row_count; ++i) {
+      if (p.rows[i] < 0) throw Error(Code::kArgument, "weights: a negative row");
+      end = std::max<int64_t>(end, int64_t(p.rows[i]) + 1);
+    }
+    return end;
+  }
+  static std::vector<uint8_t> gather_rows(const uint8_t* from, const WeightEntry::Part& p, int64_t bytes) {
+    std::vector<uint8_t> to(bytes);
+    const int64_t row = bytes / p.row_count;
+    for (int64_t i = 0; i < p.row_count; ++i) std::memcpy(to.data() + i * row, from + p.rows[i] * row, row);
+    return to;
+  }
+
   WeightEntry read_entry(const Napi::Object& o) {
     WeightEntry e;
     e.value = o.Get("value").As<Napi::Number>().Int32Value();
@@ -190,6 +214,13 @@ class LoadJob : public LongJob {
         p.count = part.Get("count").As<Napi::Number>().Int64Value();
         if (p.count < 0 || p.count > INT64_MAX / 8) throw Error(Code::kArgument, "weights: count out of range");
         p.dtype = read_dtype(part.Get("dtype").ToString().Utf8Value());
+        if (const Napi::Value rows = part.Get("rows"); rows.IsTypedArray()) {
+          const auto order = rows.As<Napi::Int32Array>();
+          hold(order);
+          p.rows = order.Data(), p.row_count = int64_t(order.ElementLength());
+          if (p.row_count == 0 || p.count % p.row_count)
+            throw Error(Code::kArgument, "weights: rows that do not divide the values");
+        }
       }
       e.parts.push_back(p);
     }

@@ -1,0 +1,145 @@
+// What an architecture of llama.cpp says of itself: its keys, and which of its tensors are which of Hugging Face's.
+import type { StoredTensor } from '../stored.js';
+import { computed, inRowOrder, joined, reshaped, rowRange, transposed } from '../views.js';
+import type { ArchitectureKeys } from './keys.js';
+
+export type Config = Record<string, unknown>;
+export type Tensors = ReadonlyMap<string, StoredTensor>;
+
+/** Tensors of a GGUF file and the tensors of a Hugging Face checkpoint that they are, and how to turn one into the other. */
+export interface Pairing {
+  readonly gguf: readonly string[];
+  /** Asked for where the tensors are there: how many experts a key claims is work only then. */
+  hf(): readonly string[];
+  toHf(tensors: readonly StoredTensor[]): StoredTensor[];
+  toGguf(tensors: readonly StoredTensor[]): StoredTensor[];
+}
+
+export interface Architecture {
+  /** general.architecture, the prefix of its keys. */
+  readonly name: string;
+  /** Hugging Face's model_type of the models that are written as it. */
+  readonly modelTypes: readonly string[];
+  /** The config that Hugging Face would have of such a file; tensors by their names in the file. */
+  config(keys: ArchitectureKeys, tensors: Tensors): Config | Promise<Config>;
+  /** For such a config, whichever of its tensors are there. */
+  pairings(config: Config, layers: number): Pairing[];
+  /** Tensors of a file that say nothing that the config does not. */
+  readonly unread?: (name: string, config: Config) => boolean;
+}
+
+/** One for one; what differs is in the views. */
+export function pair(
+  gguf: string,
+  hf: string,
+  toHf: (t: StoredTensor) => StoredTensor = (t) => t,
+  toGguf: (t: StoredTensor) => StoredTensor = (t) => t,
+): Pairing {
+  return { gguf: [gguf], hf: () => [hf], toHf: ([t]) => [toHf(t!)], toGguf: ([t]) => [toGguf(t!)] };
+}
+
+/** A weight and, where there is one, its bias. */
+export function withBias(gguf: string, hf: string): Pairing[] {
+  return [pair(`${gguf}.weight`, `${hf}.weight`), pair(`${gguf}.bias`, `${hf}.bias`)];
+}
+
+/** Other shapes around the same values: `hf` and `gguf` from the shape on the other side. */
+export function shaped(
+  gguf: string,
+  hf: string,
+  hfShape: (shape: readonly number[]) => readonly number[],
+  ggufShape: (shape: readonly number[]) => readonly number[],
+): Pairing {
+  return pair(
+    gguf,
+    hf,
+    (t) => reshaped(t, hfShape(t.shape)),
+    (t) => reshaped(t, ggufShape(t.shape)),
+  );
+}
+
+/** (channels, kernel) of a depthwise convolution, whose middle axis of 1 the file leaves out. */
+export const conv = (gguf: string, hf: string): Pairing =>
+  shaped(
+    gguf,
+    hf,
+    ([channels, kernel]) => [channels!, 1, kernel!],
+    (shape) => [shape[0]!, shape[shape.length - 1]!],
+  );
+
+/** A vector that the file keeps as (n, 1), or as (groups, n / groups). */
+export const vector = (gguf: string, hf: string, groups = 1, trailing = false): Pairing =>
+  shaped(
+    gguf,
+    hf,
+    (shape) => [shape.reduce((a, b) => a * b, 1)],
+    ([n]) => (trailing ? [n!, 1] : groups > 1 ? [groups, n! / groups] : [n!]),
+  );
+
+/** A = -exp(A_log) is stored, A_log is wanted; trailing: as (heads, 1). */
+export function decay(gguf: string, hf: string, trailing = false): Pairing {
+  return pair(
+    gguf,
+    hf,
+    (t) => computed(t, trailing ? [t.shape[0]!] : t.shape, (a) => a.map((x) => Math.log(-x))),
+    (t) => computed(t, trailing ? [t.shape[0]!, 1] : t.shape, (log) => log.map((x) => -Math.exp(x))),
+  );
+}
+
+/** (out, in) here, (in, out) there. */
+export const turned = (gguf: string, hf: string): Pairing => pair(gguf, hf, transposed, transposed);
+
+/**
+ * Queries and keys of Llama: the file holds the rows of each head for the rotation of neighbours, (2j, 2j + 1), Hugging
+ * Face for that of halves, (j, j + headDim / 2). Weights and biases alike.
+ */
+export function rotated(gguf: string, hf: string, headDim: number): Pairing {
+  const half = headDim / 2;
+  const place = (row: number): [number, number] => [Math.floor(row / headDim) * headDim, row % headDim];
+  // Row r of Hugging Face's is which row of the file's, and the reverse.
+  const fromFile = (row: number): number => {
+    const [head, at] = place(row);
+    return head + 2 * (at % half) + Math.floor(at / half);
+  };
+  const toFile = (row: number): number => {
+    const [head, at] = place(row);
+    return head + (at % 2) * half + Math.floor(at / 2);
+  };
+  const by = (order: (row: number) => number) => (t: StoredTensor) => {
+    const rows = Int32Array.from({ length: t.shape[0]! }, (_, i) => order(i));
+    if (t.shape.length > 1) return inRowOrder(t, rows, t.shape);
+    return computed(t, t.shape, (values) => Float32Array.from(rows, (row) => values[row]!));
+  };
+  return pair(gguf, hf, by(fromFile), by(toFile));
+}
+
+/** Experts, stacked along a leading axis in the file, one by one in the checkpoint. */
+export function experts(gguf: string, count: number, hf: (expert: number) => string): Pairing {
+  return {
+    gguf: [gguf],
+    hf: () => Array.from({ length: count }, (_, e) => hf(e)),
+    toHf: ([t]) => {
+      const [stored, rows, columns] = t!.shape;
+      if (stored !== count || columns === undefined) throw new Error(`expected ${count} matrices`);
+      return Array.from({ length: count }, (_, e) => rowRange(t!, e * rows!, [rows!, columns]));
+    },
+    toGguf: (tensors) => [joined(gguf, tensors, [tensors.length, ...tensors[0]!.shape])],
+  };
+}
+
+/** Vectors that the file keeps side by side in one tensor of shape (n, 1, 1, channels). */
+export function fused(gguf: string, hf: readonly string[]): Pairing {
+  return {
+    gguf: [gguf],
+    hf: () => hf,
+    toHf: ([t]) => {
+      const channels = t!.shape[t!.shape.length - 1]!;
+      const rows = reshaped(t!, [hf.length, channels]);
+      return hf.map((_, i) => reshaped(rowRange(rows, i, [1, channels]), [1, 1, channels]));
+    },
+    toGguf: (tensors) => {
+      const channels = tensors[0]!.shape.reduce((a, b) => a * b, 1);
+      return [joined(gguf, tensors, [tensors.length, 1, 1, channels])];
+    },
+  };
+}

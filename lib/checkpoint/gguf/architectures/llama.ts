@@ -1,0 +1,107 @@
+import { readTensorF32 } from '../../read.js';
+import {
+  type Architecture,
+  type Config,
+  experts,
+  type Pairing,
+  pair,
+  rotated,
+  type Tensors,
+  withBias,
+} from '../architecture.js';
+import type { ArchitectureKeys } from '../keys.js';
+import { ends, layerNumbers } from './mamba.js';
+
+/** rope_parameters; Llama 3 scales by a tensor of divisors, others by keys. */
+export async function ropeParameters(keys: ArchitectureKeys, tensors: Tensors): Promise<Config> {
+  const rope: Config = { rope_theta: keys.number('rope.freq_base', 10000), rope_type: 'default' };
+  const divisors = tensors.get('rope_freqs.weight');
+  if (divisors) return { ...rope, rope_type: 'divisors', divisors: [...(await readTensorF32(divisors))] };
+  const type = keys.string('rope.scaling.type');
+  if (type === undefined || type === 'none') return rope;
+  if (type !== 'linear' && type !== 'yarn')
+    throw keys.error('rope.scaling.type', `expected none, linear or yarn, received "${type}"`);
+  const optional = (key: string, name: string): Config =>
+    keys.has(`rope.scaling.${key}`) ? { [name]: keys.number(`rope.scaling.${key}`) } : {};
+  return {
+    ...rope,
+    rope_type: type,
+    factor: keys.number('rope.scaling.factor'),
+    ...optional('original_context_length', 'original_max_position_embeddings'),
+    ...(type === 'yarn' && {
+      ...optional('yarn_beta_fast', 'beta_fast'),
+      ...optional('yarn_beta_slow', 'beta_slow'),
+      ...optional('attn_factor', 'attention_factor'),
+    }),
+  };
+}
+
+/** Queries, keys, values and output of an attention layer whose heads rotate neighbours in the file. */
+export function rotatedAttention(blk: string, hf: string, headDim: number): Pairing[] {
+  return [
+    ...['q', 'k'].flatMap((x) =>
+      ['weight', 'bias'].map((what) => rotated(`${blk}.attn_${x}.${what}`, `${hf}.${x}_proj.${what}`, headDim)),
+    ),
+    ...withBias(`${blk}.attn_v`, `${hf}.v_proj`),
+    ...withBias(`${blk}.attn_output`, `${hf}.o_proj`),
+  ];
+}
+
+/** Dense or routed by what is there; Mixtral calls gate, up and down w1, w3 and w2. */
+function feedForward(blk: string, hf: string, count: number): Pairing[] {
+  if (count === 0) {
+    return ['gate', 'up', 'down'].flatMap((x) => withBias(`${blk}.ffn_${x}`, `${hf}.mlp.${x}_proj`));
+  }
+  const moe = `${hf}.block_sparse_moe`;
+  return [
+    pair(`${blk}.ffn_gate_inp.weight`, `${moe}.gate.weight`),
+    ...Object.entries({ gate: 'w1', up: 'w3', down: 'w2' }).map(([x, name]) =>
+      experts(`${blk}.ffn_${x}_exps.weight`, count, (e) => `${moe}.experts.${e}.${name}.weight`),
+    ),
+  ];
+}
+
+/** Llama, Mistral (its window is lost in the file) and Mixtral. */
+export const llama: Architecture = {
+  name: 'llama',
+  modelTypes: ['llama', 'mistral', 'mixtral'],
+  async config(keys, tensors) {
+    const heads = keys.count('attention.head_count');
+    const hidden = keys.count('embedding_length');
+    const headDim = keys.count('attention.key_length', hidden / heads);
+    const count = keys.count('expert_count', 0);
+    const rotary = keys.count('rope.dimension_count', headDim);
+    if (rotary !== headDim)
+      throw keys.error('rope.dimension_count', `expected the ${headDim} channels of a head, received ${rotary}`);
+    const bias = ['q', 'k', 'v', 'output'].some((x) => tensors.has(`blk.0.attn_${x}.bias`));
+    return {
+      model_type: count > 0 ? 'mixtral' : 'llama',
+      hidden_size: hidden,
+      intermediate_size: keys.count('feed_forward_length'),
+      num_hidden_layers: keys.layers,
+      num_attention_heads: heads,
+      num_key_value_heads: keys.count('attention.head_count_kv', heads),
+      head_dim: headDim,
+      rms_norm_eps: keys.number('attention.layer_norm_rms_epsilon'),
+      rope_parameters: await ropeParameters(keys, tensors),
+      max_position_embeddings: keys.count('context_length'),
+      tie_word_embeddings: !tensors.has('output.weight'),
+      ...(count > 0
+        ? { num_local_experts: count, num_experts_per_tok: keys.count('expert_used_count'), sliding_window: null }
+        : { attention_bias: bias, mlp_bias: tensors.has('blk.0.ffn_up.bias') }),
+    };
+  },
+  pairings: (config, layers) => [
+    ...ends('model.embed_tokens.weight', 'model.norm.weight'),
+    ...layerNumbers(layers).flatMap((i) => {
+      const [blk, hf] = [`blk.${i}`, `model.layers.${i}`];
+      return [
+        pair(`${blk}.attn_norm.weight`, `${hf}.input_layernorm.weight`),
+        pair(`${blk}.ffn_norm.weight`, `${hf}.post_attention_layernorm.weight`),
+        ...rotatedAttention(blk, `${hf}.self_attn`, config.head_dim as number),
+        ...feedForward(blk, hf, (config.num_local_experts as number | undefined) ?? 0),
+      ];
+    }),
+  ],
+  unread: (name) => name === 'rope_freqs.weight',
+};

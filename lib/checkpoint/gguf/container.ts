@@ -1,0 +1,190 @@
+// A GGUF file: magic, version, counts, key-value pairs, tensor infos, padding, tensor data (specification of ggml).
+import { basename, dirname, join } from 'node:path';
+import { show } from '../../errors.js';
+import { fileExists, InputFile, refusePlaceholder } from '../files.js';
+import { checkpointError, type StoredTensor, storedBytes, typeBlock } from '../stored.js';
+import { HeaderReader } from './header-reader.js';
+import { typeOfId, valueTypes } from './types.js';
+import { GgufArray, type GgufValue, Metadata } from './values.js';
+
+const MAGIC = 0x46554747; // "GGUF"
+/** Names, nesting and alignments beyond these are no model's. */
+const longestName = 65_535;
+const deepestArray = 4;
+const largestAlignment = 1 << 20;
+
+export interface GgufFile {
+  version: number;
+  metadata: Metadata;
+  /** By the names and the types of the file; shapes outermost first, as everywhere here. */
+  tensors: StoredTensor[];
+}
+
+/** One file, or the first of a split one with all that belong to it. */
+export async function readGguf(path: string): Promise<GgufFile> {
+  const first = await readOne(path);
+  const count = first.metadata.count('split.count') ?? 1;
+  if (count <= 1) return first;
+  const no = first.metadata.count('split.no') ?? 0;
+  const name = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/.exec(basename(path));
+  if (!name || Number(name[2]) !== no + 1 || Number(name[3]) !== count) {
+    const wanted = `-${pad(no + 1)}-of-${pad(count)}.gguf`;
+    throw checkpointError(path, `is part ${no + 1} of ${count}: expected a name that ends in ${wanted}`);
+  }
+  const partPath = (i: number) => join(dirname(path), `${name[1]}-${pad(i + 1)}-of-${pad(count)}.gguf`);
+  if (no !== 0) throw checkpointError(path, `is part ${no + 1} of ${count}: expected the first, ${partPath(0)}`);
+  const parts = [first];
+  for (let i = 1; i < count; i++) parts.push(await readPart(partPath(i), i, count));
+  const tensors = parts.flatMap((part) => part.tensors);
+  const total = first.metadata.count('split.tensors.count');
+  if (total !== undefined && total !== tensors.length)
+    throw checkpointError(path, `expected ${total} tensors in ${count} parts, received ${tensors.length}`);
+  checkNames(tensors);
+  return { ...first, tensors };
+}
+
+const pad = (n: number): string => String(n).padStart(5, '0');
+
+async function readPart(path: string, no: number, count: number): Promise<GgufFile> {
+  if (!(await fileExists(path))) throw checkpointError(path, `part ${no + 1} of ${count} is missing`);
+  const part = await readOne(path);
+  const [foundNo, foundCount] = [part.metadata.count('split.no'), part.metadata.count('split.count')];
+  if (foundNo !== no || foundCount !== count) {
+    throw checkpointError(
+      path,
+      `expected split.no ${no} and split.count ${count}, received ${show(foundNo)} and ${show(foundCount)}`,
+    );
+  }
+  return part;
+}
+
+function readOne(path: string): Promise<GgufFile> {
+  return InputFile.use(path, async (file) => {
+    await refusePlaceholder(file);
+    const r = new HeaderReader(file);
+    const version = await readVersion(r);
+    const [tensorCount, pairCount] = [await r.count('tensor count', 24), await r.count('metadata count', 13)];
+    const pairs = new Map<string, GgufValue>();
+    for (let i = 0; i < pairCount; i++) {
+      const key = await r.string(`key of metadata pair ${i}`, longestName);
+      if (pairs.has(key)) throw checkpointError(path, `metadata ${show(key)} stands twice`);
+      pairs.set(key, await readValue(r, await r.u32(`type of metadata ${show(key)}`), `metadata ${show(key)}`, 0));
+      await r.breathe();
+    }
+    const metadata = new Metadata(path, pairs);
+    const alignment = readAlignment(metadata);
+    const tensors: StoredTensor[] = [];
+    for (let i = 0; i < tensorCount; i++) {
+      tensors.push(await readTensor(r, i));
+      await r.breathe();
+    }
+    locate(file, tensors, Math.ceil(r.at / alignment) * alignment, alignment);
+    checkNames(tensors);
+    return { version, metadata, tensors };
+  });
+}
+
+async function readVersion(r: HeaderReader): Promise<number> {
+  const magic = await r.u32('magic');
+  if (magic !== MAGIC) throw r.error(`expected a file that begins with "GGUF", received ${show(ascii(magic))}`);
+  const version = await r.u32('version');
+  if (version === 2 || version === 3) return version;
+  if (version !== 0 && (version & 0xffff) === 0)
+    throw r.error('is a big-endian GGUF: convert it with gguf-py (gguf-convert-endian FILE little)');
+  throw r.error(`expected GGUF version 2 or 3, received ${version}`);
+}
+
+const ascii = (word: number): string =>
+  String.fromCharCode(...[0, 8, 16, 24].map((shift) => (word >>> shift) & 0xff)).replace(/[^ -~]/g, '?');
+
+/** Arrays stay bytes; they are walked over here, so that what lies behind them is found and what they claim is true. */
+async function readValue(r: HeaderReader, typeId: number, where: string, depth: number): Promise<GgufValue> {
+  const type = valueTypes[typeId];
+  if (type === undefined)
+    throw r.error(`${where}: expected a type from 0 to ${valueTypes.length - 1}, received ${typeId}`);
+  if (type === 'string') return r.string(where);
+  if (type !== 'array') return r.scalar(type, where);
+  if (depth === deepestArray) throw r.error(`${where}: arrays within arrays beyond a depth of ${deepestArray}`);
+  const itemId = await r.u32(`${where}: type of its elements`);
+  const item = valueTypes[itemId];
+  if (item === undefined) throw r.error(`${where}: elements of the type ${itemId}, which is not known`);
+  const count = await r.count(`${where}: length`, item === 'string' ? 8 : item === 'array' ? 12 : 1);
+  const start = r.at;
+  if (item === 'string') await r.skipStrings(count, where);
+  else if (item === 'array') await readArrays(r, count, where, depth + 1);
+  else await r.skipScalars(item, count, where);
+  return new GgufArray(item, count, r.since(start), `${r.path}: ${where}`);
+}
+
+async function readArrays(r: HeaderReader, count: number, where: string, depth: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    await readValue(r, valueTypes.indexOf('array'), `${where}[${i}]`, depth);
+    await r.breathe();
+  }
+}
+
+function readAlignment(metadata: Metadata): number {
+  const alignment = metadata.count('general.alignment') ?? 32;
+  if (alignment === 0 || alignment > largestAlignment || (alignment & (alignment - 1)) !== 0) {
+    throw checkpointError(
+      metadata.file,
+      `metadata general.alignment: expected a power of two up to ${largestAlignment}, received ${alignment}`,
+    );
+  }
+  return alignment;
+}
+
+/** A tensor info; its offset still counts from the start of the data. */
+async function readTensor(r: HeaderReader, index: number): Promise<StoredTensor> {
+  const name = await r.string(`name of tensor ${index}`, longestName);
+  const where = `tensor ${show(name)}`;
+  const rank = await r.u32(`${where}: rank`);
+  if (rank < 1 || rank > 4) throw r.error(`${where}: expected 1 to 4 dimensions, received ${rank}`);
+  const shape: number[] = [];
+  for (let i = 0; i < rank; i++) shape.unshift(await r.size(`${where}: dimension ${i}`));
+  const id = await r.u32(`${where}: type`);
+  const dtype = typeOfId(id);
+  if (typeof dtype !== 'string') throw r.error(`${where}: is of type ${id}, ${dtype.reason}`);
+  const columns = shape[rank - 1]!;
+  const block = typeBlock(dtype);
+  if (columns % block !== 0)
+    throw r.error(`${where}: ${dtype} holds blocks of ${block} values, received rows of ${columns}`);
+  const byteLength = storedBytes(
+    dtype,
+    shape.reduce((n, size) => n * size, 1),
+  );
+  return { name, dtype, shape, file: r.path, offset: await r.size(`${where}: offset`), byteLength };
+}
+
+/** Offsets from the start of the file; every tensor lies in it, aligned, and over no other. */
+function locate(file: InputFile, tensors: StoredTensor[], dataStart: number, alignment: number): void {
+  const room = file.size - dataStart;
+  for (const tensor of tensors) {
+    const where = `${file.path}: tensor ${show(tensor.name)}`;
+    const { offset, byteLength } = tensor;
+    if (offset % alignment !== 0)
+      throw checkpointError(where, `expected an offset that is a multiple of ${alignment}, received ${offset}`);
+    if (!(offset + byteLength <= room)) {
+      throw checkpointError(
+        where,
+        `expected ${byteLength} bytes at ${offset} within the ${Math.max(0, room)} bytes of data (truncated?)`,
+      );
+    }
+    tensor.offset += dataStart;
+  }
+  let end = dataStart;
+  for (const { name, offset, byteLength } of tensors.toSorted(
+    (a, b) => a.offset - b.offset || a.byteLength - b.byteLength,
+  )) {
+    if (offset < end) throw checkpointError(`${file.path}: tensor ${show(name)}`, 'overlaps the tensor before it');
+    end = offset + byteLength;
+  }
+}
+
+function checkNames(tensors: readonly StoredTensor[]): void {
+  const seen = new Set<string>();
+  for (const { name, file } of tensors) {
+    if (seen.has(name)) throw checkpointError(file, `tensor ${show(name)} stands twice`);
+    seen.add(name);
+  }
+}

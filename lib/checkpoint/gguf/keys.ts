@@ -1,0 +1,46 @@
+import { checkpointError } from '../stored.js';
+import type { Metadata } from './values.js';
+
+/** The keys of a file's architecture, without the prefix that it has in common. */
+export class ArchitectureKeys {
+  readonly layers: number;
+
+  constructor(
+    readonly metadata: Metadata,
+    readonly architecture: string,
+  ) {
+    this.layers = this.count('block_count');
+    if (this.layers > 10_000) throw this.error('block_count', `expected at most 10000, received ${this.layers}`);
+  }
+
+  key(name: string): string {
+    return `${this.architecture}.${name}`;
+  }
+  has(name: string): boolean {
+    return this.metadata.has(this.key(name));
+  }
+  count(name: string, standard?: number): number {
+    return standard === undefined
+      ? this.metadata.needCount(this.key(name))
+      : (this.metadata.count(this.key(name)) ?? standard);
+  }
+  number(name: string, standard?: number): number {
+    return standard === undefined
+      ? this.metadata.needNumber(this.key(name))
+      : (this.metadata.number(this.key(name)) ?? standard);
+  }
+  boolean(name: string, standard = false): boolean {
+    return this.metadata.boolean(this.key(name)) ?? standard;
+  }
+  string(name: string): string | undefined {
+    return this.metadata.string(this.key(name));
+  }
+  /** One number a layer; a single one counts for all. */
+  perLayer(name: string): number[] | undefined {
+    return this.metadata.perLayer(this.key(name), this.layers);
+  }
+
+  error(name: string, what: string) {
+    return checkpointError(this.metadata.file, `metadata ${this.key(name)}: ${what}`);
+  }
+}

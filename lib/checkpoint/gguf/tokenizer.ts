@@ -1,0 +1,222 @@
+// The tokenizer that a GGUF file holds: tokens, their types, scores or merges, special tokens and chat templates.
+
+import { StatespaceError, show } from '../../errors.js';
+import { ByteBpe, MergeTable } from '../../tokenizers/byte-bpe.js';
+import { LongestMatch } from '../../tokenizers/longest-match.js';
+import { preTokenizer } from '../../tokenizers/pre-tokenizers.js';
+import { ScoreBpe } from '../../tokenizers/sentence-piece.js';
+import { TokenTable } from '../../tokenizers/token-table.js';
+import { kinds, Vocabulary, type VocabularyOptions } from '../../tokenizers/vocabulary.js';
+import { checkpointError } from '../stored.js';
+import { isAlphabet, rawBytes } from './byte-alphabet.js';
+import type { Metadata } from './values.js';
+
+const prefix = 'tokenizer.ggml.';
+const yieldEvery = 8192;
+const breathe = (): Promise<void> => new Promise(setImmediate);
+
+/** The tokenizer, or undefined where the file has ids only. */
+export async function readTokenizer(m: Metadata): Promise<Vocabulary | undefined> {
+  const model = m.string(`${prefix}model`);
+  if (model === undefined || model === 'none' || model === 'no_vocab') return undefined;
+  const list = m.array(`${prefix}tokens`);
+  if (list === undefined) throw m.missing(`${prefix}tokens`);
+  const vocabulary = new VocabularyReader(m, list.length);
+  switch (model) {
+    case 'gpt2':
+      return vocabulary.byteBpe();
+    case 'llama':
+      return vocabulary.sentencePiece();
+    case 'rwkv':
+      return vocabulary.rwkv();
+    default:
+      throw new StatespaceError(
+        'ERR_UNSUPPORTED_MODEL',
+        `${m.file}: metadata ${prefix}model ${show(model)} is not supported; supported: gpt2, llama, rwkv, none`,
+      );
+  }
+}
+
+class VocabularyReader {
+  private readonly types: Int8Array;
+
+  constructor(
+    private readonly m: Metadata,
+    private readonly size: number,
+  ) {
+    const types = m.array(`${prefix}token_type`);
+    if (types && types.length !== size)
+      throw checkpointError(m.file, `metadata ${prefix}token_type: expected ${size} values, received ${types.length}`);
+    this.types = types
+      ? Int8Array.from({ length: size }, (_, i) => types.numberAt(i))
+      : new Int8Array(size).fill(kinds.normal);
+  }
+
+  private id(name: string, standard?: number): number | undefined {
+    const id = this.m.count(`${prefix}${name}_token_id`) ?? standard;
+    return id !== undefined && id < this.size ? id : undefined;
+  }
+
+  /** Every token by `bytesOf`; lookup() finds those that `found` says. */
+  private async table(
+    bytesOf: (stored: Buffer, id: number) => Uint8Array,
+    found: (id: number) => boolean,
+  ): Promise<TokenTable> {
+    const table = new TokenTable(this.size);
+    let id = 0;
+    for (const stored of this.m.array(`${prefix}tokens`)!.rawStrings()) {
+      table.add(bytesOf(stored, id), found(id));
+      if (++id % yieldEvery === 0) await breathe();
+    }
+    return table;
+  }
+
+  private isPlain(id: number): boolean {
+    return this.types[id] === kinds.control || this.types[id] === kinds.userDefined || this.types[id] === kinds.unknown;
+  }
+
+  private vocabulary(
+    o: Pick<VocabularyOptions, 'tokens' | 'encoder' | 'spacePrefix' | 'text'> & { bos?: number; eos?: number },
+  ) {
+    const special = [];
+    for (let id = 0; id < this.size; id++) {
+      if (!this.isPlain(id)) continue;
+      const text = Buffer.from(o.tokens.bytes(id)).toString('utf8');
+      special.push({ text, id, always: this.types[id] === kinds.userDefined });
+    }
+    return new Vocabulary({ ...o, types: this.types, special });
+  }
+
+  async byteBpe(): Promise<Vocabulary> {
+    const name = this.m.string(`${prefix}pre`) ?? 'default';
+    const pre = preTokenizer(name);
+    if (!pre)
+      throw new StatespaceError(
+        'ERR_UNSUPPORTED_MODEL',
+        `${this.m.file}: metadata ${prefix}pre: the pre-tokenizer ${show(name)} is not known`,
+      );
+    const merges = this.m.array(`${prefix}merges`);
+    if (merges === undefined) throw this.m.missing(`${prefix}merges`);
+    const inAlphabet = (id: number) => !this.isPlain(id) && this.types[id] !== kinds.unused;
+    const tokens = await this.table(
+      (stored, id) => (inAlphabet(id) && isAlphabet(stored) ? rawBytes(stored) : Uint8Array.from(stored)),
+      inAlphabet,
+    );
+    const table = new MergeTable(merges.length);
+    let rank = 0;
+    for (const merge of merges.rawStrings()) {
+      addMerge(table, tokens, merge, rank);
+      if (++rank % yieldEvery === 0) await breathe();
+    }
+    const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? pre.addBos ?? false;
+    const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
+    return this.vocabulary({
+      tokens,
+      encoder: new ByteBpe(tokens, table, pre.patterns, pre.wholePieces ?? false),
+      spacePrefix: false,
+      text: (id) => tokens.bytes(id),
+      bos: wantsBos ? this.id('bos') : undefined,
+      eos: wantsEos ? this.id('eos') : undefined,
+    });
+  }
+
+  async sentencePiece(): Promise<Vocabulary> {
+    const scores = this.m.array(`${prefix}scores`);
+    if (scores && scores.length !== this.size)
+      throw checkpointError(this.m.file, `metadata ${prefix}scores: expected ${this.size}, received ${scores.length}`);
+    const tokens = await this.table(
+      (stored) => Uint8Array.from(stored),
+      () => true,
+    );
+    const byteIds = Int32Array.from({ length: 256 }, (_, byte) => tokens.lookup(Buffer.from(byteName(byte))));
+    const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? true;
+    const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
+    const values = Float32Array.from({ length: this.size }, (_, i) => scores?.numberAt(i) ?? 0);
+    return this.vocabulary({
+      tokens,
+      encoder: new ScoreBpe(tokens, values, byteIds, this.id('unknown', 0) ?? -1),
+      spacePrefix: this.m.boolean(`${prefix}add_space_prefix`) ?? true,
+      text: (id) => (this.types[id] === kinds.byte ? byteOf(tokens.bytes(id)) : withSpaces(tokens.bytes(id))),
+      bos: wantsBos ? this.id('bos', 1) : undefined,
+      eos: wantsEos ? this.id('eos', 2) : undefined,
+    });
+  }
+
+  async rwkv(): Promise<Vocabulary> {
+    const tokens = await this.table(
+      (stored) => unescaped(stored.toString('latin1')),
+      () => true,
+    );
+    const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? false;
+    const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
+    return this.vocabulary({
+      tokens,
+      encoder: new LongestMatch(tokens, () => true),
+      spacePrefix: false,
+      text: (id) => tokens.bytes(id),
+      bos: wantsBos ? this.id('bos') : undefined,
+      eos: wantsEos ? this.id('eos') : undefined,
+    });
+  }
+}
+
+/** "left right", in the alphabet of bytes; one whose parts are no tokens can never apply. */
+function addMerge(table: MergeTable, tokens: TokenTable, merge: Buffer, rank: number): void {
+  const space = merge.indexOf(32, 1);
+  if (space < 0 || !isAlphabet(merge.subarray(0, space)) || !isAlphabet(merge.subarray(space + 1))) return;
+  const left = rawBytes(merge.subarray(0, space));
+  const right = rawBytes(merge.subarray(space + 1));
+  const joined = new Uint8Array(left.length + right.length);
+  joined.set(left);
+  joined.set(right, left.length);
+  const ids = [tokens.lookup(left), tokens.lookup(right), tokens.lookup(joined)] as const;
+  if (ids.every((id) => id >= 0)) table.add(ids[0], ids[1], rank, ids[2]);
+}
+
+const byteName = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
+
+/** Of a token <0xNN>. */
+const byteOf = (name: Uint8Array): Uint8Array =>
+  Uint8Array.of(Number.parseInt(Buffer.from(name.subarray(3, 5)).toString('latin1'), 16) || 0);
+
+const withSpaces = (bytes: Uint8Array): Uint8Array => {
+  const text = Buffer.from(bytes);
+  return text.includes('▁') ? Buffer.from(text.toString('utf8').replaceAll('▁', ' ')) : text;
+};
+
+const escapes: Readonly<Record<string, number>> = { n: 10, t: 9, r: 13, '\\': 92, "'": 39, '"': 34 };
+
+/** The bytes of a Python literal. */
+function unescaped(text: string): Uint8Array {
+  const bytes: number[] = [];
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    const next = text[i + 1];
+    if (code !== 92 || next === undefined) bytes.push(code);
+    else if (next === 'x' && /^[0-9a-fA-F]{2}$/.test(text.slice(i + 2, i + 4))) {
+      bytes.push(Number.parseInt(text.slice(i + 2, i + 4), 16));
+      i += 3;
+    } else {
+      const escaped = Object.hasOwn(escapes, next) ? escapes[next] : undefined;
+      if (escaped === undefined) bytes.push(code);
+      else {
+        bytes.push(escaped);
+        i++;
+      }
+    }
+  }
+  return Uint8Array.from(bytes);
+}
+
+/** The chat template, and others by their names. */
+export function readChatTemplates(m: Metadata): Record<string, string> {
+  const templates: Record<string, string> = {};
+  const standard = m.string('tokenizer.chat_template');
+  if (standard !== undefined) templates.default = standard;
+  for (const key of m.keys()) {
+    const name = /^tokenizer\.chat_template\.(.+)$/.exec(key)?.[1];
+    const text = name === undefined || name === '__proto__' ? undefined : m.string(key);
+    if (text !== undefined) templates[name!] = text;
+  }
+  return templates;
+}

@@ -1,0 +1,106 @@
+// Tensors made of others without moving a byte: other shapes, rows in another order, parts of several tensors.
+import { pickRows } from './read.js';
+import { leavesOf, type StoredTensor, storedBytes, typeBlock } from './stored.js';
+
+type Shape = readonly number[];
+const count = (shape: Shape): number => shape.reduce((a, b) => a * b, 1);
+const columnsOf = (shape: Shape): number => shape[shape.length - 1] ?? 1;
+/** Whether the values lie one after the other. */
+const isPlain = (t: StoredTensor): boolean => !t.strides && !t.rows && !t.parts && !t.derived;
+
+export function renamed(t: StoredTensor, name: string): StoredTensor {
+  return { ...t, name };
+}
+
+/** The same values, in the same order, under another shape. */
+export function reshaped(t: StoredTensor, shape: Shape): StoredTensor {
+  if (count(shape) !== count(t.shape)) throw new Error(`${t.name}: (${t.shape.join(', ')}) as (${shape.join(', ')})`);
+  // Rows and strides count by the axes of the shape that they were made for.
+  if (t.strides || (t.rows && columnsOf(shape) !== columnsOf(t.shape))) return computed(t, shape, (values) => values);
+  return { ...t, shape };
+}
+
+/** Of computed values. */
+export function computed(t: StoredTensor, shape: Shape, apply: (values: Float32Array) => Float32Array): StoredTensor {
+  const { name, file, offset, byteLength } = t;
+  return { name, dtype: 'f32', shape, file, offset, byteLength, derived: { from: t, apply } };
+}
+
+/** Row i is row order[i] of `t`, where a row is one step of all axes but the last. */
+export function inRowOrder(t: StoredTensor, order: Int32Array, shape: Shape): StoredTensor {
+  const columns = columnsOf(t.shape);
+  if (t.rows) return { ...t, shape, rows: order.map((row) => t.rows![row]!) };
+  if (isPlain(t)) return isRun(order) ? run(t, order, shape) : { ...t, shape, rows: order };
+  return computed(t, shape, (values) => pickRows(values, order, columns));
+}
+
+/** Rows from `first` on, as many as `shape` has. */
+export function rowRange(t: StoredTensor, first: number, shape: Shape): StoredTensor {
+  const rows = count(shape) / columnsOf(t.shape);
+  return inRowOrder(
+    t,
+    Int32Array.from({ length: rows }, (_, i) => first + i),
+    shape,
+  );
+}
+
+/** Values [first, first + count) as a tensor of one axis, or of two where they are whole rows. */
+export function valueRange(t: StoredTensor, first: number, wanted: number): StoredTensor {
+  if (t.parts) return partsRange(t, t.parts, first, wanted);
+  const columns = columnsOf(t.shape);
+  const block = typeBlock(t.dtype);
+  if (first % columns === 0 && wanted % columns === 0) {
+    if (isPlain(t) || t.rows) return rowRange(t, first / columns, [wanted / columns, columns]);
+  } else if (isPlain(t) && first % block === 0 && wanted % block === 0) {
+    const offset = t.offset + storedBytes(t.dtype, first);
+    return { ...t, shape: [wanted], offset, byteLength: storedBytes(t.dtype, wanted) };
+  }
+  return computed(t, [wanted], (values) => values.subarray(first, first + wanted));
+}
+
+function partsRange(t: StoredTensor, parts: readonly StoredTensor[], first: number, wanted: number): StoredTensor {
+  const found: StoredTensor[] = [];
+  let at = 0;
+  for (const part of parts) {
+    const size = count(part.shape);
+    const [begin, end] = [Math.max(first, at), Math.min(first + wanted, at + size)];
+    if (begin < end) found.push(end - begin === size ? part : valueRange(part, begin - at, end - begin));
+    at += size;
+  }
+  return joined(t.name, found, [wanted]);
+}
+
+const isRun = (order: Int32Array): boolean => order.every((row, i) => row === order[0]! + i);
+
+function run(t: StoredTensor, order: Int32Array, shape: Shape): StoredTensor {
+  const rowBytes = storedBytes(t.dtype, columnsOf(t.shape));
+  return { ...t, shape, offset: t.offset + (order[0] ?? 0) * rowBytes, byteLength: order.length * rowBytes };
+}
+
+/** Several tensors, one after the other. */
+export function joined(name: string, parts: readonly StoredTensor[], shape: Shape): StoredTensor {
+  if (parts.length === 1) return { ...reshaped(parts[0]!, shape), name };
+  const { file, offset, dtype } = parts[0]!;
+  const byteLength = parts.reduce((n, part) => n + part.byteLength, 0);
+  return { name, dtype, shape, file, offset, byteLength, parts };
+}
+
+/** The last two axes exchanged. */
+export function transposed(t: StoredTensor): StoredTensor {
+  const [rows, columns] = t.shape.slice(-2) as [number, number];
+  const outer = t.shape.slice(0, -2);
+  return computed(t, [...outer, columns, rows], (values) => {
+    const out = new Float32Array(values.length);
+    for (let at = 0; at < values.length; at += rows * columns)
+      for (let i = 0; i < rows; i++)
+        for (let j = 0; j < columns; j++) out[at + j * rows + i] = values[at + i * columns + j]!;
+    return out;
+  });
+}
+
+/** The type that all its values are stored in, or undefined. */
+export function typeOf(t: StoredTensor): StoredTensor['dtype'] | undefined {
+  if (t.derived) return 'f32';
+  const [first, ...others] = leavesOf(t);
+  return others.every((leaf) => leaf.dtype === first!.dtype) ? first!.dtype : undefined;
+}

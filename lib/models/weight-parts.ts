@@ -1,0 +1,36 @@
+import type { StoredTensor } from '../checkpoint/open.js';
+import type { WeightSpec } from '../graph/weights.js';
+import type { WeightEntry } from '../native.js';
+import type { DType } from '../tensor.js';
+
+// The readers of checkpoints, loaded at their first use.
+const lazyRead = (): typeof import('../checkpoint/read.js') => require('../checkpoint/read.js');
+const lazyViews = (): typeof import('../checkpoint/views.js') => require('../checkpoint/views.js');
+
+type Parts = Extract<WeightEntry, { parts: unknown }>['parts'];
+
+/** Types that native code reads from a file by itself. */
+const mapped = new Set(['f32', 'f16', 'bf16']);
+
+/** Where native code finds a weight's values: places in `files`, which grows, or values that are computed here. */
+export async function weightParts(spec: WeightSpec, stored: readonly StoredTensor[], files: string[]): Promise<Parts> {
+  const { readTensorF32 } = lazyRead();
+  const sources = stored.map((t, i) => {
+    const span = spec.sources[i]!.span;
+    return span ? lazyViews().valueRange(t, span[0], span[1]) : t;
+  });
+  if (spec.transform) return [{ data: await spec.transform(await Promise.all(sources.map(readTensorF32))) }];
+  const parts: Parts = [];
+  for (const t of sources.flatMap(pieces)) {
+    if (t.strides || t.derived || !mapped.has(t.dtype)) {
+      parts.push({ data: await readTensorF32(t) });
+      continue;
+    }
+    if (!files.includes(t.file)) files.push(t.file);
+    const count = t.shape.reduce((a, b) => a * b, 1);
+    parts.push({ file: files.indexOf(t.file), offset: t.offset, count, dtype: t.dtype as DType, rows: t.rows });
+  }
+  return parts;
+}
+
+const pieces = (t: StoredTensor): StoredTensor[] => t.parts?.flatMap(pieces) ?? [t];

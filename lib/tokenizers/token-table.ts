@@ -1,0 +1,63 @@
+/** The tokens of a vocabulary as bytes, and which token some bytes are: two typed arrays and a hash, whatever the size. */
+export class TokenTable {
+  /** Token i is blob[offsets[i] … offsets[i + 1]). */
+  private blob = new Uint8Array(1 << 16);
+  private readonly offsets: Uint32Array;
+  private readonly slots: Int32Array;
+  private readonly mask: number;
+  private count = 0;
+  /** Bytes of the longest token that lookup() finds. */
+  longest = 0;
+
+  constructor(readonly size: number) {
+    this.offsets = new Uint32Array(size + 1);
+    let slots = 16;
+    while (slots < 2 * size) slots *= 2;
+    this.slots = new Int32Array(slots).fill(-1);
+    this.mask = slots - 1;
+  }
+
+  /** The next token; `found`: lookup() knows it. */
+  add(bytes: Uint8Array, found: boolean): void {
+    const at = this.offsets[this.count]!;
+    if (at + bytes.length > this.blob.length) {
+      const larger = new Uint8Array(2 * (at + bytes.length));
+      larger.set(this.blob);
+      this.blob = larger;
+    }
+    this.blob.set(bytes, at);
+    const id = this.count++;
+    this.offsets[id + 1] = at + bytes.length;
+    if (!found || bytes.length === 0) return;
+    this.longest = Math.max(this.longest, bytes.length);
+    this.slots[this.place(bytes, 0, bytes.length)] = id;
+  }
+
+  /** Its bytes; empty for ids beyond the vocabulary. */
+  bytes(id: number): Uint8Array {
+    return this.blob.subarray(this.offsets[id] ?? 0, this.offsets[id + 1] ?? 0);
+  }
+
+  /** The token that bytes[start … end) are, or -1. */
+  lookup(bytes: Uint8Array, start = 0, end = bytes.length): number {
+    return this.slots[this.place(bytes, start, end)]!;
+  }
+
+  /** The slot that holds these bytes, or the empty one where they would be. */
+  private place(bytes: Uint8Array, start: number, end: number): number {
+    let hash = 0x811c9dc5; // FNV-1a
+    for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
+    hash ^= hash >>> 15;
+    for (let slot = hash & this.mask; ; slot = (slot + 1) & this.mask) {
+      const id = this.slots[slot]!;
+      if (id < 0 || this.equals(id, bytes, start, end)) return slot;
+    }
+  }
+
+  private equals(id: number, bytes: Uint8Array, start: number, end: number): boolean {
+    const from = this.offsets[id]!;
+    if (this.offsets[id + 1]! - from !== end - start) return false;
+    for (let i = start; i < end; i++) if (this.blob[from + i - start] !== bytes[i]) return false;
+    return true;
+  }
+}

@@ -1,0 +1,298 @@
+// The container: what a GGUF file holds is where it says, and a file that lies is refused by its name and for its reason.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadModel } from 'statespace';
+import { describe, expect, test } from 'vitest';
+import { readGguf } from '../../dist/lib/checkpoint/gguf/container.js';
+import { openCheckpoint, readTensorF32 } from '../../dist/lib/checkpoint/open.js';
+import { blocks } from '../../dist/lib/checkpoint/stored.js';
+import { byName, expectRefused, scratchFolders } from '../support/checkpoint-files.js';
+import { corpusFolder, type FileSpec, f32s, gguf, text, u32, u64, type Value, wholeCorpus } from '../support/gguf.js';
+
+const folders = scratchFolders();
+const put = (bytes: Uint8Array, name = 'model.gguf') => join(folders.put({ [name]: bytes }), name);
+const tensor = (overrides: object = {}) => ({
+  name: 'w',
+  shape: [2, 3],
+  type: 0,
+  data: f32s(1, 2, 3, 4, 5, 6),
+  ...overrides,
+});
+
+test.each([2, 3])('version %i: pairs of every type, and tensors of every type without blocks', async (version) => {
+  const big = 2 ** 53 - 1;
+  const pairs: [string, Value][] = [
+    ['u8', ['u8', 200]],
+    ['i8', ['i8', -3]],
+    ['u16', ['u16', 60000]],
+    ['i16', ['i16', -300]],
+    ['u32', ['u32', 4e9]],
+    ['i32', ['i32', -4]],
+    ['f32', ['f32', 1e-5]],
+    ['bool', ['bool', 1]],
+    ['string', ['string', 'Ġ ✓']],
+    ['u64', ['u64', big]],
+    ['i64', ['i64', -big]],
+    ['f64', ['f64', 0.1]],
+    ['numbers', ['array', ['i32', [1, -2, 3]]]],
+    ['texts', ['array', ['string', ['a', '', '🙂']]]],
+    [
+      'nested',
+      [
+        'array',
+        [
+          'array',
+          [
+            ['u8', [1]],
+            ['string', ['x']],
+          ],
+        ],
+      ],
+    ],
+  ];
+  const data = Buffer.alloc(16);
+  data.writeBigInt64LE(-7n, 0);
+  data.writeBigInt64LE(9n, 8);
+  const tensors = [
+    tensor(),
+    { name: 'f16', shape: [1], type: 1, data: Buffer.from([0, 0x3e]) },
+    { name: 'bf16', shape: [1], type: 30, data: Buffer.from([0xc0, 0x3f]) },
+    { name: 'f64', shape: [1], type: 28, data: new Uint8Array(Float64Array.of(-0.25).buffer) },
+    { name: 'i64', shape: [2], type: 27, data },
+    { name: 'i32', shape: [1], type: 26, data: new Uint8Array(Int32Array.of(-8).buffer) },
+    { name: 'i16', shape: [1], type: 25, data: new Uint8Array(Int16Array.of(-9).buffer) },
+    { name: 'i8', shape: [3], type: 24, data: Buffer.from([255, 0, 1]) },
+  ];
+  const file = put(gguf({ version, pairs, tensors }));
+  const { metadata, tensors: found, ...rest } = await readGguf(file);
+  expect(rest.version).toBe(version);
+  const scalar = (key: string) => metadata.value(key);
+  expect(['u8', 'i8', 'u16', 'i16', 'u32', 'i32', 'f32', 'bool', 'string', 'f64'].map(scalar)).toEqual([
+    ...[200, -3, 60000, -300, 4e9, -4, 1e-5, true, 'Ġ ✓', 0.1],
+  ]);
+  expect([metadata.count('u64'), metadata.number('i64')]).toEqual([big, -big]);
+  expect(metadata.array('numbers')!.numbers()).toEqual([1, -2, 3]);
+  expect([...metadata.array('texts')!.rawStrings()].map(String)).toEqual(['a', '', '🙂']);
+  expect(metadata.array('nested')).toMatchObject({ type: 'array', length: 2 });
+  const values: Record<string, number[]> = {};
+  for (const t of found) values[t.name] = [...(await readTensorF32(t))];
+  expect(values).toEqual({
+    w: [1, 2, 3, 4, 5, 6],
+    f16: [1.5],
+    bf16: [1.5],
+    f64: [-0.25],
+    i64: [-7, 9],
+    i32: [-8],
+    i16: [-9],
+    i8: [-1, 0, 1],
+  });
+  expect(byName(found).w).toMatchObject({ dtype: 'f32', shape: [2, 3], file });
+});
+
+test('tensors lie at multiples of general.alignment, and bytes behind the last one are nobody’s', async () => {
+  const pairs: [string, Value][] = [['general.alignment', ['u32', 128]]];
+  const bytes = gguf({
+    alignment: 128,
+    pairs,
+    tensors: [tensor(), tensor({ name: 'v', data: f32s(6, 5, 4, 3, 2, 1) })],
+  });
+  const { tensors } = await readGguf(put(Buffer.concat([bytes, Buffer.alloc(99)])));
+  expect(tensors.map((t) => t.offset % 128)).toEqual([0, 0]);
+  expect([...(await readTensorF32(tensors[1]!))]).toEqual([6, 5, 4, 3, 2, 1]);
+});
+
+describe('refused, naming the file', () => {
+  const lying = (spec: FileSpec) => gguf({ tensors: [tensor()], ...spec });
+  const one = (overrides: object) => gguf({ tensors: [tensor(overrides)] });
+  const pair = (value: Value) => gguf({ pairs: [['k', value]] });
+  const raw = (...parts: Buffer[]) =>
+    Buffer.concat([Buffer.from('GGUF'), u32(3), u64(0), u64(1), text('k'), ...parts, Buffer.alloc(64)]);
+  const alignment = (n: number) => lying({ pairs: [['general.alignment', ['u32', n]]] });
+  test.each<[string, Buffer, RegExp]>([
+    ['an empty file', Buffer.alloc(0), /empty/],
+    ['another magic', lying({ magic: 'GGML' }), /begins with "GGUF", received "GGML"/],
+    ['version 1', lying({ version: 1 }), /version 2 or 3, received 1/],
+    ['version 4', lying({ version: 4 }), /received 4/],
+    ['the other byte order', lying({ version: 0x03000000 }), /big-endian/],
+    ['a header cut off', lying({}).subarray(0, 20), /tensor count: 1 is more than the rest/],
+    [
+      '2^60 pairs',
+      lying({ pairCount: 2n ** 60n }),
+      /metadata count: expected less than 2\^53, received 1152921504606846976/,
+    ],
+    ['2^50 pairs', lying({ pairCount: 2n ** 50n }), /metadata count: 1125899906842624 is more than the rest/],
+    ['2^50 tensors', lying({ tensorCount: 2n ** 50n }), /tensor count: .* more than the rest/],
+    [
+      'a key of 2^40 bytes',
+      Buffer.concat([gguf({}).subarray(0, 16), u64(1), text('', 2 ** 40), u64(0)]),
+      /at most 65535 bytes/,
+    ],
+    ['a value of a type that is none', raw(u32(13)), /metadata "k": expected a type from 0 to 12, received 13/],
+    ['a string of 2^40 bytes', raw(u32(8), u64(2 ** 40)), /metadata "k": expected 1099511627776 bytes/],
+    ['an array of 2^40 strings', raw(u32(9), u32(8), u64(2 ** 40)), /length: 1099511627776 is more than the rest/],
+    ['an array of 2^40 bytes', raw(u32(9), u32(0), u64(2 ** 40)), /more than the rest/],
+    ['an array whose last string is too long', raw(u32(9), u32(8), u64(2), text('a'), text('', 999)), /"k"\[1\]/],
+    ['an array of a type that is none', raw(u32(9), u32(99), u64(0)), /elements of the type 99/],
+    [
+      'arrays in arrays without end',
+      raw(u32(9), ...new Array(9).fill(Buffer.concat([u32(9), u64(1)]))),
+      /beyond a depth of 4/,
+    ],
+    ['a boolean of 2', pair(['bool', 2]), /expected 0 or 1/],
+    ['no UTF-8', pair(['string', Buffer.of(0xc3, 0x28) as unknown as string]), /UTF-8/],
+    [
+      'a key twice',
+      gguf({
+        pairs: [
+          ['k', ['u8', 1]],
+          ['k', ['u8', 2]],
+        ],
+      }),
+      /metadata "k" stands twice/,
+    ],
+    ['a tensor twice', gguf({ tensors: [tensor(), tensor()] }), /tensor "w" stands twice/],
+    ['an alignment of 0', alignment(0), /power of two/],
+    ['an alignment of 48', alignment(48), /received 48/],
+    ['an alignment of 2^31', alignment(2 ** 31), /power of two/],
+    ['rank 0', one({ shape: [] }), /expected 1 to 4 dimensions, received 0/],
+    ['rank 5', one({ shape: [1, 1, 1, 2, 3] }), /received 5/],
+    ['a size of 2^63', one({ shape: [2n ** 63n] }), /dimension 0: expected less than 2\^53/],
+    ['sizes whose product is too large', one({ shape: [2 ** 40, 2 ** 40, 4] }), /"w": expected \d.* bytes at 0 within/],
+    ['a type that is not known', one({ type: 99 }), /is of type 99, which is not known/],
+    ['a type that was removed', one({ type: 4 }), /is of type 4, which the format no longer has/],
+    [
+      'rows that are no whole blocks',
+      one({ type: 12, shape: [2, 128] }),
+      /q4_k holds blocks of 256 values, received rows of 128/,
+    ],
+    ['an offset that is not aligned', one({ offset: 8 }), /expected an offset that is a multiple of 32, received 8/],
+    ['an offset beyond the file', one({ offset: 32 * 1024 }), /expected 24 bytes at 32768 within the 32 bytes/],
+    ['an offset of 2^63', one({ offset: 2n ** 63n }), /offset: expected less than 2\^53/],
+    ['data cut off', one({}).subarray(0, -16), /truncated/],
+    ['tensors over each other', gguf({ tensors: [tensor(), tensor({ name: 'v', offset: 0 })] }), /"v": overlaps/],
+    ['a Git LFS pointer', Buffer.from('version https://git-lfs.github.com/spec/v1\noid sha256:0\n'), /Git LFS pointer/],
+  ])('%s', async (_, bytes, message) => {
+    const file = put(bytes);
+    await expectRefused(readGguf(file), file, message);
+  });
+});
+
+describe('as a model', () => {
+  const model = (pairs: [string, Value][]) => put(gguf({ pairs, tensors: [tensor({ name: 'token_embd.weight' })] }));
+  test('ERR_UNSUPPORTED_MODEL for an architecture that is not read', async () => {
+    await expect(loadModel(model([['general.architecture', ['string', 'gemma9']]]))).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED_MODEL',
+      message: expect.stringMatching(/"gemma9" is not supported; supported: .*mamba/),
+    });
+  });
+  test.each<[string, [string, Value][], RegExp]>([
+    ['no architecture', [], /general.architecture is missing/],
+    ['an adapter', [['general.type', ['string', 'adapter']]], /expected a model, received "adapter"/],
+    ['no sizes', [['general.architecture', ['string', 'mamba']]], /mamba.block_count is missing/],
+    [
+      'a size that is text',
+      [
+        ['general.architecture', ['string', 'mamba']],
+        ['mamba.block_count', ['string', '2']],
+      ],
+      /mamba.block_count: expected a whole number from 0 on, received "2"/,
+    ],
+    [
+      'more layers than tensors',
+      [
+        ['general.architecture', ['string', 'mamba']],
+        ['mamba.block_count', ['u32', 9000]],
+      ],
+      /9000 layers of 1 tensors/,
+    ],
+  ])('refuses %s', async (_, pairs, message) => {
+    const file = model(pairs);
+    await expectRefused(loadModel(file), file, message);
+  });
+  test('a missing file is said to be missing', async () => {
+    await expectRefused(loadModel('/nowhere/model.gguf'), '/nowhere/model.gguf', /ENOENT/);
+  });
+});
+
+describe('split files', () => {
+  const part = (no: number, count: number, name: string, more: [string, Value][] = []) =>
+    gguf({
+      pairs: [['split.no', ['u16', no]], ['split.count', ['u16', count]], ['split.tensors.count', ['i32', 2]], ...more],
+      tensors: [tensor({ name, data: f32s(no, 0, 0, 0, 0, 0) })],
+    });
+  const names = ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf'] as const;
+  const split = (files: Record<string, Buffer>) => folders.put(files);
+
+  test('are one model, given by the first or by their folder', async () => {
+    const folder = split({ [names[0]]: part(0, 2, 'a'), [names[1]]: part(1, 2, 'b') });
+    const { tensors } = await readGguf(join(folder, names[0]));
+    expect(tensors.map((t) => t.name)).toEqual(['a', 'b']);
+    expect((await readTensorF32(tensors[1]!))[0]).toBe(1);
+    await expect(openCheckpoint(folder)).rejects.toThrow(
+      /00001-of-00002.gguf: metadata general.architecture is missing/,
+    );
+  });
+  test.each<[string, Record<string, Buffer>, string, RegExp]>([
+    [
+      'a part that is missing',
+      { [names[0]]: part(0, 2, 'a') },
+      names[0],
+      /00002-of-00002.gguf: part 2 of 2 is missing/,
+    ],
+    [
+      'another part in its place',
+      { [names[0]]: part(0, 2, 'a'), [names[1]]: part(0, 2, 'b') },
+      names[0],
+      /expected split.no 1/,
+    ],
+    [
+      'another split',
+      { [names[0]]: part(0, 2, 'a'), [names[1]]: part(1, 3, 'b') },
+      names[0],
+      /split.count 2, received 1 and 3/,
+    ],
+    ['a tensor in two parts', { [names[0]]: part(0, 2, 'a'), [names[1]]: part(1, 2, 'a') }, names[0], /stands twice/],
+    [
+      'a name without numbers',
+      { 'm.gguf': part(0, 2, 'a') },
+      'm.gguf',
+      /expected a name that ends in -00001-of-00002.gguf/,
+    ],
+    ['the second part', { [names[0]]: part(0, 2, 'a'), [names[1]]: part(1, 2, 'b') }, names[1], /expected the first/],
+  ])('refuse %s', async (_, files, name, message) => {
+    await expectRefused(readGguf(join(split(files), name)), '.gguf', message);
+  });
+});
+
+test('a vocabulary of half a million tokens is walked over without holding the event loop', async () => {
+  const tokens = Array.from({ length: 500_000 }, (_, i) => `token ${i}`);
+  const file = put(gguf({ pairs: [['t', ['array', ['string', tokens]]]], tensors: [tensor()] }));
+  let turns = 0;
+  const count = setInterval(() => turns++, 0);
+  const { metadata } = await readGguf(file);
+  clearInterval(count);
+  expect(metadata.array('t')!.length).toBe(500_000);
+  expect(turns).toBeGreaterThan(3);
+});
+
+test('every type with blocks is known to the reader by its size', () => {
+  for (const [block, bytes] of Object.values(blocks)) expect(block % 32 === 0 && bytes > 0).toBe(true);
+});
+
+test.skipIf(!wholeCorpus)('the corpus: a split model, another alignment, the other byte order', async () => {
+  const folder = corpusFolder('container')!;
+  const split = await openCheckpoint(join(folder, 'split.f32-00001-of-00004.gguf'));
+  const whole = await openCheckpoint(join(folder, '../models/jamba_dense.f16.gguf'));
+  expect([...split.tensors.keys()].sort()).toEqual([...whole.tensors.keys()].sort());
+  expect(split.config).toEqual(whole.config);
+  expect((await readGguf(join(folder, 'align128.f16.gguf'))).tensors.every((t) => t.offset % 128 === 0)).toBe(true);
+  await expectRefused(readGguf(join(folder, 'bigendian.f16.gguf')), 'bigendian', /big-endian/);
+});
+
+test('a folder that holds one GGUF file and no other weights is that file', async () => {
+  const models = corpusFolder('models')!;
+  const folder = folders.put({ 'README.md': '' });
+  writeFileSync(join(folder, 'some.gguf'), readFileSync(join(models, 'llama_rope3.f16.gguf')));
+  const { config } = await openCheckpoint(folder);
+  expect(config).toMatchObject({ model_type: 'llama', num_hidden_layers: 2, vocab_size: 384 });
+});
