@@ -6,7 +6,7 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
-import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
+import { type WeightSource, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import { Cancellation, checkCall } from '../session/cancellation.js';
 import type { DType } from '../tensor.js';

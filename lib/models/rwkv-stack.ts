@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { embedding, head } from '../layers/linear.js';
+import { embedding, head, scaled } from '../layers/linear.js';
 import { layerNorm } from '../layers/norms.js';
-import { rwkvChannelMix, scaled } from '../layers/rwkv.js';
+import { rwkvChannelMix } from '../layers/rwkv.js';
 import type { ConfigReader } from './config.js';
 
 /** What the versions of RWKV share around their time mixes. */
