@@ -4,9 +4,13 @@ import { basename } from 'node:path';
 import { expect, test } from 'vitest';
 import { readGguf } from '../dist/lib/checkpoint/gguf/container.js';
 import { readTokenizer } from '../dist/lib/checkpoint/gguf/tokenizer.js';
+import { loadTokenizer } from '../dist/lib/models/tokenizer.js';
+import { scratchFolders } from './support/checkpoint-files.js';
 import { corpusFiles, corpusFolder, wholeCorpus } from './support/gguf.js';
 
 if (!wholeCorpus) console.log('../shared/golden is not here: three vocabularies of five');
+
+const folders = scratchFolders();
 
 interface Case {
   text: string;
@@ -48,3 +52,41 @@ test.each(corpusFiles(folder, '.gguf').map((file) => [basename(file, '.gguf'), f
     }
   },
 );
+
+test('a tokenizer.json: marks and special tokens as asked for', async () => {
+  const special = {
+    id: 3,
+    content: '<s>',
+    special: true,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+  };
+  const mark = { SpecialToken: { id: '<s>', type_id: 0 } };
+  const folder = folders.put({
+    'tokenizer.json': JSON.stringify({
+      version: '1.0',
+      added_tokens: [special],
+      normalizer: null,
+      pre_tokenizer: null,
+      decoder: null,
+      post_processor: {
+        type: 'TemplateProcessing',
+        single: [mark, { Sequence: { id: 'A', type_id: 0 } }, mark],
+        pair: [],
+        special_tokens: { '<s>': { id: '<s>', ids: [3], tokens: ['<s>'] } },
+      },
+      model: { type: 'BPE', vocab: { '<': 0, s: 1, '>': 2, a: 4 }, merges: [], unk_token: null, byte_fallback: false },
+    }),
+  });
+  const tokenizer = (await loadTokenizer(folder))!;
+  const ids = (addSpecialTokens: boolean, allowSpecial: boolean) => [
+    ...tokenizer.encode('s<s>', { addSpecialTokens, allowSpecial }),
+  ];
+  expect(ids(true, true)).toEqual([3, 1, 3, 3]);
+  expect(ids(false, true)).toEqual([1, 3]);
+  expect(ids(true, false)).toEqual([3, 1, 0, 1, 2, 3]);
+  expect(ids(false, false)).toEqual([1, 0, 1, 2]);
+  expect(tokenizer.decode([3, 1], { skipSpecialTokens: false })).toContain('<s>');
+});

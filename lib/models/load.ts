@@ -19,8 +19,7 @@ import { weightParts } from './weight-parts.js';
 // The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
 
-const lazyGgufTokenizer = (): typeof import('../checkpoint/gguf/tokenizer.js') =>
-  require('../checkpoint/gguf/tokenizer.js');
+const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');
 
 /** How a model is loaded or made. */
 export interface LoadOptions {
@@ -156,7 +155,7 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
   // The vocabulary is read while native code loads the weights.
   const [model, tokenizer] = await Promise.all([
     finish(built, options, files, entries, 0),
-    checkpoint.metadata ? lazyGgufTokenizer().readTokenizer(checkpoint.metadata) : loadTokenizer(folder),
+    checkpoint.metadata ? lazyGgufText().readText(checkpoint.metadata) : loadTokenizer(folder),
   ]);
   return model.open({
     config,

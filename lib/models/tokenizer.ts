@@ -3,10 +3,13 @@ import type { ChatTemplateOptions } from '../chat/chat-template.js';
 import { readChatTemplates } from '../chat/read-templates.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
+import type { DecodeOptions, EncodeOptions } from '../tokenizers/vocabulary.js';
 
 export interface TextTokenizer {
-  encode(text: string): Int32Array;
-  decode(ids: ArrayLike<number>): string;
+  /** Ids of a text; by default with the marks of beginning and end, and with special tokens where they are written out. */
+  encode(text: string, options?: EncodeOptions): Int32Array;
+  /** The text of ids; by default without special tokens. */
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
   /** The prompt of a conversation, by the model's chat template; ERR_ARGUMENT where it has none or refuses. */
   applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
 }
@@ -34,15 +37,45 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
   const chat = await readChatTemplates(folder, config as Record<string, unknown>);
   const { Tokenizer } = await import('@huggingface/tokenizers');
-  let tokenizer: InstanceType<typeof Tokenizer>;
-  try {
-    tokenizer = new Tokenizer(json as object, config as object);
-  } catch (error) {
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${(error as Error).message}`);
-  }
+  const make = (definition: object) => {
+    try {
+      return new Tokenizer(definition, config as object);
+    } catch (error) {
+      throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${(error as Error).message}`);
+    }
+  };
+  const tokenizer = make(json as object);
+  const ids = (of: InstanceType<typeof Tokenizer>, text: string, marks: boolean) =>
+    of.encode(text, { add_special_tokens: marks }).ids;
+  // Without its special tokens, a text that spells one is cut and merged like any other; made where it is asked for.
+  let plain: InstanceType<typeof Tokenizer> | undefined;
+  const spelled = (text: string) => ids((plain ??= make(spelledOut(json as object))), text, false);
+  const marksAround = lazily(() => around(ids(tokenizer, 'a', true), ids(tokenizer, 'a', false)));
   return {
-    encode: (text) => Int32Array.from(tokenizer.encode(text).ids),
-    decode: (ids) => (ids.length === 0 ? '' : tokenizer.decode(Array.from(ids), { skip_special_tokens: true })),
+    encode(text, { addSpecialTokens = true, allowSpecial = true } = {}) {
+      if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
+      const [before, after] = addSpecialTokens ? marksAround() : [[], []];
+      return Int32Array.from([...before, ...spelled(text), ...after]);
+    },
+    decode: (ids, { skipSpecialTokens = true } = {}) =>
+      ids.length === 0 ? '' : tokenizer.decode(Array.from(ids), { skip_special_tokens: skipSpecialTokens }),
     applyChatTemplate: (messages, options) => chat.apply(messages, options),
   };
+}
+
+/** A tokenizer.json whose special tokens are not looked for in texts. */
+function spelledOut(json: object): object {
+  const { added_tokens: added } = json as { added_tokens?: { special?: boolean }[] };
+  return Array.isArray(added) ? { ...json, added_tokens: added.filter((t) => t?.special !== true) } : json;
+}
+
+/** What stands before and after `inner` in `whole`. */
+function around(whole: readonly number[], inner: readonly number[]): [number[], number[]] {
+  const at = whole.findIndex((_, i) => inner.every((id, j) => whole[i + j] === id));
+  return at < 0 ? [[], []] : [whole.slice(0, at), whole.slice(at + inner.length)];
+}
+
+function lazily<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => (made ??= make());
 }

@@ -207,16 +207,3 @@ function unescaped(text: string): Uint8Array {
   }
   return Uint8Array.from(bytes);
 }
-
-/** The chat template, and others by their names. */
-export function readChatTemplates(m: Metadata): Record<string, string> {
-  const templates: Record<string, string> = {};
-  const standard = m.string('tokenizer.chat_template');
-  if (standard !== undefined) templates.default = standard;
-  for (const key of m.keys()) {
-    const name = /^tokenizer\.chat_template\.(.+)$/.exec(key)?.[1];
-    const text = name === undefined || name === '__proto__' ? undefined : m.string(key);
-    if (text !== undefined) templates[name!] = text;
-  }
-  return templates;
-}
