@@ -48,14 +48,13 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   const ids = (of: InstanceType<typeof Tokenizer>, text: string, marks: boolean) =>
     of.encode(text, { add_special_tokens: marks }).ids;
   // Without its special tokens, a text that spells one is cut and merged like any other; made where it is asked for.
-  let plain: InstanceType<typeof Tokenizer> | undefined;
-  const spelled = (text: string) => ids((plain ??= make(spelledOut(json as object))), text, false);
+  const plain = lazily(() => make(spelledOut(json as object)));
   const marksAround = lazily(() => around(ids(tokenizer, 'a', true), ids(tokenizer, 'a', false)));
   return {
     encode(text, { addSpecialTokens = true, allowSpecial = true } = {}) {
       if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
       const [before, after] = addSpecialTokens ? marksAround() : [[], []];
-      return Int32Array.from([...before, ...spelled(text), ...after]);
+      return Int32Array.from([...before, ...ids(plain(), text, false), ...after]);
     },
     decode: (ids, { skipSpecialTokens = true } = {}) =>
       ids.length === 0 ? '' : tokenizer.decode(Array.from(ids), { skip_special_tokens: skipSpecialTokens }),
@@ -77,5 +76,8 @@ function around(whole: readonly number[], inner: readonly number[]): [number[], 
 
 function lazily<T>(make: () => T): () => T {
   let made: T | undefined;
-  return () => (made ??= make());
+  return () => {
+    made ??= make();
+    return made;
+  };
 }
