@@ -1,0 +1,215 @@
+// Downloads from a hub on loopback: what is fetched, where it lies, and that cut, wrong and refused answers end well.
+import { existsSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadModel } from 'statespace';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { neededFiles } from '../../dist/lib/hub/choose.js';
+import { pull } from '../../dist/lib/hub/pull.js';
+import { parseHubSource } from '../../dist/lib/hub/source.js';
+import { modelCase } from '../support/golden.js';
+import { COMMIT, fakeHub, gitSha1, send, sha256 } from './fake-hub.js';
+
+const golden = modelCase('mamba_hf').folder;
+const weights = readFileSync(join(golden, 'model.safetensors'));
+const config = readFileSync(join(golden, 'config.json'));
+const files = {
+  'config.json': config,
+  'model.safetensors': weights,
+  'README.md': Buffer.from('no'),
+  'pytorch_model.bin': Buffer.from('the same again'),
+};
+const repositories = {
+  'lab/mamba': { files, large: ['model.safetensors'] },
+  'lab/gated': { files, large: ['model.safetensors'], token: 'secret' },
+};
+
+let hub: Awaited<ReturnType<typeof fakeHub>>;
+let cache: string;
+const kept: Record<string, string | undefined> = {};
+const VARIABLES = ['HF_ENDPOINT', 'HF_HUB_CACHE', 'HF_HUB_OFFLINE', 'HF_TOKEN', 'HF_TOKEN_PATH'];
+
+beforeAll(async () => {
+  hub = await fakeHub(repositories);
+  for (const name of VARIABLES) kept[name] = process.env[name];
+});
+beforeEach(() => {
+  cache = mkdtempSync(join(tmpdir(), 'statespace-hub-'));
+  Object.assign(process.env, { HF_ENDPOINT: hub.url, HF_HUB_CACHE: cache, HF_TOKEN_PATH: join(cache, 'none') });
+  delete process.env.HF_HUB_OFFLINE;
+  delete process.env.HF_TOKEN;
+  hub.fault = undefined;
+  hub.status = 0;
+  hub.requests.length = 0;
+});
+afterEach(() => rmSync(cache, { recursive: true }));
+afterAll(async () => {
+  for (const [name, value] of Object.entries(kept)) {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  }
+  await hub.close();
+});
+
+const fetched = () => hub.requests.filter((r) => r.url.includes('/resolve/')).map((r) => r.url.split('/').pop());
+const blobs = () => readdirSync(join(cache, 'models--lab--mamba', 'blobs'));
+
+test("what loadModel reads, and no more, in the layout of Python's cache", async () => {
+  const heard: number[] = [];
+  const folder = await pull('hf:lab/mamba', { onProgress: ({ loadedBytes }) => heard.push(loadedBytes) });
+  expect(folder).toBe(join(cache, 'models--lab--mamba', 'snapshots', COMMIT));
+  expect(fetched().sort()).toEqual(['config.json', 'model.safetensors']);
+  expect(blobs().sort()).toEqual([gitSha1(config), sha256(weights)].sort());
+  expect(lstatSync(join(folder, 'model.safetensors')).isSymbolicLink()).toBe(true);
+  expect(readFileSync(join(folder, 'model.safetensors'))).toEqual(weights);
+  expect(readFileSync(join(cache, 'models--lab--mamba', 'refs', 'main'), 'utf8')).toBe(COMMIT);
+  expect(heard.at(-1)).toBe(weights.length + config.length);
+});
+
+test('a model by its name on the hub; the second time nothing is fetched, offline nothing is asked', async () => {
+  const model = await loadModel('hf:lab/mamba@v1.0');
+  expect(model.modelType).toBe('mamba');
+  await model.dispose();
+  hub.requests.length = 0;
+  await pull('hf:lab/mamba@v1.0');
+  expect(fetched()).toEqual([]);
+  process.env.HF_HUB_OFFLINE = '1';
+  hub.requests.length = 0;
+  await (await loadModel('hf:lab/mamba@v1.0')).dispose();
+  expect(hub.requests).toEqual([]);
+  await expect(pull('hf:lab/other')).rejects.toThrow(/not in the cache, and HF_HUB_OFFLINE/);
+});
+
+describe('faults', () => {
+  test('a connection that is cut again and again goes on where it was', async () => {
+    let cuts = 0;
+    hub.fault = (request, response, bytes, path) => {
+      if (path !== 'model.safetensors' || cuts >= 3) return false;
+      cuts++;
+      const from = Number(/(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      response.writeHead(from ? 206 : 200, { 'content-length': bytes.length - from });
+      response.write(bytes.subarray(from, from + 1000), () => setTimeout(() => response.destroy(), 20));
+      return true;
+    };
+    const folder = await pull('hf:lab/mamba');
+    expect(readFileSync(join(folder, 'model.safetensors'))).toEqual(weights);
+    const ranges = hub.requests.filter((r) => r.url.endsWith('model.safetensors')).map((r) => r.range);
+    expect(ranges).toEqual([undefined, 'bytes=1000-', 'bytes=2000-', 'bytes=3000-']);
+  });
+
+  test('a server that knows no ranges sends the whole again', async () => {
+    let cut = false;
+    hub.fault = (_, response, bytes, path) => {
+      if (path !== 'model.safetensors') return false;
+      response.writeHead(200, { 'content-length': bytes.length });
+      if (cut) response.end(bytes);
+      else response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 20));
+      cut = true;
+      return true;
+    };
+    const heard: number[] = [];
+    const folder = await pull('hf:lab/mamba', { onProgress: ({ loadedBytes }) => heard.push(loadedBytes) });
+    expect(readFileSync(join(folder, 'model.safetensors'))).toEqual(weights);
+    expect(heard.at(-1)).toBe(weights.length + config.length);
+  });
+
+  test('wrong bytes: once more from the start, then an error, and nothing of it in the cache', async () => {
+    const wrong = Buffer.from(weights).fill(7, 100, 200);
+    hub.fault = (request, response, bytes, path) => {
+      if (path === 'model.safetensors') send(request, response, wrong);
+      return path === 'model.safetensors';
+    };
+    await expect(pull('hf:lab/mamba')).rejects.toMatchObject({
+      code: 'ERR_CHECKPOINT',
+      message: expect.stringMatching(/resolve.*expected sha256 .* damaged/),
+    });
+    expect(fetched().filter((f) => f === 'model.safetensors')).toHaveLength(2);
+    expect(blobs()).toEqual([gitSha1(config)]);
+    hub.fault = undefined;
+    await expect(pull('hf:lab/mamba')).resolves.toContain(COMMIT);
+  });
+
+  test('what an earlier version left behind is not gone on from', async () => {
+    let first = true;
+    hub.fault = (request, response, bytes, path) => {
+      if (path !== 'model.safetensors' || !first) return false;
+      first = false;
+      response.writeHead(200, { 'content-length': bytes.length });
+      response.write(Buffer.alloc(1000, 9), () => setTimeout(() => response.destroy(), 20));
+      return true;
+    };
+    const folder = await pull('hf:lab/mamba');
+    expect(readFileSync(join(folder, 'model.safetensors'))).toEqual(weights);
+  });
+
+  test('busy and broken servers are asked again', async () => {
+    const answers = [429, 503];
+    hub.fault = (_, response, __, path) => {
+      const status = path === 'config.json' ? answers.shift() : undefined;
+      if (status) response.writeHead(status, { 'retry-after': '0.05' }).end();
+      return status !== undefined;
+    };
+    await expect(pull('hf:lab/mamba')).resolves.toContain(COMMIT);
+    expect(fetched().filter((f) => f === 'config.json')).toHaveLength(3);
+  });
+
+  test.each([
+    ['a model that is not there', 'hf:lab/nothing', /401: there is no such model, or it needs a token/],
+    ['a revision that is not there', 'hf:lab/mamba@nowhere', /404: there is no such model or revision/],
+    ['a gated model without a token', 'hf:lab/gated', /HF_TOKEN/],
+    ['a file that is not there', 'hf:lab/mamba/x.gguf', /there is no file x\.gguf/],
+  ])('%s', async (_, source, message) => {
+    await expect(pull(source)).rejects.toMatchObject({ code: 'ERR_CHECKPOINT', message: expect.stringMatching(message) });
+  });
+
+  test('too many requests, and a hub that is not there', async () => {
+    hub.status = 429;
+    await expect(pull('hf:lab/mamba')).rejects.toThrow(/429: too many requests/);
+    process.env.HF_ENDPOINT = 'http://127.0.0.1:1';
+    await expect(pull('hf:lab/mamba')).rejects.toThrow(/hub at http:\/\/127\.0\.0\.1:1 cannot be asked/);
+  });
+
+  test('a token from the environment', async () => {
+    process.env.HF_TOKEN = 'secret';
+    await expect(pull('hf:lab/gated')).resolves.toContain(COMMIT);
+  });
+
+  test('an abort leaves what has come for the next time', async () => {
+    const controller = new AbortController();
+    hub.fault = (_, response, bytes, path) => {
+      if (path !== 'model.safetensors') return false;
+      response.writeHead(200, { 'content-length': bytes.length });
+      response.write(bytes.subarray(0, 1000), () => setTimeout(() => controller.abort(new Error('enough')), 50));
+      return true;
+    };
+    await expect(pull('hf:lab/mamba', { signal: controller.signal })).rejects.toThrow('enough');
+    expect(existsSync(join(cache, 'models--lab--mamba', 'blobs', `${sha256(weights)}.incomplete`))).toBe(true);
+    hub.fault = undefined;
+    await pull('hf:lab/mamba');
+    expect(hub.requests.at(-1)!.range).toBe('bytes=1000-');
+  });
+});
+
+describe('names', () => {
+  test('owner, name, revision, file', () => {
+    expect(parseHubSource('hf:a/b')).toEqual({ repo: 'a/b', revision: 'main', file: undefined });
+    expect(parseHubSource('hf:a/b.c@refs/pr/1')).toEqual({ repo: 'a/b.c', revision: 'refs/pr/1', file: undefined });
+    expect(parseHubSource('hf:a/b/x/q4.gguf@v1')).toEqual({ repo: 'a/b', revision: 'v1', file: 'x/q4.gguf' });
+  });
+  test.each(['hf:a', 'hf:../b', 'hf:a/b@../c', 'hf:a/b/../c', 'hf:a b/c', 'hf:', 'hf:a/b@'])('%s is refused', (text) => {
+    expect(() => parseHubSource(text)).toThrow(/hf:owner\/name/);
+  });
+  const q = ['m-Q4_K_M-00001-of-00002.gguf', 'm-Q4_K_M-00002-of-00002.gguf'];
+  test.each<[string[], string | undefined, string[] | RegExp]>([
+    [['model.safetensors.index.json', 'model-00001-of-00001.safetensors', 'x.bin'], undefined, ['model.safetensors.index.json', 'model-00001-of-00001.safetensors']],
+    [['rwkv.pth', 'README.md'], undefined, ['rwkv.pth']],
+    [q, undefined, q],
+    [[...q, 'm-Q8_0.gguf'], undefined, /holds 2 GGUF files; name one: hf:r\/m-Q4/],
+    [[...q, 'm-Q8_0.gguf'], 'm-Q8_0.gguf', ['m-Q8_0.gguf']],
+    [[...q, 'm-Q8_0.gguf'], q[0], q],
+    [['README.md'], undefined, /holds no weights/],
+  ])('%j, %s', (listed, file, wanted) => {
+    if (wanted instanceof RegExp) expect(() => neededFiles('r', listed, file)).toThrow(wanted);
+    else expect(neededFiles('r', listed, file)).toEqual(wanted);
+  });
+});
