@@ -7,6 +7,7 @@ export type { EngineToken, FinishReason, GenerateRequest, Usage } from './engine
 export { type ErrorCode, StatespaceError } from './errors.js';
 export { type Dim, Graph, type Node, type Value } from './graph/graph.js';
 export { type Init, type WeightOptions, Weights } from './graph/weights.js';
+export { type PullOptions, pull } from './hub/pull.js';
 export * as layers from './layers/index.js';
 export { ConfigReader } from './models/config.js';
 export type { ModelDefinition } from './models/definition.js';

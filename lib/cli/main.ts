@@ -11,6 +11,7 @@ import { addGenerate } from './commands/generate.js';
 import { addInfo } from './commands/info.js';
 import { addInspect } from './commands/inspect.js';
 import { addMemory } from './commands/memory.js';
+import { addPull } from './commands/pull.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
 import { colours, endQuietlyOnBrokenPipe, restoreTerminal } from './terminal.js';
 
@@ -38,7 +39,8 @@ Examples:
 Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted. STATESPACE_DEBUG=1 adds stack traces to errors.
 Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an instruction set), NO_COLOR.`,
     );
-  for (const add of [addBench, addGenerate, addInspect, addMemory, addCompare, addInfo, addBuild]) add(program, signal);
+  for (const add of [addBench, addGenerate, addInspect, addMemory, addCompare, addInfo, addPull, addBuild])
+    add(program, signal);
   for (const command of everyCommand(program)) {
     command
       .exitOverride()

@@ -20,6 +20,7 @@ import { weightParts } from './weight-parts.js';
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
 
 const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');
+const lazyHub = (): typeof import('../hub/pull.js') => require('../hub/pull.js');
 
 /** How a model is loaded or made. */
 export interface LoadOptions {
@@ -117,11 +118,15 @@ function checkDevice(op: string, device: 'auto' | 'cpu' | 'cuda'): void {
   }
 }
 
-/** Reads a folder with config.json and weights, or a GGUF file, into a model; see docs/models.md for the formats. */
-export async function loadModel(folder: string, options: LoadOptions = {}): Promise<Model> {
-  if (typeof folder !== 'string')
-    throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(folder)}`);
+/**
+ * Reads a model: a folder with config.json and weights, a GGUF file, or 'hf:owner/name[@revision]', which is brought into the cache
+ * first (HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE, HF_HUB_OFFLINE as everywhere). docs/models.md tells the formats.
+ */
+export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+  if (typeof path !== 'string')
+    throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(path)}`);
   checkOptions('loadModel', options);
+  const folder = path.startsWith('hf:') ? await lazyHub().pull(path, { signal: options.signal }) : path;
   const checkpoint = await lazyCheckpoint().openCheckpoint(folder);
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);

@@ -36,7 +36,15 @@ export async function fakeHub(repositories: Record<string, Repository>) {
       return json({ error: 'Access to model is restricted' }, 401);
     if (url.startsWith(`/api/models/${name}/revision/`)) {
       if (!/\/(main|v1\.0|[0-9a-f]{40})$/.test(url)) return json({ error: 'Invalid rev id' }, 404);
-      return json({ _id: 'x', id: name, sha: COMMIT, private: false, downloads: 0, likes: 0, lastModified: '2026-01-01' });
+      return json({
+        _id: 'x',
+        id: name,
+        sha: COMMIT,
+        private: false,
+        downloads: 0,
+        likes: 0,
+        lastModified: '2026-01-01',
+      });
     }
     if (url.startsWith(`/api/models/${name}/tree/`)) {
       return json(
@@ -45,7 +53,9 @@ export async function fakeHub(repositories: Record<string, Repository>) {
           path,
           size: bytes.length,
           oid: gitSha1(bytes),
-          ...(repository.large?.includes(path) && { lfs: { oid: sha256(bytes), size: bytes.length, pointerSize: 130 } }),
+          ...(repository.large?.includes(path) && {
+            lfs: { oid: sha256(bytes), size: bytes.length, pointerSize: 130 },
+          }),
         })),
       );
     }

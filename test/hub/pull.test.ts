@@ -159,7 +159,10 @@ describe('faults', () => {
     ['a gated model without a token', 'hf:lab/gated', /HF_TOKEN/],
     ['a file that is not there', 'hf:lab/mamba/x.gguf', /there is no file x\.gguf/],
   ])('%s', async (_, source, message) => {
-    await expect(pull(source)).rejects.toMatchObject({ code: 'ERR_CHECKPOINT', message: expect.stringMatching(message) });
+    await expect(pull(source)).rejects.toMatchObject({
+      code: 'ERR_CHECKPOINT',
+      message: expect.stringMatching(message),
+    });
   });
 
   test('too many requests, and a hub that is not there', async () => {
@@ -196,12 +199,19 @@ describe('names', () => {
     expect(parseHubSource('hf:a/b.c@refs/pr/1')).toEqual({ repo: 'a/b.c', revision: 'refs/pr/1', file: undefined });
     expect(parseHubSource('hf:a/b/x/q4.gguf@v1')).toEqual({ repo: 'a/b', revision: 'v1', file: 'x/q4.gguf' });
   });
-  test.each(['hf:a', 'hf:../b', 'hf:a/b@../c', 'hf:a/b/../c', 'hf:a b/c', 'hf:', 'hf:a/b@'])('%s is refused', (text) => {
-    expect(() => parseHubSource(text)).toThrow(/hf:owner\/name/);
-  });
+  test.each(['hf:a', 'hf:../b', 'hf:a/b@../c', 'hf:a/b/../c', 'hf:a b/c', 'hf:', 'hf:a/b@'])(
+    '%s is refused',
+    (text) => {
+      expect(() => parseHubSource(text)).toThrow(/hf:owner\/name/);
+    },
+  );
   const q = ['m-Q4_K_M-00001-of-00002.gguf', 'm-Q4_K_M-00002-of-00002.gguf'];
   test.each<[string[], string | undefined, string[] | RegExp]>([
-    [['model.safetensors.index.json', 'model-00001-of-00001.safetensors', 'x.bin'], undefined, ['model.safetensors.index.json', 'model-00001-of-00001.safetensors']],
+    [
+      ['model.safetensors.index.json', 'model-00001-of-00001.safetensors', 'x.bin'],
+      undefined,
+      ['model.safetensors.index.json', 'model-00001-of-00001.safetensors'],
+    ],
     [['rwkv.pth', 'README.md'], undefined, ['rwkv.pth']],
     [q, undefined, q],
     [[...q, 'm-Q8_0.gguf'], undefined, /holds 2 GGUF files; name one: hf:r\/m-Q4/],
