@@ -36,7 +36,8 @@ async function run(model: string, { revision }: Options, signal: AbortSignal): P
   try {
     const folder = await pull(revision === undefined ? name : `${name}@${revision}`, {
       signal,
-      onProgress: ({ loadedBytes, totalBytes }) => bar.update(loadedBytes / totalBytes, `of ${formatBytes(totalBytes)}`),
+      onProgress: ({ loadedBytes, totalBytes }) =>
+        bar.update(loadedBytes / totalBytes, `of ${formatBytes(totalBytes)}`),
     });
     bar.stop();
     write(folder);
