@@ -1,16 +1,13 @@
 /** Plain text tables: columns aligned by display width, escape sequences not counted. */
+import stringWidth from 'string-width';
 
 export interface Column {
   title: string;
   align?: 'left' | 'right';
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the escape character is what it looks for
-const ESCAPE = /\u001b\[[0-9;]*m/g;
-
-export function displayWidth(text: string): number {
-  return [...text.replace(ESCAPE, '')].length;
-}
+/** Columns that a terminal gives the text: two for wide characters, none for marks and escape sequences. */
+export const displayWidth = stringWidth;
 
 export interface Table {
   columns: readonly Column[];

@@ -1,4 +1,7 @@
-/** Files that are there whole or not at all. */
+/**
+ * Files that are there whole or not at all. Not write-file-atomic: through signal-exit it puts handlers of signals into the
+ * process that loads this package, and it does not sync the folder.
+ */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { lazyCrypto, lazyFiles } from './lazy.js';
