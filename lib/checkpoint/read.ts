@@ -1,12 +1,25 @@
-import { bf16ToF32, f16ToF32 } from '../dtype.js';
+import { bf16ToF32, decode, f16ToF32 } from '../dtype.js';
 import { InputFile } from './files.js';
-import { checkpointError, isReadable, itemBytes, type ReadableDType, type StoredTensor } from './stored.js';
+import {
+  checkpointError,
+  isReadable,
+  itemBytes,
+  type ReadableDType,
+  type StoredTensor,
+  storedBytes,
+  typeBlock,
+} from './stored.js';
 
 /** A tensor's values in row-major order as f32, whatever they are stored as. For tensors that fit memory twice. */
 export async function readTensorF32(stored: StoredTensor): Promise<Float32Array> {
   const { dtype, shape, strides, offset, byteLength, rows, parts, derived } = stored;
   if (derived) return derived.apply(await readTensorF32(derived.from));
   if (parts) return concatenated(await Promise.all(parts.map(readTensorF32)));
+  if (dtype === 'q8_0' || dtype === 'q4_0') {
+    const blocks = await InputFile.use(stored.file, (file) => file.read(offset, byteLength, `tensor "${stored.name}"`));
+    const values = decode(blocks, dtype, (byteLength / storedBytes(dtype, typeBlock(dtype))) * typeBlock(dtype));
+    return rows ? pickRows(values, rows, shape[shape.length - 1]!) : values;
+  }
   if (!isReadable(dtype)) {
     throw checkpointError(
       stored.file,

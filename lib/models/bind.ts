@@ -1,5 +1,6 @@
 // Which tensor of a checkpoint each weight of a graph is read from, and which tensors nothing reads.
 import type { StoredTensor } from '../checkpoint/open.js';
+import { isBlocks } from '../checkpoint/stored.js';
 import { StatespaceError } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
 import type { WeightSource } from '../graph/weights.js';
@@ -77,7 +78,7 @@ export class Binding {
     const unknown: string[] = [];
     for (const [name, stored] of this.tensors) {
       if (this.used.has(stored) || BUFFERS.test(name) || (this.tied.size > 0 && HEAD.test(name))) continue;
-      if (!PARAMETERS.has(stored.dtype)) continue;
+      if (!PARAMETERS.has(stored.dtype) && !isBlocks(stored.dtype)) continue;
       if (offsets.has(`${stored.file}:${stored.offset}`)) continue; // another name of one that was read
       const known = unread.find((u) => u.names.test(name));
       if (!known) unknown.push(name);

@@ -248,7 +248,7 @@ function configType(config: Record<string, unknown>): DType {
 
 /** The type that most of a checkpoint's matrix values are in, of those that can be held as they are. */
 function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): DType {
-  const bytes = { f32: 0, f16: 0, bf16: 0 };
+  const bytes = { f32: 0, f16: 0, bf16: 0, q8_0: 0, q4_0: 0 };
   for (const spec of graph.weights.values()) {
     if (!spec.matrix) continue;
     for (const s of spec.sources) {

@@ -16,6 +16,10 @@ export function readHybridMamba2(c: ConfigReader, dModel: number, eps: number, d
     throw c.error(`mamba_n_heads ${nHeads} · mamba_d_head ${headDim} must be the mixer's width, ${dInner}`);
   const nGroups = c.size('mamba_n_groups', 1);
   if (nHeads % nGroups !== 0) throw c.error(`mamba_n_heads ${nHeads} is no multiple of mamba_n_groups ${nGroups}`);
+  // No key of transformers: a GGUF file means the original's norm, over each group by itself.
+  const normGroups = c.size('norm_groups', 1);
+  if (dInner % normGroups !== 0)
+    throw c.error(`the mixer's width ${dInner} is no multiple of norm_groups ${normGroups}`);
   return {
     dInner,
     nHeads,
@@ -26,6 +30,6 @@ export function readHybridMamba2(c: ConfigReader, dModel: number, eps: number, d
     bias: c.boolean('mamba_proj_bias', false),
     convBias: c.boolean('mamba_conv_bias', true),
     dtLimit: readLimit(c, 'time_step_limit'),
-    norm: { eps },
+    norm: { eps, groupSize: dInner / normGroups },
   };
 }

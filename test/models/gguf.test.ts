@@ -14,9 +14,7 @@ const asWritten = new Set(['mamba2_groups.f32', 'falcon_mamba.f32', 'mistral.f32
 const rounded = new Set(['falcon_h1_norm.f16']);
 
 const folder = corpusFolder('models')!;
-const files = corpusFiles(folder, '.gguf')
-  .map((file) => [basename(file, '.gguf'), file] as const)
-  .filter(([name]) => !name.endsWith('.q8_0'));
+const files = corpusFiles(folder, '.gguf').map((file) => [basename(file, '.gguf'), file] as const);
 
 /** Whether its architecture is read. */
 const isRead = (file: string): Promise<boolean> =>

@@ -127,6 +127,44 @@ export function experts(gguf: string, count: number, hf: (expert: number) => str
   };
 }
 
+/** Two matrices of the file as the two halves of the rows of one, of each expert where there are several. */
+export function interleaved(gguf: readonly [string, string], hf: string): Pairing {
+  return {
+    gguf,
+    hf: () => [hf],
+    toHf: ([first, second]) => {
+      const [rows, columns] = first!.shape.slice(-2) as [number, number];
+      const outer = first!.shape.slice(0, -2);
+      const count = outer[0] ?? 1;
+      const parts = Array.from({ length: count }, (_, e) =>
+        [first!, second!].map((t) => rowRange(t, e * rows, [rows, columns])),
+      );
+      return [joined(hf, parts.flat(), [...outer, 2 * rows, columns])];
+    },
+    toGguf: ([t]) => {
+      const [both, columns] = t!.shape.slice(-2) as [number, number];
+      const outer = t!.shape.slice(0, -2);
+      const rows = both / 2;
+      return [0, 1].map((half) => {
+        const order = Int32Array.from({ length: (outer[0] ?? 1) * rows }, (_, i) => {
+          return Math.floor(i / rows) * both + half * rows + (i % rows);
+        });
+        return inRowOrder(t!, order, [...outer, rows, columns]);
+      });
+    },
+  };
+}
+
+/** Values to which the file has `by` added. */
+export function shifted(gguf: string, hf: string, by: number): Pairing {
+  return pair(
+    gguf,
+    hf,
+    (t) => computed(t, t.shape, (values) => values.map((x) => x - by)),
+    (t) => computed(t, t.shape, (values) => values.map((x) => x + by)),
+  );
+}
+
 /** Vectors that the file keeps side by side in one tensor of shape (n, 1, 1, channels). */
 export function fused(gguf: string, hf: readonly string[]): Pairing {
   return {

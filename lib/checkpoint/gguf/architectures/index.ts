@@ -1,11 +1,30 @@
 import { StatespaceError, show } from '../../../errors.js';
 import type { Architecture } from '../architecture.js';
+import { falconH1 } from './falcon-h1.js';
+import { granite } from './granite.js';
 import { jamba } from './jamba.js';
+import { lfm2, lfm2moe } from './lfm2.js';
 import { llama } from './llama.js';
 import { mamba, mamba2 } from './mamba.js';
+import { nemotronH, nemotronHMoe } from './nemotron-h.js';
+import { qwen3Next } from './qwen3-next.js';
 import { rwkv6, rwkv7 } from './rwkv.js';
 
-export const architectures: readonly Architecture[] = [mamba, mamba2, jamba, llama, rwkv6, rwkv7];
+export const architectures: readonly Architecture[] = [
+  mamba,
+  mamba2,
+  jamba,
+  llama,
+  granite,
+  falconH1,
+  lfm2,
+  lfm2moe,
+  nemotronH,
+  nemotronHMoe,
+  qwen3Next,
+  rwkv6,
+  rwkv7,
+];
 
 /** Of general.architecture; ERR_UNSUPPORTED_MODEL for one that is not read. */
 export function architectureNamed(name: string, file: string): Architecture {
