@@ -1,18 +1,100 @@
 /** A tensor's element type; q8_0 and q4_0 are ggml's blocks of 32 values. */
 export type DType = 'f32' | 'f16' | 'bf16' | 'i32' | 'q8_0' | 'q4_0';
 
-/** Values in one block of a quantised type. */
-export const blockSize = 32;
-/** Bytes of one block: an f16 scale and 32 int8, or an f16 scale and 32 nibbles. */
-const blockBytes = { q8_0: 34, q4_0: 18 };
+/** What a model's matrices can be held in: also the other types of ggml that products read as they lie. */
+export type HeldType =
+  | DType
+  | 'q4_1'
+  | 'q5_0'
+  | 'q5_1'
+  | 'q2_k'
+  | 'q3_k'
+  | 'q4_k'
+  | 'q5_k'
+  | 'q6_k'
+  | 'iq4_nl'
+  | 'iq4_xs'
+  | 'mxfp4';
 
-export function isQuantized(dtype: DType): dtype is 'q8_0' | 'q4_0' {
-  return dtype === 'q8_0' || dtype === 'q4_0';
+/** Every type that rows of weights can be read from. */
+export type StoredType =
+  | HeldType
+  | 'q1_0'
+  | 'q2_0'
+  | 'tq1_0'
+  | 'tq2_0'
+  | 'iq1_s'
+  | 'iq1_m'
+  | 'iq2_xxs'
+  | 'iq2_xs'
+  | 'iq2_s'
+  | 'iq3_xxs'
+  | 'iq3_s'
+  | 'nvfp4';
+
+/** Values of the last axis in one block, and its bytes; in the order of the addon's numbers (describeTypes()). */
+export const storedTypes: { readonly [T in StoredType]: { readonly block: number; readonly bytes: number } } = {
+  f32: { block: 1, bytes: 4 },
+  f16: { block: 1, bytes: 2 },
+  bf16: { block: 1, bytes: 2 },
+  i32: { block: 1, bytes: 4 },
+  q8_0: { block: 32, bytes: 34 },
+  q4_0: { block: 32, bytes: 18 },
+  q4_1: { block: 32, bytes: 20 },
+  q5_0: { block: 32, bytes: 22 },
+  q5_1: { block: 32, bytes: 24 },
+  q2_k: { block: 256, bytes: 84 },
+  q3_k: { block: 256, bytes: 110 },
+  q4_k: { block: 256, bytes: 144 },
+  q5_k: { block: 256, bytes: 176 },
+  q6_k: { block: 256, bytes: 210 },
+  iq4_nl: { block: 32, bytes: 18 },
+  iq4_xs: { block: 256, bytes: 136 },
+  mxfp4: { block: 32, bytes: 17 },
+  q1_0: { block: 128, bytes: 18 },
+  q2_0: { block: 64, bytes: 18 },
+  tq1_0: { block: 256, bytes: 54 },
+  tq2_0: { block: 256, bytes: 66 },
+  iq1_s: { block: 256, bytes: 50 },
+  iq1_m: { block: 256, bytes: 56 },
+  iq2_xxs: { block: 256, bytes: 66 },
+  iq2_xs: { block: 256, bytes: 74 },
+  iq2_s: { block: 256, bytes: 82 },
+  iq3_xxs: { block: 256, bytes: 98 },
+  iq3_s: { block: 256, bytes: 110 },
+  nvfp4: { block: 64, bytes: 36 },
+};
+
+/** The types that matrices can be held in. */
+export const heldTypes: readonly HeldType[] = [
+  'f32',
+  'f16',
+  'bf16',
+  'q8_0',
+  'q4_0',
+  'q4_1',
+  'q5_0',
+  'q5_1',
+  'q2_k',
+  'q3_k',
+  'q4_k',
+  'q5_k',
+  'q6_k',
+  'iq4_nl',
+  'iq4_xs',
+  'mxfp4',
+];
+
+/** Values in one block of q8_0 and q4_0. */
+export const blockSize = 32;
+
+export function isQuantized<T extends StoredType>(dtype: T): dtype is Exclude<T, 'f32' | 'f16' | 'bf16' | 'i32'> {
+  return storedTypes[dtype].block > 1;
 }
 
-export function byteLength(dtype: DType, count: number): number {
-  if (isQuantized(dtype)) return Math.ceil(count / blockSize) * blockBytes[dtype];
-  return count * (dtype === 'f16' || dtype === 'bf16' ? 2 : 4);
+export function byteLength(dtype: StoredType, count: number): number {
+  const { block, bytes } = storedTypes[dtype];
+  return Math.ceil(count / block) * bytes;
 }
 
 const scratch = new DataView(new ArrayBuffer(4));
@@ -74,7 +156,7 @@ function encodeHalves(values: Float32Array, encode: (bits: number) => number): U
 function encodeQ8(values: Float32Array): Uint8Array {
   const out = new Uint8Array(byteLength('q8_0', values.length));
   const view = new DataView(out.buffer);
-  for (let start = 0, at = 0; start < values.length; start += blockSize, at += blockBytes.q8_0) {
+  for (let start = 0, at = 0; start < values.length; start += blockSize, at += storedTypes.q8_0.bytes) {
     let amax = 0;
     for (let j = 0; j < blockSize; j++) amax = Math.max(amax, Math.abs(values[start + j]!));
     const d = Math.fround(amax / 127);
@@ -93,7 +175,7 @@ function encodeQ4(values: Float32Array): Uint8Array {
   const out = new Uint8Array(byteLength('q4_0', values.length));
   const view = new DataView(out.buffer);
   const half = blockSize / 2;
-  for (let start = 0, at = 0; start < values.length; start += blockSize, at += blockBytes.q4_0) {
+  for (let start = 0, at = 0; start < values.length; start += blockSize, at += storedTypes.q4_0.bytes) {
     let extreme = 0;
     for (let j = 0; j < blockSize; j++) {
       if (Math.abs(values[start + j]!) > Math.abs(extreme)) extreme = values[start + j]!;
@@ -111,7 +193,7 @@ function decodeQ8(blocks: Uint8Array, count: number): Float32Array {
   const out = new Float32Array(count);
   const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
   for (let i = 0; i < count; i++) {
-    const at = Math.floor(i / blockSize) * blockBytes.q8_0;
+    const at = Math.floor(i / blockSize) * storedTypes.q8_0.bytes;
     out[i] = f16ToF32(view.getUint16(at, true)) * view.getInt8(at + 2 + (i % blockSize));
   }
   return out;
@@ -121,7 +203,7 @@ function decodeQ4(blocks: Uint8Array, count: number): Float32Array {
   const out = new Float32Array(count);
   const half = blockSize / 2;
   for (let i = 0; i < count; i++) {
-    const at = Math.floor(i / blockSize) * blockBytes.q4_0;
+    const at = Math.floor(i / blockSize) * storedTypes.q4_0.bytes;
     const j = i % blockSize;
     const pair = blocks[at + 2 + (j % half)]!;
     const scale = f16ToF32(blocks[at]! | (blocks[at + 1]! << 8));

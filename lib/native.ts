@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { StoredType } from './dtype.js';
 import { type ErrorCode, StatespaceError } from './errors.js';
 import { checkWhole, explainLoadFailure } from './load-failure.js';
 import type { DType } from './tensor.js';
@@ -58,6 +59,30 @@ export interface NativeBinding {
     attrs: Record<string, unknown>,
     sync: false,
     host?: boolean,
+  ): Promise<void>;
+
+  describeTypes(): { name: string; block: number; bytes: number; held: boolean; encoded: boolean }[];
+  /** Rows of whole blocks in `from` as f32 in `to`. Neither may change until the promise settles. */
+  decodeBlocks(
+    type: StoredType,
+    from: Uint8Array,
+    rows: number,
+    columns: number,
+    to: Float32Array,
+    importance: undefined,
+    cancel: Int32Array,
+    onProgress?: (values: number) => void,
+  ): Promise<void>;
+  /** The way back; importance: a weight of a column's squared error where scales are searched. */
+  encodeBlocks(
+    type: StoredType,
+    from: Float32Array,
+    rows: number,
+    columns: number,
+    to: Uint8Array,
+    importance: Float32Array | undefined,
+    cancel: Int32Array,
+    onProgress?: (values: number) => void,
   ): Promise<void>;
 
   buildModel(graph: Uint8Array, device: 'auto' | 'cpu' | 'cuda'): NativeHandle;

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "core/stay_loaded.h"
+#include "napi/blocks.h"
 #include "napi/eager.h"
 #include "napi/jobs.h"
 #include "napi/limits.h"
@@ -13,6 +14,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   statespace::stay_loaded();
   env.SetInstanceData(new statespace::Jobs(env));
   statespace::export_system(env, exports);
+  statespace::export_blocks(env, exports);
   statespace::export_eager(env, exports);
   statespace::export_limits(env, exports);
   statespace::export_memory(env, exports);

@@ -12,7 +12,7 @@
 namespace statespace {
 
 // Changes with this struct, Tensor, or the meaning of a field; the ops have their fingerprint.
-constexpr uint32_t kBackendAbi = 2;
+constexpr uint32_t kBackendAbi = 3;
 
 struct Device {
   char name[128] = "";

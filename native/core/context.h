@@ -13,6 +13,7 @@ struct Context {
   ThreadPool& pool;
   Scratch& scratch;
   TileUnit tiles = TileUnit::none;
+  bool exact = false;  // products round no activations: neither to bf16 nor to int8
 
   // At least `bytes` of 64-byte aligned memory, private to `worker`, until the kernel returns.
   template <class T>

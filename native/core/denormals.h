@@ -29,10 +29,16 @@ inline void write_float_control(uint64_t) {}
 
 inline void flush_denormals() { write_float_control(read_float_control() | kFlushBits); }
 
-// For threads that are not ours, such as the JavaScript thread in a Sync call.
+inline void keep_denormals() { write_float_control(read_float_control() & ~kFlushBits); }
+
+// For threads that are not ours, such as the JavaScript thread in a Sync call; keep: for what must be exact down to the
+// last bit.
 class DenormalGuard {
  public:
-  DenormalGuard() : saved_(read_float_control()) { flush_denormals(); }
+  enum Mode { flush, keep };
+  explicit DenormalGuard(Mode mode = flush) : saved_(read_float_control()) {
+    mode == flush ? flush_denormals() : keep_denormals();
+  }
   ~DenormalGuard() { write_float_control(saved_); }
   DenormalGuard(const DenormalGuard&) = delete;
 

@@ -27,7 +27,7 @@ enum class FieldKind : uint8_t { in, optional, state, runtime, out };
 
 constexpr const char* kF32 = "f32";
 constexpr const char* kFloats = "f32 f16 bf16";
-constexpr const char* kWeights = "f32 f16 bf16 q8_0 q4_0";
+constexpr const char* kWeights = "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs mxfp4";
 constexpr const char* kI32 = "i32";
 
 // Turns the five tensor calls into one: derive and write tensor(kind, name, t, shape, dtypes).

@@ -1,38 +1,26 @@
 #pragma once
-// Blocks of 32 values in ggml's q8_0 and q4_0, from f32; lib/dtype.ts encodes to the same bits.
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-
-#include "core/halves.h"
+// f32 rows into the blocks of core/blocks.h.
+//
+// q8_0, q4_0, q4_1, q5_0, q5_1, mxfp4, tq1_0, tq2_0: the published rounding, ggml's bytes. The K-quants, iq4_nl and
+// iq4_xs: scales are searched for the least squared error, so the bytes differ from ggml's and the error is smaller.
+#include "core/tensor.h"
 
 namespace statespace {
 
-// d = max|x| / 127, then x / d to the nearest, halves away from zero.
-inline void quantise_q8_0(const float* x, uint8_t* block) {
-  float largest = 0;
-  for (int i = 0; i < kQuantBlock; ++i) largest = std::max(largest, std::fabs(x[i]));
-  const float d = largest / 127, inverse = d == 0 ? 0 : 1 / d;
-  const uint16_t scale = f32_to_f16(d);
-  std::memcpy(block, &scale, 2);
-  for (int i = 0; i < kQuantBlock; ++i) block[2 + i] = uint8_t(int8_t(std::round(x[i] * inverse)));
-}
+// Whether encode_blocks() writes a type: all floats and all that is held, and tq1_0 and tq2_0.
+constexpr bool is_encoded(DType t) { return is_held(t) || t == DType::tq1_0 || t == DType::tq2_0; }
 
-// d = (the value of largest magnitude) / -8, then x / d + 8 in four bits: value i low, value i + 16 high.
-inline void quantise_q4_0(const float* x, uint8_t* block) {
-  float extreme = 0;
-  for (int i = 0; i < kQuantBlock; ++i)
-    if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
-  const float d = extreme / -8, inverse = d == 0 ? 0 : 1 / d;
-  const uint16_t scale = f32_to_f16(d);
-  std::memcpy(block, &scale, 2);
-  const auto nibble = [&](float v) { return std::clamp(int(v * inverse + 8.5f), 0, 15); };
-  for (int i = 0; i < 16; ++i) block[2 + i] = uint8_t(nibble(x[i]) | nibble(x[i + 16]) << 4);
-}
+// out = `count` values (whole blocks). `importance`, a weight of at least 0 for the squared error of each value or
+// nullptr for ones, matters where scales are searched.
+void encode_blocks(DType type, const float* x, int64_t count, const float* importance, uint8_t* out);
 
-inline void quantise_block(DType dtype, const float* x, uint8_t* block) {
-  dtype == DType::q8_0 ? quantise_q8_0(x, block) : quantise_q4_0(x, block);
-}
+// The searched ones; one block.
+void encode_q2_k(const float* x, const float* importance, uint8_t* out);
+void encode_q3_k(const float* x, const float* importance, uint8_t* out);
+void encode_q4_k(const float* x, const float* importance, uint8_t* out);
+void encode_q5_k(const float* x, const float* importance, uint8_t* out);
+void encode_q6_k(const float* x, const float* importance, uint8_t* out);
+void encode_iq4_nl(const float* x, const float* importance, uint8_t* out);
+void encode_iq4_xs(const float* x, const float* importance, uint8_t* out);
 
 }  // namespace statespace

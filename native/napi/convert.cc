@@ -11,7 +11,7 @@ Napi::Error to_js(Napi::Env env, const Error& e) {
 DType read_dtype(const std::string& name) {
   for (int i = 0; i < kDTypes; ++i)
     if (name == dtype_name(static_cast<DType>(i))) return static_cast<DType>(i);
-  throw Error(Code::kDType, "unknown dtype '" + name + "'; expected f32, f16, bf16, i32, q8_0 or q4_0");
+  throw Error(Code::kDType, "unknown dtype '" + name + "'; expected f32, f16, bf16, i32 or a quantised type");
 }
 
 std::string read_string(const Napi::Object& object, const char* key) {

@@ -47,7 +47,8 @@ Value read_value(Reader& in, const Graph& g) {
   const int kind = in.get<uint8_t>(), dtype = in.get<uint8_t>();
   v.rank = in.get<uint8_t>();
   in.get<uint8_t>();
-  if (kind > int(ValueKind::input) || dtype >= kDTypes || v.rank > kMaxRank)
+  const bool known = dtype < kDTypes && (is_held(DType(dtype)) || DType(dtype) == DType::i32);
+  if (kind > int(ValueKind::input) || !known || v.rank > kMaxRank)
     bad("a value of unknown kind, dtype or rank");
   v.kind = static_cast<ValueKind>(kind);
   v.dtype = static_cast<DType>(dtype);

@@ -21,10 +21,11 @@ void write_values(void* to, DType type, int64_t begin, int64_t end, Fn&& value) 
     for (int64_t i = begin; i < end; ++i) write_float(to, type, i, value(i));
     return;
   }
-  float block[kQuantBlock];
-  for (int64_t i = begin; i < end; i += kQuantBlock) {
-    for (int64_t j = 0; j < kQuantBlock; ++j) block[j] = value(i + j);
-    quantise_block(type, block, static_cast<uint8_t*>(to) + dtype_bytes(type, i));
+  float block[256];
+  const int64_t n = dtype_block(type);
+  for (int64_t i = begin; i < end; i += n) {
+    for (int64_t j = 0; j < n; ++j) block[j] = value(i + j);
+    encode_blocks(type, block, n, nullptr, static_cast<uint8_t*>(to) + dtype_bytes(type, i));
   }
 }
 
@@ -59,10 +60,12 @@ Tensor Model::rows_tensor(int32_t value) const {
     throw Error(Code::kArgument, "weights: value " + std::to_string(value) + " is no weight");
   const Value& v = g.values[value];
   if (v.dtype == DType::i32) throw Error(Code::kDType, "weights: cannot be held as i32");
-  if (!is_float(v.dtype) && (v.rank == 0 || v.dims[v.rank - 1] % kQuantBlock || !program.packable(value)))
-    throw Error(Code::kDType,
-                std::string("weights: ") + dtype_name(v.dtype) +
-                    " holds matrices that only products and embeddings read, of a multiple of 32 columns");
+  if (!is_float(v.dtype) && (v.rank == 0 || v.dims[v.rank - 1] % dtype_block(v.dtype) || !program.packable(value)))
+    throw Error(Code::kDType, std::string("weights: ") + dtype_name(v.dtype) +
+                                  " holds matrices that only products and embeddings read, of a multiple of " +
+                                  std::to_string(dtype_block(v.dtype)) + " columns");
+  if (is_quantised(v.dtype) && v.dtype > DType::q4_0)
+    throw Error(Code::kDType, std::string("weights: ") + dtype_name(v.dtype) + " is not multiplied yet");
   Tensor t;
   t.dtype = v.dtype;
   t.rank = v.rank;

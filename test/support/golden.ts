@@ -78,6 +78,7 @@ function typed(dtype: string, buffer: ArrayBuffer): GoldenTensor['data'] {
       return new Int32Array(buffer);
     case 'I64':
       return Int32Array.from(new BigInt64Array(buffer), Number);
+    case 'U8':
     case 'BOOL':
       return new Uint8Array(buffer);
     default:

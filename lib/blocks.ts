@@ -1,0 +1,51 @@
+import { byteLength, type StoredType } from './dtype.js';
+import { call } from './native.js';
+import { Cancellation } from './session/cancellation.js';
+
+/** Stops the work, and hears how many values are done. */
+export interface BlocksOptions {
+  signal?: AbortSignal;
+  onProgress?: (values: number) => void;
+}
+
+/**
+ * Rows (rows, columns) of any stored type as f32, off the event loop, exactly as ggml decodes them. `from` must not
+ * change meanwhile. ERR_SHAPE where its length does not fit or columns are no whole blocks.
+ */
+export async function decodeRows(
+  type: StoredType,
+  from: Uint8Array,
+  rows: number,
+  columns: number,
+  options: BlocksOptions = {},
+): Promise<Float32Array> {
+  const to = new Float32Array(rows * columns);
+  const { flag, run } = cancellable(options);
+  await run(() => call((n) => n.decodeBlocks(type, from, rows, columns, to, undefined, flag, options.onProgress)));
+  return to;
+}
+
+/**
+ * f32 rows in a type that can be held (or tq1_0, tq2_0), off the event loop. q8_0, q4_0, q4_1, q5_0, q5_1, mxfp4 and
+ * the ternary types are ggml's bytes; the others minimise the squared error, each column's weighted by `importance`
+ * (at least 0; default 1).
+ */
+export async function encodeRows(
+  type: StoredType,
+  from: Float32Array,
+  rows: number,
+  columns: number,
+  options: BlocksOptions & { importance?: Float32Array } = {},
+): Promise<Uint8Array> {
+  const to = new Uint8Array(byteLength(type, rows * columns));
+  const { flag, run } = cancellable(options);
+  await run(() =>
+    call((n) => n.encodeBlocks(type, from, rows, columns, to, options.importance, flag, options.onProgress)),
+  );
+  return to;
+}
+
+function cancellable(options: BlocksOptions) {
+  const cancellation = new Cancellation(options.signal);
+  return { flag: cancellation.flag, run: <T>(work: () => Promise<T>) => cancellation.run(work) };
+}
