@@ -48,8 +48,7 @@ Value read_value(Reader& in, const Graph& g) {
   v.rank = in.get<uint8_t>();
   in.get<uint8_t>();
   const bool known = dtype < kDTypes && (is_held(DType(dtype)) || DType(dtype) == DType::i32);
-  if (kind > int(ValueKind::input) || !known || v.rank > kMaxRank)
-    bad("a value of unknown kind, dtype or rank");
+  if (kind > int(ValueKind::input) || !known || v.rank > kMaxRank) bad("a value of unknown kind, dtype or rank");
   v.kind = static_cast<ValueKind>(kind);
   v.dtype = static_cast<DType>(dtype);
   const bool batched = v.kind == ValueKind::activation || v.kind == ValueKind::view || v.kind == ValueKind::input;
