@@ -5,6 +5,7 @@ import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import { Cancellation, checkCall } from '../session/cancellation.js';
+import type { Network, Rows, Watch } from '../session/network.js';
 import { Session } from '../session/session.js';
 import { decodeSnapshot } from '../session/snapshot.js';
 import { Tensor, type TensorLike } from '../tensor.js';
@@ -22,7 +23,7 @@ interface Opening {
 }
 
 /** A network with its weights. Sessions of it, and several models, run side by side. */
-export class Model implements AsyncDisposable {
+export class Model implements AsyncDisposable, Network {
   /** The model_type that its config has. */
   readonly modelType: string;
   /** Numbers of parameters; active: those that one token uses (of experts, the chosen ones). */
@@ -184,7 +185,7 @@ export class Model implements AsyncDisposable {
   outputRows(logits: 'none' | 'last' | 'all', length: number): number {
     if (logits === 'none' || length === 0) return 0;
     if (this.#outputPer === 'sequence') return 1;
-    return logits === 'all' || this.#outputPer === 'token' ? length : 1;
+    return logits === 'all' ? length : 1;
   }
 
   /** Ids that can be fed lie below it; 0 where none can. */
@@ -229,8 +230,8 @@ export class Model implements AsyncDisposable {
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: number[],
-    logits: ('none' | 'last' | 'all' | 'whole')[],
-    options: { signal?: AbortSignal; onProgress?: (tokensDone: number) => void },
+    logits: Rows[],
+    options: Watch,
   ): Promise<Float32Array> {
     this.#native();
     const cancellation = new Cancellation(options.signal);

@@ -1,7 +1,7 @@
 import { StatespaceError, show } from '../errors.js';
-import type { Model } from '../models/model.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { checkCall } from './cancellation.js';
+import type { Network } from './network.js';
 import { type ForwardOptions, Session } from './session.js';
 
 /** One sequence of a batch. */
@@ -15,7 +15,7 @@ export interface BatchEntry {
 
 /** Checks a batch whole before anything runs, then feeds it in one native call; see Model.forwardBatch(). */
 export async function forwardBatch(
-  model: Model,
+  model: Network,
   entries: readonly BatchEntry[],
   options: Pick<ForwardOptions, 'signal' | 'onProgress'>,
 ): Promise<Tensor[]> {

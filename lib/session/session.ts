@@ -1,10 +1,10 @@
 import { replaceFile } from '../atomic-file.js';
 import { StatespaceError, show } from '../errors.js';
-import type { Model } from '../models/model.js';
 import { call, type NativeHandle } from '../native.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import { checkCall } from './cancellation.js';
 import { type Generated, type GenerateOptions, generate } from './generate.js';
+import type { Network } from './network.js';
 import { encodeSnapshot } from './snapshot.js';
 
 /** What a forward returns and how it can be stopped. */
@@ -31,7 +31,7 @@ export class Session implements AsyncDisposable {
 
   /** @internal Made by Model.createSession() and fork(). */
   constructor(
-    readonly model: Model,
+    readonly model: Network,
     handle: NativeHandle,
   ) {
     this.handle = handle;

@@ -1,10 +1,12 @@
 #include "napi/jobs.h"
 
+#include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <mutex>
 #include <new>
+#include <queue>
+#include <system_error>
 #include <thread>
 
 #include "core/denormals.h"
@@ -30,43 +32,80 @@ struct Jobs::Shared {
 
 namespace {
 
-// As many runners as compute threads, at least two: a long forward must not hold up a small op.
+using Clock = std::chrono::steady_clock;
+
+// A job waiting for its next part. Parts run in the order of their deadlines: of those that wait, the one that is soonest
+// done goes first, and one that was passed over for as long as four of its parts take goes before newer ones.
+struct Turn {
+  Clock::time_point deadline;
+  uint64_t number;
+  std::function<void()> run;
+  bool operator<(const Turn& o) const {  // a priority_queue hands out the largest
+    return deadline != o.deadline ? deadline > o.deadline : number > o.number;
+  }
+};
+
+// As many runners as compute threads, at least two: a step does not wait for the chunk of a long prompt.
 class Runners {
  public:
   static Runners& get() {
     static Runners* runners = new Runners;  // never destroyed: threads may run until the process ends
     return *runners;
   }
-  void push(std::function<void()> task) {
-    std::lock_guard lock(mutex_);
-    tasks_.push_back(std::move(task));
-    if (idle_ == 0 && threads_ < std::max(2, ThreadPool::global().threads())) {
-      ++threads_;
-      std::thread([this] { loop(); }).detach();
+  void push(Clock::duration patience, std::function<void()> run) {
+    {
+      std::unique_lock lock(mutex_);
+      turns_.push({Clock::now() + patience, number_++, std::move(run)});
+      // Waiting runners count once each: one that was woken and has not yet come is not free for a second turn.
+      if (int64_t(turns_.size()) > idle_ && threads_ < std::max(2, ThreadPool::global().threads())) grow();
+      // Where the system gives no thread at all, the caller does the work.
+      if (threads_ == 0) return run_here(lock);
     }
     wake_.notify_one();
   }
 
  private:
+  void grow() {
+    try {
+      std::thread([this] { loop(); }).detach();
+      ++threads_;
+    } catch (const std::system_error&) {
+    }
+  }
+  std::function<void()> next() {
+    // The queue's elements are const to its users; this one leaves it at once.
+    auto run = std::move(const_cast<Turn&>(turns_.top()).run);
+    turns_.pop();
+    return run;
+  }
+  void run_here(std::unique_lock<std::mutex>& lock) {
+    while (!turns_.empty()) {
+      const auto run = next();
+      lock.unlock();
+      run();
+      lock.lock();
+    }
+  }
   void loop() {
     flush_denormals();
+    std::unique_lock lock(mutex_);
     for (;;) {
-      std::function<void()> task;
-      {
-        std::unique_lock lock(mutex_);
-        ++idle_;
-        wake_.wait(lock, [&] { return !tasks_.empty(); });
-        --idle_;
-        task = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-      task();
+      ++idle_;
+      wake_.wait(lock, [&] { return !turns_.empty(); });
+      --idle_;
+      auto run = next();
+      lock.unlock();
+      run();
+      run = nullptr;
+      lock.lock();
     }
   }
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
-  int threads_ = 0, idle_ = 0;
+  std::priority_queue<Turn> turns_;
+  uint64_t number_ = 0;
+  int64_t idle_ = 0;
+  int threads_ = 0;
 };
 
 }  // namespace
@@ -82,10 +121,15 @@ Jobs::Jobs(Napi::Env env) : shared_(std::make_shared<Shared>()) {
   napi_create_threadsafe_function(
       env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
       [](napi_env env, napi_value, void* context, void*) {
-        if (env) static_cast<Jobs*>(context)->settle(Napi::Env(env));
+        if (env) static_cast<Jobs*>(context)->wake(Napi::Env(env));
       },
       &shared_->wake);
   napi_unref_threadsafe_function(env, shared_->wake);
+  const Napi::Value set_immediate = env.Global().Get("setImmediate");
+  if (set_immediate.IsFunction()) set_immediate_ = Napi::Persistent(set_immediate.As<Napi::Function>());
+  settle_ = Napi::Persistent(Napi::Function::New(env, [this](const Napi::CallbackInfo& info) { settle(info.Env()); }));
+  set_immediate_.SuppressDestruct();
+  settle_.SuppressDestruct();
   // Hooks run in reverse order: this one before the threadsafe function's own.
   napi_add_env_cleanup_hook(
       env, [](void* jobs) { static_cast<Jobs*>(jobs)->close(); }, this);
@@ -117,15 +161,23 @@ Napi::Promise Jobs::start(Napi::Env env, std::unique_ptr<Job> owned) {
     if (shared_->live.empty() && shared_->done.empty()) napi_ref_threadsafe_function(env, shared_->wake);
     shared_->live.push_back(job);
   }
-  Runners::get().push([shared = shared_, job] {
+  schedule(shared_, job, Clock::duration::zero());
+  return promise;
+}
+
+void Jobs::schedule(std::shared_ptr<Shared> shared, Job* job, Clock::duration patience) {
+  Runners::get().push(patience, [shared = std::move(shared), job] {
     {
       std::lock_guard lock(shared->mutex);
       // A closed environment has deleted its queued jobs.
       if (shared->closed) return;
       ++shared->running;
     }
+    bool more = false;
+    const int64_t left = job->left();
+    const auto started = Clock::now();
     try {
-      job->execute();
+      more = job->advance();
     } catch (const Error& e) {
       job->error_ = std::make_unique<Error>(e);
     } catch (const std::bad_alloc&) {
@@ -133,17 +185,40 @@ Napi::Promise Jobs::start(Napi::Env env, std::unique_ptr<Job> owned) {
     } catch (const std::exception& e) {
       job->error_ = std::make_unique<Error>(Code::kState, e.what());
     }
-    std::lock_guard lock(shared->mutex);
-    --shared->running;
-    std::erase(shared->live, job);
-    shared->done.push_back(job);
-    shared->ping();
-    shared->idle.notify_all();
+    const auto took = Clock::now() - started;
+    const int64_t still = more ? job->left() : 0, did = std::max<int64_t>(1, left - still);
+    bool closed;
+    {
+      std::lock_guard lock(shared->mutex);
+      --shared->running;
+      closed = shared->closed;
+      if (!more) {
+        std::erase(shared->live, job);
+        shared->done.push_back(job);
+        shared->ping();
+      }
+      if (closed) shared->idle.notify_all();
+    }
+    if (!more || closed) return;
+    const double parts = std::min(4.0, double(still) / double(did));
+    schedule(shared, job, std::chrono::duration_cast<Clock::duration>(took * parts));
   });
-  return promise;
+}
+
+// Promises settle once for each turn of the event loop. Settled right here, with the jobs that their continuations start
+// and that have ended by then, up to a thousand rounds would pass before a timer or a socket is looked at.
+void Jobs::wake(Napi::Env env) {
+  if (settling_) return;
+  if (set_immediate_.IsEmpty()) return settle(env);
+  try {
+    set_immediate_.Call({settle_.Value()});
+    settling_ = true;
+  } catch (const Napi::Error&) {  // the environment is ending
+  }
 }
 
 void Jobs::settle(Napi::Env env) {
+  settling_ = false;
   const Napi::HandleScope scope(env);
   std::vector<Job*> done, live;
   {

@@ -6,6 +6,7 @@
 #include <napi.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -16,9 +17,16 @@ namespace statespace {
 class Job {
  public:
   virtual ~Job() = default;
-  // On a runner thread. May throw Error.
-  virtual void execute() = 0;
-  // On the JavaScript thread, after execute() returned.
+  // On a runner thread; may throw Error. A job overrides one of these: execute() does all of it, advance() a part, and
+  // says whether there is more. Between parts others get their turn, and the next may run on another thread.
+  virtual void execute() {}
+  virtual bool advance() {
+    execute();
+    return false;
+  }
+  // What is left to do, in units of the job's own; asked between parts.
+  virtual int64_t left() const { return 1; }
+  // On the JavaScript thread, after the last part.
   virtual Napi::Value result(Napi::Env env) = 0;
   // On the JavaScript thread, after notify_progress(), before the promise settles.
   virtual void progress(Napi::Env) {}
@@ -53,9 +61,13 @@ class Jobs {
  private:
   friend class Job;
   struct Shared;
+  static void schedule(std::shared_ptr<Shared> shared, Job* job, std::chrono::steady_clock::duration patience);
+  void wake(Napi::Env env);
   void settle(Napi::Env env);
   void close();
   std::shared_ptr<Shared> shared_;
+  Napi::FunctionReference set_immediate_, settle_;
+  bool settling_ = false;  // settle() is about to be called
 };
 
 }  // namespace statespace

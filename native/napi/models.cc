@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/digest.h"
 #include "core/memory_map.h"
 #include "napi/convert.h"
 #include "napi/jobs.h"
 #include "napi/long_job.h"
 #include "napi/memory.h"
-#include "program/model.h"
+#include "program/forward.h"
 
 namespace statespace {
 namespace {
@@ -18,6 +19,7 @@ using SessionRef = std::shared_ptr<Session>;
 
 constexpr napi_type_tag kModelTag = {0x7374617465737061, 0x6d6f64656c000001};
 constexpr napi_type_tag kSessionTag = {0x7374617465737061, 0x73657373696f6e01};
+constexpr napi_type_tag kSamplerTag = {0x7374617465737061, 0x73616d706c657201};
 
 // What JavaScript holds: a share of a model or session, and how many bytes the garbage collector believes to be behind
 // it. Without that it would see a few words, and let thousands of forgotten sessions pile up.
@@ -35,6 +37,7 @@ struct Held {
     tell(env, 0);
   }
 };
+using SamplerRef = std::shared_ptr<Sampler>;
 using HeldModel = Held<ModelRef>;
 using HeldSession = Held<SessionRef>;
 
@@ -62,9 +65,16 @@ HeldModel& held_model(const Napi::Value& v) { return held<ModelRef>(v, kModelTag
 HeldSession& held_session(const Napi::Value& v) { return held<SessionRef>(v, kSessionTag, "session"); }
 ModelRef& model_of(const Napi::Value& v) { return held_model(v).ref; }
 SessionRef& session_of(const Napi::Value& v) { return held_session(v).ref; }
+SamplerRef& sampler_of(const Napi::Value& v) { return held<SamplerRef>(v, kSamplerTag, "sampler").ref; }
+// A session that no job works on: what is read here would change under the reader.
+SessionRef& idle_session(const Napi::Value& v) {
+  SessionRef& session = session_of(v);
+  if (session->in_use()) throw Error(Code::kState, "session: it is in use by a forward");
+  return session;
+}
 
 Napi::Value session_handle(Napi::Env env, SessionRef session) {
-  const int64_t bytes = session->bytes();
+  const int64_t bytes = session->own_bytes();
   return make_handle<SessionRef>(env, std::move(session), kSessionTag, bytes);
 }
 
@@ -216,7 +226,8 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
 
 class ForwardJob : public LongJob {
  public:
-  // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress)
+  // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress, for each a sampler
+  // or undefined, for each a mask or undefined)
   explicit ForwardJob(const Napi::CallbackInfo& info) : LongJob(info[4], info[5]) {
     const auto sessions = info[0].As<Napi::Array>();
     const auto data = info[1].As<Napi::TypedArray>();
@@ -238,6 +249,7 @@ class ForwardJob : public LongJob {
       if (rows < 0) throw Error(Code::kArgument, "forward: logits: expected none, last, all or whole");
       r.rows = static_cast<Rows>(rows);
       if (r.length < 0) throw Error(Code::kArgument, "forward: a negative length");
+      read_sampler(info, i, r);
       requests_.push_back(r);
     }
     const int64_t features = model_->program.input_features();
@@ -253,23 +265,72 @@ class ForwardJob : public LongJob {
         r.ids = data.As<Napi::Int32Array>().Data() + at;
       at += r.length;
     }
+    total_ = at;
     if (at * width != int64_t(data.ElementLength()))
       throw Error(Code::kArgument, "forward: the lengths add up to " + std::to_string(at * width) +
                                        " values, received " + std::to_string(data.ElementLength()));
   }
-  void execute() override {
-    rows_ = model_->forward(requests_, {[this] { return stopped(); }, [this](int64_t done) { report(done); }});
+  bool advance() override {
+    if (!forward_) forward_ = std::make_unique<Forward>(model_, std::move(requests_));
+    const bool more = forward_->advance([this] { return stopped(); });
+    report(forward_->done());
+    if (!more) rows_ = forward_->take_rows();
+    return more;
   }
+  int64_t left() const override { return forward_ ? forward_->left() : total_; }
   Napi::Value result(Napi::Env env) override {
     for (const Handle& handle : handles_)  // their caches may have grown
-      if (HeldSession& s = *handle.Value().As<Napi::External<HeldSession>>().Data(); s.ref) s.tell(env, s.ref->bytes());
-    return to_js(env, std::move(rows_));
+      if (HeldSession& s = *handle.Value().As<Napi::External<HeldSession>>().Data(); s.ref) s.tell(env, s.ref->own_bytes());
+    if (!sampled_) return to_js(env, std::move(rows_));
+    const std::vector<Chosen>& chosen = forward_->chosen();
+    auto tokens = Napi::Int32Array::New(env, chosen.size());
+    auto logprobs = Napi::Float32Array::New(env, chosen.size());
+    auto alternatives = Napi::Array::New(env, chosen.size());
+    for (uint32_t i = 0; i < chosen.size(); ++i) {
+      tokens[i] = chosen[i].token, logprobs[i] = chosen[i].logprob;
+      if (!chosen[i].alternatives.empty()) alternatives.Set(i, pairs_to_js(env, chosen[i].alternatives));
+    }
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("rows", to_js(env, std::move(rows_)));
+    out.Set("tokens", tokens);
+    out.Set("logprobs", logprobs);
+    out.Set("alternatives", alternatives);
+    return out;
   }
 
  private:
+  void read_sampler(const Napi::CallbackInfo& info, uint32_t i, Request& r) {
+    if (!info[6].IsArray()) return;
+    sampled_ = true;
+    const Napi::Value sampler = info[6].As<Napi::Array>().Get(i);
+    if (!sampler.IsExternal()) return;
+    r.sampler = sampler_of(sampler);
+    const Napi::Value mask = info[7].IsArray() ? info[7].As<Napi::Array>().Get(i) : info.Env().Undefined();
+    if (!mask.IsTypedArray()) return;
+    const auto bits = mask.As<Napi::TypedArray>();
+    if (int64_t(bits.ByteLength()) < (r.sampler->options().vocab + 31) / 32 * 4 || bits.ElementSize() != 4)
+      throw Error(Code::kArgument, "sample: mask: expected 32-bit words with a bit for each id below " +
+                                       std::to_string(r.sampler->options().vocab));
+    hold(mask);
+    r.mask = reinterpret_cast<const uint32_t*>(static_cast<const char*>(bits.ArrayBuffer().Data()) + bits.ByteOffset());
+  }
+  static Napi::Value pairs_to_js(Napi::Env env, const std::vector<std::pair<int32_t, float>>& pairs) {
+    Napi::Array list = Napi::Array::New(env, pairs.size());
+    for (uint32_t i = 0; i < pairs.size(); ++i) {
+      Napi::Object one = Napi::Object::New(env);
+      one.Set("token", pairs[i].first);
+      one.Set("logprob", double(pairs[i].second));
+      list.Set(i, one);
+    }
+    return list;
+  }
+
   ModelRef model_;
+  bool sampled_ = false;
   std::vector<Request> requests_;
   std::vector<Handle> handles_;
+  int64_t total_ = 0;
+  std::unique_ptr<Forward> forward_;
   FloatBlock rows_;
 };
 
@@ -279,12 +340,46 @@ Napi::Value forward(const Napi::CallbackInfo& info) {
   });
 }
 
+// The options by the names of SamplerOptions in camel case, all given; bias as ids and values.
+Napi::Value create_sampler(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto o = info[0].As<Napi::Object>();
+    const auto number = [&](const char* key) { return o.Get(key).As<Napi::Number>().DoubleValue(); };
+    SamplerOptions s;
+    s.vocab = int64_t(number("vocab"));
+    s.temperature = number("temperature");
+    s.top_k = int64_t(number("topK"));
+    s.top_p = number("topP"), s.min_p = number("minP"), s.typical_p = number("typicalP");
+    s.repetition_penalty = number("repetitionPenalty");
+    s.frequency_penalty = number("frequencyPenalty"), s.presence_penalty = number("presencePenalty");
+    s.penalty_last_n = int64_t(number("penaltyLastN"));
+    s.min_tokens = int64_t(number("minTokens"));
+    s.alternatives = int64_t(number("logprobs"));
+    s.seed = uint64_t(number("seed"));
+    const auto ids = o.Get("biasIds").As<Napi::Int32Array>(), stops = o.Get("stopIds").As<Napi::Int32Array>();
+    const auto values = o.Get("biasValues").As<Napi::Float32Array>();
+    for (size_t i = 0; i < ids.ElementLength(); ++i) s.bias.emplace_back(ids[i], values[i]);
+    s.stop_ids.assign(stops.Data(), stops.Data() + stops.ElementLength());
+    return make_handle<SamplerRef>(info.Env(), std::make_shared<Sampler>(std::move(s)), kSamplerTag, 0);
+  });
+}
+
+// (sampler, session, row): the next token of a row that JavaScript has changed.
+Napi::Value sample_row(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto row = info[2].As<Napi::Float32Array>();
+    const Chosen chosen = sampler_of(info[0])->choose(row.Data(), int64_t(row.ElementLength()),
+                                                      idle_session(info[1])->history(), nullptr, 0, nullptr);
+    return Napi::Value(Napi::Number::New(info.Env(), chosen.token));
+  });
+}
+
 Napi::Value create_session(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return session_handle(info.Env(), std::make_shared<Session>(model_of(info[0]))); });
 }
 
 Napi::Value fork_session(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return session_handle(info.Env(), session_of(info[0])->fork()); });
+  return guarded(info.Env(), [&] { return session_handle(info.Env(), idle_session(info[0])->fork()); });
 }
 
 Napi::Value session_info(const Napi::CallbackInfo& info) {
@@ -297,22 +392,162 @@ Napi::Value session_info(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value export_session(const Napi::CallbackInfo& info) {
+// (session, token): part of the sequence, read by the next forward.
+void set_pending(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { idle_session(info[0])->set_pending(info[1].As<Napi::Number>().Int32Value()); });
+}
+
+// (session, from): the tokens from a position on.
+Napi::Value session_tokens(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const std::vector<uint8_t> bytes = session_of(info[0])->export_state();
-    auto out = Napi::Uint8Array::New(info.Env(), bytes.size());
-    std::copy(bytes.begin(), bytes.end(), out.Data());
+    const auto ids = idle_session(info[0])->history().since(info[1].As<Napi::Number>().Int64Value());
+    auto out = Napi::Int32Array::New(info.Env(), ids.size());
+    std::copy(ids.begin(), ids.end(), out.Data());
     return Napi::Value(out);
   });
 }
 
-// (session, bytes, position)
-void import_session(const Napi::CallbackInfo& info) {
+// (session): the logits after its last token; undefined where there are none.
+Napi::Value session_row(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const SessionRef& s = idle_session(info[0]);
+    if (!s->last_row() || s->pending() >= 0) return info.Env().Undefined();
+    auto out = Napi::Float32Array::New(info.Env(), size_t(s->last_row()->count()));
+    std::copy(s->last_row()->data(), s->last_row()->data() + s->last_row()->count(), out.Data());
+    return out;
+  });
+}
+
+// (session, tokens, row | undefined, pending | -1): what a restored session goes on from, besides its state.
+void remember(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
+    Session& s = *idle_session(info[0]);
+    const auto ids = info[1].As<Napi::Int32Array>();
+    s.set_history({ids.Data(), ids.Data() + ids.ElementLength()});
+    if (info[2].IsTypedArray()) {
+      const auto row = info[2].As<Napi::Float32Array>();
+      s.set_last_row(row.Data(), int64_t(row.ElementLength()));
+    }
+    if (const int32_t token = info[3].As<Napi::Number>().Int32Value(); token >= 0) s.set_pending(token);
+  });
+}
+
+// What a snapshot holds of a session natively, in order: its state, the row of logits (where asked for), the tokens.
+struct Exported {
+  SessionRef session;
+  bool row = false;
+  int64_t state_bytes() const { return session->exported_bytes(); }
+  int64_t row_values() const { return row && session->last_row() ? session->last_row()->count() : 0; }
+  int64_t bytes() const { return state_bytes() + 4 * (row_values() + session->history().size()); }
+  void write(uint8_t* to) const {
+    session->export_state(to);
+    to += state_bytes();
+    if (row_values()) std::memcpy(to, session->last_row()->data(), 4 * row_values());
+    to += 4 * row_values();
+    const auto ids = session->history().since(0);
+    if (!ids.empty()) std::memcpy(to, ids.data(), 4 * ids.size());
+  }
+};
+
+// (session, with the row): the sizes of what exportSession() writes.
+Napi::Value export_sizes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Exported e{idle_session(info[0]), info[1].ToBoolean()};
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("position", double(e.session->position()));
+    out.Set("pending", e.session->pending());
+    out.Set("state", double(e.state_bytes()));
+    out.Set("row", double(e.row_values()));
+    out.Set("tokens", double(e.session->history().size()));
+    return Napi::Value(out);
+  });
+}
+
+// Writes a snapshot's parts behind `begin` of a buffer and a checksum of all before it into the last bytes.
+void write_snapshot(const Exported& e, uint8_t* bytes, int64_t size, int64_t begin) {
+  if (begin < 0 || size != begin + e.bytes() + kDigestBytes)
+    throw Error(Code::kArgument, "export: the buffer is of another size");
+  e.write(bytes + begin);
+  digest(bytes, size - kDigestBytes, bytes + size - kDigestBytes);
+}
+
+class ExportJob : public Job {
+ public:
+  ExportJob(Exported e, const Napi::Uint8Array& to, int64_t begin)
+      : exported_(std::move(e)), to_(to.Data()), size_(int64_t(to.ByteLength())), begin_(begin) {
+    hold(to);
+  }
+  void execute() override { write_snapshot(exported_, to_, size_, begin_); }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  const Exported exported_;
+  uint8_t* const to_;
+  const int64_t size_, begin_;
+};
+
+// (session, with the row, buffer, begin, synchronously). Another thread writes a fork: the session may go on at once.
+Napi::Value export_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const SessionRef& session = idle_session(info[0]);
+    const bool row = info[1].ToBoolean(), sync = info[4].ToBoolean();
+    const auto to = info[2].As<Napi::Uint8Array>();
+    const int64_t begin = info[3].As<Napi::Number>().Int64Value();
+    if (!sync)
+      return Jobs::of(info.Env())
+          .start(info.Env(), std::make_unique<ExportJob>(Exported{session->fork(), row}, to, begin));
+    write_snapshot({session, row}, to.Data(), int64_t(to.ByteLength()), begin);
+    return info.Env().Undefined();
+  });
+}
+
+// (bytes): their checksum.
+Napi::Value digest_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto bytes = info[0].As<Napi::Uint8Array>();
+    auto out = Napi::Uint8Array::New(info.Env(), kDigestBytes);
+    digest(bytes.Data(), int64_t(bytes.ByteLength()), out.Data());
+    return Napi::Value(out);
+  });
+}
+
+class ImportJob : public Job {
+ public:
+  ImportJob(SessionRef session, const Napi::Value& handle, const Napi::Uint8Array& bytes, int64_t position)
+      : session_(std::move(session)),
+        handle_(Handle::New(handle, 1)),
+        bytes_(bytes.Data()),
+        size_(int64_t(bytes.ByteLength())),
+        position_(position) {
+    hold(bytes);
+  }
+  void execute() override { session_->import_state(bytes_, size_, position_); }
+  Napi::Value result(Napi::Env env) override {
+    if (HeldSession& s = *handle_.Value().As<Napi::External<HeldSession>>().Data(); s.ref)
+      s.tell(env, session_->own_bytes());
+    return env.Undefined();
+  }
+
+ private:
+  const SessionRef session_;
+  Handle handle_;
+  const uint8_t* const bytes_;
+  const int64_t size_, position_;
+};
+
+// (session, state, position, synchronously)
+Napi::Value import_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
     const auto bytes = info[1].As<Napi::Uint8Array>();
     HeldSession& session = held_session(info[0]);
-    session.ref->import_state(bytes.Data(), int64_t(bytes.ByteLength()), info[2].As<Napi::Number>().Int64Value());
-    session.tell(info.Env(), session.ref->bytes());
+    idle_session(info[0]);
+    const int64_t position = info[2].As<Napi::Number>().Int64Value();
+    if (!info[3].ToBoolean())
+      return Jobs::of(info.Env())
+          .start(info.Env(), std::make_unique<ImportJob>(session.ref, info[0], bytes, position));
+    session.ref->import_state(bytes.Data(), int64_t(bytes.ByteLength()), position);
+    session.tell(info.Env(), session.ref->own_bytes());
+    return info.Env().Undefined();
   });
 }
 
@@ -338,9 +573,12 @@ Napi::Value model_info(const Napi::CallbackInfo& info) {
 // A disposed handle keeps nothing; a running job keeps its own share until it ends.
 void dispose(const Napi::CallbackInfo& info) {
   if (!info[0].IsExternal()) return;
-  if (info[0].As<Napi::External<HeldModel>>().CheckTypeTag(&kModelTag))
-    info[0].As<Napi::External<HeldModel>>().Data()->drop(info.Env());
-  else if (info[0].As<Napi::External<HeldSession>>().CheckTypeTag(&kSessionTag))
+  if (info[0].As<Napi::External<HeldModel>>().CheckTypeTag(&kModelTag)) {
+    HeldModel& model = *info[0].As<Napi::External<HeldModel>>().Data();
+    if (model.ref) model.ref->dispose();
+    model.drop(info.Env());
+  }
+  if (info[0].As<Napi::External<HeldSession>>().CheckTypeTag(&kSessionTag))
     info[0].As<Napi::External<HeldSession>>().Data()->drop(info.Env());
 }
 
@@ -353,6 +591,14 @@ void export_models(Napi::Env env, Napi::Object exports) {
   set("createSession", create_session);
   set("forkSession", fork_session);
   set("sessionInfo", session_info);
+  set("createSampler", create_sampler);
+  set("sampleRow", sample_row);
+  set("setPending", set_pending);
+  set("sessionTokens", session_tokens);
+  set("sessionRow", session_row);
+  set("rememberSession", remember);
+  set("exportSizes", export_sizes);
+  set("digest", digest_bytes);
   set("exportSession", export_session);
   set("importSession", import_session);
   set("modelInfo", model_info);

@@ -10,6 +10,8 @@ namespace {
 constexpr int64_t kReserve = int64_t(1) << 40;
 constexpr int64_t kDevicePieces = 16;     // a device pool's first size
 constexpr int64_t kLargePiece = 1 << 20;  // smaller ones would hold whole large pages for little
+// Of pieces that were given back: memory that the system has to make anew costs 1.4 ms a megabyte on virtual machines.
+constexpr int64_t kWarmBytes = 64 << 20;
 
 }  // namespace
 
@@ -36,45 +38,60 @@ void Pool::grow() {
   capacity_ = wanted;
 }
 
-int32_t Pool::take() {
+int32_t Pool::take(Fresh fresh) {
   if (stride_ == 0) return 0;  // nothing to keep, so nothing to tell apart
   const std::lock_guard lock(mutex_);
   int32_t piece;
-  if (!free_.empty()) {
-    piece = free_.back();
-    free_.pop_back();
+  if (auto& list = warm_.empty() ? free_ : warm_; !list.empty()) {
+    piece = list.back();
+    if (backend_.host_memory) reserved_.commit(piece * stride_, stride_);
+    list.pop_back();
     references_[piece] = 1;
   } else {
     if (int64_t(references_.size()) == capacity_) grow();
     piece = int32_t(references_.size());
+    if (backend_.host_memory) reserved_.commit(piece * stride_, stride_);
     references_.push_back(1);
   }
-  if (backend_.host_memory) reserved_.commit(piece * stride_, stride_);
-  if (fresh_ == Fresh::zeros) backend_.zero(at(piece), stride_);
+  if (fresh == Fresh::zeros) backend_.zero(at(piece), stride_);
   return piece;
 }
 
 void Pool::share(int32_t piece) {
+  if (stride_ == 0) return;
   const std::lock_guard lock(mutex_);
   ++references_[piece];
+}
+
+void Pool::share(const std::vector<int32_t>& pieces) {
+  const std::lock_guard lock(mutex_);
+  for (int32_t piece : pieces)
+    if (piece >= 0) ++references_[piece];
 }
 
 void Pool::give(int32_t piece) {
   if (stride_ == 0) return;
   const std::lock_guard lock(mutex_);
   if (--references_[piece] > 0) return;
-  if (backend_.host_memory) reserved_.discard(piece * stride_, stride_);
+  if (!backend_.host_memory || int64_t(warm_.size() + 1) * stride_ <= kWarmBytes) return warm_.push_back(piece);
+  reserved_.discard(piece * stride_, stride_);
   free_.push_back(piece);
 }
 
 bool Pool::shared(int32_t piece) const {
+  if (stride_ == 0) return false;
   const std::lock_guard lock(mutex_);
   return references_[piece] > 1;
 }
 
+int64_t Pool::own(const std::vector<int32_t>& pieces) const {
+  const std::lock_guard lock(mutex_);
+  return std::count_if(pieces.begin(), pieces.end(), [&](int32_t p) { return p >= 0 && references_[p] == 1; });
+}
+
 int64_t Pool::in_use() const {
   const std::lock_guard lock(mutex_);
-  return int64_t(references_.size() - free_.size());
+  return int64_t(references_.size() - free_.size() - warm_.size());
 }
 
 }  // namespace statespace

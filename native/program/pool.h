@@ -20,10 +20,15 @@ class Pool {
   Pool(const Pool&) = delete;
 
   // A piece with one reference. Throws ERR_OUT_OF_MEMORY. On a device, the base may move.
-  int32_t take();
+  int32_t take() { return take(fresh_); }
+  int32_t take(Fresh fresh);
   void share(int32_t piece);
+  // The same of all pieces of a list that are none of -1.
+  void share(const std::vector<int32_t>& pieces);
   void give(int32_t piece);
   bool shared(int32_t piece) const;
+  // How many of a list's pieces (-1: none) nobody else holds.
+  int64_t own(const std::vector<int32_t>& pieces) const;
 
   void* base() const { return base_; }
   void* at(int32_t piece) const { return static_cast<char*>(base_) + piece * stride_; }
@@ -41,7 +46,8 @@ class Pool {
   ReservedMemory reserved_;
   mutable std::mutex mutex_;
   std::vector<int32_t> references_;  // of every piece ever taken
-  std::vector<int32_t> free_;
+  // Pieces that were given back: their memory still there, and returned to the system.
+  std::vector<int32_t> warm_, free_;
 };
 
 }  // namespace statespace

@@ -153,7 +153,42 @@ void Program::run_node(const Node& node, const Frame& f, Context& cx) const {
   backend_.run[node.op](&op, cx);
 }
 
-void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled) const {
+// A device copies whole slots: many small copies would cost it more than their bytes.
+void Program::save(const Node& node, const Batch& batch, Undo& undo) const {
+  if (undo.entries.empty()) return;
+  for (int32_t id : node.values) {
+    if (id < 0 || graph_.values[id].kind != ValueKind::state || undo.saved[id]) continue;
+    const bool host = backend_.host_memory;
+    const int64_t offset = host ? memory_offset_[id] : 0, bytes = host ? graph_.values[id].size() * 4 : state_bytes_;
+    const auto copy = [&](int64_t i, int) {
+      const auto& [slot, kept] = undo.entries[i];
+      const char* from = static_cast<const char*>(batch.state_base) + slot * state_bytes_;
+      backend_.copy(kept + offset, from + offset, bytes);
+    };
+    const int64_t count = int64_t(undo.entries.size());
+    constexpr int64_t kWorthThreads = 64 << 10;
+    if (host && count * bytes > kWorthThreads)
+      ThreadPool::global().parallel_for(count, copy);
+    else
+      for (int64_t i = 0; i < count; ++i) copy(i, 0);
+    if (host)
+      undo.saved[id] = true;
+    else
+      undo.saved.assign(graph_.values.size(), true);
+  }
+}
+
+void Program::restore(const Undo& undo, void* state_base) const {
+  for (const auto& [slot, kept] : undo.entries)
+    for (size_t id = 0; id < undo.saved.size(); ++id) {
+      const Value& v = graph_.values[id];
+      if (v.kind != ValueKind::state || !undo.saved[id]) continue;
+      backend_.copy(static_cast<char*>(state_base) + slot * state_bytes_ + memory_offset_[id],
+                    kept + memory_offset_[id], v.size() * 4);
+    }
+}
+
+void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, Undo& undo) const {
   Frame f{batch, {}, {batch.tokens, batch.outputs, batch.sequences}, {}, nullptr};
   for (int d = 0; d < kBatchDims; ++d)
     f.arenas[d] = static_cast<char*>(w.arenas[d].reserve(plan_.row_bytes[d] * f.rows[d]));
@@ -206,6 +241,7 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled) 
   for (const Node& node : graph_.nodes) {
     if (node.when == (batch.whole ? When::stream : When::whole)) continue;
     if (cancelled && cancelled()) throw Error(Code::kAborted, "aborted");
+    save(node, batch, undo);
     with_op(node.op, [&]<class Op>() { run_node<Op>(node, f, cx); });
   }
 }

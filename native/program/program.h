@@ -41,13 +41,15 @@ class BackendBuffer {
 // What one run needs besides weights and state; reused from run to run.
 struct Workspace {
   explicit Workspace(const Backend& b)
-      : arenas{BackendBuffer(b), BackendBuffer(b), BackendBuffer(b)}, integers(b), input(b) {}
+      : arenas{BackendBuffer(b), BackendBuffer(b), BackendBuffer(b)}, integers(b), input(b), kept(b) {}
   BackendBuffer arenas[kBatchDims];
   BackendBuffer integers;  // the runtime tensors of a device backend
   Buffer staged;           // and the same on their way there
   BackendBuffer input;
   Scratch scratch;
   std::vector<float> rows;  // of the output, before they are handed to their requests
+  BackendBuffer kept;       // what an abort puts back
+  int64_t most_tokens = 0;  // of a run that has succeeded: smaller ones find their memory ready
 };
 
 // One packed forward: the runtime tensors, in host memory.
@@ -60,6 +62,16 @@ struct Batch {
   int64_t state_pool = 0;
   void* page_base = nullptr;
   int64_t page_pool = 0;
+};
+
+// States as they were before a run, copied when the run first writes them: value by value just before the op that does.
+struct Undo {
+  struct Entry {
+    int32_t slot;
+    char* kept;  // (state_bytes)
+  };
+  std::vector<Entry> entries;
+  std::vector<bool> saved;  // by value
 };
 
 class Program {
@@ -96,7 +108,9 @@ class Program {
   // Asked between ops; true ends the run with ERR_ABORTED. May be empty.
   using Cancelled = std::function<bool()>;
   // Enqueues all ops. The result lies in the workspace: read_output().
-  void run(const Batch& batch, Workspace& w, const Cancelled& cancelled) const;
+  void run(const Batch& batch, Workspace& w, const Cancelled& cancelled, Undo& undo) const;
+  // Puts back what run() has saved.
+  void restore(const Undo& undo, void* state_base) const;
   // Host copy of the output rows; waits. Throws ERR_DEVICE.
   void read_output(const Batch& batch, const Workspace& w, float* to) const;
   int64_t output_rows(const Batch& batch) const;
@@ -106,6 +120,7 @@ class Program {
   template <class Op>
   void run_node(const Node& node, const Frame& f, Context& cx) const;
   Tensor bind(int32_t id, const Frame& f) const;
+  void save(const Node& node, const Batch& batch, Undo& undo) const;
 
   const Backend& backend_;
   const Graph graph_;

@@ -1,15 +1,17 @@
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
 #include "core/error.h"
 #include "program/model.h"
 
 namespace statespace {
 
-Session::Session(std::shared_ptr<Model> m) : model(std::move(m)) {
-  const auto device = lock_device(model->program.backend());
+Session::Session(std::shared_ptr<Model> m, Empty) : model(std::move(m)) {}
+
+Session::Session(std::shared_ptr<Model> m) : Session(std::move(m), Empty()) {
+  const auto device = lock_device(program().backend());
   slot_ = model->states_.take();
-  model->program.initial_state(model->states_.at(slot_));
+  program().initial_state(model->states_.at(slot_));
 }
 
 Session::~Session() {
@@ -17,32 +19,56 @@ Session::~Session() {
   if (slot_ >= 0) model->states_.give(slot_);
 }
 
+const Program& Session::program() const { return model->program; }
+
 int64_t Session::bytes() const {
   const int64_t held = std::count_if(pages_.begin(), pages_.end(), [](int32_t p) { return p >= 0; });
-  return model->program.state_bytes() + held * model->program.page_bytes();
+  return program().state_bytes() + held * program().page_bytes();
+}
+
+int64_t Session::own_bytes() const {
+  const int64_t state = model->states_.shared(slot_) ? 0 : program().state_bytes();
+  return state + model->pages_.own(pages_) * program().page_bytes();
 }
 
 std::shared_ptr<Session> Session::fork() const {
-  const Backend& backend = model->program.backend();
-  const auto device = lock_device(backend);
-  auto copy = std::make_shared<Session>(model);
-  if (model->program.state_bytes())
-    backend.copy(model->states_.at(copy->slot_), model->states_.at(slot_), model->program.state_bytes());
-  for (int32_t page : pages_)
-    if (page >= 0) model->pages_.share(page);
+  std::shared_ptr<Session> copy(new Session(model, Empty()));
+  model->states_.share(slot_);
+  copy->slot_ = slot_;
   copy->pages_ = pages_;
+  model->pages_.share(pages_);
   copy->position_ = position_;
+  copy->pending_ = pending_;
+  copy->history_ = history_;
+  copy->last_row_ = last_row_;
   copy->broken_ = broken_;
   return copy;
 }
 
+void Session::set_history(const std::vector<int32_t>& ids) {
+  history_ = History();
+  history_.append(ids.data(), int64_t(ids.size()));
+}
+
+void Session::set_pending(int32_t token) {
+  if (pending_ >= 0 || token < 0 || token >= program().vocab())
+    throw Error(Code::kArgument, "session: no token that can be pending");
+  history_.append(&token, 1);
+  pending_ = token;
+}
+
+void Session::set_last_row(const float* values, int64_t count) {
+  last_row_ = std::make_shared<FloatBlock>(count);
+  std::copy(values, values + count, last_row_->data());
+}
+
 void Session::extend(int64_t end) {
-  if (!model->program.has_cache()) return;
+  if (!program().has_cache()) return;
   Pool& pool = model->pages_;
   const int64_t first = position_ / kPageTokens;
   if (first < int64_t(pages_.size()) && pages_[first] >= 0 && pool.shared(pages_[first])) {
     const int32_t own = pool.take();
-    model->program.backend().copy(pool.at(own), pool.at(pages_[first]), pool.stride());
+    program().backend().copy(pool.at(own), pool.at(pages_[first]), pool.stride());
     pool.give(pages_[first]);
     pages_[first] = own;
   }
@@ -58,7 +84,7 @@ void Session::truncate(int64_t end) {
 }
 
 int64_t Session::first_visible() const {
-  const int64_t window = model->program.window();
+  const int64_t window = program().window();
   return window ? std::max<int64_t>(0, position_ - window + 1) : 0;
 }
 
@@ -94,12 +120,10 @@ void each_run(const Program& p, int64_t page, int64_t begin, int64_t end, Fn&& f
 
 }  // namespace
 
-std::vector<uint8_t> Session::export_state() const {
+void Session::export_state(uint8_t* to) const {
   if (broken_) throw Error(Code::kState, "session: its state was lost in a failed forward");
-  const Program& p = model->program;
+  const Program& p = program();
   const auto device = lock_device(p.backend());
-  std::vector<uint8_t> out(exported_bytes(p, position_));
-  uint8_t* to = out.data();
   if (p.state_bytes()) p.backend().download(to, model->states_.at(slot_), p.state_bytes());
   to += p.state_bytes();
   const int64_t first = first_visible();
@@ -108,11 +132,16 @@ std::vector<uint8_t> Session::export_state() const {
       p.backend().download(to, static_cast<char*>(model->pages_.at(pages_[page])) + offset, bytes);
       to += bytes;
     });
+}
+
+std::vector<uint8_t> Session::export_state() const {
+  std::vector<uint8_t> out(exported_bytes());
+  export_state(out.data());
   return out;
 }
 
 void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position) {
-  const Program& p = model->program;
+  const Program& p = program();
   const int64_t most = p.max_tokens();
   if (position < 0 || position > most || size != exported_bytes(p, position))
     throw Error(Code::kState, "snapshot: expected " +
@@ -121,20 +150,29 @@ void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position)
                                        : std::to_string(exported_bytes(p, position)) + " bytes of state") +
                                   ", received " + std::to_string(size) + " at position " + std::to_string(position));
   const auto device = lock_device(p.backend());
-  if (p.state_bytes()) p.backend().upload(model->states_.at(slot_), bytes, p.state_bytes());
+  // Into a session beside this one: what fails in the middle changes nothing here.
+  Session fresh(model, Empty());
+  fresh.slot_ = model->states_.take(Fresh::anything);
+  fresh.position_ = position;
+  if (p.state_bytes()) p.backend().upload(model->states_.at(fresh.slot_), bytes, p.state_bytes());
   bytes += p.state_bytes();
-  truncate(0);
-  position_ = position;
-  if (!p.has_cache()) return;
-  const int64_t first = first_visible();
-  pages_.assign(pages_for(position), -1);
-  for (int64_t page = first / kPageTokens; page < int64_t(pages_.size()); ++page) {
-    pages_[page] = model->pages_.take();
-    each_run(p, page, first, position, [&](int64_t offset, int64_t run) {
-      p.backend().upload(static_cast<char*>(model->pages_.at(pages_[page])) + offset, bytes, run);
-      bytes += run;
-    });
+  if (p.has_cache()) {
+    const int64_t first = fresh.first_visible();
+    fresh.pages_.assign(pages_for(position), -1);
+    for (int64_t page = first / kPageTokens; page < int64_t(fresh.pages_.size()); ++page) {
+      const int32_t taken = fresh.pages_[page] = model->pages_.take();
+      each_run(p, page, first, position, [&](int64_t offset, int64_t run) {
+        p.backend().upload(static_cast<char*>(model->pages_.at(taken)) + offset, bytes, run);
+        bytes += run;
+      });
+    }
   }
+  std::swap(slot_, fresh.slot_);
+  std::swap(pages_, fresh.pages_);
+  position_ = position;
+  pending_ = -1;
+  history_ = History();
+  last_row_.reset();
 }
 
 }  // namespace statespace

@@ -85,7 +85,7 @@ TEST_CASE("a cancelled forward leaves its session as it was, while others go on"
       int asked = 0;
       bool aborted = false;
       try {
-        model->forward({r}, {[&] { return asked++ == stop; }, {}});
+        model->forward({r}, [&] { return asked++ == stop; });
       } catch (const Error& e) {
         aborted = e.code == Code::kAborted;
       }

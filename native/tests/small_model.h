@@ -47,7 +47,7 @@ inline std::vector<float> feed(Model& model, const std::shared_ptr<Session>& ses
   r.ids = ids.data();
   r.length = int64_t(ids.size());
   r.rows = rows;
-  const FloatBlock out = model.forward({r}, {});
+  const FloatBlock out = model.forward({r});
   return {out.data(), out.data() + out.count()};
 }
 

@@ -1,0 +1,306 @@
+#include "program/forward.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace statespace {
+namespace {
+
+// So few tokens are over before an abort could be heard: a decode step keeps no copy of its session's state.
+constexpr int64_t kUninterrupted = 16;
+// States so small that a copy is never felt; a run that runs out of memory then leaves the session as it was, too.
+constexpr int64_t kSmallState = 64 << 10;
+
+}  // namespace
+
+// A request in progress.
+struct Forward::Piece {
+  const Request* request;
+  Session* session;
+  std::vector<int32_t> joined;    // a pending token and the request's own
+  const int32_t* ids = nullptr;   // (total), or
+  const float* input = nullptr;   // (total, features)
+  int64_t total = 0;              // tokens to feed
+  int64_t skipped = 0;            // of these, pending before: no row of theirs is asked for
+  int64_t done = 0;               // tokens of earlier chunks
+  int64_t length = 0;             // tokens of this chunk
+  int64_t start = 0;              // the session's position before the forward
+  int64_t first = 0, rows = 0;    // its rows in the result, and how many are filled
+  int32_t shared = -1;            // the slot that it had, where others hold that too
+  char* kept = nullptr;           // copies of its state
+  bool touched = false;           // a chunk of it was begun
+  std::shared_ptr<FloatBlock> last;  // its last row
+
+  // Rows that the network computes: a sampler wants the last.
+  Rows computed() const {
+    return request->rows == Rows::none && request->sampler ? Rows::last : request->rows;
+  }
+};
+
+void Forward::check(const Request& r) const {
+  const Session& s = *r.session;
+  if (s.broken_) throw Error(Code::kState, "session: its state was lost in a failed forward");
+  if (program_.looks_ahead() && s.position_ > 0)
+    throw Error(
+        Code::kState,
+        "session: the network looks at later tokens, so it takes a sequence in one call; use a new session or run()");
+  if (s.position() + r.length > program_.max_tokens())
+    throw Error(Code::kArgument, "session: expected at most " + std::to_string(program_.max_tokens()) +
+                                     " tokens, as the model's long convolutions are defined for; received " +
+                                     std::to_string(r.length) + " after " + std::to_string(s.position()));
+  if (s.position() + r.length > INT32_MAX)
+    throw Error(Code::kArgument, "session: expected at most " + std::to_string(INT32_MAX) + " tokens, received " +
+                                     std::to_string(r.length) + " after " + std::to_string(s.position()));
+  if (r.rows == Rows::whole && s.position() > 0)
+    throw Error(Code::kState, "session: a whole sequence starts in a new session");
+  if (r.sampler && (program_.output_dim() != kOutputs || program_.input_features() > 0))
+    throw Error(Code::kArgument, "sample: the network has no head that gives logits of tokens");
+  if (r.sampler && r.length == 0 && s.pending_ < 0 && !s.last_row_)
+    throw Error(Code::kArgument, "sample: the session has no row of logits to go on from");
+  for (int64_t i = 0; r.ids && i < r.length; ++i)
+    if (r.ids[i] < 0 || r.ids[i] >= program_.vocab())
+      throw Error(Code::kArgument, "forward: token[" + std::to_string(i) + "]: expected an id from 0 to " +
+                                       std::to_string(program_.vocab() - 1) + ", received " + std::to_string(r.ids[i]));
+}
+
+Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests)
+    : model_(std::move(model)), program_(model_->program), requests_(std::move(requests)) {
+  workspace_ = model_->enter();
+  try {
+    int64_t rows = 0;
+    pieces_.reserve(requests_.size());
+    for (const Request& r : requests_) {
+      Session& s = *r.session;
+      if (s.busy_.exchange(true)) throw Error(Code::kState, "session: it is in use by another forward");
+      Piece& p = pieces_.emplace_back();
+      p.request = &r, p.session = &s, p.start = s.position_, p.first = rows;
+      check(r);
+      p.ids = r.ids, p.input = r.input, p.total = r.length;
+      if (s.pending_ >= 0) {
+        p.joined.push_back(s.pending_);
+        p.joined.insert(p.joined.end(), r.ids, r.ids + r.length);
+        p.ids = p.joined.data(), p.skipped = 1, ++p.total;
+      }
+      total_ += p.total;
+      if (r.rows == Rows::none || p.total == 0) continue;
+      const bool single = program_.output_dim() == kSequences || r.rows == Rows::last;
+      rows += single ? 1 : r.length;
+    }
+    out_ = FloatBlock(rows * program_.output_features());
+    whole_ = program_.has_whole_form() && std::all_of(requests_.begin(), requests_.end(),
+                                                      [](const Request& r) { return r.rows == Rows::whole; });
+    const int64_t states = program_.state_bytes() * int64_t(pieces_.size());
+    undoable_ = states > 0 && (total_ > kUninterrupted || states <= kSmallState || total_ > workspace_->most_tokens);
+    if (undoable_) {
+      const auto device = lock_device(program_.backend());
+      char* kept = static_cast<char*>(workspace_->kept.reserve(states));
+      for (Piece& p : pieces_) p.kept = kept, kept += program_.state_bytes();
+    }
+  } catch (...) {
+    over_ = true;
+    for (Piece& p : pieces_) p.session->busy_ = false;
+    model_->leave(std::move(workspace_));
+    throw;
+  }
+}
+
+Forward::~Forward() {
+  if (!over_) roll_back();
+}
+
+bool Forward::advance(const Program::Cancelled& cancelled) {
+  try {
+    cancelled_ = &cancelled;
+    if (done_ < total_) run_chunk();
+    if (done_ < total_) return true;
+    sample();
+    commit();
+  } catch (...) {
+    roll_back();
+    throw;
+  }
+  return false;
+}
+
+// Slots that this chunk writes for the first time: of its own, or entered into `undo`.
+void Forward::own_states(Undo& undo) {
+  if (program_.state_bytes() == 0) return;
+  Pool& pool = model_->states_;
+  std::vector<std::pair<int32_t, int32_t>> copies;
+  for (Piece& p : pieces_) {
+    if (p.length == 0 || p.touched) continue;
+    Session& s = *p.session;
+    if (pool.shared(s.slot_)) {
+      const int32_t own = pool.take(Fresh::anything);
+      copies.emplace_back(own, s.slot_);
+      p.shared = std::exchange(s.slot_, own);
+    } else if (undoable_) {
+      undo.entries.push_back({s.slot_, p.kept});
+    }
+  }
+  const auto copy = [&](int64_t i, int) {
+    program_.backend().copy(pool.at(copies[i].first), pool.at(copies[i].second), program_.state_bytes());
+  };
+  if (program_.backend().host_memory)
+    ThreadPool::global().parallel_for(int64_t(copies.size()), copy);
+  else
+    for (int64_t i = 0; i < int64_t(copies.size()); ++i) copy(i, 0);
+}
+
+void Forward::run_chunk() {
+  const auto device = lock_device(program_.backend());  // its pools may move between chunks
+  int64_t room = whole_ ? INT64_MAX : model_->chunk_tokens_;
+  for (Piece& p : pieces_) {
+    p.length = std::min(room, p.total - p.done);
+    room -= p.length;
+  }
+  undo_.entries.clear();
+  undo_.saved.assign(program_.graph().values.size(), false);
+  own_states(undo_);
+
+  Batch batch;
+  batch.whole = whole_;
+  for (Piece& p : pieces_) {
+    if (p.length == 0) continue;
+    Session& s = *p.session;
+    s.extend(s.position_ + p.length);
+    const int64_t last = batch.tokens + p.length;
+    for (int64_t i = 0; i < p.length; ++i) batch.positions.push_back(int32_t(s.position_ + i));
+    if (p.ids) batch.ids.insert(batch.ids.end(), p.ids + p.done, p.ids + p.done + p.length);
+    const Rows rows = p.computed();
+    if (rows >= Rows::all)
+      for (int64_t t = batch.tokens + (p.done == 0 ? p.skipped : 0); t < last; ++t) batch.rows.push_back(int32_t(t));
+    else if (rows == Rows::last && p.done + p.length == p.total)
+      batch.rows.push_back(int32_t(last - 1));
+    batch.tokens = last;
+    batch.cu_seqlens.push_back(int32_t(last));
+    batch.slots.push_back(s.slot_);
+    batch.key_lengths.push_back(int32_t(s.position_ + p.length));
+    batch.max_pages = std::max(batch.max_pages, int64_t(s.pages_.size()));
+    ++batch.sequences;
+  }
+  batch.outputs = int64_t(batch.rows.size());
+  std::vector<float> gathered;
+  const int64_t features = program_.input_features();
+  if (batch.max_pages) batch.page_table.assign(batch.sequences * batch.max_pages, -1);
+  int64_t row = 0;
+  for (const Piece& p : pieces_) {
+    if (p.length == 0) continue;
+    if (batch.max_pages) {
+      const auto& pages = p.session->pages_;
+      std::copy(pages.begin(), pages.end(), batch.page_table.begin() + batch.max_pages * row++);
+    }
+    if (features == 0) continue;
+    const float* from = p.input + p.done * features;
+    if (batch.sequences == 1)
+      batch.input = from;
+    else
+      gathered.insert(gathered.end(), from, from + p.length * features);
+  }
+  if (!gathered.empty()) batch.input = gathered.data();
+  batch.state_base = model_->states_.base();
+  batch.state_pool = model_->states_.capacity();
+  batch.page_base = model_->pages_.base();
+  batch.page_pool = model_->pages_.capacity();
+
+  for (Piece& p : pieces_) p.touched |= p.length > 0;
+  program_.run(batch, *workspace_, total_ > kUninterrupted ? *cancelled_ : nullptr, undo_);
+  workspace_->rows.resize(program_.output_rows(batch) * program_.output_features());
+  program_.read_output(batch, *workspace_, workspace_->rows.data());
+  hand_out();
+
+  for (Piece& p : pieces_) {
+    Session& s = *p.session;
+    s.position_ += p.length;
+    p.done += p.length;
+    done_ += p.length;
+    p.length = 0;
+    // Pages that this forward made and has done with; older ones would be needed again.
+    if (program_.window()) s.forget(p.start, s.first_visible());
+  }
+  kept_.entries.insert(kept_.entries.end(), undo_.entries.begin(), undo_.entries.end());
+  if (!undo_.entries.empty()) kept_.saved = undo_.saved;  // the same of every chunk: its ops are the same
+  undo_.entries.clear();
+}
+
+// Gives each request its rows of the chunk's output.
+void Forward::hand_out() {
+  const int64_t width = program_.output_features();
+  const float* from = workspace_->rows.data();
+  for (Piece& p : pieces_) {
+    if (p.length == 0) continue;
+    const Rows rows = p.computed();
+    const bool last = p.done + p.length == p.total;
+    const int64_t skipped = p.done == 0 ? p.skipped : 0;
+    int64_t there = 0, wanted = 0;  // rows of the output, and of these the last ones that are asked for
+    if (program_.output_dim() == kSequences)
+      there = 1, wanted = last;
+    else if (program_.output_dim() == kTokens)
+      there = p.length, wanted = rows >= Rows::all ? p.length - skipped : last;
+    else
+      there = wanted = rows >= Rows::all ? p.length - skipped : rows == Rows::last && last;
+    from += there * width;
+    if (rows == Rows::none || wanted == 0) continue;
+    if (p.request->rows != Rows::none) std::copy(from - wanted * width, from, out_.data() + (p.first + p.rows) * width);
+    p.rows += wanted;
+    if (!last || program_.output_dim() != kOutputs) continue;
+    p.last = std::make_shared<FloatBlock>(width);
+    std::copy(from - width, from, p.last->data());
+  }
+}
+
+// All samplers in one loop over the threads.
+void Forward::sample() {
+  chosen_.resize(pieces_.size());
+  std::vector<int64_t> wanted;
+  for (size_t i = 0; i < pieces_.size(); ++i)
+    if (pieces_[i].request->sampler) wanted.push_back(int64_t(i));
+  ThreadPool::global().parallel_for(int64_t(wanted.size()), [&](int64_t i, int) {
+    Piece& p = pieces_[wanted[i]];
+    const Request& r = *p.request;
+    const FloatBlock& row = p.total > 0 ? *p.last : *p.session->last_row_;
+    chosen_[wanted[i]] = r.sampler->choose(row.data(), row.count(), p.session->history_, r.ids, r.length, r.mask);
+  });
+}
+
+void Forward::commit() {
+  over_ = true;
+  for (Piece& p : pieces_) {
+    Session& s = *p.session;
+    if (p.shared >= 0) model_->states_.give(p.shared);
+    if (program_.window()) s.forget(0, s.first_visible());
+    if (p.total > 0) {
+      if (p.request->ids) s.history_.append(p.request->ids, p.request->length);
+      s.pending_ = -1;
+      s.last_row_ = std::move(p.last);
+    }
+    s.busy_ = false;
+  }
+  workspace_->most_tokens = std::max(workspace_->most_tokens, total_);
+  model_->leave(std::move(workspace_));
+}
+
+void Forward::roll_back() {
+  over_ = true;
+  {
+    const auto device = lock_device(program_.backend());
+    Pool& states = model_->states_;
+    program_.restore(undo_, states.base());  // of the chunk that was under way
+    program_.restore(kept_, states.base());
+    for (Piece& p : pieces_) {
+      Session& s = *p.session;
+      s.truncate(p.start);
+      s.position_ = p.start;
+      if (p.shared >= 0)
+        states.give(std::exchange(s.slot_, p.shared));
+      else if (p.touched && program_.state_bytes() && !undoable_)
+        s.broken_ = true;
+      s.busy_ = false;
+    }
+    program_.backend().finish();
+  }
+  model_->leave(std::move(workspace_));
+}
+
+}  // namespace statespace

@@ -1,0 +1,270 @@
+#include "program/sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "program/ranking.h"
+
+namespace statespace {
+namespace {
+
+constexpr float kBanned = -std::numeric_limits<float>::infinity();
+// Up to so many are kept by top-k in a buffer; more are ranked.
+constexpr int64_t kFew = 1024;
+
+// e^x for x <= 0 to 2e-7, in a form that compilers vectorise; below e^-87 zero.
+inline float exp_below(float x) {
+  const float z = std::max(x, -87.0f) * 1.44269504f;
+  constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
+  const float whole = (z + kRound) - kRound, f = (z - whole) * 0.693147181f;
+  const float p =
+      1 + f * (1 + f * (0.5f + f * (1 / 6.0f + f * (1 / 24.0f + f * (1 / 120.0f + f * (1 / 720.0f))))));
+  const float power = std::bit_cast<float>((int32_t(whole) + 127) << 23);
+  return x < -87.0f ? 0 : p * power;
+}
+
+// The largest that is no NaN; -inf where there is none.
+float highest(const float* x, int64_t n) {
+  constexpr int kLanes = 16;
+  float top[kLanes];
+  std::fill_n(top, kLanes, kBanned);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
+  for (; i < n; ++i) top[0] = x[i] > top[0] ? x[i] : top[0];
+  return *std::max_element(top, top + kLanes);
+}
+
+int32_t first_of(const float* x, int64_t n, float value) {
+  for (int64_t i = 0; i < n; ++i)
+    if (x[i] == value) return int32_t(i);
+  return 0;
+}
+
+// top - x, from 0 on; what is no number is farthest.
+inline float below(float x, float top) {
+  const float d = top - x;
+  return x == top ? 0 : d >= 0 ? d : std::numeric_limits<float>::infinity();
+}
+
+double log_sum_exp(const float* x, int64_t n, float top) {
+  constexpr int64_t kBlock = 1024;
+  double sum = 0;
+  for (int64_t i = 0; i < n; i += kBlock) {
+    constexpr int kLanes = 16;
+    float part[kLanes] = {};
+    const int64_t end = std::min(n, i + kBlock);
+    int64_t j = i;
+    for (; j + kLanes <= end; j += kLanes)
+      for (int l = 0; l < kLanes; ++l) part[l] += exp_below(-below(x[j + l], top));
+    for (; j < end; ++j) part[0] += exp_below(-below(x[j], top));
+    for (float p : part) sum += p;
+  }
+  return top + std::log(sum);
+}
+
+struct Candidate {
+  float logit;
+  int32_t id;
+  // Better ones first.
+  bool operator<(const Candidate& o) const { return logit != o.logit ? logit > o.logit : id < o.id; }
+};
+
+// The k best of a row, sorted. Most of a row is below the worst of the best so far: one comparison each.
+std::vector<Candidate> best(const float* x, int64_t n, int64_t k) {
+  std::vector<Candidate> kept;
+  kept.reserve(2 * k);
+  float least = kBanned;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!(x[i] > least) && int64_t(kept.size()) >= k) continue;
+    kept.push_back({std::isnan(x[i]) ? kBanned : x[i], int32_t(i)});
+    if (int64_t(kept.size()) < 2 * k) continue;
+    std::nth_element(kept.begin(), kept.begin() + (k - 1), kept.end());
+    kept.resize(k);
+    least = kept.back().logit;
+  }
+  std::sort(kept.begin(), kept.end());
+  if (int64_t(kept.size()) > k) kept.resize(k);
+  return kept;
+}
+
+// Typical sampling: of things with these weights, those whose surprise is nearest the mean until they reach `share`.
+// Calls draw(ranking by that distance, how many are kept).
+template <class Fn>
+auto with_typical(const std::vector<float>& weights, double share, Fn&& draw) {
+  double total = 0, mean = 0;
+  for (float w : weights) total += w;
+  const auto surprise = [&](float w) { return w > 0 ? -std::log(w / total) : std::numeric_limits<double>::infinity(); };
+  for (float w : weights)
+    if (w > 0) mean += w / total * surprise(w);
+  std::vector<float> distance(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) distance[i] = float(std::abs(surprise(weights[i]) - mean));
+  Ranking ranking(distance.data(), weights.data(), int64_t(weights.size()));
+  return draw(ranking, ranking.reach(share * total, int64_t(weights.size())));
+}
+
+}  // namespace
+
+Sampler::Sampler(SamplerOptions options) : options_(std::move(options)), state_(options_.seed) {}
+
+// splitmix64 (Steele et al. 2014): uniform in [0, 1) with 53 bits.
+double Sampler::uniform() {
+  state_ += 0x9e3779b97f4a7c15ull;
+  uint64_t z = state_;
+  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+  z ^= z >> 31;
+  return double(z >> 11) * 0x1p-53;
+}
+
+void Sampler::count(const int32_t* ids, int64_t n) {
+  const int64_t window = options_.penalty_last_n;
+  if (window >= 0 && n > window) ids += n - window;
+  for (int64_t i = 0; i < (window >= 0 ? std::min(n, window) : n); ++i) {
+    const int32_t id = ids[i];
+    if (id < 0 || id >= options_.vocab) continue;
+    if (counts_[id]++ == 0) seen_.push_back(id);
+  }
+}
+
+void Sampler::count_tokens(const History& history, const int32_t* fed, int64_t fed_count) {
+  const SamplerOptions& o = options_;
+  if (o.repetition_penalty == 1 && o.frequency_penalty == 0 && o.presence_penalty == 0) return;
+  counts_.resize(o.vocab);
+  const int64_t total = history.size() + fed_count;
+  if (o.penalty_last_n >= 0 || total < counted_) {  // a window moves: its tokens are counted anew
+    for (int32_t id : seen_) counts_[id] = 0;
+    seen_.clear();
+    counted_ = o.penalty_last_n < 0 ? 0 : std::max<int64_t>(0, total - o.penalty_last_n);
+  }
+  const auto news = history.since(counted_);
+  const int64_t skip = std::max<int64_t>(0, counted_ - history.size());
+  count(news.data(), int64_t(news.size()));
+  if (skip < fed_count) count(fed + skip, fed_count - skip);
+  counted_ = total;
+}
+
+// The row with penalties, bias and bans; itself where there are none.
+const float* Sampler::adjusted(const float* row, int64_t n, const uint32_t* mask) {
+  const SamplerOptions& o = options_;
+  const bool early = chosen_ < o.min_tokens && !o.stop_ids.empty();
+  if (seen_.empty() && o.bias.empty() && !early && !mask) return row;
+  logits_.assign(row, row + n);
+  for (int32_t id : seen_) {
+    if (id >= n || counts_[id] == 0) continue;
+    double x = logits_[id];
+    x = x > 0 ? x / o.repetition_penalty : x * o.repetition_penalty;
+    logits_[id] = float(x - counts_[id] * o.frequency_penalty - o.presence_penalty);
+  }
+  for (const auto& [id, bias] : o.bias)
+    if (id < n) logits_[id] += bias;
+  if (early)
+    for (int32_t id : o.stop_ids)
+      if (id < n) logits_[id] = kBanned;
+  if (mask)
+    for (int64_t i = 0; i < n; ++i)
+      if (!(mask[i / 32] >> (i % 32) & 1)) logits_[i] = kBanned;
+  return logits_.data();
+}
+
+// Top-k of few: the best in a buffer, and every filter a walk over it.
+int32_t Sampler::draw_of_few(const float* logits, int64_t n) {
+  const SamplerOptions& o = options_;
+  std::vector<Candidate> kept = best(logits, n, o.top_k);
+  const float top = kept[0].logit;
+  std::vector<float> weights;
+  double total = 0;
+  for (const Candidate& c : kept) {
+    weights.push_back(float(std::exp(-double(below(c.logit, top)) / o.temperature)));
+    total += weights.back();
+  }
+  size_t count = kept.size();
+  if (o.top_p < 1) {
+    double reached = 0;
+    size_t taken = 0;
+    while (taken < count && reached < o.top_p * total) reached += weights[taken++];
+    count = std::max<size_t>(1, taken);
+  }
+  while (count > 1 && weights[count - 1] < o.min_p) --count;
+  weights.resize(count);
+  if (o.typical_p < 1)
+    return kept[with_typical(weights, o.typical_p, [&](Ranking& r, int64_t some) {
+             return r.find(uniform() * r.mass(some), some);
+           })].id;
+  double left = 0;
+  for (float w : weights) left += w;
+  left *= uniform();
+  for (size_t i = 0; i < count; ++i)
+    if ((left -= weights[i]) < 0) return kept[i].id;
+  return kept[0].id;
+}
+
+int32_t Sampler::draw(const float* logits, int64_t n, float top) {
+  const SamplerOptions& o = options_;
+  if (o.top_k > 0 && o.top_k <= kFew) return draw_of_few(logits, n);
+  weights_.resize(n);
+  const float factor = float(-1 / o.temperature);
+  const bool ranked = o.top_k > 0 || o.top_p < 1;
+  const float least = float(o.min_p);
+  if (!ranked && o.typical_p >= 1) {
+    double sum = 0;
+    constexpr int64_t kBlock = 256;
+    for (int64_t i = 0; i < n; i += kBlock) {
+      float part = 0;
+      for (int64_t j = i; j < std::min(n, i + kBlock); ++j) {
+        const float w = exp_below(below(logits[j], top) * factor);
+        weights_[j] = w >= least ? w : 0;
+      }
+      for (int64_t j = i; j < std::min(n, i + kBlock); ++j) part += weights_[j];
+      sum += part;
+    }
+    double left = uniform() * sum;
+    for (int64_t i = 0; i < n; ++i)
+      if ((left -= weights_[i]) < 0) return int32_t(i);
+    return first_of(logits, n, top);
+  }
+  std::vector<float> keys(n);
+  for (int64_t i = 0; i < n; ++i) {
+    keys[i] = below(logits[i], top) * -factor;
+    weights_[i] = exp_below(-keys[i]);
+  }
+  Ranking ranking(keys.data(), weights_.data(), n);
+  int64_t kept = o.top_k > 0 ? std::min(o.top_k, n) : n;
+  if (o.top_p < 1) kept = ranking.reach(o.top_p * ranking.mass(kept), kept);
+  if (least > 0) {
+    int64_t likely = 0;
+    for (int64_t i = 0; i < n; ++i) likely += weights_[i] >= least;
+    kept = std::clamp<int64_t>(likely, 1, kept);
+  }
+  if (o.typical_p >= 1) return ranking.find(uniform() * ranking.mass(kept), kept);
+  const std::vector<int32_t> ids = ranking.first(kept);
+  std::vector<float> weights(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) weights[i] = weights_[ids[i]];
+  return ids[with_typical(weights, o.typical_p, [&](Ranking& r, int64_t some) {
+    return r.find(uniform() * r.mass(some), some);
+  })];
+}
+
+Chosen Sampler::choose(const float* row, int64_t count, const History& history, const int32_t* fed,
+                       int64_t fed_count, const uint32_t* mask) {
+  const int64_t n = std::min(count, options_.vocab);
+  count_tokens(history, fed, fed_count);
+  const float* logits = adjusted(row, n, mask);
+  const float top = highest(logits, n);
+  Chosen chosen;
+  const bool greedy = options_.temperature == 0 || top == kBanned || n == 0;
+  chosen.token = greedy ? first_of(logits, n, top) : draw(logits, n, top);
+  ++chosen_;
+  if (options_.logprob || options_.alternatives > 0) {
+    const double all = log_sum_exp(row, n, logits == row ? top : highest(row, n));
+    chosen.logprob = float(row[chosen.token] - all);
+    if (options_.alternatives > 0)
+      for (const Candidate& c : best(row, n, std::min(options_.alternatives, n)))
+        chosen.alternatives.emplace_back(c.id, float(c.logit - all));
+  }
+  return chosen;
+}
+
+}  // namespace statespace
