@@ -17,7 +17,12 @@ export { registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';
 export { createEngine, folderStore, redisStore } from './serving.js';
 export type { BatchEntry } from './session/batch.js';
-export type { Generated, GenerateOptions } from './session/generate.js';
-export type { ForwardOptions, Session } from './session/session.js';
+export type {
+  FinishReason as GenerateFinishReason,
+  Generated,
+  GenerateOptions,
+  Generation,
+} from './session/generate.js';
+export type { ForwardOptions, SaveOptions, Session } from './session/session.js';
 export { type SystemInfo, setThreads, systemInfo } from './system.js';
 export { type DType, Tensor, type TensorLike } from './tensor.js';

@@ -108,8 +108,29 @@ export interface NativeBinding {
   createSession(model: NativeHandle): NativeHandle;
   forkSession(session: NativeHandle): NativeHandle;
   sessionInfo(session: NativeHandle): { position: number; bytes: number };
-  exportSession(session: NativeHandle): Uint8Array;
-  importSession(session: NativeHandle, state: Uint8Array, position: number): void;
+  /** Tokens so far, from a position on. */
+  sessionTokens(session: NativeHandle, from: number): Int32Array;
+  /** The logits after the last token, where they were asked for. */
+  sessionRow(session: NativeHandle): Float32Array | undefined;
+  /** A token of the sequence that the next forward reads first. */
+  setPending(session: NativeHandle, token: number): void;
+  /** What a restored session goes on from besides its state; pending: -1 for none. */
+  rememberSession(session: NativeHandle, tokens: Int32Array, row: Float32Array | undefined, pending: number): void;
+  /** Bytes of state, values of the row and number of tokens that exportSession() writes. */
+  exportSizes(
+    session: NativeHandle,
+    withRow: boolean,
+  ): { position: number; pending: number; state: number; row: number; tokens: number };
+  /** Writes them behind `begin` and a digest of all before it at the end. Not sync: of the session as it is now. */
+  exportSession(session: NativeHandle, withRow: boolean, to: Uint8Array, begin: number, sync: true): void;
+  exportSession(session: NativeHandle, withRow: boolean, to: Uint8Array, begin: number, sync: false): Promise<void>;
+  importSession(session: NativeHandle, state: Uint8Array, position: number, sync: true): void;
+  importSession(session: NativeHandle, state: Uint8Array, position: number, sync: false): Promise<void>;
+  /** 32 bytes that differ when the bytes do. */
+  digest(bytes: Uint8Array): Uint8Array;
+  createSampler(options: Record<string, unknown>): NativeHandle;
+  /** The next token of a row that was changed by hand. */
+  sampleRow(sampler: NativeHandle, session: NativeHandle, row: Float32Array): number;
   forward(
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
@@ -118,6 +139,21 @@ export interface NativeBinding {
     cancel: Int32Array,
     onProgress?: (tokens: number) => void,
   ): Promise<Float32Array>;
+  forward(
+    sessions: NativeHandle[],
+    data: Int32Array | Float32Array,
+    lengths: Int32Array,
+    logits: ('none' | 'last' | 'all' | 'whole')[],
+    cancel: Int32Array,
+    onProgress: undefined,
+    samplers: (NativeHandle | undefined)[],
+    masks: (Int32Array | undefined)[],
+  ): Promise<{
+    rows: Float32Array;
+    tokens: Int32Array;
+    logprobs: Float32Array;
+    alternatives: ({ token: number; logprob: number }[] | undefined)[];
+  }>;
   dispose(handle: NativeHandle): void;
 }
 

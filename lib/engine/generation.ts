@@ -1,5 +1,5 @@
 import type { Model } from '../models/model.js';
-import { TextStream } from '../session/generate.js';
+import { TextStream } from '../session/text.js';
 import type { EngineToken, FinishReason, Limits, Usage } from './request.js';
 import type { Task } from './run.js';
 import type { Chooser, Outcome, Piece } from './step.js';
@@ -30,8 +30,8 @@ export class Generation implements Task {
   ) {
     this.mostTokens = prompt.length + limits.maxTokens;
     const { tokenizer } = model;
-    if (tokenizer) this.text = new TextStream((ids) => tokenizer.decode(ids), limits.stopTexts);
-    chooser.observe(prompt);
+    if (tokenizer)
+      this.text = new TextStream((ids) => tokenizer.decode(ids), limits.stopTexts, prompt.slice(-16), tokenizer.tidies);
   }
 
   want(last: boolean): Pick<Piece, 'want' | 'chooser'> {
@@ -51,7 +51,7 @@ export class Generation implements Task {
     const part: EngineToken = { token, logprob, cachedTokens: this.cachedTokens };
     if (this.text) part.text = this.text.push(token);
     if (alternatives) part.alternatives = alternatives.map((a) => ({ ...a, ...this.textOf(a.token) }));
-    const stopped = this.text?.stopped ?? false;
+    const stopped = this.text?.stopped !== undefined;
     if (stopped && !part.text) {
       this.generated.pop();
       return this.end('stop');
@@ -63,7 +63,7 @@ export class Generation implements Task {
 
   /** At once, where no token was asked for. */
   end(finishReason: FinishReason): 'ended' {
-    const text = this.text && !this.text.stopped ? this.text.rest() : '';
+    const text = this.text?.rest() ?? '';
     const counts = { promptTokens: this.prompt.length, cachedTokens: this.cachedTokens };
     this.push({ kind: 'end', finishReason, text, usage: { ...counts, generatedTokens: this.generated.length } });
     return 'ended';

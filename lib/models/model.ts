@@ -5,9 +5,9 @@ import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import { Cancellation, checkCall } from '../session/cancellation.js';
-import type { Network, Rows, Watch } from '../session/network.js';
+import type { Network, Rows, StepEntry, StepResult, Watch } from '../session/network.js';
+import { restore, restoreAsync } from '../session/restore.js';
 import { Session } from '../session/session.js';
-import { decodeSnapshot } from '../session/snapshot.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import type { ResolvedModel } from './registry.js';
 import type { TextTokenizer } from './tokenizer.js';
@@ -88,6 +88,18 @@ export class Model implements AsyncDisposable, Network {
     return this.#fingerprint;
   }
   /** @internal */
+  get hasLogits(): boolean {
+    return this.#outputPer === 'output' && this.#features === 0;
+  }
+  /** @internal */
+  get heldType(): string {
+    return this.#graph.dtype;
+  }
+  /** @internal */
+  newSession(): NativeHandle {
+    return call((n) => n.createSession(this.#native()));
+  }
+  /** @internal */
   get eosTokens(): readonly number[] {
     return this.#eos;
   }
@@ -107,10 +119,7 @@ export class Model implements AsyncDisposable, Network {
 
   /** A new sequence, of which nothing is known yet. */
   createSession(): Session {
-    return new Session(
-      this,
-      call((n) => n.createSession(this.#native())),
-    );
+    return new Session(this, this.newSession());
   }
 
   /** Serves many requests together: see docs/serving.md. */
@@ -120,21 +129,17 @@ export class Model implements AsyncDisposable, Network {
 
   /** A session from what save() returned; ERR_STATE for damaged bytes or another model's. */
   restoreSession(snapshot: Uint8Array): Session {
-    const handle = this.#native();
-    const { outputFeatures } = this;
-    const expected = { fingerprint: this.#fingerprint, outputFeatures, ids: this.#embeddingRows() };
-    const { position, state, lastRow, seen } = decodeSnapshot(expected, snapshot);
-    const session = call((n) => {
-      const created = n.createSession(handle);
-      n.importSession(created, state, position);
-      return created;
-    });
-    return new Session(this, session).remember(lastRow, seen);
+    return restore(this, this.#embeddingRows(), snapshot);
+  }
+
+  /** As restoreSession(), off the event loop; the bytes must stay as they are until it has ended. */
+  async restoreSessionAsync(snapshot: Uint8Array): Promise<Session> {
+    return restoreAsync(this, this.#embeddingRows(), snapshot);
   }
 
   /** A session from a file that saveToFile() wrote; ERR_STATE for any other, or the file system's error. */
   async restoreSessionFromFile(path: string): Promise<Session> {
-    return this.restoreSession(await lazyFiles().readFile(path));
+    return this.restoreSessionAsync(await lazyFiles().readFile(path));
   }
 
   /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */
@@ -226,18 +231,58 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** @internal One native call; dispose() cancels it and waits. */
-  async forward(
+  forward(
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: number[],
     logits: Rows[],
     options: Watch,
   ): Promise<Float32Array> {
+    return this.#cancellable(options, (flag) =>
+      call((n) => n.forward(sessions, data, Int32Array.from(lengths), logits, flag, options.onProgress)),
+    );
+  }
+
+  /** @internal One native call for many sequences and the tokens that follow; see Network.step(). */
+  async step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]> {
+    const data = new Int32Array(entries.reduce((n, e) => n + e.tokens.length, 0));
+    let at = 0;
+    for (const { tokens } of entries) {
+      data.set(tokens, at);
+      at += tokens.length;
+    }
+    const logits = entries.map((e) => e.logits ?? 'none');
+    const { rows, tokens, logprobs, alternatives } = await this.#cancellable(options, (flag) =>
+      call((n) =>
+        n.forward(
+          entries.map((e) => e.session),
+          data,
+          Int32Array.from(entries, (e) => e.tokens.length),
+          logits,
+          flag,
+          undefined,
+          entries.map((e) => e.sampler?.handle),
+          entries.map((e) => e.mask),
+        ),
+      ),
+    );
+    let taken = 0;
+    return entries.map((e, i) => {
+      const values = this.outputRows(logits[i]!, e.tokens.length) * this.outputFeatures;
+      taken += values;
+      const result: StepResult = { rows: rows.subarray(taken - values, taken) };
+      if (e.sampler) {
+        result.next = { token: tokens[i]!, logprob: logprobs[i]! };
+        if (alternatives[i]) result.next.alternatives = alternatives[i];
+      }
+      return result;
+    });
+  }
+
+  async #cancellable<T>(options: Watch, start: (flag: Int32Array) => Promise<T>): Promise<T> {
     this.#native();
     const cancellation = new Cancellation(options.signal);
-    const work = cancellation.run(() =>
-      call((n) => n.forward(sessions, data, Int32Array.from(lengths), logits, cancellation.flag, options.onProgress)),
-    );
+    const work = cancellation.run(() => start(cancellation.flag));
     this.#running.set(work, cancellation);
     try {
       return await work;

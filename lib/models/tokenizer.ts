@@ -10,6 +10,10 @@ export interface TextTokenizer {
   encode(text: string, options?: EncodeOptions): Int32Array;
   /** The text of ids; by default without special tokens. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
+  /** Whether decoding tidies: takes away spaces before full stops and the like, as the folder asks. */
+  readonly tidies?: boolean;
+  /** The id of a text that is one special token. */
+  specialToken?(text: string): number | undefined;
   /** The prompt of a conversation, by the model's chat template; ERR_ARGUMENT where it has none or refuses. */
   applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
 }
@@ -50,6 +54,12 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   // Without its special tokens, a text that spells one is cut and merged like any other; made where it is asked for.
   const plain = lazily(() => make(spelledOut(json as object)));
   const marksAround = lazily(() => around(ids(tokenizer, 'a', true), ids(tokenizer, 'a', false)));
+  // As transformers 5 does it: only where the folder asks for it, and never for BPE, whose decoding is exact.
+  const tidies =
+    (config as { clean_up_tokenization_spaces?: unknown }).clean_up_tokenization_spaces === true &&
+    (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
+  const added = (json as { added_tokens?: { id: number; content: string; special?: boolean }[] }).added_tokens ?? [];
+  const special = new Map(added.filter((t) => t.special).map((t) => [t.content, t.id]));
   return {
     encode(text, { addSpecialTokens = true, allowSpecial = true } = {}) {
       if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
@@ -57,7 +67,14 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
       return Int32Array.from([...before, ...ids(plain(), text, false), ...after]);
     },
     decode: (ids, { skipSpecialTokens = true } = {}) =>
-      ids.length === 0 ? '' : tokenizer.decode(Array.from(ids), { skip_special_tokens: skipSpecialTokens }),
+      ids.length === 0
+        ? ''
+        : tokenizer.decode(Array.from(ids), {
+            skip_special_tokens: skipSpecialTokens,
+            clean_up_tokenization_spaces: tidies,
+          }),
+    tidies,
+    specialToken: (text) => special.get(text),
     applyChatTemplate: (messages, options) => chat.apply(messages, options),
   };
 }

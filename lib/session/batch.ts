@@ -1,5 +1,6 @@
 import { StatespaceError, show } from '../errors.js';
-import type { Tensor, TensorLike } from '../tensor.js';
+import { checkKnown } from '../options.js';
+import { Tensor, type TensorLike } from '../tensor.js';
 import { checkCall } from './cancellation.js';
 import type { Network } from './network.js';
 import { type ForwardOptions, Session } from './session.js';
@@ -26,10 +27,12 @@ export async function forwardBatch(
     );
   }
   checkCall('forwardBatch', options);
+  checkKnown('forwardBatch', options, ['signal', 'onProgress']);
   const seen = new Set<Session>();
   const parts = entries.map((entry, i) => {
     const at = `forwardBatch: [${i}]`;
     const { session, tokens, logits = 'last' } = entry ?? {};
+    if (typeof entry === 'object' && entry !== null) checkKnown(at, entry, ['session', 'tokens', 'logits']);
     if (!(session instanceof Session) || session.model !== model)
       throw new StatespaceError(
         'ERR_ARGUMENT',
@@ -55,7 +58,8 @@ export async function forwardBatch(
       return parts.map((p, i) => {
         const values = model.outputRows(p.logits, lengths[i]!) * model.outputFeatures;
         at += values;
-        return p.session.received(p.data, rows.slice(at - values, at));
+        const width = model.outputFeatures;
+        return new Tensor(rows.slice(at - values, at), [values / width, width]);
       });
     },
   );

@@ -1,7 +1,9 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { checkKnown } from '../options.js';
 import { checkCall } from './cancellation.js';
-import { Sampler, type SamplingOptions } from './sampler.js';
-import type { Session } from './session.js';
+import type { Network } from './network.js';
+import { type Chosen, logProbability, SAMPLING_OPTIONS, Sampler, type SamplingOptions } from './sampler.js';
+import { TextStream } from './text.js';
 
 /** What is generated from, how tokens are chosen, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
@@ -9,10 +11,15 @@ export interface GenerateOptions extends SamplingOptions {
   prompt?: string | ArrayLike<number>;
   /** Default: 256. */
   maxTokens?: number;
-  /** Ends at these token ids or texts; neither is part of what is streamed. */
+  /** Ends at these token ids or texts (the text of a special token is its id); none of it is part of what is streamed. */
   stop?: (string | number)[];
   /** Ends the stream; it throws the signal's reason. */
   signal?: AbortSignal;
+  /**
+   * Changes the logits in place before a token is chosen; tokens: all of the sequence so far. The slow way: each row is
+   * copied to JavaScript, and the event loop waits for the hook.
+   */
+  processLogits?: (row: Float32Array, tokens: readonly number[]) => void;
 }
 
 /** One token of the stream. */
@@ -21,126 +28,212 @@ export interface Generated {
   token: number;
   /** What this token adds, where the model has a tokenizer. */
   text?: string;
-  /** Natural log of its probability before temperature and filters. */
+  /** Natural log of its probability before penalties, temperature and filters. */
   logprob: number;
+  /** The likeliest tokens at its place, where `logprobs` asks for them; one of them may be the token itself. */
+  alternatives?: { token: number; logprob: number; text?: string }[];
+  /** On the last token, once the stream has ended. */
+  finishReason?: FinishReason;
+}
+
+/** eos: an end-of-text token of the model; stop: one of `stop`; length: maxTokens; abort: the signal, or the reader. */
+export type FinishReason = 'eos' | 'stop' | 'length' | 'abort';
+
+/** Tokens as they are chosen; after the end, why it ended. */
+export interface Generation extends AsyncGenerator<Generated, void, undefined> {
+  readonly finishReason: FinishReason | undefined;
+  /** Which of `stop` (or which eos token) it was. */
+  readonly stoppedBy: string | number | undefined;
+}
+
+/** What generate() does with its session. */
+export interface Generating {
+  network: Network;
+  position(): number;
+  /** Feeds tokens, and one that was accepted before them; chooses what follows. */
+  next(tokens: Int32Array, sampler: Sampler, options: { signal?: AbortSignal }): Promise<Chosen>;
+  /** The row of logits that follows, to be changed by hand, and the choice from it. */
+  row(tokens: Int32Array, options: { signal?: AbortSignal }): Promise<Float32Array>;
+  choose(row: Float32Array, sampler: Sampler): number;
+  tokens(from: number): Int32Array;
+  /** The token belongs to the sequence; it is fed with what comes next. */
+  accept(token: number): void;
+  /** ERR_STATE where another generate() of the session has not ended. */
+  begin(): void;
+  end(): void;
 }
 
 const DEFAULT_MAX_TOKENS = 256;
+const CONTEXT_TOKENS = 16;
+const OPTIONS = [...SAMPLING_OPTIONS, 'prompt', 'maxTokens', 'stop', 'signal', 'processLogits'];
+const NONE = new Int32Array(0);
+
+interface Checked {
+  options: GenerateOptions;
+  maxTokens: number;
+  stopTexts: string[];
+  /** Token ids that end it, and what of `stop` each is. */
+  stopIds: Map<number, { reason: FinishReason; by: string | number }>;
+  sampler: Sampler;
+  prompt: Int32Array;
+}
 
 /** The loop behind Session.generate(). */
-export async function* generate(
-  session: Session,
-  options: GenerateOptions,
-  memory: { lastRow(): Float32Array | undefined; seen(): Iterable<number> },
-): AsyncGenerator<Generated> {
-  const { model } = session;
-  checkCall('generate', options);
-  const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], signal } = options;
-  if (!Number.isSafeInteger(maxTokens) || maxTokens < 0) {
-    throw new StatespaceError(
-      'ERR_ARGUMENT',
-      `generate: maxTokens: expected a non-negative integer, received ${show(maxTokens)}`,
-    );
+export function generate(session: Generating, options: GenerateOptions): Generation {
+  const end: { reason?: FinishReason; by?: string | number } = {};
+  const stream = run(session, options, end);
+  Object.defineProperties(stream, {
+    finishReason: { get: () => end.reason, enumerable: true },
+    stoppedBy: { get: () => end.by, enumerable: true },
+  });
+  return stream as unknown as Generation;
+}
+
+async function* run(
+  session: Generating,
+  given: GenerateOptions,
+  end: { reason?: FinishReason; by?: string | number },
+): AsyncGenerator<Generated, void, undefined> {
+  session.begin();
+  let last: Generated | undefined;
+  const finish = (reason: FinishReason, by?: string | number) => {
+    end.reason = reason;
+    end.by = by;
+    if (last) last.finishReason = reason;
+  };
+  try {
+    const { options, maxTokens, stopTexts, stopIds, sampler, prompt } = check(session, given);
+    const { signal } = options;
+    const { tokenizer } = session.network;
+    signal?.throwIfAborted();
+    if (maxTokens === 0) {
+      if (prompt.length > 0) await session.row(prompt, { signal });
+      return finish('length');
+    }
+    let tokens = prompt;
+    let text: TextStream | undefined;
+    let waiting: Generated | undefined; // its text is not known before the next token is
+    for (let count = 1; ; count++) {
+      const chosen = await next(session, sampler, tokens, options);
+      tokens = NONE;
+      if (tokenizer && !text) {
+        const context = session.tokens(Math.max(0, session.position() - CONTEXT_TOKENS));
+        text = new TextStream((ids) => tokenizer.decode(ids), stopTexts, context, tokenizer.tidies);
+      }
+      const stop = stopIds.get(chosen.token);
+      if (stop) {
+        if (waiting) {
+          waiting.text += text!.rest();
+          last = waiting;
+          finish(stop.reason, stop.by);
+          yield waiting;
+        }
+        return finish(stop.reason, stop.by);
+      }
+      const part: Generated = { ...chosen };
+      if (text) part.text = text.push(chosen.token);
+      if (tokenizer) part.alternatives?.forEach((a) => Object.assign(a, { text: tokenizer.decode([a.token]) }));
+      if (waiting) {
+        last = waiting;
+        yield waiting;
+        waiting = undefined;
+        signal?.throwIfAborted();
+      }
+      if (text?.stopped !== undefined) {
+        if (part.text) last = part;
+        finish('stop', text.stopped);
+        if (part.text) yield part;
+        return;
+      }
+      session.accept(part.token);
+      if (count === maxTokens) {
+        if (text) part.text += text.rest(false);
+        last = part;
+        finish('length');
+        yield part;
+        return;
+      }
+      if (text?.holds) {
+        waiting = part;
+      } else {
+        last = part;
+        yield part;
+      }
+      signal?.throwIfAborted();
+    }
+  } finally {
+    if (!end.reason) finish('abort');
+    session.end();
   }
+}
+
+/** The token that follows, in native code or through the caller's hook. */
+async function next(
+  session: Generating,
+  sampler: Sampler,
+  tokens: Int32Array,
+  { signal, processLogits, logprobs }: GenerateOptions,
+): Promise<Chosen> {
+  if (!processLogits) return session.next(tokens, sampler, { signal });
+  const row = await session.row(tokens, { signal });
+  const { vocabSize } = session.network;
+  const raw = row.slice(0, vocabSize);
+  processLogits(row, Array.from(session.tokens(0)));
+  const token = session.choose(row, sampler);
+  const chosen: Chosen = { token, logprob: logProbability(raw, vocabSize, token) };
+  if (logprobs) {
+    const best = Array.from(raw.keys()).sort((a, b) => raw[b]! - raw[a]! || a - b);
+    chosen.alternatives = best
+      .slice(0, logprobs)
+      .map((id) => ({ token: id, logprob: logProbability(raw, vocabSize, id) }));
+  }
+  return chosen;
+}
+
+function check(session: Generating, options: GenerateOptions): Checked {
+  const { network } = session;
+  checkCall('generate', options);
+  checkKnown('generate', options, OPTIONS);
+  const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], processLogits } = options;
+  if (!Number.isSafeInteger(maxTokens) || maxTokens < 0)
+    throw mismatch('ERR_ARGUMENT', 'generate: maxTokens', 'a non-negative integer', show(maxTokens));
+  if (processLogits !== undefined && typeof processLogits !== 'function')
+    throw mismatch('ERR_ARGUMENT', 'generate: processLogits', 'a function', show(processLogits));
   if (!Array.isArray(stop) || !stop.every((s) => typeof s === 'string' || Number.isInteger(s)))
     throw mismatch('ERR_ARGUMENT', 'generate: stop', 'an array of token ids and texts', show(stop));
+  if (stop.includes('')) throw mismatch('ERR_ARGUMENT', 'generate: stop', 'texts of at least one character', show(''));
   const stopTexts = stop.filter((s) => typeof s === 'string');
-  if (stopTexts.length > 0 && !model.tokenizer)
+  const { tokenizer } = network;
+  if (stopTexts.length > 0 && !tokenizer)
     throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
-  const stopIds = new Set<number>([...stop.filter((s) => typeof s === 'number'), ...model.eosTokens]);
-  const sampler = new Sampler(options, model.vocabSize);
-  signal?.throwIfAborted();
-
-  let row = memory.lastRow();
-  if (options.prompt !== undefined) {
-    const ids = typeof options.prompt === 'string' ? encode(session, options.prompt) : options.prompt;
-    if (typeof ids !== 'object' || ids === null || typeof ids.length !== 'number')
-      throw mismatch('ERR_ARGUMENT', 'generate: prompt', 'a text or an array of token ids', show(ids));
-    if (ids.length === 0 && !row)
-      throw new StatespaceError('ERR_ARGUMENT', 'generate: prompt: expected at least one token');
-    if (ids.length > 0) row = (await session.forward(ids, { signal })).toFloat32Array();
-  }
-  if (!row)
+  if (!network.hasLogits)
     throw new StatespaceError(
       'ERR_ARGUMENT',
-      "generate: expected a prompt, or an earlier forward with logits 'last' or 'all'",
+      'generate: expected a network whose rows are logits of tokens; this one reads float rows or has no head',
     );
-  sampler.observe(memory.seen());
-
-  const decoder = model.tokenizer && new TextStream((ids) => model.tokenizer!.decode(ids), stopTexts);
-  /** What follows from `row`, unless that is a stop. */
-  const choose = () => {
-    const chosen = sampler.next(row!);
-    return stopIds.has(chosen.token) ? undefined : chosen;
-  };
-  let chosen = maxTokens > 0 ? choose() : undefined;
-  for (let count = 1; chosen; count++) {
-    signal?.throwIfAborted();
-    const { token, logprob } = chosen;
-    let text = decoder?.push(token);
-    if (decoder?.stopped) {
-      if (text) yield { token, text, logprob };
-      return;
-    }
-    // The token joins the session before it is handed out, so that a consumer who stops here can go on later.
-    row = (await session.forward([token], { signal })).toFloat32Array();
-    chosen = count < maxTokens ? choose() : undefined;
-    if (!chosen && decoder) text += decoder.rest();
-    yield decoder ? { token, text: text!, logprob } : { token, logprob };
+  const stopIds: Checked['stopIds'] = new Map();
+  for (const id of network.eosTokens) stopIds.set(id, { reason: 'eos', by: id });
+  for (const by of stop) {
+    const id = typeof by === 'number' ? by : tokenizer!.specialToken?.(by);
+    if (id !== undefined) stopIds.set(id, { reason: 'stop', by });
   }
+  const sampler = new Sampler(options, network.vocabSize, stopIds.keys());
+  return { options, maxTokens, stopTexts, stopIds, sampler, prompt: readPrompt(session, options.prompt) };
 }
 
-function encode(session: Session, text: string): Int32Array {
-  if (!session.model.tokenizer) {
-    throw new StatespaceError(
-      'ERR_ARGUMENT',
-      'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
-    );
+function readPrompt(session: Generating, prompt: unknown): Int32Array {
+  const { network } = session;
+  if (prompt === undefined) return NONE;
+  if (typeof prompt === 'string') {
+    if (!network.tokenizer)
+      throw new StatespaceError(
+        'ERR_ARGUMENT',
+        'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
+      );
+    // A mark of the first token stands at the first position only.
+    return network.tokenizer.encode(prompt, { addSpecialTokens: session.position() === 0 });
   }
-  return session.model.tokenizer.encode(text);
-}
-
-/** Turns ids into text as they come: holds back bytes of an unfinished character and what may become a stop text. */
-export class TextStream {
-  stopped = false;
-  private ids: number[] = [];
-  private given = '';
-
-  constructor(
-    private readonly decode: (ids: number[]) => string,
-    private readonly stops: string[],
-  ) {}
-
-  push(token: number): string {
-    this.ids.push(token);
-    let text = this.decode(this.ids);
-    if (text.endsWith('\ufffd')) return '';
-    for (const stop of this.stops) {
-      const at = text.indexOf(stop, Math.max(0, this.given.length - stop.length));
-      if (at >= 0) {
-        text = text.slice(0, at);
-        this.stopped = true;
-      }
-    }
-    const safe = this.stopped ? text.length : text.length - this.held(text);
-    const news = text.slice(this.given.length, Math.max(this.given.length, safe));
-    this.given += news;
-    return news;
-  }
-
-  /** What was held back, at the end of the stream. */
-  rest(): string {
-    return this.decode(this.ids).slice(this.given.length);
-  }
-
-  /** Length of the longest end of `text` that begins a stop text. */
-  private held(text: string): number {
-    let longest = 0;
-    for (const stop of this.stops) {
-      for (let n = Math.min(stop.length - 1, text.length); n > longest; n--) {
-        if (text.endsWith(stop.slice(0, n))) longest = n;
-      }
-    }
-    return longest;
-  }
+  if (typeof prompt !== 'object' || prompt === null || typeof (prompt as ArrayLike<number>).length !== 'number')
+    throw mismatch('ERR_ARGUMENT', 'generate: prompt', 'a text or an array of token ids', show(prompt));
+  return network.readInput(prompt as ArrayLike<number>) as Int32Array;
 }

@@ -1,10 +1,15 @@
 import type { NativeHandle } from '../native.js';
 import type { TensorLike } from '../tensor.js';
+import type { Chosen, Sampler } from './sampler.js';
 
 /** Text to ids and back, as a session needs it. */
 export interface Tokenizing {
-  encode(text: string): Int32Array;
-  decode(ids: ArrayLike<number>): string;
+  encode(text: string, options?: { addSpecialTokens?: boolean }): Int32Array;
+  decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string;
+  /** Whether decoding takes spaces away that it gave before. */
+  readonly tidies?: boolean;
+  /** Id of a text that is one special token. */
+  specialToken?(text: string): number | undefined;
 }
 
 /** Which rows of output a forward returns; whole: all of a sequence that is not continued. */
@@ -14,6 +19,26 @@ export type Rows = 'none' | 'last' | 'all' | 'whole';
 export interface Watch {
   signal?: AbortSignal;
   onProgress?: (tokensDone: number) => void;
+}
+
+/** One sequence of a step. */
+export interface StepEntry {
+  session: NativeHandle;
+  /** To feed; none: the sampler goes on from the session's last row. */
+  tokens: Int32Array;
+  /** Rows of logits to return; default none. */
+  logits?: 'none' | 'last' | 'all';
+  /** Chooses the next token, where the logits are. */
+  sampler?: Sampler;
+  /** Of the ids that may come next: word id >> 5, bit id & 31. */
+  mask?: Int32Array;
+}
+
+export interface StepResult {
+  /** What the sampler chose. */
+  next?: Chosen;
+  /** (rows, V), where rows were asked for. */
+  rows: Float32Array;
 }
 
 /**
@@ -26,6 +51,10 @@ export interface Network {
   /** Values of an output row, and of an input row (1: token ids). */
   readonly outputFeatures: number;
   readonly inputWidth: number;
+  /** Whether its rows are logits of tokens, from which a text can be generated. */
+  readonly hasLogits: boolean;
+  /** 'f32', 'q4_0' …: what its matrices are held in. */
+  readonly heldType: string;
   readonly tokenizer: Tokenizing | undefined;
   /** Ids that end a text. */
   readonly eosTokens: readonly number[];
@@ -33,6 +62,8 @@ export interface Network {
   readonly fingerprint: Uint8Array;
   readonly disposed: boolean;
 
+  /** A new sequence's state. */
+  newSession(): NativeHandle;
   /** Checks what a forward was given and makes it an array that native code reads. */
   readInput(tokens: ArrayLike<number> | TensorLike): Int32Array | Float32Array;
   /** Rows of output that a sequence of this length gives. */
@@ -46,4 +77,6 @@ export interface Network {
     logits: Rows[],
     options: Watch,
   ): Promise<Float32Array>;
+  /** The same of tokens, with the choice of those that follow; all entries or none. */
+  step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]>;
 }

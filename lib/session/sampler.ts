@@ -1,5 +1,7 @@
-import { StatespaceError, show } from '../errors.js';
+import { mismatch, show } from '../errors.js';
+import { call, type NativeHandle } from '../native.js';
 
+/** How a token is chosen from logits. */
 export interface SamplingOptions {
   /** 0 (default): the most likely token. */
   temperature?: number;
@@ -9,112 +11,103 @@ export interface SamplingOptions {
   topP?: number;
   /** Keep those at least minP times as likely as the most likely. */
   minP?: number;
+  /** Keep those whose surprise is nearest the mean until their probabilities reach p (Meister et al. 2023); 1: all. */
+  typicalP?: number;
   /** Divides positive logits of seen tokens and multiplies negative ones (Keskar et al. 2019); 1: off. */
   repetitionPenalty?: number;
+  /** Taken off a logit for each time that its token was seen; 0: off. */
+  frequencyPenalty?: number;
+  /** Taken off the logits of seen tokens once; 0: off. */
+  presencePenalty?: number;
+  /** The penalties look at this many last tokens of the sequence, its prompt included; default: all. */
+  penaltyLastN?: number;
+  /** Added to the logits of token ids; -Infinity bans one. */
+  logitBias?: Record<number, number>;
+  /** No stop id and no end-of-text before so many tokens. */
+  minTokens?: number;
+  /** The k likeliest alternatives of each token come with it. */
+  logprobs?: number;
   /** Same seed, same tokens. Default: random. */
   seed?: number;
 }
 
-const RANGES = {
-  temperature: [0, Number.MAX_VALUE],
-  topK: [0, 2 ** 31 - 1],
-  topP: [0, 1],
-  minP: [0, 1],
-  repetitionPenalty: [Number.MIN_VALUE, Number.MAX_VALUE],
-  seed: [0, Number.MAX_SAFE_INTEGER],
+const COUNT = 2 ** 31 - 1;
+/** Bounds, and what an absent one is. */
+const NUMBERS = {
+  temperature: { from: 0, to: Number.MAX_VALUE, default: 0 },
+  topK: { from: 0, to: COUNT, default: 0, integer: true },
+  topP: { from: 0, to: 1, default: 1 },
+  minP: { from: 0, to: 1, default: 0 },
+  typicalP: { from: 0, to: 1, default: 1 },
+  repetitionPenalty: { from: Number.MIN_VALUE, to: Number.MAX_VALUE, default: 1 },
+  frequencyPenalty: { from: -Number.MAX_VALUE, to: Number.MAX_VALUE, default: 0 },
+  presencePenalty: { from: -Number.MAX_VALUE, to: Number.MAX_VALUE, default: 0 },
+  penaltyLastN: { from: 0, to: COUNT, default: -1, integer: true },
+  minTokens: { from: 0, to: COUNT, default: 0, integer: true },
+  logprobs: { from: 0, to: COUNT, default: 0, integer: true },
+  seed: { from: 0, to: Number.MAX_SAFE_INTEGER, default: undefined, integer: true },
 } as const;
 
-/** Chooses tokens from logits. Filters apply in the order: penalty, temperature, topK, topP, minP. */
+export const SAMPLING_OPTIONS: readonly string[] = [...Object.keys(NUMBERS), 'logitBias'];
+
+/** A chosen token. */
+export interface Chosen {
+  token: number;
+  /** Natural log of its probability before penalties, temperature and filters. */
+  logprob: number;
+  /** The likeliest tokens at its place, where `logprobs` asks for them. */
+  alternatives?: { token: number; logprob: number }[];
+}
+
+/**
+ * The chain of one text, in native code: penalties, bias, temperature, filters, the draw (native/program/sampler.h).
+ * Network.step() uses it where the logits are.
+ */
 export class Sampler {
-  private readonly seen = new Set<number>();
-  private readonly random: () => number;
+  /** @internal */
+  readonly handle: NativeHandle;
 
-  constructor(
-    private readonly options: SamplingOptions,
-    private readonly vocabSize: number,
-  ) {
-    for (const [key, [low, high]] of Object.entries(RANGES)) {
-      const value = options[key as keyof SamplingOptions];
-      const integer = key === 'topK' || key === 'seed';
-      if (value === undefined) continue;
-      if (!(typeof value === 'number' && value >= low && value <= high && (!integer || Number.isInteger(value)))) {
-        throw new StatespaceError(
-          'ERR_ARGUMENT',
-          `generate: ${key}: expected ${integer ? 'an integer' : 'a number'} from ${low} to ${high}, received ${show(value)}`,
-        );
+  /** stopIds: those that minTokens holds back. */
+  constructor(options: SamplingOptions, vocabSize: number, stopIds: Iterable<number> = []) {
+    const numbers: Record<string, number> = {};
+    for (const [key, range] of Object.entries(NUMBERS)) {
+      const value: unknown = options[key as keyof typeof NUMBERS];
+      const integer = 'integer' in range;
+      if (value === undefined) {
+        numbers[key] = range.default ?? Math.floor(Math.random() * 2 ** 32);
+        continue;
       }
+      if (!(typeof value === 'number' && value >= range.from && value <= range.to) || (integer && value % 1 !== 0)) {
+        const kind = integer ? 'an integer' : 'a number';
+        throw mismatch('ERR_ARGUMENT', `generate: ${key}`, `${kind} from ${range.from} to ${range.to}`, show(value));
+      }
+      numbers[key] = value;
     }
-    this.random = splitmix(options.seed ?? Math.floor(Math.random() * 2 ** 32));
-  }
-
-  /** Tokens that the repetition penalty counts as seen. */
-  observe(tokens: Iterable<number>): void {
-    if ((this.options.repetitionPenalty ?? 1) === 1) return;
-    for (const t of tokens) this.seen.add(t);
-  }
-
-  /** The next token, and the log of its probability under the unfiltered distribution at temperature 1. */
-  next(row: Float32Array): { token: number; logprob: number } {
-    const logits = row.slice(0, this.vocabSize);
-    const penalty = this.options.repetitionPenalty ?? 1;
-    if (penalty !== 1)
-      for (const t of this.seen) logits[t] = logits[t]! > 0 ? logits[t]! / penalty : logits[t]! * penalty;
-    const temperature = this.options.temperature ?? 0;
-    const token = temperature === 0 ? argmax(logits) : this.draw(logits, temperature);
-    this.observe([token]);
-    return { token, logprob: row[token]! - logSumExp(row, this.vocabSize) };
-  }
-
-  private draw(logits: Float32Array, temperature: number): number {
-    const { topK = 0, topP = 1, minP = 0 } = this.options;
-    const top = logits[argmax(logits)]!;
-    const weight = (t: number) => Math.exp((logits[t]! - top) / temperature);
-    let kept = Array.from(logits.keys());
-    if (topK > 0 || topP < 1) kept.sort((a, b) => logits[b]! - logits[a]! || a - b);
-    if (topK > 0) kept = kept.slice(0, topK);
-    if (topP < 1) {
-      const total = kept.reduce((sum, t) => sum + weight(t), 0);
-      let reached = 0;
-      let count = 0;
-      while (count < kept.length && reached < topP * total) reached += weight(kept[count++]!);
-      kept = kept.slice(0, Math.max(1, count));
-    }
-    if (minP > 0) kept = kept.filter((t) => weight(t) >= minP);
-    let left = this.random() * kept.reduce((sum, t) => sum + weight(t), 0);
-    for (const t of kept) {
-      left -= weight(t);
-      if (left < 0) return t;
-    }
-    return kept[0]!;
+    const { ids: biasIds, values: biasValues } = readBias(options.logitBias, vocabSize);
+    const given = { ...numbers, vocab: vocabSize, biasIds, biasValues, stopIds: Int32Array.from(stopIds) };
+    this.handle = call((n) => n.createSampler(given));
   }
 }
 
-/** Index of the largest value, the first of equals. NaN never wins. */
-export function argmax(values: ArrayLike<number>): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]! || Number.isNaN(values[best]!)) best = i;
-  return best;
+function readBias(bias: unknown, vocabSize: number): { ids: Int32Array; values: Float32Array } {
+  if (bias === undefined) return { ids: new Int32Array(0), values: new Float32Array(0) };
+  if (typeof bias !== 'object' || bias === null)
+    throw mismatch('ERR_ARGUMENT', 'generate: logitBias', 'an object of token ids and numbers', show(bias));
+  const entries = Object.entries(bias);
+  for (const [id, value] of entries) {
+    if (!(Number.isInteger(Number(id)) && Number(id) >= 0 && Number(id) < vocabSize))
+      throw mismatch('ERR_ARGUMENT', 'generate: logitBias', `ids from 0 to ${vocabSize - 1}`, show(id));
+    if (typeof value !== 'number' || Number.isNaN(value))
+      throw mismatch('ERR_ARGUMENT', `generate: logitBias: ${id}`, 'a number', show(value));
+  }
+  return { ids: Int32Array.from(entries, ([id]) => Number(id)), values: Float32Array.from(entries, ([, v]) => v) };
 }
 
-function logSumExp(values: ArrayLike<number>, count: number): number {
-  const n = Math.min(values.length, count);
+/** Natural log of a token's probability in a row of logits. */
+export function logProbability(row: Float32Array, count: number, token: number): number {
   let top = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < n; i++) top = Math.max(top, values[i]!);
+  for (let i = 0; i < count; i++) top = Math.max(top, row[i]!);
   let sum = 0;
-  for (let i = 0; i < n; i++) sum += Math.exp(values[i]! - top);
-  return top + Math.log(sum);
-}
-
-/** splitmix64 (Steele et al. 2014): uniform in [0, 1) with 53 bits. */
-function splitmix(seed: number): () => number {
-  const mask = (1n << 64n) - 1n;
-  let s = BigInt(seed);
-  return () => {
-    s = (s + 0x9e3779b97f4a7c15n) & mask;
-    let z = s;
-    z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & mask;
-    z = ((z ^ (z >> 27n)) * 0x94d049bb133111ebn) & mask;
-    z ^= z >> 31n;
-    return Number(z >> 11n) / 2 ** 53;
-  };
+  for (let i = 0; i < count; i++) sum += Math.exp(row[i]! - top);
+  return row[token]! - top - Math.log(sum);
 }

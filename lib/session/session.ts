@@ -1,11 +1,13 @@
 import { replaceFile } from '../atomic-file.js';
 import { StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
+import { checkKnown } from '../options.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import { checkCall } from './cancellation.js';
-import { type Generated, type GenerateOptions, generate } from './generate.js';
+import { type GenerateOptions, type Generating, type Generation, generate } from './generate.js';
 import type { Network } from './network.js';
-import { encodeSnapshot } from './snapshot.js';
+import type { Sampler } from './sampler.js';
+import { SNAPSHOT_BEGIN, snapshotBuffer } from './snapshot.js';
 
 /** What a forward returns and how it can be stopped. */
 export interface ForwardOptions {
@@ -17,6 +19,14 @@ export interface ForwardOptions {
   onProgress?: (tokensDone: number) => void;
 }
 
+const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress'];
+
+/** What a snapshot holds besides the state and the tokens. */
+export interface SaveOptions {
+  /** The last row of logits, from which generate() goes on without a prompt; default false. */
+  logits?: boolean;
+}
+
 /**
  * One sequence: its recurrent state and KV cache. A value: fork, save, restore. Calls on one session run in the order in
  * which they were made; different sessions run side by side.
@@ -26,8 +36,7 @@ export class Session implements AsyncDisposable {
   private queue: Promise<unknown> = Promise.resolve();
   private pending = 0;
   private settled = { position: 0, bytes: 0 };
-  private lastRow: Float32Array | undefined;
-  private seen = new Set<number>();
+  private generating = false;
 
   /** @internal Made by Model.createSession() and fork(). */
   constructor(
@@ -101,6 +110,7 @@ export class Session implements AsyncDisposable {
     try {
       this.native();
       checkCall('forward', options);
+      checkKnown('forward', options, FORWARD_OPTIONS);
       const { logits = 'last', signal } = options;
       if (!['last', 'all', 'none'].includes(logits)) {
         throw new StatespaceError(
@@ -123,67 +133,113 @@ export class Session implements AsyncDisposable {
   ): Promise<Tensor> {
     const handle = this.native();
     const rows = await this.model.forward([handle], data, [data.length / this.model.inputWidth], [logits], options);
-    return this.received(data, rows);
-  }
-
-  /** @internal Notes what was fed and what came back. */
-  received(data: Int32Array | Float32Array, rows: Float32Array): Tensor {
-    const width = this.model.outputFeatures;
-    if (data instanceof Int32Array) for (const t of data) this.seen.add(t);
-    if (rows.length >= width) this.lastRow = rows.slice(rows.length - width);
-    else if (data.length > 0) this.lastRow = undefined;
-    return new Tensor(rows, [rows.length / width, width]);
+    return new Tensor(rows, [rows.length / this.model.outputFeatures, this.model.outputFeatures]);
   }
 
   /**
-   * Streams tokens. Stops after maxTokens, at `stop`, at an eos_token_id of the model's config files, or on abort.
-   * Without a prompt it goes on from the last forward.
+   * Streams tokens as they are chosen. Stops after maxTokens, at `stop`, at an eos_token_id of the model's config files,
+   * or on abort; `finishReason` of the stream, and of its last token, says why. Without a prompt it goes on from the last
+   * forward. ERR_STATE while another generate() of this session runs.
    */
-  generate(options: GenerateOptions = {}): AsyncIterable<Generated> {
-    return generate(this, options, { lastRow: () => this.lastRow, seen: () => this.seen });
+  generate(options: GenerateOptions = {}): Generation {
+    return generate(this.forGenerate(), options);
+  }
+
+  private forGenerate(): Generating {
+    const { model } = this;
+    return {
+      network: model,
+      position: () => this.position,
+      next: (tokens, sampler, options) => this.inOrder(() => this.choose(tokens, sampler, options)),
+      row: (tokens, options) => this.inOrder(() => this.nextRow(tokens, options)),
+      choose: (row, sampler) => call((n) => n.sampleRow(sampler.handle, this.native(), row)),
+      tokens: (from) => call((n) => n.sessionTokens(this.native(), from)),
+      accept: (token) => this.accept(token),
+      begin: () => {
+        this.native();
+        if (this.generating)
+          throw new StatespaceError('ERR_STATE', 'session.generate: another generate() of this session has not ended');
+        this.generating = true;
+      },
+      end: () => {
+        this.generating = false;
+      },
+    };
+  }
+
+  private async choose(tokens: Int32Array, sampler: Sampler, options: { signal?: AbortSignal }) {
+    const [result] = await this.model.step([{ session: this.native(), tokens, sampler }], options);
+    return result!.next!;
+  }
+
+  /** The row after these tokens, which may be none. */
+  private async nextRow(tokens: Int32Array, options: { signal?: AbortSignal }): Promise<Float32Array> {
+    const handle = this.native();
+    const kept = tokens.length === 0 ? call((n) => n.sessionRow(handle)) : undefined;
+    if (kept) return kept;
+    const rows = await this.model.forward([handle], tokens, [tokens.length], ['last'], options);
+    if (rows.length === 0)
+      throw new StatespaceError(
+        'ERR_ARGUMENT',
+        "generate: expected a prompt, or an earlier forward with logits 'last' or 'all'",
+      );
+    return rows;
+  }
+
+  /** Makes a token part of the sequence now, to be fed with what comes next. */
+  private accept(token: number): void {
+    const set = () => call((n) => n.setPending(this.native(), token));
+    if (this.pending === 0) set();
+    else void this.inOrder(async () => set()).catch(() => undefined);
   }
 
   /**
-   * A second session that goes on from here; the KV cache is shared until one of them writes. ERR_STATE while a call on
-   * this one runs.
+   * A second session that goes on from here, at no cost: state and KV cache are shared until one of them writes.
+   * ERR_STATE while a call on this one runs.
    */
   fork(): Session {
     const handle = this.idle('fork');
-    const copy = new Session(
+    return new Session(
       this.model,
       call((n) => n.forkSession(handle)),
     );
-    return copy.remember(this.lastRow, this.seen);
-  }
-
-  /** @internal What generate() goes on from, of the session that this one continues. */
-  remember(lastRow: Float32Array | undefined, seen: Iterable<number>): this {
-    this.lastRow = lastRow;
-    this.seen = new Set(seen);
-    return this;
   }
 
   /**
-   * Versioned, checksummed and bound to the model's fingerprint; Model.restoreSession() reads it, on any machine. With
-   * it goes the last row of logits, so that generate() goes on from there, and the ids that a penalty counts as seen.
-   * ERR_STATE while a call on this session runs.
+   * Versioned, checksummed and bound to the model's fingerprint and to the type that it is held in;
+   * Model.restoreSession() reads it, on any machine. With it go the tokens so far, which penalties count. ERR_STATE while
+   * a call on this session runs.
    */
-  save(): Uint8Array {
-    const handle = this.idle('save');
-    const { state, position } = call((n) => {
-      return { state: n.exportSession(handle), position: n.sessionInfo(handle).position };
-    });
-    const seen = Int32Array.from(this.seen).sort();
-    return encodeSnapshot(this.model.fingerprint, { position, state, lastRow: this.lastRow, seen });
+  save(options: SaveOptions = {}): Uint8Array {
+    const { bytes, handle, row } = this.snapshot('save', options);
+    call((n) => n.exportSession(handle, row, bytes, SNAPSHOT_BEGIN, true));
+    return bytes;
+  }
+
+  /** As save(), off the event loop: of the state at the moment of the call, which later calls may change meanwhile. */
+  async saveAsync(options: SaveOptions = {}): Promise<Uint8Array> {
+    const { bytes, handle, row } = this.snapshot('saveAsync', options);
+    await call((n) => n.exportSession(handle, row, bytes, SNAPSHOT_BEGIN, false));
+    return bytes;
+  }
+
+  private snapshot(what: string, options: SaveOptions): { bytes: Uint8Array; handle: NativeHandle; row: boolean } {
+    const handle = this.idle(what);
+    if (typeof options !== 'object' || options === null)
+      throw new StatespaceError('ERR_ARGUMENT', `session.${what}: expected options, received ${show(options)}`);
+    checkKnown(`session.${what}`, options, ['logits']);
+    const row = options.logits === true;
+    const sizes = call((n) => n.exportSizes(handle, row));
+    return { bytes: snapshotBuffer(this.model, sizes), handle, row };
   }
 
   /**
-   * save() into a file that is replaced as a whole: written beside it, synced and renamed over it, so that after a crash
-   * or a kill at any moment `path` holds what it held before or the new snapshot. The state is that of the moment of the
-   * call. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
+   * saveAsync() into a file that is replaced as a whole: written beside it, synced and renamed over it, so that after a
+   * crash or a kill at any moment `path` holds what it held before or the new snapshot. The state is that of the moment
+   * of the call. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
    */
-  async saveToFile(path: string): Promise<void> {
-    await replaceFile(path, this.save());
+  async saveToFile(path: string, options: SaveOptions = {}): Promise<void> {
+    await replaceFile(path, await this.saveAsync(options));
   }
 
   /** Frees its memory, after the calls made so far. */

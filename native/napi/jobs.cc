@@ -34,8 +34,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A job waiting for its next part. Parts run in the order of their deadlines: of those that wait, the one that is soonest
-// done goes first, and one that was passed over for as long as four of its parts take goes before newer ones.
+// A job waiting for its next part. Parts run in the order of their deadlines: of those that wait, the one that is
+// soonest done goes first, and one that was passed over for as long as four of its parts take goes before newer ones.
 struct Turn {
   Clock::time_point deadline;
   uint64_t number;
@@ -205,8 +205,8 @@ void Jobs::schedule(std::shared_ptr<Shared> shared, Job* job, Clock::duration pa
   });
 }
 
-// Promises settle once for each turn of the event loop. Settled right here, with the jobs that their continuations start
-// and that have ended by then, up to a thousand rounds would pass before a timer or a socket is looked at.
+// Promises settle once for each turn of the event loop. Settled right here, with the jobs that their continuations
+// start and that have ended by then, up to a thousand rounds would pass before a timer or a socket is looked at.
 void Jobs::wake(Napi::Env env) {
   if (settling_) return;
   if (set_immediate_.IsEmpty()) return settle(env);

@@ -226,8 +226,8 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
 
 class ForwardJob : public LongJob {
  public:
-  // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress, for each a sampler
-  // or undefined, for each a mask or undefined)
+  // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress, for each a
+  // sampler or undefined, for each a mask or undefined)
   explicit ForwardJob(const Napi::CallbackInfo& info) : LongJob(info[4], info[5]) {
     const auto sessions = info[0].As<Napi::Array>();
     const auto data = info[1].As<Napi::TypedArray>();
@@ -280,7 +280,8 @@ class ForwardJob : public LongJob {
   int64_t left() const override { return forward_ ? forward_->left() : total_; }
   Napi::Value result(Napi::Env env) override {
     for (const Handle& handle : handles_)  // their caches may have grown
-      if (HeldSession& s = *handle.Value().As<Napi::External<HeldSession>>().Data(); s.ref) s.tell(env, s.ref->own_bytes());
+      if (HeldSession& s = *handle.Value().As<Napi::External<HeldSession>>().Data(); s.ref)
+        s.tell(env, s.ref->own_bytes());
     if (!sampled_) return to_js(env, std::move(rows_));
     const std::vector<Chosen>& chosen = forward_->chosen();
     auto tokens = Napi::Int32Array::New(env, chosen.size());
@@ -473,7 +474,7 @@ void write_snapshot(const Exported& e, uint8_t* bytes, int64_t size, int64_t beg
 
 class ExportJob : public Job {
  public:
-  ExportJob(Exported e, const Napi::Uint8Array& to, int64_t begin)
+  ExportJob(Exported e, Napi::Uint8Array to, int64_t begin)
       : exported_(std::move(e)), to_(to.Data()), size_(int64_t(to.ByteLength())), begin_(begin) {
     hold(to);
   }
@@ -491,7 +492,7 @@ Napi::Value export_session(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const SessionRef& session = idle_session(info[0]);
     const bool row = info[1].ToBoolean(), sync = info[4].ToBoolean();
-    const auto to = info[2].As<Napi::Uint8Array>();
+    auto to = info[2].As<Napi::Uint8Array>();
     const int64_t begin = info[3].As<Napi::Number>().Int64Value();
     if (!sync)
       return Jobs::of(info.Env())
@@ -543,8 +544,7 @@ Napi::Value import_session(const Napi::CallbackInfo& info) {
     idle_session(info[0]);
     const int64_t position = info[2].As<Napi::Number>().Int64Value();
     if (!info[3].ToBoolean())
-      return Jobs::of(info.Env())
-          .start(info.Env(), std::make_unique<ImportJob>(session.ref, info[0], bytes, position));
+      return Jobs::of(info.Env()).start(info.Env(), std::make_unique<ImportJob>(session.ref, info[0], bytes, position));
     session.ref->import_state(bytes.Data(), int64_t(bytes.ByteLength()), position);
     session.tell(info.Env(), session.ref->own_bytes());
     return info.Env().Undefined();

@@ -18,24 +18,22 @@ constexpr int64_t kSmallState = 64 << 10;
 struct Forward::Piece {
   const Request* request;
   Session* session;
-  std::vector<int32_t> joined;    // a pending token and the request's own
-  const int32_t* ids = nullptr;   // (total), or
-  const float* input = nullptr;   // (total, features)
-  int64_t total = 0;              // tokens to feed
-  int64_t skipped = 0;            // of these, pending before: no row of theirs is asked for
-  int64_t done = 0;               // tokens of earlier chunks
-  int64_t length = 0;             // tokens of this chunk
-  int64_t start = 0;              // the session's position before the forward
-  int64_t first = 0, rows = 0;    // its rows in the result, and how many are filled
-  int32_t shared = -1;            // the slot that it had, where others hold that too
-  char* kept = nullptr;           // copies of its state
-  bool touched = false;           // a chunk of it was begun
+  std::vector<int32_t> joined;       // a pending token and the request's own
+  const int32_t* ids = nullptr;      // (total), or
+  const float* input = nullptr;      // (total, features)
+  int64_t total = 0;                 // tokens to feed
+  int64_t skipped = 0;               // of these, pending before: no row of theirs is asked for
+  int64_t done = 0;                  // tokens of earlier chunks
+  int64_t length = 0;                // tokens of this chunk
+  int64_t start = 0;                 // the session's position before the forward
+  int64_t first = 0, rows = 0;       // its rows in the result, and how many are filled
+  int32_t shared = -1;               // the slot that it had, where others hold that too
+  char* kept = nullptr;              // copies of its state
+  bool touched = false;              // a chunk of it was begun
   std::shared_ptr<FloatBlock> last;  // its last row
 
   // Rows that the network computes: a sampler wants the last.
-  Rows computed() const {
-    return request->rows == Rows::none && request->sampler ? Rows::last : request->rows;
-  }
+  Rows computed() const { return request->rows == Rows::none && request->sampler ? Rows::last : request->rows; }
 };
 
 void Forward::check(const Request& r) const {
@@ -88,8 +86,8 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests)
       rows += single ? 1 : r.length;
     }
     out_ = FloatBlock(rows * program_.output_features());
-    whole_ = program_.has_whole_form() && std::all_of(requests_.begin(), requests_.end(),
-                                                      [](const Request& r) { return r.rows == Rows::whole; });
+    whole_ = program_.has_whole_form() &&
+             std::all_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::whole; });
     const int64_t states = program_.state_bytes() * int64_t(pieces_.size());
     undoable_ = states > 0 && (total_ > kUninterrupted || states <= kSmallState || total_ > workspace_->most_tokens);
     if (undoable_) {

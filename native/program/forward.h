@@ -24,7 +24,7 @@ class Forward {
 
   // Runs a chunk; whether there is more to run. One that throws is over.
   bool advance(const Program::Cancelled& cancelled);
-  int64_t done() const { return done_; }    // tokens
+  int64_t done() const { return done_; }  // tokens
   int64_t left() const { return total_ - done_; }
   // After the last chunk: the rows that were asked for, requests in order.
   FloatBlock take_rows() { return std::move(out_); }

@@ -16,7 +16,8 @@ class Ranking {
   double mass(int64_t kept);
   // The fewest of the first `kept` whose weights reach `target`; at least one.
   int64_t reach(double target, int64_t kept);
-  // Where `left` falls when the first `kept` are laid out by their weights; the first of all where rounding leaves none.
+  // Where `left` falls when the first `kept` are laid out by their weights; the first of all where rounding leaves
+  // none.
   int32_t find(double left, int64_t kept);
   // The first `kept`, in the order of their numbers.
   std::vector<int32_t> first(int64_t kept);

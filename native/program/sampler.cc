@@ -19,8 +19,7 @@ inline float exp_below(float x) {
   const float z = std::max(x, -87.0f) * 1.44269504f;
   constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
   const float whole = (z + kRound) - kRound, f = (z - whole) * 0.693147181f;
-  const float p =
-      1 + f * (1 + f * (0.5f + f * (1 / 6.0f + f * (1 / 24.0f + f * (1 / 120.0f + f * (1 / 720.0f))))));
+  const float p = 1 + f * (1 + f * (0.5f + f * (1 / 6.0f + f * (1 / 24.0f + f * (1 / 120.0f + f * (1 / 720.0f))))));
   const float power = std::bit_cast<float>((int32_t(whole) + 127) << 23);
   return x < -87.0f ? 0 : p * power;
 }
@@ -190,9 +189,9 @@ int32_t Sampler::draw_of_few(const float* logits, int64_t n) {
   while (count > 1 && weights[count - 1] < o.min_p) --count;
   weights.resize(count);
   if (o.typical_p < 1)
-    return kept[with_typical(weights, o.typical_p, [&](Ranking& r, int64_t some) {
-             return r.find(uniform() * r.mass(some), some);
-           })].id;
+    return kept[with_typical(weights, o.typical_p,
+                             [&](Ranking& r, int64_t some) { return r.find(uniform() * r.mass(some), some); })]
+        .id;
   double left = 0;
   for (float w : weights) left += w;
   left *= uniform();
@@ -242,13 +241,12 @@ int32_t Sampler::draw(const float* logits, int64_t n, float top) {
   const std::vector<int32_t> ids = ranking.first(kept);
   std::vector<float> weights(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) weights[i] = weights_[ids[i]];
-  return ids[with_typical(weights, o.typical_p, [&](Ranking& r, int64_t some) {
-    return r.find(uniform() * r.mass(some), some);
-  })];
+  return ids[with_typical(weights, o.typical_p,
+                          [&](Ranking& r, int64_t some) { return r.find(uniform() * r.mass(some), some); })];
 }
 
-Chosen Sampler::choose(const float* row, int64_t count, const History& history, const int32_t* fed,
-                       int64_t fed_count, const uint32_t* mask) {
+Chosen Sampler::choose(const float* row, int64_t count, const History& history, const int32_t* fed, int64_t fed_count,
+                       const uint32_t* mask) {
   const int64_t n = std::min(count, options_.vocab);
   count_tokens(history, fed, fed_count);
   const float* logits = adjusted(row, n, mask);

@@ -1,5 +1,6 @@
 #pragma once
-// Chooses a token from a row of logits, where the row lies: nothing of it is sorted whole, nothing leaves for JavaScript.
+// Chooses a token from a row of logits, where the row lies: nothing of it is sorted whole, nothing leaves for
+// JavaScript.
 //
 // The chain, in order: repetition penalty (Keskar et al. 2019), frequency and presence penalties, bias, banned tokens
 // (a mask; stops before min_tokens), temperature, top-k, top-p (Holtzman et al. 2020), min-p, typical-p (Meister et al.
@@ -14,14 +15,14 @@
 namespace statespace {
 
 struct SamplerOptions {
-  int64_t vocab = 0;        // ids at and above it are never chosen
-  double temperature = 0;   // 0: the likeliest
-  int64_t top_k = 0;        // 0: all
+  int64_t vocab = 0;       // ids at and above it are never chosen
+  double temperature = 0;  // 0: the likeliest
+  int64_t top_k = 0;       // 0: all
   double top_p = 1, min_p = 0, typical_p = 1;
   double repetition_penalty = 1, frequency_penalty = 0, presence_penalty = 0;
   int64_t penalty_last_n = -1;  // tokens that the penalties look at; -1: all
   std::vector<std::pair<int32_t, float>> bias;
-  int64_t min_tokens = 0;      // stop_ids are banned before so many were chosen
+  int64_t min_tokens = 0;  // stop_ids are banned before so many were chosen
   std::vector<int32_t> stop_ids;
   bool logprob = true;
   int64_t alternatives = 0;
@@ -30,7 +31,7 @@ struct SamplerOptions {
 
 struct Chosen {
   int32_t token = -1;
-  float logprob = 0;  // of the row as it came, at temperature 1
+  float logprob = 0;                                    // of the row as it came, at temperature 1
   std::vector<std::pair<int32_t, float>> alternatives;  // the likeliest of the row and their log-probabilities
 };
 
@@ -38,8 +39,8 @@ class Sampler {
  public:
   explicit Sampler(SamplerOptions options);
 
-  // The next token after `history` and the ids `fed`, of a row of `count` logits. mask: a bit for each id, 0: banned; may be
-  // nullptr. One thread at a time.
+  // The next token after `history` and the ids `fed`, of a row of `count` logits. mask: a bit for each id, 0: banned;
+  // may be nullptr. One thread at a time.
   Chosen choose(const float* row, int64_t count, const History& history, const int32_t* fed, int64_t fed_count,
                 const uint32_t* mask);
   const SamplerOptions& options() const { return options_; }

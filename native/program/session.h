@@ -1,6 +1,6 @@
 #pragma once
-// What one sequence remembers: a slot of the state pool and pages of the KV cache, the tokens so far and the last row of
-// logits. A value: fork() shares all of it, and whoever writes first takes a copy of what it writes.
+// What one sequence remembers: a slot of the state pool and pages of the KV cache, the tokens so far and the last row
+// of logits. A value: fork() shares all of it, and whoever writes first takes a copy of what it writes.
 #include <atomic>
 #include <cstdint>
 #include <memory>

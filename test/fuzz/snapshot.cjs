@@ -1,7 +1,7 @@
-// A saved session. The input is all but the checksum, which is added, since no fuzzer finds a SHA-256.
+// A saved session. The input is all but the digest, which is added: no fuzzer finds one.
 'use strict';
-const { createHash } = require('node:crypto');
 const { createModel } = require('../../dist/lib/index.js');
+const { native } = require('../../dist/lib/native.js');
 const { refusing } = require('./support.cjs');
 
 const config = {
@@ -16,10 +16,11 @@ const config = {
 const model = createModel(config, { seed: 1 });
 
 exports.fuzz = async (data) => {
-  const bytes = Buffer.concat([data, createHash('sha256').update(data).digest()]);
+  const bytes = Buffer.concat([data, native().digest(Uint8Array.from(data))]);
   const restored = await refusing('ERR_STATE', async () => (await model).restoreSession(bytes));
   if (restored === undefined) return;
-  if (!Buffer.from(restored.save()).equals(bytes)) throw new Error('it is not saved as it was restored');
+  if (![true, false].some((logits) => Buffer.from(restored.save({ logits })).equals(bytes)))
+    throw new Error('it is not saved as it was restored');
   await restored.forward([1, 2, 3]);
   await restored.dispose();
 };

@@ -46,12 +46,12 @@ test('encodes and decodes by the folder`s tokenizer', () => {
 
 test('the parts are the text of the tokens, also where the end could have become a stop', async () => {
   const plain = await generate({});
-  expect(plain.text).toBe(model.tokenizer!.decode(plain.ids));
+  expect(`w1 w2 w3${plain.text}`).toBe(model.tokenizer!.decode([1, 2, 3, ...plain.ids]));
   const end = plain.text.slice(-4);
   expect(await generate({ stop: [`${end} and more`] })).toEqual(plain);
   const last = plain.ids.at(-1)!;
   const before = plain.ids.slice(0, plain.ids.indexOf(last));
-  const text = model.tokenizer!.decode(before);
+  const text = ` ${model.tokenizer!.decode(before)}`;
   expect(await generate({ stop: [last, `${text.slice(-3)} and more`] })).toEqual({ text, ids: before });
 });
 

@@ -98,7 +98,7 @@ export class Persistence {
     const fork = session.fork();
     this.writing = this.writing.then(async () => {
       try {
-        const record = encodeRecord(this.namespace, tokens, fork.save());
+        const record = encodeRecord(this.namespace, tokens, await fork.saveAsync());
         const put = await this.patiently(() => this.store.put(key, record).then(() => true));
         if (put) this.counts.writes++;
         else this.written.delete(key);

@@ -1,0 +1,38 @@
+import { StatespaceError, show } from './errors.js';
+
+/**
+ * ERR_ARGUMENT for an option that a call does not know, with the one that was meant where that can be guessed: an option
+ * that is ignored in silence is a wrong answer. `undefined` is as absent.
+ */
+export function checkKnown(op: string, options: object, known: readonly string[]): void {
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined || known.includes(key)) continue;
+    const meant = closest(key, known);
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `${op}: unknown option ${show(key)}; ${meant ? `did you mean '${meant}'?` : `it knows ${known.join(', ')}`}`,
+    );
+  }
+}
+
+const plain = (name: string) => name.replace(/[_\-\s]/g, '').toLowerCase();
+
+/** The known name that is written nearly so: in another case, with a letter wrong in four. */
+function closest(key: string, known: readonly string[]): string | undefined {
+  const ranked = known.map((name) => ({ name, distance: edits(plain(key), plain(name)) }));
+  ranked.sort((a, b) => a.distance - b.distance);
+  const best = ranked[0];
+  return best && best.distance <= Math.max(1, Math.floor(best.name.length / 4)) ? best.name : undefined;
+}
+
+/** Levenshtein's distance. */
+function edits(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}

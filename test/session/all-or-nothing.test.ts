@@ -1,0 +1,141 @@
+// What a call has not finished it has not changed; what forks share costs nothing; calls take turns.
+import { createModel, type Session } from 'statespace';
+import { describe, expect, test } from 'vitest';
+
+const LLAMA = {
+  model_type: 'llama',
+  vocab_size: 61,
+  hidden_size: 24,
+  intermediate_size: 40,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+};
+const WINDOW = { ...LLAMA, model_type: 'mistral', sliding_window: 70 };
+const MAMBA = { model_type: 'mamba', vocab_size: 61, hidden_size: 20, num_hidden_layers: 2, state_size: 5 };
+const ids = (n: number, seed = 1) => Int32Array.from({ length: n }, (_, i) => (i * 7919 + seed * 104729) % 61);
+
+describe.each(Object.entries({ llama: LLAMA, 'sliding window': WINDOW, mamba: MAMBA }))('%s', (_, config) => {
+  test('an abort after one sequence was read whole: every session is as it was, forks included, and goes on', async () => {
+    const model = await createModel(config, { seed: 3 });
+    const start = async (n: number, seed: number) => {
+      const s = model.createSession();
+      await s.forward(ids(n, seed), { logits: 'none' });
+      return s;
+    };
+    const sessions = [await start(200, 1), await start(30, 2), (await start(150, 3)).fork()];
+    const before = sessions.map((s) => Buffer.from(s.save()));
+    const bytes = sessions.map((s) => s.bytes);
+    const abort = new AbortController();
+    const running = model.forwardBatch(
+      [300, 200_000, 40].map((n, i) => ({ session: sessions[i]!, tokens: ids(n, 7 + i) })),
+      { signal: abort.signal, onProgress: () => abort.abort() },
+    );
+    await expect(running).rejects.toMatchObject({ name: 'AbortError' });
+    expect(sessions.map((s) => s.position)).toEqual([200, 30, 150]);
+    expect(sessions.map((s) => s.bytes)).toEqual(bytes);
+    sessions.forEach((s, i) => {
+      expect(Buffer.compare(s.save(), before[i]!)).toBe(0);
+    });
+    for (const [i, n] of [200, 30, 150].entries()) {
+      const got = await sessions[i]!.forward([5, 6]);
+      const alone = await start(n, i + 1);
+      expect(got.data).toEqual((await alone.forward([5, 6])).data);
+    }
+    await model.dispose();
+  });
+
+  test('a thousand forks hold one state, and each goes its own way', async () => {
+    const model = await createModel(config, { seed: 3 });
+    const session = model.createSession();
+    await session.forward(ids(70));
+    const forks = Array.from({ length: 1000 }, () => session.fork());
+    const first = await Promise.all(forks.slice(0, 5).map((f, i) => f.forward([i])));
+    const again = session.fork();
+    for (const [i, row] of first.entries()) {
+      const straight = model.createSession();
+      await straight.forward(ids(70));
+      expect((await straight.forward([i])).data).toEqual(row.data);
+    }
+    expect((await again.forward([3])).data).toEqual(first[3]!.data);
+    await model.dispose();
+  });
+
+  test('saveAsync is of the moment of the call, whatever comes after it', async () => {
+    const model = await createModel(config, { seed: 3 });
+    const session = model.createSession();
+    await session.forward(ids(130));
+    const now = session.save();
+    const saving = session.saveAsync();
+    await session.forward(ids(40, 2));
+    expect(Buffer.compare(await saving, now)).toBe(0);
+    const restored = await model.restoreSessionAsync(await saving);
+    expect(restored.position).toBe(130);
+    await restored.forward(ids(40, 2), { logits: 'none' });
+    expect((await restored.forward([1])).data).toEqual((await session.forward([1])).data);
+    await model.dispose();
+  });
+});
+
+test('a snapshot leaves the row of logits out unless asked, and names the type that its model was held in', async () => {
+  const config = { ...LLAMA, vocab_size: 5000, hidden_size: 32 };
+  const [f32, bf16] = await Promise.all([
+    createModel(config, { seed: 1 }),
+    createModel(config, { seed: 1, dtype: 'bf16' }),
+  ]);
+  const session = f32.createSession();
+  await session.forward(ids(3));
+  expect(session.save({ logits: true }).length - session.save().length).toBe(4 * 5000);
+  const held = bf16.createSession();
+  await held.forward(ids(3));
+  expect(() => f32.restoreSession(held.save())).toThrow(/held in bf16/);
+});
+
+test('dispose() gives the weights back though sessions are alive', async () => {
+  const model = await createModel({ ...LLAMA, hidden_size: 1024, intermediate_size: 4096, num_hidden_layers: 4 });
+  const session = model.createSession();
+  await session.forward([1]);
+  const before = process.memoryUsage().rss;
+  await model.dispose();
+  expect(before - process.memoryUsage().rss).toBeGreaterThan(100e6);
+  await expect(session.forward([1])).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+});
+
+test('a step does not wait for another session`s prompt', async () => {
+  const model = await createModel({ ...MAMBA, hidden_size: 128, num_hidden_layers: 4 }, { seed: 1 });
+  const [long, short] = [model.createSession(), model.createSession()];
+  await Promise.all([long.forward([1]), short.forward([1])]);
+  let steps = 0;
+  let reading = true;
+  const prompt = long.forward(ids(60_000), { logits: 'none' }).finally(() => {
+    reading = false;
+  });
+  while (reading) {
+    await short.forward([2]);
+    steps++;
+  }
+  await prompt;
+  expect(steps).toBeGreaterThan(20);
+});
+
+test('sixty-four sessions that generate leave timers their turn', async () => {
+  const model = await createModel({ ...MAMBA, vocab_size: 1024 }, { seed: 1 });
+  const generate = async (session: Session, seed: number) => {
+    let n = 0;
+    for await (const _ of session.generate({ prompt: [1], maxTokens: 40, temperature: 1, topK: 40, seed })) n++;
+    return n;
+  };
+  let ticks = 0;
+  let longest = 0;
+  let last = performance.now();
+  const timer = setInterval(() => {
+    ticks++;
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }, 1);
+  const counts = await Promise.all(Array.from({ length: 64 }, (_, i) => generate(model.createSession(), i)));
+  clearInterval(timer);
+  expect(counts).toEqual(new Array(64).fill(40));
+  expect(ticks).toBeGreaterThan(5);
+  expect(longest).toBeLessThan(250); // of a run of seconds; a busy machine delays a timer as well
+});
