@@ -132,7 +132,7 @@ async function* run(
       }
       const part: Generated = { ...chosen };
       if (text) part.text = text.push(chosen.token);
-      if (tokenizer) part.alternatives?.forEach((a) => Object.assign(a, { text: tokenizer.decode([a.token]) }));
+      if (tokenizer) for (const a of part.alternatives ?? []) a.text = tokenizer.decode([a.token]);
       if (waiting) {
         last = waiting;
         yield waiting;

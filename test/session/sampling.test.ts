@@ -86,7 +86,11 @@ describe.each(CHAINS.map((c) => [JSON.stringify(c), c] as const))('%s', (_, chai
       const hook = factor === 1 ? {} : scaled(factor);
       const { token, logprob } = await first(session, { ...chain, ...hook, seed });
       let left = splitmix(seed) * total;
-      const want = kept.find((k) => (left -= k.weight) < 0) ?? kept[0]!;
+      const taken = kept.find((k) => {
+        left -= k.weight;
+        return left < 0;
+      });
+      const want = taken ?? kept[0]!;
       if (token !== want.token) differences++;
       const all = Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0));
       expect(logprob).toBeCloseTo(row[token]! - all, 4);
@@ -187,7 +191,7 @@ test('a million draws are distributed as the softmax says (χ²)', async () => {
     const total = kept.reduce((sum, k) => sum + k.weight, 0);
     const draws = 1_000_000;
     const counts = new Float64Array(V);
-    for (let i = 0; i < draws; i++) counts[n.sampleRow(sampler.handle, session, row)]!++;
+    for (let i = 0; i < draws; i++) counts[n.sampleRow(sampler.handle, session as never, row)]!++;
     const square = kept.reduce((sum, k) => {
       const want = (draws * k.weight) / total;
       return sum + (counts[k.token]! - want) ** 2 / want;
