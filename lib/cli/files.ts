@@ -22,10 +22,10 @@ export function checkWritable(path: string): void {
   if (existsSync(path) && !statSync(path).isFile()) throw new UsageError(`${path} is not a file`);
 }
 
-/** The config of a model folder (of its tensors, where an official RWKV file has none) or of a .json file. */
+/** The config of a model folder (of its tensors, where an official RWKV file has none), a GGUF file or a .json file. */
 export async function readModelConfig(path: string): Promise<Record<string, unknown>> {
   if (!existsSync(path)) throw new UsageError(`no file or folder ${path}`);
-  if (!statSync(path).isDirectory()) return readConfig(path);
+  if (!statSync(path).isDirectory() && !/\.gguf$/i.test(path)) return readConfig(path);
   const file = join(path, 'config.json');
   if (existsSync(file)) return readConfig(file);
   const { config } = await openCheckpoint(path);

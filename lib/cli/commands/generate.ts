@@ -20,9 +20,11 @@ const collect = (value: string, all: string[]) => [...all, value];
 
 export function addGenerate(program: Command, signal: AbortSignal): void {
   program
-    .command('generate <folder>')
-    .description('Continue a prompt with a checkpoint in Hugging Face format; tokens are printed as they come.')
-    .requiredOption('-p, --prompt <text>', 'text; token ids such as 12,5,7 where the folder has no tokenizer.json')
+    .command('generate <model>')
+    .description(
+      'Continue a prompt with a checkpoint in Hugging Face format or a GGUF file; tokens are printed as they come.',
+    )
+    .requiredOption('-p, --prompt <text>', 'text; token ids such as 12,5,7 where the model has no tokenizer')
     .option('-n, --max-tokens <n>', 'tokens to generate at most', parsePositive, 128)
     .option('-t, --temperature <x>', '0 takes the likeliest token', parseNumber(0), 0)
     .option('--top-k <n>', 'sample among the n likeliest tokens', parsePositive)
@@ -50,6 +52,7 @@ Tokens go to stdout, everything else to stderr. Ctrl-C stops after the current t
 
 Examples:
   $ statespace generate ./mamba-130m -p "The capital of France is" -n 20
+  $ statespace generate ./mamba-130m.q8_0.gguf -p "Once upon a time"
   $ statespace generate ./tiny --prompt 12,5,7 --max-tokens 8
   $ statespace generate ./llama -p "Once" -t 0.8 --top-p 0.95 --seed 7`,
     )
@@ -57,7 +60,9 @@ Examples:
 }
 
 async function generate(folder: string, options: Options, signal: AbortSignal): Promise<void> {
-  if (!existsSync(folder) || !statSync(folder).isDirectory()) throw new UsageError(`no folder ${folder}`);
+  if (!existsSync(folder)) throw new UsageError(`no file or folder ${folder}`);
+  if (!statSync(folder).isDirectory() && !/\.gguf$/i.test(folder))
+    throw new UsageError(`${folder} is neither a folder nor a .gguf file`);
   const { threads, dtype, device, quiet } = options;
   const bar = quiet ? undefined : progress('loading');
   let model: Model;
@@ -83,7 +88,7 @@ async function stream(model: Model, options: Options, signal: AbortSignal): Prom
   const text = model.tokenizer !== undefined;
   const prompt = text ? options.prompt : parseIds(options.prompt);
   if (prompt === null) {
-    throw new UsageError(`the folder has no tokenizer.json: --prompt takes token ids such as 12,5,7 there`);
+    throw new UsageError(`the model has no tokenizer (tokenizer.json): --prompt takes token ids such as 12,5,7 there`);
   }
   const session = model.createSession();
   const started = performance.now();

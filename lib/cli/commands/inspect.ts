@@ -19,7 +19,7 @@ export function addInspect(program: Command): void {
   program
     .command('inspect <model>')
     .description(
-      'Print what a checkpoint folder or a config.json describes: family, layers, parameters, session memory.',
+      'Print what a checkpoint folder, a GGUF file or a config.json describes: family, layers, parameters, session memory.',
     )
     .option('--lengths <list>', 'context lengths in tokens; K = 1,024, M = 1,048,576', parseLengths, CONTEXTS)
     .addOption(
@@ -35,6 +35,7 @@ Reads the configuration only: no weights, nothing allocated.
 
 Examples:
   $ statespace inspect ./jamba-v0.1
+  $ statespace inspect ./granite-4.q4_K_M.gguf
   $ statespace inspect config.json --dtype f32 --json`,
     )
     .action((path: string, options: Options) => inspect(path, options));
