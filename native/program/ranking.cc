@@ -24,10 +24,20 @@ Ranking::Ranking(const float* keys, const float* weights, int64_t count)
     bucket_[i] = uint16_t(at < float(kBuckets - 1) ? int32_t(at) : kBuckets - 1);
     if (!(keys[i] < kFarthest)) bucket_[i] = kBuckets - 1;
   }
+  // Four sums a bucket: neighbours fall into the same ones, and a sum waits for the one before it.
+  constexpr int kApart = 4;
+  std::vector<int32_t> counts(kApart * kBuckets);
+  std::vector<double> masses(kApart * kBuckets);
   for (int64_t i = 0; i < count; ++i) {
-    ++counts_[bucket_[i]];
-    masses_[bucket_[i]] += weights[i];
+    const int64_t at = bucket_[i] * kApart + i % kApart;
+    ++counts[at];
+    masses[at] += weights[i];
   }
+  for (int64_t b = 0; b < kBuckets; ++b)
+    for (int a = 0; a < kApart; ++a) {
+      counts_[b] += counts[b * kApart + a];
+      masses_[b] += masses[b * kApart + a];
+    }
 }
 
 const std::vector<int32_t>& Ranking::members(int64_t bucket) {

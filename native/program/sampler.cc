@@ -89,19 +89,20 @@ std::vector<Candidate> best(const float* x, int64_t n, int64_t k) {
   return kept;
 }
 
-// Typical sampling: of things with these weights, those whose surprise is nearest the mean until they reach `share`.
+// Typical sampling: of things with weights e^-key, those whose surprise is nearest the mean until they reach `share`.
 // Calls draw(ranking by that distance, how many are kept).
 template <class Fn>
-auto with_typical(const std::vector<float>& weights, double share, Fn&& draw) {
+auto with_typical(const std::vector<float>& keys, const std::vector<float>& weights, double share, Fn&& draw) {
+  const int64_t n = int64_t(weights.size());
   double total = 0, mean = 0;
-  for (float w : weights) total += w;
-  const auto surprise = [&](float w) { return w > 0 ? -std::log(w / total) : std::numeric_limits<double>::infinity(); };
-  for (float w : weights)
-    if (w > 0) mean += w / total * surprise(w);
-  std::vector<float> distance(weights.size());
-  for (size_t i = 0; i < weights.size(); ++i) distance[i] = float(std::abs(surprise(weights[i]) - mean));
-  Ranking ranking(distance.data(), weights.data(), int64_t(weights.size()));
-  return draw(ranking, ranking.reach(share * total, int64_t(weights.size())));
+  for (int64_t i = 0; i < n; ++i)
+    if (weights[i] > 0) total += weights[i], mean += double(weights[i]) * keys[i];
+  const float middle = float(mean / total);  // of keys: surprise is key + log(total)
+  std::vector<float> distance(n);
+  for (int64_t i = 0; i < n; ++i)
+    distance[i] = weights[i] > 0 ? std::abs(keys[i] - middle) : std::numeric_limits<float>::infinity();
+  Ranking ranking(distance.data(), weights.data(), n);
+  return draw(ranking, ranking.reach(share * total, n));
 }
 
 }  // namespace
@@ -173,10 +174,12 @@ int32_t Sampler::draw_of_few(const float* logits, int64_t n) {
   const SamplerOptions& o = options_;
   std::vector<Candidate> kept = best(logits, n, o.top_k);
   const float top = kept[0].logit;
-  std::vector<float> weights;
+  std::vector<float> keys, weights;
   double total = 0;
   for (const Candidate& c : kept) {
-    weights.push_back(float(std::exp(-double(below(c.logit, top)) / o.temperature)));
+    const double key = below(c.logit, top) / o.temperature;
+    keys.push_back(float(key));
+    weights.push_back(float(std::exp(-key)));
     total += weights.back();
   }
   size_t count = kept.size();
@@ -189,7 +192,7 @@ int32_t Sampler::draw_of_few(const float* logits, int64_t n) {
   while (count > 1 && weights[count - 1] < o.min_p) --count;
   weights.resize(count);
   if (o.typical_p < 1)
-    return kept[with_typical(weights, o.typical_p,
+    return kept[with_typical(keys, weights, o.typical_p,
                              [&](Ranking& r, int64_t some) { return r.find(uniform() * r.mass(some), some); })]
         .id;
   double left = 0;
@@ -208,20 +211,33 @@ int32_t Sampler::draw(const float* logits, int64_t n, float top) {
   const bool ranked = o.top_k > 0 || o.top_p < 1;
   const float least = float(o.min_p);
   if (!ranked && o.typical_p >= 1) {
-    double sum = 0;
     constexpr int64_t kBlock = 256;
-    for (int64_t i = 0; i < n; i += kBlock) {
-      float part = 0;
-      for (int64_t j = i; j < std::min(n, i + kBlock); ++j) {
+    std::vector<double> parts((n + kBlock - 1) / kBlock);
+    double sum = 0;
+    for (int64_t b = 0; b < int64_t(parts.size()); ++b) {
+      const int64_t end = std::min(n, (b + 1) * kBlock);
+      constexpr int kLanes = 16;
+      float part[kLanes] = {};
+      int64_t i = b * kBlock;
+      const auto weigh = [&](int64_t j) {
         const float w = exp_below(below(logits[j], top) * factor);
-        weights_[j] = w >= least ? w : 0;
-      }
-      for (int64_t j = i; j < std::min(n, i + kBlock); ++j) part += weights_[j];
-      sum += part;
+        return weights_[j] = w >= least ? w : 0;
+      };
+      for (; i + kLanes <= end; i += kLanes)
+        for (int l = 0; l < kLanes; ++l) part[l] += weigh(i + l);
+      for (; i < end; ++i) part[0] += weigh(i);
+      for (float p : part) parts[b] += p;
+      sum += parts[b];
     }
     double left = uniform() * sum;
-    for (int64_t i = 0; i < n; ++i)
-      if ((left -= weights_[i]) < 0) return int32_t(i);
+    for (int64_t b = 0; b < int64_t(parts.size()); ++b) {
+      if (left >= parts[b]) {  // not in this block
+        left -= parts[b];
+        continue;
+      }
+      for (int64_t i = b * kBlock; i < std::min(n, (b + 1) * kBlock); ++i)
+        if ((left -= weights_[i]) < 0) return int32_t(i);
+    }
     return first_of(logits, n, top);
   }
   std::vector<float> keys(n);
@@ -239,9 +255,9 @@ int32_t Sampler::draw(const float* logits, int64_t n, float top) {
   }
   if (o.typical_p >= 1) return ranking.find(uniform() * ranking.mass(kept), kept);
   const std::vector<int32_t> ids = ranking.first(kept);
-  std::vector<float> weights(ids.size());
-  for (size_t i = 0; i < ids.size(); ++i) weights[i] = weights_[ids[i]];
-  return ids[with_typical(weights, o.typical_p,
+  std::vector<float> kept_keys(ids.size()), weights(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) kept_keys[i] = keys[ids[i]], weights[i] = weights_[ids[i]];
+  return ids[with_typical(kept_keys, weights, o.typical_p,
                           [&](Ranking& r, int64_t some) { return r.find(uniform() * r.mass(some), some); })];
 }
 
