@@ -6,7 +6,19 @@
 namespace statespace::cuda {
 
 // clang-format off
-using Missing = OpList<>;
+using Missing = OpList<
+    ActivateBackward,
+    AddBackward,
+    AttentionBackward,
+    CrossEntropy,
+    CrossEntropyBackward,
+    EmbeddingBackward,
+    GateBackward,
+    LayerNormBackward,
+    LinearBackward,
+    LinearCrossEntropy,
+    RmsNormBackward,
+    RopeBackward>;
 // clang-format on
 
 }  // namespace statespace::cuda

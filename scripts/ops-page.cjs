@@ -8,6 +8,7 @@ const KINDS = {
   state: 'state, read and written',
   runtime: 'runtime, i32',
   out: 'output',
+  wanted: 'output where given',
 };
 
 function cell(text) {

@@ -2,7 +2,8 @@ import { native } from '../native.js';
 
 export interface OpField {
   name: string;
-  kind: 'in' | 'optional' | 'state' | 'runtime' | 'out';
+  /** wanted: an output that is written where it is given. */
+  kind: 'in' | 'optional' | 'state' | 'runtime' | 'out' | 'wanted';
   /** Alternatives of axis symbols, as the op's struct declares them. */
   shapes: string[][];
   dtypes: string[];
@@ -17,6 +18,12 @@ export interface OpDescription {
   name: string;
   fields: OpField[];
   attrs: OpAttr[];
+  /** The op whose gradient this one computes: fields of the same names are its tensors, dx the gradient of its x. */
+  gradientOf?: string;
+  /** Of that op: the input whose gradient is dy as it stands. */
+  passesOn?: string;
+  /** The op that computes this one's gradient. */
+  gradient?: string;
 }
 
 let catalog: Map<string, OpDescription> | undefined;
@@ -26,15 +33,21 @@ export function opCatalog(): ReadonlyMap<string, OpDescription> {
   if (!catalog) {
     type Raw = {
       name: string;
+      gradientOf?: string;
+      passesOn?: string;
       fields: { name: string; kind: OpField['kind']; shape: string; dtypes: string }[];
       attrs: { name: string; type: OpAttr['type']; choices: string; default: string }[];
     };
     const raw = JSON.parse(native().describeOps()) as Raw[];
+    const gradients = new Map(raw.flatMap((op) => (op.gradientOf ? [[op.gradientOf, op.name]] : [])));
     catalog = new Map(
       raw.map((op) => [
         op.name,
         {
           name: op.name,
+          gradientOf: op.gradientOf,
+          passesOn: op.passesOn,
+          gradient: gradients.get(op.name),
           fields: op.fields.map((f) => ({
             name: f.name,
             kind: f.kind,

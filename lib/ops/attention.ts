@@ -1,6 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, flag, integer, number, type Rules, tensor } from './check.js';
+import { type Checked, check, flag, integer, number, optional, type Rules, type Sizes, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import { asF32, output, type Plan, run, runSync, tokens } from './run.js';
 import { equal, requireMultiple, sequences, vector } from './sequences.js';
 
@@ -26,12 +27,16 @@ export interface AttentionArgs {
   softcap?: number;
   /** Packed sequences of queries and keys: B = 1, Lk = Lq, their starts and the total, (S+1). */
   cuSeqlens?: Int32Array;
+  /** Whether the result has lse, which {@link attentionBackward} takes. Default false. */
+  withLse?: boolean;
 }
 
 /** What {@link attention} gives. */
 export interface AttentionResult {
   /** (B, Lq, H, P). A query that sees no key gives zeros. */
   y: Tensor;
+  /** (B, Lq, H), if asked for: the logarithm of the sum of a row's e^score; 0 where it sees no key. */
+  lse?: Tensor;
 }
 
 const rules = {
@@ -43,29 +48,37 @@ const rules = {
   window: integer(0, 0),
   softcap: number('a number of at least 0', (n) => n >= 0, 0),
   cuSeqlens: sequences,
+  withLse: flag(false),
 } satisfies Rules<AttentionArgs>;
 
-export function plan(args: AttentionArgs): Plan<AttentionResult> {
-  const { sizes, ...a } = check('attention', args, rules);
-  const [batch, Lq, Lk, H, Hkv, P] = sizes.all('B', 'L', 'Lk', 'H', 'Hkv', 'P');
-  requireMultiple('attention', 'H', H, 'Hkv', Hkv);
-  if (args.cuSeqlens && Lk !== Lq)
-    throw mismatch('ERR_SHAPE', 'attention: k', `Lk=Lq=${Lq} with cuSeqlens`, `Lk=${Lk}`);
-  const bounds = Lk === Lq ? undefined : vector(equal('attention', batch, Lk));
+function inputs(a: Omit<Checked<typeof rules>, 'withLse'> & { sizes: Sizes }, packed: boolean) {
+  const { op } = a.sizes;
+  const [batch, Lq, Lk, H, Hkv, P] = a.sizes.all('B', 'L', 'Lk', 'H', 'Hkv', 'P');
+  requireMultiple(op, 'H', H, 'Hkv', Hkv);
+  if (packed && Lk !== Lq) throw mismatch('ERR_SHAPE', `${op}: k`, `Lk=Lq=${Lq} with cuSeqlens`, `Lk=${Lk}`);
   const same = a.k.dtype === a.v.dtype;
-  const y = output('attention', [batch, Lq, H, P]);
   return {
-    op: 'attention',
     tensors: {
       q: tokens(a.q),
       k: tokens(same ? a.k : asF32(a.k)),
       v: tokens(same ? a.v : asF32(a.v)),
       cuSeqlens: a.cuSeqlens,
-      cuSeqlensK: bounds,
-      y: tokens(y),
+      cuSeqlensK: Lk === Lq ? undefined : vector(equal(op, batch, Lk)),
     },
     attrs: { causal: a.causal, scale: a.scale ?? 1 / Math.sqrt(P), window: a.window, softcap: a.softcap },
-    result: { y },
+  };
+}
+
+export function plan(args: AttentionArgs): Plan<AttentionResult> {
+  const a = check('attention', args, rules);
+  const { tensors, attrs } = inputs(a, args.cuSeqlens !== undefined);
+  const y = output('attention', a.q.shape);
+  const lse = a.withLse ? output('attention', a.q.shape.slice(0, -1)) : undefined;
+  return {
+    op: 'attention',
+    tensors: { ...tensors, y: tokens(y), lse: tokens(lse) },
+    attrs,
+    result: lse ? { y, lse } : { y },
   };
 }
 
@@ -82,4 +95,45 @@ export function attention(args: AttentionArgs): Promise<AttentionResult> {
 /** {@link attention} on the calling thread. */
 export function attentionSync(args: AttentionArgs): AttentionResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link attentionBackward}. */
+export interface AttentionBackwardArgs extends Omit<AttentionArgs, 'withLse'> {
+  /** (B, Lq, H, P): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+  /** What {@link attention} gave, both or neither: without them it is run again. */
+  y?: TensorLike;
+  /** (B, Lq, H), of attention's withLse. */
+  lse?: TensorLike;
+}
+/** What {@link attentionBackward} gives: gradients in the shapes of q, k and v, in f32. */
+export type AttentionGradients = Gradients<'q' | 'k' | 'v'>;
+
+const { withLse: _, ...forwardRules } = rules;
+const backwardRules = {
+  ...forwardRules,
+  dy: optional('B L H P'),
+  y: optional('B L H P'),
+  lse: optional('B L H'),
+} satisfies Rules<AttentionBackwardArgs>;
+
+export function backwardPlan(args: AttentionBackwardArgs): Plan<AttentionGradients> {
+  const { dy, y, lse, ...a } = check('attentionBackward', args, backwardRules);
+  const above = { dy: tokens(orZeros(dy, a.q.shape)), y: tokens(y), lse: tokens(lse) };
+  return gradientPlan('attentionBackward', a, inputs(a, args.cuSeqlens !== undefined), above, ['q', 'k', 'v']);
+}
+
+/**
+ * The gradients of {@link attention}, tiled as the forward is (Dao et al. 2022): weights are computed again from the
+ * scores and lse, and no (Lq, Lk) matrix exists. Gradients of keys and values are sums over their group's query heads.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function attentionBackward(args: AttentionBackwardArgs): Promise<AttentionGradients> {
+  return run(() => backwardPlan(args));
+}
+
+/** {@link attentionBackward} on the calling thread. */
+export function attentionBackwardSync(args: AttentionBackwardArgs): AttentionGradients {
+  return runSync(backwardPlan(args));
 }

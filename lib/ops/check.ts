@@ -69,7 +69,7 @@ export class Sizes {
 export type Rule<T> = (value: unknown, where: string, sizes: Sizes) => T;
 /** A rule for every argument of A, in the order in which they bind symbols. */
 export type Rules<A> = { readonly [K in keyof Required<A>]: Rule<unknown> };
-type Checked<R> = { [K in keyof R]: R[K] extends Rule<infer T> ? T : never };
+export type Checked<R> = { [K in keyof R]: R[K] extends Rule<infer T> ? T : never };
 
 /** Checks the arguments of one call: no unknown names, then each by its rule. */
 export function check<R extends Record<string, Rule<unknown>>>(

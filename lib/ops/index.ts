@@ -1,6 +1,29 @@
 // The public eager ops: each is asynchronous and has a synchronous twin under the same name + "Sync".
-export { type AttentionArgs, type AttentionResult, attention, attentionSync } from './attention.js';
+export {
+  type AttentionArgs,
+  type AttentionBackwardArgs,
+  type AttentionGradients,
+  type AttentionResult,
+  attention,
+  attentionBackward,
+  attentionBackwardSync,
+  attentionSync,
+} from './attention.js';
 export { type CausalConv1dArgs, type CausalConv1dResult, causalConv1d, causalConv1dSync } from './causal-conv1d.js';
+export {
+  type CrossEntropyArgs,
+  type CrossEntropyBackwardArgs,
+  type CrossEntropyGradients,
+  type CrossEntropyResult,
+  crossEntropy,
+  crossEntropyBackward,
+  crossEntropyBackwardSync,
+  crossEntropySync,
+  type LinearCrossEntropyArgs,
+  type LinearCrossEntropyResult,
+  linearCrossEntropy,
+  linearCrossEntropySync,
+} from './cross-entropy.js';
 export {
   type DiscretizeArgs,
   type DiscretizeMethod,
@@ -14,6 +37,16 @@ export {
   discretizeDense,
   discretizeDenseSync,
 } from './discretize-dense.js';
+export {
+  type EmbeddingArgs,
+  type EmbeddingBackwardArgs,
+  type EmbeddingGradients,
+  type EmbeddingResult,
+  embedding,
+  embeddingBackward,
+  embeddingBackwardSync,
+  embeddingSync,
+} from './embedding.js';
 export { type FftConvArgs, type FftConvResult, fftConv, fftConvSync } from './fft-conv.js';
 export {
   type GatedDeltaRuleArgs,
@@ -21,13 +54,50 @@ export {
   gatedDeltaRule,
   gatedDeltaRuleSync,
 } from './gated-delta-rule.js';
+export type { Gradients } from './gradient.js';
 export { type HippoArgs, type HippoResult, hippo, hippoSync } from './hippo.js';
-export { type LayerNormArgs, type LayerNormResult, layerNorm, layerNormSync } from './layer-norm.js';
-export { type LinearArgs, type LinearResult, linear, linearSync } from './linear.js';
+export {
+  type LayerNormArgs,
+  type LayerNormBackwardArgs,
+  type LayerNormGradients,
+  type LayerNormResult,
+  layerNorm,
+  layerNormBackward,
+  layerNormBackwardSync,
+  layerNormSync,
+} from './layer-norm.js';
+export {
+  type LinearArgs,
+  type LinearBackwardArgs,
+  type LinearGradients,
+  type LinearResult,
+  linear,
+  linearBackward,
+  linearBackwardSync,
+  linearSync,
+} from './linear.js';
 export { type MoeArgs, type MoeResult, moe, moeSync } from './moe.js';
 export { type RetentionArgs, type RetentionResult, retention, retentionSync } from './retention.js';
-export { type RmsNormArgs, type RmsNormResult, rmsNorm, rmsNormSync } from './rms-norm.js';
-export { type RopeArgs, type RopeResult, rope, ropeSync } from './rope.js';
+export {
+  type RmsNormArgs,
+  type RmsNormBackwardArgs,
+  type RmsNormGradients,
+  type RmsNormResult,
+  rmsNorm,
+  rmsNormBackward,
+  rmsNormBackwardSync,
+  rmsNormSync,
+} from './rms-norm.js';
+export {
+  type RopeArgs,
+  type RopeBackwardArgs,
+  type RopeGradients,
+  type RopeResult,
+  rope,
+  ropeBackward,
+  ropeBackwardSync,
+  ropeSync,
+} from './rope.js';
 export { type S4KernelArgs, type S4KernelResult, s4Kernel, s4KernelSync } from './s4-kernel.js';
 export { type S4RecurrentArgs, type S4RecurrentResult, s4Recurrent, s4RecurrentSync } from './s4-recurrent.js';
 export type { S4System } from './s4-system.js';

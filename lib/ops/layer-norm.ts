@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, epsilon, integer, optional, type Rules, tensor } from './check.js';
+import { type Checked, check, epsilon, integer, optional, type Rules, type Sizes, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import { output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
@@ -31,18 +32,19 @@ const rules = {
   groupSize: integer(1),
 } satisfies Rules<LayerNormArgs>;
 
-function plan(args: LayerNormArgs): Plan<LayerNormResult> {
-  const { sizes, x, weight, bias, ...attrs } = check('layerNorm', args, rules);
+/** The inputs in rows of channels. */
+function inputs({ sizes, x, weight, bias, ...attrs }: Checked<typeof rules> & { sizes: Sizes }) {
   const D = sizes.of('D');
-  if (attrs.groupSize) requireMultiple('layerNorm', 'D', D, 'groupSize', attrs.groupSize);
-  const y = output('layerNorm', x.shape);
-  const rows = y.data.length / D;
-  return {
-    op: 'layerNorm',
-    tensors: { x: reshape(x, rows, D), weight, bias, y: reshape(y, rows, D) },
-    attrs,
-    result: { y },
-  };
+  if (attrs.groupSize) requireMultiple(sizes.op, 'D', D, 'groupSize', attrs.groupSize);
+  const rows = x.shape.reduce((n, s) => n * s, 1) / D;
+  return { tensors: { x: reshape(x, rows, D), weight, bias }, attrs };
+}
+
+function plan(args: LayerNormArgs): Plan<LayerNormResult> {
+  const a = check('layerNorm', args, rules);
+  const { tensors, attrs } = inputs(a);
+  const y = output('layerNorm', a.x.shape);
+  return { op: 'layerNorm', tensors: { ...tensors, y: reshape(y, ...tensors.x.shape) }, attrs, result: { y } };
 }
 
 /**
@@ -57,4 +59,33 @@ export function layerNorm(args: LayerNormArgs): Promise<LayerNormResult> {
 /** {@link layerNorm} on the calling thread. */
 export function layerNormSync(args: LayerNormArgs): LayerNormResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link layerNormBackward}. */
+export interface LayerNormBackwardArgs extends LayerNormArgs {
+  /** As x: the gradient of y; zero when absent. */
+  dy?: TensorLike;
+}
+/** What {@link layerNormBackward} gives: gradients in the shapes of the arguments that are given. */
+export type LayerNormGradients = Gradients<'x', 'weight' | 'bias'>;
+
+function backwardPlan(args: LayerNormBackwardArgs): Plan<LayerNormGradients> {
+  const { dy, ...a } = check('layerNormBackward', args, { ...rules, dy: optional('... D') });
+  const native = inputs(a);
+  const above = { dy: reshape(orZeros(dy, a.x.shape), ...native.tensors.x.shape) };
+  return gradientPlan('layerNormBackward', a, native, above, ['x', 'weight', 'bias']);
+}
+
+/**
+ * The gradients of {@link layerNorm}, by the formula: nothing of the forward is needed but its arguments.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function layerNormBackward(args: LayerNormBackwardArgs): Promise<LayerNormGradients> {
+  return run(() => backwardPlan(args));
+}
+
+/** {@link layerNormBackward} on the calling thread. */
+export function layerNormBackwardSync(args: LayerNormBackwardArgs): LayerNormGradients {
+  return runSync(backwardPlan(args));
 }

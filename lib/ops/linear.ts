@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, optional, type Rules, tensor, weightTypes } from './check.js';
+import { type Checked, check, optional, type Rules, type Sizes, tensor, weightTypes } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import { output, type Plan, reshape, run, runSync } from './run.js';
 
 /** Arguments of {@link linear}. */
@@ -24,17 +25,17 @@ const rules = {
   bias: optional('out'),
 } satisfies Rules<LinearArgs>;
 
-export function plan(args: LinearArgs): Plan<LinearResult> {
-  const { sizes, x, weight, bias } = check('linear', args, rules);
-  const [inner, out] = sizes.all('in', 'out');
+/** The inputs in rows of features, and the shape of y. */
+function inputs({ sizes, x, weight, bias }: Checked<typeof rules> & { sizes: Sizes }) {
   const leading = x.shape.slice(0, -1);
   const rows = leading.reduce((n, s) => n * s, 1);
-  const y = output('linear', [...leading, out]);
-  return {
-    op: 'linear',
-    tensors: { x: reshape(x, rows, inner), weight, bias, y: reshape(y, rows, out) },
-    result: { y },
-  };
+  return { tensors: { x: reshape(x, rows, sizes.of('in')), weight, bias }, shape: [...leading, sizes.of('out')], rows };
+}
+
+export function plan(args: LinearArgs): Plan<LinearResult> {
+  const { tensors, shape, rows } = inputs(check('linear', args, rules));
+  const y = output('linear', shape);
+  return { op: 'linear', tensors: { ...tensors, y: reshape(y, rows, shape.at(-1)!) }, result: { y } };
 }
 
 /**
@@ -49,4 +50,34 @@ export function linear(args: LinearArgs): Promise<LinearResult> {
 /** {@link linear} on the calling thread. */
 export function linearSync(args: LinearArgs): LinearResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link linearBackward}. */
+export interface LinearBackwardArgs extends LinearArgs {
+  /** (…, out): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+}
+/** What {@link linearBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type LinearGradients = Gradients<'x' | 'weight', 'bias'>;
+
+export function backwardPlan(args: LinearBackwardArgs): Plan<LinearGradients> {
+  const { dy, ...a } = check('linearBackward', args, { ...rules, dy: optional('... out') });
+  const { tensors, shape, rows } = inputs(a);
+  const above = { dy: reshape(orZeros(dy, shape), rows, shape.at(-1)!) };
+  return gradientPlan('linearBackward', a, { tensors }, above, ['x', 'weight', 'bias']);
+}
+
+/**
+ * The gradients of {@link linear}: dx = dy·W, dweight = dyᵀ·x, dbias = Σ dy. A bf16 weight of 256 inputs and outputs or
+ * more makes them products of bf16 where the processor has these, as in the forward; sums are f32.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function linearBackward(args: LinearBackwardArgs): Promise<LinearGradients> {
+  return run(() => backwardPlan(args));
+}
+
+/** {@link linearBackward} on the calling thread. */
+export function linearBackwardSync(args: LinearBackwardArgs): LinearGradients {
+  return runSync(backwardPlan(args));
 }

@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, epsilon, flag, integer, optional, type Rules, tensor } from './check.js';
+import { type Checked, check, epsilon, flag, integer, optional, type Rules, type Sizes, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import { output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
@@ -40,18 +41,19 @@ const rules = {
   unitOffset: flag(false),
 } satisfies Rules<RmsNormArgs>;
 
-function plan(args: RmsNormArgs): Plan<RmsNormResult> {
-  const { sizes, x, z, weight, bias, ...attrs } = check('rmsNorm', args, rules);
+/** The inputs in rows of channels. */
+function inputs({ sizes, x, z, weight, bias, ...attrs }: Checked<typeof rules> & { sizes: Sizes }) {
   const D = sizes.of('D');
-  if (attrs.groupSize) requireMultiple('rmsNorm', 'D', D, 'groupSize', attrs.groupSize);
-  const y = output('rmsNorm', x.shape);
-  const rows = y.data.length / D;
-  return {
-    op: 'rmsNorm',
-    tensors: { x: reshape(x, rows, D), z: reshape(z, rows, D), weight, bias, y: reshape(y, rows, D) },
-    attrs,
-    result: { y },
-  };
+  if (attrs.groupSize) requireMultiple(sizes.op, 'D', D, 'groupSize', attrs.groupSize);
+  const rows = x.shape.reduce((n, s) => n * s, 1) / D;
+  return { tensors: { x: reshape(x, rows, D), z: reshape(z, rows, D), weight, bias }, attrs };
+}
+
+function plan(args: RmsNormArgs): Plan<RmsNormResult> {
+  const a = check('rmsNorm', args, rules);
+  const { tensors, attrs } = inputs(a);
+  const y = output('rmsNorm', a.x.shape);
+  return { op: 'rmsNorm', tensors: { ...tensors, y: reshape(y, ...tensors.x.shape) }, attrs, result: { y } };
 }
 
 /**
@@ -67,4 +69,33 @@ export function rmsNorm(args: RmsNormArgs): Promise<RmsNormResult> {
 /** {@link rmsNorm} on the calling thread. */
 export function rmsNormSync(args: RmsNormArgs): RmsNormResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link rmsNormBackward}. */
+export interface RmsNormBackwardArgs extends RmsNormArgs {
+  /** As x: the gradient of y; zero when absent. */
+  dy?: TensorLike;
+}
+/** What {@link rmsNormBackward} gives: gradients in the shapes of the arguments that are given. */
+export type RmsNormGradients = Gradients<'x', 'weight' | 'bias' | 'z'>;
+
+function backwardPlan(args: RmsNormBackwardArgs): Plan<RmsNormGradients> {
+  const { dy, ...a } = check('rmsNormBackward', args, { ...rules, dy: optional('... D') });
+  const native = inputs(a);
+  const above = { dy: reshape(orZeros(dy, a.x.shape), ...native.tensors.x.shape) };
+  return gradientPlan('rmsNormBackward', a, native, above, ['x', 'weight', 'bias', 'z']);
+}
+
+/**
+ * The gradients of {@link rmsNorm}, by the formula: nothing of the forward is needed but its arguments.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function rmsNormBackward(args: RmsNormBackwardArgs): Promise<RmsNormGradients> {
+  return run(() => backwardPlan(args));
+}
+
+/** {@link rmsNormBackward} on the calling thread. */
+export function rmsNormBackwardSync(args: RmsNormBackwardArgs): RmsNormGradients {
+  return runSync(backwardPlan(args));
 }

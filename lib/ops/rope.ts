@@ -1,7 +1,19 @@
 import { mismatch, show } from '../errors.js';
 import { type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
 import { Tensor, type TensorLike } from '../tensor.js';
-import { check, flag, integer, number, type Rule, type Rules, tensor } from './check.js';
+import {
+  type Checked,
+  check,
+  flag,
+  integer,
+  number,
+  optional,
+  type Rule,
+  type Rules,
+  type Sizes,
+  tensor,
+} from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import { output, type Plan, run, runSync, tokens } from './run.js';
 import { positions } from './sequences.js';
 
@@ -42,24 +54,22 @@ const rules = {
   scaling,
 } satisfies Rules<RopeArgs>;
 
-function plan(args: RopeArgs): Plan<RopeResult> {
-  const { sizes, ...a } = check('rope', args, rules);
-  const [batch, L, H, P] = sizes.all('B', 'L', 'H', 'P');
+function inputs({ sizes, ...a }: Checked<typeof rules> & { sizes: Sizes }) {
+  const P = sizes.of('P');
   const rotaryDim = a.rotaryDim ?? P;
-  if (rotaryDim > P) throw mismatch('ERR_SHAPE', 'rope: rotaryDim', `at most P=${P}`, String(rotaryDim));
+  if (rotaryDim > P) throw mismatch('ERR_SHAPE', `${sizes.op}: rotaryDim`, `at most P=${P}`, String(rotaryDim));
   const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling });
-  const y = output('rope', [batch, L, H, P]);
   return {
-    op: 'rope',
-    tensors: {
-      x: tokens(a.x),
-      positions: a.positions,
-      invFreq: new Tensor(invFreq, [invFreq.length]),
-      y: tokens(y),
-    },
+    tensors: { x: tokens(a.x), positions: a.positions, invFreq: new Tensor(invFreq, [invFreq.length]) },
     attrs: { interleaved: a.interleaved, mscale: scale },
-    result: { y },
   };
+}
+
+function plan(args: RopeArgs): Plan<RopeResult> {
+  const a = check('rope', args, rules);
+  const { tensors, attrs } = inputs(a);
+  const y = output('rope', a.x.shape);
+  return { op: 'rope', tensors: { ...tensors, y: tokens(y) }, attrs, result: { y } };
 }
 
 /**
@@ -76,4 +86,31 @@ export function rope(args: RopeArgs): Promise<RopeResult> {
 /** {@link rope} on the calling thread. */
 export function ropeSync(args: RopeArgs): RopeResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link ropeBackward}: of x only the shape is read. */
+export interface RopeBackwardArgs extends RopeArgs {
+  /** (B, L, H, P): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+}
+/** What {@link ropeBackward} gives. */
+export type RopeGradients = Gradients<'x'>;
+
+function backwardPlan(args: RopeBackwardArgs): Plan<RopeGradients> {
+  const { dy, ...a } = check('ropeBackward', args, { ...rules, dy: optional('B L H P') });
+  return gradientPlan('ropeBackward', a, inputs(a), { dy: tokens(orZeros(dy, a.x.shape)) }, ['x']);
+}
+
+/**
+ * The gradient of {@link rope}: dy rotated backwards (and times yarn's factor); the dims past rotaryDim pass it on.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function ropeBackward(args: RopeBackwardArgs): Promise<RopeGradients> {
+  return run(() => backwardPlan(args));
+}
+
+/** {@link ropeBackward} on the calling thread. */
+export function ropeBackwardSync(args: RopeBackwardArgs): RopeGradients {
+  return runSync(backwardPlan(args));
 }

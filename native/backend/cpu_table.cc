@@ -1,4 +1,5 @@
 // One instruction set's op table; compiled with the kernels, once per instruction set.
+#include "backend/backend.h"
 #include "backend/cpu_tables.h"
 #include "backend/kernels.h"
 

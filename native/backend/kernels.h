@@ -1,6 +1,8 @@
 #pragma once
-// What each instruction set's kernels define. One specialisation of run() per op: a missing one does not link.
-#include "backend/backend.h"
+// What each instruction set's kernels define. One specialisation of run() per op: a missing one does not link. The list
+// of ops is not included, so that one more op leaves the kernels of the others compiled.
+#include "core/context.h"
+#include "core/tensor.h"
 
 namespace statespace::STATESPACE_ISA {
 

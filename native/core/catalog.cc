@@ -8,7 +8,7 @@ namespace {
 std::string quoted(const std::string& s) { return '"' + s + '"'; }
 
 const char* kind_name(FieldKind kind) {
-  constexpr const char* kNames[] = {"in", "optional", "state", "runtime", "out"};
+  constexpr const char* kNames[] = {"in", "optional", "state", "runtime", "out", "wanted"};
   return kNames[static_cast<int>(kind)];
 }
 
@@ -37,7 +37,10 @@ std::string describe() {
              ",\"type\":" + quoted(type_name(value)) + ",\"choices\":" + quoted(choices) +
              ",\"default\":" + default_of(value) + "}";
   });
-  return "{\"name\":" + quoted(Op::kName) + ",\"fields\":[" + fields + "],\"attrs\":[" + attrs + "]}";
+  std::string gradient;
+  if constexpr (requires { typename Op::GradientOf; }) gradient = ",\"gradientOf\":" + quoted(Op::GradientOf::kName);
+  if constexpr (requires { Op::kPassesOn; }) gradient += ",\"passesOn\":" + quoted(Op::kPassesOn);
+  return "{\"name\":" + quoted(Op::kName) + gradient + ",\"fields\":[" + fields + "],\"attrs\":[" + attrs + "]}";
 }
 
 }  // namespace

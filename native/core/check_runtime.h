@@ -26,6 +26,14 @@ inline void check_range(const std::string& what, const Tensor& t, int64_t low, i
                                        " to " + std::to_string(high - 1) + ", received " + std::to_string(t.i32()[i]));
 }
 
+inline void check_targets(const std::string& what, const Tensor& t, int64_t vocab, int64_t ignored) {
+  for (int64_t i = 0; i < t.size(); ++i)
+    if ((t.i32()[i] < 0 || t.i32()[i] >= vocab) && t.i32()[i] != ignored)
+      throw Error(Code::kArgument, what + "[" + std::to_string(i) + "]: expected a class from 0 to " +
+                                       std::to_string(vocab - 1) + " or ignoreIndex " + std::to_string(ignored) +
+                                       ", received " + std::to_string(t.i32()[i]));
+}
+
 // Checks every runtime tensor of an op whose other tensors are bound and checked.
 template <class Op>
 void check_runtime(Op& op) {
@@ -37,6 +45,7 @@ void check_runtime(Op& op) {
     if (shape.rfind("keys", 0) == 0 && t.rank == 3) keys = t[0];
     if (shape.rfind("pool", 0) == 0) pool = t[0];
     if (shape.rfind("vocab", 0) == 0) vocab = t[0];
+    if (shape == "outputs vocab") vocab = t[1];
     if (shape.find("page_size") != std::string::npos && t.rank == 4) pages = t[0], page_size = t[2];
     if (kind == FieldKind::runtime && field == "cuSeqlens") sequences = t[0] - 1;
   });
@@ -61,6 +70,8 @@ void check_runtime(Op& op) {
     if (field == "cuSeqlensK") check_bounds(what, t, keys);
     if (field == "slots") check_range(what, t, 0, pool);
     if (field == "ids") check_range(what, t, 0, vocab);
+    if constexpr (requires { op.ignore_index; })
+      if (field == "targets") check_targets(what, t, vocab, op.ignore_index);
     if (field == "rows") check_range(what, t, 0, tokens);
     if (field == "pageTable") check_range(what, t, -1, pages);
     if (field == "keyLengths") check_range(what, t, 0, max_pages * page_size + 1);

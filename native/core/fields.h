@@ -11,11 +11,20 @@
 //   v.state(name, tensor, shape)             f32, read and written in place; axis 0 is chosen by `slots`
 //   v.runtime(name, tensor, shape)           i32, filled in by the program runner: cu_seqlens, slots, positions …
 //   v.out(name, tensor, shape)               written
+//   v.wanted(name, tensor, shape)            written where it is given: nobody need ask for it
 //   v.attr(name, bool|int64_t|float)         a number
 //   v.choice(name, int32_t, "a|b|c")         one of the names, held as its index
 //
 // A shape is a list of symbols and integers, "tokens d_inner", alternatives separated by " | ". A symbol has one
-// size throughout an op. Everything else (marshalling, checks, messages, reference page, the graph's shape inference
+// size throughout an op.
+//
+// An op's gradient is an op of its own, which says whose it is: `using GradientOf = Gate;`. Names do the rest. Its
+// inputs are tensors of the forward by their names there (an output that is kept among them: y, lse), and dy, the
+// gradient of the output y; it gives dx for an input x, each of them wanted or not; attributes and runtime tensors are
+// the forward's. Where dy itself is the gradient of an input, as of a sum's, the gradient names it: kPassesOn =
+// "residual". A loss gives the gradients of its inputs beside itself (wanted) and needs no second op.
+//
+// Everything else (marshalling, checks, messages, reference page, the graph's shape inference
 // and the program decoder) is derived from this.
 #include <string>
 
@@ -23,14 +32,14 @@
 
 namespace statespace {
 
-enum class FieldKind : uint8_t { in, optional, state, runtime, out };
+enum class FieldKind : uint8_t { in, optional, state, runtime, out, wanted };
 
 constexpr const char* kF32 = "f32";
 constexpr const char* kFloats = "f32 f16 bf16";
 constexpr const char* kWeights = "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs mxfp4";
 constexpr const char* kI32 = "i32";
 
-// Turns the five tensor calls into one: derive and write tensor(kind, name, t, shape, dtypes).
+// Turns the six tensor calls into one: derive and write tensor(kind, name, t, shape, dtypes).
 template <class Self>
 struct FieldVisitor {
   Self& self() { return static_cast<Self&>(*this); }
@@ -49,6 +58,9 @@ struct FieldVisitor {
   void out(const char* name, Tensor& t, const char* shape, const char* dtypes = kF32) {
     self().tensor(FieldKind::out, name, t, shape, dtypes);
   }
+  void wanted(const char* name, Tensor& t, const char* shape, const char* dtypes = kF32) {
+    self().tensor(FieldKind::wanted, name, t, shape, dtypes);
+  }
 };
 
 // A visitor that cares for tensors only.
@@ -63,6 +75,8 @@ struct EachTensor : FieldVisitor<EachTensor<Fn>> {
   void choice(const char*, int32_t&, const char*) {}
   Fn fn;
 };
+
+constexpr bool is_written(FieldKind kind) { return kind == FieldKind::out || kind == FieldKind::wanted; }
 
 template <class Op, class Fn>
 void each_tensor(Op& op, Fn fn) {

@@ -41,6 +41,9 @@ struct Workspace {
   }
 };
 
+// The logarithm of Σ 2^score from its maximum and the rest.
+float log_sum(float max, float sum) { return sum == 0 ? 0 : (max + std::log2(sum)) * 0.69314718f; }
+
 template <class Fn>
 void with_float(DType type, Fn&& fn) {
   if (type == DType::f32) return fn(float{});
@@ -218,6 +221,7 @@ class Block {
       const float sum = w_.states[r].sum, scale = sum == 0 ? 0 : 1 / sum;
       float* y = op_.y.row(span_.query0 + token(r)) + head(r) * headdim_;
       for (int64_t d = 0; d < headdim_; ++d) y[d] = w_.out[r * width_ + d] * scale;
+      if (op_.lse) op_.lse.row(span_.query0 + token(r))[head(r)] = log_sum(w_.states[r].max, sum);
     }
   }
 
@@ -255,6 +259,7 @@ void combine(const Attention& op, const AttentionPlan& plan, const Span& span, i
     for (int64_t d = 0; d < headdim; ++d) y[d] += weight * p[d];
   }
   for (int64_t d = 0; d < headdim; ++d) y[d] = sum == 0 ? 0 : y[d] / sum;
+  if (op.lse) op.lse.row(span.query0 + row / plan.group)[head * plan.group + row % plan.group] = log_sum(highest, sum);
 }
 
 }  // namespace

@@ -47,7 +47,8 @@ inline void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor&
   matmul(cx, x, rows, weight, 0, epilogue, y, scratch);
 }
 
-// out (in) = row `i` of a weight of any dtype and layout, in f32.
-void weight_row(const Tensor& weight, int64_t i, float* out);
+// out (in) = row `i` of a weight of any dtype and layout, in f32; of its matrix number `index`.
+void weight_row(const Tensor& weight, int64_t index, int64_t i, float* out);
+inline void weight_row(const Tensor& weight, int64_t i, float* out) { weight_row(weight, 0, i, out); }
 
 }  // namespace statespace::STATESPACE_ISA

@@ -47,29 +47,40 @@ void rotate_pairs(const float* x, const float* cosine, const float* sine, int64_
   }
 }
 
-}  // namespace
-
-template <>
-void run(const Rope& op, Context& cx) {
-  const int64_t nheads = op.x[1], headdim = op.x[2], half = op.inv_freq[0];
+// y = x rotated by `direction` times its angle.
+template <class Op>
+void rotate(const Op& op, const Tensor& from, const Tensor& to, float direction, Context& cx) {
+  const int64_t nheads = from[1], headdim = from[2], half = op.inv_freq[0];
   const float* inv_freq = op.inv_freq.f32();
-  for_row_blocks(cx, op.x[0], nheads * headdim, [&](int64_t begin, int64_t end, int worker) {
+  for_row_blocks(cx, from[0], nheads * headdim, [&](int64_t begin, int64_t end, int worker) {
     float* cosine = cx.local<float>(worker, 2 * half);
     float* sine = cosine + half;
     for (int64_t t = begin; t < end; ++t) {
       const float position = float(op.positions ? op.positions.i32()[t] : t);
       for (int64_t j = 0; j < half; ++j) {
         cos_sin(position * inv_freq[j], cosine[j], sine[j]);
-        cosine[j] *= op.mscale, sine[j] *= op.mscale;
+        cosine[j] *= op.mscale, sine[j] *= direction * op.mscale;
       }
       for (int64_t h = 0; h < nheads; ++h) {
-        const float* x = op.x.row(t) + h * headdim;
-        float* y = op.y.row(t) + h * headdim;
+        const float* x = from.row(t) + h * headdim;
+        float* y = to.row(t) + h * headdim;
         (op.interleaved ? rotate_pairs : rotate_halves)(x, cosine, sine, half, y);
         if (y != x) std::memcpy(y + 2 * half, x + 2 * half, (headdim - 2 * half) * sizeof(float));
       }
     }
   });
+}
+
+}  // namespace
+
+template <>
+void run(const Rope& op, Context& cx) {
+  rotate(op, op.x, op.y, 1, cx);
+}
+
+template <>
+void run(const RopeBackward& op, Context& cx) {
+  if (op.dx) rotate(op, op.dy, op.dx, -1, cx);
 }
 
 }  // namespace statespace::STATESPACE_ISA

@@ -140,8 +140,8 @@ Matrix matrix_of(const Tensor& weight, int64_t i) {
   return m;
 }
 
-void weight_row(const Tensor& weight, int64_t i, float* out) {
-  const Matrix w = matrix_of(weight);
+void weight_row(const Tensor& weight, int64_t index, int64_t i, float* out) {
+  const Matrix w = matrix_of(weight, index);
   w.layout == Layout::packed ? read_packed(w, i, out) : read_row(w, i, out);
 }
 

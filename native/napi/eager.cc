@@ -106,8 +106,8 @@ void run_on(const Backend& backend, Op op) {
     if (!device)
       throw Error(Code::kOutOfMemory, std::string(Op::kName) + ": " + name + ": no device memory for " +
                                           std::to_string(t.bytes()) + " bytes");
-    copies.push_back({backend, t.data, device, t.bytes(), kind == FieldKind::out || kind == FieldKind::state});
-    if (kind != FieldKind::out) backend.upload(device, t.data, t.bytes());
+    copies.push_back({backend, t.data, device, t.bytes(), is_written(kind) || kind == FieldKind::state});
+    if (!is_written(kind)) backend.upload(device, t.data, t.bytes());
     t.data = device;
   });
   backend.run[op_id<Op>()](&op, cx);

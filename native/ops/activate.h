@@ -18,4 +18,20 @@ struct Activate {
   }
 };
 
+// dx = dy · act'(x)
+struct ActivateBackward {
+  static constexpr const char* kName = "activateBackward";
+  using GradientOf = Activate;
+  Tensor x, dy, dx;
+  int32_t activation = 0;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens channels");
+    v.in("dy", dy, "tokens channels");
+    v.wanted("dx", dx, "tokens channels");
+    v.choice("activation", activation, kActivations);
+  }
+};
+
 }  // namespace statespace

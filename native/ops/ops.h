@@ -13,6 +13,7 @@
 #include "ops/attention.h"
 #include "ops/cache_append.h"
 #include "ops/causal_conv1d.h"
+#include "ops/cross_entropy.h"
 #include "ops/dense_conv.h"
 #include "ops/dense_scan.h"
 #include "ops/discretize.h"
@@ -63,24 +64,34 @@ struct OpList {
 // clang-format off
 using AllOps = OpList<
     Activate,
+    ActivateBackward,
     Add,
+    AddBackward,
     Affine,
     Attention,
+    AttentionBackward,
     CacheAppend,
     CausalConv1d,
+    CrossEntropy,
+    CrossEntropyBackward,
     DenseConv,
     DenseScan,
     Discretize,
     DiscretizeDense,
     Embedding,
+    EmbeddingBackward,
     ExpertWeights,
     FftConv,
     Gate,
+    GateBackward,
     GatedDeltaRule,
     ImplicitFilter,
     LayerNorm,
+    LayerNormBackward,
     Lerp,
     Linear,
+    LinearBackward,
+    LinearCrossEntropy,
     LongConv,
     MeanPool,
     Moe,
@@ -88,7 +99,9 @@ using AllOps = OpList<
     RetentionScale,
     Reverse,
     RmsNorm,
+    RmsNormBackward,
     Rope,
+    RopeBackward,
     S4Conv,
     S4Kernel,
     S4Recurrent,

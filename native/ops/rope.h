@@ -30,4 +30,29 @@ struct Rope {
   }
 };
 
+// The rotation backwards: dx is dy rotated by -angle, times mscale; what was copied passes on.
+struct RopeBackward {
+  static constexpr const char* kName = "ropeBackward";
+  using GradientOf = Rope;
+  Tensor dy, positions, inv_freq, dx;
+  bool interleaved = false;
+  float mscale = 1;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("dy", dy, "tokens nheads headdim");
+    v.runtime("positions", positions, "tokens");
+    v.in("invFreq", inv_freq, "half");
+    v.wanted("dx", dx, "tokens nheads headdim");
+    v.attr("interleaved", interleaved);
+    v.attr("mscale", mscale);
+  }
+
+  void check() const {
+    if (2 * inv_freq[0] > dy[2])
+      throw Error(Code::kShape, "ropeBackward: rotaryDim " + std::to_string(2 * inv_freq[0]) + " exceeds headdim " +
+                                    std::to_string(dy[2]));
+  }
+};
+
 }  // namespace statespace

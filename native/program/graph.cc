@@ -146,7 +146,7 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) 
     const bool remembered = value == ValueKind::state || value == ValueKind::cache;
     if (kind == FieldKind::state && !remembered) bad(name + ": " + field + " must be a state");
     if (value == ValueKind::state && kind != FieldKind::state) bad(name + ": " + field + " cannot be a state");
-    if (kind == FieldKind::out) {
+    if (is_written(kind)) {
       if (g.values[g.root(id)].kind != ValueKind::activation) bad(name + ": " + field + " must be an activation");
       outputs.push_back(g.root(id));
     } else if (value == ValueKind::activation || value == ValueKind::view) {

@@ -16,6 +16,12 @@ export class Random {
     const size = shape.reduce((n, s) => n * s, 1);
     return { data: Float32Array.from({ length: size }, () => low + (high - low) * this.next()), shape };
   }
+  /** Whole numbers from 0 to below `count`, and here and there `other`. */
+  integers(shape: readonly number[], count: number, other?: number): { data: Int32Array; shape: readonly number[] } {
+    const size = shape.reduce((n, s) => n * s, 1);
+    const one = () => (other !== undefined && this.next() < 0.2 ? other : Math.floor(this.next() * count));
+    return { data: Int32Array.from({ length: size }, one), shape };
+  }
   /** Rows of unit length over the last axis. */
   unit(shape: readonly number[]): Plain {
     const t = this.tensor(shape);

@@ -237,3 +237,30 @@ export function fftConv(a: Args): Values {
       }
   return { y: y.values };
 }
+
+export function embedding(a: Args): Values {
+  const d = a.weight.shape[1];
+  return {
+    y: Float64Array.from(
+      Array.from(a.ids.data as Int32Array).flatMap((id) => [...a.weight.data.slice(id * d, (id + 1) * d)]),
+    ),
+  };
+}
+
+/** −log softmax of rows of logits, their mean over the targets that count. */
+export function crossEntropy(a: Args): Values {
+  const [V, e] = [a.logits.shape.at(-1), a.labelSmoothing];
+  const counted = Array.from((a.targets.data as Int32Array).entries()).filter(([, t]) => t !== a.ignoreIndex);
+  const loss = counted.reduce((total, [row, target]) => {
+    const logits = Array.from<number>(a.logits.data.slice(row * V, (row + 1) * V));
+    const top = Math.max(...logits);
+    const lse = top + Math.log(sum(V, (i) => Math.exp(logits[i]! - top)));
+    return total + (1 - e) * (lse - logits[target]!) + e * (lse - sum(V, (i) => logits[i]!) / V);
+  }, 0);
+  return { loss: Float64Array.of(counted.length ? loss / counted.length : 0) };
+}
+
+export function linearCrossEntropy(a: Args): Values {
+  const y = linear(a).y!.map((v) => v * a.scale);
+  return crossEntropy({ ...a, logits: { data: y, shape: [...a.x.shape.slice(0, -1), a.weight.shape[0]] } });
+}

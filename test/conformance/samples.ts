@@ -30,7 +30,7 @@ export interface Sample {
 
 const deltas = { low: -2, high: 1 };
 
-export const samples: Record<OpName, Sample> = {
+const forwards: Record<Exclude<OpName, `${string}Backward`>, Sample> = {
   selectiveScan: {
     args: (r, { B, L, G, R, N, P }) => {
       const D = G * R;
@@ -200,6 +200,32 @@ export const samples: Record<OpName, Sample> = {
     formula: reference.fftConv,
     perToken: ['x'],
   },
+  embedding: {
+    args: (r, { B, L, P, N }) => ({ ids: r.integers([B, L], N), weight: r.tensor([N, P]) }),
+    formula: reference.embedding,
+  },
+  crossEntropy: {
+    args: (r, { B, L, P, K }) => ({
+      logits: r.tensor([B, L, P + 1], -3, 3),
+      targets: r.integers([B, L], P + 1, 3),
+      ignoreIndex: 3,
+      labelSmoothing: K % 2 ? 0 : 0.1,
+    }),
+    formula: reference.crossEntropy,
+  },
+  linearCrossEntropy: {
+    args: (r, { B, L, P, N, K }) => ({
+      x: r.tensor([B, L, P], -3, 3),
+      weight: r.tensor([N + 1, P]),
+      bias: r.tensor([N + 1]),
+      targets: r.integers([B, L], N + 1, 3),
+      ignoreIndex: 3,
+      labelSmoothing: K % 2 ? 0 : 0.1,
+      scale: 1.5,
+      gradients: true,
+    }),
+    formula: reference.linearCrossEntropy,
+  },
   hippo: { args: (_, { N }) => ({ N, measure: 'legs' }) },
   s4dInit: { args: (_, { N }) => ({ N: 2 * N, init: 'legs' }) },
   s4Kernel: {
@@ -306,4 +332,24 @@ export const samples: Record<OpName, Sample> = {
     state: ['initialState', 'lastState'],
     modes: ['chunked', 'recurrent'],
   },
+};
+
+/** A backward op's sample: the forward's, and gradients from above of these shapes. */
+const gradientOf = (forward: Sample, above: (a: Args) => Record<string, readonly number[]>): Sample => ({
+  args: (r, d) => {
+    const a = forward.args(r, d);
+    const gradients = Object.entries(above(a)).map(([name, shape]) => [name, r.tensor(shape)]);
+    return { ...a, ...Object.fromEntries(gradients) };
+  },
+});
+
+export const samples: Record<OpName, Sample> = {
+  ...forwards,
+  rmsNormBackward: gradientOf(forwards.rmsNorm, (a) => ({ dy: a.x.shape })),
+  layerNormBackward: gradientOf(forwards.layerNorm, (a) => ({ dy: a.x.shape })),
+  ropeBackward: gradientOf(forwards.rope, (a) => ({ dy: a.x.shape })),
+  linearBackward: gradientOf(forwards.linear, (a) => ({ dy: [...a.x.shape.slice(0, -1), a.weight.shape[0]] })),
+  embeddingBackward: gradientOf(forwards.embedding, (a) => ({ dy: [...a.ids.shape, a.weight.shape[1]] })),
+  crossEntropyBackward: gradientOf(forwards.crossEntropy, () => ({ dloss: [1] })),
+  attentionBackward: gradientOf(forwards.attention, (a) => ({ dy: a.q.shape })),
 };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { ROOT } from '../support/markdown.js';
 
-it('docs/cuda-performance.md has a row for every op', () => {
+it('docs/cuda-performance.md has a row for every op that has a kernel', () => {
   const text = readFileSync(join(ROOT, 'docs', 'cuda-performance.md'), 'utf8');
   const rows = new Set([...text.matchAll(/^\| (\w+) \|/gm)].map((m) => m[1]));
   const folder = join(ROOT, 'native', 'ops');
@@ -12,9 +12,11 @@ it('docs/cuda-performance.md has a row for every op', () => {
     const name = /kName = "(\w+)"/.exec(readFileSync(join(folder, file), 'utf8'))?.[1];
     return name ? [name] : [];
   });
+  const missing = readFileSync(join(ROOT, 'cuda', 'missing.h'), 'utf8');
+  const absent = new Set([...missing.matchAll(/^ {4}(\w+)[,>]/gm)].map(([, name]) => name!.toLowerCase()));
   expect(ops.length).toBeGreaterThan(30);
   expect(
-    ops.filter((op) => !rows.has(op)),
+    ops.filter((op) => !rows.has(op) && !absent.has(op.toLowerCase())),
     'add a case to cuda/bench, then npm run docs:cuda',
   ).toEqual([]);
 });

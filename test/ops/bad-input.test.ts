@@ -50,7 +50,8 @@ const spoilt: Record<string, [RegExp, (t: { shape: number[]; data: Float32Array 
 /** Arguments that set the sizes of others, or none: another size of them alone can be a valid call. */
 const free = new Set(['linear x', 'linear weight', 'fftConv kernel', 'rope x', 'rmsNorm z', 'discretizeDense B']);
 /** Arguments that a call can do without. */
-const optional = /^(D|z|bias|deltaBias|dtBias|initialState|P|logDecay|weight|positions)$/;
+const optional =
+  /^(D|z|bias|deltaBias|dtBias|initialState|P|logDecay|weight|positions|dy|dloss|dlastState|dfinalState)$/;
 const needed = new Set(['linear weight', 'causalConv1d weight']);
 
 const isTensor = (v: Wrong) => v?.data instanceof Float32Array;
@@ -77,7 +78,8 @@ function failures(op: OpName): Failure[] {
     } else if (typeof value === 'number') {
       for (const v of [Number.NaN, Number.POSITIVE_INFINITY, '1', {}, null, 2n]) put(String(v), /ERR_ARGUMENT/, v);
       if (Number.isInteger(value) && name !== 'theta' && name !== 'softcap')
-        for (const v of [1.5, -1, 2 ** 40]) put(String(v), /ERR_ARGUMENT|ERR_SHAPE|ERR_OUT_OF_MEMORY/, v);
+        for (const v of name === 'ignoreIndex' ? [1.5, 2 ** 40] : [1.5, -1, 2 ** 40])
+          put(String(v), /ERR_ARGUMENT|ERR_SHAPE|ERR_OUT_OF_MEMORY/, v);
     } else if (typeof value === 'boolean') {
       for (const v of [0, 'true', null, {}]) put(String(v), /ERR_ARGUMENT/, v);
     } else if (typeof value === 'string') {

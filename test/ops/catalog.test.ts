@@ -9,12 +9,14 @@ import { samples } from '../conformance/samples.js';
 /** Native ops that only graphs use: models have them as steps, nobody calls them on arrays. */
 const graphOnly = [
   'activate',
+  'activateBackward',
   'add',
+  'addBackward',
   'cacheAppend',
   'denseConv',
   'denseScan',
-  'embedding',
   'gate',
+  'gateBackward',
   'implicitFilter',
   'lerp',
   'longConv',
@@ -39,9 +41,21 @@ const renamed: Record<string, Record<string, string[] | null>> = {
   rope: { invFreq: ['theta', 'rotaryDim', 'scaling'], mscale: ['scaling'] },
   ssd: { dtMin: ['dtLimit'], dtMax: ['dtLimit'] },
   linear: { residual: null, activation: null },
+  linearBackward: { activation: null, accumulate: null },
+  embedding: { scale: null },
+  embeddingBackward: { scale: null, accumulate: null },
+  linearCrossEntropy: { dloss: null, divisor: null, accumulate: null },
+  attentionBackward: { cuSeqlensK: null },
+  crossEntropyBackward: { lse: null },
+  ropeBackward: { invFreq: ['theta', 'rotaryDim', 'scaling'], mscale: ['scaling'] },
 };
 /** Public arguments that say how others are read. */
 const readingOnly: Record<string, string[]> = {
+  attention: ['withLse'],
+  linearCrossEntropy: ['gradients'],
+  embeddingBackward: ['weight'],
+  layerNormBackward: ['bias'],
+  ropeBackward: ['x'],
   selectiveScan: ['complex'],
   s4Kernel: ['real', 'L'],
   s4Recurrent: ['real'],
@@ -71,13 +85,15 @@ describe.each([...opCatalog().values()].filter((op) => !graphOnly.includes(op.na
     const publicNames = (native: string) => (native in others ? (others[native] ?? []) : [native]);
 
     test('takes the arguments that the native op has', () => {
-      const inputs = fields.filter((f) => f.kind !== 'out').map((f) => f.name);
+      const inputs = fields.filter((f) => f.kind !== 'out' && f.kind !== 'wanted').map((f) => f.name);
       const expected = [...inputs, ...attrs.map((a) => a.name)].flatMap(publicNames).concat(readingOnly[name] ?? []);
       expect(argumentNames(name as OpName).sort()).toEqual([...new Set(expected)].sort());
     });
 
     test('gives the results that the native op has', () => {
-      const outputs = fields.filter((f) => f.kind === 'out').map((f) => f.name);
+      const gradients = fields.some((f) => f.name.startsWith('d') && f.kind === 'wanted');
+      const written = ['out', ...(gradients ? ['wanted'] : [])];
+      const outputs = fields.filter((f) => written.includes(f.kind)).map((f) => f.name);
       const state = fields.some((f) => f.kind === 'state')
         ? [name === 'causalConv1d' ? 'finalState' : 'lastState']
         : [];
@@ -97,3 +113,23 @@ describe.each([...opCatalog().values()].filter((op) => !graphOnly.includes(op.na
     });
   },
 );
+
+/** What autodiff relies on: names alone say which tensor of the forward a gradient's tensor is. */
+describe.each([...opCatalog().values()].filter((op) => op.gradientOf))('$name', ({ fields, attrs, ...op }) => {
+  const forward = opCatalog().get(op.gradientOf!)!;
+  const names = forward.fields.map((f) => (f.kind === 'state' && f.name === 'state' ? 'initialState' : f.name));
+  const outputs = forward.fields.filter((f) => f.kind === 'out').map((f) => `d${f.name}`);
+  const above = [...outputs, 'dlastState', 'dfinalState'];
+
+  test('has fields that are named after those of its forward', () => {
+    const unknown = fields.filter((f) => !names.includes(f.name) && !above.includes(f.name));
+    const gradients = unknown.filter((f) => f.kind === 'wanted' && names.includes(f.name.slice(1)));
+    expect(unknown.filter((f) => !gradients.includes(f))).toEqual([]);
+    expect(fields.filter((f) => f.kind === 'wanted').length).toBeGreaterThan(0);
+    if (op.passesOn) expect(names).toContain(op.passesOn);
+  });
+
+  test('has attributes of its forward, with their defaults', () => {
+    for (const attr of attrs.filter((a) => a.name !== 'accumulate')) expect(forward.attrs).toContainEqual(attr);
+  });
+});

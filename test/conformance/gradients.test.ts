@@ -1,0 +1,140 @@
+// Gradients: torch autograd's of every op (test/golden/gradients, and the whole corpus where it lies beside the project),
+// and finite differences of the formulas in f64 on random shapes. All on this machine's best backend, the kept cases on
+// every one; STATESPACE_ALL_GRADIENTS runs all on all.
+import { existsSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type GoldenTensor, goldenRoot, readGolden, relativeL2 } from '../support/golden.js';
+import { backends, onEveryBackend } from './backends.js';
+import { callAsync, callSync, type OpName, type Outputs, opNames } from './check.js';
+import { Random } from './random.js';
+import type { Args, Values } from './reference.js';
+import { samples } from './samples.js';
+
+const kept = join(goldenRoot, 'gradients');
+const corpus = resolve(__dirname, '../../../shared/golden/gradients-C/kernels');
+
+interface Case {
+  name: string;
+  op: OpName;
+  file: string;
+  everywhere: boolean;
+}
+
+const files = (folder: string) =>
+  existsSync(folder) ? readdirSync(folder).filter((f) => f.endsWith('.safetensors')) : [];
+const own = files(kept);
+const cases: Case[] = [
+  ...own.map((f) => ({ f, file: join(kept, f), everywhere: true })),
+  ...files(corpus)
+    .filter((f) => !own.includes(f))
+    .map((f) => ({ f, file: join(corpus, f), everywhere: process.env.STATESPACE_ALL_GRADIENTS === '1' })),
+].map(({ f, file, everywhere }) => {
+  const name = f.replace('.safetensors', '');
+  return { name, op: `${name.slice(0, name.indexOf('_backward__'))}Backward` as OpName, file, everywhere };
+});
+
+const backwardOps = opNames.filter((op) => op.endsWith('Backward'));
+
+const argument = (name: string, t: GoldenTensor) =>
+  name === 'cuSeqlens' || name === 'positions' ? t.data : { data: t.data, shape: t.shape };
+
+/** Zero everywhere in the reference (an unused expert, a masked key), or the rounding noise of a zero. */
+const isZero = (t: GoldenTensor) => t.data.every((v) => Math.abs(v) < 1e-12);
+
+function expectGradient(actual: ArrayLike<number>, expected: GoldenTensor, what: string): void {
+  if (isZero(expected)) {
+    expect(Math.max(0, ...Array.from(actual, Math.abs)), what).toBeLessThan(1e-6);
+    return;
+  }
+  expect(relativeL2(actual, expected.data), what).toBeLessThan(1e-4);
+}
+
+it('every backward op has a case that is kept', () => {
+  expect(backwardOps.filter((op) => !cases.some((c) => c.op === op && c.everywhere))).toEqual([]);
+});
+
+onEveryBackend(() => {
+  it.each(cases.filter((c) => backwardOps.includes(c.op)).map((c) => [c.name, c] as const))('%s', async (_, c) => {
+    if (!c.everywhere && process.env.STATESPACE_BACKEND !== backends[0]) return; // the kept ones run on every backend
+    const { tensors, metadata } = readGolden(c.file);
+    const part = (prefix: string) =>
+      Object.entries(tensors).flatMap(([key, t]) =>
+        key.startsWith(prefix) ? [[key.slice(prefix.length), t] as const] : [],
+      );
+    const args = {
+      ...Object.fromEntries(part('in.').map(([name, t]) => [name, argument(name, t)])),
+      ...(metadata.flags as object),
+    };
+    const gradients = callSync(c.op, args);
+    const expected = part('out.');
+    expect(Object.keys(gradients).sort()).toEqual(expect.arrayContaining(expected.map(([name]) => name).sort()));
+    for (const [name, t] of expected) {
+      expect(gradients[name]!.shape).toEqual([...t.shape]);
+      expectGradient(gradients[name]!.data as Float32Array, t, `${c.name} ${name}`);
+    }
+    if (c.everywhere) expect(await callAsync(c.op, args)).toEqual(gradients);
+  });
+});
+
+/** Σ of products, in f64. */
+const dot = (a: ArrayLike<number>, b: ArrayLike<number>) => Array.from(a).reduce((s, x, i) => s + x * b[i]!, 0);
+const isTensor = (v: unknown): v is { data: Float32Array; shape: number[] } =>
+  (v as { data?: unknown })?.data instanceof Float32Array;
+
+/** What of a formula's results has a gradient from above, by the argument's name. */
+const above: Record<string, string> = { y: 'dy', lastState: 'dlastState', finalState: 'dfinalState', loss: 'dloss' };
+
+/** The gradient's product with a direction, by central differences along it. */
+function difference(formula: (a: Args) => Values, a: Args, name: string, direction: Float64Array): number {
+  const step = 1e-4;
+  const at = (sign: number) => {
+    const data = Float64Array.from(a[name].data as Float32Array, (v, i) => v + sign * step * direction[i]!);
+    const values = formula({ ...a, [name]: { ...a[name], data } });
+    return Object.entries(values).reduce(
+      (sum, [result, v]) => sum + (a[above[result]!] ? dot(v, a[above[result]!].data) : 0),
+      0,
+    );
+  };
+  return (at(1) - at(-1)) / (2 * step);
+}
+
+describe('finite differences', () => {
+  const dims = fc.record({
+    B: fc.integer({ min: 1, max: 2 }),
+    L: fc.oneof(fc.integer({ min: 1, max: 9 }), fc.constantFrom(17, 33)),
+    G: fc.integer({ min: 1, max: 2 }),
+    R: fc.integer({ min: 1, max: 3 }),
+    P: fc.integer({ min: 1, max: 19 }),
+    N: fc.integer({ min: 1, max: 18 }),
+    K: fc.integer({ min: 1, max: 5 }),
+  });
+
+  it.each<OpName>([...backwardOps, 'linearCrossEntropy'])('%s', (op) => {
+    const sample = samples[op];
+    const forward = samples[op.replace('Backward', '') as OpName].formula!;
+    fc.assert(
+      fc.property(dims, fc.integer({ min: 1, max: 2 ** 30 }), (d, seed) => {
+        const r = new Random(seed);
+        const a = sample.args(r, d);
+        if (op === 'linearCrossEntropy') a.dloss = { data: Float32Array.of(1), shape: [1] };
+        const { dloss, ...given } = a;
+        const gradients: Outputs = callSync(op, op === 'linearCrossEntropy' ? given : a);
+        for (const [name, g] of Object.entries(gradients)) {
+          const argument = name.slice(1); // loss has none
+          if (!isTensor(a[argument])) continue;
+          const values = r.tensor([g.data.length]).data;
+          const direction = Float64Array.from(values);
+          const actual = dot(g.data as Float32Array, direction);
+          const expected = difference(forward, a, argument, direction);
+          const size = Math.sqrt(dot(g.data as Float32Array, g.data as Float32Array)) * Math.sqrt(dot(values, values));
+          expect(Math.abs(actual - expected), `${op} ${name}: ${actual}, not ${expected}`).toBeLessThan(
+            2e-4 * size + 1e-5,
+          );
+        }
+      }),
+      { numRuns: 8 },
+    );
+  });
+});
