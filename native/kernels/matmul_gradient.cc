@@ -96,7 +96,7 @@ struct RightRows {
 };
 
 bool in_rows(const Tensor& weight) {
-  return weight.layout == Layout::rows && weight.dtype != DType::q8_0 && weight.dtype != DType::q4_0;
+  return weight.layout == Layout::rows && !is_quantised(weight.dtype);
 }
 
 }  // namespace
