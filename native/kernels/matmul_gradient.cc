@@ -95,9 +95,7 @@ struct RightRows {
   }
 };
 
-bool in_rows(const Tensor& weight) {
-  return weight.layout == Layout::rows && !is_quantised(weight.dtype);
-}
+bool in_rows(const Tensor& weight) { return weight.layout == Layout::rows && !is_quantised(weight.dtype); }
 
 }  // namespace
 
