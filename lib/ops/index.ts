@@ -1,6 +1,7 @@
 // The public eager ops: each is asynchronous and has a synchronous twin under the same name + "Sync".
 export { type AttentionArgs, type AttentionResult, attention, attentionSync } from './attention.js';
 export { type CausalConv1dArgs, type CausalConv1dResult, causalConv1d, causalConv1dSync } from './causal-conv1d.js';
+export { type DeltaRuleArgs, type DeltaRuleResult, deltaRule, deltaRuleSync } from './delta-rule.js';
 export {
   type DiscretizeArgs,
   type DiscretizeMethod,
@@ -21,11 +22,22 @@ export {
   gatedDeltaRule,
   gatedDeltaRuleSync,
 } from './gated-delta-rule.js';
+export { type GlaArgs, type GlaResult, gla, glaSync } from './gla.js';
+export type { HeadRecurrenceArgs, HeadRecurrenceResult } from './head-recurrence.js';
 export { type HippoArgs, type HippoResult, hippo, hippoSync } from './hippo.js';
+export { type KdaArgs, type KdaResult, kda, kdaSync } from './kda.js';
 export { type LayerNormArgs, type LayerNormResult, layerNorm, layerNormSync } from './layer-norm.js';
+export {
+  type LightningAttentionArgs,
+  type LightningAttentionResult,
+  lightningAttention,
+  lightningAttentionSync,
+} from './lightning-attention.js';
 export { type LinearArgs, type LinearResult, linear, linearSync } from './linear.js';
+export { type Mamba3Args, type Mamba3Result, type Mamba3State, mamba3, mamba3Sync } from './mamba3.js';
 export { type MoeArgs, type MoeResult, moe, moeSync } from './moe.js';
 export { type RetentionArgs, type RetentionResult, retention, retentionSync } from './retention.js';
+export { type RgLruArgs, type RgLruResult, rgLru, rgLruSync } from './rg-lru.js';
 export { type RmsNormArgs, type RmsNormResult, rmsNorm, rmsNormSync } from './rms-norm.js';
 export { type RopeArgs, type RopeResult, rope, ropeSync } from './rope.js';
 export { type S4KernelArgs, type S4KernelResult, s4Kernel, s4KernelSync } from './s4-kernel.js';
@@ -44,6 +56,7 @@ export {
   selectiveStateUpdate,
   selectiveStateUpdateSync,
 } from './selective-state-update.js';
+export { type ShortConvArgs, type ShortConvResult, shortConv, shortConvSync } from './short-conv.js';
 export { type SsdArgs, type SsdResult, ssd, ssdSync } from './ssd.js';
 export { type Wkv4Args, type Wkv4Result, wkv4, wkv4Sync } from './wkv4.js';
 export { type Wkv6Args, type Wkv6Result, wkv6, wkv6Sync } from './wkv6.js';

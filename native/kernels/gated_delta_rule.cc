@@ -18,45 +18,53 @@ constexpr int kMaxVectors = 4;
 // Tokens of a chunk: the triangular solve grows with it, the passes over the state shrink.
 constexpr int64_t kTokens = 32;
 
-// A token's update of S, made while the next token reads it: one pass over S a token instead of two.
-//   S = decay S + k change
-template <int N>
-struct Update {
-  const float* k;
-  float decay;
-  Block<N> change;
-  Block<N> row(const float* s, int64_t i) const { return fma(set(k[i]), change, set(decay) * load_block<N>(s)); }
-};
-
-template <int N>
+// S decays by key or as a whole, and a token's update of S is made while the next token reads it: one pass over S a
+// token instead of two.
+//   S = D (S + k change),   y = Sᵀ q + (k·q) change of the token's own change
+template <int N, bool kByKey>
 void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, float* S) {
   constexpr int64_t kStride = N * kLanes;
   const int64_t keys = op.k[2], values = op.v[2], at = c.head / (op.v[1] / op.k[1]) * keys;
   const float root = 1 / std::sqrt(float(keys));
+  float* decays = S + keys * kStride;  // (key)
   float* state = op.state.row(sequences.slot(c.sequence)) + c.head * keys * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
   const int64_t begin = sequences.begin(c.sequence), end = sequences.end(c.sequence);
   if (begin == end) return;
-  Update<N> update{op.k.row(begin) + at, 1, zero_block<N>()};
+  const float* before = op.k.row(begin) + at;
+  Block<N> change = zero_block<N>();
   for (int64_t t = begin; t < end; ++t) {
     const float *q = op.q.row(t) + at, *k = op.k.row(t) + at;
+    F decay = set(1);
+    if constexpr (kByKey)
+      exp_row(op.g.row(t) + c.head * keys, decays, keys);
+    else if (op.g)
+      decay = set(exp_of(op.g.row(t)[c.head]));
     Block<N> held = zero_block<N>(), y = zero_block<N>();
     for (int64_t i = 0; i < keys; ++i) {
-      const Block<N> s = update.row(S + i * kStride, i);
-      store_block(S + i * kStride, s);
+      if constexpr (kByKey) decay = set(decays[i]);
+      float* row = S + i * kStride;
+      const Block<N> s = decay * fma(set(before[i]), change, load_block<N>(row));
+      store_block(row, s);
       held = fma(set(k[i]), s, held);
       y = fma(set(q[i]), s, y);
     }
-    const float e = exp_of(op.g.row(t)[c.head]);
-    const F decay = set(e), beta = set(op.beta.row(t)[c.head]);
     const Block<N> v = load_block<N>(op.v.row(t) + c.head * values + c.first, c.count);
-    update = {k, e, beta * (v - decay * held)};
-    // y = S_tᵀ q = e^g S_{t-1}ᵀ q + (k·q) change
-    y = fma(set(dot(k, q, keys) * root), update.change, set(root) * (decay * y));
-    store_block(op.y.row(t) + c.head * values + c.first, y, c.count);
+    change = set(op.beta.row(t)[c.head]) * (v - held);
+    before = k;
+    y = fma(set(dot(k, q, keys)), change, y);
+    store_block(op.y.row(t) + c.head * values + c.first, set(root) * y, c.count);
   }
-  for (int64_t i = 0; i < keys; ++i) store_block(S + i * kStride, update.row(S + i * kStride, i));
+  for (int64_t i = 0; i < keys; ++i)
+    store_block(S + i * kStride, fma(set(before[i]), change, load_block<N>(S + i * kStride)));
   write_state<N>(S, keys, values, c.count, state);
+}
+
+template <int N>
+void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, Context& cx, int worker) {
+  const int64_t keys = op.k[2];
+  float* S = cx.local<float>(worker, keys * N * kLanes + padded(keys));
+  op.decays_by_key() ? recurrent<N, true>(op, sequences, c, S) : recurrent<N, false>(op, sequences, c, S);
 }
 
 // Inside a chunk, with S_0 at its start, D_ts the product of the decays of tokens s+1 … t and D_t of all up to t:
@@ -133,7 +141,7 @@ struct Chunk {
   // decay (t, s) = D_ts on and below the diagonal, 0 above; from_start (t) = D_t; beta (t) and its negative.
   void decays(int64_t begin, int64_t n, int64_t head) {
     for (int64_t t = 0; t < n; ++t) {
-      g[t] = op.g.row(begin + t)[head];
+      g[t] = op.g ? op.g.row(begin + t)[head] : 0;
       beta[t] = op.beta.row(begin + t)[head], minus_beta[t] = -beta[t];
     }
     exp_row(g, g, n);
@@ -166,17 +174,15 @@ template <>
 void run(const GatedDeltaRule& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.q[0]);
   const int64_t nheads = op.v[1], keys = op.k[2], values = op.v[2];
-  if (!op.chunked())
-    return each_head_columns<kMaxVectors>(cx, sequences.count, nheads, values,
-                                          [&]<int N>(const HeadColumns& c, int worker) {
-                                            recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes));
-                                          });
+  if (!op.chunked() || op.decays_by_key())
+    return each_head_columns<kMaxVectors>(
+        cx, sequences.count, nheads, values,
+        [&]<int N>(const HeadColumns& c, int worker) { recurrent<N>(op, sequences, c, cx, worker); });
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads;
     if (sequences.end(s) - sequences.begin(s) < kShort)
-      return each_block_of_head<kMaxVectors>(s, head, values, [&]<int N>(const HeadColumns& c) {
-        recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes));
-      });
+      return each_block_of_head<kMaxVectors>(
+          s, head, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, cx, worker); });
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * keys * values;
     read_rows(state, keys, values, chunk.S, chunk.stride);

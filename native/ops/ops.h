@@ -22,16 +22,19 @@
 #include "ops/fft_conv.h"
 #include "ops/gate.h"
 #include "ops/gated_delta_rule.h"
+#include "ops/gla.h"
 #include "ops/implicit_filter.h"
 #include "ops/layer_norm.h"
 #include "ops/lerp.h"
 #include "ops/linear.h"
 #include "ops/long_conv.h"
+#include "ops/mamba3.h"
 #include "ops/mean_pool.h"
 #include "ops/moe.h"
 #include "ops/retention.h"
 #include "ops/retention_scale.h"
 #include "ops/reverse.h"
+#include "ops/rg_lru.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/s4_conv.h"
@@ -39,6 +42,7 @@
 #include "ops/s4_recurrent.h"
 #include "ops/select_rows.h"
 #include "ops/selective_scan.h"
+#include "ops/short_conv.h"
 #include "ops/ssd.h"
 #include "ops/token_shift.h"
 #include "ops/token_shift_mix.h"
@@ -77,16 +81,19 @@ using AllOps = OpList<
     FftConv,
     Gate,
     GatedDeltaRule,
+    Gla,
     ImplicitFilter,
     LayerNorm,
     Lerp,
     Linear,
     LongConv,
+    Mamba3,
     MeanPool,
     Moe,
     Retention,
     RetentionScale,
     Reverse,
+    RgLru,
     RmsNorm,
     Rope,
     S4Conv,
@@ -94,6 +101,7 @@ using AllOps = OpList<
     S4Recurrent,
     SelectiveScan,
     SelectRows,
+    ShortConv,
     Ssd,
     TokenShift,
     TokenShiftMix,
