@@ -10,10 +10,12 @@ import { samples } from '../conformance/samples.js';
 const graphOnly = [
   'activate',
   'add',
+  'affine',
   'cacheAppend',
   'denseConv',
   'denseScan',
   'embedding',
+  'expertWeights',
   'gate',
   'implicitFilter',
   'lerp',
@@ -39,6 +41,7 @@ const renamed: Record<string, Record<string, string[] | null>> = {
   rope: { invFreq: ['theta', 'rotaryDim', 'scaling'], mscale: ['scaling'] },
   ssd: { dtMin: ['dtLimit'], dtMax: ['dtLimit'] },
   linear: { residual: null, activation: null },
+  moe: { weights: null, activation: null, limit: null },
   retention: { scale: null },
   mamba3: {
     ...Object.fromEntries(['angle', 'ssm', 'k', 'v'].map((part) => [part, ['initialState']])),
