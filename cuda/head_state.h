@@ -5,8 +5,8 @@
 // sequences leave the device idle: a first pass finds what each piece adds to a state, and a second runs all pieces.
 //
 // A rule has kVectors and load(n, t, head, i), value i of the n-th vector over keys of token t; kScalars and
-// scalar(n, t, head); kDiagonal and, where that is true, decay(x, i); and step(S, x, v), which takes one column to the
-// next token and returns its lane's part of y.
+// scalar(n, t, head); kDiagonal and, where that is true, decay(x, i); value_head(head), if heads share those of v; and
+// step(S, x, v), which takes one column to the next token and returns its lane's part of y.
 #include "views.h"
 
 namespace statespace::cuda {
@@ -101,6 +101,12 @@ struct HeadToken {
   __device__ float scalar(int n) const { return s.scalars[staged][n]; }
 };
 
+template <class Rule>
+__device__ int64_t value_head(const Rule& rule, int head) {
+  if constexpr (requires { rule.value_head(head); }) return rule.value_head(head);
+  return head;
+}
+
 template <class Rule, int R>
 __device__ void stage_tokens(const HeadArgs<Rule>& a, HeadShared<Rule, R>& s, int begin, int count, int head,
                              int first) {
@@ -114,7 +120,7 @@ __device__ void stage_tokens(const HeadArgs<Rule>& a, HeadShared<Rule, R>& s, in
   }
   for (int i = thread; i < count * kHeadColumns; i += kHeadThreads) {
     const int t = i / kHeadColumns, j = first + i % kHeadColumns;
-    s.v[t][i % kHeadColumns] = j < a.values ? a.v[begin + t][int64_t(head) * a.values + j] : 0;
+    s.v[t][i % kHeadColumns] = j < a.values ? a.v[begin + t][value_head(a.rule, head) * a.values + j] : 0;
   }
   if constexpr (Rule::kScalars > 0) {
     for (int i = thread; i < count * Rule::kScalars; i += kHeadThreads)
@@ -221,7 +227,7 @@ void launch_heads(const Rule& rule, const Tensor& v, const Tensor& y, const Tens
                          y,
                          state,
                          Pieces(sequences, sequences.tokens),
-                         int(v[1]),
+                         int(y[1]),
                          keys,
                          values,
                          value_major ? 1 : values,

@@ -5,12 +5,12 @@
 namespace statespace::cuda {
 namespace {
 
-// S = γ S + k vᵀ,   y = Sᵀ q / sqrt(key): the one form of all modes
+// S = γ S + k vᵀ,   y = scale · Sᵀ q: the one form of all modes
 struct RetentionRule {
   Rows<const float> q, k;
   global<const float> log_decay;
   int keys;
-  float root;
+  float factor;
 
   enum Vector { kQ, kK };
   static constexpr int kVectors = 2, kScalars = 1;
@@ -18,7 +18,7 @@ struct RetentionRule {
 
   __device__ float load(int n, int64_t t, int head, int i) const {
     const int64_t at = int64_t(head) * keys + i;
-    return n == kQ ? root * q[t][at] : k[t][at];
+    return n == kQ ? factor * q[t][at] : k[t][at];
   }
   __device__ float scalar(int, int64_t, int head) const { return expf(log_decay[head]); }
   template <class Token>
@@ -41,8 +41,8 @@ struct RetentionRule {
 template <>
 void run(const Retention& op) {
   const int keys = int(op.k[2]);
-  launch_heads(RetentionRule{op.q, op.k, global_data<const float>(op.log_decay), keys, 1 / std::sqrt(float(keys))},
-               op.v, op.y, op.state, Sequences(op.cu_seqlens, op.slots, op.q[0]), keys);
+  launch_heads(RetentionRule{op.q, op.k, global_data<const float>(op.log_decay), keys, op.scaling()}, op.v, op.y,
+               op.state, Sequences(op.cu_seqlens, op.slots, op.q[0]), keys);
 }
 
 }  // namespace statespace::cuda

@@ -1,3 +1,4 @@
+import { gla, kda, mamba3, rgLru } from './hybrids.js';
 import type { Kernel } from './kernel.js';
 import { linear, moe } from './matrices.js';
 import { gatedDelta, retention, ssd, wkv6, wkv7 } from './recurrences.js';
@@ -14,6 +15,10 @@ export const KERNELS: readonly Kernel[] = [
   wkv6,
   wkv7,
   gatedDelta,
+  kda,
+  gla,
+  mamba3,
+  rgLru,
   moe,
   fftConv,
 ];

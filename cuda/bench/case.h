@@ -97,6 +97,7 @@ Case make_case(std::string shape, int64_t tokens, double operations, std::string
 // The cases of cuda/bench/cases_*.cc.
 std::vector<Case> streaming_cases();
 std::vector<Case> recurrence_cases();
+std::vector<Case> hybrid_cases();
 std::vector<Case> product_cases();
 std::vector<Case> system_cases();
 

@@ -52,6 +52,7 @@ namespace {
 std::vector<Case> all_cases() {
   std::vector<Case> all = streaming_cases();
   for (auto& c : recurrence_cases()) all.push_back(c);
+  for (auto& c : hybrid_cases()) all.push_back(c);
   for (auto& c : product_cases()) all.push_back(c);
   for (auto& c : system_cases()) all.push_back(c);
   return all;

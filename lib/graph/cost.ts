@@ -47,6 +47,10 @@ function nodeFlops(g: Graph, { op, inputs, attrs }: Node, context: number): numb
       return 2 * (weight(inputs.router) + weight(inputs.gateUp) + weight(inputs.down));
     case 'causalConv1d':
       return 2 * weight(inputs.weight);
+    case 'shortConv':
+      return 2 * weight(inputs.weight) + 2 * size(inputs.x!);
+    case 'rgLru':
+      return 2 * (weight(inputs.inputGateWeight) + weight(inputs.recurrentGateWeight)) + 4 * size(inputs.x!);
     case 'attention': {
       const keys = attrs.window ? Math.min(attrs.window, context) : context;
       return 4 * size(inputs.q!) * keys; // q·k and the weighted sum of v
@@ -57,6 +61,8 @@ function nodeFlops(g: Graph, { op, inputs, attrs }: Node, context: number): numb
       return 2 * size(inputs.x!) * Math.min(context, inputs.kernel!.dims[0] as number);
     case 'denseScan':
       return 2 * size(inputs.A!);
+    case 'mamba3': // a rank writes into the state twice (its own token and the one before) and reads it once
+      return 6 * size(inputs.ssm!) * (inputs.mimoX ? (inputs.mimoX.dims[1] as number) : 1);
     case 'tokenShift':
       return 0;
     case 'tokenShiftMix':
@@ -105,9 +111,11 @@ export function layerCounts(g: Graph): { kind: string; count: number }[] {
 }
 
 /** The layer that a node stands for, if it is the one op that such a layer has exactly once. */
-function layerKind({ op, inputs }: Node): string | undefined {
+function layerKind({ op, inputs, attrs }: Node): string | undefined {
   if (op.name === 'wkv6' && inputs.w!.kind === 'weight') return 'rwkv5'; // its decay does not vary with the token
   if (op.name === 'moe' && inputs.down!.dims[0] === 1) return undefined; // a shared expert beside the routed ones
+  if (op.name === 'gatedDeltaRule') return !inputs.g ? 'delta' : inputs.g.dims.length === 3 ? 'kda' : 'gated-delta';
+  if (op.name === 'retention' && attrs.scale === 1) return 'lightning-attention';
   return LAYER_OF_OP[op.name];
 }
 
@@ -123,5 +131,8 @@ const LAYER_OF_OP: Readonly<Record<string, string>> = {
   wkv6: 'rwkv6',
   wkv7: 'rwkv7',
   retention: 'retention',
-  gatedDeltaRule: 'gated-delta',
+  gla: 'gla',
+  mamba3: 'mamba3',
+  rgLru: 'rg-lru',
+  shortConv: 'short-conv',
 };

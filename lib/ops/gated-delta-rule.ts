@@ -1,35 +1,25 @@
-import type { Tensor, TensorLike } from '../tensor.js';
-import { check, choice, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
-import { requireMultiple, sequences } from './sequences.js';
+import type { TensorLike } from '../tensor.js';
+import { check, type Rules, tensor } from './check.js';
+import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
+import { type Plan, run, runSync } from './run.js';
+import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link gatedDeltaRule}. */
-export interface GatedDeltaRuleArgs {
+export interface GatedDeltaRuleArgs extends HeadRecurrenceArgs {
   /** (B, L, Hk, K), of unit length; scaled by 1/√K inside. */
   q: TensorLike;
   /** (B, L, Hk, K), of unit length; H must be a multiple of Hk. */
   k: TensorLike;
-  /** (B, L, H, V). */
+  /** (B, L, H, V); head h reads head h // (H/Hk) of q and k. */
   v: TensorLike;
   /** Log decay, (B, L, H). */
   g: TensorLike;
   /** Write strength, (B, L, H). */
   beta: TensorLike;
-  /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
-  /** (B, H, K, V), packed (S, H, K, V); zeros by default. */
-  initialState?: TensorLike;
-  /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
-  mode?: 'chunked' | 'recurrent';
 }
 
 /** What {@link gatedDeltaRule} gives. */
-export interface GatedDeltaRuleResult {
-  /** (B, L, H, V). */
-  y: Tensor;
-  /** (B, H, K, V), packed (S, H, K, V). */
-  lastState: Tensor;
-}
+export interface GatedDeltaRuleResult extends HeadRecurrenceResult {}
 
 const rules = {
   q: tensor('B L Hk K'),
@@ -37,31 +27,14 @@ const rules = {
   v: tensor('B L H V'),
   g: tensor('B L H'),
   beta: tensor('B L H'),
-  cuSeqlens: sequences,
-  initialState: optional('S H K V'),
-  mode: choice('chunked', 'recurrent'),
+  ...headRecurrence,
 } satisfies Rules<GatedDeltaRuleArgs>;
 
 export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
-  const { sizes, ...a } = check('gatedDeltaRule', args, rules);
-  requireMultiple('gatedDeltaRule', 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
-  const y = output('gatedDeltaRule', a.v.shape);
-  const lastState = stateFrom(a.initialState, 'gatedDeltaRule', sizes.all('S', 'H', 'K', 'V'));
-  return {
-    op: 'gatedDeltaRule',
-    tensors: {
-      q: tokens(a.q),
-      k: tokens(a.k),
-      v: tokens(a.v),
-      g: tokens(a.g),
-      beta: tokens(a.beta),
-      cuSeqlens: a.cuSeqlens,
-      state: lastState,
-      y: tokens(y),
-    },
-    attrs: { mode: a.mode },
-    result: { y, lastState },
-  };
+  const name = 'gatedDeltaRule';
+  const { sizes, mode, ...a } = check(name, args, rules);
+  requireMultiple(name, 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
+  return headPlan({ name, op: name, K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v, g: a.g, beta: a.beta }, { mode });
 }
 
 /**

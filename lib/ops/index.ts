@@ -24,6 +24,7 @@ export {
   linearCrossEntropy,
   linearCrossEntropySync,
 } from './cross-entropy.js';
+export { type DeltaRuleArgs, type DeltaRuleResult, deltaRule, deltaRuleSync } from './delta-rule.js';
 export {
   type DiscretizeArgs,
   type DiscretizeMethod,
@@ -54,8 +55,11 @@ export {
   gatedDeltaRule,
   gatedDeltaRuleSync,
 } from './gated-delta-rule.js';
+export { type GlaArgs, type GlaResult, gla, glaSync } from './gla.js';
 export type { Gradients } from './gradient.js';
+export type { HeadRecurrenceArgs, HeadRecurrenceResult } from './head-recurrence.js';
 export { type HippoArgs, type HippoResult, hippo, hippoSync } from './hippo.js';
+export { type KdaArgs, type KdaResult, kda, kdaSync } from './kda.js';
 export {
   type LayerNormArgs,
   type LayerNormBackwardArgs,
@@ -67,6 +71,12 @@ export {
   layerNormSync,
 } from './layer-norm.js';
 export {
+  type LightningAttentionArgs,
+  type LightningAttentionResult,
+  lightningAttention,
+  lightningAttentionSync,
+} from './lightning-attention.js';
+export {
   type LinearArgs,
   type LinearBackwardArgs,
   type LinearGradients,
@@ -76,8 +86,10 @@ export {
   linearBackwardSync,
   linearSync,
 } from './linear.js';
+export { type Mamba3Args, type Mamba3Result, type Mamba3State, mamba3, mamba3Sync } from './mamba3.js';
 export { type MoeArgs, type MoeResult, moe, moeSync } from './moe.js';
 export { type RetentionArgs, type RetentionResult, retention, retentionSync } from './retention.js';
+export { type RgLruArgs, type RgLruResult, rgLru, rgLruSync } from './rg-lru.js';
 export {
   type RmsNormArgs,
   type RmsNormBackwardArgs,
@@ -114,6 +126,7 @@ export {
   selectiveStateUpdate,
   selectiveStateUpdateSync,
 } from './selective-state-update.js';
+export { type ShortConvArgs, type ShortConvResult, shortConv, shortConvSync } from './short-conv.js';
 export { type SsdArgs, type SsdResult, ssd, ssdSync } from './ssd.js';
 export { type Wkv4Args, type Wkv4Result, wkv4, wkv4Sync } from './wkv4.js';
 export { type Wkv6Args, type Wkv6Result, wkv6, wkv6Sync } from './wkv6.js';

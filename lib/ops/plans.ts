@@ -1,12 +1,19 @@
 /** Calls prepared but not made, by op: benchmarks time the kernel alone, on memory that is there. */
 export { plan as attention } from './attention.js';
 export { plan as causalConv1d } from './causal-conv1d.js';
+export { plan as deltaRule } from './delta-rule.js';
 export { plan as fftConv } from './fft-conv.js';
 export { plan as gatedDeltaRule } from './gated-delta-rule.js';
+export { plan as gla } from './gla.js';
+export { plan as kda } from './kda.js';
+export { plan as lightningAttention } from './lightning-attention.js';
 export { plan as linear } from './linear.js';
+export { plan as mamba3 } from './mamba3.js';
 export { plan as moe } from './moe.js';
 export { plan as retention } from './retention.js';
+export { plan as rgLru } from './rg-lru.js';
 export { plan as selectiveScan } from './selective-scan.js';
+export { plan as shortConv } from './short-conv.js';
 export { plan as ssd } from './ssd.js';
 export { plan as wkv6 } from './wkv6.js';
 export { plan as wkv7 } from './wkv7.js';

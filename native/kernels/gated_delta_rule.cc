@@ -1,6 +1,8 @@
 #include "ops/gated_delta_rule.h"
 
 #include "backend/kernels.h"
+#include "kernels/delta_by_key.h"
+#include "kernels/finite.h"
 #include "kernels/head_chunk.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
@@ -18,45 +20,55 @@ constexpr int kMaxVectors = 4;
 // Tokens of a chunk: the triangular solve grows with it, the passes over the state shrink.
 constexpr int64_t kTokens = 32;
 
-// A token's update of S, made while the next token reads it: one pass over S a token instead of two.
-//   S = decay S + k change
-template <int N>
-struct Update {
-  const float* k;
-  float decay;
-  Block<N> change;
-  Block<N> row(const float* s, int64_t i) const { return fma(set(k[i]), change, set(decay) * load_block<N>(s)); }
-};
-
-template <int N>
-void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, float* S) {
+// S decays by key or as a whole, and a token's update of S is made while the next token reads it: one pass over S a
+// token instead of two.
+//   S = D (S + k change),   y = Sᵀ q + (k·q) change of the token's own change
+template <int N, bool kByKey>
+void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, int64_t begin, float* S) {
   constexpr int64_t kStride = N * kLanes;
   const int64_t keys = op.k[2], values = op.v[2], at = c.head / (op.v[1] / op.k[1]) * keys;
   const float root = 1 / std::sqrt(float(keys));
+  float* decays = S + keys * kStride;  // (key)
   float* state = op.state.row(sequences.slot(c.sequence)) + c.head * keys * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
-  const int64_t begin = sequences.begin(c.sequence), end = sequences.end(c.sequence);
+  const int64_t end = sequences.end(c.sequence);
   if (begin == end) return;
-  Update<N> update{op.k.row(begin) + at, 1, zero_block<N>()};
+  const float* before = op.k.row(begin) + at;
+  Block<N> change = zero_block<N>();
   for (int64_t t = begin; t < end; ++t) {
     const float *q = op.q.row(t) + at, *k = op.k.row(t) + at;
+    F decay = set(1);
+    if constexpr (kByKey)
+      exp_row(op.g.row(t) + c.head * keys, decays, keys);
+    else if (op.g)
+      decay = set(exp_of(op.g.row(t)[c.head]));
     Block<N> held = zero_block<N>(), y = zero_block<N>();
     for (int64_t i = 0; i < keys; ++i) {
-      const Block<N> s = update.row(S + i * kStride, i);
-      store_block(S + i * kStride, s);
+      if constexpr (kByKey) decay = set(decays[i]);
+      float* row = S + i * kStride;
+      const Block<N> s = decay * fma(set(before[i]), change, load_block<N>(row));
+      store_block(row, s);
       held = fma(set(k[i]), s, held);
       y = fma(set(q[i]), s, y);
     }
-    const float e = exp_of(op.g.row(t)[c.head]);
-    const F decay = set(e), beta = set(op.beta.row(t)[c.head]);
     const Block<N> v = load_block<N>(op.v.row(t) + c.head * values + c.first, c.count);
-    update = {k, e, beta * (v - decay * held)};
-    // y = S_tᵀ q = e^g S_{t-1}ᵀ q + (k·q) change
-    y = fma(set(dot(k, q, keys) * root), update.change, set(root) * (decay * y));
-    store_block(op.y.row(t) + c.head * values + c.first, y, c.count);
+    change = set(op.beta.row(t)[c.head]) * (v - held);
+    before = k;
+    y = fma(set(dot(k, q, keys)), change, y);
+    store_block(op.y.row(t) + c.head * values + c.first, set(root) * y, c.count);
   }
-  for (int64_t i = 0; i < keys; ++i) store_block(S + i * kStride, update.row(S + i * kStride, i));
+  for (int64_t i = 0; i < keys; ++i)
+    store_block(S + i * kStride, fma(set(before[i]), change, load_block<N>(S + i * kStride)));
   write_state<N>(S, keys, values, c.count, state);
+}
+
+// The tokens of c's sequence from `begin` on.
+template <int N>
+void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, int64_t begin, Context& cx,
+               int worker) {
+  const int64_t keys = op.k[2];
+  float* S = cx.local<float>(worker, keys * N * kLanes + padded(keys));
+  op.decays_by_key() ? recurrent<N, true>(op, sequences, c, begin, S) : recurrent<N, false>(op, sequences, c, begin, S);
 }
 
 // Inside a chunk, with S_0 at its start, D_ts the product of the decays of tokens s+1 … t and D_t of all up to t:
@@ -81,13 +93,17 @@ struct Chunk {
            6 * kWidth + kLanes;
   }
 
-  void step(int64_t begin, int64_t n, int64_t head) {
+  // False, and nothing done, where something is not finite: sums would carry it to tokens before its own.
+  bool step(int64_t begin, int64_t n, int64_t head) {
     const int64_t at = head / (op.v[1] / op.k[1]) * keys;
     copy_rows(op.q, begin, n, at, keys, q, key_stride);
-    scale(q, 1 / std::sqrt(float(keys)), n * key_stride);
     copy_rows(op.k, begin, n, at, keys, k, key_stride);
-    copy_transposed(op.k, begin, n, at, keys, kt, kWidth);
     decays(begin, n, head);
+    if (!finite(q, n * key_stride) || !finite(k, n * key_stride) || !finite(g, n) || !finite(beta, n) ||
+        !finite_rows(op.v.row(begin) + head * values, op.v.row_stride, n, values))
+      return false;
+    scale(q, 1 / std::sqrt(float(keys)), n * key_stride);
+    copy_transposed(op.k, begin, n, at, keys, kt, kWidth);
     const Strided q_rows{q, key_stride, 1}, k_rows{k, key_stride, 1};
 
     each_lower_tile(n, [&](auto place) {
@@ -128,12 +144,13 @@ struct Chunk {
       tile.add(n, {kt, kWidth, 1}, change, stride);
       tile.write(S, stride);
     });
+    return true;
   }
 
   // decay (t, s) = D_ts on and below the diagonal, 0 above; from_start (t) = D_t; beta (t) and its negative.
   void decays(int64_t begin, int64_t n, int64_t head) {
     for (int64_t t = 0; t < n; ++t) {
-      g[t] = op.g.row(begin + t)[head];
+      g[t] = op.g ? op.g.row(begin + t)[head] : 0;
       beta[t] = op.beta.row(begin + t)[head], minus_beta[t] = -beta[t];
     }
     exp_row(g, g, n);
@@ -160,6 +177,22 @@ struct Chunk {
   float* unit;                                // zeros around unit[0] = 1: row t of the unit matrix begins at unit[-t]
 };
 
+// Chunks of one head of a sequence; where it stopped: at the end, or before a chunk that must go token by token.
+template <class C, int64_t kSize>
+int64_t chunks(const GatedDeltaRule& op, int64_t begin, int64_t end, int64_t head, float* state, Context& cx,
+               int worker) {
+  C chunk(op, cx.local<float>(worker, C::scratch(op)));
+  read_rows(state, chunk.keys, chunk.values, chunk.S, chunk.stride);
+  int64_t t = begin;
+  while (t < end) {
+    const int64_t n = end - t < kSize ? end - t : kSize;
+    if (!chunk.step(t, n, head)) break;
+    t += n;
+  }
+  write_rows(chunk.S, chunk.stride, chunk.keys, chunk.values, state);
+  return t;
+}
+
 }  // namespace
 
 template <>
@@ -169,19 +202,19 @@ void run(const GatedDeltaRule& op, Context& cx) {
   if (!op.chunked())
     return each_head_columns<kMaxVectors>(cx, sequences.count, nheads, values,
                                           [&]<int N>(const HeadColumns& c, int worker) {
-                                            recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes));
+                                            recurrent<N>(op, sequences, c, sequences.begin(c.sequence), cx, worker);
                                           });
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
-    const int64_t s = i / nheads, head = i % nheads;
-    if (sequences.end(s) - sequences.begin(s) < kShort)
-      return each_block_of_head<kMaxVectors>(s, head, values, [&]<int N>(const HeadColumns& c) {
-        recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes));
-      });
-    Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
-    float* state = op.state.row(sequences.slot(s)) + head * keys * values;
-    read_rows(state, keys, values, chunk.S, chunk.stride);
-    each_chunk(sequences, s, kTokens, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
-    write_rows(chunk.S, chunk.stride, keys, values, state);
+    const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
+    int64_t done = begin;
+    if (end - begin >= kShort) {
+      float* state = op.state.row(sequences.slot(s)) + head * keys * values;
+      done = op.decays_by_key() ? chunks<DeltaByKeyChunk, kChunk>(op, begin, end, head, state, cx, worker)
+                                : chunks<Chunk, kTokens>(op, begin, end, head, state, cx, worker);
+    }
+    if (done < end)
+      each_block_of_head<kMaxVectors>(
+          s, head, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, done, cx, worker); });
   });
 }
 

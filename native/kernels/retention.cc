@@ -11,7 +11,7 @@ namespace {
 template <int N>
 void recurrent(const Retention& op, const Sequences& sequences, const HeadColumns& c, float* S) {
   const int64_t keys = op.k[2], values = op.v[2], at = c.head * keys;
-  const F decay = set(exp_of(op.log_decay.f32()[c.head])), root = set(1 / std::sqrt(float(keys)));
+  const F decay = set(exp_of(op.log_decay.f32()[c.head])), factor = set(op.scaling());
   float* state = op.state.row(sequences.slot(c.sequence)) + at * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
   for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
@@ -24,7 +24,7 @@ void recurrent(const Retention& op, const Sequences& sequences, const HeadColumn
       y = fma(set(q[i]), s, y);
       store_block(row, s);
     }
-    store_block(op.y.row(t) + c.head * values + c.first, root * y, c.count);
+    store_block(op.y.row(t) + c.head * values + c.first, factor * y, c.count);
   }
   write_state<N>(S, keys, values, c.count, state);
 }
@@ -42,7 +42,7 @@ struct Blocks {
         width(padded(tokens)),
         key_stride(padded(keys)),
         stride(padded(values)),
-        root(1 / std::sqrt(float(keys))),
+        factor(op.scaling()),
         S(scratch) {
     const int64_t rows = whole_tiles(tokens);
     k = S + keys * stride;
@@ -60,10 +60,10 @@ struct Blocks {
            kRows + 3 * width + 1 + kLanes;
   }
 
-  // q (n, key) of a block, over sqrt(key).
+  // q (n, key) of a block, scaled.
   void load_queries(int64_t begin, int64_t n) {
     copy_rows(op.q, begin, n, head * keys, keys, q, key_stride);
-    scale(q, root, n * key_stride);
+    scale(q, factor, n * key_stride);
   }
   // k (key, n), v (n, value) of a block.
   void load_keys(int64_t begin, int64_t n) {
@@ -142,7 +142,7 @@ struct Blocks {
 
   const Retention& op;
   const int64_t head, keys, values, width, key_stride, stride;
-  const float root;
+  const float factor;
   float* S;      // (key, value)
   float* k;      // (key, tokens)
   float* q;      // (tokens, key)

@@ -7,6 +7,7 @@
 // cache: sequence s has keyLengths[s] keys, key j in page pageTable[s][j / page_size]; pages behind the window may be
 // -1. lse is the logarithm of a row's Σ_j e^score, 0 where it sees no key. A kernel may round q and the softmax's
 // weights to the type of k and v; sums are f32.
+#include "core/demands.h"
 #include "core/error.h"
 #include "core/fields.h"
 
@@ -38,6 +39,11 @@ struct Attention {
   }
 
   bool paged() const { return k.rank == 4; }
+
+  Demands demands() const {
+    if (!paged()) return {.whole_sequences = true};
+    return {.whole_sequences = !causal, .lookback = window == 0 ? Demands::kAllTokens : window};
+  }
 
   void check() const {
     const int64_t nheads_kv = k[1];

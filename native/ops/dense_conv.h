@@ -2,6 +2,7 @@
 // A dense state space over whole sequences as a convolution: y_t = Σ_j K_j x_{t-j} with K_j = C A^j B, from a zero
 // state. It equals denseScan between the products with B and C, at `outputs` times its cost: every pair of an input and
 // an output is a convolution of its own, by FFT.
+#include "core/demands.h"
 #include "core/fields.h"
 
 namespace statespace {
@@ -19,6 +20,8 @@ struct DenseConv {
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
     v.out("y", y, "tokens outputs");
   }
+
+  Demands demands() const { return {.whole_sequences = true}; }
 };
 
 }  // namespace statespace

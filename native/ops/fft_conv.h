@@ -3,6 +3,7 @@
 //   y_t = Σ_{s=0..t} kernel[:, s] x_{t-s} + D x_t
 // Each sequence of cuSeqlens starts anew; kernel values past its length are not read. There is no state: continuing a
 // sequence needs all of its inputs again.
+#include "core/demands.h"
 #include "core/fields.h"
 
 namespace statespace {
@@ -19,6 +20,8 @@ struct FftConv {
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
     v.out("y", y, "tokens channels");
   }
+
+  Demands demands() const { return {.whole_sequences = true}; }
 };
 
 }  // namespace statespace

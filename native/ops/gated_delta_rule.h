@@ -1,8 +1,9 @@
 #pragma once
-// The gated delta rule (Yang et al. 2024; Qwen3-Next), per head, S (key, value):
-//   S = e^{g_t} S,   S += k_t (β_t (v_t - Sᵀ k_t))ᵀ,   y_t = Sᵀ q_t / sqrt(key)
-// The scaling by 1/sqrt(key) is inside; q and k come normalised. Head h of v, g and beta reads head
-// h / (nheads / nheads_k) of q and k.
+// The delta rule, per head, S (key, value):
+//   S = diag(e^{g_t}) S,   S += k_t (β_t (v_t - Sᵀ k_t))ᵀ,   y_t = Sᵀ q_t / sqrt(key)
+// g is the LOG decay: one a head (gated delta rule, Yang et al. 2024; Qwen3-Next), one a key (Kimi delta attention,
+// 2025), or absent (the plain rule, Schlag et al. 2021). The scaling by 1/sqrt(key) is inside; q and k come normalised.
+// Head h of v, g and beta reads head h / (nheads / nheads_k) of q and k.
 // recurrent goes token by token; chunked solves a triangular system per chunk. Both compute the same function.
 #include "core/error.h"
 #include "core/fields.h"
@@ -19,7 +20,7 @@ struct GatedDeltaRule {
     visitor.in("q", q, "tokens nheads_k key");
     visitor.in("k", k, "tokens nheads_k key");
     visitor.in("v", v, "tokens nheads value");
-    visitor.in("g", g, "tokens nheads");
+    visitor.optional("g", g, "tokens nheads | tokens nheads key");
     visitor.in("beta", beta, "tokens nheads");
     visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
     visitor.runtime("slots", slots, "sequences");
@@ -29,6 +30,7 @@ struct GatedDeltaRule {
   }
 
   bool chunked() const { return mode == 1; }
+  bool decays_by_key() const { return g && g.rank == 3; }
 
   void check() const {
     if (k[1] == 0 || v[1] % k[1] != 0)

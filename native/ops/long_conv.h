@@ -5,6 +5,7 @@
 // per channel. Position q of sequence s lies in page pageTable[s][q / page_size] of the history; the op writes the new
 // inputs there. A step costs O(p). T new tokens are convolved block by block through transforms of about T points, in
 // time O(p log T) and memory that does not grow with p. Taps past the kernel's end are zero.
+#include "core/demands.h"
 #include "core/fields.h"
 
 namespace statespace {
@@ -24,6 +25,9 @@ struct LongConv {
     v.state("history", history, "pages 1 page_size channels");
     v.out("y", y, "tokens channels");
   }
+
+  // It needs the history from the first token on, and has no taps beyond kernel_len.
+  Demands demands() const { return {.longest = kernel[0], .lookback = Demands::kAllTokens}; }
 };
 
 }  // namespace statespace

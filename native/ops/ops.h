@@ -23,16 +23,19 @@
 #include "ops/fft_conv.h"
 #include "ops/gate.h"
 #include "ops/gated_delta_rule.h"
+#include "ops/gla.h"
 #include "ops/implicit_filter.h"
 #include "ops/layer_norm.h"
 #include "ops/lerp.h"
 #include "ops/linear.h"
 #include "ops/long_conv.h"
+#include "ops/mamba3.h"
 #include "ops/mean_pool.h"
 #include "ops/moe.h"
 #include "ops/retention.h"
 #include "ops/retention_scale.h"
 #include "ops/reverse.h"
+#include "ops/rg_lru.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/s4_conv.h"
@@ -40,6 +43,7 @@
 #include "ops/s4_recurrent.h"
 #include "ops/select_rows.h"
 #include "ops/selective_scan.h"
+#include "ops/short_conv.h"
 #include "ops/ssd.h"
 #include "ops/token_shift.h"
 #include "ops/token_shift_mix.h"
@@ -85,6 +89,7 @@ using AllOps = OpList<
     Gate,
     GateBackward,
     GatedDeltaRule,
+    Gla,
     ImplicitFilter,
     LayerNorm,
     LayerNormBackward,
@@ -93,11 +98,13 @@ using AllOps = OpList<
     LinearBackward,
     LinearCrossEntropy,
     LongConv,
+    Mamba3,
     MeanPool,
     Moe,
     Retention,
     RetentionScale,
     Reverse,
+    RgLru,
     RmsNorm,
     RmsNormBackward,
     Rope,
@@ -107,6 +114,7 @@ using AllOps = OpList<
     S4Recurrent,
     SelectiveScan,
     SelectRows,
+    ShortConv,
     Ssd,
     TokenShift,
     TokenShiftMix,

@@ -1,9 +1,11 @@
 #pragma once
 // RetNet's retention (Sun et al. 2023), per head, γ = e^{logDecay}, S (key, value):
-//   S = γ S + k_t v_tᵀ,   y_t = Sᵀ q_t / sqrt(key)
-// The scaling by 1/sqrt(key) is inside. parallel weighs all pairs of tokens, (q kᵀ ∘ γ^{t-s}) v; recurrent goes token
-// by token; chunkwise is parallel inside chunks of chunkSize tokens and recurrent between them. All compute the same
-// function, the state included.
+//   S = γ S + k_t v_tᵀ,   y_t = scale · Sᵀ q_t
+// A scale of 0 stands for RetNet's 1/sqrt(key); with 1 this is lightning attention (MiniMax-01, 2025). parallel weighs
+// all pairs of tokens, (q kᵀ ∘ γ^{t-s}) v; recurrent goes token by token; chunkwise is parallel inside chunks of
+// chunkSize tokens and recurrent between them. All compute the same function, the state included.
+#include <cmath>
+
 #include "core/error.h"
 #include "core/fields.h"
 
@@ -14,6 +16,7 @@ struct Retention {
   Tensor q, k, v, log_decay, cu_seqlens, slots, state, y;
   int32_t mode = 0;
   int64_t chunk_size = 64;
+  float scale = 0;
 
   template <class V>
   void fields(V& visitor) {
@@ -27,7 +30,10 @@ struct Retention {
     visitor.out("y", y, "tokens nheads value");
     visitor.choice("mode", mode, "chunkwise|recurrent|parallel");
     visitor.attr("chunkSize", chunk_size);
+    visitor.attr("scale", scale);
   }
+
+  float scaling() const { return scale != 0 ? scale : 1 / std::sqrt(float(k[2])); }
 
   enum Mode { kChunkwise, kRecurrent, kParallel };
 

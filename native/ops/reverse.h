@@ -1,6 +1,7 @@
 #pragma once
 // Each sequence backwards in time: y_t = x_{begin + end - 1 - t}. With a causal op between two of these a bidirectional
 // model gets its second direction.
+#include "core/demands.h"
 #include "core/fields.h"
 
 namespace statespace {
@@ -15,6 +16,8 @@ struct Reverse {
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
     v.out("y", y, "tokens channels");
   }
+
+  Demands demands() const { return {.whole_sequences = true}; }
 };
 
 }  // namespace statespace

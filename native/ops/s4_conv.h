@@ -1,6 +1,7 @@
 #pragma once
 // The system of s4Recurrent over whole sequences by convolution: s4Kernel as long as the longest of them, then fftConv.
 // It starts from a zero state and leaves none behind.
+#include "core/demands.h"
 #include "ops/s4_kernel.h"
 
 namespace statespace {
@@ -25,6 +26,8 @@ struct S4Conv {
   }
 
   void check() const { S4Kernel::check_s4(kName, A, B, C, P, method); }
+
+  Demands demands() const { return {.whole_sequences = true}; }
 };
 
 }  // namespace statespace

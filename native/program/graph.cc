@@ -171,6 +171,7 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) 
     }
   });
   check(op);
+  node.demands = demands_of(op);
   each_tensor(op, [](FieldKind, const char*, Tensor& t, const char*, const char*) { t = Tensor(); });
   static_assert(std::is_trivially_copyable_v<Op>);
   node.prototype.assign(reinterpret_cast<const char*>(&op), reinterpret_cast<const char*>(&op) + sizeof(Op));

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/demands.h"
 #include "core/tensor.h"
 
 namespace statespace {
@@ -63,6 +64,7 @@ struct Node {
   std::vector<char> prototype;    // the op struct, its attributes set
   std::vector<int32_t> values;    // per tensor field, in order; -1: absent or runtime
   std::vector<Runtime> runtimes;  // per tensor field
+  Demands demands;
 };
 
 struct Graph {

@@ -37,9 +37,12 @@ Program::Program(const Backend& backend, Graph graph)
   memory_offset_.assign(count, 0);
   packable_.assign(count, true);
   std::vector<bool> multiplied(count, false);
-  int64_t largest_window = 0;
-  bool unbounded = false;
-  for (const Node& node : graph_.nodes)
+  int64_t lookback = 0;
+  for (const Node& node : graph_.nodes) {
+    has_whole_form_ |= node.when == When::whole;
+    looks_ahead_ |= node.demands.whole_sequences && node.when != When::whole;
+    max_tokens_ = std::min(max_tokens_, node.demands.longest);
+    lookback = std::max(lookback, node.demands.lookback);
     with_op(node.op, [&]<class Op>() {
       Op op;
       std::memcpy(static_cast<void*>(&op), node.prototype.data(), sizeof(Op));
@@ -57,24 +60,9 @@ Program::Program(const Backend& backend, Graph graph)
         else
           packable_[id] = false;
       });
-      has_whole_form_ |= node.when == When::whole;
-      constexpr bool whole_only = std::is_same_v<Op, Reverse> || std::is_same_v<Op, FftConv> ||
-                                  std::is_same_v<Op, S4Conv> || std::is_same_v<Op, DenseConv>;
-      if constexpr (whole_only) looks_ahead_ |= node.when != When::whole;
-      if constexpr (std::is_same_v<Op, LongConv>) {
-        max_tokens_ = std::min(max_tokens_, graph_.values[node.values[1]].dims[0]);
-        unbounded = true;  // the history is needed from its first token on
-      }
-      if constexpr (std::is_same_v<Op, Attention>)
-        looks_ahead_ |= !op.causal || graph_.values[node.values[1]].kind != ValueKind::cache;
-      if constexpr (requires { op.window; }) {
-        const bool cached = std::any_of(node.values.begin(), node.values.end(), [&](int32_t id) {
-          return id >= 0 && graph_.values[id].kind == ValueKind::cache;
-        });
-        if (cached) unbounded |= op.window == 0, largest_window = std::max(largest_window, op.window);
-      }
     });
-  window_ = unbounded ? 0 : largest_window;
+  }
+  window_ = lookback == Demands::kAllTokens ? 0 : lookback;
   for (size_t id = 0; id < count; ++id) {
     const Value& v = graph_.values[id];
     packable_[id] = packable_[id] && multiplied[id];

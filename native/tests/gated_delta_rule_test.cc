@@ -20,7 +20,10 @@ void reference(const Packing& p, const HeadShape& n, const GatedDeltaRule& op, s
         for (int64_t t = begin; t < end; ++t) {
           const float *q = op.q.row(t) + h / share * n.key, *k = op.k.row(t) + h / share * n.key;
           double held = 0, sum = 0;
-          for (int64_t i = 0; i < n.key; ++i) S[i] *= std::exp(double(op.g.row(t)[h])), held += S[i] * k[i];
+          for (int64_t i = 0; i < n.key; ++i) {
+            if (op.g) S[i] *= std::exp(double(op.g.row(t)[op.decays_by_key() ? h * n.key + i : h]));
+            held += S[i] * k[i];
+          }
           const double change = op.beta.row(t)[h] * (op.v.row(t)[h * n.value + j] - held);
           for (int64_t i = 0; i < n.key; ++i) S[i] += k[i] * change, sum += S[i] * q[i];
           y[(t * n.nheads + h) * n.value + j] = float(sum / std::sqrt(double(n.key)));
@@ -32,20 +35,22 @@ void reference(const Packing& p, const HeadShape& n, const GatedDeltaRule& op, s
 
 }  // namespace
 
-TEST_CASE("gatedDeltaRule: both modes, shared key heads, from almost no decay to an extreme one") {
+TEST_CASE("gatedDeltaRule: both modes, a decay per head, per key or none, shared key heads, extreme decays") {
   each_backend([](const Backend& backend) {
     for (const Packing& p : packings())
       for (const HeadShape& n : head_shapes())
         for (const float strongest : {-1e-3f, -2.f, -2000.f})
-          for (const int mode : {0, 1}) {
+          for (const int kind : {0, 1, 2, 3, 4, 5}) {
+            const int mode = kind % 2, decays = kind / 2;  // per head, per key, none
             CAPTURE(n.key);
             CAPTURE(n.value);
             CAPTURE(strongest);
             CAPTURE(mode);
+            CAPTURE(decays);
             const int64_t T = p.tokens(), H = n.nheads, key_heads = H % 2 == 0 ? H / 2 : H;
             auto q = uniform(T * key_heads * n.key, 1), k = uniform(T * key_heads * n.key, 2);
             auto v = uniform(T * H * n.value, 3);
-            auto g = uniform(T * H, 4, strongest, 0), beta = uniform(T * H, 5, 0, 1);
+            auto g = uniform(T * H * n.key, 4, strongest, 0), beta = uniform(T * H, 5, 0, 1);
             for (size_t i = 0; i < g.size(); i += 3) g[i] = -1e-3f;
             for (int64_t head = 0; head < T * key_heads; ++head) {
               double squares = 1e-9;
@@ -59,7 +64,8 @@ TEST_CASE("gatedDeltaRule: both modes, shared key heads, from almost no decay to
             op.q = view(q, {T, key_heads, n.key});
             op.k = view(k, {T, key_heads, n.key});
             op.v = view(v, {T, H, n.value});
-            op.g = view(g, {T, H});
+            if (decays == 0) op.g = view(g, {T, H});
+            if (decays == 1) op.g = view(g, {T, H, n.key});
             op.beta = view(beta, {T, H});
             op.cu_seqlens = view(bounds);
             op.slots = view(slots);

@@ -1,5 +1,5 @@
 // What an adapter makes of one case of the corpus: calls of public ops, and what they must give.
-import { ops, type Tensor } from 'statespace';
+import { ops, Tensor } from 'statespace';
 import { expect } from 'vitest';
 import { expectClose, type KernelCase, type Tolerance } from '../support/golden.js';
 
@@ -28,13 +28,23 @@ export type Adapter = (c: KernelCase) => Check[];
 /** By the names of the corpus. */
 export type Adapters = Record<string, Adapter>;
 
+/** Results by name; those that are in an object, as mamba3's states are, by lastState.angle and the like. */
 export type Outputs = Record<string, Tensor>;
+type Nested = Record<string, Tensor | Outputs>;
+
+function flat(results: Nested): Outputs {
+  const all: Outputs = {};
+  for (const [name, value] of Object.entries(results))
+    if (value instanceof Tensor) all[name] = value;
+    else for (const [part, t] of Object.entries(value)) all[`${name}.${part}`] = t;
+  return all;
+}
 
 export function callSync(op: OpName, args: object): Outputs {
-  return (ops[`${op}Sync` as keyof typeof ops] as unknown as (a: object) => Outputs)(args);
+  return flat((ops[`${op}Sync` as keyof typeof ops] as unknown as (a: object) => Nested)(args));
 }
-export function callAsync(op: OpName, args: object): Promise<Outputs> {
-  return (ops[op] as unknown as (a: object) => Promise<Outputs>)(args);
+export async function callAsync(op: OpName, args: object): Promise<Outputs> {
+  return flat(await (ops[op] as unknown as (a: object) => Promise<Nested>)(args));
 }
 
 /** Names of all public ops, from their synchronous twins. */

@@ -103,17 +103,33 @@ export function retention(a: Args): Values {
   });
 }
 
-export function gatedDeltaRule(a: Args): Values {
+/** gatedDeltaRule, kda and deltaRule: g a value per head, one per key, or absent. */
+export function deltaRule(a: Args): Values {
   const [K, V] = [a.k.shape[3], a.v.shape[3]];
   const shared = a.v.shape[2] / a.k.shape[2];
   return recurrence(a.v, a.initialState, K, V, (S, b, l, h) => {
     const group = Math.floor(h / shared);
     const [k, v] = [row(a.k, b, l, group), row(a.v, b, l, h)];
-    const cell = (b * a.g.shape[1] + l) * a.g.shape[2] + h;
-    for (const s of S) for (let j = 0; j < V; j++) s[j] = s[j]! * Math.exp(a.g.data[cell]);
+    const cell = (b * a.beta.shape[1] + l) * a.beta.shape[2] + h;
+    const g = (i: number) => (!a.g ? 0 : a.g.shape.length === 3 ? a.g.data[cell] : a.g.data[cell * K + i]);
+    for (const [i, s] of S.entries()) for (let j = 0; j < V; j++) s[j] = s[j]! * Math.exp(g(i));
     const seen = read(S, k);
     const written = seen.map((x, j) => a.beta.data[cell] * (v[j]! - x));
     for (const [i, s] of S.entries()) for (let j = 0; j < V; j++) s[j] = s[j]! + k[i]! * written[j]!;
     return read(S, row(a.q, b, l, group)).map((x) => x / Math.sqrt(K));
+  });
+}
+
+/** gla, and lightningAttention with its slope: S decays, takes k vᵀ, and is read. */
+export function linearAttention(a: Args): Values {
+  const [K, V] = [a.k.shape[3], a.v.shape[3]];
+  const scale = a.slope ? 1 : 1 / Math.sqrt(K);
+  return recurrence(a.v, a.initialState, K, V, (S, b, l, h) => {
+    const [k, v, g] = [row(a.k, b, l, h), row(a.v, b, l, h), a.g && row(a.g, b, l, h)];
+    for (const [i, s] of S.entries()) {
+      const decay = Math.exp(g ? g[i]! : -a.slope.data[h]);
+      for (let j = 0; j < V; j++) s[j] = decay * s[j]! + k[i]! * v[j]!;
+    }
+    return read(S, row(a.q, b, l, h)).map((x) => scale * x);
   });
 }

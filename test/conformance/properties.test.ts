@@ -53,13 +53,41 @@ function inTime(sample: Sample, a: Args, from: number, to: number): Args {
 
 /** Sequence b alone. */
 function sequence(sample: Sample, a: Args, b: number): Args {
-  const names = [...perToken(sample, a), ...(sample.state ? [sample.state[0]] : [])];
-  return { ...a, ...Object.fromEntries(names.map((name) => [name, slice(a[name], 0, b, b + 1)])) };
+  const cut = Object.fromEntries(perToken(sample, a).map((name) => [name, slice(a[name], 0, b, b + 1)]));
+  return { ...a, ...cut, ...initialState(sample, (part) => slice(part(a), 0, b, b + 1)) };
+}
+
+/** The argument that is the state, made of its parts; `make` is given how to find a part among arguments. */
+function initialState(sample: Sample, make: (part: (a: Args) => Plain) => Plain): Args {
+  if (!sample.state) return {};
+  const [initial] = sample.state;
+  if (!sample.stateParts) return { [initial]: make((a) => a[initial]) };
+  return {
+    [initial]: Object.fromEntries(sample.stateParts.map((name) => [name, make((a) => a[initial][name])])),
+  };
+}
+
+/** Names of the results that are the state. */
+function lastStates({ state, stateParts }: Sample): string[] {
+  return state ? (stateParts?.map((part) => `${state[1]}.${part}`) ?? [state[1]]) : [];
+}
+
+/** The state that a call has left, as an argument. */
+function stateOf(sample: Sample, out: Outputs): Plain | Record<string, Plain> {
+  const [, last] = sample.state!;
+  return sample.stateParts
+    ? Object.fromEntries(sample.stateParts.map((part) => [part, out[`${last}.${part}`] as Plain]))
+    : (out[last] as Plain);
 }
 
 /** Outputs one after another, along axis 0 or 1. */
-const joined = (parts: Outputs[], name: string, axis: 0 | 1): Plain => {
-  const tensors = parts.map((p) => p[name]! as Plain);
+const joined = (parts: Outputs[], name: string, axis: 0 | 1): Plain =>
+  together(
+    parts.map((p) => p[name]! as Plain),
+    axis,
+  );
+
+const together = (tensors: Plain[], axis: 0 | 1): Plain => {
   const shape = tensors[0]!.shape.map((s, i) => (i === axis ? tensors.reduce((n, t) => n + t.shape[axis]!, 0) : s));
   const rows = axis === 0 ? 1 : shape[0]!;
   const data = Array.from({ length: rows }, (_, b) =>
@@ -108,7 +136,7 @@ function suite(op: OpName, sample: Sample): void {
   });
 
   if (sample.state) {
-    const [initial, last] = sample.state;
+    const [initial] = sample.state;
     it('continues from its state: any cut in time gives the whole', () => {
       any(
         (a, { L, K, N }) => {
@@ -116,10 +144,12 @@ function suite(op: OpName, sample: Sample): void {
           let state = a[initial];
           const parts = cuts.slice(1).map((to, i) => {
             const out = callSync(op, { ...inTime(sample, a, cuts[i]!, to), [initial]: state });
-            state = out[last];
+            state = stateOf(sample, out);
             return out;
           });
-          expectSame(callSync(op, a), { y: joined(parts, 'y', 1), [last]: state }, op);
+          const states = lastStates(sample).map((name) => [name, parts.at(-1)![name]!.data] as const);
+          const expected = Object.fromEntries(states.map(([name, data]) => [name, { data }]));
+          expectSame(callSync(op, a), { y: joined(parts, 'y', 1), ...(expected as Record<string, Plain>) }, op);
         },
         lengths.filter((l) => l > 0),
       );
@@ -129,7 +159,7 @@ function suite(op: OpName, sample: Sample): void {
   if (sample.perToken) {
     it('keeps sequences apart: batched, packed and alone agree', () => {
       any((a, { B, L, K }) => {
-        const results = ['y', ...(sample.state ? [sample.state[1]] : [])];
+        const results = ['y', ...lastStates(sample)];
         const alone = Array.from({ length: B }, (_, b) => callSync(op, sequence(sample, a, b)));
         expectSame(callSync(op, a), Object.fromEntries(results.map((n) => [n, joined(alone, n, 0)])), `${op} batched`);
 
@@ -143,7 +173,7 @@ function suite(op: OpName, sample: Sample): void {
         const cuSeqlens = Int32Array.from(all, () => 0);
         const bounds = Int32Array.of(0, ...cuSeqlens);
         for (const [s, one] of all.entries()) bounds[s + 1] = bounds[s]! + one[rows[0]!].shape[1];
-        const state = sample.state && { [sample.state[0]]: joined(all as unknown as Outputs[], sample.state[0], 0) };
+        const state = initialState(sample, (part) => together(all.map(part), 0));
         const separate = all.map((one) => callSync(op, one));
         const expected = Object.fromEntries(results.map((n) => [n, joined(separate, n, n === 'y' ? 1 : 0)]));
         expectSame(callSync(op, { ...a, ...packed, ...state, cuSeqlens: bounds }), expected, `${op} packed`);

@@ -81,6 +81,79 @@ export function ssd(a: Args): Values {
   return { y: y.values, lastState: s.values };
 }
 
+/** All but the angles, which are equal modulo 2π only. */
+export function mamba3(a: Args): Values {
+  const mimo = a.B.shape.length === 5;
+  const [bs, L, H, P] = a.x.shape;
+  const [R, G, N] = mimo ? a.B.shape.slice(2) : [1, ...a.B.shape.slice(2)];
+  const S = a.angles.shape.at(-1);
+  const y = new Out([bs, L, H, P]);
+  const ssm = Out.from(a.initialState?.ssm, [bs, H, P, N]);
+  const theta = Out.from(a.initialState?.angle, [bs, H, S]);
+  const lastK = Out.from(a.initialState?.k, mimo ? [bs, R, H, N] : [bs, H, N]);
+  const lastV = Out.from(a.initialState?.v, [bs, H, P]);
+  const ranks = Array.from({ length: R }, (_, r) => r);
+  const ofHead = (t: Plain, h: number, r: number, i: number) => (mimo ? at(t, h, r, i) : at(t, h, i));
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+  for (let b = 0; b < bs; b++)
+    for (let h = 0; h < H; h++) {
+      const g = Math.floor(h / (H / G));
+      const times = (weight: Plain | undefined, r: number, p: number) => (weight ? at(weight, h, r, p) : 1);
+      const inputs = (x: (p: number) => number) =>
+        ranks.map((r) => Array.from({ length: P }, (_, p) => x(p) * times(a.mimoX, r, p)));
+      let k = ranks.map((r) =>
+        Array.from({ length: N }, (_, n) => (mimo ? lastK.get(b, r, h, n) : lastK.get(b, h, n))),
+      );
+      let v = inputs((p) => lastV.get(b, h, p));
+      for (let l = 0; l < L; l++) {
+        const dt = at(a.dt, b, l, h);
+        const angle = (s: number) => (a.angles.shape.length === 4 ? at(a.angles, b, l, h, s) : at(a.angles, b, l, s));
+        for (let s = 0; s < S; s++) theta.put(theta.get(b, h, s) + Math.PI * Math.tanh(angle(s)) * dt, b, h, s);
+        const rotated = (t: Plain, bias: Plain) =>
+          ranks.map((r) => {
+            const row = Array.from(
+              { length: N },
+              (_, n) => (mimo ? at(t, b, l, r, g, n) : at(t, b, l, g, n)) + ofHead(bias, h, r, n),
+            );
+            for (let s = 0; s < S; s++) {
+              const [i, j] = mimo ? [s, s + N / 2] : [2 * s, 2 * s + 1];
+              const [u, w] = [row[i]!, row[j]!];
+              const [cos, sin] = [Math.cos(theta.get(b, h, s)), Math.sin(theta.get(b, h, s))];
+              row[i] = u * cos - w * sin;
+              row[j] = u * sin + w * cos;
+            }
+            return row;
+          });
+        const [nextK, c] = [rotated(a.B, a.BBias), rotated(a.C, a.CBias)];
+        const nextV = inputs((p) => at(a.x, b, l, h, p));
+        const alpha = Math.exp(at(a.adt, b, l, h));
+        const tau = sigmoid(at(a.trap, b, l, h));
+        const before = (p: number, n: number) => sum(R, (r) => v[r]![p]! * k[r]![n]!);
+        const now = (p: number, n: number) => sum(R, (r) => nextV[r]![p]! * nextK[r]![n]!);
+        for (let p = 0; p < P; p++)
+          for (let n = 0; n < N; n++)
+            ssm.put(alpha * (ssm.get(b, h, p, n) + (1 - tau) * dt * before(p, n)) + tau * dt * now(p, n), b, h, p, n);
+        [k, v] = [nextK, nextV];
+        for (const r of ranks) {
+          const raw = Array.from(
+            { length: P },
+            (_, p) => sum(N, (n) => ssm.get(b, h, p, n) * c[r]![n]!) + (a.D ? at(a.D, h) * v[r]![p]! : 0),
+          );
+          const rms = Math.sqrt(sum(P, (p) => raw[p]! ** 2) / P + (a.normEps ?? 1e-5));
+          for (let p = 0; p < P; p++) {
+            const normed = a.normWeight ? (raw[p]! / rms) * at(a.normWeight, h, p) : raw[p]!;
+            const gated = a.z ? normed * silu(at(a.z, b, l, h, p) * times(a.mimoZ, r, p)) : normed;
+            y.put(y.get(b, l, h, p) + gated * times(a.mimoO, r, p), b, l, h, p);
+          }
+        }
+      }
+      for (const r of ranks)
+        for (let n = 0; n < N; n++) mimo ? lastK.put(k[r]![n]!, b, r, h, n) : lastK.put(k[r]![n]!, b, h, n);
+      if (L > 0) for (let p = 0; p < P; p++) lastV.put(at(a.x, b, L - 1, h, p), b, h, p);
+    }
+  return { y: y.values, 'lastState.ssm': ssm.values, 'lastState.k': lastK.values, 'lastState.v': lastV.values };
+}
+
 export function causalConv1d(a: Args): Values {
   const [B, L, D] = a.x.shape;
   const K = a.weight.shape[1];
@@ -97,6 +170,34 @@ export function causalConv1d(a: Args): Values {
       for (let j = 0; j < K - 1; j++) finalState.put(input(L - K + 1 + j), b, d, j);
     }
   return { y: y.values, finalState: finalState.values };
+}
+
+export function shortConv(a: Args): Values {
+  const product = { data: a.b.data.map((b: number, i: number) => b * a.x.data[i]), shape: a.x.shape };
+  const { y, finalState } = causalConv1d({ ...a, x: product, activation: 'none' });
+  return { y: y!.map((v, i) => v * a.c.data[i]!), lastState: finalState! };
+}
+
+export function rgLru(a: Args): Values {
+  const [B, L, D] = a.x.shape;
+  const [, P] = a.inputGateBias.shape;
+  const y = new Out([B, L, D]);
+  const h = Out.from(a.initialState, [B, D]);
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+  for (let b = 0; b < B; b++)
+    for (let l = 0; l < L; l++)
+      for (let d = 0; d < D; d++) {
+        const [head, j] = [Math.floor(d / P), d % P];
+        const gate = (w: Plain, bias: Plain) =>
+          sigmoid(at(bias, head, j) + sum(P, (i) => at(a.x, b, l, head * P + i) * at(w, head, i, j)));
+        const input = gate(a.inputGateWeight, a.inputGateBias) * at(a.x, b, l, d);
+        const rate = Math.log1p(Math.exp(at(a.recurrentParam, d)));
+        const decay = Math.exp(-8 * rate * gate(a.recurrentGateWeight, a.recurrentGateBias));
+        const anew = a.initialState ? false : l === 0;
+        h.put(anew ? input : decay * h.get(b, d) + Math.sqrt(1 - decay * decay) * input, b, d);
+        y.put(h.get(b, d), b, l, d);
+      }
+  return { y: y.values, lastState: h.values };
 }
 
 export function attention(a: Args): Values {

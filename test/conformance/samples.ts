@@ -25,10 +25,29 @@ export interface Sample {
   perToken?: string[];
   /** Names of the argument and the result that hold the state between calls. */
   state?: [initial: string, last: string];
+  /** Where a state is an object of tensors: their names. */
+  stateParts?: string[];
   modes?: string[];
 }
 
 const deltas = { low: -2, high: 1 };
+
+const delta: Omit<Sample, 'args'> = {
+  formula: linearAttention.deltaRule,
+  state: ['initialState', 'lastState'],
+  modes: ['chunked', 'recurrent'],
+};
+
+/** Of the delta rules; decay makes g for (B, L, heads). */
+const deltaArgs = (r: Random, { B, L, G, R, P, N }: Dims, decay?: (shape: number[]) => unknown): Args => ({
+  q: r.unit([B, L, G, P]),
+  k: r.unit([B, L, G, P]),
+  v: r.tensor([B, L, G * R, N]),
+  ...(decay && { g: decay([B, L, G * R]) }),
+  beta: r.tensor([B, L, G * R], 0, 1),
+  initialState: r.tensor([B, G * R, P, N]),
+  mode: 'chunked',
+});
 
 const forwards: Record<Exclude<OpName, `${string}Backward`>, Sample> = {
   selectiveScan: {
@@ -121,6 +140,72 @@ const forwards: Record<Exclude<OpName, `${string}Backward`>, Sample> = {
     formula: reference.causalConv1d,
     perToken: ['x'],
     state: ['initialState', 'finalState'],
+  },
+  mamba3: {
+    args: (r, { B, L, G, R, P, N, K }) => {
+      const [H, states, angles] = [G * R, 2 * N, Math.ceil(N / 2)];
+      const ranks = K % 3 === 0 ? [] : [K % 3];
+      const mimo = ranks.length > 0;
+      return {
+        x: r.tensor([B, L, H, P]),
+        B: r.tensor([B, L, ...ranks, G, states]),
+        C: r.tensor([B, L, ...ranks, G, states]),
+        dt: r.tensor([B, L, H], 0.01, 0.5),
+        adt: r.tensor([B, L, H], -2, 0),
+        trap: r.tensor([B, L, H], -3, 3),
+        angles: N % 2 ? r.tensor([B, L, H, angles]) : r.tensor([B, L, angles]),
+        BBias: r.tensor([H, ...ranks, states]),
+        CBias: r.tensor([H, ...ranks, states]),
+        D: r.tensor([H]),
+        z: r.tensor([B, L, H, P], -3, 3),
+        ...(mimo && {
+          mimoX: r.tensor([H, ...ranks, P]),
+          mimoZ: r.tensor([H, ...ranks, P]),
+          mimoO: r.tensor([H, ...ranks, P]),
+        }),
+        ...(P % 2 && { normWeight: r.tensor([H, P], 0.5, 1.5), normEps: 0.01 }),
+        initialState: {
+          angle: r.tensor([B, H, angles], 0, 6),
+          ssm: r.tensor([B, H, P, states]),
+          k: r.tensor([B, ...ranks, H, states]),
+          v: r.tensor([B, H, P]),
+        },
+        mode: 'chunked',
+        chunkSize: 4 * K,
+      };
+    },
+    formula: reference.mamba3,
+    perToken: ['x', 'B', 'C', 'dt', 'adt', 'trap', 'angles', 'z'],
+    state: ['initialState', 'lastState'],
+    stateParts: ['angle', 'ssm', 'k', 'v'],
+    modes: ['chunked', 'recurrent'],
+  },
+  shortConv: {
+    args: (r, { B, L, P, K }) => ({
+      b: r.tensor([B, L, P]),
+      c: r.tensor([B, L, P]),
+      x: r.tensor([B, L, P]),
+      weight: r.tensor([P, K]),
+      bias: r.tensor([P]),
+      initialState: r.tensor([B, P, K - 1]),
+    }),
+    formula: reference.shortConv,
+    perToken: ['b', 'c', 'x'],
+    state: ['initialState', 'lastState'],
+  },
+  rgLru: {
+    args: (r, { B, L, R, P }) => ({
+      x: r.tensor([B, L, R * P]),
+      inputGateWeight: r.tensor([R, P, P]),
+      inputGateBias: r.tensor([R, P]),
+      recurrentGateWeight: r.tensor([R, P, P]),
+      recurrentGateBias: r.tensor([R, P], -3, 3),
+      recurrentParam: r.tensor([R * P], -8, 1),
+      initialState: r.tensor([B, R * P]),
+    }),
+    formula: reference.rgLru,
+    perToken: ['x'],
+    state: ['initialState', 'lastState'],
   },
   attention: {
     args: (r, { B, L, G, R, P, K }) => ({
@@ -318,17 +403,41 @@ const forwards: Record<Exclude<OpName, `${string}Backward`>, Sample> = {
     modes: ['chunkwise', 'recurrent', 'parallel'],
   },
   gatedDeltaRule: {
-    args: (r, { B, L, G, R, P, N }) => ({
-      q: r.unit([B, L, G, P]),
-      k: r.unit([B, L, G, P]),
-      v: r.tensor([B, L, G * R, N]),
-      g: r.tensor([B, L, G * R], -2, 0),
-      beta: r.tensor([B, L, G * R], 0, 1),
-      initialState: r.tensor([B, G * R, P, N]),
+    args: (r, d) => deltaArgs(r, d, (shape) => r.tensor(shape, -2, 0)),
+    ...delta,
+    perToken: ['q', 'k', 'v', 'g', 'beta'],
+  },
+  kda: {
+    args: (r, d) => deltaArgs(r, d, (shape) => r.tensor([...shape, d.P], -2, 0)),
+    ...delta,
+    perToken: ['q', 'k', 'v', 'g', 'beta'],
+  },
+  deltaRule: { args: (r, d) => deltaArgs(r, d), ...delta, perToken: ['q', 'k', 'v', 'beta'] },
+  gla: {
+    args: (r, { B, L, R, P, N }) => ({
+      q: r.tensor([B, L, R, P]),
+      k: r.tensor([B, L, R, P]),
+      v: r.tensor([B, L, R, N]),
+      g: r.tensor([B, L, R, P], -5, 0),
+      initialState: r.tensor([B, R, P, N]),
       mode: 'chunked',
     }),
-    formula: linearAttention.gatedDeltaRule,
-    perToken: ['q', 'k', 'v', 'g', 'beta'],
+    formula: linearAttention.linearAttention,
+    perToken: ['q', 'k', 'v', 'g'],
+    state: ['initialState', 'lastState'],
+    modes: ['chunked', 'recurrent'],
+  },
+  lightningAttention: {
+    args: (r, { B, L, R, P, N }) => ({
+      q: r.tensor([B, L, R, P]),
+      k: r.tensor([B, L, R, P]),
+      v: r.tensor([B, L, R, N]),
+      slope: r.tensor([R], 0, 1),
+      initialState: r.tensor([B, R, P, N]),
+      mode: 'chunked',
+    }),
+    formula: linearAttention.linearAttention,
+    perToken: ['q', 'k', 'v'],
     state: ['initialState', 'lastState'],
     modes: ['chunked', 'recurrent'],
   },

@@ -51,7 +51,7 @@ const spoilt: Record<string, [RegExp, (t: { shape: number[]; data: Float32Array 
 const free = new Set(['linear x', 'linear weight', 'fftConv kernel', 'rope x', 'rmsNorm z', 'discretizeDense B']);
 /** Arguments that a call can do without. */
 const optional =
-  /^(D|z|bias|deltaBias|dtBias|initialState|P|logDecay|weight|positions|dy|dloss|dlastState|dfinalState)$/;
+  /^(D|z|bias|deltaBias|dtBias|initialState|P|logDecay|weight|positions|dy|dloss|dlastState|dfinalState|normWeight)$/;
 const needed = new Set(['linear weight', 'causalConv1d weight']);
 
 const isTensor = (v: Wrong) => v?.data instanceof Float32Array;

@@ -96,20 +96,34 @@ function value(text: string): unknown {
   }
 }
 
-/** Names of the kernel cases of one op, or of all. */
+/** Kernel cases of the second corpus, where the whole of it lies beside the project; a selection is in goldenRoot. */
+const second = resolve(__dirname, '../../../shared/golden/seed-C/kernels');
+const prefix = 'seed-C/';
+
+/** Names of the kernel cases of one op, or of all; those of the second corpus begin with its name. */
 export function kernelNames(op?: string): string[] {
-  const names = readdirSync(join(goldenRoot, 'kernels')).map((file) => file.replace(/\.safetensors$/, ''));
-  return names.filter((name) => op === undefined || name.startsWith(`${op}__`)).sort();
+  const names = (folder: string, before = '') =>
+    readdirSync(folder)
+      .map((file) => before + file.replace(/\.safetensors$/, ''))
+      .sort();
+  const all = [...names(join(goldenRoot, 'kernels')), ...(existsSync(second) ? names(second, prefix) : [])];
+  return all.filter((name) => op === undefined || kernelOp(name) === op);
+}
+
+/** The op of a case, by its name. */
+export function kernelOp(name: string): string {
+  return name.replace(prefix, '').replace(/__.*/, '');
 }
 
 export function kernelCase(name: string): KernelCase {
-  const { tensors, metadata } = readGolden(join(goldenRoot, 'kernels', `${name}.safetensors`));
+  const file = name.startsWith(prefix) ? join(second, name.slice(prefix.length)) : join(goldenRoot, 'kernels', name);
+  const { tensors, metadata } = readGolden(`${file}.safetensors`);
   const part = (prefix: string) =>
     Object.fromEntries(
       Object.entries(tensors).flatMap(([key, t]) => (key.startsWith(prefix) ? [[key.slice(prefix.length), t]] : [])),
     );
   const atol = metadata.suggested_atol as Record<string, number>;
-  const spread = metadata.chunked_f32_spread as Record<string, number>;
+  const spread = metadata.chunked_f32_spread as Record<string, number> | number | undefined;
   return {
     name,
     op: metadata.op as string,
@@ -119,7 +133,7 @@ export function kernelCase(name: string): KernelCase {
     tolerance(output, form = 'sequential') {
       const suggested = atol[output];
       if (suggested === undefined) throw new Error(`${name} has no output ${output}`);
-      const floor = form === 'chunked' ? (spread[output] ?? 0) : 0;
+      const floor = form === 'chunked' ? (typeof spread === 'object' ? (spread[output] ?? 0) : (spread ?? 0)) : 0;
       return { atol: Math.max(suggested, floor), rtol: Number(metadata.suggested_rtol) };
     },
     metadata,

@@ -1,6 +1,6 @@
-import type { KernelCase } from '../../support/golden.js';
+import type { GoldenTensor, KernelCase } from '../../support/golden.js';
 import type { Adapters, Check } from '../check.js';
-import { type Plain, permute, plain } from '../tensors.js';
+import { type Plain, permute, plain, reshape, slice } from '../tensors.js';
 
 function causalConv1d(c: KernelCase): Check[] {
   const { x, weight, bias, initial_states, cu_seqlens } = c.inputs;
@@ -79,8 +79,47 @@ function fftLongConv(c: KernelCase): Check[] {
   ];
 }
 
+/** x·Wᵀ + bias in f64, rows of (…, in) by a weight (out, in). */
+function project(x: ArrayLike<number>, weight: GoldenTensor, bias: GoldenTensor | undefined): Float64Array {
+  const [out, inner] = weight.shape as [number, number];
+  return Float64Array.from({ length: (x.length / inner) * out }, (_, at) => {
+    const [row, o] = [Math.floor(at / out), at % out];
+    let sum = bias?.data[o] ?? 0;
+    for (let i = 0; i < inner; i++) sum += x[row * inner + i]! * weight.data[o * inner + i]!;
+    return sum;
+  });
+}
+
+/** The files hold the layer with its projections: they are made here, around the op. */
+function shortConv(c: KernelCase): Check[] {
+  const { x, in_proj__weight, in_proj__bias, conv__weight, conv__bias, out_proj__weight, out_proj__bias } = c.inputs;
+  const [B, L, D] = x!.shape as [number, number, number];
+  const rows = { data: Float32Array.from(project(x!.data, in_proj__weight!, in_proj__bias)), shape: [B, L, 3 * D] };
+  const part = (i: number) => slice(rows, 2, i * D, (i + 1) * D);
+  return [
+    {
+      op: 'shortConv',
+      args: {
+        b: part(0),
+        c: part(1),
+        x: part(2),
+        weight: reshape(plain(conv__weight!), D, conv__weight!.shape[2]!),
+        bias: conv__bias && plain(conv__bias),
+      },
+      expected: {
+        y: {
+          data: c.outputs.y!.data,
+          tolerance: c.tolerance('y'),
+          view: (y) => project(y, out_proj__weight!, out_proj__bias),
+        },
+      },
+    },
+  ];
+}
+
 export const convolutions: Adapters = {
   causal_conv1d: causalConv1d,
   causal_conv1d_update: causalConv1dUpdate,
   fft_long_conv: fftLongConv,
+  short_conv: shortConv,
 };

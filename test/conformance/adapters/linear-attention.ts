@@ -86,10 +86,15 @@ function retention(c: KernelCase): Check[] {
   ];
 }
 
-function gatedDeltaRule(c: KernelCase): Check[] {
-  const args = Object.fromEntries(Object.entries(c.inputs).map(([name, t]) => [name, plain(t)]));
-  return inModes(c, 'gatedDeltaRule', ['recurrent', 'chunked'], args, plain(c.outputs.y!).data);
-}
+/** Files of (B, L, H, ·) whose inputs are named as the op's arguments. */
+const asNamed =
+  (op: OpName) =>
+  (c: KernelCase): Check[] => {
+    const { initial_state, ...rest } = c.inputs;
+    const args = Object.fromEntries(Object.entries(rest).map(([name, t]) => [name, plain(t)]));
+    const initialState = initial_state && plain(initial_state);
+    return inModes(c, op, ['recurrent', 'chunked'], { ...args, initialState }, plain(c.outputs.y!).data);
+  };
 
 export const linearAttention: Adapters = {
   rwkv4_wkv: wkv4,
@@ -97,5 +102,9 @@ export const linearAttention: Adapters = {
   rwkv6_wkv: wkv6,
   rwkv7_wkv: wkv7,
   retention,
-  gated_delta_rule: gatedDeltaRule,
+  gated_delta_rule: asNamed('gatedDeltaRule'),
+  delta_rule: asNamed('deltaRule'),
+  kda: asNamed('kda'),
+  gla: asNamed('gla'),
+  lightning_attention: asNamed('lightningAttention'),
 };

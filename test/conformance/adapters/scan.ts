@@ -127,10 +127,30 @@ function zohDense(c: KernelCase): Check[] {
   });
 }
 
+function rgLru(c: KernelCase): Check[] {
+  const { x, position_ids, recurrent_param, ...gates } = c.inputs;
+  return [
+    {
+      op: 'rgLru',
+      args: {
+        x: plain(x!),
+        positions: Int32Array.from(position_ids!.data),
+        inputGateWeight: plain(gates.input_gate_weight!),
+        inputGateBias: plain(gates.input_gate_bias!),
+        recurrentGateWeight: plain(gates.recurrent_gate_weight!),
+        recurrentGateBias: plain(gates.recurrent_gate_bias!),
+        recurrentParam: plain(recurrent_param!),
+      },
+      expected: { y: { data: c.outputs.y!.data, tolerance: c.tolerance('y') } },
+    },
+  ];
+}
+
 export const scans: Adapters = {
   selective_scan: selectiveScan,
   selective_state_update: selectiveStateUpdate,
   ssd,
+  rg_lru: rgLru,
   zoh_diag: zohDiag,
   zoh_dense: zohDense,
 };

@@ -1,0 +1,52 @@
+import type { Tensor, TensorLike } from '../tensor.js';
+import { choice, type Input, optional } from './check.js';
+import { output, type Plan, stateFrom, tokens } from './run.js';
+import { sequences } from './sequences.js';
+
+/** Arguments that the recurrences over a head's (K, V) matrix have in common. */
+export interface HeadRecurrenceArgs {
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** (B, H, K, V), packed (S, H, K, V), H the heads of v; zeros by default. */
+  initialState?: TensorLike;
+  /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
+  mode?: 'chunked' | 'recurrent';
+}
+
+/** What they give. */
+export interface HeadRecurrenceResult {
+  /** (B, L, H, V). */
+  y: Tensor;
+  /** (B, H, K, V), packed (S, H, K, V). */
+  lastState: Tensor;
+}
+
+/** The rules of {@link HeadRecurrenceArgs}; they follow those of the tensors. */
+export const headRecurrence = {
+  cuSeqlens: sequences,
+  initialState: optional('S H K V'),
+  mode: choice('chunked', 'recurrent'),
+};
+
+/**
+ * A call of the native `op` by the public `name`. `byToken` are its tensors of a row per token, v (B, L, H, V) and one
+ * of K channels among them.
+ */
+export function headPlan(
+  { name, op, K }: { name: string; op: string; K: number },
+  a: { cuSeqlens: Input; initialState: Input | undefined },
+  byToken: Record<string, Input | undefined> & { v: Input },
+  attrs: Plan<unknown>['attrs'],
+  others: Record<string, Input> = {},
+): Plan<HeadRecurrenceResult> {
+  const [, , H, V] = byToken.v.shape as [number, number, number, number];
+  const y = output(name, byToken.v.shape);
+  const lastState = stateFrom(a.initialState, name, [a.cuSeqlens.shape[0]! - 1, H, K, V]);
+  const rows = Object.fromEntries(Object.entries(byToken).map(([field, t]) => [field, tokens(t)]));
+  return {
+    op,
+    tensors: { ...rows, ...others, cuSeqlens: a.cuSeqlens, state: lastState, y: tokens(y) },
+    attrs,
+    result: { y, lastState },
+  };
+}

@@ -1,0 +1,175 @@
+import { StatespaceError } from '../errors.js';
+import type { Tensor, TensorLike } from '../tensor.js';
+import { check, choice, epsilon, integer, optional, type Rule, type Rules, tensor } from './check.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import { requireMultiple, sequences } from './sequences.js';
+
+/** What {@link mamba3} goes on from. */
+export interface Mamba3State {
+  /** Rotation angles, (B, H, Angles), in [0, 2π). */
+  angle: TensorLike;
+  /** (B, H, P, N). */
+  ssm: TensorLike;
+  /** Rotated k of the last token, (B, H, N), MIMO (B, R, H, N). */
+  k: TensorLike;
+  /** x of the last token, (B, H, P). */
+  v: TensorLike;
+}
+
+/** Arguments of {@link mamba3}; R is the rank of MIMO. */
+export interface Mamba3Args {
+  /** (B, L, H, P). */
+  x: TensorLike;
+  /** After its norm, (B, L, G, N), MIMO (B, L, R, G, N); H must be a multiple of G. */
+  B: TensorLike;
+  /** After its norm, as B. */
+  C: TensorLike;
+  /** Time steps, (B, L, H). */
+  dt: TensorLike;
+  /** A·dt, (B, L, H). */
+  adt: TensorLike;
+  /** Before its sigmoid, (B, L, H). */
+  trap: TensorLike;
+  /** Before tanh, (B, L, H, Angles) or the same for all heads, (B, L, Angles); 2·Angles ≤ N. */
+  angles: TensorLike;
+  /** (H, N), MIMO (H, R, N). */
+  BBias: TensorLike;
+  /** As BBias. */
+  CBias: TensorLike;
+  /** (H). */
+  D?: TensorLike;
+  /** Gate, (B, L, H, P). */
+  z?: TensorLike;
+  /** MIMO: what x is multiplied by for each rank, (H, R, P). */
+  mimoX?: TensorLike;
+  /** MIMO with z: what z is multiplied by, (H, R, P). */
+  mimoZ?: TensorLike;
+  /** MIMO: what each rank's output is multiplied by before they are added, (H, R, P). */
+  mimoO?: TensorLike;
+  /** RMSNorm over a head's channels before the gate, (H, P). */
+  normWeight?: TensorLike;
+  /** Default 1e-5. */
+  normEps?: number;
+  /** Zeros by default. Packed: a row for each sequence. */
+  initialState?: Mamba3State;
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
+  mode?: 'chunked' | 'recurrent';
+  /** Most tokens of a chunk, default 64; the result does not depend on it. */
+  chunkSize?: number;
+}
+
+/** What {@link mamba3} gives. */
+export interface Mamba3Result {
+  /** (B, L, H, P). */
+  y: Tensor;
+  /** As {@link Mamba3State}. */
+  lastState: { angle: Tensor; ssm: Tensor; k: Tensor; v: Tensor };
+}
+
+type States = Record<'angle' | 'ssm' | 'k' | 'v', ReturnType<ReturnType<typeof optional>>>;
+
+const stateShapes = {
+  angle: optional('S H Angles'),
+  ssm: optional('S H P N'),
+  k: optional('S H N | S R H N'),
+  v: optional('S H P'),
+};
+
+/** All four tensors, or none. */
+const initialState: Rule<States | undefined> = (value, where, sizes) => {
+  if (value === undefined || value === null) return undefined;
+  const given = value as Record<string, unknown>;
+  return Object.fromEntries(
+    Object.entries(stateShapes).map(([name, rule]) => {
+      const t = rule(given[name], `${where}.${name}`, sizes);
+      if (!t) throw new StatespaceError('ERR_ARGUMENT', `${where}: expected angle, ssm, k and v, received no ${name}`);
+      return [name, t];
+    }),
+  ) as States;
+};
+
+const rules = {
+  x: tensor('B L H P'),
+  B: tensor('B L G N | B L R G N'),
+  C: tensor('B L G N | B L R G N'),
+  dt: tensor('B L H'),
+  adt: tensor('B L H'),
+  trap: tensor('B L H'),
+  angles: tensor('B L H Angles | B L Angles'),
+  BBias: tensor('H N | H R N'),
+  CBias: tensor('H N | H R N'),
+  D: optional('H'),
+  z: optional('B L H P'),
+  mimoX: optional('H R P'),
+  mimoZ: optional('H R P'),
+  mimoO: optional('H R P'),
+  normWeight: optional('H P'),
+  normEps: epsilon,
+  cuSeqlens: sequences,
+  initialState,
+  mode: choice('chunked', 'recurrent'),
+  chunkSize: integer(1),
+} satisfies Rules<Mamba3Args>;
+
+export function plan(args: Mamba3Args): Plan<Mamba3Result> {
+  const name = 'mamba3';
+  const { sizes, initialState: initial, mode, chunkSize, normEps, cuSeqlens, ...a } = check(name, args, rules);
+  const [H, P, G, N, angles, S] = sizes.all('H', 'P', 'G', 'N', 'Angles', 'S');
+  requireMultiple(name, 'H', H, 'G', G);
+  const ranks = a.B.shape.length === 5 ? [a.B.shape[2]!] : [];
+  if (2 * angles > N)
+    throw new StatespaceError('ERR_SHAPE', `${name}: angles: expected at most N/2 = ${N / 2}, received ${angles}`);
+  const wrong = Object.entries({ C: [a.C, 4], BBias: [a.BBias, 2], CBias: [a.CBias, 2] } as const).find(
+    ([, [t, axes]]) => t.shape.length !== axes + ranks.length,
+  );
+  if (wrong) {
+    const wanted = ranks.length ? `an axis of rank ${ranks[0]}, as B has one` : 'no axis of rank, as B has none';
+    throw new StatespaceError('ERR_SHAPE', `${name}: ${wrong[0]}: expected ${wanted}`);
+  }
+  for (const [field, t] of Object.entries({ mimoX: a.mimoX, mimoO: a.mimoO, mimoZ: a.mimoZ })) {
+    const wanted = ranks.length > 0 && (field !== 'mimoZ' || a.z !== undefined);
+    if (wanted === (t !== undefined)) continue;
+    const [expected, received] = wanted ? ['a tensor', 'none'] : ['none', 'a tensor'];
+    const why = field === 'mimoZ' ? 'it goes with MIMO and z' : 'it goes with MIMO';
+    throw new StatespaceError('ERR_ARGUMENT', `${name}: ${field}: expected ${expected} (${why}), received ${received}`);
+  }
+  const y = output(name, a.x.shape);
+  const lastState = {
+    angle: stateFrom(initial?.angle, name, [S, H, angles]),
+    ssm: stateFrom(initial?.ssm, name, [S, H, P, N]),
+    k: stateFrom(initial?.k, name, [S, ...ranks, H, N]),
+    v: stateFrom(initial?.v, name, [S, H, P]),
+  };
+  const { x, B, C, dt, adt, trap, z, ...rest } = a;
+  const rows = { x, B, C, dt, adt, trap, angles: rest.angles, z };
+  return {
+    op: name,
+    tensors: {
+      ...rest,
+      ...Object.fromEntries(Object.entries(rows).map(([field, t]) => [field, tokens(t)])),
+      cuSeqlens,
+      ...lastState,
+      y: tokens(y),
+    },
+    attrs: { mode, chunkSize, normEps },
+    result: { y, lastState },
+  };
+}
+
+/**
+ * Mamba-3 (2026), SISO and MIMO: per head h ← α·h + (1−τ)·dt·α·Σᵣ vᵣ(t−1)·kᵣ(t−1)ᵀ + τ·dt·Σᵣ vᵣ·kᵣᵀ with α = e^adt,
+ * τ = σ(trap), k and c the biased B and C rotated by the running sum of π·tanh(angles)·dt (pairs (2i, 2i+1), for MIMO
+ * (i, i+N/2)), vᵣ = x∘mimoXᵣ; yᵣ = h·cᵣ + D·vᵣ, then norm, gate and the sum over ranks.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function mamba3(args: Mamba3Args): Promise<Mamba3Result> {
+  return run(() => plan(args));
+}
+
+/** {@link mamba3} on the calling thread. */
+export function mamba3Sync(args: Mamba3Args): Mamba3Result {
+  return runSync(plan(args));
+}

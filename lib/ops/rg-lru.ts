@@ -1,0 +1,93 @@
+import { StatespaceError } from '../errors.js';
+import type { Tensor, TensorLike } from '../tensor.js';
+import { check, type Input, optional, type Rules, tensor } from './check.js';
+import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import { positions, sequences, vector } from './sequences.js';
+
+/** Arguments of {@link rgLru}. */
+export interface RgLruArgs {
+  /** (B, L, D). */
+  x: TensorLike;
+  /**
+   * Positions, (L) or (B·L): where one is 0 the state begins anew, also inside a sequence. By default every sequence
+   * begins at 0, or with initialState goes on and none does.
+   */
+  positions?: Int32Array;
+  /** Used as x·W, (H, D/H, D/H). */
+  inputGateWeight: TensorLike;
+  /** (H, D/H). */
+  inputGateBias: TensorLike;
+  /** (H, D/H, D/H). */
+  recurrentGateWeight: TensorLike;
+  /** (H, D/H). */
+  recurrentGateBias: TensorLike;
+  /** (D). */
+  recurrentParam: TensorLike;
+  /** Packed sequences: B = 1, their starts and the total, (S+1). */
+  cuSeqlens?: Int32Array;
+  /** (B, D), packed (S, D); zeros by default. */
+  initialState?: TensorLike;
+}
+
+/** What {@link rgLru} gives. */
+export interface RgLruResult {
+  /** (B, L, D). */
+  y: Tensor;
+  /** (B, D), packed (S, D). */
+  lastState: Tensor;
+}
+
+const rules = {
+  x: tensor('B L D'),
+  positions,
+  inputGateWeight: tensor('H P P'),
+  inputGateBias: tensor('H P'),
+  recurrentGateWeight: tensor('H P P'),
+  recurrentGateBias: tensor('H P'),
+  recurrentParam: tensor('D'),
+  cuSeqlens: sequences,
+  initialState: optional('S D'),
+} satisfies Rules<RgLruArgs>;
+
+/** 0, 1, 2 … in every sequence. */
+function fromStart(bounds: Int32Array): Input {
+  const all = new Int32Array(bounds.at(-1)!);
+  for (let s = 1; s < bounds.length; s++) for (let t = bounds[s - 1]!; t < bounds[s]!; t++) all[t] = t - bounds[s - 1]!;
+  return vector(all);
+}
+
+export function plan(args: RgLruArgs): Plan<RgLruResult> {
+  const { sizes, x, positions: places, cuSeqlens, initialState, ...weights } = check('rgLru', args, rules);
+  const [H, P, D] = sizes.all('H', 'P', 'D');
+  if (H * P !== D) throw new StatespaceError('ERR_SHAPE', `rgLru: H=${H} gates of ${P} channels are not D=${D}`);
+  const y = output('rgLru', x.shape);
+  const lastState = stateFrom(initialState, 'rgLru', [sizes.of('S'), D]);
+  const anew = initialState ? undefined : fromStart(cuSeqlens.data as Int32Array);
+  return {
+    op: 'rgLru',
+    tensors: {
+      x: tokens(x),
+      positions: args.positions ? places : anew,
+      ...weights,
+      cuSeqlens,
+      state: lastState,
+      y: tokens(y),
+    },
+    result: { y, lastState },
+  };
+}
+
+/**
+ * The real-gated linear recurrent unit (De et al. 2024; Griffin, RecurrentGemma), per channel:
+ * a = exp(−8·σ(x·W_r + b_r)·softplus(recurrentParam)); h ← a·h + √(1 − a²)·σ(x·W_i + b_i)·x; y = h.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function rgLru(args: RgLruArgs): Promise<RgLruResult> {
+  return run(() => plan(args));
+}
+
+/** {@link rgLru} on the calling thread. */
+export function rgLruSync(args: RgLruArgs): RgLruResult {
+  return runSync(plan(args));
+}

@@ -1,0 +1,292 @@
+#include "ops/mamba3.h"
+
+#include "backend/kernels.h"
+#include "kernels/mamba3_head.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+using namespace mamba3;
+
+// Rows (token, rank) of a chunk.
+constexpr int64_t kChunkRows = 64;
+// Heads that share a chunk's B and C; their states stay in L2.
+constexpr int64_t kHeads = 12;
+// Below this, steps cost less than bringing the state into the products' layout.
+constexpr int64_t kShortest = 8;
+
+// The states of one head of one sequence. k has a row per rank.
+struct HeadState {
+  float *angle, *ssm, *k, *v;
+  int64_t k_stride;
+  HeadState(const Mamba3& op, const Sizes& z, int64_t slot, int64_t head)
+      : angle(op.angle_state.row(slot) + head * z.angles),
+        ssm(op.ssm_state.row(slot) + head * z.headdim * z.d_state),
+        k(op.k_state.row(slot) + head * z.d_state),
+        v(op.v_state.row(slot) + head * z.headdim),
+        k_stride(z.nheads * z.d_state) {}
+};
+
+// Token by token, one head of one sequence, its state in place.
+void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, const HeadState& state,
+               Arena arena) {
+  if (begin == end) return;
+  const int64_t rows = z.rank * z.n, group = z.group(head) * z.d_state;
+  HeadWeights weights(arena, z);
+  Steps steps(arena, 1);
+  float *theta = arena.take(z.s), *sine = arena.take(z.s), *cosine = arena.take(z.s), *channels = arena.take(z.n);
+  float *turned = arena.take(z.n), *k = arena.take(rows), *k_before = arena.take(rows), *c = arena.take(rows);
+  float *v = arena.take(z.rank * z.p), *v_before = arena.take(z.rank * z.p), *out = arena.take(z.rank * z.p);
+  weights.read(op, z, head);
+  read_rows(state.angle, 1, z.angles, theta, z.s);
+  for (int64_t r = 0; r < z.rank; ++r) read_rows(state.k + r * state.k_stride, 1, z.d_state, k_before + r * z.n, z.n);
+  inputs(op, z, head, state.v, v_before);
+  for (int64_t t = begin; t < end; ++t) {
+    steps.fill(op, head, t, 1);
+    turn(op, z, head, t, steps.dt[0], theta, sine, cosine);
+    for (int64_t r = 0; r < z.rank; ++r) {
+      const int64_t at = r * z.ngroups * z.d_state + group;
+      z.ordered(op.B.row(t) + at, channels);
+      rotate(z, channels, weights.B_bias + r * z.n, sine, cosine, turned);
+      z.restored(turned, k + r * z.n);
+      z.ordered(op.C.row(t) + at, channels);
+      rotate(z, channels, weights.C_bias + r * z.n, sine, cosine, turned);
+      z.restored(turned, c + r * z.n);
+    }
+    inputs(op, z, head, op.x.row(t) + head * z.headdim, v);
+    const F alpha = set(steps.alpha[0]);
+    for (int64_t p = 0; p < z.headdim; ++p) {
+      float* h = state.ssm + p * z.d_state;
+      for (int64_t r = 0; r < z.rank; ++r) {
+        const F own = set(steps.own[0] * v[r * z.p + p]), carried = set(steps.carried[0] * v_before[r * z.p + p]);
+        const float *k_r = k + r * z.n, *before_r = k_before + r * z.n;
+        auto states = [&](int64_t n, auto... count) {
+          F s = load(h + n, count...);
+          if (r == 0) s = alpha * s;
+          store(h + n, fma(own, load(k_r + n, count...), fma(alpha * carried, load(before_r + n, count...), s)),
+                count...);
+        };
+        int64_t n = 0;
+        for (; n + kLanes <= z.d_state; n += kLanes) states(n);
+        if (n < z.d_state) states(n, int(z.d_state - n));
+      }
+      for (int64_t r = 0; r < z.rank; ++r) out[r * z.p + p] = dot(h, c + r * z.n, z.d_state);
+    }
+    for (int64_t r = 0; r < z.rank; ++r) clear(out + r * z.p + z.headdim, z.p - z.headdim);
+    finish(op, z, head, t, out, v);
+    std::swap(k, k_before), std::swap(v, v_before);
+  }
+  copy_row(theta, state.angle, z.angles);
+  for (int64_t r = 0; r < z.rank; ++r) copy_row(k_before + r * z.n, state.k + r * state.k_stride, z.d_state);
+  copy_row(op.x.row(end - 1) + head * z.headdim, state.v, z.headdim);
+}
+int64_t recurrent_floats(const Sizes& z) {
+  return HeadWeights::floats(z) + Steps::floats(1) + 3 * z.s + 2 * z.n + 3 * z.rank * (z.n + z.p) + 16 * 11;
+}
+
+// Inside a chunk, with S_0 at its start (what the token before it carries over added), D_ts the product of the α of
+// tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
+//   y_t = D_t S_0 c_t + Σ_{s<t} D_ts w_s (c_t·k_s) v_s + own_t (c_t·k_t) v_t
+//   S_n = D_n S_0 + Σ_{s<n} D_ns w_s v_s k_sᵀ + own_n v_n k_nᵀ
+// each row of a token with each of the other. S lies transposed, (d_state, headdim).
+struct Chunk {
+  Chunk(const Mamba3& op, const Sizes& z, int64_t tokens, int64_t heads, Arena& arena)
+      : op(op),
+        z(z),
+        width(padded(tokens * z.rank)),
+        weights(arena, z),
+        steps(arena, tokens + 1),
+        S(arena.take(heads * whole_tiles(z.d_state) * z.p)),
+        theta(arena.take(heads * z.s)),
+        sine(arena.take(z.s)),
+        cosine(arena.take(z.s)),
+        k_before(arena.take(heads * z.rank * z.n)),
+        v_before(arena.take(z.rank * z.p)) {
+    const int64_t rows = whole_tiles(tokens * z.rank);
+    B = arena.take(rows * z.n), C = arena.take(rows * z.n);
+    k = arena.take(rows * z.n), c = arena.take(rows * z.n), kt = arena.take(whole_tiles(z.d_state) * width);
+    pairs = arena.take(rows * width), decay = arena.take(tokens * width);
+    v = arena.take(rows * z.p), out = arena.take(rows * z.p);
+    from_start = arena.take(rows), to_end = arena.take(width);
+    unit = arena.take(2 * width + kLanes) + width;
+    clear(unit - width, 2 * width + kLanes);
+    for (int64_t r = 0; r < z.rank; ++r) unit[r] = 1;
+  }
+  static int64_t floats(const Sizes& z, int64_t tokens, int64_t heads) {
+    const int64_t width = padded(tokens * z.rank), rows = whole_tiles(tokens * z.rank);
+    return HeadWeights::floats(z) + Steps::floats(tokens + 1) + heads * (whole_tiles(z.d_state) * z.p + z.s) + 2 * z.s +
+           z.rank * (heads * z.n + z.p) + 4 * rows * z.n + whole_tiles(z.d_state) * width + rows * width +
+           tokens * width + 2 * rows * z.p + rows + 3 * width + kLanes + 16 * 18;
+  }
+
+  // What all heads of the group share.
+  void read(int64_t group, int64_t begin, int64_t n) {
+    for (int64_t row = 0; row < n * z.rank; ++row) {
+      const int64_t t = begin + row / z.rank, at = (row % z.rank * z.ngroups + group) * z.d_state;
+      z.ordered(op.B.row(t) + at, B + row * z.n);
+      z.ordered(op.C.row(t) + at, C + row * z.n);
+    }
+  }
+
+  void read_state(int64_t i, const HeadState& state) {
+    float* to = S + i * whole_tiles(z.d_state) * z.p;
+    for (int64_t n = 0; n < z.d_state; ++n, to += z.p) {
+      const float* from = state.ssm + z.channel(n);
+      for (int64_t p = 0; p < z.headdim; ++p) to[p] = from[p * z.d_state];
+      clear(to + z.headdim, z.p - z.headdim);
+    }
+    read_rows(state.angle, 1, z.angles, theta + i * z.s, z.s);
+    for (int64_t r = 0; r < z.rank; ++r) z.ordered(state.k + r * state.k_stride, k_before + (i * z.rank + r) * z.n);
+  }
+  // Behind token `end`.
+  void write_state(int64_t i, int64_t head, int64_t end, const HeadState& state) const {
+    const float* from = S + i * whole_tiles(z.d_state) * z.p;
+    for (int64_t n = 0; n < z.d_state; ++n, from += z.p) {
+      float* to = state.ssm + z.channel(n);
+      for (int64_t p = 0; p < z.headdim; ++p) to[p * z.d_state] = from[p];
+    }
+    copy_row(theta + i * z.s, state.angle, z.angles);
+    for (int64_t r = 0; r < z.rank; ++r) z.restored(k_before + (i * z.rank + r) * z.n, state.k + r * state.k_stride);
+    copy_row(op.x.row(end - 1) + head * z.headdim, state.v, z.headdim);
+  }
+
+  // Tokens [begin, begin + n) of head `head`, whose state is the i-th; x_before: x of the token before. `more`: another
+  // token follows in the sequence.
+  void step(int64_t i, int64_t head, int64_t begin, int64_t n, const float* x_before) {
+    const int64_t rows = n * z.rank, stride = z.p;
+    float *Sh = S + i * whole_tiles(z.d_state) * z.p, *before = k_before + i * z.rank * z.n;
+    prepare(i, head, begin, n);
+    inputs(op, z, head, x_before, v_before);
+
+    each_tile(z.d_state, z.headdim, [&](auto place) {
+      Tile tile(place);
+      tile.add(z.rank, {before, 1, z.n}, v_before, stride);
+      tile.scale(steps.carried[0]);
+      tile.each([&](int a, int b, F& x) { x = x + load(tile.place(Sh, a, b, stride)); });
+      tile.write(Sh, stride);
+    });
+    for (int64_t row = 0; row < rows; row += kRows) {
+      const int height = rows - row < kRows ? int(rows - row) : kRows;
+      const int64_t seen = ceil_div(row + height, z.rank) * z.rank;  // all rows of the last token
+      each_tile_of_row(row, height, seen, [&](auto place) {
+        Tile tile(place);
+        tile.add(z.d_state, {c, z.n, 1}, kt, width);
+        tile.each([&](int a, int b, F& x) {
+          const int64_t t = (row + a < rows ? row + a : rows - 1) / z.rank;
+          x = x * load(decay + t * width + place.column + b * kLanes);
+        });
+        tile.write(pairs, width);
+      });
+      each_tile_of_row(row, height, z.headdim, [&](auto place) {
+        Tile tile(place);
+        tile.add(z.d_state, {c, z.n, 1}, Sh, stride);
+        tile.scale_rows(from_start);
+        tile.add(seen, {pairs, width, 1}, v, stride);
+        tile.write(out, stride);
+      });
+    }
+    for (int64_t t = 0; t < n; ++t) finish(op, z, head, begin + t, out + t * z.rank * stride, v + t * z.rank * stride);
+
+    for (int64_t row = 0; row < rows; ++row) scale(v + row * stride, to_end[row], stride);
+    each_tile(z.d_state, z.headdim, [&](auto place) {
+      Tile tile(place);
+      tile.read(Sh, stride);
+      tile.scale(from_start[rows - 1]);
+      tile.add(rows, {k, 1, z.n}, v, stride);
+      tile.write(Sh, stride);
+    });
+    copy_row(k + (rows - z.rank) * z.n, before, z.rank * z.n);
+  }
+
+  // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t, 0 behind;
+  // from_start (row of t) D_t; to_end (row of s) D_ns w_s, and own_n.
+  void prepare(int64_t i, int64_t head, int64_t begin, int64_t n) {
+    weights.read(op, z, head);
+    steps.fill(op, head, begin, n);
+    for (int64_t t = 0; t < n; ++t) {
+      turn(op, z, head, begin + t, steps.dt[t], theta + i * z.s, sine, cosine);
+      for (int64_t r = 0; r < z.rank; ++r) {
+        const int64_t row = (t * z.rank + r) * z.n;
+        rotate(z, B + row, weights.B_bias + r * z.n, sine, cosine, k + row);
+        rotate(z, C + row, weights.C_bias + r * z.n, sine, cosine, c + row);
+      }
+      inputs(op, z, head, op.x.row(begin + t) + head * z.headdim, v + t * z.rank * z.p);
+    }
+    const int64_t rows = n * z.rank;
+    Tensor from;
+    from.data = k, from.row_stride = z.n;
+    copy_transposed(from, 0, rows, 0, z.d_state, kt, width);
+    float total = 1;
+    for (int64_t t = 0; t < n; ++t) {
+      total *= steps.alpha[t];
+      for (int64_t r = 0; r < z.rank; ++r) from_start[t * z.rank + r] = total;
+    }
+    for (int64_t s = 0; s < width; s += kLanes) {
+      F row = zero();
+      for (int64_t t = 0; t < n; ++t) {
+        const F here = load(unit + s - t * z.rank);
+        row = set(steps.alpha[t]) * row;
+        store(decay + t * width + s, fma(set(steps.own[t]), here, row));
+        row = fma(set(steps.own[t] + (t + 1 < n ? steps.carried[t + 1] : 0)), here, row);
+      }
+      store(to_end + s, row);
+    }
+  }
+
+  const Mamba3& op;
+  const Sizes& z;
+  const int64_t width;  // rows of a chunk, padded
+  HeadWeights weights;
+  Steps steps;
+  float *S, *theta, *sine, *cosine;  // (heads, d_state, headdim), (heads, angles)
+  float *k_before, *v_before;        // (heads, rank, d_state), (rank, headdim): of the token before
+  float *B, *C, *k, *c;              // (rows, d_state)
+  float* kt;                         // (d_state, rows)
+  float* pairs;                      // (rows, rows)
+  float* decay;                      // (tokens, rows)
+  float *v, *out;                    // (rows, headdim)
+  float *from_start, *to_end;        // (rows)
+  float* unit;                       // zeros around `rank` ones: row t of a unit matrix of tokens begins at -t·rank
+};
+
+}  // namespace
+
+template <>
+void run(const Mamba3& op, Context& cx) {
+  const Sizes z(op);
+  const Sequences sequences(op.cu_seqlens, op.slots, op.x[0]);
+  if (sequences.count == 0 || z.nheads == 0) return;
+  const int64_t per_group = z.nheads / z.ngroups;
+  // Twice as many pieces as threads, so that the end is shared; a head's numbers do not depend on its neighbours.
+  const int64_t wanted = ceil_div(2 * cx.threads(), sequences.count * z.ngroups);
+  int64_t heads = ceil_div(per_group, wanted < per_group ? wanted : per_group);
+  if (heads > kHeads) heads = kHeads;
+  const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks;
+  int64_t tokens = kChunkRows / z.rank < op.chunk_size ? kChunkRows / z.rank : op.chunk_size;
+  if (tokens < 1) tokens = 1;
+  const int64_t chunk_floats = Chunk::floats(z, tokens, heads), step_floats = recurrent_floats(z);
+  cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
+    const int64_t s = i / pieces, group = i % pieces / blocks, first = group * per_group + i % blocks * heads;
+    const int64_t begin = sequences.begin(s), end = sequences.end(s), slot = sequences.slot(s);
+    const int64_t left = (group + 1) * per_group - first, count = left < heads ? left : heads;
+    Arena arena{cx.local<float>(worker, chunk_floats > step_floats ? chunk_floats : step_floats)};
+    if (!op.chunked() || end - begin < kShortest) {
+      for (int64_t h = 0; h < count; ++h)
+        recurrent(op, z, first + h, begin, end, HeadState(op, z, slot, first + h), arena);
+      return;
+    }
+    Chunk chunk(op, z, tokens, heads, arena);
+    for (int64_t h = 0; h < count; ++h) chunk.read_state(h, HeadState(op, z, slot, first + h));
+    each_chunk(sequences, s, tokens, [&](int64_t from, int64_t n) {
+      chunk.read(group, from, n);
+      for (int64_t h = 0; h < count; ++h) {
+        const float* before =
+            from > begin ? op.x.row(from - 1) + (first + h) * z.headdim : HeadState(op, z, slot, first + h).v;
+        chunk.step(h, first + h, from, n, before);
+      }
+    });
+    for (int64_t h = 0; h < count; ++h) chunk.write_state(h, first + h, end, HeadState(op, z, slot, first + h));
+  });
+}
+
+}  // namespace statespace::STATESPACE_ISA

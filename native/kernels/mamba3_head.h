@@ -1,0 +1,206 @@
+#pragma once
+// Mamba-3's tokens as its products take them: steps, angles, and rows (token, rank) of k, c and v of one head. Channels
+// of d_state stand in an order that puts those of a pair one run apart: first all first ones, then all second ones,
+// then those that are not rotated. Products of k and c do not depend on it.
+#include "isa/math.h"
+#include "kernels/head_chunk.h"
+#include "kernels/head_state.h"
+#include "kernels/product.h"
+#include "ops/mamba3.h"
+
+namespace statespace::STATESPACE_ISA::mamba3 {
+
+struct Sizes {
+  int64_t nheads, headdim, ngroups, d_state, rank, angles;
+  int64_t p, n, s;  // headdim, d_state and angles, padded
+  bool mimo;
+
+  explicit Sizes(const Mamba3& op)
+      : nheads(op.x[1]),
+        headdim(op.x[2]),
+        ngroups(op.ngroups()),
+        d_state(op.d_state()),
+        rank(op.rank()),
+        angles(op.angle_count()),
+        p(padded(headdim)),
+        n(padded(d_state)),
+        s(padded(angles)),
+        mimo(op.mimo()) {}
+  int64_t group(int64_t head) const { return head / (nheads / ngroups); }
+  // Which channel stands at i.
+  int64_t channel(int64_t i) const {
+    if (!mimo) return i < angles ? 2 * i : i < 2 * angles ? 2 * (i - angles) + 1 : i;
+    const int64_t half = d_state / 2;
+    if (i < angles) return i;
+    if (i < 2 * angles) return half + i - angles;
+    return i - angles < half ? i - angles : i;
+  }
+  // A row of channels in that order, zeros behind; and back.
+  void ordered(const float* from, float* to) const {
+    for (int64_t i = 0; i < d_state; ++i) to[i] = from[channel(i)];
+    clear(to + d_state, n - d_state);
+  }
+  void restored(const float* from, float* to) const {
+    for (int64_t i = 0; i < d_state; ++i) to[channel(i)] = from[i];
+  }
+};
+
+struct Arena {
+  float* next;
+  float* take(int64_t floats) {
+    float* p = next;
+    next += ceil_div(floats, 16) * 16;
+    return p;
+  }
+};
+
+// x mod 2π, in [0, 2π).
+inline F reduced(F x) {
+  const F turns = floor(x * set(0.159154943f));
+  const F r = fnma(turns, set(-1.7484556e-7f), fnma(turns, set(6.2831855f), x));
+  return select(less(r, zero()), zero(), select(less(set(6.2831853f), r), zero(), r));
+}
+
+// sin and cos of x in [0, 2π]: by quarters, and polynomials on [-π/4, π/4].
+inline void sine_cosine(F x, F* sine, F* cosine) {
+  constexpr float kSine[] = {-1.6666654611e-1f, 8.3321608736e-3f, -1.9515295891e-4f};
+  constexpr float kCosine[] = {4.166664568298827e-2f, -1.388731625493765e-3f, 2.443315711809948e-5f};
+  const F q = round(x * set(0.636619772f));
+  const F r = fnma(q, set(-4.37113883e-8f), fnma(q, set(1.57079637f), x)), r2 = r * r;
+  const F s = fma(r * r2, polynomial(r2, kSine), r);
+  const F c = fma(r2 * r2, polynomial(r2, kCosine), fma(r2, set(-0.5f), set(1)));
+  // q = 0 and 4: (s, c), 1: (c, -s), 2: (-s, -c), 3: (-c, s)
+  auto is = [&](float k) { return less(abs(q - set(k)), set(0.5f)); };
+  const F minus_s = zero() - s, minus_c = zero() - c;
+  *sine = select(is(1), c, select(is(2), minus_s, select(is(3), minus_c, s)));
+  *cosine = select(is(1), minus_s, select(is(2), minus_c, select(is(3), s, c)));
+}
+
+// The steps of consecutive tokens of one head: α, what a token writes (tau dt), and what its predecessor still writes
+// with it ((1 - tau) dt, before α). Padded rows.
+struct Steps {
+  float *dt, *alpha, *own, *carried;
+  Steps(Arena& arena, int64_t tokens)
+      : dt(arena.take(padded(tokens))),
+        alpha(arena.take(padded(tokens))),
+        own(arena.take(padded(tokens))),
+        carried(arena.take(padded(tokens))) {}
+  static int64_t floats(int64_t tokens) { return 4 * (padded(tokens) + 16); }
+
+  void fill(const Mamba3& op, int64_t head, int64_t token, int64_t count) {
+    const float bias = op.dt_bias ? op.dt_bias.f32()[head] : 0;
+    for (int64_t t = 0; t < count; ++t) {
+      dt[t] = op.dt.row(token + t)[head] + bias, alpha[t] = op.adt.row(token + t)[head];
+      own[t] = op.trap.row(token + t)[head];
+    }
+    for (int64_t t = count; t < padded(count); ++t) dt[t] = alpha[t] = own[t] = 0;
+    for (int64_t t = 0; t < count; t += kLanes) {
+      F d = load(dt + t), a = load(alpha + t);
+      if (op.raw_steps) {
+        d = softplus(d);
+        const F rate = select(less(a, zero()), set(1) / (set(1) - min(a, zero())), set(1) + a);
+        a = zero() - max(set(op.a_floor), rate) * d;
+      }
+      const F tau = sigmoid(load(own + t));
+      store(dt + t, d);
+      store(alpha + t, exp(a));
+      store(own + t, tau * d);
+      store(carried + t, (set(1) - tau) * d);
+    }
+  }
+};
+
+// Parameters of one head: biases in the order of the channels (rank, n), the rest in rows of p.
+struct HeadWeights {
+  float *B_bias, *C_bias;
+  HeadWeights(Arena& arena, const Sizes& z) : B_bias(arena.take(z.rank * z.n)), C_bias(arena.take(z.rank * z.n)) {}
+  static int64_t floats(const Sizes& z) { return 2 * (z.rank * z.n + 16); }
+  void read(const Mamba3& op, const Sizes& z, int64_t head) {
+    for (int64_t r = 0; r < z.rank; ++r) {
+      z.ordered(op.B_bias.row(head) + r * z.d_state, B_bias + r * z.n);
+      z.ordered(op.C_bias.row(head) + r * z.d_state, C_bias + r * z.n);
+    }
+  }
+};
+
+// θ goes on by one token, and its sine and cosine.
+inline void turn(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, float dt, float* theta, float* sine,
+                 float* cosine) {
+  const float* raw = op.angles.row(token) + (op.angles.rank == 3 ? head * z.angles : 0);
+  for (int64_t i = 0; i < z.angles; i += kLanes) {
+    const F angle = z.angles - i < kLanes ? load(raw + i, int(z.angles - i)) : load(raw + i);
+    const F next = reduced(fma(set(3.14159265f) * tanh(angle), set(dt), load(theta + i)));
+    store(theta + i, next);
+    F s, c;
+    sine_cosine(next, &s, &c);
+    store(sine + i, s);
+    store(cosine + i, c);
+  }
+}
+
+// out = rot(row + bias), all in the order of the channels; out is not row.
+inline void rotate(const Sizes& z, const float* row, const float* bias, const float* sine, const float* cosine,
+                   float* out) {
+  for (int64_t i = 2 * z.angles; i < z.d_state; i += kLanes) {
+    const int m = z.d_state - i < kLanes ? int(z.d_state - i) : kLanes;
+    const F v = load_some(row + i, m) + load_some(bias + i, m);
+    m < kLanes ? store(out + i, v, m) : store(out + i, v);
+  }
+  const float *row2 = row + z.angles, *bias2 = bias + z.angles;
+  for (int64_t i = 0; i < z.angles; i += kLanes) {
+    const int m = z.angles - i < kLanes ? int(z.angles - i) : kLanes;
+    const F a = load_some(row + i, m) + load_some(bias + i, m), b = load_some(row2 + i, m) + load_some(bias2 + i, m);
+    const F s = load(sine + i), c = load(cosine + i);
+    const F first = fnma(b, s, a * c), second = fma(a, s, b * c);
+    m < kLanes ? store(out + i, first, m) : store(out + i, first);
+    m < kLanes ? store(out + z.angles + i, second, m) : store(out + z.angles + i, second);
+  }
+  clear(out + z.d_state, z.n - z.d_state);
+}
+
+// v_r = x ∘ mimoX_r, (rank, p), zeros behind.
+inline void inputs(const Mamba3& op, const Sizes& z, int64_t head, const float* x, float* v) {
+  for (int64_t r = 0; r < z.rank; ++r, v += z.p) {
+    if (z.mimo)
+      scale_row(op.mimo_x.row(head) + r * z.headdim, x, v, z.headdim);
+    else
+      copy_row(x, v, z.headdim);
+    clear(v + z.headdim, z.p - z.headdim);
+  }
+}
+
+// y = Σ_r (norm(out_r + D v_r) ∘ silu(z ∘ mimoZ_r)) ∘ mimoO_r of one token; out and v (rank, p), out is spoilt.
+inline void finish(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, float* out, const float* v) {
+  const int64_t at = head * z.headdim;
+  const F skip = op.D ? set(op.D.f32()[head]) : zero();
+  const float* gate = op.z ? op.z.row(token) + at : nullptr;
+  float* y = op.y.row(token) + at;
+  for (int64_t r = 0; r < z.rank; ++r, out += z.p, v += z.p) {
+    const int64_t row = r * z.headdim;
+    F squares = zero();
+    if (op.D || op.norm_weight)
+      for (int64_t i = 0; i < z.p; i += kLanes) {
+        const F o = fma(skip, load(v + i), load(out + i));
+        store(out + i, o);
+        squares = fma(o, o, squares);
+      }
+    const F scale = op.norm_weight ? set(1 / std::sqrt(sum(squares) / float(z.headdim) + op.norm_eps)) : set(1);
+    for (int64_t i = 0; i < z.headdim; i += kLanes) {
+      const int m = z.headdim - i < kLanes ? int(z.headdim - i) : kLanes;
+      F o = load(out + i);
+      if (op.norm_weight) o = o * scale * load_some(op.norm_weight.row(head) + i, m);
+      if (gate) {
+        F g = load_some(gate + i, m);
+        if (z.mimo) g = g * load_some(op.mimo_z.row(head) + row + i, m);
+        o = o * silu(g);
+      }
+      if (z.mimo) {
+        o = o * load_some(op.mimo_o.row(head) + row + i, m);
+        if (r > 0) o = o + load_some(y + i, m);
+      }
+      m < kLanes ? store(y + i, o, m) : store(y + i, o);
+    }
+  }
+}
+
+}  // namespace statespace::STATESPACE_ISA::mamba3

@@ -1,0 +1,101 @@
+#include "ops/rg_lru.h"
+
+#include "backend/kernels.h"
+#include "isa/math.h"
+#include "kernels/head_chunk.h"
+#include "kernels/head_state.h"
+#include "kernels/product.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+constexpr int64_t kTokens = 64;
+
+// One head of one sequence. Its gates' weights have rows of whole vectors: where they lie, or else copied.
+struct Head {
+  Head(const RgLru& op, int64_t head, float* scratch)
+      : op(op), width(op.input_weight[1]), stride(padded(width)), first(head * width), x(scratch) {
+    input = x + whole_tiles(kTokens) * stride, recurrent = input + kTokens * stride;
+    input_bias = recurrent + kTokens * stride, recurrent_bias = input_bias + stride, rate = recurrent_bias + stride;
+    h = rate + stride;
+    float* copies = h + stride;
+    input_weight = weight(op.input_weight, head, copies);
+    recurrent_weight = weight(op.recurrent_weight, head, copies + width * stride);
+    read_rows(op.input_bias.row(head), 1, width, input_bias, stride);
+    read_rows(op.recurrent_bias.row(head), 1, width, recurrent_bias, stride);
+    read_rows(op.recurrent_param.f32() + first, 1, width, rate, stride);
+    // ln(1 + e^p) = max(p, 0) + ln(1 + e^-|p|), times -8: log a of an open gate
+    for (int64_t i = 0; i < stride; i += kLanes) {
+      const F p = load(rate + i);
+      store(rate + i, set(-8) * (max(p, zero()) + log1p(exp(zero() - abs(p)))));
+    }
+  }
+  static int64_t scratch(const RgLru& op) {
+    const int64_t width = op.input_weight[1], stride = padded(width);
+    return (whole_tiles(kTokens) + 2 * kTokens + 4 + 2 * width) * stride;
+  }
+  const float* weight(const Tensor& w, int64_t head, float* copy) const {
+    if (width == stride) return w.row(head);
+    read_rows(w.row(head), width, width, copy, stride);
+    return copy;
+  }
+
+  void run(int64_t begin, int64_t n) {
+    copy_rows(op.x, begin, n, first, width, x, stride);
+    gates(n, input_weight, input_bias, input);
+    gates(n, recurrent_weight, recurrent_bias, recurrent);
+    for (int64_t t = 0; t < n; ++t) {
+      const bool reset = op.positions && op.positions.i32()[begin + t] == 0;
+      const float *x_t = x + t * stride, *i_t = input + t * stride, *r_t = recurrent + t * stride;
+      for (int64_t i = 0; i < stride; i += kLanes) {
+        const F gated = load(x_t + i) * reciprocal(load(i_t + i));
+        if (reset) {
+          store(h + i, gated);
+          continue;
+        }
+        const F log_a = load(rate + i) * reciprocal(load(r_t + i));
+        // 1 - a² = 2t / (1 + t) with t = tanh(-log a): no difference of near numbers where a is near 1
+        const F t = tanh(zero() - log_a);
+        const F kept = sqrt((t + t) * reciprocal(set(1) + t));
+        store(h + i, fma(exp(log_a), load(h + i), kept * gated));
+      }
+      copy_row(h, op.y.row(begin + t) + first, width);
+    }
+  }
+
+  // gate = 1 + e^-(x W + b): the sigmoid's reciprocal.
+  void gates(int64_t n, const float* W, const float* bias, float* gate) {
+    each_tile(n, width, [&](auto place) {
+      Tile tile(place);
+      tile.add(width, {x, stride, 1}, W, stride);
+      tile.each([&](int, int j, F& v) { v = sigmoid_below(v + load(bias + place.column + j * kLanes)); });
+      tile.write(gate, stride);
+    });
+  }
+
+  const RgLru& op;
+  const int64_t width, stride, first;
+  float* x;                                      // (tokens, channels of the head)
+  float *input, *recurrent;                      // the gates' reciprocals
+  float *input_bias, *recurrent_bias, *rate;     // (channels)
+  float* h;                                      // (channels)
+  const float *input_weight, *recurrent_weight;  // (channels, channels)
+};
+
+}  // namespace
+
+template <>
+void run(const RgLru& op, Context& cx) {
+  const Sequences sequences(op.cu_seqlens, op.slots, op.x[0]);
+  const int64_t nheads = op.input_weight[0];
+  cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
+    const int64_t s = i / nheads;
+    Head head(op, i % nheads, cx.local<float>(worker, Head::scratch(op)));
+    float* state = op.state.row(sequences.slot(s)) + head.first;
+    read_rows(state, 1, head.width, head.h, head.stride);
+    each_chunk(sequences, s, kTokens, [&](int64_t begin, int64_t n) { head.run(begin, n); });
+    copy_row(head.h, state, head.width);
+  });
+}
+
+}  // namespace statespace::STATESPACE_ISA

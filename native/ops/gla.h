@@ -1,0 +1,39 @@
+#pragma once
+// Gated linear attention (Yang et al. 2024), per head, S (key, value):
+//   S = diag(e^{g_t}) S + k_t v_tᵀ,   y_t = Sᵀ q_t / sqrt(key)
+// g is the LOG decay, at most 0; the scaling by 1/sqrt(key) is inside. Head h of q reads head h / (nheads / nheads_kv)
+// of k, v and g.
+// recurrent goes token by token; chunked takes matrix products over short chunks. Both compute the same function.
+#include "core/error.h"
+#include "core/fields.h"
+
+namespace statespace {
+
+struct Gla {
+  static constexpr const char* kName = "gla";
+  Tensor q, k, v, g, cu_seqlens, slots, state, y;
+  int32_t mode = 0;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("q", q, "tokens nheads key");
+    visitor.in("k", k, "tokens nheads_kv key");
+    visitor.in("v", v, "tokens nheads_kv value");
+    visitor.in("g", g, "tokens nheads_kv key");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.runtime("slots", slots, "sequences");
+    visitor.state("state", state, "pool nheads key value");
+    visitor.out("y", y, "tokens nheads value");
+    visitor.choice("mode", mode, "recurrent|chunked");
+  }
+
+  bool chunked() const { return mode == 1; }
+
+  void check() const {
+    if (k[1] == 0 || q[1] % k[1] != 0)
+      throw Error(Code::kShape,
+                  "gla: nheads " + std::to_string(q[1]) + " is no multiple of nheads_kv " + std::to_string(k[1]));
+  }
+};
+
+}  // namespace statespace

@@ -1,0 +1,82 @@
+#pragma once
+// Mamba-3 (2026): an exponential-trapezoidal step, a rotation that depends on the data, and R inputs and outputs of a
+// head (MIMO; else R = 1). Per head h of group h / (nheads / ngroups) and token t, with tau = σ(trap), α = e^{adt},
+// θ_t = θ_{t-1} + π tanh(angles_t) dt, and rot the rotation by θ_t of the first `angles` pairs of channels, (2i, 2i + 1)
+// or for MIMO (i, i + d_state/2):
+//   k_r = rot(B_r + BBias_r),   c_r = rot(C_r + CBias_r),   v_r = x ∘ mimoX_r       (x itself without mimoX)
+//   S_t = α S_{t-1} + (1 - tau) dt α Σ_r v_r(t-1) k_r(t-1)ᵀ + tau dt Σ_r v_r k_rᵀ   (headdim, d_state)
+//   y_r = S_t c_r + D v_r,   o_r = norm(y_r) ∘ silu(z ∘ mimoZ_r),   y = Σ_r o_r ∘ mimoO_r
+// norm (by normWeight) is RMSNorm over the headdim. k and x of the last token are state, as is θ (in [0, 2π)).
+// With rawSteps, dt stands before softplus(dt + dtBias), and adt = -max(f(adt), aFloor) dt, f(u) = 1 + u from 0 on and
+// 1 / (1 - u) below: what a checkpoint's projection gives. Both modes compute the same function; chunkSize bounds the
+// chunks, a kernel may take shorter ones.
+#include "core/error.h"
+#include "core/fields.h"
+
+namespace statespace {
+
+struct Mamba3 {
+  static constexpr const char* kName = "mamba3";
+  Tensor x, B, C, dt, adt, trap, angles, B_bias, C_bias, D, z, dt_bias, mimo_x, mimo_z, mimo_o, norm_weight;
+  Tensor cu_seqlens, slots, angle_state, ssm_state, k_state, v_state, y;
+  float norm_eps = 1e-5f, a_floor = 1e-4f;
+  bool raw_steps = false;
+  int64_t chunk_size = 64;
+  int32_t mode = 0;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("x", x, "tokens nheads headdim");
+    visitor.in("B", B, "tokens ngroups d_state | tokens rank ngroups d_state");
+    visitor.in("C", C, "tokens ngroups d_state | tokens rank ngroups d_state");
+    visitor.in("dt", dt, "tokens nheads");
+    visitor.in("adt", adt, "tokens nheads");
+    visitor.in("trap", trap, "tokens nheads");
+    visitor.in("angles", angles, "tokens angles | tokens nheads angles");
+    visitor.in("BBias", B_bias, "nheads d_state | nheads rank d_state");
+    visitor.in("CBias", C_bias, "nheads d_state | nheads rank d_state");
+    visitor.optional("D", D, "nheads");
+    visitor.optional("z", z, "tokens nheads headdim");
+    visitor.optional("dtBias", dt_bias, "nheads");
+    visitor.optional("mimoX", mimo_x, "nheads rank headdim");
+    visitor.optional("mimoZ", mimo_z, "nheads rank headdim");
+    visitor.optional("mimoO", mimo_o, "nheads rank headdim");
+    visitor.optional("normWeight", norm_weight, "nheads headdim");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.runtime("slots", slots, "sequences");
+    visitor.state("angle", angle_state, "pool nheads angles");
+    visitor.state("ssm", ssm_state, "pool nheads headdim d_state");
+    visitor.state("k", k_state, "pool nheads d_state | pool rank nheads d_state");
+    visitor.state("v", v_state, "pool nheads headdim");
+    visitor.out("y", y, "tokens nheads headdim");
+    visitor.attr("normEps", norm_eps);
+    visitor.attr("aFloor", a_floor);
+    visitor.attr("rawSteps", raw_steps);
+    visitor.attr("chunkSize", chunk_size);
+    visitor.choice("mode", mode, "chunked|recurrent");
+  }
+
+  bool chunked() const { return mode == 0; }
+  bool mimo() const { return B.rank == 4; }
+  int64_t rank() const { return mimo() ? B[1] : 1; }
+  int64_t ngroups() const { return B[B.rank - 2]; }
+  int64_t d_state() const { return B[B.rank - 1]; }
+  int64_t angle_count() const { return angle_state[2]; }
+
+  void check() const {
+    auto fail = [](Code code, const std::string& what) { throw Error(code, "mamba3: " + what); };
+    if (ngroups() == 0 || x[1] % ngroups() != 0)
+      fail(Code::kShape, "nheads " + std::to_string(x[1]) + " is no multiple of ngroups " + std::to_string(ngroups()));
+    if (2 * angle_count() > d_state() || (mimo() && angle_count() > d_state() / 2))
+      fail(Code::kShape, "d_state " + std::to_string(d_state()) + " has no " + std::to_string(angle_count()) +
+                             " pairs to rotate");
+    const int ranks = 3 + mimo();
+    if (C.rank != ranks || B_bias.rank != ranks - 1 || C_bias.rank != ranks - 1 || k_state.rank != ranks)
+      fail(Code::kShape, "B, C, BBias, CBias and k must all have a rank or none");
+    if (mimo() != bool(mimo_x) || mimo() != bool(mimo_o) || (mimo() && z) != bool(mimo_z))
+      fail(Code::kArgument, "mimoX and mimoO, and with z mimoZ, go with B and C that have a rank");
+    if (chunk_size < 1) fail(Code::kArgument, "chunkSize: expected at least 1, received " + std::to_string(chunk_size));
+  }
+};
+
+}  // namespace statespace

@@ -1,0 +1,39 @@
+#pragma once
+// The real-gated linear recurrent unit of Griffin (De et al. 2024), per channel, with gates of a block of weights a
+// head, (in, out), used as x·W:
+//   i_t = σ(x_t W_i + b_i),   r_t = σ(x_t W_r + b_r),   log a_t = -8 r_t softplus(recurrentParam)
+//   h_t = a_t h_{t-1} + sqrt(1 - a_t²) i_t x_t,         y_t = h_t
+// A token at position 0 begins anew, also inside a sequence: h_t = i_t x_t. Without positions none does.
+#include "core/error.h"
+#include "core/fields.h"
+
+namespace statespace {
+
+struct RgLru {
+  static constexpr const char* kName = "rgLru";
+  Tensor x, positions, input_weight, input_bias, recurrent_weight, recurrent_bias, recurrent_param;
+  Tensor cu_seqlens, slots, state, y;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens channels");
+    v.runtime("positions", positions, "tokens");
+    v.in("inputGateWeight", input_weight, "nheads headdim headdim");
+    v.in("inputGateBias", input_bias, "nheads headdim");
+    v.in("recurrentGateWeight", recurrent_weight, "nheads headdim headdim");
+    v.in("recurrentGateBias", recurrent_bias, "nheads headdim");
+    v.in("recurrentParam", recurrent_param, "channels");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.runtime("slots", slots, "sequences");
+    v.state("state", state, "pool channels");
+    v.out("y", y, "tokens channels");
+  }
+
+  void check() const {
+    if (input_weight[0] * input_weight[1] != x[1])
+      throw Error(Code::kShape, "rgLru: nheads " + std::to_string(input_weight[0]) + " of headdim " +
+                                    std::to_string(input_weight[1]) + " are not " + std::to_string(x[1]) + " channels");
+  }
+};
+
+}  // namespace statespace
