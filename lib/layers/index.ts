@@ -1,6 +1,7 @@
 /** The building blocks of networks: what model files are made of, and what networks of one's own are. */
 export { attend, attention, rope } from './attention.js';
 export { bidirectional } from './bidirectional.js';
+export { cca } from './cca.js';
 export { deltaNet } from './delta-net.js';
 export { hyena } from './hyena.js';
 export { kda } from './kda.js';

@@ -32,6 +32,7 @@ import { rwkv7 } from './rwkv7.js';
 import { s4d } from './s4d.js';
 import { zamba } from './zamba.js';
 import { zamba2 } from './zamba2.js';
+import { zaya } from './zaya.js';
 
 // biome-ignore lint/suspicious/noExplicitAny: families differ in what their config becomes
 const definitions: ModelDefinition<any>[] = [
@@ -64,6 +65,7 @@ const definitions: ModelDefinition<any>[] = [
   kimiLinear,
   minimax,
   recurrentGemma,
+  zaya,
   zamba,
   zamba2,
 ];
