@@ -22,8 +22,8 @@ export interface Mamba3Options {
 }
 
 /**
- * The Mamba-3 mixer (2026): exponential-trapezoidal steps, rotations that depend on the data, no convolution. x (tokens,
- * d_model), same shape out, plus `residual`.
+ * The Mamba-3 mixer (2026): exponential-trapezoidal steps, rotations that depend on the data, no convolution.
+ * x (tokens, d_model), same shape out, plus `residual`.
  *
  * Weights, for H heads of P, E = H·P, R = rank (1 for SISO): `in_proj` (2E + 2·N·G·R + 3H + S, D), rows [z | x | B | C | dt |
  * A | trap | angles], B and C ordered rank, group, N; `dt_bias` and `D` (H), `B_norm` and `C_norm` (N), `B_bias` and `C_bias`

@@ -37,7 +37,8 @@ const transposedRows = (width: number, from: number, count: number) => ({
 /**
  * Multi-head latent attention (DeepSeek-V2 2024) without positions, as Kimi Linear has it: a session keeps one latent of
  * kvRank channels a token, and ropeDim that all heads share. Keys and values are never made: queries are taken to the
- * latent's space by the rows that would make keys, and what attention gives is taken to values after it.
+ * latent's space by the rows that would make keys, and what attention gives is taken to values after it. x (tokens,
+ * d_model) to (tokens, d_model), plus `residual`.
  *
  * Weights: `q_proj` (H·(nope + rope), D), or `q_a_proj`, `q_a_layernorm` and `q_b_proj`; `kv_a_proj_with_mqa` (kvRank +
  * rope, D), `kv_a_layernorm`, `kv_b_proj` (H·(nope + v), kvRank), `o_proj` (D, H·v).
