@@ -11,7 +11,6 @@ struct KeysArgs {
   Rows<float> y;
   int64_t tokens;
   int nheads, keys;
-  float eps;
 };
 
 template <int kTeam>
@@ -21,7 +20,7 @@ __global__ void __launch_bounds__(kNormThreads) wkv7_keys(KeysArgs p) {
   const global<const float> k = p.k[team.row], a = p.a[team.row];
   float squares = 0;
   for (int c = begin; c < end; c += kTeam) squares += (k[c] * p.kk[c]) * (k[c] * p.kk[c]);
-  const float scale = 1 / fmaxf(sqrtf(team_sum<kTeam>(squares) + p.eps), 1e-12f);
+  const float scale = 1 / fmaxf(sqrtf(team_sum<kTeam>(squares)), 1e-12f);
   const global<float> y = p.y[team.row];
   const int width = p.nheads * p.keys;
   for (int c = begin; c < end; c += kTeam) {
@@ -39,7 +38,7 @@ void run(const Wkv7Keys& op) {
   const int64_t nheads = op.k[1], keys = op.k[2];
   const KeysArgs p{
       op.k,        op.a,     global_data<const float>(op.kk), global_data<const float>(op.ka), op.y, op.k[0],
-      int(nheads), int(keys), op.eps};
+      int(nheads), int(keys)};
   launch_norm(wkv7_keys<32>, wkv7_keys<kNormThreads>, op.k[0], nheads, keys, p);
 }
 

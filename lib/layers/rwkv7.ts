@@ -1,5 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Init, Weights } from '../graph/weights.js';
+import { unitHeads } from './delta-net.js';
 import { type Activation, linear, linearBy, scaled } from './linear.js';
 import { headNorm, lora, loraRank, ramp, tokenMixes, vector } from './rwkv.js';
 
@@ -13,8 +14,8 @@ export interface Rwkv7Options {
    * products are Linear layers.
    */
   layout?: 'official' | 'fla';
-  /** Added under the root of a key's length; default 0. */
-  keyEps?: number;
+  /** A key's length is sqrt(Σ + 1e-6), as flash-linear-attention's fused norm has it, and not at least 1e-12. */
+  roundedKeys?: boolean;
   /** The first layer's values, which later layers mix theirs with; undefined: this is the first layer. */
   firstValues?: Value;
   /** Ranks of the low-rank products; default: the checkpoint's, else what the published models have at this width. */
@@ -56,6 +57,35 @@ function lowRank(g: Graph, w: Weights, d: number, layout: 'official' | 'fla') {
 
 const multipleOf32 = (x: number): number => Math.max(32, Math.round(x / 32) * 32);
 
+type KeyVectors = { kk: Value; ka: Value };
+
+/** The key that is added, the one that is removed along, and the one that is written back along: (tokens, heads, size). */
+function threeKeys(g: Graph, k: Value, a: Value, vectors: KeyVectors): [Value, Value, Value] {
+  const [heads, size] = k.dims.slice(1) as [number, number];
+  const keys = g.op('wkv7Keys', { k, a, ...vectors }); // (tokens, 3, nheads, head_size)
+  return [0, 1, 2].map((i) => g.view(keys, i * heads * size, heads, size)) as [Value, Value, Value];
+}
+
+/** The same keys, for lengths that are rounded: k and a (tokens, d_model). */
+function roundedKeys(
+  g: Graph,
+  w: Weights,
+  k: Value,
+  a: Value,
+  o: { nHeads: number; headSize: number },
+): [Value, Value, Value] {
+  const d = k.dims[1] as number;
+  const perHead = (v: Value) => g.reshape(v, o.nHeads, o.headSize);
+  const scaledBy = (name: string, start: number) =>
+    g.op('affine', { x: k, scale: vector(w, name, [d], ramp(d, start, start)) });
+  const kappa = unitHeads(g, w, scaledBy('k_k', 0.85), o.headSize);
+  // k + (a - 1)∘k∘ka
+  const change = scaledBy('k_a', 1);
+  const rest = g.op('add', { a: k, b: change }, { beta: -1 });
+  const key = g.op('add', { a: rest, b: g.op('gate', { x: change, gate: a }) });
+  return [key, scaled(g, kappa, -1), g.op('gate', { x: kappa, gate: a })].map(perHead) as [Value, Value, Value];
+}
+
 /**
  * The time mix of RWKV-7, Goose (Peng et al. 2025, section 4): x (tokens, d_model) to (tokens, d_model), and the
  * values, as the first layer's are used by all.
@@ -94,17 +124,10 @@ export function rwkv7(g: Graph, x: Value, w: Weights, o: Rwkv7Options): { y: Val
     const share = low(xv, 'v', ranks.value, multipleOf32(1.3 * root), { bias: 'ones', activation: 'sigmoid' });
     values = g.op('lerp', { a: values, b: o.firstValues, w: share });
   }
-  const keys = g.op(
-    'wkv7Keys',
-    {
-      k: perHead(linear(g, xk, w, names.key, d)),
-      a: perHead(rate),
-      kk: headVector('k_k', 0.85),
-      ka: headVector('k_a', 1),
-    },
-    { eps: o.keyEps },
-  ); // (tokens, 3, nheads, head_size)
-  const [k, remove, add] = [0, 1, 2].map((i) => g.view(keys, i * d, nHeads, headSize)) as [Value, Value, Value];
+  const projected = linear(g, xk, w, names.key, d);
+  const [k, remove, add] = o.roundedKeys
+    ? roundedKeys(g, w, projected, rate, o)
+    : threeKeys(g, perHead(projected), perHead(rate), { kk: headVector('k_k', 0.85), ka: headVector('k_a', 1) });
   const v = perHead(values);
   const state = g.state([nHeads, headSize, headSize]);
   const y = g.op('wkv7', { r, w: logDecay, k, v, a: remove, b: add, state }); // (tokens, nheads, head_size)

@@ -60,7 +60,7 @@ function readFla(c: ConfigReader): Rwkv7FlaConfig {
       headSize,
       eps: headSize * eps,
       layout: 'fla',
-      keyEps: c.boolean('fuse_norm', true) ? 1e-6 : 0,
+      roundedKeys: c.boolean('fuse_norm', true),
       ranks: {
         decay: rank('decay_low_rank_dim'),
         rate: rank('a_low_rank_dim'),

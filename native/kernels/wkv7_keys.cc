@@ -10,15 +10,15 @@ namespace statespace::STATESPACE_ISA {
 namespace {
 
 // One head of one token; n keys.
-void keys(const float* k, const float* a, const float* kk, const float* ka, int64_t n, float eps, float* key,
-          float* remove, float* add) {
+void keys(const float* k, const float* a, const float* kk, const float* ka, int64_t n, float* key, float* remove,
+          float* add) {
   F squares = zero();
   for (int64_t i = 0; i < n; i += kLanes) {
     const int m = lanes_of(n - i);
     const F v = load(k + i, m) * load(kk + i, m);
     squares = fma(v, v, squares);
   }
-  const float length = ::sqrtf(sum(squares) + eps);
+  const float length = ::sqrtf(sum(squares));
   const F scale = set(1 / (length > 1e-12f ? length : 1e-12f));
   for (int64_t i = 0; i < n; i += kLanes) {
     const int m = lanes_of(n - i);
@@ -39,7 +39,7 @@ void run(const Wkv7Keys& op, Context& cx) {
     for (int64_t t = begin; t < end; ++t)
       for (int64_t at = 0; at < width; at += n) {
         float* y = op.y.row(t) + at;
-        keys(op.k.row(t) + at, op.a.row(t) + at, op.kk.f32() + at, op.ka.f32() + at, n, op.eps, y, y + width, y + 2 * width);
+        keys(op.k.row(t) + at, op.a.row(t) + at, op.kk.f32() + at, op.ka.f32() + at, n, y, y + width, y + 2 * width);
       }
   });
 }
