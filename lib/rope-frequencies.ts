@@ -22,13 +22,19 @@ const f32 = Math.fround;
  * move cos and sin by 4e-3. Scalings: linear (Chen et al. 2023), llama3 (Meta's for Llama 3.1), yarn (Peng et al. 2023),
  * divisors (of each frequency, as GGUF stores what llama3 makes).
  */
-export function ropeFrequencies(o: { theta?: number; rotaryDim: number; scaling?: RopeScaling }): RopeFrequencies {
-  const { theta = 10000, rotaryDim } = o;
+export function ropeFrequencies(o: {
+  theta?: number;
+  rotaryDim: number;
+  /** What exponents are divided by, where that is not rotaryDim: transformers rotates an odd share of a head so. */
+  exponentDim?: number;
+  scaling?: RopeScaling;
+}): RopeFrequencies {
+  const { theta = 10000, rotaryDim, exponentDim = rotaryDim } = o;
   if (!(theta > 0 && Number.isFinite(theta)))
     throw mismatch('ERR_ARGUMENT', 'rope: theta', 'a number > 0', show(theta));
   if (!Number.isInteger(rotaryDim) || rotaryDim < 2 || rotaryDim % 2 !== 0)
     throw mismatch('ERR_ARGUMENT', 'rope: rotaryDim', 'an even number of at least 2', show(rotaryDim));
-  const powers = Float32Array.from({ length: rotaryDim / 2 }, (_, j) => theta ** f32((2 * j) / rotaryDim));
+  const powers = Float32Array.from({ length: rotaryDim / 2 }, (_, j) => theta ** f32((2 * j) / exponentDim));
   const plain = powers.map((p) => 1 / p);
   const type = o.scaling?.type ?? o.scaling?.rope_type ?? 'default';
   const read = new ScalingReader(type, o.scaling ?? {});

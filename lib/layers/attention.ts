@@ -15,17 +15,23 @@ export interface AttentionOptions {
   softcap?: number;
   /** False: every query sees every key of the sequence; such a layer cannot stream. */
   causal?: boolean;
-  rope?: { theta: number; rotaryDim?: number; interleaved?: boolean; scaling?: RopeScaling };
+  rope?: RopeOptions;
+}
+
+export interface RopeOptions {
+  theta: number;
+  /** Default: the whole head. */
+  rotaryDim?: number;
+  /** What the exponents of theta are divided by; default rotaryDim. */
+  exponentDim?: number;
+  interleaved?: boolean;
+  scaling?: RopeScaling;
 }
 
 /** Rotates the first rotaryDim channels of heads by position (Su et al. 2021): x (tokens, heads, headdim), same shape out. */
-export function rope(
-  g: Graph,
-  x: Value,
-  o: { theta: number; rotaryDim?: number; interleaved?: boolean; scaling?: RopeScaling },
-): Value {
+export function rope(g: Graph, x: Value, o: RopeOptions): Value {
   const rotaryDim = o.rotaryDim ?? (x.dims[2] as number);
-  const { invFreq, scale } = ropeFrequencies({ theta: o.theta, rotaryDim, scaling: o.scaling });
+  const { invFreq, scale } = ropeFrequencies({ ...o, rotaryDim });
   const table = g.weight({ sources: [], matrix: false, transform: () => invFreq, init: [], activeShare: 1 }, [
     invFreq.length,
   ]);

@@ -1,11 +1,15 @@
 /** The building blocks of networks: what model files are made of, and what networks of one's own are. */
 export { attend, attention, rope } from './attention.js';
 export { bidirectional } from './bidirectional.js';
+export { cca } from './cca.js';
 export { deltaNet } from './delta-net.js';
 export { hyena } from './hyena.js';
+export { kda } from './kda.js';
 export { adapted, addScaled, concat, embedding, head, linear, linearBy, scaled } from './linear.js';
 export { conv1d, mamba } from './mamba.js';
 export { mamba2 } from './mamba2.js';
+export { mamba3 } from './mamba3.js';
+export { mla } from './mla.js';
 export { gatedMlp, mlp } from './mlp.js';
 export { moe, weightedExpert } from './moe.js';
 export { headRmsNorm, layerNorm, rmsNorm } from './norms.js';

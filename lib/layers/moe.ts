@@ -69,7 +69,11 @@ export function moe(g: Graph, x: Value, w: Weights, o: MoeOptions): Value {
     'expertWeights',
     {
       logits: linearBy(g, routed, router),
-      bias: bias === undefined ? undefined : w.tensor(bias, [experts], { init: 'zeros' }),
+      // Not trained by gradients: the balance of loads moves it.
+      bias:
+        bias === undefined
+          ? undefined
+          : w.combined([{ name: bias, shape: [experts], buffer: true }], [experts], { init: 'zeros' }),
     },
     { score, topK, renormalize, eps, scale, groups, topkGroups },
   );

@@ -64,10 +64,16 @@ export function headRmsNorm(
 
 /**
  * LayerNorm (Ba et al. 2016), x (rows, channels), same shape out; with groupSize, the group norm over heads. Weights:
- * `name.weight` and `name.bias` (channels).
+ * `name.weight` and, but for `bias: false`, `name.bias` (channels).
  */
-export function layerNorm(g: Graph, x: Value, w: Weights, name: string, o: { eps: number; groupSize?: number }): Value {
+export function layerNorm(
+  g: Graph,
+  x: Value,
+  w: Weights,
+  name: string,
+  o: { eps: number; groupSize?: number; bias?: boolean },
+): Value {
   const weight = w.tensor(`${name}.weight`, [width(x)], { init: 'ones' });
-  const bias = w.tensor(`${name}.bias`, [width(x)], { init: 'zeros' });
+  const bias = o.bias === false ? undefined : w.tensor(`${name}.bias`, [width(x)], { init: 'zeros' });
   return g.op('layerNorm', { x, weight, bias }, { eps: o.eps, groupSize: o.groupSize });
 }

@@ -96,10 +96,10 @@ export function lora(
   return rightProduct(g, inner, w, o.names[1], o.out, { bias: o.bias, activation: o.activation });
 }
 
-/** The group norm over heads, `ln_x`: y (tokens, nheads, headSize) to (tokens, nheads · headSize). */
-export function headNorm(g: Graph, y: Value, w: Weights, eps: number): Value {
+/** The group norm over heads, `name`: y (tokens, nheads, headSize) to (tokens, nheads · headSize). */
+export function headNorm(g: Graph, y: Value, w: Weights, eps: number, name = 'ln_x'): Value {
   const [, nHeads, headSize] = y.dims as [unknown, number, number];
-  return layerNorm(g, g.reshape(y, nHeads * headSize), w, 'ln_x', { eps, groupSize: headSize });
+  return layerNorm(g, g.reshape(y, nHeads * headSize), w, name, { eps, groupSize: headSize });
 }
 
 /**

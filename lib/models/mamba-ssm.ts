@@ -4,6 +4,7 @@ import { type AttentionOptions, attend, rope } from '../layers/attention.js';
 import { embedding, head, linear } from '../layers/linear.js';
 import { conv1d, type MambaOptions, mamba } from '../layers/mamba.js';
 import { type Mamba2Options, mamba2 } from '../layers/mamba2.js';
+import { type Mamba3Options, mamba3 } from '../layers/mamba3.js';
 import { layerNorm, rmsNorm } from '../layers/norms.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
@@ -28,6 +29,7 @@ interface MambaSsmConfig {
   tied: boolean;
   mamba1?: MambaOptions;
   mamba2?: Mamba2Options;
+  mamba3?: Mamba3Options;
   attentionLayers: ReadonlySet<number>;
   attention?: HybridAttention;
 }
@@ -71,6 +73,30 @@ function readMamba2(c: ConfigReader, dModel: number): Mamba2Options {
   };
 }
 
+function readMamba3(c: ConfigReader, dModel: number): Mamba3Options {
+  const headDim = c.size('headdim', 64);
+  const dInner = c.multiple('expand', dModel, 2);
+  if (dInner % headDim !== 0) throw c.error(`expand · d_model = ${dInner} is no multiple of headdim ${headDim}`);
+  const nHeads = dInner / headDim;
+  const nGroups = c.size('ngroups', 1);
+  if (nHeads % nGroups !== 0) throw c.error(`${nHeads} heads are no multiple of ngroups ${nGroups}`);
+  const dState = c.size('d_state', 128);
+  const fraction = c.number('rope_fraction', 0.5);
+  if (fraction !== 0.5 && fraction !== 1)
+    throw c.error(`rope_fraction: ${fraction} is not supported; supported: 0.5, 1`);
+  const angles = Math.floor(Math.floor(dState * fraction) / 2);
+  if (angles < 1) throw c.error(`d_state ${dState} has no pair of channels to rotate; rope_fraction exceeds it`);
+  const rank = c.size('mimo_rank', 4);
+  c.ignore('fuse_pregate_headwise_norm', 'chunk_size', 'dropout'); // kernels of one function
+  return {
+    ...{ nHeads, headDim, nGroups, dState, angles },
+    rank: c.boolean('is_mimo', false) ? rank : undefined,
+    aFloor: c.positive('A_floor', 1e-4),
+    outNorm: c.boolean('is_outproj_norm', false),
+    eps: EPS,
+  };
+}
+
 function readAttention(c: ConfigReader, dModel: number): HybridAttention {
   const nHeads = c.size('num_heads');
   const nHeadsKv = c.size('num_heads_kv', nHeads);
@@ -107,8 +133,13 @@ function readConfig(c: ConfigReader): MambaSsmConfig {
   const pad = c.size('pad_vocab_size_multiple', 8);
   const wanted = c.count('d_intermediate', 0);
   const ssm = c.nested('ssm_cfg') ?? new ConfigReader({}, 'mamba_ssm: ssm_cfg');
-  const kind = ssm.oneOf('layer', ['Mamba1', 'Mamba2'], 'Mamba1');
-  const mixer = kind === 'Mamba1' ? { mamba1: readMamba1(ssm, dModel) } : { mamba2: readMamba2(ssm, dModel) };
+  const kind = ssm.oneOf('layer', ['Mamba1', 'Mamba2', 'Mamba3'], 'Mamba1');
+  const mixer =
+    kind === 'Mamba1'
+      ? { mamba1: readMamba1(ssm, dModel) }
+      : kind === 'Mamba2'
+        ? { mamba2: readMamba2(ssm, dModel) }
+        : { mamba3: readMamba3(ssm, dModel) };
   // How steps are initialised and kernels chosen: nothing of it changes results.
   ssm.ignore(
     'dt_min',
@@ -181,10 +212,9 @@ function build(g: Graph, w: Weights, c: MambaSsmConfig): Value {
     const mixer = layer.scope('mixer');
     const h = norm(x, layer, 'norm');
     if (c.attentionLayers.has(i)) x = hybridAttention(g, h, mixer, c.attention!, x);
-    else
-      x = c.mamba1
-        ? mamba(g, h, mixer, { ...c.mamba1, residual: x })
-        : mamba2(g, h, mixer, { ...c.mamba2!, residual: x });
+    else if (c.mamba1) x = mamba(g, h, mixer, { ...c.mamba1, residual: x });
+    else if (c.mamba2) x = mamba2(g, h, mixer, { ...c.mamba2, residual: x });
+    else x = mamba3(g, h, mixer, { ...c.mamba3!, residual: x });
     if (c.dFf > 0) {
       const mlp = layer.scope('mlp');
       const [up, gate] = g.split(linear(g, norm(x, layer, 'norm2'), mlp, 'fc1', 2 * c.dFf), 2); // the gate comes second
@@ -194,7 +224,7 @@ function build(g: Graph, w: Weights, c: MambaSsmConfig): Value {
   return head(g, norm(x, backbone, 'norm_f'), c.tied ? table : w.tensor('lm_head.weight', [c.paddedVocab, c.dModel]));
 }
 
-/** The original checkpoints of the mamba_ssm package: Mamba-1, Mamba-2 and hybrids; their config has no model_type. */
+/** The original checkpoints of the mamba_ssm package: Mamba-1, 2, 3 and hybrids; their config has no model_type. */
 export const mambaSsm: ModelDefinition<MambaSsmConfig> = {
   modelTypes: ['mamba_ssm'],
   config: readConfig,

@@ -45,12 +45,14 @@ export function readRope(
   const theta = nested ? nested.number('rope_theta', topTheta) : topTheta;
   if (standard.kind === undefined && c.has('rope_theta') && theta !== topTheta)
     throw c.error(`rope_theta ${topTheta} contradicts the ${theta} of rope_parameters`);
-  const rotaryDim = Math.floor(headDim * partial);
-  if (rotaryDim < 2 || rotaryDim % 2 !== 0)
+  // An odd share of a head: one pair more is rotated, with exponents of the odd number, as in transformers.
+  const exponentDim = Math.floor(headDim * partial);
+  const rotaryDim = exponentDim + (exponentDim % 2);
+  if (exponentDim < 2 || rotaryDim > headDim)
     throw c.error(
-      `rotary positions turn pairs of channels: head_dim ${headDim} must give an even number of at least 2`,
+      `rotary positions turn pairs of channels: head_dim ${headDim} must give a number of at least 2 that fits`,
     );
-  const rope = { theta, rotaryDim };
+  const rope = exponentDim === rotaryDim ? { theta, rotaryDim } : { theta, rotaryDim, exponentDim };
   if (!nested) return rope;
   const type = nested.oneOf(nested.has('rope_type') ? 'rope_type' : 'type', TYPES, 'default');
   // Sections turn the positions of images; a text has one position, and all sections are equal.
@@ -59,6 +61,7 @@ export function readRope(
   nested.done();
   const outer = c.any('original_max_position_embeddings');
   if (type === 'default') return rope;
+  if (exponentDim !== rotaryDim) throw c.error(`rope_type ${type}: head_dim ${headDim} must give an even number`);
   const longest = c.raw.max_position_embeddings;
   const scaling: RopeScaling = { original_max_position_embeddings: longest, ...nested.raw, type, truncate };
   // transformers lets the outer one win; and without a factor yarn stretches as far as the positions go.

@@ -34,6 +34,10 @@ const rows: Record<string, Build> = {
     layers.attention(g, g.input(D), w, { nHeads: 3, nHeadsKv: 1, headDim: 4, window: 9, rope: { theta: 100 } }),
   bidirectional: (g, w) =>
     layers.bidirectional(g, g.input(D), w, (g, x, w) => layers.conv1d(g, x, w, { dConv: 3 }), { merge: 'concat' }),
+  cca: (g, w) =>
+    layers.cca(g, g.input(D), w, {
+      ...{ nHeads: 4, nHeadsKv: 2, headDim: 4, taps: [2, 3], bias: true, rope: { theta: 100, rotaryDim: 2 } },
+    }),
   concat: (g, w) => {
     const x = g.input(D);
     return layers.concat(g, [x, layers.linear(g, x, w, 'project', 7)]);
@@ -49,6 +53,7 @@ const rows: Record<string, Build> = {
     return g.op('activate', { x: g.reshape(layers.headRmsNorm(g, x, w, 'norm', { eps: 1e-5 }), D) });
   },
   hyena: (g, w) => layers.hyena(g, g.input(D), w, { lMax: 64, order: 3, filterOrder: 8, initial: { w: 5 } }),
+  kda: (g, w) => layers.kda(g, g.input(D), w, { nHeads: 3, headDim: 5, dConv: 4, eps: 1e-5, lowerBound: -5 }),
   layerNorm: (g, w) => layers.layerNorm(g, g.input(D), w, 'norm', { eps: 1e-5 }),
   linear: (g, w) => layers.linear(g, g.input(D), w, 'project', 7, { bias: true, activation: 'silu' }),
   linearBy: (g, w) => layers.linearBy(g, g.input(D), w.tensor('weight', [5, D])),
@@ -62,6 +67,14 @@ const rows: Record<string, Build> = {
       nGroups: 2,
       dConv: 4,
       norm: { eps: 1e-5 },
+    }),
+  mamba3: (g, w) =>
+    layers.mamba3(g, g.input(D), w, {
+      ...{ nHeads: 4, headDim: 6, nGroups: 2, dState: 8, angles: 3, rank: 2, aFloor: 1e-4, outNorm: true, eps: 1e-5 },
+    }),
+  mla: (g, w) =>
+    layers.mla(g, g.input(D), w, {
+      ...{ nHeads: 3, kvRank: 10, qRank: 7, nopeDim: 5, ropeDim: 3, valueDim: 4, eps: 1e-6, bias: true },
     }),
   mlp: (g, w) => layers.mlp(g, g.input(D), w, { dFf: 20 }),
   moe: (g, w) => layers.moe(g, g.input(D), w, { experts: 4, topK: 2, dFf: 8, renormalize: true, names: EXPERTS }),

@@ -9,9 +9,7 @@ import { long } from '../support/scale.js';
 import { feedTokens } from '../support/sessions.js';
 
 const supported = new Set(supportedModels());
-/** Layouts of a known model_type that no family reads yet. */
-const pending = /^(fla_rwkv7|mamba3_)/;
-const names = modelNames().filter((n) => supported.has(modelType(n)) && !pending.test(n));
+const names = modelNames().filter((n) => supported.has(modelType(n)));
 const others = modelNames().filter((n) => !names.includes(n));
 if (others.length > 0) console.log(`no such model_type yet, refused by loadModel: ${others.join(', ')}`);
 
