@@ -1,11 +1,12 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, integer, number, type Rules, tensor } from './check.js';
-import { asF32, output, type Plan, run, runSync, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { asF32, type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { equal, requireMultiple, sequences, vector } from './sequences.js';
 
 /** Arguments of {@link attention}. */
-export interface AttentionArgs {
+export interface AttentionArgs extends Out<AttentionResult> {
   /** (B, Lq, H, P); f16 and bf16 are read as they are. */
   q: TensorLike;
   /**
@@ -53,9 +54,10 @@ export function plan(args: AttentionArgs): Plan<AttentionResult> {
     throw mismatch('ERR_SHAPE', 'attention: k', `Lk=Lq=${Lq} with cuSeqlens`, `Lk=${Lk}`);
   const bounds = Lk === Lq ? undefined : vector(equal('attention', batch, Lk));
   const same = a.k.dtype === a.v.dtype;
-  const y = output('attention', [batch, Lq, H, P]);
+  const y = output(sizes, 'y', [batch, Lq, H, P]);
   return {
     op: 'attention',
+    sizes,
     tensors: {
       q: tokens(a.q),
       k: tokens(same ? a.k : asF32(a.k)),
@@ -75,8 +77,8 @@ export function plan(args: AttentionArgs): Plan<AttentionResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function attention(args: AttentionArgs): Promise<AttentionResult> {
-  return run(() => plan(args));
+export function attention(args: AttentionArgs, options?: CallOptions): Promise<AttentionResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link attention} on the calling thread. */

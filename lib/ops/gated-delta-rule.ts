@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 /** Arguments of {@link gatedDeltaRule}. */
-export interface GatedDeltaRuleArgs {
+export interface GatedDeltaRuleArgs extends Out<GatedDeltaRuleResult> {
   /** (B, L, Hk, K), of unit length; scaled by 1/√K inside. */
   q: TensorLike;
   /** (B, L, Hk, K), of unit length; H must be a multiple of Hk. */
@@ -45,10 +46,11 @@ const rules = {
 export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
   const { sizes, ...a } = check('gatedDeltaRule', args, rules);
   requireMultiple('gatedDeltaRule', 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
-  const y = output('gatedDeltaRule', a.v.shape);
-  const lastState = stateFrom(a.initialState, 'gatedDeltaRule', sizes.all('S', 'H', 'K', 'V'));
+  const y = output(sizes, 'y', a.v.shape);
+  const lastState = stateFrom(a.initialState, sizes, 'lastState', sizes.all('S', 'H', 'K', 'V'));
   return {
     op: 'gatedDeltaRule',
+    sizes,
     tensors: {
       q: tokens(a.q),
       k: tokens(a.k),
@@ -69,8 +71,8 @@ export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function gatedDeltaRule(args: GatedDeltaRuleArgs): Promise<GatedDeltaRuleResult> {
-  return run(() => plan(args));
+export function gatedDeltaRule(args: GatedDeltaRuleArgs, options?: CallOptions): Promise<GatedDeltaRuleResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link gatedDeltaRule} on the calling thread. */

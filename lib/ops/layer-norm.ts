@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, epsilon, integer, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, reshape, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link layerNorm}. */
-export interface LayerNormArgs {
+export interface LayerNormArgs extends Out<LayerNormResult> {
   /** (…, D). */
   x: TensorLike;
   /** (D). */
@@ -35,10 +36,11 @@ function plan(args: LayerNormArgs): Plan<LayerNormResult> {
   const { sizes, x, weight, bias, ...attrs } = check('layerNorm', args, rules);
   const D = sizes.of('D');
   if (attrs.groupSize) requireMultiple('layerNorm', 'D', D, 'groupSize', attrs.groupSize);
-  const y = output('layerNorm', x.shape);
+  const y = output(sizes, 'y', x.shape);
   const rows = y.data.length / D;
   return {
     op: 'layerNorm',
+    sizes,
     tensors: { x: reshape(x, rows, D), weight, bias, y: reshape(y, rows, D) },
     attrs,
     result: { y },
@@ -50,8 +52,8 @@ function plan(args: LayerNormArgs): Plan<LayerNormResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function layerNorm(args: LayerNormArgs): Promise<LayerNormResult> {
-  return run(() => plan(args));
+export function layerNorm(args: LayerNormArgs, options?: CallOptions): Promise<LayerNormResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link layerNorm} on the calling thread. */

@@ -1,9 +1,10 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor, weightTypes } from './check.js';
-import { output, type Plan, reshape, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 
 /** Arguments of {@link linear}. */
-export interface LinearArgs {
+export interface LinearArgs extends Out<LinearResult> {
   /** (…, in); f16 and bf16 are read as they are. */
   x: TensorLike;
   /** (out, in), of any float or quantised dtype. */
@@ -29,9 +30,10 @@ export function plan(args: LinearArgs): Plan<LinearResult> {
   const [inner, out] = sizes.all('in', 'out');
   const leading = x.shape.slice(0, -1);
   const rows = leading.reduce((n, s) => n * s, 1);
-  const y = output('linear', [...leading, out]);
+  const y = output(sizes, 'y', [...leading, out]);
   return {
     op: 'linear',
+    sizes,
     tensors: { x: reshape(x, rows, inner), weight, bias, y: reshape(y, rows, out) },
     result: { y },
   };
@@ -42,8 +44,8 @@ export function plan(args: LinearArgs): Plan<LinearResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function linear(args: LinearArgs): Promise<LinearResult> {
-  return run(() => plan(args));
+export function linear(args: LinearArgs, options?: CallOptions): Promise<LinearResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link linear} on the calling thread. */

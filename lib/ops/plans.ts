@@ -6,6 +6,7 @@ export { plan as gatedDeltaRule } from './gated-delta-rule.js';
 export { plan as linear } from './linear.js';
 export { plan as moe } from './moe.js';
 export { plan as retention } from './retention.js';
+export { plan as rmsNorm } from './rms-norm.js';
 export { plan as selectiveScan } from './selective-scan.js';
 export { plan as ssd } from './ssd.js';
 export { plan as wkv6 } from './wkv6.js';

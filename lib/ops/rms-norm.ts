@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, epsilon, flag, integer, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, reshape, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link rmsNorm}. */
-export interface RmsNormArgs {
+export interface RmsNormArgs extends Out<RmsNormResult> {
   /** (…, D). */
   x: TensorLike;
   /** (D). */
@@ -40,14 +41,15 @@ const rules = {
   unitOffset: flag(false),
 } satisfies Rules<RmsNormArgs>;
 
-function plan(args: RmsNormArgs): Plan<RmsNormResult> {
+export function plan(args: RmsNormArgs): Plan<RmsNormResult> {
   const { sizes, x, z, weight, bias, ...attrs } = check('rmsNorm', args, rules);
   const D = sizes.of('D');
   if (attrs.groupSize) requireMultiple('rmsNorm', 'D', D, 'groupSize', attrs.groupSize);
-  const y = output('rmsNorm', x.shape);
+  const y = output(sizes, 'y', x.shape);
   const rows = y.data.length / D;
   return {
     op: 'rmsNorm',
+    sizes,
     tensors: { x: reshape(x, rows, D), z: reshape(z, rows, D), weight, bias, y: reshape(y, rows, D) },
     attrs,
     result: { y },
@@ -60,8 +62,8 @@ function plan(args: RmsNormArgs): Plan<RmsNormResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function rmsNorm(args: RmsNormArgs): Promise<RmsNormResult> {
-  return run(() => plan(args));
+export function rmsNorm(args: RmsNormArgs, options?: CallOptions): Promise<RmsNormResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link rmsNorm} on the calling thread. */

@@ -2,11 +2,12 @@ import { mismatch, show } from '../errors.js';
 import { type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import { check, flag, integer, number, type Rule, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { positions } from './sequences.js';
 
 /** Arguments of {@link rope}. */
-export interface RopeArgs {
+export interface RopeArgs extends Out<RopeResult> {
   /** (B, L, H, P). */
   x: TensorLike;
   /** (B·L) or (L); default 0 … L−1 in every sequence. */
@@ -48,9 +49,10 @@ function plan(args: RopeArgs): Plan<RopeResult> {
   const rotaryDim = a.rotaryDim ?? P;
   if (rotaryDim > P) throw mismatch('ERR_SHAPE', 'rope: rotaryDim', `at most P=${P}`, String(rotaryDim));
   const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling });
-  const y = output('rope', [batch, L, H, P]);
+  const y = output(sizes, 'y', [batch, L, H, P]);
   return {
     op: 'rope',
+    sizes,
     tensors: {
       x: tokens(a.x),
       positions: a.positions,
@@ -69,8 +71,8 @@ function plan(args: RopeArgs): Plan<RopeResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function rope(args: RopeArgs): Promise<RopeResult> {
-  return run(() => plan(args));
+export function rope(args: RopeArgs, options?: CallOptions): Promise<RopeResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link rope} on the calling thread. */
