@@ -12,11 +12,22 @@ const root = join(__dirname, '..');
 
 /** Runs the build. Resolves to the addon's path; rejects with an Error that says what to do. */
 async function buildNative({ arch = process.arch, folder = 'build', copy, jobs, silent = false } = {}) {
-  const { BuildSystem } = require('cmake-js');
+  const out = await configureNative({ arch, folder, silent });
+  // The compiler takes up to 1 GB a process: no more of them than cores.
+  const parallel = String(jobs ?? Math.min(8, availableParallelism()));
+  await systemOf({ out, arch, silent, target: 'statespace', parallel }).build();
+  const addon = join(out, 'Release', 'statespace.node');
+  if (copy) {
+    mkdirSync(dirname(resolve(root, copy)), { recursive: true });
+    copyFileSync(addon, resolve(root, copy));
+  }
+  return addon;
+}
+
+/** Prepares a build folder, anew where it was made in another place; its full path. */
+async function configureNative({ arch = process.arch, folder = 'build', silent = false } = {}) {
   const out = resolve(root, folder);
-  // cmake-js passes its extra arguments to the build as well, which refuses them: one system for each of the two.
-  const system = (options) => new BuildSystem({ directory: root, out, config: 'Release', arch, silent, ...options });
-  if (!system({}).cmake.isAvailable) {
+  if (!systemOf({ out, arch }).cmake.isAvailable) {
     throw new Error('cmake is not in PATH; building needs CMake 3.20 or newer and a C++20 compiler (gcc 12, clang 14)');
   }
   const known = cacheOf(out);
@@ -25,16 +36,14 @@ async function buildNative({ arch = process.arch, folder = 'build', copy, jobs, 
     rmSync(out, { recursive: true, force: true });
   }
   const generator = cacheOf(out)?.CMAKE_GENERATOR ?? process.env.CMAKE_GENERATOR;
-  await system({ generator, ...visualStudio(), extraCMakeArgs: settings(arch) }).configure();
-  // The compiler takes up to 1 GB a process: no more of them than cores.
-  const parallel = String(jobs ?? Math.min(8, availableParallelism()));
-  await system({ target: 'statespace', parallel }).build();
-  const addon = join(out, 'Release', 'statespace.node');
-  if (copy) {
-    mkdirSync(dirname(resolve(root, copy)), { recursive: true });
-    copyFileSync(addon, resolve(root, copy));
-  }
-  return addon;
+  await systemOf({ out, arch, silent, generator, ...visualStudio(), extraCMakeArgs: settings(arch) }).configure();
+  return out;
+}
+
+// cmake-js passes its extra arguments to the build as well, which refuses them: one system for each of the two.
+function systemOf(options) {
+  const { BuildSystem } = require('cmake-js');
+  return new BuildSystem({ directory: root, config: 'Release', ...options });
 }
 
 /** What CMake has noted of a build folder; undefined where it has not been there. */
@@ -73,7 +82,7 @@ function settings(arch) {
   return [...flags, '--toolchain', toolchain];
 }
 
-module.exports = { buildNative };
+module.exports = { buildNative, configureNative };
 
 if (require.main === module) {
   const { values } = parseArgs({
