@@ -47,6 +47,19 @@ function sourceCommit(root: string): string | null {
   }
 }
 
+/** Seconds that all cores have worked, and that the host has taken from them, since the start; null where unknown. */
+export function processorTimes(): { busy: number; stolen: number; cores: number } | null {
+  try {
+    const text = readFileSync('/proc/stat', 'utf8');
+    const [user, nice, system, , , irq, softirq, steal] = /^cpu +(.+)$/m.exec(text)![1]!.split(' ').map(Number);
+    const ticks = 100; // USER_HZ, the same on every Linux
+    const cores = text.match(/^cpu\d/gm)!.length;
+    return { busy: (user! + nice! + system! + irq! + softirq!) / ticks, stolen: steal! / ticks, cores };
+  } catch {
+    return null;
+  }
+}
+
 /** Bytes that can be allocated without swapping, the container's limit included. */
 export function availableMemory(): number {
   const limited = (process as { availableMemory?: () => number }).availableMemory?.() ?? Number.POSITIVE_INFINITY;

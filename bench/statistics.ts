@@ -85,6 +85,28 @@ export function fitPower(x: readonly number[], y: readonly number[]): PowerFit |
   };
 }
 
+// A length that lies farther from the others' line than this was disturbed, or is of another regime.
+const FAR = 0.25;
+
+/**
+ * fitPower() without the lengths that lie far from the line of the others, which are named: the line that tells them is
+ * through the median of the slopes of all pairs (Theil and Sen), as one bad point in six would pull least squares along.
+ */
+export function fitRobustly(x: readonly number[], y: readonly number[]): { fit: PowerFit | null; outliers: number[] } {
+  const all = fitPower(x, y);
+  if (all === null || x.length < 5) return { fit: all, outliers: [] };
+  const points = x.map((value, i) => ({ x: Math.log(value), y: Math.log(y[i]!) }));
+  const slopes = points.flatMap((a, i) =>
+    points.slice(i + 1).flatMap((b) => (a.x === b.x ? [] : [(b.y - a.y) / (b.x - a.x)])),
+  );
+  const slope = median(slopes);
+  const intercept = median(points.map((p) => p.y - slope * p.x));
+  const kept = x.map((_, i) => Math.abs(points[i]!.y - intercept - slope * points[i]!.x) <= FAR);
+  if (kept.filter(Boolean).length < 4) return { fit: all, outliers: [] };
+  const of = (values: readonly number[]) => values.filter((_, i) => kept[i]);
+  return { fit: fitPower(of(x), of(y)), outliers: x.filter((_, i) => !kept[i]) };
+}
+
 export type Crossover =
   /** Between two measured lengths the costs change places. */
   | { kind: 'measured'; length: number; between: [number, number] }

@@ -1,6 +1,6 @@
+import { Cancellation } from './cancellation.js';
 import { byteLength, type StoredType } from './dtype.js';
 import { call } from './native.js';
-import { Cancellation } from './session/cancellation.js';
 
 /** Stops the work, and hears how many values are done. */
 export interface BlocksOptions {

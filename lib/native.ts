@@ -9,6 +9,8 @@ export interface NativeTensor {
   data: Float32Array | Int32Array | Uint16Array | Uint8Array;
   shape: readonly number[];
   dtype: DType;
+  /** Of a state: what it begins with, null for zeros; absent: with what it holds. */
+  initial?: NativeTensor | null;
 }
 
 export type NativeHandle = { readonly __native: unique symbol };
@@ -31,6 +33,8 @@ export type WeightEntry =
     }
   | { value: number; bound: number };
 
+export type InitialSystem = 'hippo' | 'lin' | 'inv' | 'legs' | 'real';
+
 export interface NativeBinding {
   cpuInfo(): { model: string; cores: number; isa: string; available: string[] };
   cudaInfo(): {
@@ -42,15 +46,18 @@ export interface NativeBinding {
   backendName(device?: 'auto' | 'cpu' | 'cuda'): string;
   /** Where the CUDA library lies, unless the environment's STATESPACE_CUDA_LIBRARY says otherwise. */
   setCudaLibrary(path: string): void;
-  threads(): number;
+  /** How many compute threads there are, and why not as many as were asked for. */
+  threads(): { count: number; shortage?: string };
   setThreads(count: number): void;
   /** Operations a second in registers, one a sample; none where the machine lacks the instruction. Blocks. */
   computeRates(kind: 'multiplyAdd' | 'dotBf16', threads: 'one' | 'all', seconds: number, samples: number): number[];
   /** Bytes a second through buffers of this size, one a sample. Blocks. */
   memoryRates(bytes: number, samples: number): Record<'read' | 'copy', Record<'one' | 'all', number[]>>;
 
-  /** Memory of whatever content; undefined where the runtime takes none from addons. */
+  /** A buffer of whatever content, in memory that was used before; undefined where the runtime had better make it. */
   outputMemory(bytes: number): ArrayBuffer | undefined;
+  /** Gives a buffer's memory back; its views become empty. A running job keeps the memory until it ends. */
+  detach(buffer: ArrayBufferLike): void;
   describeOps(): string;
   runOp(name: string, tensors: Record<string, NativeTensor>, attrs: Record<string, unknown>, sync: true): void;
   runOp(
@@ -59,6 +66,23 @@ export interface NativeBinding {
     attrs: Record<string, unknown>,
     sync: false,
     host?: boolean,
+    cancel?: Int32Array,
+  ): Promise<void>;
+  /** The first of `outs` whose memory overlaps another's or one of the others', as indices into both lists end to end. */
+  overlap(outs: ArrayBufferView[], others: ArrayBufferView[]): [number, number] | undefined;
+  /** Writes values of one float type as another; one of the two is f32. */
+  convert(from: ArrayBufferView, dtype: DType, to: ArrayBufferView, toDtype: DType, sync: true): void;
+  convert(from: ArrayBufferView, dtype: DType, to: ArrayBufferView, toDtype: DType, sync: false): Promise<void>;
+
+  /** Fills A and B of hippo (N, N), (N) or s4dInit (N/2, 2) twice, there or off the event loop. */
+  initialSystem(kind: InitialSystem, N: number, A: NativeTensor, B: NativeTensor, sync: true): void;
+  initialSystem(
+    kind: InitialSystem,
+    N: number,
+    A: NativeTensor,
+    B: NativeTensor,
+    sync: false,
+    cancel?: Int32Array,
   ): Promise<void>;
 
   describeTypes(): { name: string; block: number; bytes: number; held: boolean; encoded: boolean }[];
@@ -197,7 +221,12 @@ export function typed(error: unknown): unknown {
 export function call<T>(fn: (n: NativeBinding) => T): T {
   try {
     const result = fn(native());
-    return result instanceof Promise ? (result.catch((e) => Promise.reject(typed(e))) as T) : result;
+    // By its looks: the addon's promises are of Node's own realm, which a test runner's or vm context's is not.
+    const pending = result as { then?: unknown; catch?(handler: (error: unknown) => never): T } | undefined;
+    if (typeof pending?.then !== 'function') return result;
+    return pending.catch!((error) => {
+      throw typed(error);
+    });
   } catch (error) {
     throw typed(error);
   }

@@ -21,7 +21,10 @@ export interface SystemInfo {
     reason?: string;
     devices: { name: string; computeCapability: string; memoryBytes: number }[];
   };
+  /** Of the compute pool. */
   threads: number;
+  /** Why there are fewer threads than were asked for; absent where there are not. */
+  threadShortage?: string;
   /** What ops run on: an instruction set, or what STATESPACE_BACKEND names; absent where that cannot be used. */
   backend?: string;
 }
@@ -31,16 +34,23 @@ export function systemInfo(): SystemInfo {
   const { version } = JSON.parse(readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8')) as {
     version: string;
   };
-  return call((n) => ({
-    version,
-    cpu: n.cpuInfo() as SystemInfo['cpu'],
-    cuda: n.cudaInfo(),
-    threads: n.threads(),
-    backend: usable(() => n.backendName()),
-  }));
+  return call((n) => {
+    const { count, shortage } = n.threads();
+    return {
+      version,
+      cpu: n.cpuInfo() as SystemInfo['cpu'],
+      cuda: n.cudaInfo(),
+      threads: count,
+      ...(shortage !== undefined && { threadShortage: shortage }),
+      backend: usable(() => n.backendName()),
+    };
+  });
 }
 
-/** Threads of the compute pool, for the whole process; default: physical cores. Environment: STATESPACE_THREADS. */
+/**
+ * Threads of the compute pool, for the whole process; default: physical cores, as far as a container's CPU quota pays for
+ * them. Environment: STATESPACE_THREADS. Where the system allows fewer, there are fewer, and systemInfo says why.
+ */
 export function setThreads(count: number): void {
   if (!Number.isSafeInteger(count) || count < 1 || count > 1024) {
     throw mismatch('ERR_ARGUMENT', 'setThreads: count', 'an integer from 1 to 1024', show(count));

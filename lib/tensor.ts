@@ -1,14 +1,26 @@
 import { blockSize, byteLength, type DType, decode, encode, isQuantized } from './dtype.js';
 import { mismatch, StatespaceError, show } from './errors.js';
+import { call } from './native.js';
 
 export type { DType } from './dtype.js';
 
 /** Anything with data and a shape is accepted as an input; data is read in place, not copied. */
 export interface TensorLike {
-  readonly data: Float32Array | Int32Array | Uint16Array | Uint8Array;
+  readonly data: Float32Array | Int32Array | Uint16Array | Uint8Array | Float16;
   readonly shape: readonly number[];
-  /** Default: by the type of data; Uint16Array needs 'f16' or 'bf16', Uint8Array 'q8_0' or 'q4_0'. */
+  /**
+   * Default: by the type of data (a Float16Array, where Node has it, is f16); Uint16Array needs 'f16' or 'bf16',
+   * Uint8Array 'q8_0' or 'q4_0'.
+   */
   readonly dtype?: DType;
+}
+
+/** A Float16Array, which this package's own types do not ask for. */
+interface Float16 extends ArrayBufferView {
+  readonly length: number;
+  readonly [index: number]: number;
+  readonly BYTES_PER_ELEMENT: number;
+  readonly [Symbol.toStringTag]: 'Float16Array';
 }
 
 const arrayOf = {
@@ -20,37 +32,88 @@ const arrayOf = {
   q4_0: 'Uint8Array',
 };
 
+/** The arrays that tensors hold. */
+type Data = Float32Array | Int32Array | Uint16Array | Uint8Array;
+
+// Beside the class, so that tensors of two copies of this package stay one type.
+const disposed = new WeakSet<object>();
+
 /** Data, its shape and its element type. The data is held, not copied. */
-export class Tensor implements TensorLike {
-  readonly data: TensorLike['data'];
+export class Tensor implements TensorLike, Disposable {
+  /** Empty once the tensor has been disposed of. A Float16Array is held as the Uint16Array of its bits. */
+  readonly data: Data;
   readonly shape: readonly number[];
   readonly dtype: DType;
 
   constructor(data: TensorLike['data'], shape: readonly number[], dtype?: DType) {
     this.dtype = checkTensor('Tensor', { data, shape, dtype });
-    this.data = data;
+    this.data = bitsOf(data);
     this.shape = Object.freeze([...shape]);
   }
 
   /**
-   * A converted copy. Halves are rounded to nearest even; quantised types group 32 values of the last axis
-   * (ggml block layout).
+   * A converted copy, also to the type that it has. Halves are rounded to nearest even; quantised types group 32 values of
+   * the last axis (ggml block layout).
    */
   to(dtype: DType): Tensor {
     if (!Object.hasOwn(arrayOf, dtype))
       throw mismatch('ERR_DTYPE', 'Tensor.to', 'f32, f16, bf16, q8_0 or q4_0', show(dtype));
-    if (dtype === this.dtype) return new Tensor(this.data.slice(), this.shape, dtype);
+    checkAlive('Tensor.to', this);
+    if (dtype === this.dtype) return new Tensor(copyOf(this.data), this.shape, dtype);
     if (dtype === 'i32') {
       throw new StatespaceError('ERR_DTYPE', `Tensor.to: ${this.dtype} has no conversion to i32; build an Int32Array`);
     }
     checkBlocks('Tensor.to', this.shape, dtype);
-    return new Tensor(encode(this.toFloat32Array(), dtype), this.shape, dtype);
+    if (dtype === 'f32') return new Tensor(this.toFloat32Array(), this.shape, dtype);
+    const values = this.dtype === 'f32' ? (this.data as Float32Array) : this.toFloat32Array();
+    if (isQuantized(dtype)) return new Tensor(encode(values, dtype), this.shape, dtype);
+    const halves = new Uint16Array(values.length);
+    call((n) => n.convert(values, 'f32', halves, dtype, true));
+    return new Tensor(halves, this.shape, dtype);
+  }
+
+  /** {@link to}, between f32, f16 and bf16 off the event loop: for large tensors. */
+  async convert(dtype: DType): Promise<Tensor> {
+    checkAlive('Tensor.convert', this);
+    const [from, data] = [this.dtype, this.data];
+    if (!(from === 'f32' && (dtype === 'f16' || dtype === 'bf16')) && !(isHalf(from) && dtype === 'f32'))
+      return this.to(dtype);
+    const values = dtype === 'f32' ? new Float32Array(data.length) : new Uint16Array(data.length);
+    await call((n) => n.convert(data, from, values, dtype, false));
+    return new Tensor(values, this.shape, dtype);
   }
 
   /** Values as f32, whatever the dtype; always a copy. */
   toFloat32Array(): Float32Array {
-    return decode(this.data, this.dtype, sizeOf('Tensor', this.shape));
+    checkAlive('Tensor.toFloat32Array', this);
+    const { data, dtype } = this;
+    if (dtype === 'f32') return new Float32Array(data);
+    if (!isHalf(dtype)) return decode(data, dtype, sizeOf('Tensor', this.shape));
+    const values = new Float32Array(data.length);
+    call((n) => n.convert(data, dtype, values, 'f32', true));
+    return values;
   }
+
+  /**
+   * Gives the memory of its data back at once: `data` becomes empty, and with it every other view of that buffer. Data that
+   * is part of a larger buffer, or shared, is only let go of. Later use in an op is ERR_DISPOSED; twice is nothing.
+   */
+  dispose(): void {
+    if (disposed.has(this)) return;
+    disposed.add(this);
+    const { data } = this;
+    const whole = data.byteOffset === 0 && data.byteLength === data.buffer.byteLength;
+    (this as { data: Data }).data = emptyOf(data);
+    if (whole && data.byteLength > 0) call((n) => n.detach(data.buffer));
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function checkAlive(where: string, tensor: object): void {
+  if (disposed.has(tensor)) throw new StatespaceError('ERR_DISPOSED', `${where}: the tensor has been disposed of`);
 }
 
 /** The product of a shape, checked to be one. */
@@ -72,13 +135,14 @@ export function checkTensor(where: string, tensor: TensorLike): DType {
   if (typeof tensor !== 'object' || tensor === null) {
     throw mismatch('ERR_ARGUMENT', where, 'a tensor { data, shape, dtype? }', show(tensor));
   }
+  checkAlive(where, tensor);
   const { data, shape } = tensor;
   const size = sizeOf(where, shape);
   const dtype = tensor.dtype ?? defaultDType(where, data);
   const array = arrayOf[dtype];
   if (!Object.hasOwn(arrayOf, dtype))
     throw mismatch('ERR_DTYPE', where, 'f32, f16, bf16, i32, q8_0 or q4_0', show(dtype));
-  if (tagOf(data) !== array) {
+  if (tagOf(data) !== array && !(dtype === 'f16' && tagOf(data) === 'Float16Array')) {
     throw mismatch('ERR_DTYPE', where, `data of dtype ${dtype} in a ${array}`, `a ${tagOf(data) ?? show(data)}`);
   }
   checkBlocks(where, shape, dtype);
@@ -114,6 +178,8 @@ function defaultDType(where: string, data: TensorLike['data']): DType {
       return 'f32';
     case 'Int32Array':
       return 'i32';
+    case 'Float16Array':
+      return 'f16';
     case 'Uint16Array':
       throw mismatch('ERR_DTYPE', where, "dtype 'f16' or 'bf16' with a Uint16Array", 'none');
     case 'Uint8Array':
@@ -123,8 +189,46 @@ function defaultDType(where: string, data: TensorLike['data']): DType {
   }
 }
 
+function isHalf(dtype: DType): dtype is 'f16' | 'bf16' {
+  return dtype === 'f16' || dtype === 'bf16';
+}
+
+/** A Float16Array's bits; any other array itself. */
+export function bitsOf(data: TensorLike['data']): Data {
+  return tagOf(data) === 'Float16Array'
+    ? new Uint16Array(data.buffer as ArrayBuffer, data.byteOffset, data.length)
+    : (data as Data);
+}
+
+function emptyOf(data: Data): Data {
+  switch (tagOf(data)) {
+    case 'Float32Array':
+      return new Float32Array(0);
+    case 'Int32Array':
+      return new Int32Array(0);
+    case 'Uint16Array':
+      return new Uint16Array(0);
+    default:
+      return new Uint8Array(0);
+  }
+}
+
+/** The same values in memory of their own, whatever the array's class: a Buffer's slice() would be a view. */
+export function copyOf<T extends Data>(data: T): T {
+  switch (tagOf(data)) {
+    case 'Float32Array':
+      return new Float32Array(data) as T;
+    case 'Int32Array':
+      return new Int32Array(data) as T;
+    case 'Uint16Array':
+      return new Uint16Array(data) as T;
+    default:
+      return new Uint8Array(data) as T;
+  }
+}
+
 /** The typed array's own name, true across realms and for subclasses (a Buffer is a Uint8Array). */
-function tagOf(data: unknown): string | undefined {
+export function tagOf(data: unknown): string | undefined {
   return ArrayBuffer.isView(data) && !(data instanceof DataView)
     ? (data as Float32Array)[Symbol.toStringTag]
     : undefined;

@@ -4,6 +4,7 @@
 #include "core/stay_loaded.h"
 #include "napi/blocks.h"
 #include "napi/eager.h"
+#include "napi/initial.h"
 #include "napi/jobs.h"
 #include "napi/limits.h"
 #include "napi/memory.h"
@@ -16,6 +17,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   statespace::export_system(env, exports);
   statespace::export_blocks(env, exports);
   statespace::export_eager(env, exports);
+  statespace::export_initial(env, exports);
   statespace::export_limits(env, exports);
   statespace::export_memory(env, exports);
   statespace::export_models(env, exports);

@@ -12,7 +12,8 @@ const BOUND = 1e-5; // relative L2, f32 kernels
 const SAMPLED_ROWS = 6;
 const SAMPLED_CHANNELS = 4;
 
-export function kernelPreset(ops: Ops, shape: Shape, threads: number): Preset {
+/** `kept`: the ops on memory that is there, where runs are to be of kernels alone. */
+export function kernelPreset(ops: Ops, shape: Shape, threads: number, kept?: Ops): Preset {
   const { dModel, heads, dState, batch } = shape;
   const headDim = dModel / heads;
   const dInner = EXPAND * dModel;
@@ -23,12 +24,13 @@ export function kernelPreset(ops: Ops, shape: Shape, threads: number): Preset {
       `selective scan over ${dInner} channels of ${dState} states`,
     shape,
     contenders: [...attentionContenders(shape, threads), scanContender(shape, 'selective scan')],
-    prepare: (length) => prepare(ops, length, { heads, headDim, dInner, dState, batch }),
+    prepare: (length) => prepare(ops, kept, length, { heads, headDim, dInner, dState, batch }),
   };
 }
 
 function prepare(
   ops: Ops,
+  kept: Ops | undefined,
   length: number,
   s: { heads: number; headDim: number; dInner: number; dState: number; batch: number },
 ): Prepared {
@@ -50,10 +52,13 @@ function prepare(
   };
   return {
     run: {
-      tiled: async () => ops.attentionSync(heads).y.data as Float32Array,
+      tiled: async () => (kept ?? ops).attentionSync(heads).y.data as Float32Array,
       materialised: () => materialisedAttention(ops, attention),
-      scan: async () => ops.selectiveScanSync(arguments_).y.data as Float32Array,
+      scan: async () => (kept ?? ops).selectiveScanSync(arguments_).y.data as Float32Array,
     },
+    ...(kept && {
+      call: { tiled: async () => ops.attentionSync(heads), scan: async () => ops.selectiveScanSync(arguments_) },
+    }),
     check: (outputs) => [...checkAttention(attention, outputs), ...checkScan(scan, outputs.get('scan'))],
   };
 }

@@ -26,6 +26,8 @@ export interface Check {
 export interface Prepared {
   /** One computation by contender id; the output is what the checks look at. */
   run: Record<string, () => Promise<Float32Array>>;
+  /** The public call of a contender whose run is on memory that is kept. */
+  call?: Record<string, () => Promise<unknown>>;
   /** Outputs of the contenders that ran, against each other and against plain TypeScript. */
   check(outputs: ReadonlyMap<string, Float32Array>): Check[];
 }

@@ -30,10 +30,12 @@ export function printScaling(
     '',
     rendered(measurementTable(report, label)),
     '',
+    ...disturbedLines(report),
     dim(notes(report, label)),
     ...skippedLines(report, label),
     '',
     bold('Growth: cost = a · N^b, least squares over the lengths above; b with its 95 % confidence interval'),
+    dim(wrap('Time: of processor time over all threads, to which neighbours on the machine add little.', WIDTH)),
     '',
     rendered(growthTable(report, label)),
     '',
@@ -69,6 +71,7 @@ export function measurementTable(report: ScalingReport, label: (id: string) => s
       { title: 'contender', align: 'left' },
       { title: 'median' },
       { title: 'spread' },
+      { title: 'call' },
       { title: 'tokens/s' },
       { title: '× scan' },
       { title: 'working' },
@@ -83,6 +86,7 @@ function cells(m: Measurement): string[] {
   return [
     formatSeconds(m.time.median),
     formatSpread(m.time),
+    m.call === null ? '–' : formatSeconds(m.call.median),
     formatCount(m.tokensPerSecond),
     m.timesScan === null ? '1.00' : significant(m.timesScan),
     formatBytes(m.workingBytes),
@@ -109,6 +113,14 @@ function notes(report: ScalingReport, label: (id: string) => string): string {
         `relative error ${worst.toExponential(1)}.`,
       WIDTH,
     ),
+    ...(report.measurements.some((m) => m.call)
+      ? [
+          wrap(
+            'Call: the public call, which also finds memory for its result; the median is of the kernel on memory that is kept.',
+            WIDTH,
+          ),
+        ]
+      : []),
     'Working (by formula, besides input and output):',
     ...report.contenders.map((c) => wrap(`  ${label(c.id)}: ${c.counted.working}`, WIDTH, '    ')),
     'Kept for the next token (by formula):',
@@ -119,6 +131,21 @@ function notes(report: ScalingReport, label: (id: string) => string): string {
       WIDTH,
     ),
   ].join('\n');
+}
+
+/** That others worked on this machine meanwhile: the numbers are then no better than what it had to spare. */
+function disturbedLines(report: ScalingReport): string[] {
+  const of = report.measurements.reduce((sum, m) => sum + m.processor.samples.length, 0);
+  const disturbed = report.measurements.reduce((sum, m) => sum + m.disturbed, 0);
+  if (disturbed === 0) return [];
+  return [
+    wrap(
+      `DISTURBED: during ${disturbed} of ${of} samples others took more than a tenth of this machine (its host by steal, other ` +
+        'processes). They are left out where enough others remain; run it again when the machine is quiet.',
+      WIDTH,
+    ),
+    '',
+  ];
 }
 
 function samples(counts: readonly number[]): string {
@@ -151,6 +178,7 @@ export function growthTable(report: ScalingReport, label: (id: string) => string
       { title: 'working memory' },
       { title: 'kept memory' },
       { title: 'lengths' },
+      { title: 'outliers' },
     ],
     rows: report.growth.map((g) => [
       label(g.contender),
@@ -158,6 +186,7 @@ export function growthTable(report: ScalingReport, label: (id: string) => string
       formatFit(g.workingMemory),
       formatFit(g.keptMemory),
       String(g.time?.points ?? 0),
+      g.outliers.length > 0 ? g.outliers.map(group).join(', ') : 'none',
     ]),
   };
 }

@@ -1,16 +1,22 @@
 /** The result of a scaling run as data: what --json writes. The version changes with the meaning of any field. */
 import type { Machine } from '../machine.js';
-import { type Crossover, crossover, fitPower, type PowerFit, type Sample } from '../statistics.js';
+import { type Crossover, crossover, fitPower, fitRobustly, type PowerFit, type Sample } from '../statistics.js';
 import type { Check, Contender, Shape } from './preset.js';
 
 export const SCHEMA = 'statespace.bench.scaling';
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 export interface Measurement {
   length: number;
   contender: string;
   /** Seconds per run over the whole batch. */
   time: Sample;
+  /** Seconds of this process' processor time per run, over all its threads. */
+  processor: Sample;
+  /** Samples during which others took more than a tenth of the machine; the median leaves them out where it can. */
+  disturbed: number;
+  /** Seconds of the public call, which also finds memory for its result; null where the run is of calls already. */
+  call: Sample | null;
   tokensPerSecond: number;
   /** Bytes by formula; see the contender's `counted`. */
   workingBytes: number;
@@ -29,7 +35,10 @@ export interface Skipped {
 
 export interface Growth {
   contender: string;
+  /** Of processor time, whose growth neighbours do not change. */
   time: PowerFit | null;
+  /** Lengths left out of it, as they lie far from the others' line. */
+  outliers: number[];
   workingMemory: PowerFit | null;
   keptMemory: PowerFit | null;
 }
@@ -59,9 +68,14 @@ export function growth(contenders: readonly Contender[], measurements: readonly 
     const own = measurements.filter((m) => m.contender === id);
     const lengths = own.map((m) => m.length);
     const fit = (value: (m: Measurement) => number) => fitPower(lengths, own.map(value));
+    const time = fitRobustly(
+      lengths,
+      own.map((m) => m.processor.median),
+    );
     return {
       contender: id,
-      time: fit((m) => m.time.median),
+      time: time.fit,
+      outliers: time.outliers,
       workingMemory: fit((m) => m.workingBytes),
       keptMemory: fit((m) => m.keptBytes),
     };

@@ -1,7 +1,7 @@
 /** The scaling benchmark: for every length check, then time the contenders in turn, within the budget. */
 import { formatBytes } from '../format.js';
 import { availableMemory, collectGarbage, type Machine, peakGrowth } from '../machine.js';
-import { type Entrant, sampleInTurn, time } from '../sampling.js';
+import { type Entrant, sampleInTurn, type Timing, time } from '../sampling.js';
 import { allowance, leastSeconds, planRuns } from '../schedule.js';
 import { summarise } from '../statistics.js';
 import type { Check, Contender, Preset } from './preset.js';
@@ -19,6 +19,8 @@ export interface ScalingSettings {
   lengths: number[];
   reps: number;
   budgetSeconds: number;
+  /** Seconds that a sample lasts at least; default 0.05. */
+  sampleSeconds?: number;
   command: string;
   machine: Machine;
   signal: AbortSignal;
@@ -35,6 +37,8 @@ export class CheckFailed extends Error {
 
 // The checked run, before the samples.
 const CHECKED_RUN = 1;
+// Of the public call, beside the samples of its kernel.
+const CALLS = 3;
 // Long enough that the cost per token, not the cost per call, predicts what follows.
 const PROBE_LENGTH = 1024;
 // Of what is free: the rest is for outputs, inputs of the next length and everybody else.
@@ -44,7 +48,7 @@ export async function runScaling(preset: Preset, settings: ScalingSettings): Pro
   const { lengths, reps, budgetSeconds, command, machine, signal, onProgress } = settings;
   const started = performance.now();
   const elapsed = () => (performance.now() - started) / 1000;
-  const run = new Run(preset, reps, signal);
+  const run = new Run(preset, reps, signal, settings.sampleSeconds);
 
   await run.probe(Math.min(PROBE_LENGTH, lengths[0]!));
   for (const [i, length] of lengths.entries()) {
@@ -89,6 +93,7 @@ class Run {
     readonly preset: Preset,
     readonly reps: number,
     readonly signal: AbortSignal,
+    readonly sampleSeconds?: number,
   ) {}
 
   /** A first run of everything at a short length: compiles, fills caches, and tells what longer ones will cost. */
@@ -131,10 +136,22 @@ class Run {
       if (reps === 0) this.skipped.push({ length, contender: id, reason });
       else entrants.push({ id, run: prepared.run[id]!, cost: costs.get(id)!, reps });
     }
-    const samples = await sampleInTurn(entrants, this.signal, (done, of, id) =>
-      note(`${length} tokens: sample ${done + 1} of ${of}, ${this.#contender(id).label}`),
+    const samples = await sampleInTurn(
+      entrants,
+      this.signal,
+      (done, of, id) => note(`${length} tokens: sample ${done + 1} of ${of}, ${this.#contender(id).label}`),
+      this.sampleSeconds,
     );
-    for (const [id, taken] of samples) this.#record(length, id, taken, peaks.get(id) ?? null);
+    const calls = await sampleInTurn(
+      entrants.flatMap(({ id, cost }) => {
+        const call = prepared.call?.[id];
+        return call ? [{ id, run: call, cost, reps: CALLS }] : [];
+      }),
+      this.signal,
+      undefined,
+      this.sampleSeconds,
+    );
+    for (const [id, taken] of samples) this.#record(length, id, taken, calls.get(id) ?? [], peaks.get(id) ?? null);
   }
 
   /** Of the checked run and the least samples of every contender, by prediction. */
@@ -175,14 +192,17 @@ class Run {
     }
   }
 
-  #record(length: number, id: string, samples: readonly number[], peakBytes: number | null): void {
-    const summary = summarise(samples);
+  #record(length: number, id: string, samples: Timing[], calls: Timing[], peakBytes: number | null): void {
+    const summary = summarise(undisturbed(samples));
     this.#known.set(id, { length, seconds: summary.median });
     const { working, kept } = this.#contender(id).memory(length);
     this.measurements.push({
       length,
       contender: id,
       time: summary,
+      processor: summarise(samples.map((s) => s.processorSeconds)),
+      disturbed: samples.filter((s) => s.disturbed).length,
+      call: calls.length > 0 ? summarise(undisturbed(calls)) : null,
       tokensPerSecond: (this.preset.shape.batch * length) / summary.median,
       workingBytes: working,
       keptBytes: kept,
@@ -194,6 +214,12 @@ class Run {
   #contender(id: string): Contender {
     return this.preset.contenders.find((contender) => contender.id === id)!;
   }
+}
+
+/** Seconds of the samples that nobody disturbed, where that is enough of them to say something; else of all. */
+function undisturbed(samples: readonly Timing[]): number[] {
+  const quiet = samples.filter((s) => !s.disturbed);
+  return (quiet.length >= Math.min(3, samples.length) ? quiet : samples).map((s) => s.seconds);
 }
 
 function withRatios(measurements: readonly Measurement[], contenders: readonly Contender[]): Measurement[] {

@@ -1,6 +1,6 @@
+import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
-import { checkCall } from '../session/cancellation.js';
 import type { Generated, GenerateOptions } from '../session/generate.js';
 import type { ResponseFormat } from './masks.js';
 

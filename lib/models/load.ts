@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { Cancellation, checkCall } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
 import { byteLength } from '../dtype.js';
@@ -8,7 +9,6 @@ import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
 import { type WeightSource, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
-import { Cancellation, checkCall } from '../session/cancellation.js';
 import type { DType } from '../tensor.js';
 import { Binding, type Unread, withoutBase } from './bind.js';
 import { Model } from './model.js';

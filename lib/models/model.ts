@@ -1,10 +1,10 @@
+import { Cancellation, checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph } from '../graph/graph.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
-import { Cancellation, checkCall } from '../session/cancellation.js';
 import type { Network, Rows, StepEntry, StepResult, Watch } from '../session/network.js';
 import { restore, restoreAsync } from '../session/restore.js';
 import { Session } from '../session/session.js';

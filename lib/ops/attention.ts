@@ -2,11 +2,12 @@ import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, flag, integer, number, optional, type Rules, type Sizes, tensor } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
-import { asF32, output, type Plan, run, runSync, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { asF32, type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { equal, requireMultiple, sequences, vector } from './sequences.js';
 
 /** Arguments of {@link attention}. */
-export interface AttentionArgs {
+export interface AttentionArgs extends Out<AttentionResult> {
   /** (B, Lq, H, P); f16 and bf16 are read as they are. */
   q: TensorLike;
   /**
@@ -72,10 +73,11 @@ function inputs(a: Omit<Checked<typeof rules>, 'withLse'> & { sizes: Sizes }, pa
 export function plan(args: AttentionArgs): Plan<AttentionResult> {
   const a = check('attention', args, rules);
   const { tensors, attrs } = inputs(a, args.cuSeqlens !== undefined);
-  const y = output('attention', a.q.shape);
-  const lse = a.withLse ? output('attention', a.q.shape.slice(0, -1)) : undefined;
+  const y = output(a.sizes, 'y', a.q.shape);
+  const lse = a.withLse ? output(a.sizes, 'lse', a.q.shape.slice(0, -1)) : undefined;
   return {
     op: 'attention',
+    sizes: a.sizes,
     tensors: { ...tensors, y: tokens(y), lse: tokens(lse) },
     attrs,
     result: lse ? { y, lse } : { y },
@@ -88,8 +90,8 @@ export function plan(args: AttentionArgs): Plan<AttentionResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function attention(args: AttentionArgs): Promise<AttentionResult> {
-  return run(() => plan(args));
+export function attention(args: AttentionArgs, options?: CallOptions): Promise<AttentionResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link attention} on the calling thread. */

@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link causalConv1d}. */
-export interface CausalConv1dArgs {
+export interface CausalConv1dArgs extends Out<CausalConv1dResult> {
   /** (B, L, D). */
   x: TensorLike;
   /** (D, K), any K ≥ 1; the last column meets the present input. */
@@ -39,10 +40,11 @@ const rules = {
 export function plan(args: CausalConv1dArgs): Plan<CausalConv1dResult> {
   const { sizes, ...a } = check('causalConv1d', args, rules);
   const [batch, L, D] = sizes.all('B', 'L', 'D');
-  const y = output('causalConv1d', [batch, L, D]);
-  const finalState = stateFrom(a.initialState, 'causalConv1d', [sizes.of('S'), D, sizes.of('K') - 1]);
+  const y = output(sizes, 'y', [batch, L, D]);
+  const finalState = stateFrom(a.initialState, sizes, 'finalState', [sizes.of('S'), D, sizes.of('K') - 1]);
   return {
     op: 'causalConv1d',
+    sizes,
     tensors: {
       x: tokens(a.x),
       weight: a.weight,
@@ -62,8 +64,8 @@ export function plan(args: CausalConv1dArgs): Plan<CausalConv1dResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function causalConv1d(args: CausalConv1dArgs): Promise<CausalConv1dResult> {
-  return run(() => plan(args));
+export function causalConv1d(args: CausalConv1dArgs, options?: CallOptions): Promise<CausalConv1dResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link causalConv1d} on the calling thread. */

@@ -1,10 +1,11 @@
 import type { DType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
-import { checkTensor, type TensorLike } from '../tensor.js';
+import { bitsOf, checkTensor, copyOf, type Tensor, type TensorLike } from '../tensor.js';
+import { Outs } from './outs.js';
 
 /** A checked input: nothing left to default. */
 export interface Input {
-  readonly data: TensorLike['data'];
+  readonly data: Tensor['data'];
   readonly shape: readonly number[];
   readonly dtype: DType;
 }
@@ -17,7 +18,11 @@ export class Sizes {
   private readonly bound = new Map<string, number>();
   private leading: readonly number[] | undefined;
 
-  constructor(readonly op: string) {}
+  constructor(
+    readonly op: string,
+    /** Where the caller wants results written to. */
+    readonly outs = new Outs(op, {}),
+  ) {}
 
   /** The size of a bound symbol. */
   of(symbol: string): number {
@@ -68,10 +73,10 @@ export class Sizes {
 /** Reads one argument as the caller gave it (undefined when absent); `where` begins every message. */
 export type Rule<T> = (value: unknown, where: string, sizes: Sizes) => T;
 /** A rule for every argument of A, in the order in which they bind symbols. */
-export type Rules<A> = { readonly [K in keyof Required<A>]: Rule<unknown> };
+export type Rules<A> = { readonly [K in Exclude<keyof A, 'out'>]-?: Rule<unknown> };
 export type Checked<R> = { [K in keyof R]: R[K] extends Rule<infer T> ? T : never };
 
-/** Checks the arguments of one call: no unknown names, then each by its rule. */
+/** Checks the arguments of one call: no unknown names (`out` is everybody's), then each by its rule. */
 export function check<R extends Record<string, Rule<unknown>>>(
   op: string,
   args: unknown,
@@ -80,13 +85,13 @@ export function check<R extends Record<string, Rule<unknown>>>(
   if (typeof args !== 'object' || args === null)
     throw mismatch('ERR_ARGUMENT', op, 'one object of named arguments', show(args));
   for (const name of Object.keys(args)) {
-    if (!Object.hasOwn(rules, name))
+    if (!Object.hasOwn(rules, name) && name !== 'out')
       throw new StatespaceError(
         'ERR_ARGUMENT',
-        `${op}: unknown argument ${show(name)}; known are ${Object.keys(rules).join(', ')}`,
+        `${op}: unknown argument ${show(name)}; known are ${Object.keys(rules).join(', ')}, out`,
       );
   }
-  const sizes = new Sizes(op);
+  const sizes = new Sizes(op, new Outs(op, args));
   const checked: Record<string, unknown> = { sizes };
   for (const [name, rule] of Object.entries(rules))
     checked[name] = rule((args as Record<string, unknown>)[name], `${op}: ${name}`, sizes);
@@ -126,8 +131,9 @@ export function optional(shape: string): Rule<Input | undefined> {
 }
 
 /** A resizable buffer may shrink under a running kernel: its values are copied now. */
-function pinned(data: TensorLike['data']): TensorLike['data'] {
-  return (data.buffer as { resizable?: boolean }).resizable ? data.slice() : data;
+function pinned(given: TensorLike['data']): Tensor['data'] {
+  const data = bitsOf(given);
+  return (data.buffer as { resizable?: boolean }).resizable ? copyOf(data) : data;
 }
 
 export function flag(otherwise: boolean): Rule<boolean> {
@@ -173,12 +179,12 @@ export function required(rule: Rule<number | undefined>): Rule<number> {
 
 const largest = 2 ** 31 - 1;
 
-/** An integer of at least `least`. */
-export function integer(least: number): Rule<number | undefined>;
-export function integer(least: number, otherwise: number): Rule<number>;
-export function integer(least: number, otherwise?: number): Rule<number | undefined> | Rule<number> {
-  const wanted = `an integer from ${least} to ${largest}`;
-  const fits = (n: number) => Number.isInteger(n) && n >= least && n <= largest;
+/** An integer from `least` to `most`. */
+export function integer(least: number, otherwise?: undefined, most?: number): Rule<number | undefined>;
+export function integer(least: number, otherwise: number, most?: number): Rule<number>;
+export function integer(least: number, otherwise?: number, most = largest): Rule<number | undefined> | Rule<number> {
+  const wanted = `an integer from ${least} to ${most}`;
+  const fits = (n: number) => Number.isInteger(n) && n >= least && n <= most;
   return otherwise === undefined ? number(wanted, fits) : number(wanted, fits, otherwise);
 }
 

@@ -37,9 +37,10 @@ function inputs({ logits, targets, ignoreIndex, labelSmoothing }: Checked<typeof
 }
 
 function plan(args: CrossEntropyArgs): Plan<CrossEntropyResult> {
-  const { tensors, attrs } = inputs(check('crossEntropy', args, rules));
-  const loss = output('crossEntropy', [1]);
-  return { op: 'crossEntropy', tensors: { ...tensors, loss }, attrs, result: { loss } };
+  const a = check('crossEntropy', args, rules);
+  const { tensors, attrs } = inputs(a);
+  const loss = output(a.sizes, 'loss', [1]);
+  return { op: 'crossEntropy', sizes: a.sizes, tensors: { ...tensors, loss }, attrs, result: { loss } };
 }
 
 /**
@@ -116,8 +117,8 @@ function fusedPlan(args: LinearCrossEntropyArgs): Plan<LinearCrossEntropyResult>
   const { x, weight, bias, ...attrs } = a;
   const tensors = { x: tokens(x), weight, bias, targets: reshape(targets, rows) };
   const of = gradients ? ['x', 'weight', 'bias'] : [];
-  const made = gradientPlan<LinearCrossEntropyResult>('linearCrossEntropy', a, { tensors, attrs }, {}, of);
-  made.result.loss = output(sizes.op, [1]);
+  const made = gradientPlan<LinearCrossEntropyResult>('linearCrossEntropy', { sizes, ...a }, { tensors, attrs }, {}, of);
+  made.result.loss = output(sizes, 'loss', [1]);
   made.tensors.loss = made.result.loss;
   return made;
 }

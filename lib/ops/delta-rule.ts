@@ -32,7 +32,7 @@ export function plan(args: DeltaRuleArgs): Plan<DeltaRuleResult> {
   const { sizes, mode, ...a } = check(name, args, rules);
   requireMultiple(name, 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
   const tensors = { q: a.q, k: a.k, v: a.v, beta: a.beta };
-  return headPlan({ name, op: 'gatedDeltaRule', K: sizes.of('K') }, a, tensors, { mode });
+  return headPlan({ sizes, op: 'gatedDeltaRule', K: sizes.of('K') }, a, tensors, { mode });
 }
 
 /**

@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, number, type Rules, required, tensor } from './check.js';
 import { type DiscretizeMethod, methods } from './discretize.js';
-import { output, type Plan, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync } from './run.js';
 
 /** Arguments of {@link discretizeDense}. */
-export interface DiscretizeDenseArgs {
+export interface DiscretizeDenseArgs extends Out<DiscretizeDenseResult> {
   /** Time step Δ. */
   delta: number;
   /** (N, N); may be singular. */
@@ -32,9 +33,15 @@ const rules = {
 
 function plan(args: DiscretizeDenseArgs): Plan<DiscretizeDenseResult> {
   const { sizes, delta, A, B, method } = check('discretizeDense', args, rules);
-  const Abar = output('discretizeDense', [sizes.of('N'), sizes.of('N')]);
-  const Bbar = output('discretizeDense', [sizes.of('N'), sizes.of('M')]);
-  return { op: 'discretizeDense', tensors: { A, B, Abar, Bbar }, attrs: { delta, method }, result: { Abar, Bbar } };
+  const Abar = output(sizes, 'Abar', [sizes.of('N'), sizes.of('N')]);
+  const Bbar = output(sizes, 'Bbar', [sizes.of('N'), sizes.of('M')]);
+  return {
+    op: 'discretizeDense',
+    sizes,
+    tensors: { A, B, Abar, Bbar },
+    attrs: { delta, method },
+    result: { Abar, Bbar },
+  };
 }
 
 /**
@@ -43,8 +50,8 @@ function plan(args: DiscretizeDenseArgs): Plan<DiscretizeDenseResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function discretizeDense(args: DiscretizeDenseArgs): Promise<DiscretizeDenseResult> {
-  return run(() => plan(args));
+export function discretizeDense(args: DiscretizeDenseArgs, options?: CallOptions): Promise<DiscretizeDenseResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link discretizeDense} on the calling thread. */

@@ -1,6 +1,7 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, type Rules, tensor } from './check.js';
-import { output, type Plan, reshape, run, runSync, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync, tokens } from './run.js';
 import { equal } from './sequences.js';
 
 /** zoh: zero-order hold; zoh-euler: Ā by zoh, B̄ = ΔB (Mamba); bilinear: Tustin. */
@@ -8,7 +9,7 @@ export type DiscretizeMethod = 'zoh' | 'zoh-euler' | 'bilinear';
 export const methods = choice<DiscretizeMethod>('zoh', 'zoh-euler', 'bilinear');
 
 /** Arguments of {@link discretize}. */
-export interface DiscretizeArgs {
+export interface DiscretizeArgs extends Out<DiscretizeResult> {
   /** Time step Δ, (B, L, D). */
   delta: TensorLike;
   /** Diagonal of the system matrix, (D, N). */
@@ -39,10 +40,11 @@ function plan(args: DiscretizeArgs): Plan<DiscretizeResult> {
   const [batch, L, D, N] = sizes.all('B', 'L', 'D', 'N');
   equal('discretize', batch, L);
   const T = batch * L;
-  const Abar = output('discretize', [batch, L, D, N]);
-  const Bbar = output('discretize', [batch, L, D, N]);
+  const Abar = output(sizes, 'Abar', [batch, L, D, N]);
+  const Bbar = output(sizes, 'Bbar', [batch, L, D, N]);
   return {
     op: 'discretize',
+    sizes,
     tensors: {
       delta: tokens(delta),
       A,
@@ -61,8 +63,8 @@ function plan(args: DiscretizeArgs): Plan<DiscretizeResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function discretize(args: DiscretizeArgs): Promise<DiscretizeResult> {
-  return run(() => plan(args));
+export function discretize(args: DiscretizeArgs, options?: CallOptions): Promise<DiscretizeResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link discretize} on the calling thread. */

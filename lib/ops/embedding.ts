@@ -33,9 +33,10 @@ const inputs = ({ ids, weight }: { ids: Input; weight: Input }) => ({
 function plan(args: EmbeddingArgs): Plan<EmbeddingResult> {
   const { sizes, ...a } = check('embedding', args, rules);
   const { tensors } = inputs(a);
-  const y = output('embedding', [...a.ids.shape, sizes.of('d')]);
+  const y = output(sizes, 'y', [...a.ids.shape, sizes.of('d')]);
   return {
     op: 'embedding',
+    sizes,
     tensors: { ...tensors, y: reshape(y, tensors.ids.shape[0]!, sizes.of('d')) },
     result: { y },
   };
@@ -68,7 +69,7 @@ function backwardPlan(args: EmbeddingBackwardArgs): Plan<EmbeddingGradients> {
   const native = inputs(a);
   const given = orZeros(dy, [...a.ids.shape, sizes.of('d')]);
   const above = { dy: reshape(given, native.tensors.ids.shape[0]!, sizes.of('d')) };
-  return gradientPlan('embeddingBackward', a, native, above, ['weight']);
+  return gradientPlan('embeddingBackward', { sizes, ...a }, native, above, ['weight']);
 }
 
 /**

@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link fftConv}. */
-export interface FftConvArgs {
+export interface FftConvArgs extends Out<FftConvResult> {
   /** (B, L, D). */
   x: TensorLike;
   /** (D, Lk); values past L are not read, missing ones are 0. */
@@ -30,9 +31,10 @@ const rules = {
 
 export function plan(args: FftConvArgs): Plan<FftConvResult> {
   const a = check('fftConv', args, rules);
-  const y = output('fftConv', a.x.shape);
+  const y = output(a.sizes, 'y', a.x.shape);
   return {
     op: 'fftConv',
+    sizes: a.sizes,
     tensors: { x: tokens(a.x), kernel: a.kernel, D: a.D, cuSeqlens: a.cuSeqlens, y: tokens(y) },
     result: { y },
   };
@@ -44,8 +46,8 @@ export function plan(args: FftConvArgs): Plan<FftConvResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function fftConv(args: FftConvArgs): Promise<FftConvResult> {
-  return run(() => plan(args));
+export function fftConv(args: FftConvArgs, options?: CallOptions): Promise<FftConvResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link fftConv} on the calling thread. */

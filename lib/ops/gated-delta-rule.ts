@@ -1,7 +1,7 @@
 import type { TensorLike } from '../tensor.js';
 import { check, type Rules, tensor } from './check.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
-import { type Plan, run, runSync } from './run.js';
+import { type CallOptions, type Plan, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link gatedDeltaRule}. */
@@ -34,7 +34,7 @@ export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
   const name = 'gatedDeltaRule';
   const { sizes, mode, ...a } = check(name, args, rules);
   requireMultiple(name, 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
-  return headPlan({ name, op: name, K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v, g: a.g, beta: a.beta }, { mode });
+  return headPlan({ sizes, op: name, K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v, g: a.g, beta: a.beta }, { mode });
 }
 
 /**
@@ -42,8 +42,8 @@ export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function gatedDeltaRule(args: GatedDeltaRuleArgs): Promise<GatedDeltaRuleResult> {
-  return run(() => plan(args));
+export function gatedDeltaRule(args: GatedDeltaRuleArgs, options?: CallOptions): Promise<GatedDeltaRuleResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link gatedDeltaRule} on the calling thread. */

@@ -28,7 +28,7 @@ const rules = {
 
 export function plan(args: GlaArgs): Plan<GlaResult> {
   const { sizes, mode, ...a } = check('gla', args, rules);
-  return headPlan({ name: 'gla', op: 'gla', K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v, g: a.g }, { mode });
+  return headPlan({ sizes, op: 'gla', K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v, g: a.g }, { mode });
 }
 
 /**

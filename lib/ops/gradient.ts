@@ -1,6 +1,6 @@
 import { opCatalog } from '../graph/catalog.js';
 import type { Tensor } from '../tensor.js';
-import type { Input } from './check.js';
+import type { Input, Sizes } from './check.js';
 import { output, type Plan, reshape } from './run.js';
 
 /** Gradients by the names of arguments: of those that every call has, and of those that may be absent. */
@@ -20,7 +20,7 @@ export interface Inputs {
  */
 export function gradientPlan<R>(
   op: string,
-  args: object,
+  args: { sizes: Sizes },
   inputs: Inputs,
   above: Plan<unknown>['tensors'],
   of: readonly string[],
@@ -31,13 +31,13 @@ export function gradientPlan<R>(
   const tensors = known({ ...inputs.tensors, ...above }, description?.fields);
   const result: Record<string, Tensor> = {};
   for (const name of of) {
-    const given = (args as Record<string, Input | undefined>)[name];
+    const given = (args as unknown as Record<string, Input | undefined>)[name];
     if (!given) continue;
-    const gradient = output(op, given.shape);
+    const gradient = output(args.sizes, `d${name}`, given.shape);
     result[`d${name}`] = gradient;
     tensors[`d${name}`] = reshape(gradient, ...inputs.tensors[name]!.shape);
   }
-  return { op, tensors, attrs: known(inputs.attrs ?? {}, description?.attrs), result: result as R };
+  return { op, sizes: args.sizes, tensors, attrs: known(inputs.attrs ?? {}, description?.attrs), result: result as R };
 }
 
 /** What arrives from above, or zeros of that shape. */

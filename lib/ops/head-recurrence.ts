@@ -1,5 +1,5 @@
 import type { Tensor, TensorLike } from '../tensor.js';
-import { choice, type Input, optional } from './check.js';
+import { choice, type Input, optional, type Sizes } from './check.js';
 import { output, type Plan, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
@@ -29,22 +29,23 @@ export const headRecurrence = {
 };
 
 /**
- * A call of the native `op` by the public `name`. `byToken` are its tensors of a row per token, v (B, L, H, V) and one
+ * A call of the native `op` with the sizes of the public one's arguments. `byToken` are its tensors of a row per token, v (B, L, H, V) and one
  * of K channels among them.
  */
 export function headPlan(
-  { name, op, K }: { name: string; op: string; K: number },
+  { sizes, op, K }: { sizes: Sizes; op: string; K: number },
   a: { cuSeqlens: Input; initialState: Input | undefined },
   byToken: Record<string, Input | undefined> & { v: Input },
   attrs: Plan<unknown>['attrs'],
   others: Record<string, Input> = {},
 ): Plan<HeadRecurrenceResult> {
   const [, , H, V] = byToken.v.shape as [number, number, number, number];
-  const y = output(name, byToken.v.shape);
-  const lastState = stateFrom(a.initialState, name, [a.cuSeqlens.shape[0]! - 1, H, K, V]);
+  const y = output(sizes, 'y', byToken.v.shape);
+  const lastState = stateFrom(a.initialState, sizes, 'lastState', [a.cuSeqlens.shape[0]! - 1, H, K, V]);
   const rows = Object.fromEntries(Object.entries(byToken).map(([field, t]) => [field, tokens(t)]));
   return {
     op,
+    sizes,
     tensors: { ...rows, ...others, cuSeqlens: a.cuSeqlens, state: lastState, y: tokens(y) },
     attrs,
     result: { y, lastState },

@@ -1,10 +1,12 @@
-import { Tensor } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
 import { check, choice, integer, type Rules, required } from './check.js';
-import { allocated } from './run.js';
+import { type InitialSystem, runInitial, runInitialSync } from './initial.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output } from './run.js';
 
 /** Arguments of {@link hippo}. */
-export interface HippoArgs {
-  /** State size. */
+export interface HippoArgs extends Out<HippoResult> {
+  /** State size, at most 16,384. */
   N: number;
   /** Default 'legs', the only one. */
   measure?: 'legs';
@@ -18,7 +20,16 @@ export interface HippoResult {
   B: Tensor;
 }
 
-const rules = { N: required(integer(1)), measure: choice('legs') } satisfies Rules<HippoArgs>;
+const mostN = 16_384; // A is then 1 GiB
+
+const rules = { N: required(integer(1, undefined, mostN)), measure: choice('legs') } satisfies Rules<HippoArgs>;
+
+function plan(args: HippoArgs): InitialSystem<HippoResult> {
+  const { N, sizes } = check('hippo', args, rules);
+  const result = { A: output(sizes, 'A', [N, N]), B: output(sizes, 'B', [N]) };
+  sizes.outs.finish(result);
+  return { kind: 'hippo', N, result };
+}
 
 /**
  * The HiPPO-LegS system (Gu et al. 2020), which remembers a signal by its Legendre coefficients:
@@ -26,18 +37,11 @@ const rules = { N: required(integer(1)), measure: choice('legs') } satisfies Rul
  *
  * @throws StatespaceError ERR_ARGUMENT, naming the argument.
  */
-export async function hippo(args: HippoArgs): Promise<HippoResult> {
-  return hippoSync(args);
+export function hippo(args: HippoArgs, options?: CallOptions): Promise<HippoResult> {
+  return runInitial('hippo', () => plan(args), options);
 }
 
 /** {@link hippo} on the calling thread. */
 export function hippoSync(args: HippoArgs): HippoResult {
-  const { N } = check('hippo', args, rules);
-  const A = allocated('hippo', () => new Float32Array(N * N));
-  const B = Float32Array.from({ length: N }, (_, n) => Math.sqrt(2 * n + 1));
-  for (let n = 0; n < N; n++) {
-    for (let k = 0; k < n; k++) A[n * N + k] = -Math.sqrt((2 * n + 1) * (2 * k + 1));
-    A[n * N + n] = -(n + 1);
-  }
-  return { A: new Tensor(A, [N, N]), B: new Tensor(B, [N]) };
+  return runInitialSync(plan(args));
 }

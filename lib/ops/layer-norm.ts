@@ -1,11 +1,12 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, epsilon, integer, optional, type Rules, type Sizes, tensor } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
-import { output, type Plan, reshape, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link layerNorm}. */
-export interface LayerNormArgs {
+export interface LayerNormArgs extends Out<LayerNormResult> {
   /** (…, D). */
   x: TensorLike;
   /** (D). */
@@ -43,8 +44,14 @@ function inputs({ sizes, x, weight, bias, ...attrs }: Checked<typeof rules> & { 
 function plan(args: LayerNormArgs): Plan<LayerNormResult> {
   const a = check('layerNorm', args, rules);
   const { tensors, attrs } = inputs(a);
-  const y = output('layerNorm', a.x.shape);
-  return { op: 'layerNorm', tensors: { ...tensors, y: reshape(y, ...tensors.x.shape) }, attrs, result: { y } };
+  const y = output(a.sizes, 'y', a.x.shape);
+  return {
+    op: 'layerNorm',
+    sizes: a.sizes,
+    tensors: { ...tensors, y: reshape(y, ...tensors.x.shape) },
+    attrs,
+    result: { y },
+  };
 }
 
 /**
@@ -52,8 +59,8 @@ function plan(args: LayerNormArgs): Plan<LayerNormResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function layerNorm(args: LayerNormArgs): Promise<LayerNormResult> {
-  return run(() => plan(args));
+export function layerNorm(args: LayerNormArgs, options?: CallOptions): Promise<LayerNormResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link layerNorm} on the calling thread. */

@@ -32,7 +32,7 @@ export function plan(args: LightningAttentionArgs): Plan<LightningAttentionResul
   const rates = asF32(slope);
   const logDecay: Input = { ...rates, data: Float32Array.from(rates.data as Float32Array, (s) => -s) };
   const attrs = { mode: mode === 'chunked' ? 'chunkwise' : mode, scale: 1 };
-  return headPlan({ name, op: 'retention', K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v }, attrs, { logDecay });
+  return headPlan({ sizes, op: 'retention', K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v }, attrs, { logDecay });
 }
 
 /**

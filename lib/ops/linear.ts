@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, optional, type Rules, type Sizes, tensor, weightTypes } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
-import { output, type Plan, reshape, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 
 /** Arguments of {@link linear}. */
-export interface LinearArgs {
+export interface LinearArgs extends Out<LinearResult> {
   /** (…, in); f16 and bf16 are read as they are. */
   x: TensorLike;
   /** (out, in), of any float or quantised dtype. */
@@ -33,9 +34,10 @@ function inputs({ sizes, x, weight, bias }: Checked<typeof rules> & { sizes: Siz
 }
 
 export function plan(args: LinearArgs): Plan<LinearResult> {
-  const { tensors, shape, rows } = inputs(check('linear', args, rules));
-  const y = output('linear', shape);
-  return { op: 'linear', tensors: { ...tensors, y: reshape(y, rows, shape.at(-1)!) }, result: { y } };
+  const a = check('linear', args, rules);
+  const { tensors, shape, rows } = inputs(a);
+  const y = output(a.sizes, 'y', shape);
+  return { op: 'linear', sizes: a.sizes, tensors: { ...tensors, y: reshape(y, rows, shape.at(-1)!) }, result: { y } };
 }
 
 /**
@@ -43,8 +45,8 @@ export function plan(args: LinearArgs): Plan<LinearResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function linear(args: LinearArgs): Promise<LinearResult> {
-  return run(() => plan(args));
+export function linear(args: LinearArgs, options?: CallOptions): Promise<LinearResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link linear} on the calling thread. */

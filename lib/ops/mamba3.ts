@@ -135,17 +135,18 @@ export function plan(args: Mamba3Args): Plan<Mamba3Result> {
     const why = field === 'mimoZ' ? 'it goes with MIMO and z' : 'it goes with MIMO';
     throw new StatespaceError('ERR_ARGUMENT', `${name}: ${field}: expected ${expected} (${why}), received ${received}`);
   }
-  const y = output(name, a.x.shape);
+  const y = output(sizes, 'y', a.x.shape);
   const lastState = {
-    angle: stateFrom(initial?.angle, name, [S, H, angles]),
-    ssm: stateFrom(initial?.ssm, name, [S, H, P, N]),
-    k: stateFrom(initial?.k, name, [S, ...ranks, H, N]),
-    v: stateFrom(initial?.v, name, [S, H, P]),
+    angle: stateFrom(initial?.angle, sizes, 'lastState', [S, H, angles]),
+    ssm: stateFrom(initial?.ssm, sizes, 'lastState', [S, H, P, N]),
+    k: stateFrom(initial?.k, sizes, 'lastState', [S, ...ranks, H, N]),
+    v: stateFrom(initial?.v, sizes, 'lastState', [S, H, P]),
   };
   const { x, B, C, dt, adt, trap, z, ...rest } = a;
   const rows = { x, B, C, dt, adt, trap, angles: rest.angles, z };
   return {
     op: name,
+    sizes,
     tensors: {
       ...rest,
       ...Object.fromEntries(Object.entries(rows).map(([field, t]) => [field, tokens(t)])),

@@ -1,11 +1,12 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, integer, type Rules, required, tensor } from './check.js';
-import { output, type Plan, reshape, run, runSync, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync, tokens } from './run.js';
 import { equal } from './sequences.js';
 
 /** Arguments of {@link moe}. */
-export interface MoeArgs {
+export interface MoeArgs extends Out<MoeResult> {
   /** (B, L, d). */
   x: TensorLike;
   /** (E, d). */
@@ -40,9 +41,10 @@ export function plan(args: MoeArgs): Plan<MoeResult> {
   equal('moe', ...sizes.all('B', 'L'));
   if (a.topK > sizes.of('E'))
     throw mismatch('ERR_ARGUMENT', 'moe: topK', `at most E=${sizes.of('E')} experts`, String(a.topK));
-  const y = output('moe', a.x.shape);
+  const y = output(sizes, 'y', a.x.shape);
   return {
     op: 'moe',
+    sizes,
     tensors: {
       x: tokens(a.x),
       router: a.router,
@@ -61,8 +63,8 @@ export function plan(args: MoeArgs): Plan<MoeResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function moe(args: MoeArgs): Promise<MoeResult> {
-  return run(() => plan(args));
+export function moe(args: MoeArgs, options?: CallOptions): Promise<MoeResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link moe} on the calling thread. */

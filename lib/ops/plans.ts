@@ -12,6 +12,7 @@ export { plan as mamba3 } from './mamba3.js';
 export { plan as moe } from './moe.js';
 export { plan as retention } from './retention.js';
 export { plan as rgLru } from './rg-lru.js';
+export { plan as rmsNorm } from './rms-norm.js';
 export { plan as selectiveScan } from './selective-scan.js';
 export { plan as shortConv } from './short-conv.js';
 export { plan as ssd } from './ssd.js';

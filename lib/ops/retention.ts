@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, type Input, integer, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link retention}. */
-export interface RetentionArgs {
+export interface RetentionArgs extends Out<RetentionResult> {
   /** (B, L, H, K); scaled by 1/√K inside. */
   q: TensorLike;
   /** (B, L, H, K). */
@@ -50,10 +51,11 @@ function standardDecay(heads: number): Input {
 
 export function plan(args: RetentionArgs): Plan<RetentionResult> {
   const { sizes, ...a } = check('retention', args, rules);
-  const y = output('retention', a.v.shape);
-  const lastState = stateFrom(a.initialState, 'retention', sizes.all('S', 'H', 'K', 'V'));
+  const y = output(sizes, 'y', a.v.shape);
+  const lastState = stateFrom(a.initialState, sizes, 'lastState', sizes.all('S', 'H', 'K', 'V'));
   return {
     op: 'retention',
+    sizes,
     tensors: {
       q: tokens(a.q),
       k: tokens(a.k),
@@ -74,8 +76,8 @@ export function plan(args: RetentionArgs): Plan<RetentionResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function retention(args: RetentionArgs): Promise<RetentionResult> {
-  return run(() => plan(args));
+export function retention(args: RetentionArgs, options?: CallOptions): Promise<RetentionResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link retention} on the calling thread. */

@@ -60,11 +60,12 @@ export function plan(args: RgLruArgs): Plan<RgLruResult> {
   const { sizes, x, positions: places, cuSeqlens, initialState, ...weights } = check('rgLru', args, rules);
   const [H, P, D] = sizes.all('H', 'P', 'D');
   if (H * P !== D) throw new StatespaceError('ERR_SHAPE', `rgLru: H=${H} gates of ${P} channels are not D=${D}`);
-  const y = output('rgLru', x.shape);
-  const lastState = stateFrom(initialState, 'rgLru', [sizes.of('S'), D]);
+  const y = output(sizes, 'y', x.shape);
+  const lastState = stateFrom(initialState, sizes, 'lastState', [sizes.of('S'), D]);
   const anew = initialState ? undefined : fromStart(cuSeqlens.data as Int32Array);
   return {
     op: 'rgLru',
+    sizes,
     tensors: {
       x: tokens(x),
       positions: args.positions ? places : anew,

@@ -1,11 +1,12 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, epsilon, flag, integer, optional, type Rules, type Sizes, tensor } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
-import { output, type Plan, reshape, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link rmsNorm}. */
-export interface RmsNormArgs {
+export interface RmsNormArgs extends Out<RmsNormResult> {
   /** (…, D). */
   x: TensorLike;
   /** (D). */
@@ -49,11 +50,17 @@ function inputs({ sizes, x, z, weight, bias, ...attrs }: Checked<typeof rules> &
   return { tensors: { x: reshape(x, rows, D), z: reshape(z, rows, D), weight, bias }, attrs };
 }
 
-function plan(args: RmsNormArgs): Plan<RmsNormResult> {
+export function plan(args: RmsNormArgs): Plan<RmsNormResult> {
   const a = check('rmsNorm', args, rules);
   const { tensors, attrs } = inputs(a);
-  const y = output('rmsNorm', a.x.shape);
-  return { op: 'rmsNorm', tensors: { ...tensors, y: reshape(y, ...tensors.x.shape) }, attrs, result: { y } };
+  const y = output(a.sizes, 'y', a.x.shape);
+  return {
+    op: 'rmsNorm',
+    sizes: a.sizes,
+    tensors: { ...tensors, y: reshape(y, ...tensors.x.shape) },
+    attrs,
+    result: { y },
+  };
 }
 
 /**
@@ -62,8 +69,8 @@ function plan(args: RmsNormArgs): Plan<RmsNormResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function rmsNorm(args: RmsNormArgs): Promise<RmsNormResult> {
-  return run(() => plan(args));
+export function rmsNorm(args: RmsNormArgs, options?: CallOptions): Promise<RmsNormResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link rmsNorm} on the calling thread. */

@@ -14,11 +14,12 @@ import {
   tensor,
 } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
-import { output, type Plan, run, runSync, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { positions } from './sequences.js';
 
 /** Arguments of {@link rope}. */
-export interface RopeArgs {
+export interface RopeArgs extends Out<RopeResult> {
   /** (B, L, H, P). */
   x: TensorLike;
   /** (B·L) or (L); default 0 … L−1 in every sequence. */
@@ -68,8 +69,8 @@ function inputs({ sizes, ...a }: Checked<typeof rules> & { sizes: Sizes }) {
 function plan(args: RopeArgs): Plan<RopeResult> {
   const a = check('rope', args, rules);
   const { tensors, attrs } = inputs(a);
-  const y = output('rope', a.x.shape);
-  return { op: 'rope', tensors: { ...tensors, y: tokens(y) }, attrs, result: { y } };
+  const y = output(a.sizes, 'y', a.x.shape);
+  return { op: 'rope', sizes: a.sizes, tensors: { ...tensors, y: tokens(y) }, attrs, result: { y } };
 }
 
 /**
@@ -79,8 +80,8 @@ function plan(args: RopeArgs): Plan<RopeResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function rope(args: RopeArgs): Promise<RopeResult> {
-  return run(() => plan(args));
+export function rope(args: RopeArgs, options?: CallOptions): Promise<RopeResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link rope} on the calling thread. */

@@ -1,13 +1,24 @@
+import { constants } from 'node:buffer';
+import { Cancellation, checkCall } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { opCatalog } from '../graph/catalog.js';
 import { call, type NativeTensor } from '../native.js';
+import { checkKnown } from '../options.js';
 import { Tensor } from '../tensor.js';
-import type { Input } from './check.js';
+import type { Input, Sizes } from './check.js';
+
+/** How an op is called, whatever its arguments. */
+export interface CallOptions {
+  /** Ends the op early: the promise rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
 
 /** One native call with all its memory allocated: outputs and states are written in place. */
 export interface Plan<R> {
   /** The native op. */
   op: string;
+  /** Of the checked arguments. */
+  sizes: Sizes;
   /** By the names of the op's fields. */
   tensors: Record<string, Input | undefined>;
   attrs?: Record<string, number | boolean | string | undefined>;
@@ -15,27 +26,44 @@ export interface Plan<R> {
 }
 
 /** Runs a plan off the event loop. Arguments are read before this returns; what is wrong with them rejects. */
-export async function run<R>(make: () => Plan<R>): Promise<R> {
-  const { op, tensors, attrs, result } = make();
-  await call((n) => n.runOp(op, given(op, tensors), defined(attrs), false));
+export async function run<R>(make: () => Plan<R>, options?: CallOptions): Promise<R> {
+  const { op, sizes, tensors, attrs, result } = make();
+  sizes.outs.finish(result as object);
+  const [inputs, settings] = [given(op, tensors), defined(attrs)];
+  await cancellable(sizes.op, options, (flag) => call((n) => n.runOp(op, inputs, settings, false, false, flag)));
   return result;
 }
 
 /** Runs a plan on the calling thread. */
-export function runSync<R>({ op, tensors, attrs, result }: Plan<R>): R {
+export function runSync<R>({ op, sizes, tensors, attrs, result }: Plan<R>): R {
+  sizes.outs.finish(result as object);
   call((n) => n.runOp(op, given(op, tensors), defined(attrs), true));
   return result;
 }
 
-/** Tensors as the native op takes them: f16 and bf16 become f32 where it has no kernel for them. */
+/** Native work that a signal ends: `work` hands the flag on to the addon. */
+export async function cancellable<T>(
+  op: string,
+  options: CallOptions | undefined,
+  work: (flag?: Int32Array) => Promise<T>,
+): Promise<T> {
+  if (options === undefined) return work();
+  checkCall(op, options);
+  checkKnown(op, options, ['signal']);
+  if (!options.signal) return work();
+  const cancellation = new Cancellation(options.signal);
+  return cancellation.run(() => work(cancellation.flag));
+}
+
+/** Tensors as the native op takes them, and what its states begin with. */
 function given(op: string, tensors: Plan<unknown>['tensors']): Record<string, NativeTensor> {
   const fields = opCatalog().get(op)?.fields;
   if (!fields) throw new StatespaceError('ERR_ARGUMENT', `${op}: the loaded addon is of another version and lacks it`);
   const out: Record<string, NativeTensor> = {};
   for (const [name, t] of Object.entries(tensors)) {
     if (!t) continue;
-    const dtypes = fields.find((f) => f.name === name)?.dtypes ?? ['f32'];
-    out[name] = dtypes.includes(t.dtype) ? t : asF32(t);
+    const initial = firstValues.get(t.data);
+    out[name] = initial === undefined ? t : { data: t.data, shape: t.shape, dtype: t.dtype, initial };
   }
   return out;
 }
@@ -50,44 +78,51 @@ export function asF32(t: Input): Input {
   return { data: new Tensor(t.data, t.shape, t.dtype).toFloat32Array(), shape: t.shape, dtype: 'f32' };
 }
 
-/** A new f32 tensor of zeros. */
-export function zeros(op: string, shape: readonly number[]): Tensor {
-  const size = shape.reduce((n, s) => n * s, 1);
-  return new Tensor(
-    allocated(op, () => new Float32Array(size)),
-    shape,
-  );
-}
-
 // Smaller ones are cheaper to make anew. STATESPACE_POISON, for tests: every output begins as NaN.
 const poison = process.env.STATESPACE_POISON === '1';
-const RECYCLED_BYTES = poison ? 4 : 1 << 20;
+const largeBytes = poison ? 4 : 1 << 20;
 
-/** A new f32 tensor of whatever content, which the op overwrites whole: large ones lie in memory that was used before. */
-export function output(op: string, shape: readonly number[]): Tensor {
+/**
+ * The tensor of the result with this name, for the op to overwrite whole: the caller's, or a new one of whatever content.
+ * Large ones lie in memory that was used before.
+ */
+export function output({ op, outs }: Sizes, name: string, shape: readonly number[]): Tensor {
+  const theirs = outs.take(name, shape);
+  if (theirs) return theirs;
   const bytes = shape.reduce((n, s) => n * s, 4);
-  const memory = bytes >= RECYCLED_BYTES ? call((n) => n.outputMemory(bytes)) : undefined;
-  if (!memory) return zeros(op, shape);
-  const data = new Float32Array(memory);
+  const data = allocated(op, () =>
+    bytes < largeBytes ? new Float32Array(bytes / 4) : new Float32Array(memory(bytes) as ArrayBuffer),
+  );
   if (poison) data.fill(Number.NaN);
   return new Tensor(data, shape);
 }
 
+/** Bytes of whatever content. */
+function memory(bytes: number): ArrayBufferLike {
+  const recycled = call((n) => n.outputMemory(bytes));
+  // V8 looks only when it allocates itself how much its young buffers hold; it then collects the dropped ones.
+  if (recycled && new ArrayBuffer(1)) return recycled;
+  return bytes <= constants.MAX_LENGTH ? Buffer.allocUnsafeSlow(bytes).buffer : new ArrayBuffer(bytes);
+}
+
 /** What `make` allocates; too much of it is a typed error. */
-export function allocated<T>(op: string, make: () => T): T {
+function allocated<T>(op: string, make: () => T): T {
   try {
     return make();
   } catch (cause) {
-    if (!(cause instanceof RangeError)) throw cause;
+    if ((cause as Error)?.name !== 'RangeError') throw cause;
     throw new StatespaceError('ERR_OUT_OF_MEMORY', `${op}: no memory for its output`, { cause });
   }
 }
 
-/** A copy of the initial state for the op to write in, or zeros. */
-export function stateFrom(initial: Input | undefined, op: string, shape: readonly number[]): Tensor {
-  if (!initial) return zeros(op, shape);
-  const { data } = asF32(initial);
-  return new Tensor(data === initial.data ? data.slice() : data, shape);
+/** By the state's own array: the caller's initial state, which the op copies before it begins; null for zeros. */
+const firstValues = new WeakMap<object, Input | null>();
+
+/** The state of the result with this name, which the op begins with `initial`, or with zeros. */
+export function stateFrom(initial: Input | undefined, sizes: Sizes, name: string, shape: readonly number[]): Tensor {
+  const state = output(sizes, name, shape);
+  firstValues.set(state.data, initial ?? null);
+  return state;
 }
 
 /** The same values under another shape of as many. */

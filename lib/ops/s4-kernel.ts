@@ -1,10 +1,11 @@
 import type { Tensor } from '../tensor.js';
 import { check, integer, type Rules, required } from './check.js';
-import { output, type Plan, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync } from './run.js';
 import { checkSystem, type S4System, systemRules } from './s4-system.js';
 
 /** Arguments of {@link s4Kernel}. */
-export interface S4KernelArgs extends S4System {
+export interface S4KernelArgs extends S4System, Out<S4KernelResult> {
   /** Length of the kernel. */
   L: number;
 }
@@ -24,8 +25,8 @@ const rules = (args: S4KernelArgs) =>
 function plan(args: S4KernelArgs): Plan<S4KernelResult> {
   const { sizes, L, method, real, ...a } = check('s4Kernel', args, rules(args));
   checkSystem('s4Kernel', { P: a.P, method, real });
-  const K = output('s4Kernel', [sizes.of('D'), L]);
-  return { op: 's4Kernel', tensors: { ...a, K }, attrs: { method }, result: { K } };
+  const K = output(sizes, 'K', [sizes.of('D'), L]);
+  return { op: 's4Kernel', sizes, tensors: { ...a, K }, attrs: { method }, result: { K } };
 }
 
 /**
@@ -35,8 +36,8 @@ function plan(args: S4KernelArgs): Plan<S4KernelResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function s4Kernel(args: S4KernelArgs): Promise<S4KernelResult> {
-  return run(() => plan(args));
+export function s4Kernel(args: S4KernelArgs, options?: CallOptions): Promise<S4KernelResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link s4Kernel} on the calling thread. */

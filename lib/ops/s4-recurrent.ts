@@ -1,11 +1,12 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { checkSystem, type S4System, systemRules } from './s4-system.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link s4Recurrent}. */
-export interface S4RecurrentArgs extends S4System {
+export interface S4RecurrentArgs extends S4System, Out<S4RecurrentResult> {
   /** (B, L, D). */
   x: TensorLike;
   /** Skip weight, (D). */
@@ -36,11 +37,12 @@ const rules = (args: S4RecurrentArgs) =>
 function plan(args: S4RecurrentArgs): Plan<S4RecurrentResult> {
   const { sizes, x, method, real, initialState, ...a } = check('s4Recurrent', args, rules(args));
   checkSystem('s4Recurrent', { P: a.P, method, real });
-  const y = output('s4Recurrent', x.shape);
+  const y = output(sizes, 'y', x.shape);
   const shape = [...sizes.all('S', 'D', 'N'), ...(real ? [] : [2])];
-  const lastState = stateFrom(initialState, 's4Recurrent', shape);
+  const lastState = stateFrom(initialState, sizes, 'lastState', shape);
   return {
     op: 's4Recurrent',
+    sizes,
     tensors: { ...a, x: tokens(x), state: lastState, y: tokens(y) },
     attrs: { method },
     result: { y, lastState },
@@ -53,8 +55,8 @@ function plan(args: S4RecurrentArgs): Plan<S4RecurrentResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function s4Recurrent(args: S4RecurrentArgs): Promise<S4RecurrentResult> {
-  return run(() => plan(args));
+export function s4Recurrent(args: S4RecurrentArgs, options?: CallOptions): Promise<S4RecurrentResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link s4Recurrent} on the calling thread. */

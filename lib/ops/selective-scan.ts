@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, type Input, optional, type Rules, tensor } from './check.js';
-import { asF32, output, type Plan, reshape, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { asF32, type CallOptions, output, type Plan, reshape, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 /** Arguments of {@link selectiveScan}. */
-export interface SelectiveScanArgs {
+export interface SelectiveScanArgs extends Out<SelectiveScanResult> {
   /** Input, (B, L, D). */
   u: TensorLike;
   /** Time step Δ, (B, L, D), before `deltaBias` and softplus. */
@@ -78,10 +79,11 @@ export function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
     const own = b.shape.length === 4 + pair.length ? b : repeatGroups(b, batch * length, groups);
     return reshape(own, batch * length, groups, N, ...pair);
   };
-  const y = output('selectiveScan', [batch, length, D]);
-  const lastState = stateFrom(a.initialState, 'selectiveScan', [S, D, N, ...pair]);
+  const y = output(a.sizes, 'y', [batch, length, D]);
+  const lastState = stateFrom(a.initialState, a.sizes, 'lastState', [S, D, N, ...pair]);
   return {
     op: 'selectiveScan',
+    sizes: a.sizes,
     tensors: {
       u: tokens(a.u),
       delta: tokens(a.delta),
@@ -106,8 +108,8 @@ export function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function selectiveScan(args: SelectiveScanArgs): Promise<SelectiveScanResult> {
-  return run(() => plan(args));
+export function selectiveScan(args: SelectiveScanArgs, options?: CallOptions): Promise<SelectiveScanResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link selectiveScan} on the calling thread. */

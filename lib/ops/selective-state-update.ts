@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, reshape, run, runSync, stateFrom } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync, stateFrom } from './run.js';
 import { equal, requireMultiple, vector } from './sequences.js';
 
 /** Arguments of {@link selectiveStateUpdate}. */
-export interface SelectiveStateUpdateArgs {
+export interface SelectiveStateUpdateArgs extends Out<SelectiveStateUpdateResult> {
   /** (B, D, N); with heads (B, H, P, N). */
   state: TensorLike;
   /** (B, D); with heads (B, H, P). */
@@ -59,11 +60,12 @@ function plan(args: SelectiveStateUpdateArgs): Plan<SelectiveStateUpdateResult> 
   for (const b of [a.B, a.C]) {
     if (b.shape.length === 3) requireMultiple(op, heads ? 'H' : 'D', heads ? sizes.of('H') : D, 'G', b.shape[1]!);
   }
-  const y = output(op, a.x.shape);
-  const state = stateFrom(a.state, op, a.state.shape);
+  const y = output(sizes, 'y', a.x.shape);
+  const state = stateFrom(a.state, sizes, 'state', a.state.shape);
   const groups = (b: typeof a.B) => reshape(b, batch, b.shape.length === 3 ? b.shape[1]! : 1, N);
   return {
     op: 'selectiveScan',
+    sizes,
     tensors: {
       u: reshape(a.x, batch, D),
       delta: reshape(a.dt, batch, D),
@@ -88,8 +90,11 @@ function plan(args: SelectiveStateUpdateArgs): Plan<SelectiveStateUpdateResult> 
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function selectiveStateUpdate(args: SelectiveStateUpdateArgs): Promise<SelectiveStateUpdateResult> {
-  return run(() => plan(args));
+export function selectiveStateUpdate(
+  args: SelectiveStateUpdateArgs,
+  options?: CallOptions,
+): Promise<SelectiveStateUpdateResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link selectiveStateUpdate} on the calling thread. */

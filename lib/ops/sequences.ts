@@ -1,4 +1,5 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { tagOf } from '../tensor.js';
 import type { Input, Rule } from './check.js';
 
 const mostTokens = 2 ** 31 - 1;
@@ -15,6 +16,11 @@ export const sequences: Rule<Input> = (value, where, sizes) => {
   sizes.bind('S', bounds.length - 1);
   return vector(bounds);
 };
+
+/** Of whatever realm. */
+function isInt32(value: unknown): value is Int32Array {
+  return tagOf(value) === 'Int32Array';
+}
 
 /** i32 values as a native tensor. */
 export function vector(data: Int32Array): Input {
@@ -34,7 +40,7 @@ export function equal(op: string, batch: number, length: number): Int32Array {
 }
 
 function packed(value: unknown, where: string, batch: number, length: number): Int32Array {
-  if (!(value instanceof Int32Array)) throw mismatch('ERR_ARGUMENT', where, 'an Int32Array', show(value));
+  if (!isInt32(value)) throw mismatch('ERR_ARGUMENT', where, 'an Int32Array', show(value));
   if (batch !== 1) throw mismatch('ERR_SHAPE', where, 'packed sequences in a batch of 1', `a batch of ${batch}`);
   if (length > mostTokens) throw mismatch('ERR_SHAPE', where, `at most ${mostTokens} tokens`, String(length));
   const bounds = Int32Array.from(value);
@@ -50,7 +56,7 @@ export const positions: Rule<Input> = (value, where, sizes) => {
   const [batch, length] = sizes.all('B', 'L');
   equal(sizes.op, batch, length);
   if (value === undefined || value === null) return vector(new Int32Array(batch * length).map((_, t) => t % length));
-  if (!(value instanceof Int32Array)) throw mismatch('ERR_ARGUMENT', where, 'an Int32Array', show(value));
+  if (!isInt32(value)) throw mismatch('ERR_ARGUMENT', where, 'an Int32Array', show(value));
   if (value.length === batch * length) return vector(Int32Array.from(value));
   if (value.length !== length)
     throw mismatch('ERR_SHAPE', where, `${length} or ${batch * length} positions`, String(value.length));

@@ -41,10 +41,15 @@ const rules = {
 
 export function plan(args: ShortConvArgs): Plan<ShortConvResult> {
   const { sizes, weight, bias, cuSeqlens, ...a } = check('shortConv', args, rules);
-  const y = output('shortConv', a.x.shape);
-  const lastState = stateFrom(a.initialState, 'shortConv', [sizes.of('S'), sizes.of('D'), sizes.of('K') - 1]);
+  const y = output(sizes, 'y', a.x.shape);
+  const lastState = stateFrom(a.initialState, sizes, 'lastState', [sizes.of('S'), sizes.of('D'), sizes.of('K') - 1]);
   const rows = { b: tokens(a.b), c: tokens(a.c), x: tokens(a.x), y: tokens(y) };
-  return { op: 'shortConv', tensors: { ...rows, weight, bias, cuSeqlens, state: lastState }, result: { y, lastState } };
+  return {
+    op: 'shortConv',
+    sizes,
+    tensors: { ...rows, weight, bias, cuSeqlens, state: lastState },
+    result: { y, lastState },
+  };
 }
 
 /**

@@ -1,11 +1,12 @@
 import { mismatch, show } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, flag, integer, optional, type Rule, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 /** Arguments of {@link ssd}. */
-export interface SsdArgs {
+export interface SsdArgs extends Out<SsdResult> {
   /** (B, L, H, P). */
   x: TensorLike;
   /** Time step, (B, L, H), before `dtBias` and softplus. */
@@ -71,10 +72,11 @@ const rules = {
 export function plan(args: SsdArgs): Plan<SsdResult> {
   const { sizes, ...a } = check('ssd', args, rules);
   requireMultiple('ssd', 'H', sizes.of('H'), 'G', sizes.of('G'));
-  const y = output('ssd', a.x.shape);
-  const lastState = stateFrom(a.initialState, 'ssd', sizes.all('S', 'H', 'P', 'N'));
+  const y = output(sizes, 'y', a.x.shape);
+  const lastState = stateFrom(a.initialState, sizes, 'lastState', sizes.all('S', 'H', 'P', 'N'));
   return {
     op: 'ssd',
+    sizes,
     tensors: {
       x: tokens(a.x),
       dt: tokens(a.dt),
@@ -106,8 +108,8 @@ export function plan(args: SsdArgs): Plan<SsdResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function ssd(args: SsdArgs): Promise<SsdResult> {
-  return run(() => plan(args));
+export function ssd(args: SsdArgs, options?: CallOptions): Promise<SsdResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link ssd} on the calling thread. */

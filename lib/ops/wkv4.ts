@@ -1,10 +1,11 @@
 import { Tensor, type TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link wkv4}. */
-export interface Wkv4Args {
+export interface Wkv4Args extends Out<Wkv4Result> {
   /** (B, L, D). */
   k: TensorLike;
   /** (B, L, D). */
@@ -46,10 +47,11 @@ const rules = {
 function plan(args: Wkv4Args): Plan<Wkv4Result> {
   const { sizes, ...a } = check('wkv4', args, rules);
   const [S, D] = sizes.all('S', 'D');
-  const y = output('wkv4', a.k.shape);
-  const lastState = stateFrom(a.initialState ?? emptyState(S, D), 'wkv4', [S, 3, D]);
+  const y = output(sizes, 'y', a.k.shape);
+  const lastState = stateFrom(a.initialState ?? emptyState(S, D), sizes, 'lastState', [S, 3, D]);
   return {
     op: 'wkv4',
+    sizes,
     tensors: {
       k: tokens(a.k),
       v: tokens(a.v),
@@ -70,8 +72,8 @@ function plan(args: Wkv4Args): Plan<Wkv4Result> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function wkv4(args: Wkv4Args): Promise<Wkv4Result> {
-  return run(() => plan(args));
+export function wkv4(args: Wkv4Args, options?: CallOptions): Promise<Wkv4Result> {
+  return run(() => plan(args), options);
 }
 
 /** {@link wkv4} on the calling thread. */

@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link wkv6}. */
-export interface Wkv6Args {
+export interface Wkv6Args extends Out<Wkv6Result> {
   /** Receptance, (B, L, H, K). */
   r: TensorLike;
   /** (B, L, H, K). */
@@ -44,10 +45,11 @@ const rules = {
 
 export function plan(args: Wkv6Args): Plan<Wkv6Result> {
   const { sizes, ...a } = check('wkv6', args, rules);
-  const y = output('wkv6', a.v.shape);
-  const lastState = stateFrom(a.initialState, 'wkv6', sizes.all('S', 'H', 'K', 'V'));
+  const y = output(sizes, 'y', a.v.shape);
+  const lastState = stateFrom(a.initialState, sizes, 'lastState', sizes.all('S', 'H', 'K', 'V'));
   return {
     op: 'wkv6',
+    sizes,
     tensors: {
       r: tokens(a.r),
       k: tokens(a.k),
@@ -68,8 +70,8 @@ export function plan(args: Wkv6Args): Plan<Wkv6Result> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function wkv6(args: Wkv6Args): Promise<Wkv6Result> {
-  return run(() => plan(args));
+export function wkv6(args: Wkv6Args, options?: CallOptions): Promise<Wkv6Result> {
+  return run(() => plan(args), options);
 }
 
 /** {@link wkv6} on the calling thread. */

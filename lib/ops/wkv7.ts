@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link wkv7}. */
-export interface Wkv7Args {
+export interface Wkv7Args extends Out<Wkv7Result> {
   /** Receptance, (B, L, H, K). */
   r: TensorLike;
   /** Log decay, at most 0, (B, L, H, K). */
@@ -47,10 +48,11 @@ const rules = {
 
 export function plan(args: Wkv7Args): Plan<Wkv7Result> {
   const { sizes, ...a } = check('wkv7', args, rules);
-  const y = output('wkv7', a.v.shape);
-  const lastState = stateFrom(a.initialState, 'wkv7', sizes.all('S', 'H', 'V', 'K'));
+  const y = output(sizes, 'y', a.v.shape);
+  const lastState = stateFrom(a.initialState, sizes, 'lastState', sizes.all('S', 'H', 'V', 'K'));
   return {
     op: 'wkv7',
+    sizes,
     tensors: {
       r: tokens(a.r),
       w: tokens(a.w),
@@ -72,8 +74,8 @@ export function plan(args: Wkv7Args): Plan<Wkv7Result> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function wkv7(args: Wkv7Args): Promise<Wkv7Result> {
-  return run(() => plan(args));
+export function wkv7(args: Wkv7Args, options?: CallOptions): Promise<Wkv7Result> {
+  return run(() => plan(args), options);
 }
 
 /** {@link wkv7} on the calling thread. */

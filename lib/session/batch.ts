@@ -1,7 +1,7 @@
+import { checkCall } from '../cancellation.js';
 import { StatespaceError, show } from '../errors.js';
 import { checkKnown } from '../options.js';
 import { Tensor, type TensorLike } from '../tensor.js';
-import { checkCall } from './cancellation.js';
 import type { Network } from './network.js';
 import { type ForwardOptions, Session } from './session.js';
 

@@ -1,6 +1,6 @@
+import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkKnown } from '../options.js';
-import { checkCall } from './cancellation.js';
 import type { Network } from './network.js';
 import { type Chosen, logProbability, SAMPLING_OPTIONS, Sampler, type SamplingOptions } from './sampler.js';
 import { TextStream } from './text.js';

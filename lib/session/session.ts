@@ -1,9 +1,9 @@
 import { replaceFile } from '../atomic-file.js';
+import { checkCall } from '../cancellation.js';
 import { StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { Tensor, type TensorLike } from '../tensor.js';
-import { checkCall } from './cancellation.js';
 import { type GenerateOptions, type Generating, type Generation, generate } from './generate.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';

@@ -1,5 +1,6 @@
 import { StatespaceError } from '../errors.js';
 import { call } from '../native.js';
+import { tagOf } from '../tensor.js';
 
 /**
  * A session as bytes: magic, version, the model's fingerprint and the type that it was held in, the position, the native
@@ -64,7 +65,7 @@ export function snapshotBuffer(of: Pick<Expected, 'fingerprint' | 'heldType'>, s
 /** Throws ERR_STATE for anything but an intact snapshot of the model with this fingerprint. */
 export function decodeSnapshot({ fingerprint, heldType, outputFeatures, ids }: Expected, bytes: Uint8Array): Snapshot {
   const refuse = (why: string) => new StatespaceError('ERR_STATE', `snapshot: ${why}`);
-  if (!(bytes instanceof Uint8Array)) throw refuse('expected the Uint8Array that save() returned');
+  if (tagOf(bytes) !== 'Uint8Array') throw refuse('expected the Uint8Array that save() returned');
   const b = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   if (b.length < HEADER + DIGEST || b.toString('latin1', 0, 8) !== MAGIC) throw refuse('these bytes are no snapshot');
   const version = b.readUInt32LE(8);

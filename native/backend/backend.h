@@ -11,8 +11,8 @@
 
 namespace statespace {
 
-// Changes with this struct, Tensor, or the meaning of a field; the ops have their fingerprint.
-constexpr uint32_t kBackendAbi = 3;
+// Changes with this struct, Tensor, Context, or the meaning of a field; the ops have their fingerprint.
+constexpr uint32_t kBackendAbi = 4;
 
 struct Device {
   char name[128] = "";

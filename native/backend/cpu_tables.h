@@ -14,11 +14,13 @@
 
 namespace statespace {
 struct Backend;
+struct Conversions;
 struct Limits;
 #define STATESPACE_DECLARE(isa) \
   namespace isa {               \
   void fill_table(Backend& b);  \
   Limits limits();              \
+  Conversions conversions();    \
   }
 STATESPACE_CPU_ISAS(STATESPACE_DECLARE)
 #undef STATESPACE_DECLARE

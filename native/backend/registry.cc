@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "backend/cpu_tables.h"
 #include "backend/cuda_loader.h"
+#include "core/conversions.h"
 #include "core/error.h"
 
 namespace statespace {
@@ -90,6 +91,18 @@ const Backend* cpu_backend(const char* name) {
   for (int i = 0; i < all.count; ++i)
     if (!std::strcmp(all.names[i], name)) return &all.tables[i];
   return nullptr;
+}
+
+const Conversions& conversions() {
+  static const Conversions best = [] {
+    Conversions widest = scalar::conversions();
+#define STATESPACE_CONVERSIONS(isa) \
+  if (machine_has(#isa)) widest = isa::conversions();
+    STATESPACE_CPU_ISAS(STATESPACE_CONVERSIONS)
+#undef STATESPACE_CONVERSIONS
+    return widest;
+  }();
+  return best;
 }
 
 const char* const* available_cpu_backends(int* count) {

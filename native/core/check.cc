@@ -42,11 +42,11 @@ void Symbols::set(const std::string& name, int64_t size) {
   if (!find(name)) sizes_.emplace_back(name, size);
 }
 
-void Checker::tensor(FieldKind kind, const char* name, const Tensor& t, const char* shape, const char* dtypes) {
+std::string Checker::tensor(FieldKind kind, const char* name, const Tensor& t, const char* shape, const char* dtypes) {
   if (!t) {
     if (kind == FieldKind::in || kind == FieldKind::out)
       throw Error(Code::kArgument, std::string(op_) + ": " + name + " is missing; expected (" + shape + ")");
-    return;
+    return "";
   }
   bool known_type = false;
   for (const auto& w : words(dtypes)) known_type |= w == dtype_name(t.dtype);
@@ -71,7 +71,7 @@ void Checker::tensor(FieldKind kind, const char* name, const Tensor& t, const ch
     }
     if (fits) {
       for (size_t i = 0; i < axes.size(); ++i) symbols_.set(axes[i], t.shape[i]);
-      return;
+      return alternative;
     }
     expected += (expected.empty() ? "" : " or ") + wanted + ")";
   }

@@ -20,8 +20,9 @@ class Symbols {
 class Checker {
  public:
   explicit Checker(const char* op) : op_(op) {}
-  // Throws ERR_SHAPE or ERR_DTYPE. An absent optional, state or runtime tensor passes.
-  void tensor(FieldKind kind, const char* name, const Tensor& t, const char* shape, const char* dtypes);
+  // Throws ERR_SHAPE or ERR_DTYPE. An absent optional, state or runtime tensor passes. Returns the alternative of the
+  // shape that the tensor has; empty where it is absent.
+  std::string tensor(FieldKind kind, const char* name, const Tensor& t, const char* shape, const char* dtypes);
 
  private:
   const char* op_;

@@ -13,7 +13,8 @@ struct Context {
   ThreadPool& pool;
   Scratch& scratch;
   TileUnit tiles = TileUnit::none;
-  bool exact = false;  // products round no activations: neither to bf16 nor to int8
+  bool exact = false;                       // products round no activations: neither to bf16 nor to int8
+  const std::atomic<bool>* stop = nullptr;  // set when nobody waits for the result any more
 
   // At least `bytes` of 64-byte aligned memory, private to `worker`, until the kernel returns.
   template <class T>
@@ -33,8 +34,10 @@ struct Context {
   int threads() const { return pool.threads(); }
   template <class Fn>
   void parallel_for(int64_t count, Fn&& fn) const {
-    pool.parallel_for(count, fn);
+    pool.parallel_for(count, fn, stop);
   }
+  // Between the steps of a long piece; throws ERR_ABORTED.
+  void check_stop() const { throw_if_stopped(stop); }
 };
 
 }  // namespace statespace

@@ -1,5 +1,6 @@
 #include "core/memory_map.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -29,6 +30,27 @@ void prefer_huge_pages(void* p, int64_t bytes) {
   if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #else
   (void)p, (void)bytes;
+#endif
+}
+
+void* allocate_pages(int64_t bytes) {
+#ifdef _WIN32
+  void* p = VirtualAlloc(nullptr, size_t(bytes), MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+#else
+  void* p = mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) p = nullptr;
+#endif
+  if (!p) throw Error(Code::kOutOfMemory, "cannot allocate " + std::to_string(bytes) + " bytes");
+  prefer_huge_pages(p, bytes);
+  return p;
+}
+
+void free_pages(void* p, int64_t bytes) {
+#ifdef _WIN32
+  (void)bytes;
+  VirtualFree(p, 0, MEM_RELEASE);
+#else
+  munmap(p, size_t(bytes));
 #endif
 }
 
@@ -81,43 +103,61 @@ void ReservedMemory::discard(int64_t offset, int64_t bytes) {
 }
 
 #ifdef _WIN32
-MappedFile::MappedFile(const std::string& path) {
+WeightFile::WeightFile(const std::string& path) : path_(path) {
   const int length = MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, nullptr, 0);
   std::wstring wide(length, L'\0');
   MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, wide.data(), length);
-  HANDLE file = CreateFileW(wide.c_str(), GENERIC_READ, FILE_SHARE_READ, nullptr, OPEN_EXISTING, 0, nullptr);
+  HANDLE file = CreateFileW(wide.c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, nullptr,
+                            OPEN_EXISTING, 0, nullptr);
   LARGE_INTEGER size;
-  if (file == INVALID_HANDLE_VALUE || !GetFileSizeEx(file, &size))
+  if (file == INVALID_HANDLE_VALUE) throw Error(Code::kCheckpoint, path + ": cannot open");
+  file_ = reinterpret_cast<intptr_t>(file);
+  if (!GetFileSizeEx(file, &size)) {
+    CloseHandle(file);
     throw Error(Code::kCheckpoint, path + ": cannot open");
-  bytes_ = size.QuadPart;
-  handle_ = bytes_ ? CreateFileMappingW(file, nullptr, PAGE_READONLY, 0, 0, nullptr) : nullptr;
-  CloseHandle(file);
-  if (!bytes_) return;
-  data_ = handle_ ? static_cast<const uint8_t*>(MapViewOfFile(handle_, FILE_MAP_READ, 0, 0, 0)) : nullptr;
-  if (!data_) throw Error(Code::kCheckpoint, path + ": cannot map");
-}
-MappedFile::~MappedFile() {
-  if (data_) UnmapViewOfFile(data_);
-  if (handle_) CloseHandle(handle_);
-}
-#else
-MappedFile::MappedFile(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  struct stat info;
-  if (file < 0 || fstat(file, &info) != 0) {
-    const std::string why = std::strerror(errno);
-    if (file >= 0) close(file);
-    throw Error(Code::kCheckpoint, path + ": cannot open: " + why);
   }
-  bytes_ = info.st_size;
-  void* p = bytes_ ? mmap(nullptr, size_t(bytes_), PROT_READ, MAP_PRIVATE, file, 0) : nullptr;
-  close(file);
-  if (p == MAP_FAILED) throw Error(Code::kCheckpoint, path + ": cannot map: " + std::strerror(errno));
-  data_ = static_cast<const uint8_t*>(p);
+  bytes_ = size.QuadPart;
 }
-MappedFile::~MappedFile() {
-  if (data_) munmap(const_cast<uint8_t*>(data_), size_t(bytes_));
+WeightFile::~WeightFile() { CloseHandle(reinterpret_cast<HANDLE>(file_)); }
+#else
+WeightFile::WeightFile(const std::string& path) : path_(path) {
+  // Nothing that is no ordinary file: opening a pipe would wait for its writer.
+  file_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct stat info;
+  if (file_ >= 0 && fstat(int(file_), &info) == 0 && S_ISREG(info.st_mode)) {
+    bytes_ = info.st_size;
+    return;
+  }
+  const std::string why = file_ < 0 ? std::strerror(errno) : "it is no regular file";
+  if (file_ >= 0) close(int(file_));
+  throw Error(Code::kCheckpoint, path + ": cannot open: " + why);
 }
+WeightFile::~WeightFile() { close(int(file_)); }
 #endif
+
+void WeightFile::read(int64_t offset, int64_t bytes, void* to) const {
+  for (int64_t done = 0; done < bytes;) {
+    const int64_t wanted = std::min<int64_t>(bytes - done, 1 << 30);
+#ifdef _WIN32
+    OVERLAPPED at = {};
+    at.Offset = DWORD(offset + done), at.OffsetHigh = DWORD((offset + done) >> 32);
+    DWORD count = 0;
+    const bool failed =
+        !ReadFile(reinterpret_cast<HANDLE>(file_), static_cast<char*>(to) + done, DWORD(wanted), &count, &at) &&
+        GetLastError() != ERROR_HANDLE_EOF;
+    const int64_t got = failed ? -1 : int64_t(count);
+    const std::string why = failed ? "error " + std::to_string(GetLastError()) : "";
+#else
+    const int64_t got = pread(int(file_), static_cast<char*>(to) + done, size_t(wanted), off_t(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    const std::string why = got < 0 ? std::strerror(errno) : "";
+#endif
+    if (got < 0) throw Error(Code::kCheckpoint, path_ + ": cannot read: " + why);
+    if (got == 0)
+      throw Error(Code::kCheckpoint, path_ + ": it held " + std::to_string(bytes_) + " bytes and now ends at " +
+                                         std::to_string(offset + done) + ": it was changed while it was read");
+    done += got;
+  }
+}
 
 }  // namespace statespace

@@ -30,22 +30,28 @@ class ReservedMemory {
   int64_t bytes_ = 0;
 };
 
+// Pages of whatever content, from the system and back to it at once. Throws ERR_OUT_OF_MEMORY.
+void* allocate_pages(int64_t bytes);
+void free_pages(void* p, int64_t bytes);
+
 // Asks for large pages where the range holds any: fewer address translations for what is read from end to end.
 void prefer_huge_pages(void* p, int64_t bytes);
 
-// A file, mapped read-only. Throws ERR_CHECKPOINT.
-class MappedFile {
+// A file of weights, read by copies: a map of it would end the process (SIGBUS) where another cuts the file short
+// meanwhile, as a download does that starts again. Throws ERR_CHECKPOINT.
+class WeightFile {
  public:
-  explicit MappedFile(const std::string& path);
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  const uint8_t* data() const { return data_; }
+  explicit WeightFile(const std::string& path);
+  ~WeightFile();
+  WeightFile(const WeightFile&) = delete;
   int64_t bytes() const { return bytes_; }
+  // From any thread.
+  void read(int64_t offset, int64_t bytes, void* to) const;
 
  private:
-  const uint8_t* data_ = nullptr;
+  std::string path_;
   int64_t bytes_ = 0;
-  void* handle_ = nullptr;
+  intptr_t file_ = -1;
 };
 
 }  // namespace statespace

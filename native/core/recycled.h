@@ -9,9 +9,11 @@ namespace statespace {
 
 struct Recycled {
   static int64_t rounded(int64_t bytes);
-  // Of a rounded size; throws ERR_OUT_OF_MEMORY. What is given back is kept, up to 128 MB in all.
+  // Of a rounded size; throws ERR_OUT_OF_MEMORY. What is given back, by any thread, is kept: up to 256 MB in all, and
+  // no longer than about two seconds without use.
   static void* take(int64_t size);
   static void give(void* p, int64_t size);
+  static int64_t kept();  // bytes that wait for their next use
 };
 
 // Floats in such a block, owned.

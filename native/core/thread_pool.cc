@@ -4,18 +4,23 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
 #include <mutex>
 #include <set>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #ifdef __linux__
 #include <sched.h>
 #endif
 
+#include "core/cpu_quota.h"
 #include "core/denormals.h"
+#include "core/error.h"
 
 namespace statespace {
 namespace {
@@ -40,11 +45,22 @@ struct alignas(64) Region {
   std::atomic<int64_t> count{0};  // has_work() may look while the next loop sets it
   ThreadPool::Body body = nullptr;
   void* closure = nullptr;
+  const std::atomic<bool>* stop = nullptr;
+  std::atomic<bool> failed{false};
+  std::exception_ptr failure;  // of the first piece that threw
   alignas(64) std::atomic<int64_t> next{0};
 
   void work(int worker) {
     const int64_t end = count.load(std::memory_order_relaxed);
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < end;) body(closure, i, worker);
+    try {
+      for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < end;) {
+        throw_if_stopped(stop);
+        body(closure, i, worker);
+      }
+    } catch (...) {
+      if (!failed.exchange(true)) failure = std::current_exception();
+      next.store(end, std::memory_order_relaxed);  // the others end with the piece that they hold
+    }
   }
   bool has_work() const {
     return (state.load(std::memory_order_acquire) & kOpen) &&
@@ -66,6 +82,8 @@ struct ThreadPool::Impl {
   std::atomic<int> sleepers{0};
   std::atomic<bool> stop{false};
   std::atomic<int> size{1};
+  int wanted = 1;  // threads asked for, where the system made fewer, and why
+  std::string shortage;
   std::mutex mutex;
   std::condition_variable wake;
   std::mutex resize_mutex;
@@ -109,10 +127,17 @@ struct ThreadPool::Impl {
     }
   }
 
+  // As many threads as the system grants: a container may allow few.
   void start(int count) {
     stop = false;
-    size = count;
-    for (int i = 1; i < count; ++i) threads.emplace_back([this] { loop(); });
+    wanted = count;
+    shortage.clear();
+    try {
+      for (int i = 1; i < count; ++i) threads.emplace_back([this] { loop(); });
+    } catch (const std::system_error& e) {
+      shortage = e.code().message();
+    }
+    size = int(threads.size()) + 1;
   }
   void join_all() {
     stop = true;
@@ -130,6 +155,13 @@ ThreadPool::~ThreadPool() { impl_->join_all(); }
 
 int ThreadPool::threads() const { return impl_->size.load(std::memory_order_relaxed); }
 
+std::string ThreadPool::shortage() const {
+  std::lock_guard lock(impl_->resize_mutex);
+  if (impl_->shortage.empty()) return "";
+  return "asked for " + std::to_string(impl_->wanted) + ", the system allowed " + std::to_string(threads()) + ": " +
+         impl_->shortage;
+}
+
 // Loops in progress go on with their callers, and with whichever threads have joined them.
 void ThreadPool::resize(int threads) {
   std::lock_guard lock(impl_->resize_mutex);
@@ -137,7 +169,7 @@ void ThreadPool::resize(int threads) {
   impl_->start(std::clamp(threads, 1, kMaxWorkers));
 }
 
-void ThreadPool::run(int64_t count, Body body, void* closure) {
+void ThreadPool::run(int64_t count, Body body, void* closure, const std::atomic<bool>* stop) {
   if (count <= 0) return;
   Region* region = nullptr;
   if (count > 1 && threads() > 1)
@@ -149,12 +181,14 @@ void ThreadPool::run(int64_t count, Body body, void* closure) {
       }
     }
   if (!region) {
-    for (int64_t i = 0; i < count; ++i) body(closure, i, 0);
+    for (int64_t i = 0; i < count; ++i) throw_if_stopped(stop), body(closure, i, 0);
     return;
   }
   region->count.store(count, std::memory_order_relaxed);
   region->body = body;
   region->closure = closure;
+  region->stop = stop;
+  region->failed.store(false, std::memory_order_relaxed);
   region->workers.store(0, std::memory_order_relaxed);
   region->next.store(0, std::memory_order_relaxed);
   region->state.fetch_or(kOpen, std::memory_order_release);
@@ -164,8 +198,12 @@ void ThreadPool::run(int64_t count, Body body, void* closure) {
   // A helper's last piece is short; only when its core was taken is it worth giving way.
   for (int spins = 0; region->state.load(std::memory_order_acquire) & kUsers; ++spins)
     spins < 4096 ? pause() : std::this_thread::yield();
+  const std::exception_ptr failure = std::exchange(region->failure, nullptr);
   region->state.store(0, std::memory_order_release);
+  if (failure) std::rethrow_exception(failure);
 }
+
+void throw_stopped() { throw Error(Code::kAborted, "aborted"); }
 
 int physical_cores() {
 #ifdef __linux__
@@ -186,13 +224,25 @@ int physical_cores() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
+namespace {
+
+// STATESPACE_THREADS, else physical cores as far as a container's quota pays for them.
+int default_threads() {
+  const char* text = std::getenv("STATESPACE_THREADS");
+  if (!text || !*text) return std::clamp(int(cpu_quota() + 0.5), 1, physical_cores());
+  char* end;
+  const long wanted = std::strtol(text, &end, 10);
+  if (*end || wanted < 1 || wanted > 1024)
+    throw Error(Code::kArgument,
+                std::string("STATESPACE_THREADS: expected an integer from 1 to 1024, received '") + text + "'");
+  return int(wanted);
+}
+
+}  // namespace
+
 ThreadPool& ThreadPool::global() {
   // Never destroyed: worker_threads may still be inside a loop when the process exits.
-  static ThreadPool* pool = [] {
-    const char* env = std::getenv("STATESPACE_THREADS");
-    const int wanted = env ? std::atoi(env) : 0;
-    return new ThreadPool(wanted > 0 ? wanted : physical_cores());
-  }();
+  static ThreadPool* pool = new ThreadPool(default_threads());
   return *pool;
 }
 

@@ -6,8 +6,8 @@
 // microseconds after the last piece (decode opens a loop every few µs) and then sleep; nothing is pinned.
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <string>
 
 namespace statespace {
 
@@ -17,23 +17,27 @@ class ThreadPool {
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
 
-  // The process-wide pool. Default size: physical cores, or STATESPACE_THREADS.
+  // The process-wide pool. Default size: physical cores, fewer under a container's quota, or STATESPACE_THREADS; throws
+  // ERR_ARGUMENT where that is no number.
   static ThreadPool& global();
 
   int threads() const;
+  // Why there are fewer threads than were asked for; empty where there are not.
+  std::string shortage() const;
   void resize(int threads);
 
   using Body = void (*)(void* closure, int64_t index, int worker);
   // Calls body(index, worker) for every index in [0, count). `worker` < kMaxWorkers names the executing thread within
-  // this loop, for scratch memory. Returns when all are done.
-  void run(int64_t count, Body body, void* closure);
+  // this loop, for scratch memory. Returns when all are done. The first exception of any piece reaches the caller, once
+  // the pieces that have begun have ended; the others never begin. So it is, with ERR_ABORTED, when *stop becomes true.
+  void run(int64_t count, Body body, void* closure, const std::atomic<bool>* stop = nullptr);
 
   template <class Fn>
-  void parallel_for(int64_t count, Fn&& fn) {
+  void parallel_for(int64_t count, Fn&& fn, const std::atomic<bool>* stop = nullptr) {
     run(
         count,
         [](void* closure, int64_t i, int worker) { (*static_cast<std::remove_reference_t<Fn>*>(closure))(i, worker); },
-        const_cast<void*>(static_cast<const void*>(&fn)));
+        const_cast<void*>(static_cast<const void*>(&fn)), stop);
   }
 
   static constexpr int kMaxWorkers = 64;
@@ -44,5 +48,11 @@ class ThreadPool {
 };
 
 int physical_cores();
+
+// Throws ERR_ABORTED.
+[[noreturn]] void throw_stopped();
+inline void throw_if_stopped(const std::atomic<bool>* stop) {
+  if (stop && stop->load(std::memory_order_relaxed)) throw_stopped();
+}
 
 }  // namespace statespace

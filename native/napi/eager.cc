@@ -5,9 +5,9 @@
 
 #include "backend/backend.h"
 #include "core/catalog.h"
-#include "core/check_runtime.h"
 #include "core/denormals.h"
 #include "napi/convert.h"
+#include "napi/eager_op.h"
 #include "napi/jobs.h"
 
 namespace statespace {
@@ -40,16 +40,25 @@ class ScratchPool {
   std::vector<std::unique_ptr<Scratch>> free_;
 };
 
-// Reads an op's fields from {name: tensor} and {name: value}; unknown names are an error.
+// Reads an op's fields from {name: tensor} and {name: value}; unknown names are an error. A state may say what it
+// begins with: `initial`, a tensor, or null for zeros.
 template <class Op>
-Op read_op(const Napi::Object& tensors, const Napi::Object& attrs) {
-  Op op;
+EagerOp<Op> read_op(const Napi::Object& tensors, const Napi::Object& attrs) {
+  EagerOp<Op> call;
+  Op& op = call.op;
   uint32_t known_tensors = 0, known_attrs = 0;
   const std::string prefix = std::string(Op::kName) + ": ";
-  each_tensor(op, [&](FieldKind, const char* name, Tensor& t, const char*, const char*) {
-    const Napi::Value v = tensors.Get(name);
+  each_tensor(op, [&](FieldKind kind, const char* name, Tensor& t, const char*, const char*) {
+    auto& field = call.fields.emplace_back();
+    field.kind = kind, field.name = name;
     if (tensors.Has(name)) ++known_tensors;
-    if (!v.IsUndefined() && !v.IsNull()) t = read_tensor(prefix + name, v);
+    const Napi::Value v = tensors.Get(name);
+    if (v.IsUndefined() || v.IsNull()) return;
+    t = read_tensor(prefix + name, v);
+    if (kind != FieldKind::state) return;
+    const Napi::Value initial = v.As<Napi::Object>().Get("initial");
+    field.fresh = !initial.IsUndefined();
+    if (initial.IsObject()) field.initial = read_tensor(prefix + name, initial);
   });
   each_attr(op, [&](const char* name, auto& value, const std::string choices) {
     if (!attrs.Has(name)) return;
@@ -74,19 +83,11 @@ Op read_op(const Napi::Object& tensors, const Napi::Object& attrs) {
   });
   if (tensors.GetPropertyNames().Length() != known_tensors || attrs.GetPropertyNames().Length() != known_attrs)
     throw Error(Code::kArgument, prefix + "unknown argument");
-  return op;
+  return call;
 }
 
-// Runs one checked op on host tensors: in place on the CPU, through copies on a device.
 template <class Op>
-void run_on(const Backend& backend, Op op) {
-  auto scratch = ScratchPool::get().take();
-  Context cx{ThreadPool::global(), *scratch};
-  if (backend.host_memory) {
-    backend.run[op_id<Op>()](&op, cx);
-    ScratchPool::get().give(std::move(scratch));
-    return;
-  }
+void run_on_device(const Backend& backend, Op op, Context& cx) {
   const auto device_lock = lock_device(backend);
   struct Copy {
     const Backend& backend;
@@ -116,19 +117,35 @@ void run_on(const Backend& backend, Op op) {
     if (c.back) backend.download(c.host, c.device, c.bytes);
 }
 
+// Runs one checked op on host tensors: in place on the CPU, through copies on a device.
+template <class Op>
+void run_on(const Backend& backend, EagerOp<Op>& call, const std::atomic<bool>* stop = nullptr) {
+  auto scratch = ScratchPool::get().take();
+  Context cx{ThreadPool::global(), *scratch};
+  cx.stop = stop;
+  call.run(cx, backend.host_memory, [&](Op& op) {
+    if (backend.host_memory)
+      backend.run[op_id<Op>()](&op, cx);
+    else
+      run_on_device(backend, op, cx);
+  });
+  ScratchPool::get().give(std::move(scratch));
+}
+
 template <class Op>
 class OpJob : public Job {
  public:
-  OpJob(const Backend& backend, const Op& op) : backend_(backend), op_(op) {}
-  void execute() override { run_on(backend_, op_); }
+  OpJob(const Backend& backend, EagerOp<Op> call) : backend_(backend), call_(std::move(call)) {}
+  void execute() override { run_on(backend_, call_, stop()); }
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+  Op& op() { return call_.op; }
 
  private:
   const Backend& backend_;
-  const Op op_;
+  EagerOp<Op> call_;
 };
 
-// (name, tensors, attributes, sync, on the CPU whatever the backend)
+// (name, tensors, attributes, sync, on the CPU whatever the backend, flag that ends it)
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -139,22 +156,98 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
     if (id < 0) throw Error(Code::kArgument, "unknown op '" + name + "'");
     Napi::Value result = env.Undefined();
     with_op(id, [&]<class Op>() {
-      Op op = read_op<Op>(tensors, attrs);
-      check(op);
-      check_runtime(op);
+      EagerOp<Op> call = read_op<Op>(tensors, attrs);
+      call.check();
       const Backend& backend = info[4].ToBoolean() ? model_backend("cpu") : default_backend();
       if (sync) {
         const DenormalGuard guard;
-        run_on(backend, op);
+        run_on(backend, call);
         return;
       }
-      auto job = std::make_unique<OpJob<Op>>(backend, op);
-      each_tensor(op, [&](FieldKind, const char* field, Tensor& t, const char*, const char*) {
-        if (t) job->hold(tensors.Get(field).As<Napi::Object>().Get("data"));
+      auto job = std::make_unique<OpJob<Op>>(backend, std::move(call));
+      each_tensor(job->op(), [&](FieldKind, const char* field, Tensor& t, const char*, const char*) {
+        if (!t) return;
+        const Napi::Object given = tensors.Get(field).As<Napi::Object>();
+        job->hold(given.Get("data"));
+        if (const Napi::Value initial = given.Get("initial"); initial.IsObject())
+          job->hold(initial.As<Napi::Object>().Get("data"));
       });
+      if (info[5].IsTypedArray()) job->stop_at(info[5].As<Napi::Int32Array>());
       result = Jobs::of(env).start(env, std::move(job));
     });
     return result;
+  });
+}
+
+// (outs, others) The first out whose memory overlaps another's, or one of the others', as [i, j] with j past the outs
+// for the others; undefined where none does. By address: two SharedArrayBuffers may be one memory.
+Napi::Value overlap(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  std::vector<std::pair<const char*, const char*>> ranges;
+  const auto add = [&](const Napi::Array& arrays) {
+    for (uint32_t i = 0; i < arrays.Length(); ++i) {
+      const Napi::Value v = arrays.Get(i);
+      void* data = nullptr;
+      size_t bytes = 0;
+      if (v.IsTypedArray()) {
+        napi_get_typedarray_info(env, v, nullptr, nullptr, &data, nullptr, nullptr);
+        bytes = v.As<Napi::TypedArray>().ByteLength();
+      }
+      ranges.emplace_back(static_cast<const char*>(data), static_cast<const char*>(data) + bytes);
+    }
+  };
+  const auto outs = info[0].As<Napi::Array>();
+  add(outs);
+  add(info[1].As<Napi::Array>());
+  for (uint32_t i = 0; i < outs.Length(); ++i)
+    for (uint32_t j = i + 1; j < ranges.size(); ++j)
+      if (ranges[i].first < ranges[j].second && ranges[j].first < ranges[i].second) {
+        Napi::Array pair = Napi::Array::New(env, 2);
+        pair.Set(0u, i), pair.Set(1u, j);
+        return pair;
+      }
+  return env.Undefined();
+}
+
+// (data, dtype, to, dtype, sync): values of one float type as another, in `to`.
+class ConvertJob : public Job {
+ public:
+  explicit ConvertJob(const Napi::CallbackInfo& info)
+      : from_type_(read_dtype(info[1].ToString().Utf8Value())), to_type_(read_dtype(info[3].ToString().Utf8Value())) {
+    const auto from = info[0].As<Napi::TypedArray>(), to = info[2].As<Napi::TypedArray>();
+    for (const DType t : {from_type_, to_type_})
+      if (t != DType::f32 && t != DType::f16 && t != DType::bf16)
+        throw Error(Code::kDType, "convert: expected f32, f16 or bf16");
+    if (from_type_ != DType::f32 && to_type_ != DType::f32 && from_type_ != to_type_)
+      throw Error(Code::kDType, "convert: one side has to be f32");
+    count_ = int64_t(from.ByteLength()) / dtype_bytes(from_type_, 1);
+    if (dtype_bytes(to_type_, count_) > int64_t(to.ByteLength()))
+      throw Error(Code::kShape, "convert: the values do not fit");
+    napi_get_typedarray_info(info.Env(), from, nullptr, nullptr, &from_, nullptr, nullptr);
+    napi_get_typedarray_info(info.Env(), to, nullptr, nullptr, &to_, nullptr, nullptr);
+    hold(from), hold(to);
+  }
+  void execute() override {
+    Scratch none;
+    Context cx{ThreadPool::global(), none};
+    cx.stop = stop();
+    convert_floats(from_, from_type_, count_, to_, to_type_, cx);
+  }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  DType from_type_, to_type_;
+  int64_t count_;
+  void *from_ = nullptr, *to_ = nullptr;
+};
+
+Napi::Value convert_values(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto job = std::make_unique<ConvertJob>(info);
+    if (!info[4].ToBoolean()) return Jobs::of(info.Env()).start(info.Env(), std::move(job));
+    const DenormalGuard guard;
+    job->execute();
+    return info.Env().Undefined();
   });
 }
 
@@ -164,6 +257,8 @@ Napi::Value describe_ops(const Napi::CallbackInfo& info) { return Napi::String::
 
 void export_eager(Napi::Env env, Napi::Object exports) {
   exports.Set("runOp", Napi::Function::New(env, run_op, "runOp"));
+  exports.Set("overlap", Napi::Function::New(env, overlap, "overlap"));
+  exports.Set("convert", Napi::Function::New(env, convert_values, "convert"));
   exports.Set("describeOps", Napi::Function::New(env, describe_ops, "describeOps"));
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/denormals.h"
 #include "core/thread_pool.h"
+#include "napi/backing_store.h"
 #include "napi/convert.h"
 
 namespace statespace {
@@ -110,13 +111,38 @@ class Runners {
 
 }  // namespace
 
+// Outlives its job where the environment ends first.
+struct Job::Hook {
+  Jobs* owner;
+  static void run(void* self) {
+    const std::unique_ptr<Hook> hook(static_cast<Hook*>(self));
+    hook->owner->stop();
+  }
+};
+
+void Job::hold(const Napi::Value& value) {
+  if (!value.IsObject()) return;
+  held_.push_back(Napi::Persistent(value.As<Napi::Object>()));
+  if (value.IsTypedArray() && Jobs::of(value.Env()).knows_backing_stores)
+    if (auto memory = share_memory(value.As<Napi::TypedArray>())) memory_.push_back(std::move(memory));
+}
+
+void Job::stop_at(const Napi::Int32Array& flag) {
+  static_assert(sizeof(std::atomic<bool>) == 1 && std::atomic<bool>::is_always_lock_free);
+  if (flag.ElementLength() < 1) throw Error(Code::kArgument, "cancel: expected an Int32Array of one element");
+  hold(flag);
+  // Its lowest byte, where the machine is little-endian.
+  flag_ = reinterpret_cast<std::atomic<bool>*>(const_cast<int32_t*>(flag.Data()));
+}
+
 void Job::notify_progress() {
   if (progressed_.exchange(true)) return;
   std::lock_guard lock(owner_->shared_->mutex);
   owner_->shared_->ping();
 }
 
-Jobs::Jobs(Napi::Env env) : shared_(std::make_shared<Shared>()) {
+Jobs::Jobs(Napi::Env env)
+    : knows_backing_stores(statespace::knows_backing_stores(env)), shared_(std::make_shared<Shared>()) {
   const napi_value name = Napi::String::New(env, "statespace");
   napi_create_threadsafe_function(
       env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
@@ -135,13 +161,18 @@ Jobs::Jobs(Napi::Env env) : shared_(std::make_shared<Shared>()) {
       env, [](void* jobs) { static_cast<Jobs*>(jobs)->close(); }, this);
 }
 
+void Jobs::stop() {
+  std::unique_lock lock(shared_->mutex);
+  shared_->closed = true;
+  for (Job* job : shared_->live) job->cancel();
+  shared_->idle.wait(lock, [&] { return shared_->running == 0; });
+}
+
 void Jobs::close() {
+  stop();
   std::vector<Job*> left;
   {
-    std::unique_lock lock(shared_->mutex);
-    shared_->closed = true;
-    for (Job* job : shared_->live) job->cancel();
-    shared_->idle.wait(lock, [&] { return shared_->running == 0; });
+    std::lock_guard lock(shared_->mutex);
     left.swap(shared_->live);
     left.insert(left.end(), shared_->done.begin(), shared_->done.end());
     shared_->done.clear();
@@ -152,10 +183,13 @@ void Jobs::close() {
 Jobs& Jobs::of(Napi::Env env) { return *env.GetInstanceData<Jobs>(); }
 
 Napi::Promise Jobs::start(Napi::Env env, std::unique_ptr<Job> owned) {
+  ThreadPool::global();  // may throw, which is to happen before anything has begun
   Job* job = owned.release();
   job->owner_ = this;
   job->deferred_ = std::make_unique<Napi::Promise::Deferred>(env);
   const Napi::Promise promise = job->deferred_->Promise();
+  job->hook_ = new Job::Hook{this};
+  napi_add_env_cleanup_hook(env, Job::Hook::run, job->hook_);
   {
     std::lock_guard lock(shared_->mutex);
     if (shared_->live.empty() && shared_->done.empty()) napi_ref_threadsafe_function(env, shared_->wake);
@@ -238,17 +272,22 @@ void Jobs::settle(Napi::Env env) {
     if (!job->progressed_.exchange(false)) return;
     try {
       job->progress(env);
-    } catch (const Napi::Error&) {
+    } catch (const Napi::Error& error) {  // it ends the job, and is what the promise rejects with
+      if (job->thrown_.IsEmpty()) job->thrown_ = error;
       job->cancel();
     }
   };
   for (Job* job : live) report(job);
   for (Job* job : done) {
     const std::unique_ptr<Job> owned(job);
+    napi_remove_env_cleanup_hook(env, Job::Hook::run, job->hook_);
+    delete job->hook_;
     report(job);
     unless_ending([&] {
       try {
-        if (job->error_)
+        if (!job->thrown_.IsEmpty())
+          job->deferred_->Reject(job->thrown_.Value());
+        else if (job->error_)
           job->deferred_->Reject(to_js(env, *job->error_).Value());
         else
           job->deferred_->Resolve(job->result(env));

@@ -2,7 +2,8 @@
 // Work off the event loop, on threads of the addon's own (libuv's are left to file and network work).
 //
 // A Job lives on the JavaScript thread before and after, and on a runner thread in between. An environment that ends
-// (a terminated worker) cancels its jobs and waits for the running one before its memory goes.
+// (a terminated worker) cancels its jobs and waits for those that run before any memory goes that they were given: what
+// frees it are clean-up hooks, which run in reverse order, so each job adds its own when it starts.
 #include <napi.h>
 
 #include <atomic>
@@ -33,22 +34,33 @@ class Job {
 
   // Asked between steps of a long job.
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
-  void cancel() { cancelled_ = true; }
+  // What the pieces of a loop look at.
+  const std::atomic<bool>* stop() const { return flag_ ? flag_ : &cancelled_; }
+  void cancel() {
+    cancelled_ = true;
+    if (flag_) *flag_ = true;
+  }
+  // From now on it also ends when JavaScript writes 1 into this flag.
+  void stop_at(const Napi::Int32Array& flag);
   // From execute(): schedules progress() on the JavaScript thread.
   void notify_progress();
-  // Keeps a value alive until the job has settled.
-  void hold(const Napi::Value& value) {
-    if (value.IsObject()) held_.push_back(Napi::Persistent(value.As<Napi::Object>()));
-  }
+  // Keeps a value alive until the job has settled, and a typed array's memory though its buffer be transferred or
+  // detached meanwhile.
+  void hold(const Napi::Value& value);
 
  private:
   friend class Jobs;
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool>* flag_ = nullptr;
   std::atomic<bool> progressed_{false};
   std::vector<Napi::ObjectReference> held_;
+  std::vector<std::shared_ptr<void>> memory_;
   std::unique_ptr<Napi::Promise::Deferred> deferred_;
   std::unique_ptr<Error> error_;
+  Napi::Error thrown_;  // by a progress callback
   class Jobs* owner_ = nullptr;
+  struct Hook;
+  Hook* hook_ = nullptr;
 };
 
 // The jobs of one environment.
@@ -57,6 +69,8 @@ class Jobs {
   explicit Jobs(Napi::Env env);
   static Jobs& of(Napi::Env env);
   Napi::Promise start(Napi::Env env, std::unique_ptr<Job> job);
+  // Whether buffers here can be made of the addon's own memory (backing_store.h).
+  const bool knows_backing_stores;
 
  private:
   friend class Job;
@@ -64,6 +78,7 @@ class Jobs {
   static void schedule(std::shared_ptr<Shared> shared, Job* job, std::chrono::steady_clock::duration patience);
   void wake(Napi::Env env);
   void settle(Napi::Env env);
+  void stop();
   void close();
   std::shared_ptr<Shared> shared_;
   Napi::FunctionReference set_immediate_, settle_;

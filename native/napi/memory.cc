@@ -2,52 +2,59 @@
 
 #include <algorithm>
 
+#include "napi/backing_store.h"
 #include "napi/convert.h"
+#include "napi/jobs.h"
 
 namespace statespace {
 namespace {
 
-constexpr int64_t kFew = 16 << 10;  // floats
+// Smaller results are copied into the runtime's own memory, larger ones than kMost are beyond what a buffer can hold in
+// every version of V8; both cost little beside what made them.
+constexpr int64_t kLeast = 64 << 10, kMost = int64_t(1) << 32;  // bytes
 
-// The block as an ArrayBuffer of `bytes`; false where the runtime takes none.
-bool hand_over(Napi::Env env, FloatBlock& block, int64_t bytes, napi_value* buffer) {
-  const auto give_back = [](napi_env, void* data, void* size) {
-    Recycled::give(data, int64_t(reinterpret_cast<intptr_t>(size)));
-  };
-  void* size = reinterpret_cast<void*>(intptr_t(block.size()));
-  if (napi_create_external_arraybuffer(env, block.data(), size_t(bytes), give_back, size, buffer) != napi_ok)
-    return false;
-  block.release();
-  return true;
+bool ours(Napi::Env env, int64_t bytes) {
+  return bytes >= kLeast && bytes < kMost && Jobs::of(env).knows_backing_stores;
 }
 
-// (bytes) An ArrayBuffer with whatever was in its memory, or undefined where this runtime takes no memory of others.
+// (bytes) An ArrayBuffer with whatever was in its memory, or undefined where the runtime had better make it.
 Napi::Value output_memory(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     const int64_t bytes = info[0].As<Napi::Number>().Int64Value();
     if (bytes <= 0) throw Error(Code::kArgument, "outputMemory: expected a positive number of bytes");
-    FloatBlock block((bytes + 3) / 4);
-    napi_value buffer;
-    if (!hand_over(env, block, bytes, &buffer)) return env.Undefined();
-    return Napi::Value(env, buffer);
+    if (!ours(env, bytes)) return env.Undefined();
+    return array_buffer_over(env, FloatBlock((bytes + 3) / 4), bytes);
   });
+}
+
+// (buffer) Gives its memory back at once, unless a running job holds it still; its views become empty.
+void detach(const Napi::CallbackInfo& info) {
+  if (info[0].IsArrayBuffer()) napi_detach_arraybuffer(info.Env(), info[0]);
 }
 
 }  // namespace
 
 Napi::Value to_js(Napi::Env env, FloatBlock block) {
   const int64_t count = block.count();
-  napi_value buffer;
-  if (count >= kFew && hand_over(env, block, 4 * count, &buffer))
-    return Napi::Float32Array::New(env, size_t(count), Napi::ArrayBuffer(env, buffer), 0);
-  auto out = Napi::Float32Array::New(env, size_t(count));
-  std::copy(block.data(), block.data() + count, out.Data());
-  return out;
+  if (ours(env, 4 * count))
+    return Napi::Float32Array::New(env, size_t(count), array_buffer_over(env, std::move(block), 4 * count), 0);
+  // Asked for here, as node-addon-api would end the process where the runtime refuses the size.
+  napi_value buffer, array;
+  void* data;
+  if (napi_create_arraybuffer(env, size_t(4 * count), &data, &buffer) != napi_ok ||
+      napi_create_typedarray(env, napi_float32_array, size_t(count), buffer, 0, &array) != napi_ok) {
+    napi_value ignored;
+    napi_get_and_clear_last_exception(env, &ignored);
+    throw Error(Code::kOutOfMemory, "this runtime holds no array of " + std::to_string(count) + " values");
+  }
+  std::copy(block.data(), block.data() + count, static_cast<float*>(data));
+  return Napi::Value(env, array);
 }
 
 void export_memory(Napi::Env env, Napi::Object exports) {
   exports.Set("outputMemory", Napi::Function::New(env, output_memory, "outputMemory"));
+  exports.Set("detach", Napi::Function::New(env, detach, "detach"));
 }
 
 }  // namespace statespace

@@ -118,8 +118,9 @@ class LoadJob : public LongJob {
   }
 
   void execute() override {
-    std::vector<std::unique_ptr<MappedFile>> maps;
-    for (const auto& path : files_) maps.push_back(std::make_unique<MappedFile>(path));
+    std::vector<std::unique_ptr<WeightFile>> files;
+    for (const auto& path : files_) files.push_back(std::make_unique<WeightFile>(path));
+    Buffer staged, out_of_order;
     int64_t done = 0;
     for (const WeightEntry& e : entries_) {
       if (stopped()) throw Error(Code::kAborted, "aborted");
@@ -128,18 +129,25 @@ class LoadJob : public LongJob {
         continue;
       }
       std::vector<Model::Source> sources;
-      std::vector<std::vector<uint8_t>> gathered;
+      int64_t from_files = 0;
+      for (const auto& p : e.parts)
+        if (p.file >= 0) from_files += dtype_bytes(p.dtype, p.count) + kAlign;
+      char* room = static_cast<char*>(staged.reserve(from_files));
       for (const auto& p : e.parts) {
         const void* data = p.data;
         const int64_t bytes = dtype_bytes(p.dtype, p.count);
         if (p.file >= 0) {
-          const MappedFile& map = *maps.at(p.file);
-          const int64_t span = p.rows ? rows_end(p) * (bytes / p.row_count) : bytes;
-          if (p.offset < 0 || p.offset > map.bytes() || span > map.bytes() - p.offset)
-            throw Error(Code::kCheckpoint, files_[p.file] + ": holds " + std::to_string(map.bytes()) +
-                                               " bytes, a tensor ends at " + std::to_string(p.offset + span));
-          data = map.data() + p.offset;
-          if (p.rows) data = gathered.emplace_back(gather_rows(map.data() + p.offset, p, bytes)).data();
+          const WeightFile& file = *files.at(p.file);
+          if (p.rows) {
+            const int64_t span = rows_end(p) * (bytes / p.row_count);
+            const char* all = static_cast<const char*>(out_of_order.reserve(span));
+            read_part(file, p, span, const_cast<char*>(all));
+            gather_rows(all, p, bytes, room);
+          } else {
+            read_part(file, p, bytes, room);
+          }
+          data = room;
+          room += (bytes + kAlign - 1) / kAlign * kAlign;
         }
         sources.push_back({data, p.dtype, p.count});
         done += bytes;
@@ -166,11 +174,23 @@ class LoadJob : public LongJob {
     }
     return end;
   }
-  static std::vector<uint8_t> gather_rows(const uint8_t* from, const WeightEntry::Part& p, int64_t bytes) {
-    std::vector<uint8_t> to(bytes);
+  static void gather_rows(const char* from, const WeightEntry::Part& p, int64_t bytes, char* to) {
     const int64_t row = bytes / p.row_count;
-    for (int64_t i = 0; i < p.row_count; ++i) std::memcpy(to.data() + i * row, from + p.rows[i] * row, row);
-    return to;
+    for (int64_t i = 0; i < p.row_count; ++i) std::memcpy(to + i * row, from + p.rows[i] * row, row);
+  }
+
+  static constexpr int64_t kAlign = 64, kPiece = 4 << 20;  // bytes; one thread reads a piece at a time
+
+  void read_part(const WeightFile& file, const WeightEntry::Part& p, int64_t bytes, char* to) {
+    if (p.offset < 0 || p.offset > file.bytes() || bytes > file.bytes() - p.offset)
+      throw Error(Code::kCheckpoint, files_[p.file] + ": holds " + std::to_string(file.bytes()) +
+                                         " bytes, a tensor ends at " + std::to_string(p.offset + bytes));
+    ThreadPool::global().parallel_for((bytes + kPiece - 1) / kPiece,
+                                      [&](int64_t i, int) {
+                                        file.read(p.offset + i * kPiece, std::min(kPiece, bytes - i * kPiece),
+                                                  to + i * kPiece);
+                                      },
+                                      stop());
   }
 
   WeightEntry read_entry(const Napi::Object& o) {

@@ -65,12 +65,21 @@ Napi::Value backend_name(const Napi::CallbackInfo& info) {
 
 void set_library(const Napi::CallbackInfo& info) { set_cuda_library(info[0].ToString().Utf8Value()); }
 
+// How many, and why not as many as were asked for.
 Napi::Value threads(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), ThreadPool::global().threads());
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const ThreadPool& pool = ThreadPool::global();
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("count", pool.threads());
+    const std::string shortage = pool.shortage();
+    if (!shortage.empty()) out.Set("shortage", shortage);
+    return Napi::Value(out);
+  });
 }
 
 void set_threads(const Napi::CallbackInfo& info) {
-  ThreadPool::global().resize(info[0].As<Napi::Number>().Int32Value());
+  guarded(info.Env(), [&] { ThreadPool::global().resize(info[0].As<Napi::Number>().Int32Value()); });
 }
 
 }  // namespace

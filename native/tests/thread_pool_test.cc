@@ -3,8 +3,11 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include "core/error.h"
 
 namespace statespace::test {
 
@@ -61,6 +64,40 @@ TEST_CASE("the pool is resized while others use it") {
   done = true;
   user.join();
   CHECK(sum % 16 == 0);
+}
+
+TEST_CASE("the first exception of any piece reaches the caller, and the pool goes on") {
+  for (int threads : {1, 2, 4}) {
+    ThreadPool pool(threads);
+    for (int64_t bad : {0, 1, 37, 99}) {
+      std::atomic<int> runs{0};
+      const auto loop = [&] {
+        pool.parallel_for(100, [&](int64_t i, int) {
+          if (i == bad) throw Error(Code::kOutOfMemory, "no memory for piece " + std::to_string(i));
+          ++runs;
+        });
+      };
+      CHECK_THROWS_WITH_AS(loop(), ("no memory for piece " + std::to_string(bad)).c_str(), Error);
+      CHECK(runs < 100);
+    }
+    std::atomic<int> runs{0};
+    pool.parallel_for(100, [&](int64_t, int) { ++runs; });
+    CHECK(runs == 100);
+  }
+}
+
+TEST_CASE("a loop ends early when it is told to stop") {
+  for (int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    std::atomic<bool> stop{false};
+    std::atomic<int> runs{0};
+    const auto loop = [&] {
+      pool.parallel_for(
+          1000, [&](int64_t, int) { stop = ++runs >= 10; }, &stop);
+    };
+    CHECK_THROWS_AS(loop(), Error);
+    CHECK(runs < 10 + threads);
+  }
 }
 
 TEST_CASE("an idle pool sleeps and wakes again") {

@@ -8,7 +8,9 @@ import { expNegative, softmaxCausal } from '../../dist/bench/scaling/materialise
 import { TILE_KEYS, TILE_QUERIES } from '../../dist/bench/scaling/memory.js';
 import { type Preset, relativeError } from '../../dist/bench/scaling/preset.js';
 import { crossoverLine, formatFit, printScaling } from '../../dist/bench/scaling/print.js';
+import { growth, type Measurement } from '../../dist/bench/scaling/report.js';
 import { runScaling } from '../../dist/bench/scaling/run.js';
+import { summarise } from '../../dist/bench/statistics.js';
 import { plainOps } from '../support/plain-ops.js';
 
 const shape = { dModel: 16, heads: 2, dState: 4, batch: 2 };
@@ -29,6 +31,7 @@ const run = (preset: Preset, settings: { lengths?: number[]; budgetSeconds?: num
     lengths: [8, 16, 32],
     reps: 3,
     budgetSeconds: 30,
+    sampleSeconds: 0.003,
     command: 'statespace bench scaling',
     machine,
     signal: new AbortController().signal,
@@ -82,6 +85,47 @@ describe.each([
     expect(late.measurements).toEqual([]);
     expect(late.skipped).toHaveLength(9);
     expect(late.skipped[0]!.reason).toMatch(/^time: 4 runs need about/);
+  });
+});
+
+describe('growth', () => {
+  it('is of processor time, names outliers and leaves them out', () => {
+    const lengths = [512, 1024, 2048, 4096, 8192, 16384];
+    const contenders = kernelPreset(plainOps, shape, 2).contenders.filter((c) => c.id === 'scan');
+    const of = (length: number, seconds: number) =>
+      ({
+        length,
+        contender: 'scan',
+        time: summarise([9]),
+        processor: summarise([seconds]),
+        workingBytes: 1,
+        keptBytes: 1,
+      }) as Measurement;
+    const [linear] = growth(
+      contenders,
+      lengths.map((n) => of(n, n * 1e-6)),
+    );
+    expect(linear!.outliers).toEqual([]);
+    expect(linear!.time!.exponent).toBeCloseTo(1, 9);
+    const [disturbed] = growth(
+      contenders,
+      lengths.map((n) => of(n, n * (n === 4096 ? 6e-6 : 1e-6))),
+    );
+    expect(disturbed!.outliers).toEqual([4096]);
+    expect(disturbed!.time!.exponent).toBeCloseTo(1, 9);
+  });
+
+  it('says when others worked on the machine', async () => {
+    const report = await run(kernelPreset(plainOps, shape, 2));
+    const measurements = report.measurements.map((m, i) => ({ ...m, disturbed: i === 0 ? 2 : 0 }));
+    const text = printScaling({ ...report, measurements }, { colours: createColors(false), charts: false });
+    expect(text).toMatch(/DISTURBED: during 2 of 27 samples/);
+  });
+
+  it('shows what a public call costs beside its kernel', async () => {
+    const report = await run(kernelPreset(plainOps, shape, 2, plainOps));
+    for (const m of report.measurements) expect(m.call === null).toBe(m.contender === 'materialised');
+    expect(printScaling(report, { colours: createColors(false), charts: false })).toContain('Call: the public call');
   });
 });
 

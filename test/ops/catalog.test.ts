@@ -74,7 +74,11 @@ function argumentNames(op: OpName): string[] {
   try {
     callSync(op, { '?': 1 });
   } catch (error) {
-    if (error instanceof StatespaceError) return error.message.split('known are ')[1]!.split(', ');
+    if (error instanceof StatespaceError)
+      return error.message
+        .split('known are ')[1]!
+        .split(', ')
+        .filter((name) => name !== 'out');
     throw error;
   }
   throw new Error(`${op} takes unknown arguments`);

@@ -30,7 +30,7 @@ interface Options extends ReportFiles {
 function onKeptMemory(...[ops, shape, threads]: Parameters<typeof kernelPreset>): ReturnType<typeof kernelPreset> {
   const { attention, selectiveScan } = plans();
   const kept = { ...ops, attentionSync: reusing(attention), selectiveScanSync: reusing(selectiveScan) };
-  return kernelPreset(kept, shape, threads);
+  return kernelPreset(ops, shape, threads, kept);
 }
 
 const PRESETS = {

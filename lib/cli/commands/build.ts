@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { parsePositive } from '../parse.js';
 
 interface BuildNative {
-  buildNative(options: { jobs?: number }): string;
+  buildNative(options: { jobs?: number }): Promise<string>;
 }
 
 export function addBuild(program: Command): void {
@@ -20,8 +20,8 @@ Nothing is downloaded. The result, build/Release/statespace.node in the package'
 Example:
   $ npx statespace build`,
     )
-    .action(({ jobs }: { jobs?: number }) => {
+    .action(async ({ jobs }: { jobs?: number }) => {
       const { buildNative } = require(join(__dirname, '../../../../scripts/build-native.cjs')) as BuildNative;
-      process.stderr.write(`built ${buildNative({ jobs })}\n`);
+      process.stderr.write(`built ${await buildNative({ jobs })}\n`);
     });
 }

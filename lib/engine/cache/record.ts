@@ -1,5 +1,6 @@
 import { StatespaceError } from '../../errors.js';
 import { lazyCrypto } from '../../lazy.js';
+import { tagOf } from '../../tensor.js';
 
 /**
  * A checkpoint as a store holds it: magic, version, the namespace, the number of tokens, the tokens, the session's
@@ -28,7 +29,7 @@ export function encodeRecord(namespace: Uint8Array, tokens: Int32Array, snapshot
 /** The snapshot of a record of exactly these tokens; ERR_STATE for anything else. */
 export function decodeRecord(namespace: Uint8Array, tokens: Int32Array, bytes: Uint8Array): Uint8Array {
   const refuse = (why: string) => new StatespaceError('ERR_STATE', `checkpoint: ${why}`);
-  if (!(bytes instanceof Uint8Array)) throw refuse('expected a Uint8Array');
+  if (tagOf(bytes) !== 'Uint8Array') throw refuse('expected a Uint8Array');
   const b = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   if (b.length < HEADER + DIGEST || b.toString('latin1', 0, 8) !== MAGIC) throw refuse('these bytes are none');
   if (b.readUInt32LE(8) !== VERSION) throw refuse(`expected version ${VERSION}, received ${b.readUInt32LE(8)}`);

@@ -1,4 +1,4 @@
-import { mismatch, StatespaceError, show } from '../errors.js';
+import { mismatch, StatespaceError, show } from './errors.js';
 
 /** ERR_ARGUMENT where a call's options are no object, or what stops and watches it is nothing of the kind. */
 export function checkCall(op: string, options: unknown): void {
@@ -12,7 +12,7 @@ export function checkCall(op: string, options: unknown): void {
     throw mismatch('ERR_ARGUMENT', `${op}: onProgress`, 'a function', show(onProgress));
 }
 
-/** Ends native work early: the caller's AbortSignal, or dispose(). The addon reads `flag` between ops. */
+/** Ends native work early: the caller's AbortSignal, or dispose(). The addon reads `flag` between ops and pieces. */
 export class Cancellation {
   readonly flag = new Int32Array(new SharedArrayBuffer(4));
   private disposed = false;
@@ -28,8 +28,7 @@ export class Cancellation {
   /** Runs native work; a cancelled one rejects with the signal's reason, or ERR_DISPOSED. */
   async run<T>(work: () => Promise<T>): Promise<T> {
     this.signal?.throwIfAborted();
-    const abort = () => Atomics.store(this.flag, 0, 1);
-    this.signal?.addEventListener('abort', abort, { once: true });
+    const forget = this.signal && onAbort(this.signal, () => Atomics.store(this.flag, 0, 1));
     try {
       return await work();
     } catch (error) {
@@ -39,7 +38,40 @@ export class Cancellation {
       }
       throw error;
     } finally {
-      this.signal?.removeEventListener('abort', abort);
+      forget?.();
     }
   }
+}
+
+interface Watch {
+  stops: Set<() => void>;
+  end(): void;
+}
+const watches = new WeakMap<AbortSignal, Watch>();
+
+/**
+ * Calls `stop` when the signal aborts; returns what forgets it. However many calls share a signal it has one listener:
+ * Node warns of a leak from the eleventh on.
+ */
+function onAbort(signal: AbortSignal, stop: () => unknown): () => void {
+  const watch = watches.get(signal) ?? startWatch(signal);
+  const own = () => void stop();
+  watch.stops.add(own);
+  return () => {
+    if (watch.stops.delete(own) && watch.stops.size === 0) watch.end();
+  };
+}
+
+function startWatch(signal: AbortSignal): Watch {
+  const stops = new Set<() => void>();
+  const abort = () => {
+    for (const stop of stops) stop();
+  };
+  signal.addEventListener('abort', abort);
+  const end = () => {
+    signal.removeEventListener('abort', abort);
+    watches.delete(signal);
+  };
+  watches.set(signal, { stops, end });
+  return { stops, end };
 }
