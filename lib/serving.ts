@@ -7,12 +7,16 @@ import type { EngineOptions } from './engine/options.js';
 import type { Model } from './models/model.js';
 import type { AppOptions } from './server/app.js';
 import type { Listening, ServeOptions } from './server/serve.js';
+import type { Jobs, JobsOptions } from './worker/jobs.js';
+import type { RunningWorker, WorkerOptions } from './worker/worker.js';
 
 const lazyEngine = (): typeof import('./engine/engine.js') => require('./engine/engine.js');
 const lazyFolderStore = (): typeof import('./engine/cache/folder-store.js') =>
   require('./engine/cache/folder-store.js');
 const lazyRedisStore = (): typeof import('./engine/cache/redis-store.js') => require('./engine/cache/redis-store.js');
 const lazyApp = (): typeof import('./server/app.js') => require('./server/app.js');
+const lazyJobs = (): typeof import('./worker/jobs.js') => require('./worker/jobs.js');
+const lazyWorker = (): typeof import('./worker/worker.js') => require('./worker/worker.js');
 const lazyServe = (): typeof import('./server/serve.js') => require('./server/serve.js');
 
 /**
@@ -53,4 +57,17 @@ export function createApp(
 /** Serves createApp()'s over HTTP on a port of this machine; rejects where the address cannot be had. */
 export function listen(engine: Engine, options: ServeOptions = {}): Promise<Listening> {
   return lazyServe().listen(engine, options);
+}
+
+/** Batch work in the Redis at `url`: adds jobs for workers, and waits for what they come to. See docs/scaling.md. */
+export function openJobs(url: string, options: JobsOptions = {}): Jobs {
+  return lazyJobs().openJobs(url, options);
+}
+
+/**
+ * Does jobs of the Redis at `url` in an engine, as `statespace worker` does. A job is another worker's when this one
+ * dies; its result is written once.
+ */
+export function startWorker(engine: Engine, url: string, options: WorkerOptions = {}): Promise<RunningWorker> {
+  return lazyWorker().startWorker(engine, url, options);
 }

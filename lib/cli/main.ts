@@ -13,6 +13,7 @@ import { addInspect } from './commands/inspect.js';
 import { addMemory } from './commands/memory.js';
 import { addPull } from './commands/pull.js';
 import { addServe } from './commands/serve.js';
+import { addWorker } from './commands/worker.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
 import { colours, endQuietlyOnBrokenPipe, restoreTerminal } from './terminal.js';
 
@@ -41,7 +42,7 @@ Examples:
 Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted. STATESPACE_DEBUG=1 adds stack traces to errors.
 Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an instruction set), NO_COLOR.`,
     );
-  for (const add of [addBench, addGenerate, addServe, addInspect, addMemory, addCompare, addInfo, addPull, addBuild])
+  for (const add of [addBench, addGenerate, addServe, addWorker, addPull, addInspect, addMemory, addCompare, addInfo, addBuild])
     add(program, signal);
   for (const command of everyCommand(program)) {
     command

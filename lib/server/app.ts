@@ -107,6 +107,8 @@ function failed(c: AppContext, error: unknown): Response {
   const its = apiError(error);
   c.set('error', error);
   const headers: Record<string, string> = { 'content-type': 'application/json' };
+  // What it had not read yet of the body would be taken for the next request.
+  if (its.status === 413) headers.connection = 'close';
   if (its.retryAfter !== undefined) headers['retry-after'] = `${its.retryAfter}`;
   if (its.status === 401) headers['www-authenticate'] = 'Bearer';
   return new Response(JSON.stringify(its.body), { status: its.status, headers });

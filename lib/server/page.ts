@@ -106,6 +106,15 @@ async function send(text) {
     const state = usage ? bytes(usage.state_bytes) + ' of state' : '';
     at('figures').textContent = [tokens + ' tokens', speed, start, cache, state].filter(Boolean).join(' · ');
   };
+  // Drawn once a frame: a fast model must not keep the browser from seeing a click on Stop.
+  let frame = 0;
+  const draw = () => {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    answer.textContent = said;
+    at('log').scrollTop = at('log').scrollHeight;
+    figures();
+  };
   const common = {
     model: settings.model, stream: true, stream_options: { include_usage: true },
     temperature: Number(at('temperature').value), max_tokens: Number(at('max').value),
@@ -127,12 +136,12 @@ async function send(text) {
         if (!first) first = performance.now();
         tokens++;
         said += piece;
-        answer.textContent = said;
-        answer.scrollIntoView({ block: 'end' });
       }
-      figures();
+      if (!frame) frame = requestAnimationFrame(draw);
     }
+    draw();
   } catch (error) {
+    draw();
     if (error.name === 'AbortError') answer.append(' [stopped]');
     else turn('error', error.message);
   }

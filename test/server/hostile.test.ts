@@ -5,7 +5,6 @@ import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { createEngine, type Engine, type Listening, listen, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { withTemplate } from '../support/chat-template.js';
 import { amount } from '../support/scale.js';
 import { textModelFolder } from '../support/text-model.js';
 
@@ -15,7 +14,7 @@ let engine: Engine;
 let server: Listening;
 
 beforeAll(async () => {
-  model = withTemplate(await loadModel(folder));
+  model = await loadModel(folder);
   engine = createEngine(model);
   server = await listen(engine, { port: 0, model: 'tiny', bodyLimit: 100_000 });
 });

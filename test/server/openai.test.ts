@@ -3,7 +3,6 @@ import { rmSync } from 'node:fs';
 import OpenAI from 'openai';
 import { createEngine, type Engine, type Listening, type LogEntry, listen, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { withTemplate } from '../support/chat-template.js';
 import { alone } from '../support/engines.js';
 import { textModelFolder } from '../support/text-model.js';
 
@@ -15,7 +14,7 @@ let server: Listening;
 let client: OpenAI;
 
 beforeAll(async () => {
-  model = withTemplate(await loadModel(folder));
+  model = await loadModel(folder);
   engine = createEngine(model, { prefixCache: { every: 16 } });
   const options = { port: 0, model: 'tiny', apiKey: ['first', 'second'], log: (entry: LogEntry) => log.push(entry) };
   server = await listen(engine, options);

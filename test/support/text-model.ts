@@ -7,8 +7,11 @@ import { modelCase } from './golden.js';
 const TEMPLATE =
   "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} <end> {% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
-/** A folder with a golden model, a tokenizer of words (w10 … w95, roles, punctuation of JSON) and a chat template. */
-export function textModelFolder(name = 'mamba_hf'): string {
+/**
+ * A folder with a golden model, a tokenizer of words (w10 … w95, roles, punctuation of JSON) and a chat template.
+ * `ends: false`: no token ends a text.
+ */
+export function textModelFolder({ name = 'mamba_hf', ends = true } = {}): string {
   const folder = mkdtempSync(join(tmpdir(), 'statespace-text-'));
   cpSync(modelCase(name).folder, folder, { recursive: true });
   const words = ['<unk>', '<end>', '<user>', '<assistant>', '<system>', '<tool>', 'hello', 'world', 'one', 'two'];
@@ -25,7 +28,7 @@ export function textModelFolder(name = 'mamba_hf'): string {
   };
   writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
   writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ chat_template: TEMPLATE }));
-  writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: 1 }));
+  writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: ends ? 1 : [] }));
   return folder;
 }
 
