@@ -15,7 +15,9 @@ export { createModel, describeModel, type LoadOptions, loadModel } from './model
 export type { Model } from './models/model.js';
 export { registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';
-export { createEngine, folderStore, redisStore } from './serving.js';
+export type { AppOptions, LogEntry } from './server/app.js';
+export type { Listening, ServeOptions } from './server/serve.js';
+export { createApp, createEngine, folderStore, listen, openJobs, redisStore, startWorker } from './serving.js';
 export type { BatchEntry } from './session/batch.js';
 export type {
   FinishReason as GenerateFinishReason,
@@ -26,3 +28,5 @@ export type {
 export type { ForwardOptions, SaveOptions, Session } from './session/session.js';
 export { type SystemInfo, setThreads, systemInfo } from './system.js';
 export { type DType, Tensor, type TensorLike } from './tensor.js';
+export type { JobRequest, JobResult, Jobs, JobsOptions } from './worker/jobs.js';
+export type { RunningWorker, WorkerOptions } from './worker/worker.js';

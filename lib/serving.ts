@@ -5,11 +5,19 @@ import type { SnapshotStore } from './engine/cache/store.js';
 import type { Engine } from './engine/engine.js';
 import type { EngineOptions } from './engine/options.js';
 import type { Model } from './models/model.js';
+import type { AppOptions } from './server/app.js';
+import type { Listening, ServeOptions } from './server/serve.js';
+import type { Jobs, JobsOptions } from './worker/jobs.js';
+import type { RunningWorker, WorkerOptions } from './worker/worker.js';
 
 const lazyEngine = (): typeof import('./engine/engine.js') => require('./engine/engine.js');
 const lazyFolderStore = (): typeof import('./engine/cache/folder-store.js') =>
   require('./engine/cache/folder-store.js');
 const lazyRedisStore = (): typeof import('./engine/cache/redis-store.js') => require('./engine/cache/redis-store.js');
+const lazyApp = (): typeof import('./server/app.js') => require('./server/app.js');
+const lazyJobs = (): typeof import('./worker/jobs.js') => require('./worker/jobs.js');
+const lazyWorker = (): typeof import('./worker/worker.js') => require('./worker/worker.js');
+const lazyServe = (): typeof import('./server/serve.js') => require('./server/serve.js');
 
 /**
  * Serves many requests from one model together; see docs/serving.md. Several engines of a model are possible, one serves
@@ -33,4 +41,33 @@ export function folderStore(folder: string, options: FolderStoreOptions = {}): S
  */
 export function redisStore(url: string, options: RedisStoreOptions = {}): RedisStore {
   return lazyRedisStore().redisStore(url, options);
+}
+
+/**
+ * An engine as an OpenAI-compatible HTTP API: a Hono app, whose `fetch` runs by itself or mounted in another; see
+ * docs/serving.md. The engine stays the caller's to dispose of.
+ */
+export function createApp(
+  engine: Engine,
+  options: AppOptions = {},
+): ReturnType<typeof import('./server/app.js').createApp> {
+  return lazyApp().createApp(engine, options);
+}
+
+/** Serves createApp()'s over HTTP on a port of this machine; rejects where the address cannot be had. */
+export function listen(engine: Engine, options: ServeOptions = {}): Promise<Listening> {
+  return lazyServe().listen(engine, options);
+}
+
+/** Batch work in the Redis at `url`: adds jobs for workers, and waits for what they come to. See docs/scaling.md. */
+export function openJobs(url: string, options: JobsOptions = {}): Jobs {
+  return lazyJobs().openJobs(url, options);
+}
+
+/**
+ * Does jobs of the Redis at `url` in an engine, as `statespace worker` does. A job is another worker's when this one
+ * dies; its result is written once.
+ */
+export function startWorker(engine: Engine, url: string, options: WorkerOptions = {}): Promise<RunningWorker> {
+  return lazyWorker().startWorker(engine, url, options);
 }

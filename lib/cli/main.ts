@@ -12,6 +12,8 @@ import { addInfo } from './commands/info.js';
 import { addInspect } from './commands/inspect.js';
 import { addMemory } from './commands/memory.js';
 import { addPull } from './commands/pull.js';
+import { addServe } from './commands/serve.js';
+import { addWorker } from './commands/worker.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
 import { colours, endQuietlyOnBrokenPipe, restoreTerminal } from './terminal.js';
 
@@ -33,13 +35,14 @@ function createProgram(signal: AbortSignal): Command {
 Examples:
   $ statespace bench scaling                        where attention's O(N²) overtakes a scan's O(N), here
   $ statespace generate ./mamba-130m --prompt "Once upon a time"
+  $ statespace serve ./mamba-130m                   OpenAI's API and a page at http://127.0.0.1:8080
   $ statespace inspect ./model/config.json
   $ statespace memory --layers 80 --heads 64 --kv-heads 8 --head-dim 128
 
 Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted. STATESPACE_DEBUG=1 adds stack traces to errors.
 Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an instruction set), NO_COLOR.`,
     );
-  for (const add of [addBench, addGenerate, addInspect, addMemory, addCompare, addInfo, addPull, addBuild])
+  for (const add of [addBench, addGenerate, addServe, addWorker, addPull, addInspect, addMemory, addCompare, addInfo, addBuild])
     add(program, signal);
   for (const command of everyCommand(program)) {
     command

@@ -61,10 +61,20 @@ export function parsePositive(text: string): number {
 /** A whole number from `least` on. */
 export function parseLeast(least: number): (text: string) => number {
   return (text) => {
-    const value = parsePositive(text);
+    const value = least > 0 ? parsePositive(text) : parseCount(text);
     if (value < least) throw new InvalidArgumentError(`expected at least ${least}, got "${text}"`);
     return value;
   };
+}
+
+const BYTES: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+
+/** Bytes: 512M, 2G, 1048576. */
+export function parseBytes(text: string): number {
+  const match = /^(\d{1,12}(?:\.\d{1,3})?)([kmgt]?)(?:i?b)?$/i.exec(text.trim());
+  const value = match ? Math.round(Number(match[1]) * BYTES[match[2]!.toLowerCase()]!) : Number.NaN;
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected bytes such as 512M or 2G, got "${text}"`);
+  return value;
 }
 
 export function parseCount(text: string): number {

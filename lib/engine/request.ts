@@ -12,6 +12,14 @@ export interface GenerateRequest extends GenerateOptions {
   messages?: readonly Record<string, unknown>[];
   /** What else the template gets: tools, documents, variables of its own. */
   templateOptions?: Record<string, unknown>;
+  /** Taken from a token's logit for every time that it was generated. */
+  frequencyPenalty?: number;
+  /** Taken from a token's logit once it was generated. */
+  presencePenalty?: number;
+  /** Added to the logits of these ids. */
+  logitBias?: Record<number, number>;
+  /** So many of the likeliest tokens come with each, as `alternatives`. */
+  logprobs?: number;
   /** What the text must be. */
   responseFormat?: ResponseFormat;
   /** Higher ones are admitted first. Default: 0. */
@@ -115,4 +123,14 @@ function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: Gene
       'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
     );
   return tokenizer.encode(prompt);
+}
+
+/** Whether the model's folder says how a chat is written. */
+export function canChat(model: Model): boolean {
+  try {
+    const tokenizer = model.tokenizer as ChatTokenizer | undefined;
+    return Boolean(tokenizer?.applyChatTemplate?.([{ role: 'user', content: 'Hello' }], { addGenerationPrompt: true }));
+  } catch {
+    return false;
+  }
 }

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import { logSumExp } from './log-sum-exp.js';
 import type { Task } from './run.js';
 import type { Outcome, Piece } from './step.js';
 
@@ -65,12 +66,4 @@ export class Scoring implements Task {
       }
     }
   }
-}
-
-function logSumExp(row: Float32Array): number {
-  let top = -Infinity;
-  for (const x of row) if (x > top) top = x;
-  let sum = 0;
-  for (const x of row) sum += Math.exp(x - top);
-  return top + Math.log(sum);
 }

@@ -1,0 +1,76 @@
+import { basename, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { library } from '../../../bench/library.js';
+import { Interrupted, UsageError } from '../errors.js';
+import { parseBytes, parseLeast, parsePositive } from '../parse.js';
+import { write } from '../terminal.js';
+import { addEngineOptions, asked, type EngineFlags, given, openEngine } from './engine-options.js';
+
+interface Options extends EngineFlags {
+  port: number;
+  host: string;
+  apiKey?: string[];
+  modelName?: string;
+  maxTokens: number;
+  timeout?: number;
+  bodyLimit?: number;
+  cors?: string[];
+  page: boolean;
+  grace: number;
+}
+
+const collect = (value: string, all: string[] = []) => [...all, value];
+const MAX_PORT = 65_535;
+
+export function addServe(program: Command, signal: AbortSignal): void {
+  const command = program
+    .command('serve <model>')
+    .description("Serve a model over HTTP by OpenAI's API, with a page at / to try it.")
+    .option('--port <n>', 'port; 0: any that is free', parseLeast(0), 8080)
+    .option('--host <address>', 'address to listen on; 0.0.0.0: all of this machine', '127.0.0.1')
+    .option('--api-key <key>', 'refuse who does not send it; may be repeated (or STATESPACE_API_KEY)', collect)
+    .option('--model-name <name>', 'what clients call the model (default: the name of its folder or file)')
+    .option('--redis <url>', 'keep read prompts in a Redis that replicas share')
+    .option('--max-tokens <n>', 'tokens of one answer at most', parsePositive, 4096)
+    .option('--timeout <seconds>', 'for one request', parsePositive)
+    .option('--body-limit <bytes>', "of a request's body", parseBytes)
+    .option('--cors <origin>', 'pages of this origin may call; may be repeated, * for all', collect)
+    .option('--no-page', 'no page at /')
+    .option('--grace <seconds>', 'for running requests after SIGTERM', parseLeast(0), 30);
+  addEngineOptions(command)
+    .addHelpText(
+      'after',
+      `
+Prints one line with its URL on stdout when it is ready. SIGTERM: answers what runs, then ends. More requests than may
+wait get 429.
+
+Examples:
+  $ statespace serve ./mamba-130m
+  $ statespace serve ./jamba --host 0.0.0.0 --api-key SECRET --cache-folder /var/cache/statespace
+  $ curl http://127.0.0.1:8080/v1/completions -H 'content-type: application/json' \\
+      -d '{"prompt": "State space models", "max_tokens": 50}'`,
+    )
+    .action((model: string, options: Options) => serve(model, options, signal));
+}
+
+async function serve(path: string, options: Options, interrupted: AbortSignal): Promise<void> {
+  const { host, port, maxTokens, page } = options;
+  if (port > MAX_PORT) throw new UsageError(`there is no port ${port}`);
+  const { engine, close } = await openEngine(path, options, interrupted);
+  const keys = options.apiKey ?? (process.env.STATESPACE_API_KEY ? [process.env.STATESPACE_API_KEY] : undefined);
+  const name = options.modelName ?? basename(resolve(path));
+  const server = await library().listen(engine, {
+    ...{ host, port, maxTokens, page, model: name },
+    ...given({ apiKey: keys, bodyLimit: options.bodyLimit }),
+    ...(options.cors ? { cors: options.cors.includes('*') ? '*' : options.cors } : {}),
+    ...(options.timeout ? { timeoutMs: options.timeout * 1000 } : {}),
+    ...(options.log === 'json' ? { log: (entry: object) => process.stderr.write(`${JSON.stringify(entry)}\n`) } : {}),
+  });
+  write(`statespace: serving ${name} at ${server.url}`);
+
+  await asked(interrupted);
+  // Who is answered now is answered to the end; then what goes into the store is written.
+  await server.close(options.grace * 1000);
+  await close();
+  if (interrupted.aborted) throw new Interrupted();
+}

@@ -1,0 +1,237 @@
+import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import { type Context, Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { cors } from 'hono/cors';
+import type { Engine } from '../engine/engine.js';
+import { Body } from './body.js';
+import { chat } from './chat.js';
+import type { ApiUsage } from './choices.js';
+import { completions, now } from './completions.js';
+import { ApiError, apiError, invalid } from './errors.js';
+import { Metrics } from './metrics.js';
+import { page } from './page.js';
+
+/** How an engine is shown to the web. */
+export interface AppOptions {
+  /** What clients call the model. Default: `model`. */
+  model?: string;
+  /** Who does not send one of these as `Authorization: Bearer` is refused. Default: everybody may ask. */
+  apiKey?: string | readonly string[];
+  /** Origins whose pages may call: a list, or `*`. Default: none but the server's own. */
+  cors?: string | readonly string[];
+  /** Bytes of a request's body at most. Default: 4 MiB. */
+  bodyLimit?: number;
+  /** Tokens that one answer has at most, and where a chat names no limit. Default: 4096. */
+  maxTokens?: number;
+  /** Milliseconds that a request may take. Default: no limit. */
+  timeoutMs?: number;
+  /** Whether there is a page at `/` to try the model. Default: true. */
+  page?: boolean;
+  /** Called for every request that was answered. */
+  log?: (entry: LogEntry) => void;
+}
+
+/** What is known of a request when it has been answered. */
+export interface LogEntry {
+  time: string;
+  id: string;
+  method: string;
+  path: string;
+  status: number;
+  ms: number;
+  promptTokens?: number;
+  cachedTokens?: number;
+  generatedTokens?: number;
+  error?: string;
+}
+
+export interface Limits {
+  model: string;
+  maxTokens: number;
+}
+
+/** What a route has come to: an answer, or one that is still being streamed; `usage` is filled as it goes. */
+export type Served = { json: unknown; usage: Partial<ApiUsage> } | { response: Response; usage: Partial<ApiUsage> };
+
+type Route = (engine: Engine, body: Body, limits: Limits, gone: AbortController) => Promise<Served>;
+type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown };
+
+/**
+ * An engine as an OpenAI-compatible HTTP API: a Hono app, whose `fetch` runs by itself or mounted in another. The engine
+ * stays the caller's to dispose of.
+ */
+export function createApp(engine: Engine, options: AppOptions = {}): Hono<{ Variables: Variables }> {
+  const limits: Limits = { model: options.model ?? 'model', maxTokens: options.maxTokens ?? 4096 };
+  const created = now();
+  const metrics = new Metrics(engine);
+  const app = new Hono<{ Variables: Variables }>();
+
+  app.use(logged(metrics, options.log));
+  if (options.cors) app.use(cors({ origin: options.cors as string | string[] }));
+  app.get('/health', (c) => (engine.model.disposed ? c.json({ status: 'stopped' }, 503) : c.json({ status: 'ok' })));
+  app.get('/metrics', async (c) =>
+    c.body(await metrics.registry.metrics(), 200, { 'content-type': metrics.registry.contentType }),
+  );
+  if (options.page ?? true) app.get('/', (c) => c.html(page(engine, limits)));
+
+  if (options.apiKey !== undefined) app.use('/v1/*', guarded([options.apiKey].flat()));
+  const entry = { id: limits.model, object: 'model', created, owned_by: 'statespace' };
+  app.get('/v1/models', (c) => c.json({ object: 'list', data: [entry] }));
+  app.get('/v1/models/:id{.+}', (c) => {
+    checkModel(c.req.param('id'), limits);
+    return c.json(entry);
+  });
+  const maxSize = options.bodyLimit ?? 4 << 20;
+  const tooLarge = () => {
+    throw new ApiError(413, `the body has more than ${maxSize} bytes`, 'request_too_large');
+  };
+  const routes: Record<string, Route> = { completions, 'chat/completions': chat };
+  for (const [path, route] of Object.entries(routes))
+    app.post(`/v1/${path}`, bodyLimit({ maxSize, onError: tooLarge }), (c) => serve(c, engine, route, limits, options));
+  app.all('/v1/:path{.+}', (c) => {
+    if (routes[c.req.param('path')] || c.req.param('path').startsWith('models'))
+      throw new ApiError(405, `${c.req.method} is not what ${c.req.path} takes`, 'method_not_allowed');
+    throw notFound(c);
+  });
+  app.notFound((c) => failed(c, notFound(c)));
+  app.onError((error, c) => failed(c, error));
+  return app;
+}
+
+type AppContext = Context<{ Variables: Variables }>;
+
+const notFound = (c: AppContext): ApiError =>
+  new ApiError(404, `there is no ${c.req.method} ${c.req.path}`, 'not_found');
+
+function failed(c: AppContext, error: unknown): Response {
+  const its = apiError(error);
+  c.set('error', error);
+  const headers: Record<string, string> = { 'content-type': 'application/json' };
+  // What it had not read yet of the body would be taken for the next request.
+  if (its.status === 413) headers.connection = 'close';
+  if (its.retryAfter !== undefined) headers['retry-after'] = `${its.retryAfter}`;
+  if (its.status === 401) headers['www-authenticate'] = 'Bearer';
+  return new Response(JSON.stringify(its.body), { status: its.status, headers });
+}
+
+async function serve(
+  c: AppContext,
+  engine: Engine,
+  route: Route,
+  limits: Limits,
+  { timeoutMs }: AppOptions,
+): Promise<Response> {
+  const gone = new AbortController();
+  const { signal } = c.req.raw;
+  if (signal.aborted) gone.abort();
+  signal.addEventListener('abort', () => gone.abort(), { once: true });
+  const body = Body.of(await readJson(c.req.raw));
+  checkModel(body.string('model') ?? limits.model, limits);
+  const late = timeoutMs && setTimeout(() => gone.abort(new ApiError(504, 'it took too long', 'timeout')), timeoutMs);
+  const served = await route(engine, body, limits, gone).finally(() => late && clearTimeout(late));
+  c.set('usage', served.usage);
+  return 'json' in served ? c.json(served.json as object) : served.response;
+}
+
+async function readJson(request: Request): Promise<unknown> {
+  const type = request.headers.get('content-type')?.replace(/;.*/s, '').trim().toLowerCase();
+  if (type !== undefined && type !== 'application/json')
+    throw new ApiError(415, `content-type: expected application/json, received ${type}`, 'unsupported_media_type');
+  const bytes = await request.arrayBuffer();
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw invalid('the body is not UTF-8');
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw invalid(`the body is not JSON: ${(error as Error).message.slice(0, 200)}`);
+  }
+}
+
+function checkModel(asked: string, { model }: Limits): void {
+  if (asked !== model)
+    throw new ApiError(
+      404,
+      `the model ${JSON.stringify(asked.slice(0, 200))} does not exist; this server has ${JSON.stringify(model)}`,
+      'model_not_found',
+      'model',
+    );
+}
+
+/** Refuses who has no key; takes as long for a wrong one as for a right one. */
+function guarded(keys: readonly string[]) {
+  const hash = (key: string) => createHash('sha256').update(key).digest();
+  const known = keys.map(hash);
+  return async (c: AppContext, next: () => Promise<void>): Promise<void> => {
+    const given = /^Bearer +(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1];
+    const its = hash(given ?? '');
+    const right = known.filter((key) => timingSafeEqual(key, its)).length > 0;
+    if (given === undefined || !right)
+      throw new ApiError(
+        401,
+        given ? 'this API key is not known here' : 'an API key is needed: Authorization: Bearer KEY',
+        'invalid_api_key',
+      );
+    await next();
+  };
+}
+
+/** Counts and logs every request, one that is streamed when its stream has ended. */
+function logged(metrics: Metrics, log: AppOptions['log']) {
+  return async (c: AppContext, next: () => Promise<void>): Promise<void> => {
+    const started = performance.now();
+    const id =
+      c.req
+        .header('x-request-id')
+        ?.slice(0, 128)
+        .replace(/[^\x21-\x7e]/g, '') || randomUUID();
+    c.set('id', id);
+    await next();
+    c.header('x-request-id', id);
+    const done = () => {
+      const path = c.res.status === 404 ? 'other' : c.req.path;
+      metrics.answered(path, c.res.status);
+      const { usage, error } = c.var;
+      log?.({
+        ...{ time: new Date().toISOString(), id, method: c.req.method, path: c.req.path.slice(0, 200) },
+        ...{ status: c.res.status, ms: Math.round(performance.now() - started) },
+        ...(usage?.prompt_tokens === undefined ? {} : { promptTokens: usage.prompt_tokens }),
+        ...(usage?.prompt_tokens_details ? { cachedTokens: usage.prompt_tokens_details.cached_tokens } : {}),
+        ...(usage?.completion_tokens === undefined ? {} : { generatedTokens: usage.completion_tokens }),
+        ...(error === undefined ? {} : { error: String((error as Error)?.message ?? error).slice(0, 500) }),
+      });
+    };
+    if (c.res.headers.get('content-type')?.startsWith('text/event-stream') && c.res.body) {
+      const { body, status, headers } = c.res;
+      const [watched, ended] = watch(body);
+      void ended.then(done);
+      c.res = undefined;
+      c.res = new Response(watched, { status, headers });
+    } else done();
+  };
+}
+
+/** The same stream, and when it has ended or was given up. */
+function watch(stream: ReadableStream<Uint8Array>): [ReadableStream<Uint8Array>, Promise<void>] {
+  const reader = stream.getReader();
+  let end!: () => void;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  const watched = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = await reader.read();
+      if (!done) return controller.enqueue(value);
+      controller.close();
+      end();
+    },
+    async cancel(reason) {
+      end();
+      await reader.cancel(reason);
+    },
+  });
+  return [watched, ended];
+}

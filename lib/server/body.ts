@@ -1,0 +1,82 @@
+import { type ApiError, invalid } from './errors.js';
+
+/** Fields of a JSON body, each checked as it is read. null is as if a field were not there, as OpenAI's API has it. */
+export class Body {
+  constructor(
+    readonly fields: Readonly<Record<string, unknown>>,
+    private readonly path = '',
+  ) {}
+
+  /** An object, nothing else. */
+  static of(value: unknown, path = ''): Body {
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw invalid(`${path || 'the body'}: expected an object, received ${describe(value)}`, path || null);
+    return new Body(value as Record<string, unknown>, path);
+  }
+
+  get(key: string): unknown {
+    const value = Object.hasOwn(this.fields, key) ? this.fields[key] : undefined;
+    return value === null ? undefined : value;
+  }
+
+  wrong(key: string, wanted: string): ApiError {
+    const param = this.path ? `${this.path}.${key}` : key;
+    return invalid(`${param}: expected ${wanted}, received ${describe(this.get(key))}`, param);
+  }
+
+  number(key: string, low: number, high: number): number | undefined {
+    const value = this.get(key);
+    if (value === undefined) return undefined;
+    if (typeof value !== 'number' || !(value >= low && value <= high))
+      throw this.wrong(key, `a number from ${low} to ${high}`);
+    return value;
+  }
+
+  integer(key: string, low: number, high = Number.MAX_SAFE_INTEGER): number | undefined {
+    const value = this.get(key);
+    if (value === undefined) return undefined;
+    if (!Number.isSafeInteger(value) || (value as number) < low || (value as number) > high)
+      throw this.wrong(key, `a whole number from ${low} to ${high}`);
+    return value as number;
+  }
+
+  boolean(key: string): boolean | undefined {
+    const value = this.get(key);
+    if (value !== undefined && typeof value !== 'boolean') throw this.wrong(key, 'true or false');
+    return value as boolean | undefined;
+  }
+
+  string(key: string): string | undefined {
+    const value = this.get(key);
+    if (value !== undefined && typeof value !== 'string') throw this.wrong(key, 'a string');
+    return value as string | undefined;
+  }
+
+  array(key: string, most = Number.MAX_SAFE_INTEGER): unknown[] | undefined {
+    const value = this.get(key);
+    if (value === undefined) return undefined;
+    if (!Array.isArray(value) || value.length > most)
+      throw this.wrong(key, most < 1e6 ? `an array of at most ${most}` : 'an array');
+    return value;
+  }
+
+  object(key: string): Body | undefined {
+    const value = this.get(key);
+    return value === undefined ? undefined : Body.of(value, this.path ? `${this.path}.${key}` : key);
+  }
+
+  /** What this server does not do, unless it is asked for in the one way that changes nothing. */
+  unsupported(key: string, neutral: readonly unknown[] = []): void {
+    const value = this.get(key);
+    if (value !== undefined && !neutral.includes(value))
+      throw invalid(`${key}: this server does not support it`, key, 'unsupported_parameter');
+  }
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === 'object') return value === null ? 'null' : 'an object';
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}

@@ -1,0 +1,183 @@
+import { randomUUID } from 'node:crypto';
+import type { Engine } from '../engine/engine.js';
+import type { EngineToken } from '../engine/request.js';
+import type { Limits, Served } from './app.js';
+import { Body } from './body.js';
+import { Choices, textOf, tokenText } from './choices.js';
+import { now } from './completions.js';
+import { invalid } from './errors.js';
+import { readCommon } from './sampling.js';
+import { eventStream } from './sse.js';
+import { parseToolCalls, shownLength, type ToolCall } from './tool-calls.js';
+
+const MAX_MESSAGES = 10_000;
+
+/** POST /v1/chat/completions */
+export async function chat(engine: Engine, body: Body, limits: Limits, gone: AbortController): Promise<Served> {
+  const { request, n, stream, includeUsage } = readCommon(body, undefined, limits.maxTokens);
+  const messages = readMessages(body);
+  const tools = readTools(body);
+  const withLogprobs = body.boolean('logprobs') ?? false;
+  const top = body.integer('top_logprobs', 0, 20);
+  if (top !== undefined && !withLogprobs) throw body.wrong('top_logprobs', 'logprobs: true beside it');
+  const templateOptions = {
+    ...(body.object('chat_template_kwargs')?.fields ?? {}),
+    ...(tools ? { tools: tools.list } : {}),
+  };
+  const logprobs = withLogprobs ? { logprobs: top ?? 0 } : {};
+  const choices = new Choices(engine, [{ ...request, ...logprobs, messages, templateOptions }], n, gone.signal);
+  const id = `chatcmpl-${randomUUID()}`;
+  const events = await choices.start();
+  const shown = (token: Omit<EngineToken, 'usage'>) =>
+    withLogprobs ? { content: [logprobOf(engine, token)], refusal: null } : null;
+
+  if (stream) {
+    const base = { id, object: 'chat.completion.chunk', created: now(), model: limits.model };
+    const usage = includeUsage ? { usage: null } : {};
+    const one = (index: number, delta: object, finish_reason: string | null, logprobs: object | null = null) => {
+      return { ...base, choices: [{ index, delta, logprobs, finish_reason }], ...usage };
+    };
+    async function* chunks() {
+      const written: Answer[] = [];
+      for await (const event of events) {
+        const index = event.choice;
+        if (!written[index]) {
+          written[index] = new Answer(tools?.names);
+          yield one(index, { role: 'assistant', content: '' }, null);
+        }
+        const answer = written[index];
+        if ('token' in event) {
+          const content = answer.add(textOf(event.token));
+          if (content || withLogprobs) yield one(index, { content }, null, shown(event.token));
+          continue;
+        }
+        const { content, calls } = answer.end(event.text);
+        if (content) yield one(index, { content }, null);
+        for (const [i, call] of calls.entries()) yield one(index, { tool_calls: [{ index: i, ...call }] }, null);
+        yield one(index, {}, calls.length > 0 ? 'tool_calls' : event.finishReason);
+      }
+      if (includeUsage) yield { ...base, choices: [], usage: choices.usage };
+    }
+    return { response: eventStream(chunks(), gone), usage: choices.usage };
+  }
+
+  const all = Array.from({ length: n }, (_, index) => {
+    return { index, text: '', content: [] as object[], finish_reason: '' };
+  });
+  for await (const event of events) {
+    const choice = all[event.choice]!;
+    if ('token' in event) {
+      choice.text += textOf(event.token);
+      if (withLogprobs) choice.content.push(logprobOf(engine, event.token));
+    } else {
+      choice.text += event.text;
+      choice.finish_reason = event.finishReason;
+    }
+  }
+  const answered = all.map(({ index, text, content, finish_reason }) => {
+    const { content: said, calls } = tools ? parseToolCalls(text, tools.names) : { content: text, calls: [] };
+    const called = calls.length > 0;
+    const message = {
+      ...{ role: 'assistant', content: called && !said ? null : said, refusal: null },
+      ...(called ? { tool_calls: calls } : {}),
+    };
+    const logprobs = withLogprobs ? { content, refusal: null } : null;
+    return { index, message, logprobs, finish_reason: called ? 'tool_calls' : finish_reason };
+  });
+  const json = { id, object: 'chat.completion', created: now(), model: limits.model, choices: answered };
+  return { json: { ...json, usage: choices.usage }, usage: choices.usage };
+}
+
+/** A streamed answer: what may be the beginning of a tool call is held back until it is clear. */
+class Answer {
+  private text = '';
+  private given = 0;
+
+  constructor(private readonly names: ReadonlySet<string> | undefined) {}
+
+  add(text: string): string {
+    this.text += text;
+    return this.give(this.names ? shownLength(this.text) : this.text.length);
+  }
+
+  end(text: string): { content: string; calls: ToolCall[] } {
+    this.text += text;
+    if (!this.names) return { content: this.give(this.text.length), calls: [] };
+    const { content, calls } = parseToolCalls(this.text, this.names);
+    return { content: this.give(content.length), calls };
+  }
+
+  private give(to: number): string {
+    const news = this.text.slice(this.given, Math.max(this.given, to));
+    this.given += news.length;
+    return news;
+  }
+}
+
+function logprobOf(engine: Engine, token: Omit<EngineToken, 'usage'>): object {
+  const one = (id: number, logprob: number) => {
+    const text = tokenText(engine, id);
+    return { token: text, logprob, bytes: [...Buffer.from(text)] };
+  };
+  const top_logprobs = (token.alternatives ?? []).map((a) => one(a.token, a.logprob));
+  return { ...one(token.token, token.logprob), top_logprobs };
+}
+
+function readMessages(body: Body): Record<string, unknown>[] {
+  const list = body.array('messages', MAX_MESSAGES);
+  if (!list || list.length === 0) throw body.wrong('messages', 'an array of at least one message');
+  return list.map((item, i) => {
+    const at = `messages.${i}`;
+    const message = Body.of(item, at);
+    const role = message.string('role');
+    if (!role) throw message.wrong('role', 'system, user, assistant or tool');
+    const content = message.get('content');
+    const text = Array.isArray(content) ? partsOf(content, at) : content;
+    if (text !== undefined && typeof text !== 'string') throw message.wrong('content', 'a text or an array of parts');
+    const calls = message.array('tool_calls')?.map((call) => readCall(call, at));
+    return {
+      ...message.fields,
+      // OpenAI's newer name; templates know the older.
+      role: role === 'developer' ? 'system' : role,
+      content: text ?? '',
+      ...(calls ? { tool_calls: calls } : {}),
+    };
+  });
+}
+
+function partsOf(parts: unknown[], at: string): string {
+  return parts
+    .map((part, i) => {
+      const { type, text } = (part ?? {}) as Record<string, unknown>;
+      if (type !== 'text' || typeof text !== 'string')
+        throw invalid(`${at}.content.${i}: this model reads text alone`, `${at}.content`, 'unsupported_content');
+      return text;
+    })
+    .join('');
+}
+
+/** Templates read the arguments as an object; OpenAI's API sends them as JSON. */
+function readCall(call: unknown, at: string): unknown {
+  const fn = Body.of(call, `${at}.tool_calls`).object('function');
+  const args = fn?.get('arguments');
+  if (typeof args !== 'string') return call;
+  try {
+    return { ...(call as object), function: { ...fn!.fields, arguments: JSON.parse(args) } };
+  } catch {
+    return call;
+  }
+}
+
+function readTools(body: Body): { list: unknown[]; names: Set<string> } | undefined {
+  const choice = body.get('tool_choice');
+  const list = body.array('tools', 1024);
+  if (choice !== undefined && choice !== 'auto' && choice !== 'none')
+    throw body.wrong('tool_choice', 'auto or none: this server does not force calls');
+  if (!list || list.length === 0 || choice === 'none') return undefined;
+  const names = list.map((tool, i) => {
+    const name = Body.of(tool, `tools.${i}`).object('function')?.string('name');
+    if (!name) throw invalid(`tools.${i}.function.name: expected a string`, 'tools');
+    return name;
+  });
+  return { list, names: new Set(names) };
+}

@@ -1,0 +1,90 @@
+import type { Engine } from '../engine/engine.js';
+import type { GenerationEvent } from '../engine/generation.js';
+import type { EngineToken, FinishReason, GenerateRequest, Usage } from '../engine/request.js';
+import { merged } from './sse.js';
+
+/** What some choices together took, as OpenAI's API counts it. */
+export interface ApiUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+  /** Bytes of state and KV cache that the sequences held at their end: beyond OpenAI's API. */
+  state_bytes: number;
+}
+
+/** A token of a choice, or its end. */
+export type ChoiceEvent =
+  | { choice: number; token: Omit<EngineToken, 'finishReason' | 'usage'> }
+  | { choice: number; finishReason: FinishReason; text: string };
+
+/** Generates the choices of one HTTP request together. */
+export class Choices {
+  readonly usage: ApiUsage = {
+    ...{ prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 },
+    ...{ prompt_tokens_details: { cached_tokens: 0 }, state_bytes: 0 },
+  };
+  private readonly sources: AsyncGenerator<GenerationEvent, void>[];
+
+  /** `requests`: one a prompt, of each `n` choices, numbered prompt by prompt. */
+  constructor(
+    private readonly engine: Engine,
+    requests: readonly GenerateRequest[],
+    private readonly n: number,
+    signal: AbortSignal,
+  ) {
+    this.sources = requests.flatMap((request) =>
+      Array.from({ length: n }, (_, i) => {
+        const seed = request.seed === undefined ? {} : { seed: request.seed + i };
+        return engine.events({ ...request, ...seed, signal });
+      }),
+    );
+  }
+
+  /**
+   * Everything that comes, in the order in which it does. The first event is there when this resolves: a request that
+   * cannot be served fails before anything is answered.
+   */
+  async start(): Promise<AsyncGenerator<ChoiceEvent, void>> {
+    const events = this.events();
+    const first = await events.next();
+    return (async function* () {
+      try {
+        if (!first.done) yield first.value;
+        yield* events;
+      } finally {
+        await events.return();
+      }
+    })();
+  }
+
+  private async *events(): AsyncGenerator<ChoiceEvent, void> {
+    for await (const { from: choice, value: event } of merged(this.sources)) {
+      if (event.kind === 'token') yield { choice, token: event.token };
+      else {
+        this.count(choice, event.usage);
+        yield { choice, finishReason: event.finishReason, text: event.text };
+      }
+    }
+  }
+
+  /** A prompt counts once, however many choices it has: what the first of them found is what was cached. */
+  private count(choice: number, { promptTokens, cachedTokens, generatedTokens }: Usage): void {
+    const { usage } = this;
+    if (choice % this.n === 0) {
+      usage.prompt_tokens += promptTokens;
+      usage.prompt_tokens_details.cached_tokens += cachedTokens;
+    }
+    usage.completion_tokens += generatedTokens;
+    usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
+    usage.state_bytes += this.engine.model.sessionBytes(promptTokens + generatedTokens).total;
+  }
+}
+
+/** A token's text where the model has a tokenizer; its id, and a space, where it has none. */
+export const textOf = (token: { token: number; text?: string }): string => token.text ?? `${token.token} `;
+
+/** The ids' own text, for log-probabilities. */
+export function tokenText(engine: Engine, token: number): string {
+  return engine.model.tokenizer?.decode([token]) ?? `${token}`;
+}

@@ -1,0 +1,92 @@
+import { randomUUID } from 'node:crypto';
+import type { Engine } from '../engine/engine.js';
+import type { EngineToken } from '../engine/request.js';
+import type { Limits, Served } from './app.js';
+import type { Body } from './body.js';
+import { Choices, textOf, tokenText } from './choices.js';
+import { readCommon, readInputs } from './sampling.js';
+import { eventStream } from './sse.js';
+
+const MAX_PROMPTS = 64;
+// What OpenAI's API gives where a completion names no max_tokens.
+const DEFAULT_TOKENS = 16;
+
+interface Logprobs {
+  tokens: string[];
+  token_logprobs: number[];
+  top_logprobs: Record<string, number>[];
+  text_offset: number[];
+}
+
+/** POST /v1/completions */
+export async function completions(engine: Engine, body: Body, limits: Limits, gone: AbortController): Promise<Served> {
+  const { request, n, stream, includeUsage } = readCommon(body, DEFAULT_TOKENS, limits.maxTokens);
+  const prompts = readInputs(body, 'prompt', MAX_PROMPTS);
+  const logprobs = body.integer('logprobs', 0, 20);
+  const options = logprobs === undefined ? request : { ...request, logprobs };
+  const choices = new Choices(
+    engine,
+    prompts.map((prompt) => ({ ...options, prompt })),
+    n,
+    gone.signal,
+  );
+  const base = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: now(), model: limits.model };
+  const events = await choices.start();
+  const offsets: number[] = [];
+  const shown = (choice: number, token: Omit<EngineToken, 'usage'>): Logprobs | null => {
+    const offset = offsets[choice] ?? 0;
+    offsets[choice] = offset + textOf(token).length;
+    return logprobs === undefined ? null : logprobsOf(engine, token, offset);
+  };
+
+  if (stream) {
+    async function* chunks() {
+      const usage = includeUsage ? { usage: null } : {};
+      for await (const event of events) {
+        const [index, finish_reason] = [event.choice, 'token' in event ? null : event.finishReason];
+        const text = 'token' in event ? textOf(event.token) : event.text;
+        const choice = { index, text, logprobs: 'token' in event ? shown(index, event.token) : null, finish_reason };
+        yield { ...base, choices: [choice], ...usage };
+      }
+      if (includeUsage) yield { ...base, choices: [], usage: choices.usage };
+    }
+    return { response: eventStream(chunks(), gone), usage: choices.usage };
+  }
+
+  const all = Array.from({ length: prompts.length * n }, (_, index) => {
+    return { index, text: '', logprobs: null as Logprobs | null, finish_reason: null as string | null };
+  });
+  for await (const event of events) {
+    const choice = all[event.choice]!;
+    if ('token' in event) {
+      choice.logprobs = joined(choice.logprobs, shown(event.choice, event.token));
+      choice.text += textOf(event.token);
+    } else {
+      choice.text += event.text;
+      choice.finish_reason = event.finishReason;
+    }
+  }
+  return { json: { ...base, choices: all, usage: choices.usage }, usage: choices.usage };
+}
+
+function logprobsOf(engine: Engine, token: Omit<EngineToken, 'usage'>, offset: number): Logprobs {
+  const text = tokenText(engine, token.token);
+  const top = (token.alternatives ?? []).map((a) => [tokenText(engine, a.token), a.logprob]);
+  return {
+    ...{ tokens: [text], token_logprobs: [token.logprob], text_offset: [offset] },
+    top_logprobs: [Object.fromEntries(top)],
+  };
+}
+
+function joined(a: Logprobs | null, b: Logprobs | null): Logprobs | null {
+  if (!a || !b) return a ?? b;
+  return {
+    tokens: [...a.tokens, ...b.tokens],
+    token_logprobs: [...a.token_logprobs, ...b.token_logprobs],
+    top_logprobs: [...a.top_logprobs, ...b.top_logprobs],
+    text_offset: [...a.text_offset, ...b.text_offset],
+  };
+}
+
+/** Seconds since 1970, as OpenAI's API dates its answers. */
+export const now = (): number => Math.floor(Date.now() / 1000);

@@ -1,0 +1,55 @@
+import { StatespaceError } from '../errors.js';
+
+/** A failure as OpenAI's API reports it. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly code: string | null = null,
+    readonly param: string | null = null,
+    /** Seconds after which it may be tried again. */
+    readonly retryAfter?: number,
+  ) {
+    super(message);
+  }
+
+  get body(): { error: { message: string; type: string; param: string | null; code: string | null } } {
+    const { message, param, code } = this;
+    return { error: { message, type: typeOf(this.status), param, code } };
+  }
+}
+
+/** Wrong in the request: 400. */
+export const invalid = (message: string, param: string | null = null, code: string | null = null): ApiError =>
+  new ApiError(400, message, code, param);
+
+function typeOf(status: number): string {
+  if (status === 429) return 'rate_limit_error';
+  return status >= 500 ? 'server_error' : 'invalid_request_error';
+}
+
+// nginx's number for a client that went away before its answer; nobody is there to read it, but logs do.
+const CLOSED = 499;
+
+/** Any failure in that form; what is nobody's fault says nothing of what is inside. */
+export function apiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  if (error instanceof StatespaceError) {
+    switch (error.code) {
+      case 'ERR_ARGUMENT':
+      case 'ERR_SHAPE':
+        return invalid(error.message);
+      case 'ERR_OUT_OF_MEMORY':
+        return invalid(error.message, null, 'context_length_exceeded');
+      case 'ERR_OVERLOADED':
+        return new ApiError(429, error.message, 'overloaded', null, 1);
+      case 'ERR_TIMEOUT':
+        return new ApiError(504, error.message, 'timeout');
+      case 'ERR_DISPOSED':
+        return new ApiError(503, 'the server is shutting down', 'shutting_down', null, 5);
+    }
+  }
+  if ((error as Error)?.name === 'AbortError') return new ApiError(CLOSED, 'the client closed the request', 'closed');
+  return new ApiError(500, 'the server failed at this request', 'internal_error');
+}

@@ -1,0 +1,59 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { serve as serveNode } from '@hono/node-server';
+import type { Engine } from '../engine/engine.js';
+import { type AppOptions, createApp } from './app.js';
+
+/** Where a server listens. */
+export interface ServeOptions extends AppOptions {
+  /** Default: 8080; 0: any that is free. */
+  port?: number;
+  /** Default: 127.0.0.1, which this machine alone can reach. */
+  host?: string;
+}
+
+/** A server that listens. */
+export interface Listening {
+  /** http://host:port */
+  url: string;
+  /** Takes no more requests; resolves when those that run have been answered, or after graceMs were cut off. */
+  close(graceMs: number): Promise<void>;
+}
+
+// Slow clients: what a request's head, and all of it, may take to come.
+const HEADERS_MS = 15_000;
+const REQUEST_MS = 60_000;
+const KEEP_ALIVE_MS = 5_000;
+
+/** Serves an engine over HTTP; rejects where the address cannot be had. */
+export async function listen(engine: Engine, options: ServeOptions = {}): Promise<Listening> {
+  const { port = 8080, host = '127.0.0.1' } = options;
+  const app = createApp(engine, options);
+  const server = await new Promise<Server>((resolve, reject) => {
+    const made = serveNode(
+      {
+        fetch: app.fetch,
+        port,
+        hostname: host,
+        createServer,
+        serverOptions: {
+          ...{ headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS, keepAliveTimeout: KEEP_ALIVE_MS },
+          ...{ connectionsCheckingInterval: 1000, maxHeaderSize: 16 << 10 },
+        },
+      },
+      () => resolve(made),
+    ) as Server;
+    made.once('error', reject);
+  });
+  const { port: taken } = server.address() as AddressInfo;
+  return {
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${taken}`,
+    async close(graceMs) {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+      await closed;
+      clearTimeout(cut);
+    },
+  };
+}

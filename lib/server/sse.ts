@@ -1,0 +1,58 @@
+import { apiError } from './errors.js';
+
+/** Server-sent events of JSON values, ending in `[DONE]`; a failure in the middle is one more event. */
+export function eventStream(
+  values: AsyncGenerator<unknown, void>,
+  gone: AbortController,
+  headers: Record<string, string> = {},
+): Response {
+  const encoder = new TextEncoder();
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const send = (data: string) => controller.enqueue(encoder.encode(`data: ${data}\n\n`));
+      try {
+        const { done, value } = await values.next();
+        if (!done) return send(JSON.stringify(value));
+        send('[DONE]');
+      } catch (error) {
+        send(JSON.stringify(apiError(error).body));
+      }
+      controller.close();
+    },
+    // The client has gone. What is being waited for ends by the abort, so that the values can be returned.
+    async cancel() {
+      gone.abort();
+      await values.return();
+    },
+  });
+  return new Response(body, {
+    headers: {
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+      ...headers,
+    },
+  });
+}
+
+/** What several sources give, each with its number, as it comes. Returning ends all of them. */
+export async function* merged<T>(
+  sources: readonly AsyncGenerator<T, void>[],
+): AsyncGenerator<{ from: number; value: T }, void> {
+  const next = (from: number) => sources[from]!.next().then((result) => ({ from, result }));
+  const open = new Map(sources.map((_, i) => [i, next(i)]));
+  try {
+    while (open.size > 0) {
+      const { from, result } = await Promise.race(open.values());
+      if (result.done) {
+        open.delete(from);
+        continue;
+      }
+      open.set(from, next(from));
+      yield { from, value: result.value };
+    }
+  } finally {
+    for (const pending of open.values()) pending.catch(() => {});
+    await Promise.all(sources.map((source) => source.return().catch(() => {})));
+  }
+}

@@ -1,0 +1,100 @@
+import { randomUUID } from 'node:crypto';
+
+/** A call as OpenAI's API has it. */
+export interface ToolCall {
+  id: string;
+  type: 'function';
+  function: { name: string; arguments: string };
+}
+
+/** How models write calls; which, their chat template says to them. */
+const MARKS = ['<tool_call>', '[TOOL_CALLS]', '<|tool_call|>', '<|python_tag|>', '<|tool_call_start|>', '<function='];
+
+/** Where a call may begin in a text that is still being written: what is before it can be shown. */
+export function shownLength(text: string): number {
+  const marks = text.trimStart().startsWith('{') ? 0 : text.length;
+  let shown = marks;
+  for (const mark of MARKS) {
+    const at = text.indexOf(mark);
+    if (at >= 0) shown = Math.min(shown, at);
+    for (let n = Math.min(mark.length - 1, text.length); n > 0; n--)
+      if (text.endsWith(mark.slice(0, n))) shown = Math.min(shown, text.length - n);
+  }
+  return shown;
+}
+
+/** The text before the calls, and the calls; no calls where the text holds none that can be read. */
+export function parseToolCalls(text: string, names: ReadonlySet<string>): { content: string; calls: ToolCall[] } {
+  const first = Math.min(...MARKS.map((mark) => text.indexOf(mark)).filter((at) => at >= 0));
+  const [content, rest] = first === Infinity ? ['', text] : [text.slice(0, first), text.slice(first)];
+  const found = [...taggedCalls(rest)].filter(({ name }) => names.has(name));
+  if (found.length === 0) return { content: text, calls: [] };
+  const calls = found.map(({ name, args }): ToolCall => {
+    const id = `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`;
+    return { id, type: 'function', function: { name, arguments: JSON.stringify(args ?? {}) } };
+  });
+  return { content: content.trimEnd(), calls };
+}
+
+interface Found {
+  name: string;
+  args: unknown;
+}
+
+function* taggedCalls(text: string): Generator<Found> {
+  // <tool_call>{"name": …, "arguments": …}</tool_call> (Hermes, Qwen, Granite), or XML within it (Qwen-Coder, Nemotron)
+  const tagged = [...text.matchAll(/<tool_call>\s*([\s\S]*?)\s*(?:<\/tool_call>|$)/g)].map((m) => m[1]!);
+  const bodies =
+    tagged.length > 0 ? tagged : [text.replace(/^\s*(\[TOOL_CALLS\]|<\|tool_call\|>|<\|python_tag\|>)/, '')];
+  for (const body of bodies) {
+    yield* xmlCalls(body);
+    yield* jsonCalls(body);
+  }
+  const python = /<\|tool_call_start\|>\s*\[([\s\S]*?)\]\s*(?:<\|tool_call_end\|>|$)/.exec(text);
+  if (python) yield* pythonCalls(python[1]!);
+}
+
+function* jsonCalls(body: string): Generator<Found> {
+  for (const piece of [body, ...body.split(/;\s*(?={)/)]) {
+    let value: unknown;
+    try {
+      value = JSON.parse(piece);
+    } catch {
+      continue;
+    }
+    for (const call of Array.isArray(value) ? value : [value]) {
+      const { name, arguments: args, parameters } = (call ?? {}) as Record<string, unknown>;
+      if (typeof name === 'string') yield { name, args: args ?? parameters };
+    }
+    if (piece === body) return;
+  }
+}
+
+function* xmlCalls(body: string): Generator<Found> {
+  for (const [, name, inner] of body.matchAll(/<function=([^>\s]+)>([\s\S]*?)(?:<\/function>|$)/g)) {
+    const args: Record<string, unknown> = {};
+    for (const [, key, value] of inner!.matchAll(/<parameter=([^>\s]+)>\n?([\s\S]*?)\n?<\/parameter>/g))
+      args[key!] = scalar(value!);
+    yield { name: name!, args };
+  }
+}
+
+/** name(key=value, …), as LFM2 writes it. */
+function* pythonCalls(list: string): Generator<Found> {
+  for (const [, name, inner] of list.matchAll(/([A-Za-z_][\w.]*)\(([^()]*)\)/g)) {
+    const args: Record<string, unknown> = {};
+    for (const [, key, value] of inner!.matchAll(/([A-Za-z_]\w*)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^,]+)/g))
+      args[key!] = scalar(value!.trim().replace(/^'(.*)'$/s, '"$1"'));
+    yield { name: name!, args };
+  }
+}
+
+function scalar(text: string): unknown {
+  const plain = { True: true, False: false, None: null }[text];
+  if (plain !== undefined) return plain;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

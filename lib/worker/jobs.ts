@@ -1,0 +1,118 @@
+import { randomUUID } from 'node:crypto';
+import type { ConnectionOptions, Job, Queue, QueueEvents } from 'bullmq';
+import type { GenerateRequest, Usage } from '../engine/request.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
+
+/** Where jobs are. */
+export interface JobsOptions {
+  /** Of several queues of one Redis, this one. Default: `statespace`. */
+  queue?: string;
+}
+
+/** What a job asks for: what Engine.generate() takes, but for what cannot be written down. */
+export type JobRequest = Omit<GenerateRequest, 'signal' | 'client' | 'timeoutMs'>;
+
+/** What came of a job. */
+export interface JobResult {
+  text?: string;
+  tokens: number[];
+  finishReason: 'stop' | 'length';
+  usage: Usage;
+}
+
+/** How to add jobs that workers (`statespace worker`) do, and wait for what they come to. */
+export interface Jobs {
+  /** Returns its id. One that is there already (given by `id`) is left as it is: adding twice is adding once. */
+  add(request: JobRequest, options?: { id?: string; priority?: number }): Promise<string>;
+  /** Resolves when it is done, at once where it is; rejects with why it failed. */
+  result(id: string, options?: { signal?: AbortSignal }): Promise<JobResult>;
+  close(): Promise<void>;
+}
+
+// A result that nobody came for goes after a week.
+const KEPT_SECONDS = 7 * 24 * 3600;
+const ATTEMPTS = 3;
+const JOB = 'generate';
+
+/** `redis://host:port/db` as BullMQ takes it. */
+export function connectionOf(url: string): ConnectionOptions {
+  if (typeof url !== 'string' || !/^rediss?:\/\//.test(url))
+    throw mismatch('ERR_ARGUMENT', 'jobs: redis', 'redis://host:port', show(url));
+  return { url, maxRetriesPerRequest: null } as ConnectionOptions;
+}
+
+export const DEFAULT_QUEUE = 'statespace';
+
+/** Jobs in the Redis at `url`; connects at the first use. */
+export function openJobs(url: string, options: JobsOptions = {}): Jobs {
+  return new RedisJobs(connectionOf(url), options.queue ?? DEFAULT_QUEUE);
+}
+
+class RedisJobs implements Jobs {
+  private opened: Promise<{ queue: Queue; events: QueueEvents }> | undefined;
+
+  constructor(
+    private readonly connection: ConnectionOptions,
+    private readonly name: string,
+  ) {}
+
+  private open(): Promise<{ queue: Queue; events: QueueEvents }> {
+    this.opened ??= (async () => {
+      const { Queue, QueueEvents } = await import('bullmq');
+      const { connection, name } = this;
+      const queue = new Queue(name, { connection });
+      const events = new QueueEvents(name, { connection });
+      // Calls tell of the failure; a lost connection is made again.
+      queue.on('error', () => {});
+      events.on('error', () => {});
+      await events.waitUntilReady();
+      return { queue, events };
+    })();
+    return this.opened;
+  }
+
+  async add(
+    request: JobRequest,
+    { id = randomUUID(), priority }: { id?: string; priority?: number } = {},
+  ): Promise<string> {
+    const { queue } = await this.open();
+    const age = { age: KEPT_SECONDS };
+    await queue.add(JOB, plain(request), {
+      ...{ jobId: id, attempts: ATTEMPTS, backoff: { type: 'exponential', delay: 500 } },
+      ...{ removeOnComplete: age, removeOnFail: age },
+      // BullMQ's first is its smallest; ours its largest.
+      ...(priority === undefined ? {} : { priority: Math.max(1, 1_000_000 - Math.round(priority)) }),
+    });
+    return id;
+  }
+
+  async result(id: string, { signal }: { signal?: AbortSignal } = {}): Promise<JobResult> {
+    const { queue, events } = await this.open();
+    const job = (await queue.getJob(id)) as Job<JobRequest, JobResult> | undefined;
+    if (!job) throw new StatespaceError('ERR_ARGUMENT', `jobs: there is no job ${show(id)}`);
+    signal?.throwIfAborted();
+    const aborted = new Promise<never>((_, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+    return Promise.race([job.waitUntilFinished(events), aborted]);
+  }
+
+  async close(): Promise<void> {
+    if (!this.opened) return;
+    const { queue, events } = await this.opened;
+    this.opened = undefined;
+    await Promise.all([queue.close(), events.close()]);
+  }
+}
+
+/** Typed arrays as arrays: a job is JSON. */
+function plain(request: JobRequest): JobRequest {
+  if (typeof request !== 'object' || request === null)
+    throw mismatch('ERR_ARGUMENT', 'jobs: request', 'an object', show(request));
+  const list = (x: unknown) => (ArrayBuffer.isView(x) ? Array.from(x as Int32Array) : x);
+  return {
+    ...request,
+    ...(request.prompt === undefined ? {} : { prompt: list(request.prompt) as number[] }),
+    ...(request.tokens === undefined ? {} : { tokens: list(request.tokens) as number[] }),
+  };
+}

@@ -1,0 +1,70 @@
+import type { Worker } from 'bullmq';
+import type { Engine } from '../engine/engine.js';
+import { StatespaceError } from '../errors.js';
+import { connectionOf, DEFAULT_QUEUE, type JobRequest, type JobResult } from './jobs.js';
+
+/** How a worker takes jobs. */
+export interface WorkerOptions {
+  /** Default: `statespace`. */
+  queue?: string;
+  /** Jobs that it does together, in the engine's batches. Default: 16. */
+  concurrency?: number;
+  /** After so long without a sign of life a worker is believed dead, and its jobs go to others. Default: 10 s. */
+  lockMs?: number;
+  /** Called for every job that ended. */
+  log?: (entry: { job: string; ms: number; generatedTokens?: number; error?: string }) => void;
+}
+
+/** A worker that runs. */
+export interface RunningWorker {
+  /** Takes no more jobs; resolves when those that run have ended. */
+  close(): Promise<void>;
+}
+
+// How often a job may be found with a dead worker before it is believed to be what kills them.
+const MAX_STALLED = 50;
+
+/**
+ * Does jobs of the Redis at `url` in an engine. A job is another worker's when this one dies, and its result is written
+ * once: by whoever holds the job's lock when it is done.
+ */
+export async function startWorker(engine: Engine, url: string, options: WorkerOptions = {}): Promise<RunningWorker> {
+  const { queue = DEFAULT_QUEUE, concurrency = 16, lockMs = 10_000, log } = options;
+  const { UnrecoverableError, Worker } = await import('bullmq');
+  const worker: Worker<JobRequest, JobResult> = new Worker(
+    queue,
+    async ({ data, id }, _token, signal) => {
+      const started = performance.now();
+      try {
+        const result = await generate(engine, data, signal);
+        log?.({ job: id!, ms: Math.round(performance.now() - started), generatedTokens: result.tokens.length });
+        return result;
+      } catch (error) {
+        log?.({ job: id!, ms: Math.round(performance.now() - started), error: (error as Error).message });
+        // A wrong request is as wrong the next time.
+        if (error instanceof StatespaceError && ['ERR_ARGUMENT', 'ERR_OUT_OF_MEMORY'].includes(error.code))
+          throw new UnrecoverableError(error.message);
+        throw error;
+      }
+    },
+    {
+      connection: connectionOf(url),
+      concurrency,
+      ...{ lockDuration: lockMs, stalledInterval: lockMs / 2, maxStalledCount: MAX_STALLED },
+    },
+  );
+  worker.on('error', () => {}); // a lost connection is made again
+  await worker.waitUntilReady();
+  return { close: () => worker.close() };
+}
+
+async function generate(engine: Engine, request: JobRequest, signal?: AbortSignal): Promise<JobResult> {
+  const tokens: number[] = [];
+  let text: string | undefined;
+  const stream = engine.generate({ ...request, client: 'jobs', ...(signal ? { signal } : {}) });
+  for (let next = await stream.next(); ; next = await stream.next()) {
+    if (next.done) return { ...(text === undefined ? {} : { text }), tokens, ...next.value! };
+    tokens.push(next.value.token);
+    if (next.value.text !== undefined) text = (text ?? '') + next.value.text;
+  }
+}

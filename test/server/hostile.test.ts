@@ -1,0 +1,214 @@
+// What nobody should send, and what everybody else must not notice of it.
+
+import { rmSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
+import { createEngine, type Engine, type Listening, listen, loadModel, type Model } from 'statespace';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { amount } from '../support/scale.js';
+import { textModelFolder } from '../support/text-model.js';
+
+const folder = textModelFolder();
+let model: Model;
+let engine: Engine;
+let server: Listening;
+
+beforeAll(async () => {
+  model = await loadModel(folder);
+  engine = createEngine(model);
+  server = await listen(engine, { port: 0, model: 'tiny', bodyLimit: 100_000 });
+});
+afterAll(async () => {
+  await server.close(0);
+  await engine.dispose();
+  await model.dispose();
+  rmSync(folder, { recursive: true });
+});
+
+async function post(path: string, body: string | Uint8Array, headers: Record<string, string> = {}) {
+  const response = await fetch(`${server.url}/v1/${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: body as string,
+  });
+  return { status: response.status, body: (await response.json()) as { error?: { message: string; code?: string } } };
+}
+
+const small = { model: 'tiny', prompt: 'hello', max_tokens: 4, temperature: 0 };
+
+/** Ask as everybody does, and see that it is answered. */
+async function stillServes(): Promise<void> {
+  expect((await post('completions', JSON.stringify(small))).status).toBe(200);
+  for (let i = 0; i < 200 && engine.stats().running > 0; i++) await new Promise((done) => setTimeout(done, 10));
+  expect(engine.stats()).toMatchObject({ running: 0, queued: 0 });
+}
+
+describe('bodies', () => {
+  const deep = `${'['.repeat(40_000)}${']'.repeat(40_000)}`;
+  test.each([
+    ['nothing', '', 400],
+    ['no JSON', '{"prompt": ', 400],
+    ['no object', '[1,2]', 400],
+    ['null', 'null', 400],
+    ['invalid UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0xfe, 0x22, 0x7d]), 400],
+    ['a lone surrogate as the prompt', '{"prompt":"\\ud800","max_tokens":2}', 200],
+    ['nested arrays', `{"prompt": ${deep}}`, 400],
+    ['too large', JSON.stringify({ ...small, prompt: 'x'.repeat(200_000) }), 413],
+    ['a prototype', '{"__proto__":{"prompt":"hello"}}', 400],
+    ['a constructor', '{"constructor":{"prototype":{}},"prompt":"hello","max_tokens":1}', 200],
+  ])('%s', async (_, body, status) => {
+    const answer = await post('completions', body);
+    expect(answer.status).toBe(status);
+    if (status !== 200) expect(answer.body.error!.message).toEqual(expect.any(String));
+    await stillServes();
+  });
+
+  test.each([
+    ['max_tokens', -1],
+    ['max_tokens', 1e99],
+    ['max_tokens', 1.5],
+    ['max_tokens', '5'],
+    ['temperature', 1e300],
+    ['temperature', 'hot'],
+    ['top_p', 2],
+    ['n', 1000],
+    ['n', 0.5],
+    ['seed', 1e300],
+    ['seed', 'x'],
+    ['stop', 5],
+    ['stop', ['']],
+    ['stop', new Array(100).fill('a')],
+    ['logit_bias', { '-1': 1 }],
+    ['logit_bias', { x: 1 }],
+    ['logit_bias', { '1': 1000 }],
+    ['logit_bias', [1]],
+    ['logprobs', 1000],
+    ['stream', 'yes'],
+    ['prompt', {}],
+    ['prompt', []],
+    ['prompt', [1.5]],
+    ['prompt', [-1]],
+    ['prompt', [2 ** 31]],
+    ['prompt', [[]]],
+    ['prompt', [{}]],
+    ['prompt', new Array(1000).fill('a')],
+    ['frequency_penalty', 9],
+    ['presence_penalty', -9],
+    ['user', 5],
+    ['stream_options', { include_usage: true }],
+    ['response_format', { type: 'xml' }],
+    ['priority', 1e9],
+    ['best_of', 5],
+    ['model', 5],
+    ['model', 'x'.repeat(10_000)],
+  ])('%s: %j', async (key, value) => {
+    const { status, body } = await post('completions', JSON.stringify({ ...small, [key]: value }));
+    expect(status).toBe(key === 'model' && typeof value === 'string' ? 404 : 400);
+    expect(body.error!.message.length).toBeLessThan(1000);
+  });
+
+  test('another content type, another method, another path', async () => {
+    expect((await post('completions', 'a=b', { 'content-type': 'application/x-www-form-urlencoded' })).status).toBe(
+      415,
+    );
+    expect((await fetch(`${server.url}/v1/completions`)).status).toBe(405);
+    expect((await fetch(`${server.url}/../../etc/passwd`)).status).toBe(404);
+    expect((await fetch(`${server.url}/v1/${'x'.repeat(4000)}`)).status).toBe(404);
+  });
+
+  test('a chunked body that is too large is refused before it has come whole', async () => {
+    const status = await new Promise<number>((resolve, reject) => {
+      const request = httpRequest(`${server.url}/v1/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'transfer-encoding': 'chunked' },
+      });
+      request.on('response', (response) => {
+        resolve(response.statusCode!);
+        request.destroy();
+      });
+      request.on('error', reject);
+      for (let i = 0; i < 30; i++) request.write('x'.repeat(10_000));
+    });
+    expect(status).toBe(413);
+    await stillServes();
+  });
+});
+
+describe('connections', () => {
+  const { stringify } = JSON;
+  const port = () => Number(new URL(server.url).port);
+  const head = (length: number) =>
+    `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
+
+  test('hundreds that are opened and dropped at every point leave nothing behind', async () => {
+    const endless = stringify({ ...small, max_tokens: 4000, stream: true, logit_bias: { '42': 100 } });
+    const whole = head(endless.length) + endless;
+    const drop = (i: number) =>
+      new Promise<void>((resolve) => {
+        const socket = connect(port(), '127.0.0.1');
+        socket.on('error', () => resolve());
+        socket.on('close', () => resolve());
+        socket.write(whole.slice(0, i % 4 === 3 ? whole.length : (i * 37) % whole.length));
+        // Some before anything comes, some in the middle of the answer.
+        if (i % 4 === 3) socket.once('data', () => socket.destroy());
+        else setTimeout(() => socket.destroy(), i % 20);
+        setTimeout(() => socket.destroy(), 5000);
+      });
+    const others: number[] = [];
+    let on = true;
+    const asking = (async () => {
+      while (on) {
+        const started = performance.now();
+        await post('completions', stringify(small));
+        others.push(performance.now() - started);
+      }
+    })();
+    const count = amount(300, 1000);
+    for (let i = 0; i < count; i += 50) await Promise.all(Array.from({ length: 50 }, (_, j) => drop(i + j)));
+    on = false;
+    await asking;
+    expect(others.length).toBeGreaterThan(3);
+    expect(Math.max(...others)).toBeLessThan(5000);
+    await stillServes();
+  });
+
+  test('a slow client holds up nobody', async () => {
+    const slow = Array.from({ length: 20 }, () => {
+      const socket = connect(port(), '127.0.0.1');
+      socket.on('error', () => {});
+      socket.write(`${head(1000)}{"prompt": "`);
+      return socket;
+    });
+    const started = performance.now();
+    for (let i = 0; i < 5; i++) await stillServes();
+    expect(performance.now() - started).toBeLessThan(10_000);
+    for (const socket of slow) socket.destroy();
+  });
+
+  test('a head that is no HTTP, or too large', async () => {
+    const say = (text: string) =>
+      new Promise<string>((resolve) => {
+        let answer = '';
+        const socket = connect(port(), '127.0.0.1');
+        socket.on('data', (data) => {
+          answer += data.toString('latin1');
+        });
+        socket.on('error', () => {});
+        socket.on('close', () => resolve(answer));
+        socket.end(text);
+      });
+    expect(await say('\0\x01\x02\r\n\r\n')).toMatch(/^HTTP\/1.1 400/);
+    expect(await say(`GET / HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(40_000)}\r\n\r\n`)).toMatch(/^HTTP\/1.1 431/);
+    await stillServes();
+  });
+});
+
+test('pages of other origins may not read it, unless they are named', async () => {
+  const asked = { headers: { origin: 'https://example.org' } };
+  const plain = await fetch(`${server.url}/v1/models`, asked);
+  expect(plain.headers.get('access-control-allow-origin')).toBe(null);
+  const open = await listen(engine, { port: 0, cors: ['https://example.org'] });
+  const named = await fetch(`${open.url}/v1/models`, asked);
+  expect(named.headers.get('access-control-allow-origin')).toBe('https://example.org');
+  await open.close(0);
+});

@@ -1,0 +1,35 @@
+// A small model whose tokens are words, with a chat template; what it says is the same every time.
+import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { modelCase } from './golden.js';
+
+const TEMPLATE =
+  "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} <end> {% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+
+/**
+ * A folder with a golden model, a tokenizer of words (w10 … w95, roles, punctuation of JSON) and a chat template.
+ * `ends: false`: no token ends a text.
+ */
+export function textModelFolder({ name = 'mamba_hf', ends = true } = {}): string {
+  const folder = mkdtempSync(join(tmpdir(), 'statespace-text-'));
+  cpSync(modelCase(name).folder, folder, { recursive: true });
+  const words = ['<unk>', '<end>', '<user>', '<assistant>', '<system>', '<tool>', 'hello', 'world', 'one', 'two'];
+  const { vocab_size } = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+  const vocab = Object.fromEntries(Array.from({ length: vocab_size }, (_, i) => [words[i] ?? `w${i}`, i]));
+  const special = (content: string) => {
+    return { id: vocab[content]!, content, special: true, ...PLAIN };
+  };
+  const tokenizer = {
+    ...{ version: '1.0', normalizer: null, post_processor: null, decoder: null },
+    pre_tokenizer: { type: 'WhitespaceSplit' },
+    added_tokens: words.slice(1, 6).map(special),
+    model: { type: 'WordLevel', vocab, unk_token: '<unk>' },
+  };
+  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+  writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ chat_template: TEMPLATE }));
+  writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: ends ? 1 : [] }));
+  return folder;
+}
+
+const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: false };
