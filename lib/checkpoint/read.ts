@@ -1,13 +1,14 @@
-import { bf16ToF32, decode, f16ToF32 } from '../dtype.js';
+import { decodeRows } from '../blocks.js';
+import { bf16ToF32, f16ToF32 } from '../dtype.js';
 import { InputFile } from './files.js';
 import {
   checkpointError,
+  isBlocks,
   isReadable,
   itemBytes,
   type ReadableDType,
   type StoredTensor,
   storedBytes,
-  typeBlock,
 } from './stored.js';
 
 /** A tensor's values in row-major order as f32, whatever they are stored as. For tensors that fit memory twice. */
@@ -15,10 +16,12 @@ export async function readTensorF32(stored: StoredTensor): Promise<Float32Array>
   const { dtype, shape, strides, offset, byteLength, rows, parts, derived } = stored;
   if (derived) return derived.apply(await readTensorF32(derived.from));
   if (parts) return concatenated(await Promise.all(parts.map(readTensorF32)));
-  if (dtype === 'q8_0' || dtype === 'q4_0') {
+  if (isBlocks(dtype)) {
     const blocks = await InputFile.use(stored.file, (file) => file.read(offset, byteLength, `tensor "${stored.name}"`));
-    const values = decode(blocks, dtype, (byteLength / storedBytes(dtype, typeBlock(dtype))) * typeBlock(dtype));
-    return rows ? pickRows(values, rows, shape[shape.length - 1]!) : values;
+    const columns = shape[shape.length - 1]!;
+    const found = byteLength / storedBytes(dtype, columns);
+    const values = await decodeRows(dtype, blocks, found, columns);
+    return rows ? pickRows(values, rows, columns) : values;
   }
   if (!isReadable(dtype)) {
     throw checkpointError(

@@ -1,4 +1,5 @@
 // Where a checkpoint's tensors lie; the type that every reader here produces.
+import { type StoredType, storedTypes } from '../dtype.js';
 import { StatespaceError } from '../errors.js';
 
 /** Bytes of one element of each type whose values are read. */
@@ -19,52 +20,25 @@ export const foreignBits = {
   f4: 4,
 } as const;
 
-/** Values in a block and bytes of it, of ggml's quantised types; native/core/blocks.h knows what the bytes mean. */
-export const blocks = {
-  q8_0: [32, 34],
-  q4_0: [32, 18],
-  q4_1: [32, 20],
-  q5_0: [32, 22],
-  q5_1: [32, 24],
-  q2_k: [256, 84],
-  q3_k: [256, 110],
-  q4_k: [256, 144],
-  q5_k: [256, 176],
-  q6_k: [256, 210],
-  iq4_nl: [32, 18],
-  iq4_xs: [256, 136],
-  mxfp4: [32, 17],
-  q1_0: [128, 18],
-  q2_0: [64, 18],
-  tq1_0: [256, 54],
-  tq2_0: [256, 66],
-  iq1_s: [256, 50],
-  iq1_m: [256, 56],
-  iq2_xxs: [256, 66],
-  iq2_xs: [256, 74],
-  iq2_s: [256, 82],
-  iq3_xxs: [256, 98],
-  iq3_s: [256, 110],
-  nvfp4: [64, 36],
-} as const;
-
 export type ReadableDType = keyof typeof itemBytes;
-export type BlockDType = keyof typeof blocks;
+/** ggml's quantised types: rows of whole blocks. */
+export type BlockDType = Exclude<StoredType, 'f32' | 'f16' | 'bf16' | 'i32'>;
 export type StoredDType = ReadableDType | BlockDType | keyof typeof foreignBits;
 
 export const isReadable = (dtype: StoredDType): dtype is ReadableDType => dtype in itemBytes;
-export const isBlocks = (dtype: StoredDType): dtype is BlockDType => dtype in blocks;
+export const isBlocks = (dtype: StoredDType): dtype is BlockDType =>
+  Object.hasOwn(storedTypes, dtype) && storedTypes[dtype as StoredType].block > 1;
 
 /** Bits of one element; of blocks, on average. */
 export function bitsOf(dtype: StoredDType): number {
-  if (isBlocks(dtype)) return (8 * blocks[dtype][1]) / blocks[dtype][0];
+  if (isBlocks(dtype)) return (8 * storedTypes[dtype].bytes) / storedTypes[dtype].block;
   return isReadable(dtype) ? 8 * itemBytes[dtype] : foreignBits[dtype];
 }
 /** Values that lie together: rows are whole blocks. */
-export const typeBlock = (dtype: StoredDType): number => (isBlocks(dtype) ? blocks[dtype][0] : 1);
+export const typeBlock = (dtype: StoredDType): number => (isBlocks(dtype) ? storedTypes[dtype].block : 1);
 /** Bytes of `count` values, whole blocks of them. */
 export const storedBytes = (dtype: StoredDType, count: number): number =>
-  isBlocks(dtype) ? (count / blocks[dtype][0]) * blocks[dtype][1] : (count * bitsOf(dtype)) / 8;
+  isBlocks(dtype) ? (count / storedTypes[dtype].block) * storedTypes[dtype].bytes : (count * bitsOf(dtype)) / 8;
 
 /** A tensor in a file, located and not read. */
 export interface StoredTensor {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { Cancellation, checkCall } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
+import { isBlocks } from '../checkpoint/stored.js';
 import { byteLength } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
@@ -31,6 +32,8 @@ export interface LoadOptions {
   device?: 'auto' | 'cpu' | 'cuda';
   /** Type that the large matrices are held in; default: as in the checkpoint (a new model: f32). */
   dtype?: DType;
+  /** loadModel: matrices are held in f32 and multiplied in f32, whatever they are stored in. Default: false. */
+  exact?: boolean;
   /** Compute threads of the process, as setThreads(). */
   threads?: number;
   /** loadModel: false loads a checkpoint although no layer asks for some of its tensors, with a warning. Default: true. */
@@ -96,6 +99,8 @@ function checkOptions(op: string, options: LoadOptions): void {
     );
   }
   checkDevice(op, options.device ?? 'auto');
+  if (options.exact !== undefined && typeof options.exact !== 'boolean')
+    throw mismatch('ERR_ARGUMENT', `${op}: exact`, 'true or false', show(options.exact));
   if (options.strict !== undefined && typeof options.strict !== 'boolean')
     throw mismatch('ERR_ARGUMENT', `${op}: strict`, 'true or false', show(options.strict));
   if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
@@ -138,7 +143,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     tensors = renamed;
     trial = buildGraph(resolved, 'f32', tensors);
   }
-  const dtype = options.dtype ?? matrixType(trial.graph, tensors);
+  const dtype = options.exact ? 'f32' : (options.dtype ?? matrixType(trial.graph, tensors));
   const built = dtype === 'f32' ? trial : buildGraph(resolved, dtype, tensors);
 
   const files: string[] = [];
@@ -249,12 +254,15 @@ function configType(config: Record<string, unknown>): DType {
 /** The type that most of a checkpoint's matrix values are in, of those that can be held as they are. */
 function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): DType {
   const bytes = { f32: 0, f16: 0, bf16: 0, q8_0: 0, q4_0: 0 };
-  for (const spec of graph.weights.values()) {
-    if (!spec.matrix) continue;
-    for (const s of spec.sources) {
-      const t = tensors.get(s.name);
-      if (t && t.dtype in bytes) bytes[t.dtype as keyof typeof bytes] += t.byteLength;
-    }
+  const stored = [...graph.weights.values()]
+    .filter((spec) => spec.matrix)
+    .flatMap((spec) => spec.sources.flatMap((s) => tensors.get(s.name) ?? []));
+  // Blocks of one type are held in it where products read that; a mixture is held in f16, which errs less than they do.
+  const [only, ...others] = new Set(stored.map((t) => t.dtype).filter(isBlocks));
+  const ofBlocks = others.length === 0 && (only === 'q8_0' || only === 'q4_0') ? only : 'f16';
+  for (const t of stored) {
+    const held = isBlocks(t.dtype) ? ofBlocks : t.dtype;
+    if (held in bytes) bytes[held as keyof typeof bytes] += t.byteLength;
   }
   return (Object.keys(bytes) as (keyof typeof bytes)[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
 }

@@ -29,7 +29,7 @@ const isRead = (file: string): Promise<boolean> =>
 test.for(files)('%s', async ([name, file], { skip }) => {
   if (!(await isRead(file))) skip('no such architecture yet');
   const { tensors, metadata } = readGolden(join(folder, `${name}.expected.safetensors`));
-  const model = await loadModel(file, { dtype: 'f32' });
+  const model = await loadModel(file, { exact: true });
   const session = model.createSession();
   const ids = tensors.input_ids!.data as Int32Array;
   const logits = await session.forward(ids, { logits: 'all' });
@@ -47,4 +47,27 @@ test.for(files)('%s', async ([name, file], { skip }) => {
   }
   if (Number(metadata.greedy_min_margin) > 1e-3) expect(greedy).toEqual([...tensors[`${own}greedy_ids`]!.data]);
   await model.dispose();
+});
+
+const quantised = corpusFolder('quants');
+if (!quantised) console.log('../shared/golden is not here: no models of K-quants');
+const quants = quantised ? corpusFiles(quantised, '.gguf').map((file) => [basename(file, '.gguf'), file] as const) : [];
+
+test.each(quants)('%s', async (name, file) => {
+  const { tensors } = readGolden(join(quantised!, `${name}.expected.safetensors`));
+  const ids = tensors.input_ids!.data as Int32Array;
+  for (const [options, tolerance] of [
+    [{ exact: true }, 1e-5],
+    [{}, 1e-2],
+  ] as const) {
+    const model = await loadModel(file, options);
+    const logits = await model.createSession().forward(ids, { logits: 'all' });
+    const width = logits.shape[1]!;
+    const all = logits.toFloat32Array();
+    const rows = [...(tensors.logits_positions!.data as Int32Array)].flatMap((p) => [
+      ...all.subarray(p * width, (p + 1) * width),
+    ]);
+    expect(relativeL2(rows, tensors.logits!.data), JSON.stringify(options)).toBeLessThan(tolerance);
+    await model.dispose();
+  }
 });
