@@ -7,7 +7,7 @@ export type { EngineToken, FinishReason, GenerateRequest, Usage } from './engine
 export { type ErrorCode, StatespaceError } from './errors.js';
 export { type Dim, Graph, type Node, type Value } from './graph/graph.js';
 export { type Init, type WeightOptions, Weights } from './graph/weights.js';
-export { type PullOptions, pull } from './hub/pull.js';
+export type { PullOptions } from './hub/pull.js';
 export * as layers from './layers/index.js';
 export { ConfigReader } from './models/config.js';
 export type { ModelDefinition } from './models/definition.js';
@@ -17,7 +17,7 @@ export { registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';
 export type { AppOptions, LogEntry } from './server/app.js';
 export type { Listening, ServeOptions } from './server/serve.js';
-export { createApp, createEngine, folderStore, listen, openJobs, redisStore, startWorker } from './serving.js';
+export { createApp, createEngine, folderStore, listen, openJobs, pull, redisStore, startWorker } from './serving.js';
 export type { BatchEntry } from './session/batch.js';
 export type {
   FinishReason as GenerateFinishReason,

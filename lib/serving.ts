@@ -4,12 +4,14 @@ import type { RedisStore, RedisStoreOptions } from './engine/cache/redis-store.j
 import type { SnapshotStore } from './engine/cache/store.js';
 import type { Engine } from './engine/engine.js';
 import type { EngineOptions } from './engine/options.js';
+import type { PullOptions } from './hub/pull.js';
 import type { Model } from './models/model.js';
 import type { AppOptions } from './server/app.js';
 import type { Listening, ServeOptions } from './server/serve.js';
 import type { Jobs, JobsOptions } from './worker/jobs.js';
 import type { RunningWorker, WorkerOptions } from './worker/worker.js';
 
+const lazyHub = (): typeof import('./hub/pull.js') => require('./hub/pull.js');
 const lazyEngine = (): typeof import('./engine/engine.js') => require('./engine/engine.js');
 const lazyFolderStore = (): typeof import('./engine/cache/folder-store.js') =>
   require('./engine/cache/folder-store.js');
@@ -70,4 +72,13 @@ export function openJobs(url: string, options: JobsOptions = {}): Jobs {
  */
 export function startWorker(engine: Engine, url: string, options: WorkerOptions = {}): Promise<RunningWorker> {
   return lazyWorker().startWorker(engine, url, options);
+}
+
+/**
+ * Brings what loadModel needs of 'hf:owner/name[/file.gguf][@revision]' into the cache that Python's tools share
+ * (HF_HUB_CACHE, HF_HOME) and returns the folder, or the GGUF file. A cut download goes on; sizes and hashes are checked.
+ * ERR_ARGUMENT for another form; ERR_CHECKPOINT with the address and what to do.
+ */
+export function pull(source: string, options: PullOptions = {}): Promise<string> {
+  return lazyHub().pull(source, options);
 }

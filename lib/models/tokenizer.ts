@@ -1,9 +1,11 @@
 import { join } from 'node:path';
 import type { ChatTemplateOptions } from '../chat/chat-template.js';
-import { readChatTemplates } from '../chat/read-templates.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import type { DecodeOptions, EncodeOptions } from '../tokenizers/vocabulary.js';
+
+// Loaded at its first use, like the readers of checkpoints: a cold import stays short.
+const lazyTemplates = (): typeof import('../chat/read-templates.js') => require('../chat/read-templates.js');
 
 export interface TextTokenizer {
   /** Ids of a text; by default with the marks of beginning and end, and with special tokens where they are written out. */
@@ -39,7 +41,7 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   const json = await readJson(path);
   if (json === undefined) return undefined;
   const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
-  const chat = await readChatTemplates(folder, config as Record<string, unknown>);
+  const chat = await lazyTemplates().readChatTemplates(folder, config as Record<string, unknown>);
   const { Tokenizer } = await import('@huggingface/tokenizers');
   const make = (definition: object) => {
     try {

@@ -131,8 +131,8 @@ export function backwardPlan(args: AttentionBackwardArgs): Plan<AttentionGradien
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function attentionBackward(args: AttentionBackwardArgs): Promise<AttentionGradients> {
-  return run(() => backwardPlan(args));
+export function attentionBackward(args: AttentionBackwardArgs, options?: CallOptions): Promise<AttentionGradients> {
+  return run(() => backwardPlan(args), options);
 }
 
 /** {@link attentionBackward} on the calling thread. */

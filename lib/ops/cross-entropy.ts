@@ -2,7 +2,7 @@ import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, flag, number, optional, type Rules, tensor, weightTypes } from './check.js';
 import { indices } from './embedding.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
-import { output, type Plan, reshape, run, runSync, tokens } from './run.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync, tokens } from './run.js';
 
 /** Arguments of {@link crossEntropy}. */
 export interface CrossEntropyArgs {
@@ -49,8 +49,8 @@ function plan(args: CrossEntropyArgs): Plan<CrossEntropyResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function crossEntropy(args: CrossEntropyArgs): Promise<CrossEntropyResult> {
-  return run(() => plan(args));
+export function crossEntropy(args: CrossEntropyArgs, options?: CallOptions): Promise<CrossEntropyResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link crossEntropy} on the calling thread. */
@@ -76,8 +76,11 @@ function backwardPlan(args: CrossEntropyBackwardArgs): Plan<CrossEntropyGradient
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function crossEntropyBackward(args: CrossEntropyBackwardArgs): Promise<CrossEntropyGradients> {
-  return run(() => backwardPlan(args));
+export function crossEntropyBackward(
+  args: CrossEntropyBackwardArgs,
+  options?: CallOptions,
+): Promise<CrossEntropyGradients> {
+  return run(() => backwardPlan(args), options);
 }
 
 /** {@link crossEntropyBackward} on the calling thread. */
@@ -117,7 +120,13 @@ function fusedPlan(args: LinearCrossEntropyArgs): Plan<LinearCrossEntropyResult>
   const { x, weight, bias, ...attrs } = a;
   const tensors = { x: tokens(x), weight, bias, targets: reshape(targets, rows) };
   const of = gradients ? ['x', 'weight', 'bias'] : [];
-  const made = gradientPlan<LinearCrossEntropyResult>('linearCrossEntropy', { sizes, ...a }, { tensors, attrs }, {}, of);
+  const made = gradientPlan<LinearCrossEntropyResult>(
+    'linearCrossEntropy',
+    { sizes, ...a },
+    { tensors, attrs },
+    {},
+    of,
+  );
   made.result.loss = output(sizes, 'loss', [1]);
   made.tensors.loss = made.result.loss;
   return made;
@@ -129,8 +138,11 @@ function fusedPlan(args: LinearCrossEntropyArgs): Plan<LinearCrossEntropyResult>
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function linearCrossEntropy(args: LinearCrossEntropyArgs): Promise<LinearCrossEntropyResult> {
-  return run(() => fusedPlan(args));
+export function linearCrossEntropy(
+  args: LinearCrossEntropyArgs,
+  options?: CallOptions,
+): Promise<LinearCrossEntropyResult> {
+  return run(() => fusedPlan(args), options);
 }
 
 /** {@link linearCrossEntropy} on the calling thread. */

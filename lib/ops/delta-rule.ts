@@ -1,7 +1,7 @@
 import type { TensorLike } from '../tensor.js';
 import { check, type Rules, tensor } from './check.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
-import { type Plan, run, runSync } from './run.js';
+import { type CallOptions, type Plan, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link deltaRule}. */
@@ -40,8 +40,8 @@ export function plan(args: DeltaRuleArgs): Plan<DeltaRuleResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function deltaRule(args: DeltaRuleArgs): Promise<DeltaRuleResult> {
-  return run(() => plan(args));
+export function deltaRule(args: DeltaRuleArgs, options?: CallOptions): Promise<DeltaRuleResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link deltaRule} on the calling thread. */

@@ -1,7 +1,7 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, type Input, optional, type Rule, type Rules, tensor, weightTypes } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
-import { output, type Plan, reshape, run, runSync } from './run.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 
 /** Arguments of {@link embedding}. */
 export interface EmbeddingArgs {
@@ -47,8 +47,8 @@ function plan(args: EmbeddingArgs): Plan<EmbeddingResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function embedding(args: EmbeddingArgs): Promise<EmbeddingResult> {
-  return run(() => plan(args));
+export function embedding(args: EmbeddingArgs, options?: CallOptions): Promise<EmbeddingResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link embedding} on the calling thread. */
@@ -77,8 +77,8 @@ function backwardPlan(args: EmbeddingBackwardArgs): Plan<EmbeddingGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function embeddingBackward(args: EmbeddingBackwardArgs): Promise<EmbeddingGradients> {
-  return run(() => backwardPlan(args));
+export function embeddingBackward(args: EmbeddingBackwardArgs, options?: CallOptions): Promise<EmbeddingGradients> {
+  return run(() => backwardPlan(args), options);
 }
 
 /** {@link embeddingBackward} on the calling thread. */

@@ -1,7 +1,7 @@
 import type { TensorLike } from '../tensor.js';
 import { check, type Rules, tensor } from './check.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
-import { type Plan, run, runSync } from './run.js';
+import { type CallOptions, type Plan, run, runSync } from './run.js';
 
 /** Arguments of {@link gla}. */
 export interface GlaArgs extends HeadRecurrenceArgs {
@@ -36,8 +36,8 @@ export function plan(args: GlaArgs): Plan<GlaResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function gla(args: GlaArgs): Promise<GlaResult> {
-  return run(() => plan(args));
+export function gla(args: GlaArgs, options?: CallOptions): Promise<GlaResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link gla} on the calling thread. */

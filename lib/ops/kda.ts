@@ -1,7 +1,7 @@
 import type { TensorLike } from '../tensor.js';
 import { check, type Rules, tensor } from './check.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
-import { type Plan, run, runSync } from './run.js';
+import { type CallOptions, type Plan, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link kda}. */
@@ -44,8 +44,8 @@ export function plan(args: KdaArgs): Plan<KdaResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function kda(args: KdaArgs): Promise<KdaResult> {
-  return run(() => plan(args));
+export function kda(args: KdaArgs, options?: CallOptions): Promise<KdaResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link kda} on the calling thread. */

@@ -88,8 +88,8 @@ function backwardPlan(args: LayerNormBackwardArgs): Plan<LayerNormGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function layerNormBackward(args: LayerNormBackwardArgs): Promise<LayerNormGradients> {
-  return run(() => backwardPlan(args));
+export function layerNormBackward(args: LayerNormBackwardArgs, options?: CallOptions): Promise<LayerNormGradients> {
+  return run(() => backwardPlan(args), options);
 }
 
 /** {@link layerNormBackward} on the calling thread. */

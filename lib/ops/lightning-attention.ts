@@ -1,7 +1,7 @@
 import type { TensorLike } from '../tensor.js';
 import { check, type Input, type Rules, tensor } from './check.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
-import { asF32, type Plan, run, runSync } from './run.js';
+import { asF32, type CallOptions, type Plan, run, runSync } from './run.js';
 
 /** Arguments of {@link lightningAttention}. */
 export interface LightningAttentionArgs extends HeadRecurrenceArgs {
@@ -41,8 +41,11 @@ export function plan(args: LightningAttentionArgs): Plan<LightningAttentionResul
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function lightningAttention(args: LightningAttentionArgs): Promise<LightningAttentionResult> {
-  return run(() => plan(args));
+export function lightningAttention(
+  args: LightningAttentionArgs,
+  options?: CallOptions,
+): Promise<LightningAttentionResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link lightningAttention} on the calling thread. */

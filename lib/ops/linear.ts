@@ -75,8 +75,8 @@ export function backwardPlan(args: LinearBackwardArgs): Plan<LinearGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function linearBackward(args: LinearBackwardArgs): Promise<LinearGradients> {
-  return run(() => backwardPlan(args));
+export function linearBackward(args: LinearBackwardArgs, options?: CallOptions): Promise<LinearGradients> {
+  return run(() => backwardPlan(args), options);
 }
 
 /** {@link linearBackward} on the calling thread. */

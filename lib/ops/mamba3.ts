@@ -1,7 +1,7 @@
 import { StatespaceError } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, epsilon, integer, optional, type Rule, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
 /** What {@link mamba3} goes on from. */
@@ -137,10 +137,10 @@ export function plan(args: Mamba3Args): Plan<Mamba3Result> {
   }
   const y = output(sizes, 'y', a.x.shape);
   const lastState = {
-    angle: stateFrom(initial?.angle, sizes, 'lastState', [S, H, angles]),
-    ssm: stateFrom(initial?.ssm, sizes, 'lastState', [S, H, P, N]),
-    k: stateFrom(initial?.k, sizes, 'lastState', [S, ...ranks, H, N]),
-    v: stateFrom(initial?.v, sizes, 'lastState', [S, H, P]),
+    angle: stateFrom(initial?.angle, sizes, 'lastState.angle', [S, H, angles]),
+    ssm: stateFrom(initial?.ssm, sizes, 'lastState.ssm', [S, H, P, N]),
+    k: stateFrom(initial?.k, sizes, 'lastState.k', [S, ...ranks, H, N]),
+    v: stateFrom(initial?.v, sizes, 'lastState.v', [S, H, P]),
   };
   const { x, B, C, dt, adt, trap, z, ...rest } = a;
   const rows = { x, B, C, dt, adt, trap, angles: rest.angles, z };
@@ -166,8 +166,8 @@ export function plan(args: Mamba3Args): Plan<Mamba3Result> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function mamba3(args: Mamba3Args): Promise<Mamba3Result> {
-  return run(() => plan(args));
+export function mamba3(args: Mamba3Args, options?: CallOptions): Promise<Mamba3Result> {
+  return run(() => plan(args), options);
 }
 
 /** {@link mamba3} on the calling thread. */

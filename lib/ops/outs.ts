@@ -24,7 +24,7 @@ export class Outs {
     const given = args.out ?? {};
     if (typeof given !== 'object' || ArrayBuffer.isView(given) || Array.isArray(given))
       throw mismatch('ERR_ARGUMENT', `${op}: out`, 'an object of tensors by the names of the result', show(given));
-    this.given = given as Record<string, unknown>;
+    this.given = flattened(given as Record<string, unknown>);
   }
 
   /** The caller's tensor for this one of the result, checked; undefined where there is none. */
@@ -47,7 +47,7 @@ export class Outs {
 
   /** Throws ERR_ARGUMENT for an `out` that is none of the result's, or whose memory another tensor of the call uses. */
   finish(result: object): void {
-    const names = Object.keys(result);
+    const names = Object.keys(flattened(result as Record<string, unknown>));
     const unknown = Object.keys(this.given).find((name) => !names.includes(name));
     if (unknown !== undefined)
       throw new StatespaceError(
@@ -70,6 +70,15 @@ export class Outs {
         `${this.op}: ${all[pair[0]]![0]}: expected memory of its own, received memory of ${all[pair[1]]![0]}`,
       );
   }
+}
+
+/** Tensors by name; those of an object among them (a state of several parts) by `object.part`. */
+function flattened(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const parts = Object.entries(given).map(([name, value]): [string, unknown][] => {
+    const nested = typeof value === 'object' && value !== null && !('data' in value);
+    return nested ? Object.entries(value).map(([part, t]) => [`${name}.${part}`, t]) : [[name, value]];
+  });
+  return Object.fromEntries(parts.flat());
 }
 
 /** The typed arrays among a call's arguments, in tensors and objects of them, by name. */

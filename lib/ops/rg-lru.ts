@@ -1,7 +1,7 @@
 import { StatespaceError } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, type Input, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { positions, sequences, vector } from './sequences.js';
 
 /** Arguments of {@link rgLru}. */
@@ -84,8 +84,8 @@ export function plan(args: RgLruArgs): Plan<RgLruResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function rgLru(args: RgLruArgs): Promise<RgLruResult> {
-  return run(() => plan(args));
+export function rgLru(args: RgLruArgs, options?: CallOptions): Promise<RgLruResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link rgLru} on the calling thread. */

@@ -98,8 +98,8 @@ function backwardPlan(args: RmsNormBackwardArgs): Plan<RmsNormGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function rmsNormBackward(args: RmsNormBackwardArgs): Promise<RmsNormGradients> {
-  return run(() => backwardPlan(args));
+export function rmsNormBackward(args: RmsNormBackwardArgs, options?: CallOptions): Promise<RmsNormGradients> {
+  return run(() => backwardPlan(args), options);
 }
 
 /** {@link rmsNormBackward} on the calling thread. */

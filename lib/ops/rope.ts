@@ -107,8 +107,8 @@ function backwardPlan(args: RopeBackwardArgs): Plan<RopeGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function ropeBackward(args: RopeBackwardArgs): Promise<RopeGradients> {
-  return run(() => backwardPlan(args));
+export function ropeBackward(args: RopeBackwardArgs, options?: CallOptions): Promise<RopeGradients> {
+  return run(() => backwardPlan(args), options);
 }
 
 /** {@link ropeBackward} on the calling thread. */

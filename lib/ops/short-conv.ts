@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
+import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link shortConv}. */
@@ -58,8 +58,8 @@ export function plan(args: ShortConvArgs): Plan<ShortConvResult> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function shortConv(args: ShortConvArgs): Promise<ShortConvResult> {
-  return run(() => plan(args));
+export function shortConv(args: ShortConvArgs, options?: CallOptions): Promise<ShortConvResult> {
+  return run(() => plan(args), options);
 }
 
 /** {@link shortConv} on the calling thread. */

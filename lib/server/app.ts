@@ -56,11 +56,17 @@ export type Served = { json: unknown; usage: Partial<ApiUsage> } | { response: R
 type Route = (engine: Engine, body: Body, limits: Limits, gone: AbortController) => Promise<Served>;
 type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown };
 
+/** What createApp() gives: a fetch handler, which a Hono app is. */
+export interface App {
+  fetch(request: Request, ...rest: unknown[]): Response | Promise<Response>;
+  request(input: string | Request | URL, init?: RequestInit): Response | Promise<Response>;
+}
+
 /**
  * An engine as an OpenAI-compatible HTTP API: a Hono app, whose `fetch` runs by itself or mounted in another. The engine
  * stays the caller's to dispose of.
  */
-export function createApp(engine: Engine, options: AppOptions = {}): Hono<{ Variables: Variables }> {
+export function createApp(engine: Engine, options: AppOptions = {}): App {
   const limits: Limits = { model: options.model ?? 'model', maxTokens: options.maxTokens ?? 4096 };
   const created = now();
   const metrics = new Metrics(engine);

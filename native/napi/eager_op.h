@@ -87,7 +87,7 @@ class EagerOp {
       if (f.converted && !f.per_token) {
         f.floats = FloatBlock(t.size());
         t.data = f.floats.data();
-        if (f.kind != FieldKind::out && !f.fresh)
+        if (!is_written(f.kind) && !f.fresh)
           convert_floats(f.given.data, f.given.dtype, t.size(), t.data, DType::f32, cx);
       }
       if (!f.fresh) return;
@@ -111,7 +111,7 @@ class EagerOp {
       if (name == "slots") slots = true;
       if (f.kind == FieldKind::runtime && name == "cuSeqlens") bounds = bool(t);
       if (f.kind == FieldKind::runtime && name != "slots" && name != "cuSeqlens" && name != "positions") rows &= !t;
-      if (f.kind == FieldKind::out) rows &= f.per_token;
+      if (is_written(f.kind)) rows &= f.per_token;
     });
     return tokens_ > 0 && rows && !many_products_ && (state ? bounds && slots : !bounds);
   }
@@ -136,11 +136,11 @@ class EagerOp {
       if (!f.converted || !f.per_token) return;
       f.floats = FloatBlock(t.size());
       t.data = f.floats.data();
-      if (f.kind != FieldKind::out) convert_floats(f.given.data, f.given.dtype, t.size(), t.data, DType::f32, cx);
+      if (!is_written(f.kind)) convert_floats(f.given.data, f.given.dtype, t.size(), t.data, DType::f32, cx);
     });
     execute(op);
     for (Field& f : fields)
-      if (f.converted && f.kind == FieldKind::out) take_back(f, f.given, cx);
+      if (f.converted && is_written(f.kind)) take_back(f, f.given, cx);
   }
 
   template <class Execute>
@@ -166,11 +166,11 @@ class EagerOp {
           return;
         }
         t.data = f.floats.data();
-        if (f.kind != FieldKind::out) convert_floats(data, f.given.dtype, t.size(), t.data, DType::f32, cx);
+        if (!is_written(f.kind)) convert_floats(data, f.given.dtype, t.size(), t.data, DType::f32, cx);
       });
       execute(op);
       each([&](Tensor& t, Field& f) {
-        if (!t || !f.converted || !f.per_token || f.kind != FieldKind::out) return;
+        if (!t || !f.converted || !f.per_token || !is_written(f.kind)) return;
         Tensor to = t;
         to.dtype = f.given.dtype;
         to.data = static_cast<char*>(f.given.data) + dtype_bytes(to.dtype, first * t.row_size());

@@ -44,7 +44,7 @@ describe('exit codes', () => {
     [['bench', 'models', '--ratio', '1-7'], 'expected attention:mamba'],
     [['compare', '--d-model', '100'], '--d-model 100 is no multiple of --head-dim 128'],
     [['bench', 'scaling', '--preset', 'other'], 'Allowed choices are kernel, layer, mixers'],
-    [['bench', 'scaling', '--json', '/nonexistent/x.json'], 'no file or folder /nonexistent'],
+    [['bench', 'scaling', '--json', '/nonexistent/x.json'], 'no folder /nonexistent'],
     [['generate', '/nonexistent', '--prompt', '1'], 'no file or folder /nonexistent'],
     [['generate', '.'], "required option '-p, --prompt <text>'"],
     [['inspect', '/nonexistent'], 'no file or folder /nonexistent'],

@@ -30,9 +30,9 @@ export type Adapters = Record<string, Adapter>;
 
 /** Results by name; those that are in an object, as mamba3's states are, by lastState.angle and the like. */
 export type Outputs = Record<string, Tensor>;
-type Nested = Record<string, Tensor | Outputs>;
+export type Nested = Record<string, Tensor | Outputs>;
 
-function flat(results: Nested): Outputs {
+export function flat(results: Nested): Outputs {
   const all: Outputs = {};
   for (const [name, value] of Object.entries(results))
     if (value instanceof Tensor) all[name] = value;

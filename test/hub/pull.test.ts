@@ -21,7 +21,7 @@ const files = {
 };
 const repositories = {
   'lab/mamba': { files, large: ['model.safetensors'] },
-  'lab/gated': { files, large: ['model.safetensors'], token: 'secret' },
+  'lab/gated': { files, large: ['model.safetensors'], token: 'hf_secret' },
 };
 
 let hub: Awaited<ReturnType<typeof fakeHub>>;
@@ -173,7 +173,7 @@ describe('faults', () => {
   });
 
   test('a token from the environment', async () => {
-    process.env.HF_TOKEN = 'secret';
+    process.env.HF_TOKEN = 'hf_secret';
     await expect(pull('hf:lab/gated')).resolves.toContain(COMMIT);
   });
 

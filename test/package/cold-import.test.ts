@@ -40,12 +40,12 @@ async function cheapest(code: string, good: (c: Cost) => boolean): Promise<Cost>
 }
 
 describe('a cold import', () => {
-  it('takes at most 60 ms (more only where Node itself takes longer than usual) and 30 MB', async () => {
+  it('takes at most 75 ms (more only where Node itself takes longer than usual) and 30 MB', async () => {
     const code = `await import(${JSON.stringify(entry)})`;
-    const best = await cheapest(code, (c) => c.milliseconds <= 60 && c.bytes <= 30e6);
+    const best = await cheapest(code, (c) => c.milliseconds <= 75 && c.bytes <= 30e6);
     let bare = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < tries && best.milliseconds > 60; i++) bare = Math.min(bare, await bareNode());
-    expect(best.milliseconds).toBeLessThanOrEqual(60 * (best.milliseconds > 60 ? Math.max(1, bare / usualNode) : 1));
+    for (let i = 0; i < tries && best.milliseconds > 75; i++) bare = Math.min(bare, await bareNode());
+    expect(best.milliseconds).toBeLessThanOrEqual(75 * (best.milliseconds > 75 ? Math.max(1, bare / usualNode) : 1));
     expect(best.bytes).toBeLessThanOrEqual(30e6);
   });
 

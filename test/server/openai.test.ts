@@ -51,7 +51,7 @@ describe('completions', () => {
     expect(answer.choices).toEqual([
       {
         index: 0,
-        text: model.tokenizer!.decode(ids),
+        text: ` ${model.tokenizer!.decode(ids)}`, // goes on from the prompt
         logprobs: null,
         finish_reason: ids.length < 12 ? 'stop' : 'length',
       },
@@ -86,7 +86,7 @@ describe('completions', () => {
     const answer = await client.completions.create({ ...ask, prompt: [a!, b!] as never, n: 2 });
     expect(answer.choices.map((c) => c.index)).toEqual([0, 1, 2, 3]);
     const said = await Promise.all([a!, b!].map((prompt) => alone(model, { prompt, maxTokens: 12 })));
-    const texts = said.map((ids) => model.tokenizer!.decode(ids));
+    const texts = said.map((ids) => ` ${model.tokenizer!.decode(ids)}`);
     expect(answer.choices.map((c) => c.text)).toEqual([texts[0], texts[0], texts[1], texts[1]]);
     expect(answer.usage!.prompt_tokens).toBe(12);
   });
@@ -108,9 +108,9 @@ describe('completions', () => {
 
   test('logit_bias and penalties change what is said', async () => {
     const biased = await client.completions.create({ ...ask, logit_bias: { '42': 100 } });
-    expect(biased.choices[0]!.text).toBe(new Array(12).fill('w42').join(' '));
+    expect(biased.choices[0]!.text).toBe(' w42'.repeat(12));
     const both = { ...ask, logit_bias: { '42': 100 }, frequency_penalty: 2 };
-    expect((await client.completions.create(both)).choices[0]!.text.startsWith('w42 w42')).toBe(true);
+    expect((await client.completions.create(both)).choices[0]!.text.startsWith(' w42 w42')).toBe(true);
     const punished = await client.completions.create({ ...ask, logit_bias: { '42': 3, '43': 3 }, presence_penalty: 2 });
     expect(punished.choices[0]!.text).not.toBe(biased.choices[0]!.text);
   });
@@ -118,7 +118,7 @@ describe('completions', () => {
   test('logprobs: of the tokens and of the likeliest', async () => {
     const { choices } = await client.completions.create({ ...ask, max_tokens: 4, logprobs: 3 });
     const { tokens, token_logprobs, top_logprobs, text_offset } = choices[0]!.logprobs!;
-    expect(tokens!.join(' ')).toBe(choices[0]!.text);
+    expect(` ${tokens!.join(' ')}`).toBe(choices[0]!.text);
     expect(text_offset![0]).toBe(0);
     for (const [i, top] of top_logprobs!.entries()) {
       expect(Object.keys(top).length).toBe(3);

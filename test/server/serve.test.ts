@@ -34,7 +34,8 @@ async function start(...args: string[]): Promise<ServerProcess> {
 }
 
 const prompt = (seed: number, length = 150) => [...ids(numbers(seed), length, 90)].map((id) => Math.max(id, 10));
-const said = async (tokens: number[]) => model.tokenizer!.decode(await alone(model, { prompt: tokens, maxTokens: 8 }));
+const said = async (tokens: number[]) =>
+  ` ${model.tokenizer!.decode(await alone(model, { prompt: tokens, maxTokens: 8 }))}`;
 const files = () =>
   readdirSync(cache, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.snapshot'));
 

@@ -2,10 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { expectClose, kernelCase, kernelNames, modelCase, modelNames, relativeL2 } from './golden.js';
 
 describe('the golden corpus', () => {
-  test('holds every kernel case of the manifest’s 29 ops, each with outputs and tolerances', () => {
+  test('holds kernel cases of the manifest’s 29 ops and more, each with outputs and tolerances', () => {
     const cases = kernelNames().map(kernelCase);
-    expect(cases.length).toBe(164);
-    expect(new Set(cases.map((c) => c.op)).size).toBe(29);
+    expect(cases.length).toBeGreaterThanOrEqual(164);
+    expect(new Set(cases.map((c) => c.op)).size).toBeGreaterThanOrEqual(29);
     for (const c of cases) {
       expect(c.name.startsWith(`${c.op}__`)).toBe(true);
       expect(Object.keys(c.outputs).length).toBeGreaterThan(0);
@@ -21,8 +21,8 @@ describe('the golden corpus', () => {
     expect(kernelCase('selective_scan__complex_var').metadata.complex).toEqual(['in.A', 'out.last_state']);
   });
 
-  test('holds 39 models with expected logits or outputs', () => {
-    expect(modelNames().length).toBe(39);
+  test('holds 39 models and more with expected logits or outputs', () => {
+    expect(modelNames().length).toBeGreaterThanOrEqual(39);
     const mamba = modelCase('mamba_hf');
     expect(mamba.expected.logits!.shape.slice(0, 2)).toEqual(mamba.expected.input_ids!.shape);
     expect(mamba.expected.input_ids!.data).toBeInstanceOf(Int32Array);
