@@ -1,5 +1,7 @@
 #include "ops/rope.h"
 
+#include <array>
+
 #include "support.h"
 
 using namespace statespace;
@@ -37,8 +39,8 @@ TEST_CASE("rope rotates halves and pairs, partially, out of place and in place")
   std::vector<int32_t> positions = {0, 1, 5, 77, 4096, 131071, 100003};
   const int64_t tokens = positions.size();
   each_backend([&](const Backend& backend) {
-    for (const auto& [nheads, headdim, half] :
-         std::vector<std::array<int64_t, 3>>{{3, 10, 5}, {2, 80, 40}, {1, 12, 3}, {5, 7, 2}})
+    for (const auto& [nheads, headdim, half] : {std::array<int64_t, 3>{3, 10, 5}, std::array<int64_t, 3>{2, 80, 40},
+                                                std::array<int64_t, 3>{1, 12, 3}, std::array<int64_t, 3>{5, 7, 2}})
       for (bool interleaved : {false, true}) {
         auto x = uniform(tokens * nheads * headdim, 7), inv_freq = frequencies(half);
         const auto want = expected(x, positions, inv_freq, nheads, headdim, interleaved, 1.25f);
