@@ -107,6 +107,7 @@ export class Tensor implements TensorLike, Disposable {
     if (whole && data.byteLength > 0) call((n) => n.detach(data.buffer));
   }
 
+  /** As dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

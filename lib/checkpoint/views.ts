@@ -98,7 +98,10 @@ export function transposed(t: StoredTensor): StoredTensor {
   });
 }
 
-/** The type that all its values are stored in, or undefined. */
+/**
+ * The type that all its values are stored in, or undefined.
+ * @public
+ */
 export function typeOf(t: StoredTensor): StoredTensor['dtype'] | undefined {
   if (t.derived) return 'f32';
   const [first, ...others] = leavesOf(t);

@@ -182,7 +182,10 @@ export class Engine implements AsyncDisposable {
   }
 }
 
-/** An engine for a model; several are possible, but one serves best. */
+/**
+ * An engine for a model; several are possible, but one serves best.
+ * @public
+ */
 export function createEngine(model: Model, options: EngineOptions = {}): Engine {
   return new Engine(model, options);
 }

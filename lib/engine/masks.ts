@@ -21,7 +21,10 @@ export type MaskProvider = (model: Model, format: ResponseFormat) => Promise<Tok
 
 let provider: MaskProvider | undefined;
 
-/** @internal The grammar engine. */
+/**
+ * @internal The grammar engine.
+ * @public
+ */
 export function provideMasks(masks: MaskProvider): void {
   provider = masks;
 }

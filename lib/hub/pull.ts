@@ -7,9 +7,11 @@ import { neededFiles } from './choose.js';
 import { type HubSource, hubEndpoint, hubOffline, hubToken, parseHubSource } from './source.js';
 import { transfer, type Wanted } from './transfer.js';
 
+/** How a download is watched and stopped. */
 export interface PullOptions {
   /** Stops it; what has arrived stays and is gone on from next time. */
   signal?: AbortSignal;
+  /** Called as bytes arrive; what an earlier attempt left counts as loaded. */
   onProgress?: (done: { loadedBytes: number; totalBytes: number }) => void;
 }
 

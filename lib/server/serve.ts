@@ -25,7 +25,10 @@ const HEADERS_MS = 15_000;
 const REQUEST_MS = 60_000;
 const KEEP_ALIVE_MS = 5_000;
 
-/** Serves an engine over HTTP; rejects where the address cannot be had. */
+/**
+ * Serves an engine over HTTP; rejects where the address cannot be had.
+ * @public
+ */
 export async function listen(engine: Engine, options: ServeOptions = {}): Promise<Listening> {
   const { port = 8080, host = '127.0.0.1' } = options;
   const app = createApp(engine, options);

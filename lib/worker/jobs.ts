@@ -26,6 +26,7 @@ export interface Jobs {
   add(request: JobRequest, options?: { id?: string; priority?: number }): Promise<string>;
   /** Resolves when it is done, at once where it is; rejects with why it failed. */
   result(id: string, options?: { signal?: AbortSignal }): Promise<JobResult>;
+  /** Leaves the queue; jobs stay in it. */
   close(): Promise<void>;
 }
 
@@ -43,7 +44,10 @@ export function connectionOf(url: string): ConnectionOptions {
 
 export const DEFAULT_QUEUE = 'statespace';
 
-/** Jobs in the Redis at `url`; connects at the first use. */
+/**
+ * Jobs in the Redis at `url`; connects at the first use.
+ * @public
+ */
 export function openJobs(url: string, options: JobsOptions = {}): Jobs {
   return new RedisJobs(connectionOf(url), options.queue ?? DEFAULT_QUEUE);
 }

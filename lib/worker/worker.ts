@@ -27,6 +27,7 @@ const MAX_STALLED = 50;
 /**
  * Does jobs of the Redis at `url` in an engine. A job is another worker's when this one dies, and its result is written
  * once: by whoever holds the job's lock when it is done.
+ * @public
  */
 export async function startWorker(engine: Engine, url: string, options: WorkerOptions = {}): Promise<RunningWorker> {
   const { queue = DEFAULT_QUEUE, concurrency = 16, lockMs = 10_000, log } = options;

@@ -1,8 +1,8 @@
 #pragma once
 // Mamba-3 (2026): an exponential-trapezoidal step, a rotation that depends on the data, and R inputs and outputs of a
 // head (MIMO; else R = 1). Per head h of group h / (nheads / ngroups) and token t, with tau = σ(trap), α = e^{adt},
-// θ_t = θ_{t-1} + π tanh(angles_t) dt, and rot the rotation by θ_t of the first `angles` pairs of channels, (2i, 2i + 1)
-// or for MIMO (i, i + d_state/2):
+// θ_t = θ_{t-1} + π tanh(angles_t) dt, and rot the rotation by θ_t of the first `angles` pairs of channels, (2i, 2i +
+// 1) or for MIMO (i, i + d_state/2):
 //   k_r = rot(B_r + BBias_r),   c_r = rot(C_r + CBias_r),   v_r = x ∘ mimoX_r       (x itself without mimoX)
 //   S_t = α S_{t-1} + (1 - tau) dt α Σ_r v_r(t-1) k_r(t-1)ᵀ + tau dt Σ_r v_r k_rᵀ   (headdim, d_state)
 //   y_r = S_t c_r + D v_r,   o_r = norm(y_r) ∘ silu(z ∘ mimoZ_r),   y = Σ_r o_r ∘ mimoO_r
@@ -68,8 +68,8 @@ struct Mamba3 {
     if (ngroups() == 0 || x[1] % ngroups() != 0)
       fail(Code::kShape, "nheads " + std::to_string(x[1]) + " is no multiple of ngroups " + std::to_string(ngroups()));
     if (2 * angle_count() > d_state() || (mimo() && angle_count() > d_state() / 2))
-      fail(Code::kShape, "d_state " + std::to_string(d_state()) + " has no " + std::to_string(angle_count()) +
-                             " pairs to rotate");
+      fail(Code::kShape,
+           "d_state " + std::to_string(d_state()) + " has no " + std::to_string(angle_count()) + " pairs to rotate");
     const int ranks = 3 + mimo();
     if (C.rank != ranks || B_bias.rank != ranks - 1 || C_bias.rank != ranks - 1 || k_state.rank != ranks)
       fail(Code::kShape, "B, C, BBias, CBias and k must all have a rank or none");

@@ -3,7 +3,10 @@ import type { TextTokenizer } from '../../models/tokenizer.js';
 import { readTokenizer } from './tokenizer.js';
 import type { Metadata } from './values.js';
 
-/** The tokenizer and the chat templates of a GGUF file; undefined where it has ids only. */
+/**
+ * The tokenizer and the chat templates of a GGUF file; undefined where it has ids only.
+ * @public
+ */
 export async function readText(m: Metadata): Promise<TextTokenizer | undefined> {
   const vocabulary = await readTokenizer(m);
   if (vocabulary === undefined) return undefined;

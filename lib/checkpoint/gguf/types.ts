@@ -46,6 +46,7 @@ export function typeOfId(id: number): StoredDType | { reason: string } {
   return name ?? { reason: removed.has(id) ? 'which the format no longer has' : 'which is not known' };
 }
 
+/** @public */
 export function idOfType(type: StoredDType): number {
   const id = numbers.get(type);
   if (id === undefined) throw new Error(`GGUF has no number for ${type}`);

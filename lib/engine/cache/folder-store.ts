@@ -22,6 +22,7 @@ interface Kept {
 /**
  * Snapshots as files of a folder (on a disk of this machine, or one that several mount). A file is written beside its
  * place and renamed, so that a kill at any moment leaves the old one or the new.
+ * @public
  */
 export function folderStore(folder: string, options: FolderStoreOptions = {}): SnapshotStore {
   if (typeof folder !== 'string' || folder === '')
