@@ -1,6 +1,6 @@
 // Tensors made of others without moving a byte: other shapes, rows in another order, parts of several tensors.
 import { pickRows } from './read.js';
-import { leavesOf, type StoredTensor, storedBytes, typeBlock } from './stored.js';
+import { type StoredTensor, storedBytes, typeBlock } from './stored.js';
 
 type Shape = readonly number[];
 const count = (shape: Shape): number => shape.reduce((a, b) => a * b, 1);
@@ -96,14 +96,4 @@ export function transposed(t: StoredTensor): StoredTensor {
         for (let j = 0; j < columns; j++) out[at + j * rows + i] = values[at + i * columns + j]!;
     return out;
   });
-}
-
-/**
- * The type that all its values are stored in, or undefined.
- * @public
- */
-export function typeOf(t: StoredTensor): StoredTensor['dtype'] | undefined {
-  if (t.derived) return 'f32';
-  const [first, ...others] = leavesOf(t);
-  return others.every((leaf) => leaf.dtype === first!.dtype) ? first!.dtype : undefined;
 }

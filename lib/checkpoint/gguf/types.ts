@@ -38,19 +38,11 @@ const ids: Readonly<Record<number, StoredDType>> = {
   42: 'q2_0',
 };
 const removed = new Set([4, 5, 31, 32, 33, 36, 37, 38]);
-const numbers = new Map(Object.entries(ids).map(([id, name]) => [name, Number(id)]));
 
 /** The type of an id, or why there is none. */
 export function typeOfId(id: number): StoredDType | { reason: string } {
   const name = Object.hasOwn(ids, id) ? ids[id] : undefined;
   return name ?? { reason: removed.has(id) ? 'which the format no longer has' : 'which is not known' };
-}
-
-/** @public */
-export function idOfType(type: StoredDType): number {
-  const id = numbers.get(type);
-  if (id === undefined) throw new Error(`GGUF has no number for ${type}`);
-  return id;
 }
 
 /** Metadata types by their number. */
