@@ -1,78 +1,20 @@
 import { withFloats } from '../checkpoint/config.js';
 import { StatespaceError, show } from '../errors.js';
-import { bamba } from './bamba.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
-import { falconH1 } from './falcon-h1.js';
-import { gatedDeltaNet } from './gated-deltanet.js';
-import { gemma } from './gemma.js';
-import { gla } from './gla.js';
-import { graniteMoeHybrid } from './granitemoehybrid.js';
-import { hyena, hyenaOperator } from './hyena.js';
-import { jamba } from './jamba.js';
-import { kimiLinear } from './kimi-linear.js';
-import { lfm2 } from './lfm2.js';
-import { llama } from './llama.js';
-import { mamba } from './mamba.js';
-import { mambaSsm } from './mamba-ssm.js';
-import { mamba2 } from './mamba2.js';
-import { minimax } from './minimax.js';
-import { mixtral } from './mixtral.js';
-import { nemotronH } from './nemotron-h.js';
-import { olmoHybrid } from './olmo-hybrid.js';
-import { olmo2 } from './olmo2.js';
-import { phi3 } from './phi3.js';
-import { qwen } from './qwen.js';
-import { qwen3Next } from './qwen3-next.js';
-import { recurrentGemma } from './recurrent-gemma.js';
-import { retnet } from './retnet.js';
-import { rwkv4 } from './rwkv4.js';
-import { rwkv6 } from './rwkv6.js';
-import { rwkv7 } from './rwkv7.js';
-import { s4d } from './s4d.js';
-import { zamba } from './zamba.js';
-import { zamba2 } from './zamba2.js';
-import { zaya } from './zaya.js';
+
+const lazyFamilies = (): typeof import('./families.js') => require('./families.js');
 
 // biome-ignore lint/suspicious/noExplicitAny: families differ in what their config becomes
-const definitions: ModelDefinition<any>[] = [
-  mamba,
-  mamba2,
-  mambaSsm,
-  llama,
-  mixtral,
-  qwen,
-  gemma,
-  phi3,
-  olmo2,
-  jamba,
-  s4d,
-  rwkv4,
-  rwkv6,
-  rwkv7,
-  retnet,
-  hyena,
-  hyenaOperator,
-  bamba,
-  falconH1,
-  graniteMoeHybrid,
-  lfm2,
-  nemotronH,
-  qwen3Next,
-  olmoHybrid,
-  gatedDeltaNet,
-  gla,
-  kimiLinear,
-  minimax,
-  recurrentGemma,
-  zaya,
-  zamba,
-  zamba2,
-];
+const registered: ModelDefinition<any>[] = [];
+// biome-ignore lint/suspicious/noExplicitAny: as above
+const definitions = (): ModelDefinition<any>[] => [...lazyFamilies().families, ...registered];
 
 /** The model_type values that loadModel and createModel know. */
 export function supportedModels(): string[] {
-  return definitions.flatMap((d) => [...d.modelTypes, ...Object.keys(d.wrappers ?? {})]).sort();
+  return definitions()
+    .flatMap((d) => [...d.modelTypes, ...Object.keys(d.wrappers ?? {})])
+    .sort();
 }
 
 /** Adds a family of one's own, for loadModel and createModel of this process. */
@@ -82,7 +24,7 @@ export function registerModel<C>(definition: ModelDefinition<C>): void {
       throw new StatespaceError('ERR_ARGUMENT', `registerModel: model_type ${show(type)} is taken`);
     }
   }
-  definitions.push(definition);
+  registered.push(definition);
 }
 
 export interface ResolvedModel {
@@ -101,7 +43,7 @@ export function resolveModel(given: Readonly<Record<string, unknown>>): Resolved
   const outer = modelTypeOf(raw);
   const text = textOf(raw, outer);
   const modelType = text ? String(text.model_type) : outer;
-  const definition = definitions.find((d) => d.modelTypes.includes(modelType));
+  const definition = definitions().find((d) => d.modelTypes.includes(modelType));
   if (!definition) {
     throw new StatespaceError(
       'ERR_UNSUPPORTED_MODEL',
@@ -116,7 +58,9 @@ export function resolveModel(given: Readonly<Record<string, unknown>>): Resolved
 
 /** The text part of a multimodal config: its own keys, and the outer ones that speak of both. */
 function textOf(raw: Readonly<Record<string, unknown>>, outer: string): Record<string, unknown> | undefined {
-  const name = definitions.map((d) => d.wrappers?.[outer]).find((inner) => inner !== undefined);
+  const name = definitions()
+    .map((d) => d.wrappers?.[outer])
+    .find((inner) => inner !== undefined);
   if (name === undefined) return undefined;
   const text = raw.text_config;
   if (typeof text !== 'object' || text === null || Array.isArray(text))
