@@ -28,16 +28,18 @@ export function ropeFrequencies(o: {
   /** What exponents are divided by, where that is not rotaryDim: transformers rotates an odd share of a head so. */
   exponentDim?: number;
   scaling?: RopeScaling;
+  /** Whose arguments errors speak of. Default 'rope'. */
+  op?: string;
 }): RopeFrequencies {
-  const { theta = 10000, rotaryDim, exponentDim = rotaryDim } = o;
+  const { theta = 10000, rotaryDim, exponentDim = rotaryDim, op = 'rope' } = o;
   if (!(theta > 0 && Number.isFinite(theta)))
-    throw mismatch('ERR_ARGUMENT', 'rope: theta', 'a number > 0', show(theta));
+    throw mismatch('ERR_ARGUMENT', `${op}: theta`, 'a number > 0', show(theta));
   if (!Number.isInteger(rotaryDim) || rotaryDim < 2 || rotaryDim % 2 !== 0)
-    throw mismatch('ERR_ARGUMENT', 'rope: rotaryDim', 'an even number of at least 2', show(rotaryDim));
+    throw mismatch('ERR_ARGUMENT', `${op}: rotaryDim`, 'an even number of at least 2', show(rotaryDim));
   const powers = Float32Array.from({ length: rotaryDim / 2 }, (_, j) => theta ** f32((2 * j) / exponentDim));
   const plain = powers.map((p) => 1 / p);
   const type = o.scaling?.type ?? o.scaling?.rope_type ?? 'default';
-  const read = new ScalingReader(type, o.scaling ?? {});
+  const read = new ScalingReader(op, type, o.scaling ?? {});
   switch (type) {
     case 'default':
       return { invFreq: plain, scale: 1 };
@@ -54,13 +56,14 @@ export function ropeFrequencies(o: {
     case 'yarn':
       return yarn(powers, theta, rotaryDim, read);
     default:
-      throw mismatch('ERR_ARGUMENT', 'rope: scaling.type', 'linear, llama3, yarn or divisors', show(type));
+      throw mismatch('ERR_ARGUMENT', `${op}: scaling.type`, 'linear, llama3, yarn or divisors', show(type));
   }
 }
 
 /** Numbers of a scaling by their Hugging Face names. */
 class ScalingReader {
   constructor(
+    readonly op: string,
     private readonly type: string,
     private readonly scaling: RopeScaling,
   ) {}
@@ -69,20 +72,20 @@ class ScalingReader {
     const value = this.scaling[key];
     if (value === undefined || value === null) return undefined;
     if (typeof value !== 'number' || !Number.isFinite(value))
-      throw mismatch('ERR_ARGUMENT', `rope: scaling.${key}`, 'a finite number', show(value));
+      throw mismatch('ERR_ARGUMENT', `${this.op}: scaling.${key}`, 'a finite number', show(value));
     return value;
   }
   positive(key: string): number {
     const value = this.optional(key);
-    if (value === undefined) throw new StatespaceError('ERR_ARGUMENT', `rope: scaling ${this.type} needs ${key}`);
-    if (value <= 0) throw mismatch('ERR_ARGUMENT', `rope: scaling.${key}`, 'a number > 0', show(value));
+    if (value === undefined) throw new StatespaceError('ERR_ARGUMENT', `${this.op}: scaling ${this.type} needs ${key}`);
+    if (value <= 0) throw mismatch('ERR_ARGUMENT', `${this.op}: scaling.${key}`, 'a number > 0', show(value));
     return value;
   }
   /** As many positive numbers. */
   list(key: string, length: number): number[] {
     const value = this.scaling[key];
     if (!Array.isArray(value) || value.length !== length || !value.every((n) => Number.isFinite(n) && n > 0))
-      throw mismatch('ERR_ARGUMENT', `rope: scaling.${key}`, `${length} numbers > 0`, show(value));
+      throw mismatch('ERR_ARGUMENT', `${this.op}: scaling.${key}`, `${length} numbers > 0`, show(value));
     return value;
   }
   flag(key: string, otherwise: boolean): boolean {

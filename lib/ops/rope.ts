@@ -59,7 +59,7 @@ function inputs({ sizes, ...a }: Checked<typeof rules> & { sizes: Sizes }) {
   const P = sizes.of('P');
   const rotaryDim = a.rotaryDim ?? P;
   if (rotaryDim > P) throw mismatch('ERR_SHAPE', `${sizes.op}: rotaryDim`, `at most P=${P}`, String(rotaryDim));
-  const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling });
+  const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling, op: sizes.op });
   return {
     tensors: { x: tokens(a.x), positions: a.positions, invFreq: new Tensor(invFreq, [invFreq.length]) },
     attrs: { interleaved: a.interleaved, mscale: scale },
