@@ -85,6 +85,7 @@ const SHORT: [RegExp, string[]][] = [
     /^bench models/,
     ['--parameters', '300K', '--d-model', '64', '--vocabulary', '200', '--lengths', '64', '--reps', '1'],
   ],
+  [/^bench models(?!.*--ratio)/, ['--families', 'mamba,llama']], // all of them: test/cli/installed.test.ts
   [/^bench kernels/, ['--shape', 'scan:L=64,D=32', '--shape', 'linear:rows=2,in=32,out=32']],
   [/^bench event-loop/, ['--parameters', '300K', '--d-model', '64', '--tokens', '64']],
 ];
@@ -101,7 +102,7 @@ describe('commands', () => {
 
   it.each(own)('%s: %s', async (_, line) => {
     const words = line.split(/\s+/).slice(2);
-    const short = SHORT.find(([pattern]) => pattern.test(words.join(' ')))?.[1] ?? [];
+    const short = SHORT.filter(([pattern]) => pattern.test(words.join(' '))).flatMap(([, options]) => options);
     const { code, output } = await run(process.execPath, [join(ROOT, 'dist/lib/cli/main.js'), ...words, ...short]);
     expect(code, output).toBe(0);
   });

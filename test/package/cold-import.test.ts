@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { succeed } from '../support/process.js';
 
 const entry = resolve(__dirname, '../../dist/lib/index.js');
-const tries = 60; // the other tests beside it leave it a free moment in one of them
+const tries = 40; // the other tests beside it leave it a free moment in one of them
 // How long a bare Node takes from start to end on the machine that the bound of 60 ms is for, when nothing else runs.
 const usualNode = 110;
 
