@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { addBenchCalls } from './bench-calls.js';
 import { addBenchEventLoop } from './bench-event-loop.js';
 import { addBenchKernels } from './bench-kernels.js';
 import { addBenchModels } from './bench-models.js';
@@ -13,5 +14,6 @@ export function addBench(program: Command, signal: AbortSignal): void {
   addBenchModels(bench, signal);
   addBenchKernels(bench, signal);
   addBenchPeers(bench, signal);
+  addBenchCalls(bench, signal);
   addBenchEventLoop(bench);
 }
