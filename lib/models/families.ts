@@ -4,8 +4,10 @@ import { falconH1 } from './falcon-h1.js';
 import { gatedDeltaNet } from './gated-deltanet.js';
 import { gemma } from './gemma.js';
 import { gla } from './gla.js';
+import { glm5Next } from './glm5-next.js';
 import { graniteMoeHybrid } from './granitemoehybrid.js';
 import { hyena, hyenaOperator } from './hyena.js';
+import { inkling } from './inkling.js';
 import { jamba } from './jamba.js';
 import { kimiLinear } from './kimi-linear.js';
 import { lfm2 } from './lfm2.js';
@@ -21,6 +23,7 @@ import { olmo2 } from './olmo2.js';
 import { phi3 } from './phi3.js';
 import { qwen } from './qwen.js';
 import { qwen3Next } from './qwen3-next.js';
+import { qwen4Exp } from './qwen4-exp.js';
 import { recurrentGemma } from './recurrent-gemma.js';
 import { retnet } from './retnet.js';
 import { rwkv4 } from './rwkv4.js';
@@ -64,6 +67,9 @@ export const families: ModelDefinition<any>[] = [
   minimax,
   recurrentGemma,
   zaya,
+  inkling,
+  glm5Next,
+  qwen4Exp,
   zamba,
   zamba2,
 ];

@@ -25,12 +25,14 @@
 #include "ops/gated_delta_rule.h"
 #include "ops/gla.h"
 #include "ops/implicit_filter.h"
+#include "ops/join_streams.h"
 #include "ops/layer_norm.h"
 #include "ops/lerp.h"
 #include "ops/linear.h"
 #include "ops/long_conv.h"
 #include "ops/mamba3.h"
 #include "ops/mean_pool.h"
+#include "ops/mix_streams.h"
 #include "ops/moe.h"
 #include "ops/retention.h"
 #include "ops/retention_scale.h"
@@ -44,6 +46,8 @@
 #include "ops/select_rows.h"
 #include "ops/selective_scan.h"
 #include "ops/short_conv.h"
+#include "ops/sinkhorn.h"
+#include "ops/sparse_attention.h"
 #include "ops/ssd.h"
 #include "ops/token_shift.h"
 #include "ops/token_shift_mix.h"
@@ -91,6 +95,7 @@ using AllOps = OpList<
     GatedDeltaRule,
     Gla,
     ImplicitFilter,
+    JoinStreams,
     LayerNorm,
     LayerNormBackward,
     Lerp,
@@ -100,6 +105,7 @@ using AllOps = OpList<
     LongConv,
     Mamba3,
     MeanPool,
+    MixStreams,
     Moe,
     Retention,
     RetentionScale,
@@ -115,6 +121,8 @@ using AllOps = OpList<
     SelectiveScan,
     SelectRows,
     ShortConv,
+    Sinkhorn,
+    SparseAttention,
     Ssd,
     TokenShift,
     TokenShiftMix,

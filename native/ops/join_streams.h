@@ -1,0 +1,19 @@
+#pragma once
+// One row of several streams, per token: y = Σ_c weights_c x_c.
+#include "core/fields.h"
+
+namespace statespace {
+
+struct JoinStreams {
+  static constexpr const char* kName = "joinStreams";
+  Tensor x, weights, y;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens streams channels");
+    v.in("weights", weights, "tokens streams");
+    v.out("y", y, "tokens channels");
+  }
+};
+
+}  // namespace statespace
