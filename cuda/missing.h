@@ -17,8 +17,10 @@ using Missing = OpList<
     LayerNormBackward,
     LinearBackward,
     LinearCrossEntropy,
+    NgramEmbedding,
     RmsNormBackward,
-    RopeBackward>;
+    RopeBackward,
+    StreamGate>;
 // clang-format on
 
 }  // namespace statespace::cuda

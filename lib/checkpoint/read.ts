@@ -35,6 +35,14 @@ export async function readTensorF32(stored: StoredTensor): Promise<Float32Array>
   return strides === undefined ? values : gather(values, shape, strides);
 }
 
+/** 64-bit integers as four words of 16 bits each, lowest first: (…, 4); f32 would round large ones. */
+export async function readWords(stored: StoredTensor): Promise<Float32Array> {
+  const { dtype, offset, byteLength, file, name } = stored;
+  if (dtype !== 'i64') throw checkpointError(file, `tensor ${name}: expected values of type i64, received ${dtype}`);
+  const bytes = await InputFile.use(file, (input) => input.read(offset, byteLength, `tensor "${name}"`));
+  return Float32Array.from({ length: byteLength / 2 }, (_, i) => bytes.readUInt16LE(2 * i));
+}
+
 function concatenated(arrays: readonly Float32Array[]): Float32Array {
   const out = new Float32Array(arrays.reduce((n, a) => n + a.length, 0));
   let at = 0;

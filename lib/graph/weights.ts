@@ -28,6 +28,8 @@ export interface WeightSpec {
   /** Held in the model's dtype; everything else stays f32. */
   readonly matrix: boolean;
   readonly transform?: Transform;
+  /** Of 64-bit integers, each as four words of 16 bits, lowest first: f32 holds no larger ones exactly. */
+  readonly words?: boolean;
   readonly init: readonly Init[];
   /** Share of it that one token uses (experts). */
   activeShare: number;
@@ -41,6 +43,8 @@ export interface WeightOptions {
   transform?: Transform;
   /** Distinguishes weights that different transforms make of the same sources. */
   part?: string | number;
+  /** The source's 64-bit integers as four words of 16 bits each, lowest first: (…, 4). */
+  words?: boolean;
   /** Shape in the checkpoint where it is not the weight's own. */
   stored?: readonly number[];
   init?: Init | 'ones' | 'zeros';
@@ -159,7 +163,11 @@ export class Weights {
     const known = this.taken.get(key);
     if (known) return known;
     for (const { name } of sources) this.ask(name);
-    if (!options.transform && sources.reduce((n, s) => n + (s.span?.[1] ?? count(s.shape)), 0) !== count(shape)) {
+    if (
+      !options.transform &&
+      !options.words &&
+      sources.reduce((n, s) => n + (s.span?.[1] ?? count(s.shape)), 0) !== count(shape)
+    ) {
       throw new StatespaceError('ERR_SHAPE', `weight ${sources[0]!.name}: (${shape.join(', ')}) from other sizes`);
     }
     const value = this.graph.weight(
@@ -167,6 +175,7 @@ export class Weights {
         sources,
         matrix: options.matrix ?? (shape.length >= 2 && !options.transform),
         transform: options.transform,
+        words: options.words,
         init: parts.map((p) => readInit(p.init ?? options.init, p.shape)),
         activeShare: options.activeShare ?? 1,
       },

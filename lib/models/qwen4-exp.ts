@@ -1,9 +1,9 @@
-import { show } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { rope } from '../layers/attention.js';
 import { concat, embedding, linear, scaled } from '../layers/linear.js';
 import type { MoeOptions } from '../layers/moe.js';
+import { type Lookup, lookedUp, readLookups } from '../layers/ngram-lookup.js';
 import { headRmsNorm } from '../layers/norms.js';
 import { gatedAttention, gatedDeltaNet, type QwenAttention, type QwenDelta } from '../layers/qwen-mixers.js';
 import { cacheRows, type Indexer, sparseAttend } from '../layers/sparse-attention.js';
@@ -30,6 +30,8 @@ interface Qwen4Config {
   delta: QwenDelta;
   moe: MoeOptions;
   dShared: number;
+  /** Layers that add rows of a table for the n-grams that end in a token. */
+  lookups: Map<number, Lookup>;
   streams: number;
   rank: number;
 }
@@ -48,12 +50,7 @@ function readConfig(c: ConfigReader): Qwen4Config {
   const eps = c.number('rms_norm_eps', 1e-6);
   const heads = readHeads(c, dModel, { nHeads: 16, nHeadsKv: 2, headDim: 256 });
   onlySilu(c);
-  const lookups = c.any('ple_layer_ids') ?? [];
-  if (!Array.isArray(lookups) || lookups.length > 0)
-    throw c.error(`ple_layer_ids: ${show(lookups)} is not supported; layers with tables of n-grams are not read`);
-  for (const key of ['ple_embed_dim', 'ple_conv_kernel_size', 'ngram_size', 'heads_per_ngram', 'ngram_vocab_size_base'])
-    c.ignore(key); // of those layers
-  c.ignore('make_ngram_vocab_size_divisible_by', 'split_ngram_parts', 'seed', 'number_of_conv_states');
+  c.ignore('seed', 'number_of_conv_states');
   const interval = c.size('full_attention_interval', 4);
   const listed = readLayerTypes<Kind | 'full_attention'>(
     c,
@@ -62,13 +59,14 @@ function readConfig(c: ConfigReader): Qwen4Config {
     ['linear_attention', 'indexed_attention', 'full_attention'],
     (i) => ((i + 1) % interval === 0 ? 'indexed_attention' : 'linear_attention'),
   );
+  const kinds = listed.map((kind): Kind => (kind === 'full_attention' ? 'indexed_attention' : kind));
   const gate = c.has('output_gate_type') ? c.oneOf('output_gate_type', ['sigmoid', 'silu', 'swish'], 'silu') : 'silu';
   return {
     vocabSize: c.size('vocab_size', 248320),
     dModel,
     eps,
     tied: c.boolean('tie_word_embeddings', false),
-    kinds: listed.map((kind) => (kind === 'full_attention' ? 'indexed_attention' : kind)),
+    kinds,
     attention: {
       ...heads,
       bias: c.boolean('attention_bias', false),
@@ -79,6 +77,7 @@ function readConfig(c: ConfigReader): Qwen4Config {
     delta: { ...readDelta(c, eps), gate: gate === 'swish' ? 'silu' : gate },
     moe: readQwenMoe(c, { experts: 512, topK: 10 }, c.boolean('norm_topk_prob', true)),
     dShared: c.size('shared_expert_intermediate_size', 512),
+    lookups: readLookups(c, nLayers, kinds),
     streams: c.size('hc_count', 4),
     rank: c.size('hc_lowrank', 320),
   };
@@ -143,6 +142,8 @@ function build(g: Graph, w: Weights, c: Qwen4Config): Value {
   let x = concat(g, new Array<Value>(c.streams).fill(embedding(g, table))); // (tokens, streams · d_model)
   for (const [i, kind] of c.kinds.entries()) {
     const layer = model.scope('layers', i);
+    const lookup = c.lookups.get(i);
+    if (lookup) x = g.op('add', { a: x, b: lookedUp(g, x, layer.scope('ple'), lookup, c) });
     x = connected(g, x, layer.scope('attn_hyper_connection'), c, (h) =>
       kind === 'linear_attention'
         ? gatedDeltaNet(g, h, layer.scope('linear_attn'), c.delta)

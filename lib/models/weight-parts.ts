@@ -20,6 +20,7 @@ export async function weightParts(spec: WeightSpec, stored: readonly StoredTenso
     return span ? lazyViews().valueRange(t, span[0], span[1]) : t;
   });
   if (spec.transform) return [{ data: await spec.transform(await Promise.all(sources.map(readTensorF32))) }];
+  if (spec.words) return Promise.all(sources.map(async (t) => ({ data: await lazyRead().readWords(t) })));
   const parts: Parts = [];
   for (const t of sources.flatMap(pieces)) {
     if (t.strides || t.derived || !mapped.has(t.dtype)) {

@@ -34,6 +34,7 @@
 #include "ops/mean_pool.h"
 #include "ops/mix_streams.h"
 #include "ops/moe.h"
+#include "ops/ngram_embedding.h"
 #include "ops/retention.h"
 #include "ops/retention_scale.h"
 #include "ops/reverse.h"
@@ -49,6 +50,7 @@
 #include "ops/sinkhorn.h"
 #include "ops/sparse_attention.h"
 #include "ops/ssd.h"
+#include "ops/stream_gate.h"
 #include "ops/token_shift.h"
 #include "ops/token_shift_mix.h"
 #include "ops/wkv4.h"
@@ -107,6 +109,7 @@ using AllOps = OpList<
     MeanPool,
     MixStreams,
     Moe,
+    NgramEmbedding,
     Retention,
     RetentionScale,
     Reverse,
@@ -124,6 +127,7 @@ using AllOps = OpList<
     Sinkhorn,
     SparseAttention,
     Ssd,
+    StreamGate,
     TokenShift,
     TokenShiftMix,
     Wkv4,
