@@ -10,7 +10,7 @@ void run(const RetentionBackward& op, Context& cx) {
   const int64_t sequences = sequence_count(op.cu_seqlens);
   const HeadShape shape(keys, values);
   const int64_t width = shape.width;
-  const float scale = 1 / ::sqrtf(float(keys));
+  const float scale = op.scaling();
   float* dlog = cx.kept<float>(sequences * nheads);
   std::memset(dlog, 0, sequences * nheads * sizeof(float));
   auto gamma = [&](int64_t h) { return ::expf(op.log_decay.f32()[h]); };

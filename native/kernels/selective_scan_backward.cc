@@ -234,13 +234,13 @@ class ScanGradient {
   }
 
   // dB and dC of kStates states of a token: sums_ is (tokens, states / kStates, 2, kStates).
-  void add_sums(int64_t t, int64_t n0, F (&products)[2 * kStates]) const {
+  template <int kCount>
+  void add_sums(int64_t t, int64_t n0, F (&products)[kCount]) const {
     float* to = sums_ + (t * states_ + n0) * 2;
-    if constexpr (kLanes == 1) {
-      to[0] += sum(products[0]), to[1] += sum(products[1]);
-    } else {
+    if constexpr (kCount == kLanes)
       store(to, load(to) + sums(products));
-    }
+    else
+      for (int i = 0; i < kCount; ++i) to[i] += sum(products[i]);
   }
 
   void finish(int64_t first, int64_t count) {
