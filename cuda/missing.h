@@ -10,17 +10,27 @@ using Missing = OpList<
     ActivateBackward,
     AddBackward,
     AttentionBackward,
+    CausalConv1dBackward,
     CrossEntropy,
     CrossEntropyBackward,
     EmbeddingBackward,
+    FftConvBackward,
     GateBackward,
+    GatedDeltaRuleBackward,
     LayerNormBackward,
     LinearBackward,
     LinearCrossEntropy,
+    MoeBackward,
     NgramEmbedding,
+    RetentionBackward,
     RmsNormBackward,
     RopeBackward,
-    StreamGate>;
+    SelectiveScanBackward,
+    SsdBackward,
+    StreamGate,
+    Wkv4Backward,
+    Wkv6Backward,
+    Wkv7Backward>;
 // clang-format on
 
 }  // namespace statespace::cuda
