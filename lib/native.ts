@@ -135,7 +135,7 @@ export interface NativeBinding {
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: Int32Array,
-    logits: ('none' | 'last' | 'all' | 'whole')[],
+    logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
     cancel: Int32Array,
     onProgress?: (tokens: number) => void,
   ): Promise<Float32Array>;
@@ -143,7 +143,7 @@ export interface NativeBinding {
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: Int32Array,
-    logits: ('none' | 'last' | 'all' | 'whole')[],
+    logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
     cancel: Int32Array,
     onProgress: undefined,
     samplers: (NativeHandle | undefined)[],

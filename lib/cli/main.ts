@@ -42,7 +42,18 @@ Examples:
 Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted. STATESPACE_DEBUG=1 adds stack traces to errors.
 Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an instruction set), NO_COLOR.`,
     );
-  for (const add of [addBench, addGenerate, addServe, addWorker, addPull, addInspect, addMemory, addCompare, addInfo, addBuild])
+  for (const add of [
+    addBench,
+    addGenerate,
+    addServe,
+    addWorker,
+    addPull,
+    addInspect,
+    addMemory,
+    addCompare,
+    addInfo,
+    addBuild,
+  ])
     add(program, signal);
   for (const command of everyCommand(program)) {
     command
