@@ -220,11 +220,21 @@ export class Scheduler {
     this.onStep?.({ texts, promptTokens, ms });
   }
 
-  /** All in one call; where that fails each by itself, so that one that cannot go on takes no other with it. */
   private async outcomes(shares: readonly Share[]): Promise<(Outcome | { error: unknown })[]> {
     const pieces = shares.map(({ run, tokens, last }): Piece => {
       return { session: run.session!, tokens, ...run.task.want(last) };
     });
+    const outcomes = new Map<Piece, Outcome | { error: unknown }>();
+    for (const hidden of [false, true]) {
+      const group = pieces.filter((piece) => (piece.want === 'hidden') === hidden);
+      if (group.length === 0) continue;
+      for (const [i, outcome] of (await this.together(group)).entries()) outcomes.set(group[i]!, outcome);
+    }
+    return pieces.map((piece) => outcomes.get(piece)!);
+  }
+
+  /** All in one call; where that fails each by itself, so that one that cannot go on takes no other with it. */
+  private async together(pieces: readonly Piece[]): Promise<(Outcome | { error: unknown })[]> {
     try {
       return await runStep(this.model, pieces, this.stop.signal);
     } catch (error) {

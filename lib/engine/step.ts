@@ -10,14 +10,15 @@ import type { TokenMask } from './masks.js';
 export interface Piece {
   session: Session;
   tokens: Int32Array;
-  /** next: chosen by `chooser` where the logits of the last token are; all: the logits of every token. */
-  want: 'none' | 'next' | 'all';
+  /** next: chosen by `chooser` where the logits of the last token are; all: the logits of every
+   *  token; hidden: what the head would read. */
+  want: 'none' | 'next' | 'all' | 'hidden';
   chooser?: Chooser;
 }
 
 export interface Outcome {
   next?: Chosen;
-  /** (tokens, V) */
+  /** (tokens, V), or (tokens, dModel) of hidden states. */
   rows?: Float32Array;
 }
 
@@ -28,14 +29,23 @@ export class Chooser {
   constructor(
     options: SamplingOptions,
     vocabSize: number,
+    stopIds: Iterable<number>,
     readonly mask?: TokenMask,
   ) {
-    this.sampler = new Sampler(options, vocabSize);
+    this.sampler = new Sampler(options, vocabSize, stopIds);
   }
 }
 
-/** One native call for all pieces and the tokens that follow; all or nothing, as Model.forwardBatch(). */
+/**
+ * One native call for all pieces and the tokens that follow; all or nothing, as Model.forwardBatch(). Pieces that want
+ * hidden states go by themselves.
+ */
 export async function runStep(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Outcome[]> {
+  if (pieces[0]!.want !== 'hidden') return step(model, pieces, signal);
+  return (await hiddenRows(model, pieces, signal)).map((rows) => ({ rows }));
+}
+
+async function step(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Outcome[]> {
   const results = await Session.together(
     pieces.map((p) => p.session),
     (handles) =>
@@ -55,5 +65,26 @@ export async function runStep(model: Model, pieces: readonly Piece[], signal: Ab
     if (!next) return {};
     chooser!.mask?.accept(next.token);
     return { next };
+  });
+}
+
+async function hiddenRows(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Float32Array[]> {
+  const lengths = pieces.map((p) => p.tokens.length);
+  const total = lengths.reduce((a, b) => a + b, 0);
+  const data = new Int32Array(total);
+  let at = 0;
+  for (const { tokens } of pieces) {
+    data.set(tokens, at);
+    at += tokens.length;
+  }
+  const rows = await Session.together(
+    pieces.map((p) => p.session),
+    (handles) => model.forward(handles, data, lengths, new Array(handles.length).fill('hidden'), { signal }),
+  );
+  const width = rows.length / total;
+  at = 0;
+  return lengths.map((length) => {
+    at += length;
+    return rows.slice((at - length) * width, at * width);
   });
 }

@@ -12,8 +12,9 @@ export interface Tokenizing {
   specialToken?(text: string): number | undefined;
 }
 
-/** Which rows of output a forward returns; whole: all of a sequence that is not continued. */
-export type Rows = 'none' | 'last' | 'all' | 'whole';
+/** Which rows of output a forward returns; whole: all of a sequence that is not continued; hidden: all of
+ * what the head reads, in place of what it gives. */
+export type Rows = 'none' | 'last' | 'all' | 'whole' | 'hidden';
 
 /** What stops a forward and watches it. */
 export interface Watch {
