@@ -6,6 +6,7 @@ export type { EngineStream } from './engine/generation.js';
 export type { EngineOptions, PrefixCacheOptions } from './engine/options.js';
 export type { EngineToken, GenerateRequest, Usage } from './engine/request.js';
 export { type ErrorCode, StatespaceError } from './errors.js';
+export type { ResponseFormat } from './grammar/format.js';
 export { type Dim, Graph, type Node, type Value } from './graph/graph.js';
 export { type Init, type WeightOptions, Weights } from './graph/weights.js';
 export type { PullOptions } from './hub/pull.js';

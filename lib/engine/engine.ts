@@ -1,11 +1,11 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
 import type { StoreCounts } from './cache/persistence.js';
 import { Embedding, type Pooling } from './embedding.js';
 import { type EngineStream, Generation, type GenerationEvent, tokensOf } from './generation.js';
-import { maskOf } from './masks.js';
 import { type EngineOptions, type ResolvedOptions, resolveOptions } from './options.js';
-import { type GenerateRequest, readLimits, readPrompt } from './request.js';
+import { type GenerateRequest, type Limits, type Prompt, readLimits, readPrompt } from './request.js';
 import { Run, type Task, type Terms, type Watch } from './run.js';
 import { Scheduler } from './scheduler.js';
 import { Scoring } from './scoring.js';
@@ -89,10 +89,24 @@ export class Engine implements AsyncDisposable {
   async *events(request: GenerateRequest): AsyncGenerator<GenerationEvent, void> {
     const { model } = this;
     const limits = readLimits(model, request);
-    const { tokens, boundaries } = readPrompt(model, request);
+    const prompt = readPrompt(model, request);
     const { responseFormat, signal } = request;
     signal?.throwIfAborted();
-    const mask = responseFormat && (await maskOf(model, responseFormat));
+    const mask = responseFormat && (await TokenMask.open(model, responseFormat, new Set(limits.stopIds.keys())));
+    try {
+      yield* this.tokens(request, limits, prompt, mask);
+    } finally {
+      mask?.close();
+    }
+  }
+
+  private async *tokens(
+    request: GenerateRequest,
+    limits: Limits,
+    { tokens, boundaries }: Prompt,
+    mask: TokenMask | undefined,
+  ): AsyncGenerator<GenerationEvent, void> {
+    const { model } = this;
     const task = new Generation(
       model,
       tokens,

@@ -40,11 +40,17 @@ export class Generation implements Task {
     return last ? { want: 'next', chooser: this.chooser } : { want: 'none' };
   }
 
+  waits(): Promise<unknown> | undefined {
+    const { mask } = this.chooser;
+    return mask && !mask.ready ? mask.allowed() : undefined;
+  }
+
   admitted(cachedTokens: number): void {
     this.cachedTokens = cachedTokens;
   }
 
-  received({ next }: Outcome, _piece: Int32Array, last: boolean): Int32Array | 'ended' | undefined {
+  received({ next, whole }: Outcome, _piece: Int32Array, last: boolean): Int32Array | 'ended' | undefined {
+    if (whole) return this.end('eos');
     if (!last) return undefined;
     this.fedTokens = this.generated.length;
     const { token, logprob, alternatives } = next!;

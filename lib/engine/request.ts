@@ -4,7 +4,6 @@ import type { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
 import type { FinishReason, Generated, GenerateOptions } from '../session/generate.js';
 import { SAMPLING_OPTIONS } from '../session/sampler.js';
-import type { ResponseFormat } from './masks.js';
 
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
 export interface GenerateRequest extends Omit<GenerateOptions, 'processLogits'> {
@@ -14,8 +13,6 @@ export interface GenerateRequest extends Omit<GenerateOptions, 'processLogits'> 
   messages?: readonly Record<string, unknown>[];
   /** What else the template gets: tools, documents, variables of its own. */
   templateOptions?: Record<string, unknown>;
-  /** What the text must be. */
-  responseFormat?: ResponseFormat;
   /** Higher ones are admitted first. Default: 0. */
   priority?: number;
   /** Whose request this is: clients of equal priority are served equally. Default: one for all. */

@@ -1,7 +1,7 @@
+import type { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
 import { type Chosen, Sampler, type SamplingOptions } from '../session/sampler.js';
 import { Session } from '../session/session.js';
-import type { TokenMask } from './masks.js';
 
 /**
  * All that the engine asks of a model: feed some tokens of many sessions in one native call, and get for each what it
@@ -18,6 +18,8 @@ export interface Piece {
 
 export interface Outcome {
   next?: Chosen;
+  /** Nothing was fed: the text is all that its format allows. */
+  whole?: true;
   /** (tokens, V), or (tokens, dModel) of hidden states. */
   rows?: Float32Array;
 }
@@ -45,7 +47,30 @@ export async function runStep(model: Model, pieces: readonly Piece[], signal: Ab
   return (await hiddenRows(model, pieces, signal)).map((rows) => ({ rows }));
 }
 
-async function step(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Outcome[]> {
+async function step(model: Model, all: readonly Piece[], signal: AbortSignal): Promise<Outcome[]> {
+  const masks = await Promise.all(
+    all.map(({ want, chooser }) => (want === 'next' ? chooser!.mask?.allowed() : undefined)),
+  );
+  const pieces = all.filter((_, i) => masks[i] !== 'whole');
+  const outcomes =
+    pieces.length > 0
+      ? await feed(
+          model,
+          pieces,
+          masks.filter((m) => m !== 'whole'),
+          signal,
+        )
+      : [];
+  let at = 0;
+  return masks.map((mask) => (mask === 'whole' ? { whole: true } : outcomes[at++]!));
+}
+
+async function feed(
+  model: Model,
+  pieces: readonly Piece[],
+  masks: readonly (Int32Array | undefined)[],
+  signal: AbortSignal,
+): Promise<Outcome[]> {
   const results = await Session.together(
     pieces.map((p) => p.session),
     (handles) =>
@@ -54,7 +79,7 @@ async function step(model: Model, pieces: readonly Piece[], signal: AbortSignal)
           session: handles[i]!,
           tokens,
           logits: want === 'all' ? 'all' : 'none',
-          ...(want === 'next' ? { sampler: chooser!.sampler, mask: chooser!.mask?.allowed() } : {}),
+          ...(want === 'next' ? { sampler: chooser!.sampler, mask: masks[i] } : {}),
         })),
         { signal },
       ),

@@ -8,6 +8,8 @@ export interface Tokenizing {
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string;
   /** Whether decoding takes spaces away that it gave before. */
   readonly tidies?: boolean;
+  /** What a token adds to a text; undefined for special tokens and ids without one. */
+  tokenBytes?(id: number): Uint8Array | undefined;
   /** Id of a text that is one special token. */
   specialToken?(text: string): number | undefined;
 }
