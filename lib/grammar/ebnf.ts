@@ -33,13 +33,42 @@ export const one = (char: string): CodePoints => [[char.codePointAt(0)!, char.co
 const hex = (point: number): string =>
   point > 0xffff ? `\\U${point.toString(16).padStart(8, '0')}` : `\\u${point.toString(16).padStart(4, '0')}`;
 
-/** A class of code points; never an empty one. */
+export const ASCII: CodePoints = [[0, 127]];
+const BEYOND: CodePoints = [[128, LAST]];
+/** White space and line ends beyond ASCII: `.` and \S let them through. */
+export const RARE_SPACES = union(
+  [[0x2000, 0x200a]],
+  [[0x2028, 0x2029]],
+  ...[...'\u00a0\u1680\u202f\u205f\u3000\ufeff'].map(one),
+);
+const MOST_LISTED = 2048;
+
+/**
+ * One of a set of characters; never of an empty one. web-xgrammar 0.1.27 knows classes of ASCII, and those that all other
+ * characters belong to: some others are listed one by one. Throws a RangeError where that is not possible.
+ */
 export function classOf(set: CodePoints): string {
+  const [ascii, beyond] = [intersection(set, ASCII), intersection(set, BEYOND)];
+  if (beyond.length === 0) return written('', ascii);
+  if (without(without(BEYOND, beyond), RARE_SPACES).length === 0)
+    return written('^', union([[0, 0]], without(ASCII, ascii)));
+  const count = beyond.reduce((n, [from, to]) => n + to - from + 1, 0);
+  if (count > MOST_LISTED)
+    throw new RangeError(
+      `a class with ${count} characters beyond ASCII: supported are all of them, or at most ${MOST_LISTED}`,
+    );
+  const listed = beyond.flatMap(([from, to]) =>
+    Array.from({ length: to - from + 1 }, (_, i) => literal(String.fromCodePoint(from + i))),
+  );
+  return choice([...(ascii.length > 0 ? [written('', ascii)] : []), ...listed]);
+}
+
+function written(sign: string, set: CodePoints): string {
   const show = (point: number) => {
     const char = String.fromCodePoint(point);
     return /[0-9A-Za-z]/.test(char) ? char : hex(point);
   };
-  return `[${set.map(([a, b]) => (a === b ? show(a) : `${show(a)}-${show(b)}`)).join('')}]`;
+  return `[${sign}${set.map(([a, b]) => (a === b ? show(a) : `${show(a)}-${show(b)}`)).join('')}]`;
 }
 
 export function literal(text: string): string {

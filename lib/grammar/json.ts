@@ -1,4 +1,15 @@
-import { type CodePoints, classOf, complement, literal, type Rules, sequence, union } from './ebnf.js';
+import {
+  ASCII,
+  type CodePoints,
+  classOf,
+  complement,
+  intersection,
+  literal,
+  type Rules,
+  sequence,
+  union,
+  without,
+} from './ebnf.js';
 
 /** Names of the rules that JSON is made of. */
 export interface JsonRules {
@@ -43,6 +54,9 @@ export function jsonRules(rules: Rules): JsonRules {
   rules.recursive(object, `"{" ${ws} (${pair} (${comma} ${pair})*)? ${ws} "}"`);
   rules.recursive(array, `"[" ${ws} (${value} (${comma} ${value})*)? ${ws} "]"`);
   rules.recursive(value, `${object} | ${array} | ${string} | ${number} | "true" | "false" | "null"`);
-  const plainBut = (barred: CodePoints) => classOf(complement(union(BARRED, barred)));
+  const plainBut = (barred: CodePoints) => {
+    const set = complement(union(BARRED, barred));
+    return classOf(without(barred, ASCII).length > 0 ? intersection(set, ASCII) : set);
+  };
   return { value, object, string, char, plain, plainBut, integer, number, ws, comma, colon };
 }

@@ -54,7 +54,10 @@ export class TokenMask {
   }
 }
 
-/** Leaves of a row of logits what may come. */
+/**
+ * Leaves of a row of logits what may come.
+ * @public
+ */
 export function applyMask(row: Float32Array, allowed: Int32Array): void {
   for (let id = 0; id < row.length; id++) if (!((allowed[id >> 5]! >> (id & 31)) & 1)) row[id] = -Infinity;
 }

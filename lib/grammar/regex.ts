@@ -7,6 +7,7 @@ import {
   intersection,
   literal,
   one,
+  RARE_SPACES,
   repeated,
   sequence,
   union,
@@ -35,14 +36,7 @@ export const asJson: Writing = (set) => {
 
 const DIGIT: CodePoints = [[0x30, 0x39]];
 const WORD = union(DIGIT, [[0x41, 0x5a]], [[0x61, 0x7a]], one('_'));
-const SPACE = union(
-  [[9, 13]],
-  one(' '),
-  one('\u00a0'),
-  [[0x2000, 0x200a]],
-  [[0x2028, 0x2029]],
-  ...[...'\u1680\u202f\u205f\u3000\ufeff'].map(one),
-);
+const SPACE = union([[9, 13]], one(' '), RARE_SPACES);
 const LINE_ENDS = union(one('\n'), one('\r'), [[0x2028, 0x2029]]);
 const CLASSES: Record<string, CodePoints> = {
   ...{ d: DIGIT, w: WORD, s: SPACE, D: complement(DIGIT), W: complement(WORD), S: complement(SPACE) },
@@ -129,11 +123,19 @@ class Reader {
   private atom(): string {
     const char = this.chars[this.next++]!;
     if (char === '(') return this.group();
-    if (char === '[') return this.write(this.filled(this.set()));
-    if (char === '.') return this.write(complement(LINE_ENDS));
-    if (char === '\\') return this.write(this.escape());
+    if (char === '[') return this.oneOf(this.filled(this.set()));
+    if (char === '.') return this.oneOf(complement(LINE_ENDS));
+    if (char === '\\') return this.oneOf(this.escape());
     if (char === '^' || char === '$') throw this.wrong(`'${char}' is supported at the beginning and the end only`);
-    return this.write(one(char));
+    return this.oneOf(one(char));
+  }
+
+  private oneOf(set: CodePoints): string {
+    try {
+      return this.write(set);
+    } catch (why) {
+      throw this.wrong((why as Error).message);
+    }
   }
 
   private group(): string {

@@ -62,12 +62,12 @@ const person = {
 };
 
 describe.each(ways)('%s', (_, generate) => {
-  const seeds = [1, 2, 3, 4];
+  const seeds = [1, 2];
 
   test('json_object: an object, or the beginning of one where it is cut off', async () => {
     for (const seed of seeds) {
       const { text, reason } = await generate({
-        ...{ prompt: 'Say it:', temperature: 0.5, seed, maxTokens: 200 },
+        ...{ prompt: 'Say it:', temperature: 0.5, seed, maxTokens: 60 },
         responseFormat: { type: 'json_object' },
       });
       expect(text.startsWith('{')).toBe(true);
