@@ -159,7 +159,7 @@ export interface NativeBinding {
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: Int32Array,
-    logits: ('none' | 'last' | 'all' | 'whole')[],
+    logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
     cancel: Int32Array,
     onProgress?: (tokens: number) => void,
   ): Promise<Float32Array>;
@@ -167,7 +167,7 @@ export interface NativeBinding {
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: Int32Array,
-    logits: ('none' | 'last' | 'all' | 'whole')[],
+    logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
     cancel: Int32Array,
     onProgress: undefined,
     samplers: (NativeHandle | undefined)[],

@@ -1,10 +1,11 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
 import type { StoreCounts } from './cache/persistence.js';
-import { Generation, type GenerationEvent, tokensOf } from './generation.js';
-import { maskOf } from './masks.js';
+import { Embedding, type Pooling } from './embedding.js';
+import { type EngineStream, Generation, type GenerationEvent, tokensOf } from './generation.js';
 import { type EngineOptions, type ResolvedOptions, resolveOptions } from './options.js';
-import { type GenerateRequest, readLimits, readPrompt } from './request.js';
+import { type GenerateRequest, type Limits, type Prompt, readLimits, readPrompt } from './request.js';
 import { Run, type Task, type Terms, type Watch } from './run.js';
 import { Scheduler } from './scheduler.js';
 import { Scoring } from './scoring.js';
@@ -73,14 +74,14 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Streams the tokens that follow a prompt or a chat, each when the next is known: the last says why it is
-   * (`finishReason`) and what the request took (`usage`); that is also what the generator returns. Who stops reading
-   * ends the request. An abort throws the signal's reason.
+   * Streams the tokens that follow a prompt or a chat. When it has ended, the last token and the stream itself say why
+   * (`finishReason`) and what the request took (`usage`). Who stops reading ends the request. An abort throws the
+   * signal's reason.
    *
    * @throws StatespaceError ERR_ARGUMENT for a wrong request, ERR_OVERLOADED where too many wait, ERR_TIMEOUT past
    * timeoutMs, ERR_OUT_OF_MEMORY where it can never fit, ERR_DISPOSED.
    */
-  generate(request: GenerateRequest): ReturnType<typeof tokensOf> {
+  generate(request: GenerateRequest): EngineStream {
     return tokensOf(this.events(request));
   }
 
@@ -88,11 +89,30 @@ export class Engine implements AsyncDisposable {
   async *events(request: GenerateRequest): AsyncGenerator<GenerationEvent, void> {
     const { model } = this;
     const limits = readLimits(model, request);
-    const { tokens, boundaries } = readPrompt(model, request);
+    const prompt = readPrompt(model, request);
     const { responseFormat, signal } = request;
     signal?.throwIfAborted();
-    const mask = responseFormat && (await maskOf(model, responseFormat));
-    const task = new Generation(model, tokens, limits, new Chooser(request, model.vocabSize, mask));
+    const mask = responseFormat && (await TokenMask.open(model, responseFormat, new Set(limits.stopIds.keys())));
+    try {
+      yield* this.tokens(request, limits, prompt, mask);
+    } finally {
+      mask?.close();
+    }
+  }
+
+  private async *tokens(
+    request: GenerateRequest,
+    limits: Limits,
+    { tokens, boundaries }: Prompt,
+    mask: TokenMask | undefined,
+  ): AsyncGenerator<GenerationEvent, void> {
+    const { model } = this;
+    const task = new Generation(
+      model,
+      tokens,
+      limits,
+      new Chooser(request, model.vocabSize, limits.stopIds.keys(), mask),
+    );
     const run = this.submit(task, tokens, boundaries, request, limits.maxTokens === 0);
     let first = true;
     try {
@@ -119,6 +139,31 @@ export class Engine implements AsyncDisposable {
     if (ids.length < 2) return task.scores;
     this.submit(task, ids, [], options, false);
     return task.result;
+  }
+
+  /**
+   * The model's last hidden states of a text or of token ids, before the head: their mean, or the last token's. Values
+   * as they are, not of length 1.
+   */
+  async embed(
+    input: string | ArrayLike<number>,
+    options: { pooling?: Pooling; signal?: AbortSignal; client?: string } = {},
+  ): Promise<Float32Array> {
+    return (await this.embedding(input, options)).embedding;
+  }
+
+  /** @internal embed(), and how many tokens it took. */
+  async embedding(
+    input: string | ArrayLike<number>,
+    options: { pooling?: Pooling; signal?: AbortSignal; client?: string } = {},
+  ): Promise<{ embedding: Float32Array; tokens: number }> {
+    const { pooling = 'mean' } = options;
+    if (pooling !== 'mean' && pooling !== 'last')
+      throw mismatch('ERR_ARGUMENT', 'embed: pooling', 'mean or last', show(pooling));
+    const { tokens } = readPrompt(this.model, { prompt: input });
+    const task = new Embedding(tokens.length, pooling);
+    this.submit(task, tokens, [], options, false);
+    return { embedding: await task.result, tokens: tokens.length };
   }
 
   /** What it does now, and has done since it was made. */

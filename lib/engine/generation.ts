@@ -1,12 +1,14 @@
 import type { Model } from '../models/model.js';
+import type { FinishReason } from '../session/generate.js';
 import { TextStream } from '../session/text.js';
-import type { EngineToken, FinishReason, Limits, Usage } from './request.js';
+import type { EngineToken, Limits, Usage } from './request.js';
 import type { Task } from './run.js';
 import type { Chooser, Outcome, Piece } from './step.js';
 
 /** A token as soon as it is chosen, or the end. */
 export type GenerationEvent =
-  | { kind: 'token'; token: Omit<EngineToken, 'finishReason' | 'usage'> }
+  /** `whole`: no part of its text is held back as the beginning of a character or of a stop text. */
+  | { kind: 'token'; token: EngineToken; whole: boolean }
   /** `text`: what had been held back as the beginning of a stop text. */
   | { kind: 'end'; finishReason: FinishReason; usage: Usage; text: string };
 
@@ -38,15 +40,22 @@ export class Generation implements Task {
     return last ? { want: 'next', chooser: this.chooser } : { want: 'none' };
   }
 
+  waits(): Promise<unknown> | undefined {
+    const { mask } = this.chooser;
+    return mask && !mask.ready ? mask.allowed() : undefined;
+  }
+
   admitted(cachedTokens: number): void {
     this.cachedTokens = cachedTokens;
   }
 
-  received({ next }: Outcome, _piece: Int32Array, last: boolean): Int32Array | 'ended' | undefined {
+  received({ next, whole }: Outcome, _piece: Int32Array, last: boolean): Int32Array | 'ended' | undefined {
+    if (whole) return this.end('eos');
     if (!last) return undefined;
     this.fedTokens = this.generated.length;
     const { token, logprob, alternatives } = next!;
-    if (this.limits.stopIds.has(token)) return this.end('stop');
+    const stop = this.limits.stopIds.get(token);
+    if (stop) return this.end(stop);
     this.generated.push(token);
     const part: EngineToken = { token, logprob, cachedTokens: this.cachedTokens };
     if (this.text) part.text = this.text.push(token);
@@ -56,7 +65,7 @@ export class Generation implements Task {
       this.generated.pop();
       return this.end('stop');
     }
-    this.push({ kind: 'token', token: part });
+    this.push({ kind: 'token', token: part, whole: !this.text?.holds });
     if (stopped) return this.end('stop');
     return this.generated.length < this.limits.maxTokens ? Int32Array.of(token) : this.end('length');
   }
@@ -106,20 +115,52 @@ export class Generation implements Task {
   }
 }
 
-/** The tokens of a stream, each held until the next is known, so that the last can say that it is. */
-export async function* tokensOf(
-  events: AsyncIterable<GenerationEvent>,
-): AsyncGenerator<EngineToken, { finishReason: FinishReason; usage: Usage } | undefined> {
+/** Tokens as they are chosen; after the end, why it ended and what it took. */
+export interface EngineStream extends AsyncGenerator<EngineToken, void, undefined> {
+  readonly finishReason: FinishReason | undefined;
+  readonly usage: Usage | undefined;
+}
+
+/**
+ * The tokens of a stream, at once but for those whose text is not whole. When it has ended, the last of them and the
+ * stream itself say why, and what it took.
+ */
+export function tokensOf(events: AsyncGenerator<GenerationEvent, void>): EngineStream {
+  const end: { finishReason?: FinishReason; usage?: Usage } = {};
+  const stream = run(events, end);
+  Object.defineProperties(stream, {
+    finishReason: { get: () => end.finishReason, enumerable: true },
+    usage: { get: () => end.usage, enumerable: true },
+  });
+  return stream as unknown as EngineStream;
+}
+
+async function* run(
+  events: AsyncGenerator<GenerationEvent, void>,
+  end: { finishReason?: FinishReason; usage?: Usage },
+): AsyncGenerator<EngineToken, void, undefined> {
+  let last: EngineToken | undefined;
   let held: EngineToken | undefined;
-  for await (const event of events) {
-    if (event.kind === 'token') {
-      if (held) yield held;
-      held = event.token;
-      continue;
+  try {
+    for await (const event of events) {
+      if (event.kind === 'token') {
+        if (held) yield held;
+        last = event.token;
+        held = event.whole ? undefined : last;
+        if (!held) yield last;
+        continue;
+      }
+      Object.assign(end, { finishReason: event.finishReason, usage: event.usage });
+      if (last) Object.assign(last, end);
+      if (held) {
+        held.text += event.text;
+        const whole = held;
+        held = undefined;
+        yield whole;
+      }
     }
-    const { finishReason, usage, text } = event;
-    if (held) yield { ...held, ...(held.text === undefined ? {} : { text: held.text + text }), finishReason, usage };
-    return { finishReason, usage };
+  } finally {
+    end.finishReason ??= 'abort';
+    if (last) last.finishReason ??= 'abort';
   }
-  return undefined;
 }

@@ -1,27 +1,18 @@
 import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
-import type { Generated, GenerateOptions } from '../session/generate.js';
-import type { ResponseFormat } from './masks.js';
+import { checkKnown } from '../options.js';
+import type { FinishReason, Generated, GenerateOptions } from '../session/generate.js';
+import { SAMPLING_OPTIONS } from '../session/sampler.js';
 
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
-export interface GenerateRequest extends GenerateOptions {
+export interface GenerateRequest extends Omit<GenerateOptions, 'processLogits'> {
   /** Token ids; the same as an array of ids for `prompt`. */
   tokens?: ArrayLike<number>;
   /** A chat, rendered by the model's template. */
   messages?: readonly Record<string, unknown>[];
   /** What else the template gets: tools, documents, variables of its own. */
   templateOptions?: Record<string, unknown>;
-  /** Taken from a token's logit for every time that it was generated. */
-  frequencyPenalty?: number;
-  /** Taken from a token's logit once it was generated. */
-  presencePenalty?: number;
-  /** Added to the logits of these ids. */
-  logitBias?: Record<number, number>;
-  /** So many of the likeliest tokens come with each, as `alternatives`. */
-  logprobs?: number;
-  /** What the text must be. */
-  responseFormat?: ResponseFormat;
   /** Higher ones are admitted first. Default: 0. */
   priority?: number;
   /** Whose request this is: clients of equal priority are served equally. Default: one for all. */
@@ -29,9 +20,6 @@ export interface GenerateRequest extends GenerateOptions {
   /** Until its last token; past that it fails with ERR_TIMEOUT. */
   timeoutMs?: number;
 }
-
-/** Why a text ended: at maxTokens, or at an end-of-text token or one of `stop`. */
-export type FinishReason = 'length' | 'stop';
 
 /** What a request took. */
 export interface Usage {
@@ -45,16 +33,7 @@ export interface Usage {
 export interface EngineToken extends Generated {
   /** Of the prompt, found in the prefix cache. */
   cachedTokens: number;
-  alternatives?: { token: number; logprob: number; text?: string }[];
-  finishReason?: FinishReason;
   usage?: Usage;
-}
-
-/** A tokenizer that renders chats. */
-interface ChatTokenizer {
-  encode(text: string, options?: { addSpecialTokens?: boolean; allowSpecial?: boolean }): Int32Array;
-  decode(ids: ArrayLike<number>): string;
-  applyChatTemplate?(messages: readonly Record<string, unknown>[], options?: Record<string, unknown>): string;
 }
 
 /** A request whose options have been checked, and its prompt as ids. */
@@ -66,15 +45,21 @@ export interface Prompt {
 
 export interface Limits {
   maxTokens: number;
-  stopIds: Set<number>;
+  /** Token ids that end it, and which reason that is. */
+  stopIds: Map<number, FinishReason>;
   stopTexts: string[];
 }
 
 const DEFAULT_MAX_TOKENS = 256;
+const OPTIONS = [
+  ...[...SAMPLING_OPTIONS, 'prompt', 'tokens', 'messages', 'templateOptions', 'maxTokens', 'stop', 'signal'],
+  ...['responseFormat', 'priority', 'client', 'timeoutMs'],
+];
 
 /** ERR_ARGUMENT for what session.generate() refuses as well, and for what only the engine takes. */
 export function readLimits(model: Model, request: GenerateRequest): Limits {
   checkCall('generate', request);
+  checkKnown('generate', request, OPTIONS);
   const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], priority = 0, timeoutMs, client } = request;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 0)
     throw mismatch('ERR_ARGUMENT', 'generate: maxTokens', 'a non-negative integer', show(maxTokens));
@@ -88,8 +73,13 @@ export function readLimits(model: Model, request: GenerateRequest): Limits {
   const stopTexts = stop.filter((s) => typeof s === 'string');
   if (stopTexts.length > 0 && !model.tokenizer)
     throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
-  const ids = stop.filter((s) => typeof s === 'number');
-  return { maxTokens, stopIds: new Set([...ids, ...model.eosTokens]), stopTexts };
+  const stopIds = new Map<number, FinishReason>();
+  for (const id of model.eosTokens) stopIds.set(id, 'eos');
+  for (const by of stop) {
+    const id = typeof by === 'number' ? by : model.tokenizer!.specialToken?.(by);
+    if (id !== undefined) stopIds.set(id, 'stop');
+  }
+  return { maxTokens, stopIds, stopTexts };
 }
 
 /** The prompt's ids; ERR_ARGUMENT where there is none or more than one, or an id is none of the model's. */
@@ -107,11 +97,11 @@ export function readPrompt(model: Model, request: GenerateRequest): Prompt {
 }
 
 function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: GenerateRequest): ArrayLike<number> {
-  const tokenizer = model.tokenizer as ChatTokenizer | undefined;
+  const { tokenizer } = model;
   if (messages !== undefined) {
     if (!Array.isArray(messages) || messages.length === 0)
       throw mismatch('ERR_ARGUMENT', 'generate: messages', 'an array of at least one message', show(messages));
-    if (!tokenizer?.applyChatTemplate)
+    if (!tokenizer)
       throw new StatespaceError('ERR_ARGUMENT', 'generate: messages: the model folder has no chat template');
     const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, ...templateOptions });
     return tokenizer.encode(text, { addSpecialTokens: false, allowSpecial: true });
@@ -128,8 +118,9 @@ function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: Gene
 /** Whether the model's folder says how a chat is written. */
 export function canChat(model: Model): boolean {
   try {
-    const tokenizer = model.tokenizer as ChatTokenizer | undefined;
-    return Boolean(tokenizer?.applyChatTemplate?.([{ role: 'user', content: 'Hello' }], { addGenerationPrompt: true }));
+    return Boolean(
+      model.tokenizer?.applyChatTemplate([{ role: 'user', content: 'Hello' }], { addGenerationPrompt: true }),
+    );
   } catch {
     return false;
   }

@@ -20,6 +20,8 @@ export interface Task {
   readonly cacheable: boolean;
   /** Rows that it can take at once, where it wants the logits of every token. */
   readonly rows?: number;
+  /** What it waits for before its next step. */
+  waits?(): Promise<unknown> | undefined;
   want(last: boolean): Pick<Piece, 'want' | 'chooser'>;
   /** What came of a piece. The next tokens to feed, or none: it has ended. `undefined`: go on with the prompt. */
   received(outcome: Outcome, piece: Int32Array, last: boolean): Int32Array | 'ended' | undefined;

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { StatespaceError } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { Persistence } from './cache/persistence.js';
@@ -9,6 +10,9 @@ import { Pace } from './pace.js';
 import { FairQueue } from './queue.js';
 import type { Run } from './run.js';
 import { type Outcome, type Piece, runStep } from './step.js';
+
+// Longer than the next mask of a text takes where nothing else keeps the grammar engine busy.
+const WAIT_MS = 3;
 
 /** A part of a step: tokens of one run. */
 interface Share {
@@ -80,7 +84,7 @@ export class Scheduler {
   /** No more requests; resolves when the last has ended and what was to be stored is. */
   async drain(): Promise<void> {
     this.closed = true;
-    while (this.loop || this.queue.length > 0) await (this.loop ?? new Promise((done) => setTimeout(done, 1)));
+    while (this.loop || this.queue.length > 0) await (this.loop ?? setTimeout(1));
     await this.persistence?.flush();
   }
 
@@ -103,6 +107,7 @@ export class Scheduler {
     await undefined; // who submits several at once gets them into one batch
     for (;;) {
       this.admit();
+      await this.settleWaits();
       const shares = this.shares();
       if (shares.length === 0) break;
       await this.step(shares);
@@ -178,10 +183,20 @@ export class Scheduler {
     run.admitted(from);
   }
 
+  /** Gives what a run waits for a moment, so that it keeps in step with the others; they do not stand still for it. */
+  private async settleWaits(): Promise<void> {
+    const waits = [...this.running]
+      .flatMap((run) => run.task.waits?.() ?? [])
+      .map((wait) => wait.catch(() => undefined));
+    if (waits.length === 0) return;
+    if (waits.length === this.running.size) await Promise.race(waits);
+    await Promise.race([Promise.all(waits), setTimeout(WAIT_MS)]);
+  }
+
   /** What the next step feeds: a token of every running text, and of prompts what the pace allows. */
   private shares(): Share[] {
     const { maxBatchTokens } = this.options;
-    const runs = [...this.running].sort((a, b) => this.queue.compare(a, b));
+    const runs = [...this.running].filter((run) => !run.task.waits?.()).sort((a, b) => this.queue.compare(a, b));
     const shares: Share[] = [];
     for (const run of runs) {
       if (!run.decoding || shares.length >= maxBatchTokens) continue;
@@ -220,11 +235,21 @@ export class Scheduler {
     this.onStep?.({ texts, promptTokens, ms });
   }
 
-  /** All in one call; where that fails each by itself, so that one that cannot go on takes no other with it. */
   private async outcomes(shares: readonly Share[]): Promise<(Outcome | { error: unknown })[]> {
     const pieces = shares.map(({ run, tokens, last }): Piece => {
       return { session: run.session!, tokens, ...run.task.want(last) };
     });
+    const outcomes = new Map<Piece, Outcome | { error: unknown }>();
+    for (const hidden of [false, true]) {
+      const group = pieces.filter((piece) => (piece.want === 'hidden') === hidden);
+      if (group.length === 0) continue;
+      for (const [i, outcome] of (await this.together(group)).entries()) outcomes.set(group[i]!, outcome);
+    }
+    return pieces.map((piece) => outcomes.get(piece)!);
+  }
+
+  /** All in one call; where that fails each by itself, so that one that cannot go on takes no other with it. */
+  private async together(pieces: readonly Piece[]): Promise<(Outcome | { error: unknown })[]> {
     try {
       return await runStep(this.model, pieces, this.stop.signal);
     } catch (error) {
@@ -244,6 +269,7 @@ export class Scheduler {
   private advance({ run, tokens, last }: Share, outcome: Outcome | { error: unknown }): void {
     if (run.ended) this.release(run);
     else if ('error' in outcome) run.cancel(outcome.error);
+    else if (outcome.whole) this.conclude(run, outcome);
     else this.goOn(run, tokens, last, outcome);
   }
 
@@ -260,6 +286,13 @@ export class Scheduler {
     } catch (error) {
       run.cancel(error);
     }
+  }
+
+  /** Nothing was fed, and nothing will be. */
+  private conclude(run: Run, outcome: Outcome): void {
+    run.task.received(outcome, new Int32Array(0), true);
+    if (run.decoding) this.keepAnswer(run);
+    run.finish();
   }
 
   private checkpoint(run: Run): void {

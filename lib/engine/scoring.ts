@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { logSumExp } from './log-sum-exp.js';
+import { logProbability } from '../session/sampler.js';
 import type { Task } from './run.js';
 import type { Outcome, Piece } from './step.js';
 
@@ -56,9 +56,8 @@ export class Scoring implements Task {
     const width = rows.length / count;
     let looked = 0;
     for (let i = 0; i < count && from + i < this.scores.length; i++) {
-      const row = rows.subarray(i * width, i * width + Math.min(width, this.vocabSize));
-      const target = this.tokens[from + i + 1]!;
-      this.scores[from + i] = (row[target] ?? -Infinity) - logSumExp(row);
+      const row = rows.subarray(i * width, (i + 1) * width);
+      this.scores[from + i] = logProbability(row, Math.min(width, this.vocabSize), this.tokens[from + i + 1]!);
       looked += width;
       if (looked >= VALUES_A_TURN) {
         looked = 0;

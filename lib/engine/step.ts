@@ -1,7 +1,7 @@
+import type { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
 import { type Chosen, Sampler, type SamplingOptions } from '../session/sampler.js';
 import { Session } from '../session/session.js';
-import type { TokenMask } from './masks.js';
 
 /**
  * All that the engine asks of a model: feed some tokens of many sessions in one native call, and get for each what it
@@ -10,14 +10,17 @@ import type { TokenMask } from './masks.js';
 export interface Piece {
   session: Session;
   tokens: Int32Array;
-  /** next: chosen by `chooser` where the logits of the last token are; all: the logits of every token. */
-  want: 'none' | 'next' | 'all';
+  /** next: chosen by `chooser` where the logits of the last token are; all: the logits of every
+   *  token; hidden: what the head would read. */
+  want: 'none' | 'next' | 'all' | 'hidden';
   chooser?: Chooser;
 }
 
 export interface Outcome {
   next?: Chosen;
-  /** (tokens, V) */
+  /** Nothing was fed: the text is all that its format allows. */
+  whole?: true;
+  /** (tokens, V), or (tokens, dModel) of hidden states. */
   rows?: Float32Array;
 }
 
@@ -28,14 +31,46 @@ export class Chooser {
   constructor(
     options: SamplingOptions,
     vocabSize: number,
+    stopIds: Iterable<number>,
     readonly mask?: TokenMask,
   ) {
-    this.sampler = new Sampler(options, vocabSize);
+    this.sampler = new Sampler(options, vocabSize, stopIds);
   }
 }
 
-/** One native call for all pieces and the tokens that follow; all or nothing, as Model.forwardBatch(). */
+/**
+ * One native call for all pieces and the tokens that follow; all or nothing, as Model.forwardBatch(). Pieces that want
+ * hidden states go by themselves.
+ */
 export async function runStep(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Outcome[]> {
+  if (pieces[0]!.want !== 'hidden') return step(model, pieces, signal);
+  return (await hiddenRows(model, pieces, signal)).map((rows) => ({ rows }));
+}
+
+async function step(model: Model, all: readonly Piece[], signal: AbortSignal): Promise<Outcome[]> {
+  const masks = await Promise.all(
+    all.map(({ want, chooser }) => (want === 'next' ? chooser!.mask?.allowed() : undefined)),
+  );
+  const pieces = all.filter((_, i) => masks[i] !== 'whole');
+  const outcomes =
+    pieces.length > 0
+      ? await feed(
+          model,
+          pieces,
+          masks.filter((m) => m !== 'whole'),
+          signal,
+        )
+      : [];
+  let at = 0;
+  return masks.map((mask) => (mask === 'whole' ? { whole: true } : outcomes[at++]!));
+}
+
+async function feed(
+  model: Model,
+  pieces: readonly Piece[],
+  masks: readonly (Int32Array | undefined)[],
+  signal: AbortSignal,
+): Promise<Outcome[]> {
   const results = await Session.together(
     pieces.map((p) => p.session),
     (handles) =>
@@ -44,7 +79,7 @@ export async function runStep(model: Model, pieces: readonly Piece[], signal: Ab
           session: handles[i]!,
           tokens,
           logits: want === 'all' ? 'all' : 'none',
-          ...(want === 'next' ? { sampler: chooser!.sampler, mask: chooser!.mask?.allowed() } : {}),
+          ...(want === 'next' ? { sampler: chooser!.sampler, mask: masks[i] } : {}),
         })),
         { signal },
       ),
@@ -55,5 +90,26 @@ export async function runStep(model: Model, pieces: readonly Piece[], signal: Ab
     if (!next) return {};
     chooser!.mask?.accept(next.token);
     return { next };
+  });
+}
+
+async function hiddenRows(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Float32Array[]> {
+  const lengths = pieces.map((p) => p.tokens.length);
+  const total = lengths.reduce((a, b) => a + b, 0);
+  const data = new Int32Array(total);
+  let at = 0;
+  for (const { tokens } of pieces) {
+    data.set(tokens, at);
+    at += tokens.length;
+  }
+  const rows = await Session.together(
+    pieces.map((p) => p.session),
+    (handles) => model.forward(handles, data, lengths, new Array(handles.length).fill('hidden'), { signal }),
+  );
+  const width = rows.length / total;
+  at = 0;
+  return lengths.map((length) => {
+    at += length;
+    return rows.slice((at - length) * width, at * width);
   });
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { ChatTemplateOptions } from '../chat/chat-template.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
+import { tokenBytes } from '../tokenizers/token-bytes.js';
 import type { DecodeOptions, EncodeOptions } from '../tokenizers/vocabulary.js';
 
 // Loaded at its first use, like the readers of checkpoints: a cold import stays short.
@@ -14,6 +15,8 @@ export interface TextTokenizer {
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
   /** Whether decoding tidies: takes away spaces before full stops and the like, as the folder asks. */
   readonly tidies?: boolean;
+  /** What a token adds to a text that it stands behind; undefined for special tokens and ids without one. */
+  tokenBytes?(id: number): Uint8Array | undefined;
   /** The id of a text that is one special token. */
   specialToken?(text: string): number | undefined;
   /** The prompt of a conversation, by the model's chat template; ERR_ARGUMENT where it has none or refuses. */
@@ -62,6 +65,7 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
     (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
   const added = (json as { added_tokens?: { id: number; content: string; special?: boolean }[] }).added_tokens ?? [];
   const special = new Map(added.filter((t) => t.special).map((t) => [t.content, t.id]));
+  const bytesOf = lazily(() => tokenBytes(json as object));
   return {
     encode(text, { addSpecialTokens = true, allowSpecial = true } = {}) {
       if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
@@ -76,6 +80,7 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
             clean_up_tokenization_spaces: tidies,
           }),
     tidies,
+    tokenBytes: (id) => bytesOf()(id),
     specialToken: (text) => special.get(text),
     applyChatTemplate: (messages, options) => chat.apply(messages, options),
   };

@@ -7,6 +7,7 @@ import { Body } from './body.js';
 import { chat } from './chat.js';
 import type { ApiUsage } from './choices.js';
 import { completions, now } from './completions.js';
+import { embeddings } from './embeddings.js';
 import { ApiError, apiError, invalid } from './errors.js';
 import { Metrics } from './metrics.js';
 import { page } from './page.js';
@@ -91,7 +92,7 @@ export function createApp(engine: Engine, options: AppOptions = {}): App {
   const tooLarge = () => {
     throw new ApiError(413, `the body has more than ${maxSize} bytes`, 'request_too_large');
   };
-  const routes: Record<string, Route> = { completions, 'chat/completions': chat };
+  const routes: Record<string, Route> = { completions, 'chat/completions': chat, embeddings };
   for (const [path, route] of Object.entries(routes))
     app.post(`/v1/${path}`, bodyLimit({ maxSize, onError: tooLarge }), (c) => serve(c, engine, route, limits, options));
   app.all('/v1/:path{.+}', (c) => {

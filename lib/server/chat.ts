@@ -28,8 +28,7 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   const choices = new Choices(engine, [{ ...request, ...logprobs, messages, templateOptions }], n, gone.signal);
   const id = `chatcmpl-${randomUUID()}`;
   const events = await choices.start();
-  const shown = (token: Omit<EngineToken, 'usage'>) =>
-    withLogprobs ? { content: [logprobOf(engine, token)], refusal: null } : null;
+  const shown = (token: EngineToken) => (withLogprobs ? { content: [logprobOf(engine, token)], refusal: null } : null);
 
   if (stream) {
     const base = { id, object: 'chat.completion.chunk', created: now(), model: limits.model };
@@ -114,7 +113,7 @@ class Answer {
   }
 }
 
-function logprobOf(engine: Engine, token: Omit<EngineToken, 'usage'>): object {
+function logprobOf(engine: Engine, token: EngineToken): object {
   const one = (id: number, logprob: number) => {
     const text = tokenText(engine, id);
     return { token: text, logprob, bytes: [...Buffer.from(text)] };

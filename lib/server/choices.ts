@@ -1,6 +1,6 @@
 import type { Engine } from '../engine/engine.js';
 import type { GenerationEvent } from '../engine/generation.js';
-import type { EngineToken, FinishReason, GenerateRequest, Usage } from '../engine/request.js';
+import type { EngineToken, GenerateRequest, Usage } from '../engine/request.js';
 import { merged } from './sse.js';
 
 /** What some choices together took, as OpenAI's API counts it. */
@@ -15,8 +15,8 @@ export interface ApiUsage {
 
 /** A token of a choice, or its end. */
 export type ChoiceEvent =
-  | { choice: number; token: Omit<EngineToken, 'finishReason' | 'usage'> }
-  | { choice: number; finishReason: FinishReason; text: string };
+  | { choice: number; token: EngineToken }
+  | { choice: number; finishReason: 'stop' | 'length'; text: string };
 
 /** Generates the choices of one HTTP request together. */
 export class Choices {
@@ -63,7 +63,8 @@ export class Choices {
       if (event.kind === 'token') yield { choice, token: event.token };
       else {
         this.count(choice, event.usage);
-        yield { choice, finishReason: event.finishReason, text: event.text };
+        // An end-of-text token is no other way to stop there.
+        yield { choice, finishReason: event.finishReason === 'length' ? 'length' : 'stop', text: event.text };
       }
     }
   }

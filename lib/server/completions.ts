@@ -33,7 +33,7 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
   const base = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: now(), model: limits.model };
   const events = await choices.start();
   const offsets: number[] = [];
-  const shown = (choice: number, token: Omit<EngineToken, 'usage'>): Logprobs | null => {
+  const shown = (choice: number, token: EngineToken): Logprobs | null => {
     const offset = offsets[choice] ?? 0;
     offsets[choice] = offset + textOf(token).length;
     return logprobs === undefined ? null : logprobsOf(engine, token, offset);
@@ -69,7 +69,7 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
   return { json: { ...base, choices: all, usage: choices.usage }, usage: choices.usage };
 }
 
-function logprobsOf(engine: Engine, token: Omit<EngineToken, 'usage'>, offset: number): Logprobs {
+function logprobsOf(engine: Engine, token: EngineToken, offset: number): Logprobs {
   const text = tokenText(engine, token.token);
   const top = (token.alternatives ?? []).map((a) => [tokenText(engine, a.token), a.logprob]);
   return {

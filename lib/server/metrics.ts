@@ -32,6 +32,7 @@ export class Metrics {
     gauge('cache_checkpoints', 'Checkpoints in the prefix cache', (s) => s.checkpoints);
     gauge('cache_evictions_total', 'Checkpoints that were evicted', (s) => s.evictions);
     gauge('store_hits_total', 'Checkpoints that came from the store', (s) => s.store?.hits ?? 0);
+    gauge('store_writes_total', 'Checkpoints that were written to the store', (s) => s.store?.writes ?? 0);
     gauge('store_dropped_total', 'Damaged or foreign entries of the store', (s) => s.store?.dropped ?? 0);
     gauge('store_errors_total', 'Calls of the store that failed', (s) => s.store?.errors ?? 0);
     gauge('tokens_per_second', 'Tokens generated a second, over the last 10 seconds', () => this.rate());

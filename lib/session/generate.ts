@@ -1,5 +1,7 @@
 import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
+import type { ResponseFormat } from '../grammar/format.js';
+import type { TokenMask } from '../grammar/mask.js';
 import { checkKnown } from '../options.js';
 import type { Network } from './network.js';
 import { type Chosen, logProbability, SAMPLING_OPTIONS, Sampler, type SamplingOptions } from './sampler.js';
@@ -13,6 +15,12 @@ export interface GenerateOptions extends SamplingOptions {
   maxTokens?: number;
   /** Ends at these token ids or texts (the text of a special token is its id); none of it is part of what is streamed. */
   stop?: (string | number)[];
+  /**
+   * What the text must be: JSON, by a schema or not, or text that a regular expression or a grammar (EBNF of GBNF's kind, its
+   * first rule `root`) matches. Tokens that do not lead there are left out of the choice, end-of-text and `stop` ids until
+   * the text is complete. ERR_ARGUMENT for a format that cannot be kept to.
+   */
+  responseFormat?: ResponseFormat;
   /** Ends the stream; it throws the signal's reason. */
   signal?: AbortSignal;
   /**
@@ -46,12 +54,18 @@ export interface Generation extends AsyncGenerator<Generated, void, undefined> {
   readonly stoppedBy: string | number | undefined;
 }
 
+/** mask: a bit for each id that may come. */
+export interface StepOptions {
+  signal?: AbortSignal;
+  mask?: Int32Array;
+}
+
 /** What generate() does with its session. */
 export interface Generating {
   network: Network;
   position(): number;
   /** Feeds tokens, and one that was accepted before them; chooses what follows. */
-  next(tokens: Int32Array, sampler: Sampler, options: { signal?: AbortSignal }): Promise<Chosen>;
+  next(tokens: Int32Array, sampler: Sampler, options: StepOptions): Promise<Chosen>;
   /** The row of logits that follows, to be changed by hand, and the choice from it. */
   row(tokens: Int32Array, options: { signal?: AbortSignal }): Promise<Float32Array>;
   choose(row: Float32Array, sampler: Sampler): number;
@@ -63,9 +77,12 @@ export interface Generating {
   end(): void;
 }
 
+// Loaded at its first use.
+const lazyMasks = (): typeof import('../grammar/mask.js') => require('../grammar/mask.js');
+
 const DEFAULT_MAX_TOKENS = 256;
 const CONTEXT_TOKENS = 16;
-const OPTIONS = [...SAMPLING_OPTIONS, 'prompt', 'maxTokens', 'stop', 'signal', 'processLogits'];
+const OPTIONS = [...SAMPLING_OPTIONS, 'prompt', 'maxTokens', 'stop', 'signal', 'processLogits', 'responseFormat'];
 const NONE = new Int32Array(0);
 
 interface Checked {
@@ -96,6 +113,7 @@ async function* run(
 ): AsyncGenerator<Generated, void, undefined> {
   session.begin();
   let last: Generated | undefined;
+  let mask: TokenMask | undefined;
   const finish = (reason: FinishReason, by?: string | number) => {
     end.reason = reason;
     end.by = by;
@@ -106,6 +124,8 @@ async function* run(
     const { signal } = options;
     const { tokenizer } = session.network;
     signal?.throwIfAborted();
+    if (options.responseFormat !== undefined)
+      mask = await lazyMasks().TokenMask.open(session.network, options.responseFormat, new Set(stopIds.keys()));
     if (maxTokens === 0) {
       if (prompt.length > 0) await session.row(prompt, { signal });
       return finish('length');
@@ -114,22 +134,23 @@ async function* run(
     let text: TextStream | undefined;
     let waiting: Generated | undefined; // its text is not known before the next token is
     for (let count = 1; ; count++) {
-      const chosen = await next(session, sampler, tokens, options);
+      const chosen = await next(session, sampler, tokens, options, mask);
       tokens = NONE;
       if (tokenizer && !text) {
         const context = session.tokens(Math.max(0, session.position() - CONTEXT_TOKENS));
         text = new TextStream((ids) => tokenizer.decode(ids), stopTexts, context, tokenizer.tidies);
       }
-      const stop = stopIds.get(chosen.token);
-      if (stop) {
+      const stop = chosen ? stopIds.get(chosen.token) : WHOLE;
+      if (!chosen || stop) {
         if (waiting) {
           waiting.text += text!.rest();
           last = waiting;
-          finish(stop.reason, stop.by);
+          finish(stop!.reason, stop!.by);
           yield waiting;
         }
-        return finish(stop.reason, stop.by);
+        return finish(stop!.reason, stop!.by);
       }
+      if (count < maxTokens) mask?.accept(chosen.token);
       const part: Generated = { ...chosen };
       if (text) part.text = text.push(chosen.token);
       if (tokenizer) for (const a of part.alternatives ?? []) a.text = tokenizer.decode([a.token]);
@@ -162,23 +183,31 @@ async function* run(
       signal?.throwIfAborted();
     }
   } finally {
+    mask?.close();
     if (!end.reason) finish('abort');
     session.end();
   }
 }
 
-/** The token that follows, in native code or through the caller's hook. */
+// All that a format allows has been said.
+const WHOLE = { reason: 'eos', by: undefined } as const;
+
+/** The token that follows, in native code or through the caller's hook; undefined where the format allows none. */
 async function next(
   session: Generating,
   sampler: Sampler,
   tokens: Int32Array,
   { signal, processLogits, logprobs }: GenerateOptions,
-): Promise<Chosen> {
-  if (!processLogits) return session.next(tokens, sampler, { signal });
+  mask: TokenMask | undefined,
+): Promise<Chosen | undefined> {
+  const allowed = await mask?.allowed();
+  if (allowed === 'whole') return undefined;
+  if (!processLogits) return session.next(tokens, sampler, { signal, mask: allowed });
   const row = await session.row(tokens, { signal });
   const { vocabSize } = session.network;
   const raw = row.slice(0, vocabSize);
   processLogits(row, Array.from(session.tokens(0)));
+  if (allowed) lazyMasks().applyMask(row, allowed);
   const token = session.choose(row, sampler);
   const chosen: Chosen = { token, logprob: logProbability(raw, vocabSize, token) };
   if (logprobs) {

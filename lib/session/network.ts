@@ -8,12 +8,15 @@ export interface Tokenizing {
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string;
   /** Whether decoding takes spaces away that it gave before. */
   readonly tidies?: boolean;
+  /** What a token adds to a text; undefined for special tokens and ids without one. */
+  tokenBytes?(id: number): Uint8Array | undefined;
   /** Id of a text that is one special token. */
   specialToken?(text: string): number | undefined;
 }
 
-/** Which rows of output a forward returns; whole: all of a sequence that is not continued. */
-export type Rows = 'none' | 'last' | 'all' | 'whole';
+/** Which rows of output a forward returns; whole: all of a sequence that is not continued; hidden: all of
+ * what the head reads, in place of what it gives. */
+export type Rows = 'none' | 'last' | 'all' | 'whole' | 'hidden';
 
 /** What stops a forward and watches it. */
 export interface Watch {

@@ -4,7 +4,7 @@ import { StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { Tensor, type TensorLike } from '../tensor.js';
-import { type GenerateOptions, type Generating, type Generation, generate } from './generate.js';
+import { type GenerateOptions, type Generating, type Generation, generate, type StepOptions } from './generate.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';
 import { SNAPSHOT_BEGIN, snapshotBuffer } from './snapshot.js';
@@ -167,8 +167,8 @@ export class Session implements AsyncDisposable {
     };
   }
 
-  private async choose(tokens: Int32Array, sampler: Sampler, options: { signal?: AbortSignal }) {
-    const [result] = await this.model.step([{ session: this.native(), tokens, sampler }], options);
+  private async choose(tokens: Int32Array, sampler: Sampler, { signal, mask }: StepOptions) {
+    const [result] = await this.model.step([{ session: this.native(), tokens, sampler, mask }], { signal });
     return result!.next!;
   }
 

@@ -73,6 +73,13 @@ export class Vocabulary {
     return parts;
   }
 
+  /** What a token adds to a text; undefined for those that are no text. */
+  tokenBytes(id: number): Uint8Array | undefined {
+    const kind = this.o.types[id];
+    const silent = kind === undefined || kind === kinds.control || kind === kinds.unknown || kind === kinds.unused;
+    return silent ? undefined : this.o.text(id);
+  }
+
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
     const skip = options.skipSpecialTokens ?? true;
     const parts: Uint8Array[] = [];

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { ConnectionOptions, Job, Queue, QueueEvents } from 'bullmq';
 import type { GenerateRequest, Usage } from '../engine/request.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
+import type { FinishReason } from '../session/generate.js';
 
 /** Where jobs are. */
 export interface JobsOptions {
@@ -16,7 +17,7 @@ export type JobRequest = Omit<GenerateRequest, 'signal' | 'client' | 'timeoutMs'
 export interface JobResult {
   text?: string;
   tokens: number[];
-  finishReason: 'stop' | 'length';
+  finishReason: FinishReason;
   usage: Usage;
 }
 
@@ -67,8 +68,8 @@ class RedisJobs implements Jobs {
       const queue = new Queue(name, { connection });
       const events = new QueueEvents(name, { connection });
       // Calls tell of the failure; a lost connection is made again.
-      queue.on('error', () => {});
-      events.on('error', () => {});
+      queue.on('error', () => {}).setMaxListeners(0); // one for each result that is waited for
+      events.on('error', () => {}).setMaxListeners(0);
       await events.waitUntilReady();
       return { queue, events };
     })();

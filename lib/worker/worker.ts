@@ -63,9 +63,10 @@ async function generate(engine: Engine, request: JobRequest, signal?: AbortSigna
   const tokens: number[] = [];
   let text: string | undefined;
   const stream = engine.generate({ ...request, client: 'jobs', ...(signal ? { signal } : {}) });
-  for (let next = await stream.next(); ; next = await stream.next()) {
-    if (next.done) return { ...(text === undefined ? {} : { text }), tokens, ...next.value! };
-    tokens.push(next.value.token);
-    if (next.value.text !== undefined) text = (text ?? '') + next.value.text;
+  for await (const part of stream) {
+    tokens.push(part.token);
+    if (part.text !== undefined) text = (text ?? '') + part.text;
   }
+  const { finishReason, usage } = stream;
+  return { ...(text === undefined ? {} : { text }), tokens, finishReason: finishReason!, usage: usage! };
 }

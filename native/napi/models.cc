@@ -265,8 +265,8 @@ class ForwardJob : public LongJob {
       if (i == 0) model_ = r.session->model;
       if (r.session->model != model_) throw Error(Code::kArgument, "forward: the sessions belong to different models");
       r.length = lengths[i];
-      const int rows = find_choice("none|last|all|whole", modes.Get(i).ToString().Utf8Value());
-      if (rows < 0) throw Error(Code::kArgument, "forward: logits: expected none, last, all or whole");
+      const int rows = find_choice("none|last|all|whole|hidden", modes.Get(i).ToString().Utf8Value());
+      if (rows < 0) throw Error(Code::kArgument, "forward: logits: expected none, last, all, whole or hidden");
       r.rows = static_cast<Rows>(rows);
       if (r.length < 0) throw Error(Code::kArgument, "forward: a negative length");
       read_sampler(info, i, r);

@@ -52,6 +52,9 @@ void Forward::check(const Request& r) const {
                                      std::to_string(r.length) + " after " + std::to_string(s.position()));
   if (r.rows == Rows::whole && s.position() > 0)
     throw Error(Code::kState, "session: a whole sequence starts in a new session");
+  if (hidden_ && (r.rows != Rows::hidden || width_ == 0))
+    throw Error(Code::kArgument, width_ ? "forward: hidden: of all sequences or of none"
+                                        : "forward: hidden: the network has no head that reads hidden states");
   if (r.sampler && (program_.output_dim() != kOutputs || program_.input_features() > 0))
     throw Error(Code::kArgument, "sample: the network has no head that gives logits of tokens");
   if (r.sampler && r.length == 0 && s.pending_ < 0 && !s.last_row_)
@@ -66,6 +69,8 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests)
     : model_(std::move(model)), program_(model_->program), requests_(std::move(requests)) {
   workspace_ = model_->enter();
   try {
+    hidden_ = std::any_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::hidden; });
+    width_ = hidden_ ? program_.hidden_features() : program_.output_features();
     int64_t rows = 0;
     pieces_.reserve(requests_.size());
     for (const Request& r : requests_) {
@@ -85,7 +90,7 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests)
       const bool single = program_.output_dim() == kSequences || r.rows == Rows::last;
       rows += single ? 1 : r.length;
     }
-    out_ = FloatBlock(rows * program_.output_features());
+    out_ = FloatBlock(rows * width_);
     whole_ = program_.has_whole_form() &&
              std::all_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::whole; });
     const int64_t states = program_.state_bytes() * int64_t(pieces_.size());
@@ -158,7 +163,7 @@ void Forward::run_chunk() {
   own_states(undo_);
 
   Batch batch;
-  batch.whole = whole_;
+  batch.whole = whole_, batch.hidden = hidden_;
   for (Piece& p : pieces_) {
     if (p.length == 0) continue;
     Session& s = *p.session;
@@ -204,7 +209,7 @@ void Forward::run_chunk() {
 
   for (Piece& p : pieces_) p.touched |= p.length > 0;
   program_.run(batch, *workspace_, total_ > kUninterrupted ? *cancelled_ : nullptr, undo_);
-  workspace_->rows.resize(program_.output_rows(batch) * program_.output_features());
+  workspace_->rows.resize(program_.output_rows(batch) * width_);
   program_.read_output(batch, *workspace_, workspace_->rows.data());
   hand_out();
 
@@ -224,7 +229,7 @@ void Forward::run_chunk() {
 
 // Gives each request its rows of the chunk's output.
 void Forward::hand_out() {
-  const int64_t width = program_.output_features();
+  const int64_t width = width_;
   const float* from = workspace_->rows.data();
   for (Piece& p : pieces_) {
     if (p.length == 0) continue;
@@ -242,7 +247,7 @@ void Forward::hand_out() {
     if (rows == Rows::none || wanted == 0) continue;
     if (p.request->rows != Rows::none) std::copy(from - wanted * width, from, out_.data() + (p.first + p.rows) * width);
     p.rows += wanted;
-    if (!last || program_.output_dim() != kOutputs) continue;
+    if (!last || hidden_ || program_.output_dim() != kOutputs) continue;
     p.last = std::make_shared<FloatBlock>(width);
     std::copy(from - width, from, p.last->data());
   }

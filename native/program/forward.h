@@ -50,7 +50,8 @@ class Forward {
   std::vector<Chosen> chosen_;
   Undo undo_, kept_;  // of the chunk under way, and of those before it
   int64_t total_ = 0, done_ = 0;
-  bool whole_ = false, undoable_ = false, over_ = false;
+  bool whole_ = false, hidden_ = false, undoable_ = false, over_ = false;
+  int64_t width_ = 0;  // values of a row
   const Program::Cancelled* cancelled_ = nullptr;
 };
 

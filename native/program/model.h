@@ -14,7 +14,8 @@
 namespace statespace {
 
 // whole: all rows of a sequence that is fed from its first token to its last; its session cannot go on from there.
-enum class Rows : uint8_t { none, last, all, whole };
+// hidden: all rows of what the head reads, in place of what it gives; for all requests of a forward or for none.
+enum class Rows : uint8_t { none, last, all, whole, hidden };
 
 struct Request {
   std::shared_ptr<Session> session;

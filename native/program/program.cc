@@ -60,6 +60,7 @@ Program::Program(const Backend& backend, Graph graph)
         else
           packable_[id] = false;
       });
+      if constexpr (std::is_same_v<Op, SelectRows>) hidden_ = node.values.back();
     });
   }
   window_ = lookback == Demands::kAllTokens ? 0 : lookback;
@@ -231,6 +232,7 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, 
     if (cancelled && cancelled()) throw Error(Code::kAborted, "aborted");
     save(node, batch, undo);
     with_op(node.op, [&]<class Op>() { run_node<Op>(node, f, cx); });
+    if (batch.hidden && node.values.back() == hidden_) break;
   }
 }
 
@@ -242,9 +244,9 @@ int64_t Program::output_rows(const Batch& batch) const {
 void Program::read_output(const Batch& batch, const Workspace& w, float* to) const {
   if (const char* failure = backend_.finish()) throw Error(Code::kDevice, failure);
   const int64_t rows = output_rows(batch);
-  const char* from =
-      static_cast<const char*>(w.arenas[batch_dim(output_dim())].data()) + plan_.offset[graph_.output] * rows;
-  if (rows) backend_.download(to, from, rows * output_features() * 4);
+  const int32_t output = batch.hidden ? hidden_ : graph_.output;
+  const char* from = static_cast<const char*>(w.arenas[batch_dim(output_dim())].data()) + plan_.offset[output] * rows;
+  if (rows) backend_.download(to, from, rows * graph_.values[output].row_size() * 4);
 }
 
 }  // namespace statespace

@@ -55,7 +55,8 @@ struct Workspace {
 // One packed forward: the runtime tensors, in host memory.
 struct Batch {
   int64_t tokens = 0, outputs = 0, sequences = 0, max_pages = 0;
-  bool whole = false;  // every sequence from its first token to its last, none of them continued
+  bool hidden = false;  // ends before the head: the rows that it would read are the output
+  bool whole = false;   // every sequence from its first token to its last, none of them continued
   std::vector<int32_t> cu_seqlens{0}, slots, positions, ids, rows, page_table, key_lengths;
   const float* input = nullptr;  // (tokens, features) of a graph with an input
   void* state_base = nullptr;
@@ -91,6 +92,8 @@ class Program {
   bool has_cache() const { return page_bytes_ > 0; }
   int64_t input_features() const { return input_ < 0 ? 0 : graph_.values[input_].row_size(); }
   int64_t output_features() const { return graph_.values[graph_.output].row_size(); }
+  // Of the rows that the head reads; 0 where there is no head.
+  int64_t hidden_features() const { return hidden_ < 0 ? 0 : graph_.values[hidden_].row_size(); }
   int64_t output_dim() const { return graph_.values[graph_.output].dims[0]; }
   bool reads_ids() const { return reads_ids_; }
   // Whether an op looks at tokens that come later, or at all of them at once: a sequence must then be fed in one piece.
@@ -129,7 +132,7 @@ class Program {
   std::vector<bool> packable_;
   std::vector<int64_t> memory_offset_;  // states: bytes in the slot; caches: bytes in the page
   int64_t state_bytes_ = 0, page_bytes_ = 0, window_ = 0, vocab_ = 0, max_tokens_ = INT32_MAX;
-  int32_t input_ = -1;
+  int32_t input_ = -1, hidden_ = -1;
   bool reads_ids_ = false, looks_ahead_ = false, has_whole_form_ = false;
 };
 

@@ -1,6 +1,8 @@
-import { createEngine, type Engine, type EngineToken, type Model } from 'statespace';
+import { join } from 'node:path';
+import { createEngine, type Engine, type EngineToken, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { alone, ids, llama, mamba, numbers } from '../support/engines.js';
+import { modelCase, readGolden } from '../support/golden.js';
 
 const models: Record<string, Model> = {};
 beforeAll(async () => {
@@ -51,10 +53,9 @@ describe.each(['mamba', 'llama'])('an engine of a %s', (name) => {
     expect(stopped.map((p) => p.token)).toEqual(plain.slice(0, at).map((p) => p.token));
     if (at > 0) expect(stopped.at(-1)).toMatchObject({ finishReason: 'stop', cachedTokens: 19 });
     const none = engine.generate({ prompt, maxTokens: 0 });
-    expect(await none.next()).toEqual({
-      done: true,
-      value: { finishReason: 'length', usage: { promptTokens: 20, cachedTokens: 0, generatedTokens: 0 } },
-    });
+    expect(await collect(none)).toEqual([]);
+    expect(none.finishReason).toBe('length');
+    expect(none.usage).toEqual({ promptTokens: 20, cachedTokens: 0, generatedTokens: 0 });
   });
 });
 
@@ -205,4 +206,37 @@ test('score: the log-probability of every token but the first', async () => {
   expect(scores.length).toBe(149);
   expect(await engine.score([1])).toEqual(new Float32Array(0));
   await expect(engine.score([1, 96])).rejects.toThrow(/an id from 0 to 95/);
+});
+
+test('embed: the mean of the hidden states, or the last one; what the head makes logits of', async () => {
+  const model = models.llama!;
+  await using engine = createEngine(model, { maxBatchTokens: 16 });
+  const tokens = ids(numbers(23), 75);
+  const [last, first] = await Promise.all([engine.embed(tokens, { pooling: 'last' }), engine.embed([tokens[0]!])]);
+  expect(last.length).toBe(32);
+  // The mean over all prefixes' last states is the mean of the states.
+  const states = await Promise.all(
+    Array.from({ length: 5 }, (_, i) => engine.embed(tokens.subarray(0, i + 1), { pooling: 'last' })),
+  );
+  const mean = await engine.embed(tokens.subarray(0, 5));
+  for (let c = 0; c < 32; c++) expect(mean[c]!).toBeCloseTo(states.reduce((sum, state) => sum + state[c]!, 0) / 5, 4);
+  expect(first).toEqual(states[0]);
+});
+
+test('hidden states times the head are the logits', async () => {
+  const { folder } = modelCase('mamba_hf');
+  const model = await loadModel(folder);
+  await using engine = createEngine(model);
+  const tokens = ids(numbers(25), 30);
+  const state = await engine.embed(tokens, { pooling: 'last' });
+  const logits = (await model.createSession().forward(tokens)).toFloat32Array();
+  const { tensors } = readGolden(join(folder, 'model.safetensors'));
+  const head = tensors['backbone.embeddings.weight']!;
+  const [vocab, width] = head.shape as [number, number];
+  expect(state.length).toBe(width);
+  for (let t = 0; t < vocab; t++) {
+    const row = head.data.subarray(t * width, (t + 1) * width) as Float32Array;
+    expect(row.reduce((sum, w, c) => sum + w * state[c]!, 0)).toBeCloseTo(logits[t]!, 3);
+  }
+  await model.dispose();
 });

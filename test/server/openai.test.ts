@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import OpenAI from 'openai';
 import { createEngine, type Engine, type Listening, type LogEntry, listen, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { alone } from '../support/engines.js';
+import { alone, textAlone } from '../support/engines.js';
 import { textModelFolder } from '../support/text-model.js';
 
 const folder = textModelFolder();
@@ -51,7 +51,7 @@ describe('completions', () => {
     expect(answer.choices).toEqual([
       {
         index: 0,
-        text: ` ${model.tokenizer!.decode(ids)}`, // goes on from the prompt
+        text: await textAlone(model, { prompt: ask.prompt, maxTokens: 12 }),
         logprobs: null,
         finish_reason: ids.length < 12 ? 'stop' : 'length',
       },
@@ -85,8 +85,7 @@ describe('completions', () => {
     const [a, b] = [model.tokenizer!.encode(words(5)), model.tokenizer!.encode(words(7, 40))].map((ids) => [...ids]);
     const answer = await client.completions.create({ ...ask, prompt: [a!, b!] as never, n: 2 });
     expect(answer.choices.map((c) => c.index)).toEqual([0, 1, 2, 3]);
-    const said = await Promise.all([a!, b!].map((prompt) => alone(model, { prompt, maxTokens: 12 })));
-    const texts = said.map((ids) => ` ${model.tokenizer!.decode(ids)}`);
+    const texts = await Promise.all([a!, b!].map((prompt) => textAlone(model, { prompt, maxTokens: 12 })));
     expect(answer.choices.map((c) => c.text)).toEqual([texts[0], texts[0], texts[1], texts[1]]);
     expect(answer.usage!.prompt_tokens).toBe(12);
   });
@@ -196,6 +195,18 @@ describe('chats', () => {
     for (let i = 0; i < 100 && engine.stats().running > 0; i++) await new Promise((done) => setTimeout(done, 10));
     expect(engine.stats()).toMatchObject({ running: 0, queued: 0 });
   });
+});
+
+test('embeddings: of length 1, the same as floats and as base64', async () => {
+  const input = [words(5), words(30, 20)];
+  const { data, usage } = await client.embeddings.create({ model: 'tiny', input });
+  const floats = await client.embeddings.create({ model: 'tiny', input, encoding_format: 'float' });
+  expect(usage).toEqual({ prompt_tokens: 35, total_tokens: 35 });
+  for (const [i, { embedding }] of data.entries()) {
+    expect(embedding.length).toBe(model.config.hidden_size);
+    expect(embedding.reduce((sum, x) => sum + x * x, 0)).toBeCloseTo(1, 4);
+    for (const [j, x] of embedding.entries()) expect(floats.data[i]!.embedding[j]).toBeCloseTo(x, 6);
+  }
 });
 
 describe('errors in the form of OpenAI`s API', () => {

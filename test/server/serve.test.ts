@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { loadModel, type Model } from 'statespace';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { statespace } from '../support/cli.js';
-import { alone, ids, numbers } from '../support/engines.js';
+import { ids, numbers, textAlone } from '../support/engines.js';
 import { amount } from '../support/scale.js';
 import { complete, metric, type ServerProcess, serveProcess } from '../support/server-process.js';
 import { textModelFolder } from '../support/text-model.js';
@@ -34,8 +34,7 @@ async function start(...args: string[]): Promise<ServerProcess> {
 }
 
 const prompt = (seed: number, length = 150) => [...ids(numbers(seed), length, 90)].map((id) => Math.max(id, 10));
-const said = async (tokens: number[]) =>
-  ` ${model.tokenizer!.decode(await alone(model, { prompt: tokens, maxTokens: 8 }))}`;
+const said = (tokens: number[]) => textAlone(model, { prompt: tokens, maxTokens: 8 });
 const files = () =>
   readdirSync(cache, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.snapshot'));
 

@@ -38,6 +38,14 @@ export async function alone(model: Model, options: GenerateOptions): Promise<num
   return tokens;
 }
 
+/** And its text, as it follows the prompt's. */
+export async function textAlone(model: Model, options: GenerateOptions): Promise<string> {
+  await using session = model.createSession();
+  let said = '';
+  for await (const { text } of session.generate(options)) said += text;
+  return said;
+}
+
 /** A small generator: the same numbers for the same seed. */
 export function numbers(seed: number): (below: number) => number {
   let s = seed >>> 0;

@@ -33,3 +33,24 @@ export function textModelFolder({ name = 'mamba_hf', ends = true } = {}): string
 }
 
 const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+
+/**
+ * The same model with a token for each printable character of ASCII, and one that ends a text: it writes anything, and what
+ * it writes by itself is noise.
+ */
+export function asciiModelFolder(): string {
+  const folder = textModelFolder();
+  const printable = Array.from({ length: 95 }, (_, i) => (i === 0 ? 'Ġ' : String.fromCharCode(32 + i)));
+  const tokenizer = {
+    ...{ version: '1.0', normalizer: null, post_processor: null, decoder: { type: 'ByteLevel' } },
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: true },
+    added_tokens: [{ id: ASCII_END, content: '<end>', special: true, ...PLAIN }],
+    model: { type: 'BPE', vocab: Object.fromEntries(printable.map((c, i) => [c, i])), merges: [] },
+  };
+  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+  writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: ASCII_END }));
+  return folder;
+}
+
+/** Its token that ends a text. */
+export const ASCII_END = 95;

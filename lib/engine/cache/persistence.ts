@@ -73,7 +73,7 @@ export class Persistence {
     const bytes = await this.patiently(() => this.store.get(key));
     if (!bytes) return undefined;
     try {
-      const session = this.model.restoreSession(decodeRecord(this.namespace, tokens, bytes));
+      const session = await this.model.restoreSessionAsync(decodeRecord(this.namespace, tokens, bytes));
       if (session.position !== tokens.length) throw new Error('the snapshot is of another position');
       this.counts.hits++;
       this.written.add(key);

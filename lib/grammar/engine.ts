@@ -1,0 +1,152 @@
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { StatespaceError } from '../errors.js';
+import type { Answer, Order } from './messages.js';
+
+/** Which tokens may come next in one text. */
+export type Allowed = Int32Array | 'whole';
+
+// A grammar that takes longer is refused: others wait behind it.
+const MOST_MS = 10_000;
+
+interface Text {
+  vocabulary: number;
+  grammar: string;
+  stops: Int32Array;
+  /** Tokens so far, for when the thread has to be started anew. */
+  accepted: number[];
+  /** Whether the thread has it, or is about to. */
+  opened: boolean;
+  waiting: { resolve(allowed: Allowed): void; reject(error: unknown): void } | undefined;
+}
+
+/** This process's grammar engine: a thread that is started at the first use, and anew where a grammar has broken it. */
+class GrammarEngine {
+  private worker: Worker | undefined;
+  private readonly vocabularies: { bytes: Uint8Array; offsets: Uint32Array }[] = [];
+  private readonly texts = new Map<number, Text>();
+  private next = 0;
+  private waiting = 0;
+  private timer: NodeJS.Timeout | undefined;
+
+  addVocabulary(bytes: Uint8Array, offsets: Uint32Array): number {
+    const vocabulary = this.vocabularies.push({ bytes, offsets }) - 1;
+    if (this.worker) this.send({ kind: 'vocabulary', vocabulary, bytes, offsets });
+    return vocabulary;
+  }
+
+  async open(vocabulary: number, grammar: string, stops: Int32Array): Promise<{ text: number; allowed: Allowed }> {
+    const text = this.next++;
+    this.texts.set(text, { vocabulary, grammar, stops, accepted: [], opened: false, waiting: undefined });
+    try {
+      return { text, allowed: await this.ask(text) };
+    } catch (error) {
+      this.texts.delete(text);
+      throw error;
+    }
+  }
+
+  accept(text: number, token: number): Promise<Allowed> {
+    this.texts.get(text)?.accepted.push(token);
+    return this.ask(text, token);
+  }
+
+  close(text: number): void {
+    const its = this.texts.get(text);
+    if (!this.texts.delete(text)) return;
+    this.send({ kind: 'close', text });
+    this.settle(its!)?.resolve('whole');
+  }
+
+  private ask(text: number, token?: number): Promise<Allowed> {
+    const its = this.texts.get(text);
+    if (!its) return Promise.resolve('whole');
+    return new Promise((resolve, reject) => {
+      its.waiting = { resolve, reject };
+      // A thread whose answer nobody waits for keeps no process alive.
+      if (this.waiting++ === 0) this.thread().ref();
+      this.watch();
+      if (its.opened) this.send({ kind: 'accept', text, token: token! });
+      else this.reopen(text, its);
+    });
+  }
+
+  private reopen(text: number, its: Text): void {
+    its.opened = true;
+    const { vocabulary, grammar, stops, accepted } = its;
+    this.send({ kind: 'open', text, vocabulary, grammar, stops, accepted: [...accepted] });
+  }
+
+  private thread(): Worker {
+    if (this.worker) return this.worker;
+    const worker = new Worker(join(__dirname, 'thread.js'));
+    this.worker = worker;
+    worker.on('message', (answer: Answer) => this.receive(answer));
+    worker.on('error', (error) => this.restart(worker, `the grammar engine failed: ${error.message}`));
+    for (const [vocabulary, { bytes, offsets }] of this.vocabularies.entries())
+      this.send({ kind: 'vocabulary', vocabulary, bytes, offsets });
+    return worker;
+  }
+
+  private send(order: Order): void {
+    if (order.kind === 'close' && !this.worker) return;
+    this.thread().postMessage(order);
+  }
+
+  private receive(answer: Answer): void {
+    const its = this.texts.get(answer.text);
+    const asker = its && this.settle(its);
+    if (answer.kind === 'failed') {
+      asker?.reject(new StatespaceError('ERR_ARGUMENT', `generate: responseFormat: ${answer.why}`));
+      if (answer.broken) {
+        this.texts.delete(answer.text);
+        this.restart(this.worker!, '');
+      }
+    } else asker?.resolve(answer.kind === 'whole' ? 'whole' : answer.mask);
+  }
+
+  private settle(its: Text): Text['waiting'] {
+    const { waiting } = its;
+    its.waiting = undefined;
+    if (waiting && --this.waiting === 0) this.worker?.unref();
+    this.watch();
+    return waiting;
+  }
+
+  /** Gives up on what takes too long. The first that waits is what the thread is at: orders are obeyed in turn. */
+  private watch(): void {
+    clearTimeout(this.timer);
+    if (this.waiting === 0) return;
+    this.timer = setTimeout(() => {
+      const slow = [...this.texts.entries()].find(([, its]) => its.waiting && its.accepted.length === 0);
+      if (slow) {
+        this.settle(slow[1])!.reject(
+          new StatespaceError('ERR_ARGUMENT', `generate: responseFormat: its grammar takes more than ${MOST_MS} ms`),
+        );
+        this.texts.delete(slow[0]);
+      }
+      this.restart(this.worker!, '');
+    }, MOST_MS);
+  }
+
+  /** A new thread, which takes up all texts where they are. */
+  private restart(old: Worker, why: string): void {
+    if (this.worker !== old) return;
+    this.worker = undefined;
+    void old.terminate();
+    for (const [text, its] of this.texts) {
+      its.opened = false;
+      if (its.waiting && why) this.settle(its)!.reject(new StatespaceError('ERR_ARGUMENT', `generate: ${why}`));
+      else if (its.waiting) this.reopen(text, its);
+    }
+    if (this.waiting > 0) this.thread().ref();
+    this.watch();
+  }
+}
+
+let engine: GrammarEngine | undefined;
+
+export function grammarEngine(): GrammarEngine {
+  engine ??= new GrammarEngine();
+  return engine;
+}

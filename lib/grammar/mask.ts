@@ -1,0 +1,90 @@
+import { setImmediate } from 'node:timers/promises';
+import { StatespaceError } from '../errors.js';
+import type { Network } from '../session/network.js';
+import { type Allowed, grammarEngine } from './engine.js';
+import { grammarOf, type ResponseFormat } from './format.js';
+
+const vocabularies = new WeakMap<object, Promise<number>>();
+
+/** One text that keeps to a format: which tokens may come, asked for as soon as one has come. */
+export class TokenMask {
+  private current: Promise<Allowed>;
+  private settled = true;
+
+  private constructor(
+    private readonly text: number,
+    private readonly stops: ReadonlySet<number>,
+    allowed: Allowed,
+  ) {
+    this.current = Promise.resolve(allowed);
+  }
+
+  /** stops: ids that end the text: they may come where the format is complete. */
+  static async open(network: Network, format: ResponseFormat, stops: ReadonlySet<number>): Promise<TokenMask> {
+    const grammar = grammarOf(format);
+    const vocabulary = await vocabularyOf(network);
+    const { text, allowed } = await grammarEngine().open(vocabulary, grammar, Int32Array.from(stops));
+    return new TokenMask(text, stops, allowed);
+  }
+
+  /** Whether allowed() is known already. */
+  get ready(): boolean {
+    return this.settled;
+  }
+
+  /** A bit for each id, of word id >> 5 the bit id & 31; whole: nothing but the end may come. */
+  allowed(): Promise<Allowed> {
+    return this.current;
+  }
+
+  /** The token that came. */
+  accept(token: number): void {
+    if (this.stops.has(token)) return;
+    this.settled = false;
+    this.current = grammarEngine()
+      .accept(this.text, token)
+      .finally(() => {
+        this.settled = true;
+      });
+    this.current.catch(() => undefined); // who asks for it gets it
+  }
+
+  close(): void {
+    grammarEngine().close(this.text);
+  }
+}
+
+/**
+ * Leaves of a row of logits what may come.
+ * @public
+ */
+export function applyMask(row: Float32Array, allowed: Int32Array): void {
+  for (let id = 0; id < row.length; id++) if (!((allowed[id >> 5]! >> (id & 31)) & 1)) row[id] = -Infinity;
+}
+
+function vocabularyOf(network: Network): Promise<number> {
+  let known = vocabularies.get(network);
+  if (!known) {
+    known = readVocabulary(network);
+    vocabularies.set(network, known);
+    known.catch(() => vocabularies.delete(network));
+  }
+  return known;
+}
+
+/** The bytes of all tokens, a few thousand at a time. */
+async function readVocabulary({ tokenizer, vocabSize }: Network): Promise<number> {
+  if (!tokenizer?.tokenBytes)
+    throw new StatespaceError('ERR_ARGUMENT', 'generate: responseFormat: the model has no tokenizer');
+  const offsets = new Uint32Array(vocabSize + 1);
+  const tokens: Uint8Array[] = [];
+  for (let id = 0; id < vocabSize; id++) {
+    const bytes = tokenizer.tokenBytes(id) ?? new Uint8Array(0);
+    tokens.push(bytes);
+    offsets[id + 1] = offsets[id]! + bytes.length;
+    if (id % 4096 === 4095) await setImmediate();
+  }
+  const bytes = new Uint8Array(offsets[vocabSize]!);
+  for (const [id, token] of tokens.entries()) bytes.set(token, offsets[id]!);
+  return grammarEngine().addVocabulary(bytes, offsets);
+}

@@ -1,0 +1,195 @@
+// Structured output: whatever a model that knows nothing says, its text keeps to the format, and ends where that does.
+import { rmSync } from 'node:fs';
+import { createEngine, type GenerateOptions, loadModel, type Model, type ResponseFormat } from 'statespace';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ASCII_END, asciiModelFolder } from '../support/text-model.js';
+
+const folder = asciiModelFolder();
+let model: Model;
+
+beforeAll(async () => {
+  model = await loadModel(folder);
+});
+afterAll(async () => {
+  await model.dispose();
+  rmSync(folder, { recursive: true });
+});
+
+interface Said {
+  text: string;
+  tokens: number[];
+  reason: string | undefined;
+}
+
+type Generate = (options: GenerateOptions & { responseFormat: ResponseFormat }) => Promise<Said>;
+
+const collect = async (stream: AsyncIterable<{ token: number; text?: string }> & { finishReason?: string }) => {
+  const said: Said = { text: '', tokens: [], reason: undefined };
+  for await (const { token, text } of stream) {
+    said.text += text;
+    said.tokens.push(token);
+  }
+  said.reason = stream.finishReason;
+  return said;
+};
+
+const ways: [string, Generate][] = [
+  [
+    'session.generate',
+    async (options) => {
+      await using session = model.createSession();
+      return await collect(session.generate(options));
+    },
+  ],
+  [
+    'engine.generate',
+    async (options) => {
+      await using engine = createEngine(model);
+      return await collect(engine.generate(options) as never);
+    },
+  ],
+];
+
+const person = {
+  type: 'object',
+  properties: {
+    name: { type: 'string', maxLength: 8 },
+    age: { type: 'integer', minimum: 0, maximum: 120 },
+    tags: { type: 'array', items: { enum: ['a', 'b'] }, maxItems: 3 },
+    mail: { anyOf: [{ type: 'null' }, { type: 'boolean' }] },
+  },
+  required: ['name', 'age', 'tags', 'mail'],
+};
+
+describe.each(ways)('%s', (_, generate) => {
+  const seeds = [1, 2];
+
+  test('json_object: an object, or the beginning of one where it is cut off', async () => {
+    for (const seed of seeds) {
+      const { text, reason } = await generate({
+        ...{ prompt: 'Say it:', temperature: 0.5, seed, maxTokens: 60 },
+        responseFormat: { type: 'json_object' },
+      });
+      expect(text.startsWith('{')).toBe(true);
+      if (reason === 'eos') expect(typeof JSON.parse(text)).toBe('object');
+      else expect(reason).toBe('length');
+    }
+  });
+
+  test('json_schema: what the schema allows, at any temperature', async () => {
+    for (const seed of seeds) {
+      const { text, reason } = await generate({
+        ...{ prompt: 'A person: ', temperature: seed / 2, seed, maxTokens: 400 },
+        responseFormat: { type: 'json_schema', schema: person },
+      });
+      expect(reason, text).toBe('eos');
+      const { name, age, tags, mail, ...rest } = JSON.parse(text);
+      expect(rest).toEqual({});
+      expect([...name].length).toBeLessThanOrEqual(8);
+      expect(Number.isInteger(age) && age >= 0 && age <= 120).toBe(true);
+      expect(tags.length <= 3 && tags.every((t: string) => t === 'a' || t === 'b')).toBe(true);
+      expect([null, true, false]).toContain(mail);
+    }
+  });
+
+  test('regex: the whole text matches', async () => {
+    for (const [i, pattern] of ['^[A-Z]{3}-\\d{4}$', '(yes|no|may ?be)', '[a-f0-9]+(:[a-f]*)?!'].entries()) {
+      const { text, reason } = await generate({
+        ...{ prompt: 'id ', temperature: 1, seed: i, maxTokens: 500 },
+        responseFormat: { type: 'regex', pattern },
+      });
+      expect(reason, text).toBe('eos');
+      expect(text).toMatch(new RegExp(`^(?:${pattern})$`));
+    }
+  });
+
+  test('grammar: EBNF whose first rule is root', async () => {
+    const ebnf = 'root ::= "(" item ("," item)* ")"\nitem ::= [0-9] | root\n';
+    let whole = 0;
+    for (const seed of seeds) {
+      const { text, reason } = await generate({
+        ...{ prompt: 'list ', temperature: 1, seed, maxTokens: 300 },
+        responseFormat: { type: 'grammar', ebnf },
+      });
+      if (reason !== 'eos') continue;
+      whole++;
+      expect(() => JSON.parse(text.replaceAll('(', '[').replaceAll(')', ']'))).not.toThrow();
+    }
+    expect(whole).toBeGreaterThan(0);
+  });
+
+  test('an end-of-text token comes where the format is complete, and nowhere else', async () => {
+    const digits = { type: 'regex', pattern: '[0-9]{2,60}' } as const;
+    const bias = { [ASCII_END]: 100 };
+    const { text, tokens, reason } = await generate({
+      prompt: 'n',
+      maxTokens: 90,
+      logitBias: bias,
+      responseFormat: digits,
+    });
+    expect([text.length, reason]).toEqual([2, 'eos']);
+    expect(tokens).not.toContain(ASCII_END);
+    const held = await generate({
+      ...{ prompt: 'n', maxTokens: 90, minTokens: 7, logitBias: bias, responseFormat: digits },
+    });
+    expect([held.text.length, held.reason]).toEqual([7, 'eos']);
+  });
+
+  test('a stop text still ends it, and so does maxTokens', async () => {
+    const responseFormat = { type: 'regex', pattern: 'aXb{40}' } as const;
+    expect(await generate({ prompt: 'n', stop: ['Xb'], responseFormat })).toMatchObject({ text: 'a', reason: 'stop' });
+    expect(await generate({ prompt: 'n', maxTokens: 5, responseFormat })).toMatchObject({
+      text: 'aXbbb',
+      reason: 'length',
+    });
+  });
+
+  test.each<[string, unknown, RegExp]>([
+    ['no object', 'json', /responseFormat/],
+    ['an unknown type', { type: 'yaml' }, /json_object, json_schema, regex or grammar/],
+    ['no schema', { type: 'json_schema' }, /JSON schema/],
+    ['a schema that cannot be kept to', { type: 'json_schema', schema: { not: {} } }, /not cannot be kept to/],
+    ['a schema that allows nothing', { type: 'json_schema', schema: { type: 'integer', minimum: 3, maximum: 2 } }, /#/],
+    ['no regular expression', { type: 'regex', pattern: '(' }, /regular expression/],
+    ['one that looks ahead', { type: 'regex', pattern: 'a(?=b)' }, /lookahead/],
+    ['no grammar', { type: 'grammar', ebnf: 'root ::= (' }, /responseFormat/],
+    ['a rule that is not there', { type: 'grammar', ebnf: 'root ::= other' }, /responseFormat/],
+    ['one that no token can write', { type: 'regex', pattern: '\\n' }, /no token of the vocabulary/],
+  ])('%s is ERR_ARGUMENT', async (_, responseFormat, message) => {
+    const failure = generate({ prompt: 'n', maxTokens: 3, responseFormat } as never);
+    await expect(failure).rejects.toMatchObject({ code: 'ERR_ARGUMENT', message: expect.stringMatching(message) });
+    // And the next one is served as if nothing had been.
+    const next = await generate({ prompt: 'n', responseFormat: { type: 'regex', pattern: 'ok' } });
+    expect(next.text).toBe('ok');
+  });
+});
+
+test('processLogits sees the row before the format takes its part', async () => {
+  await using session = model.createSession();
+  const rows: number[] = [];
+  const processLogits = (row: Float32Array) => {
+    rows.push(row.filter(Number.isFinite).length);
+    row['q'.charCodeAt(0) - 32] = 1000;
+  };
+  const options = { prompt: 'n', responseFormat: { type: 'regex', pattern: '[pq]x' }, processLogits } as const;
+  expect((await collect(session.generate(options) as never)).text).toBe('qx');
+  expect(rows.every((finite) => finite >= 96)).toBe(true);
+});
+
+test('many at once, with texts of no format beside them: each keeps to its own, and says what it says alone', async () => {
+  await using engine = createEngine(model);
+  const formats = Array.from({ length: 12 }, (_, i) => {
+    return i % 3 === 2 ? undefined : ({ type: 'regex', pattern: `${i}[a-z]{${i}}[!?]` } as const);
+  });
+  const said = await Promise.all(
+    formats.map((responseFormat, i) =>
+      collect(engine.generate({ prompt: `p${i}`, maxTokens: 20, responseFormat }) as never),
+    ),
+  );
+  for (const [i, responseFormat] of formats.entries()) {
+    await using session = model.createSession();
+    const alone = await collect(session.generate({ prompt: `p${i}`, maxTokens: 20, responseFormat }) as never);
+    expect(said[i]).toEqual(alone);
+    if (responseFormat) expect(said[i]!.text).toMatch(new RegExp(`^${responseFormat.pattern}$`));
+  }
+});

@@ -1,0 +1,146 @@
+// Past one machine: several processes that share nothing but a Redis, some of them killed.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { type Jobs, loadModel, type Model, openJobs } from 'statespace';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { alone, ids, numbers, textAlone } from '../support/engines.js';
+import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
+import { amount } from '../support/scale.js';
+import { complete, metric, type ServerProcess, serveProcess } from '../support/server-process.js';
+import { textModelFolder } from '../support/text-model.js';
+
+const redisPath = findRedis();
+if (!redisPath) console.log('skipped: replicas and workers over Redis (no redis-server here; Debian: redis-server)');
+const MAIN = resolve(__dirname, '../../dist/lib/cli/main.js');
+const folder = textModelFolder({ ends: false });
+let redis: RedisServer;
+let model: Model;
+const servers: ServerProcess[] = [];
+const workers = new Set<ChildProcess>();
+
+beforeAll(async () => {
+  model = await loadModel(folder);
+  if (redisPath) redis = await startRedis(redisPath);
+});
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.end('SIGKILL');
+  for (const worker of workers) await kill(worker);
+});
+afterAll(async () => {
+  await model.dispose();
+  if (redisPath) await redis.stop();
+  rmSync(folder, { recursive: true });
+});
+
+const prompt = (seed: number, length: number) => [...ids(numbers(seed), length, 80)].map((id) => id + 10);
+
+function kill(worker: ChildProcess): Promise<void> {
+  workers.delete(worker);
+  return new Promise((done) => {
+    if (worker.exitCode !== null || worker.signalCode !== null) done();
+    worker.on('exit', () => done());
+    worker.kill('SIGKILL');
+  });
+}
+
+/** Resolves when it takes jobs. */
+function work(queue: string): Promise<ChildProcess> {
+  const args = [
+    'worker',
+    folder,
+    '--redis',
+    redis.url,
+    '--queue',
+    queue,
+    '--concurrency',
+    '4',
+    '--lock',
+    '1',
+    '--log',
+    'none',
+  ];
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env },
+  });
+  workers.add(child);
+  return new Promise((ready, fail) => {
+    child.stdout.on('data', (text: Buffer) => text.includes('statespace: working on') && ready(child));
+    child.on('exit', (code, signal) => fail(new Error(`the worker ended with ${signal ?? code}`)));
+  });
+}
+
+describe.runIf(redisPath)('replicas', () => {
+  test('any goes on with any conversation; one that is killed takes nothing with it', async () => {
+    const [a, b] = await Promise.all([1, 2].map(() => serveProcess([folder, '--redis', redis.url, '--log', 'none'])));
+    servers.push(a!, b!);
+    const shared = prompt(1, 200);
+    const said = (tokens: number[]) => textAlone(model, { prompt: tokens, maxTokens: 8 });
+    expect(await complete(a!.url, { prompt: shared })).toEqual({ text: await said(shared), cached: 0 });
+    for (let i = 0; i < 300 && (await metric(a!.url, 'store_writes_total')) < 3; i++)
+      await new Promise((done) => setTimeout(done, 10));
+    await a!.end('SIGKILL');
+    const later = [...shared, ...prompt(2, 20)];
+    const answer = await complete(b!.url, { prompt: later });
+    expect(answer.text).toBe(await said(later));
+    expect(answer.cached).toBeGreaterThanOrEqual(199);
+    // Without its Redis it reads for itself, and finds the Redis again.
+    await redis.restart();
+    const other = prompt(3, 100);
+    expect((await complete(b!.url, { prompt: other })).text).toBe(await said(other));
+  });
+});
+
+describe.runIf(redisPath)('jobs', () => {
+  let jobs: Jobs;
+  afterEach(() => jobs.close());
+
+  test('survive kill -9 of workers, and are done once each', { timeout: 3_600_000 }, async () => {
+    jobs = openJobs(redis.url, { queue: 'killed' });
+    const next = numbers(8);
+    const rounds = amount(2, 200);
+    const requests = Array.from({ length: 8 * rounds }, (_, i) => ({
+      prompt: prompt(100 + (i % 30), 20 + (i % 30)),
+      maxTokens: 200 + (i % 10) * 20,
+    }));
+    const added = await Promise.all(requests.map((request, i) => jobs.add(request, { id: `job-${i}` })));
+    await jobs.add(requests[0]!, { id: 'job-0' });
+    expect(added.length).toBe(requests.length);
+    const results = Promise.all(added.map((id) => jobs.result(id)));
+    await Promise.all([work('killed'), work('killed')]);
+    let finished = false;
+    void results.finally(() => {
+      finished = true;
+    });
+    for (let round = 0; round < rounds && !finished; round++) {
+      await new Promise((done) => setTimeout(done, next(300)));
+      const [oldest] = workers;
+      await kill(oldest!);
+      await work('killed');
+    }
+    for (const [i, result] of (await results).entries()) {
+      expect(result.tokens, `job ${i}`).toEqual(await expected(requests[i]!));
+      expect(result).toMatchObject({ finishReason: 'length', usage: { promptTokens: requests[i]!.prompt.length } });
+    }
+  });
+
+  const known = new Map<string, Promise<number[]>>();
+  function expected(request: { prompt: number[]; maxTokens: number }): Promise<number[]> {
+    const key = `${request.maxTokens}:${request.prompt.join()}`;
+    const promise = known.get(key) ?? alone(model, request);
+    known.set(key, promise);
+    return promise;
+  }
+
+  test('a wrong one fails at once, with what is wrong', async () => {
+    jobs = openJobs(redis.url, { queue: 'wrong' });
+    await work('wrong');
+    const id = await jobs.add({ prompt: [100_000], maxTokens: 3 });
+    await expect(jobs.result(id)).rejects.toThrow(/an id from 0 to/);
+    await expect(jobs.result('none')).rejects.toThrow(/there is no job/);
+    const endless = await jobs.add({ prompt: [11], maxTokens: 5 });
+    await expect(jobs.result(endless, { signal: AbortSignal.abort() })).rejects.toThrow(/abort/);
+    expect((await jobs.result(endless)).tokens.length).toBe(5);
+  });
+});

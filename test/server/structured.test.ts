@@ -1,0 +1,71 @@
+// response_format through OpenAI's own client.
+import { rmSync } from 'node:fs';
+import OpenAI from 'openai';
+import { createEngine, type Engine, type Listening, listen, loadModel, type Model } from 'statespace';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { asciiModelFolder } from '../support/text-model.js';
+
+const folder = asciiModelFolder();
+let model: Model;
+let engine: Engine;
+let server: Listening;
+let client: OpenAI;
+
+beforeAll(async () => {
+  model = await loadModel(folder);
+  engine = createEngine(model);
+  server = await listen(engine, { port: 0, model: 'noise', log: () => {} });
+  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
+});
+afterAll(async () => {
+  await server.close(0);
+  await engine.dispose();
+  await model.dispose();
+  rmSync(folder, { recursive: true });
+});
+
+const schema = {
+  ...{ type: 'object', required: ['city', 'degrees'], additionalProperties: false },
+  properties: { city: { enum: ['Oslo', 'Lima'] }, degrees: { type: 'integer', minimum: -40, maximum: 55 } },
+};
+const ask = { model: 'noise', messages: [{ role: 'user' as const, content: 'Weather?' }], temperature: 1, seed: 3 };
+const json_schema = { type: 'json_schema' as const, json_schema: { name: 'weather', strict: true, schema } };
+
+test('json_schema: at once, streamed, and several choices', async () => {
+  const { choices } = await client.chat.completions.create({ ...ask, n: 3, response_format: json_schema });
+  const stream = await client.chat.completions.create({ ...ask, stream: true, response_format: json_schema });
+  let streamed = '';
+  for await (const { choices } of stream) streamed += choices[0]?.delta.content ?? '';
+  expect(streamed).toBe(choices[0]!.message.content);
+  for (const { message, finish_reason } of choices) {
+    const { city, degrees, ...rest } = JSON.parse(message.content!);
+    expect([finish_reason, rest]).toEqual(['stop', {}]);
+    expect(['Oslo', 'Lima']).toContain(city);
+    expect(Number.isInteger(degrees) && degrees >= -40 && degrees <= 55).toBe(true);
+  }
+});
+
+test('json_object, and regex in a completion', async () => {
+  const object = { type: 'json_object' as const };
+  const chat = await client.chat.completions.create({ ...ask, max_completion_tokens: 30, response_format: object });
+  expect(chat.choices[0]!.message.content).toMatch(/^\{/);
+  const regex = { response_format: { type: 'regex', pattern: '[0-9]{3}-[a-z]{2}' } };
+  const { choices } = await client.completions.create({
+    model: 'noise',
+    prompt: 'n',
+    max_tokens: 20,
+    ...regex,
+  } as never);
+  expect(choices[0]!.text).toMatch(/^[0-9]{3}-[a-z]{2}$/);
+});
+
+test.each([
+  { type: 'json_schema', json_schema: { name: 'x', schema: { not: {} } } },
+  { type: 'json_schema', json_schema: { name: 'x' } },
+  { type: 'grammar', ebnf: 'root ::= nothing' },
+  { type: 'regex', pattern: '(' },
+  { type: 'yaml' },
+])('%j is 400', async (response_format) => {
+  const failure = client.chat.completions.create({ ...ask, response_format } as never);
+  await expect(failure).rejects.toMatchObject({ status: 400, type: 'invalid_request_error' });
+});
