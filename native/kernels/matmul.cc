@@ -103,8 +103,8 @@ int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
 bool packs_whole(const Matrix& w, int64_t rows) { return w.layout == Layout::rows && rows >= kManyRows; }
 int64_t packed_bytes(const Matrix& w) { return w.panels() * panel_bytes(w.dtype, w.in); }
 
-bool rounds_x(const Matrix& w, const Epilogue& e) {
-  return w.dtype == DType::bf16 && !e.exact && std::min(w.in, w.out) >= kLargeMatrix;
+bool rounds_x(const Context& cx, const Matrix& w, const Epilogue& e) {
+  return w.dtype == DType::bf16 && !e.exact && !cx.exact && std::min(w.in, w.out) >= kLargeMatrix;
 }
 
 // One product: x is interleaved into scratch memory, then tasks of a group of tiles by a few panels.
@@ -117,8 +117,8 @@ class Product {
         w_(w),
         e_(e),
         y_(y),
-        pairs_(rounds_x(w, e) && has_bf16_dot()),
-        few_(rows <= kFewRows),
+        pairs_(rounds_x(cx, w, e) && has_bf16_dot()),
+        few_(rows <= kFewRows && !lies_in_rows(w.dtype)),
         tiles_(rows, even(w.in) * (pairs_ ? 2 : 4), w.layout),
         x_tiles_(static_cast<char*>(scratch)) {}
 
@@ -234,7 +234,10 @@ class Product {
   void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, const uint8_t* next, float* widened,
             float* sums) const {
     const bool widens = !pairs_ && w_.dtype != DType::f32;
-    if (widens) with_reader(w_.dtype, [&](auto reader) { widen_panel<decltype(reader)>(panel, w_.in, widened); });
+    if (lies_in_rows(w_.dtype))
+      decode_panel(w_.dtype, panel, w_.in, widened);
+    else if (widens)
+      with_reader(w_.dtype, [&](auto reader) { widen_panel<decltype(reader)>(panel, w_.in, widened); });
     const void* w = widens ? static_cast<const void*>(widened) : panel;
     // The first tile fetches its own panel, the others the next one between them.
     const bool first = !widens;
@@ -357,12 +360,11 @@ void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight
     w = packed;
   }
 #if defined(STATESPACE_TILES)
-  if (cx.tiles != TileUnit::none && rounds_x(w, e) && rows >= kLeastTileRows)
+  if (cx.tiles != TileUnit::none && rounds_x(cx, w, e) && rows >= kLeastTileRows)
     return cx.tiles == TileUnit::amx ? TileProduct<AmxTiles>(cx, x, rows, w, e, y, scratch).run()
                                      : TileProduct<EmulatedTiles>(cx, x, rows, w, e, y, scratch).run();
 #endif
-  const bool quantised = w.dtype == DType::q8_0 || w.dtype == DType::q4_0;
-  if (w.layout == Layout::rows && rows <= kFewRows && !quantised)
+  if (w.layout == Layout::rows && rows <= kFewRows && !is_quantised(w.dtype))
     return few_by_rows(cx, x, rows, w, e, y, static_cast<float*>(scratch));
   Product(cx, x, rows, w, e, y, scratch).run();
 }

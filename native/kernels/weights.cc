@@ -1,6 +1,7 @@
 #include "kernels/weights.h"
 
 #include "backend/kernels.h"
+#include "core/blocks.h"
 #include "kernels/matmul.h"
 #include "kernels/sequences.h"
 
@@ -77,6 +78,7 @@ float q4_value(const uint8_t* scale, uint8_t quants, bool high) {
 
 void read_row(const Matrix& w, int64_t i, float* out) {
   const uint8_t* row = w.data + dtype_bytes(w.dtype, i * w.row_stride);
+  if (lies_in_rows(w.dtype)) return decode_blocks(w.dtype, row, w.in, out);
   switch (w.dtype) {
     case DType::f16:
       return copy_values(w.in, out, [&](int64_t k) { return to_float(reinterpret_cast<const f16_t*>(row)[k]); });
@@ -100,6 +102,7 @@ void read_row(const Matrix& w, int64_t i, float* out) {
 void read_packed(const Matrix& w, int64_t i, float* out) {
   const uint8_t* panel = w.panel(i / kPanel);
   const int64_t o = i % kPanel;
+  if (lies_in_rows(w.dtype)) return decode_blocks(w.dtype, panel + dtype_bytes(w.dtype, o * w.in), w.in, out);
   switch (w.dtype) {
     case DType::f16:
       return copy_values(w.in, out,
@@ -145,10 +148,27 @@ void weight_row(const Tensor& weight, int64_t index, int64_t i, float* out) {
   w.layout == Layout::packed ? read_packed(w, i, out) : read_row(w, i, out);
 }
 
+void decode_panel(DType dtype, const uint8_t* panel, int64_t in, float* out) {
+  constexpr int kMost = 256;
+  alignas(64) float rows[kPanel * kMost];
+  const int64_t block = dtype_block(dtype), row_bytes = dtype_bytes(dtype, in);
+  for (int64_t k = 0; k < in; k += block) {
+    for (int o = 0; o < kPanel; ++o)
+      decode_blocks(dtype, panel + o * row_bytes + dtype_bytes(dtype, k), block, rows + o * kMost);
+    interleave_rows(rows, kMost, kPanel, block, out + k * kPanel);
+  }
+}
+
 void pack_panel(const Matrix& w, int64_t p, uint8_t* out) {
   const int n = w.out - p * kPanel < kPanel ? int(w.out - p * kPanel) : kPanel;
   const int64_t row_bytes = dtype_bytes(w.dtype, w.row_stride);
   const uint8_t* from = w.data + p * kPanel * row_bytes;
+  if (lies_in_rows(w.dtype)) {
+    const int64_t width = dtype_bytes(w.dtype, w.in);
+    for (int o = 0; o < n; ++o) std::memcpy(out + o * width, from + o * row_bytes, width);
+    std::memset(out + n * width, 0, (kPanel - n) * width);
+    return;
+  }
   switch (w.dtype) {
     case DType::f16:
       return interleave_rows(reinterpret_cast<const f16_t*>(from), w.row_stride, n, w.in,
