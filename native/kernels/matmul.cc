@@ -2,6 +2,7 @@
 
 #include "kernels/matmul_finish.h"
 #include "kernels/matmul_pairs.h"
+#include "kernels/matmul_quantised.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/matmul_tiles.h"
 #include "kernels/rows.h"
@@ -107,6 +108,14 @@ bool rounds_x(const Context& cx, const Matrix& w, const Epilogue& e) {
   return w.dtype == DType::bf16 && !e.exact && !cx.exact && std::min(w.in, w.out) >= kLargeMatrix;
 }
 
+// Quantised weights: x is rounded to int8, by 0.5 % of its values' size, for the largest matrices only. Those below
+// cost little and get twice the bits, so that a small model is as good as its weights; small ones are exact, as above.
+constexpr int64_t kLargeQuantised = 512;
+int planes_of(const Context& cx, const Matrix& w, const Epilogue& e) {
+  const int64_t side = std::min(w.in, w.out);
+  return e.exact || cx.exact || side < kLargeMatrix ? 3 : side < kLargeQuantised ? 2 : 1;
+}
+
 // One product: x is interleaved into scratch memory, then tasks of a group of tiles by a few panels.
 class Product {
  public:
@@ -118,7 +127,7 @@ class Product {
         e_(e),
         y_(y),
         pairs_(rounds_x(cx, w, e) && has_bf16_dot()),
-        few_(rows <= kFewRows && !lies_in_rows(w.dtype)),
+        few_(rows <= kFewRows),
         tiles_(rows, even(w.in) * (pairs_ ? 2 : 4), w.layout),
         x_tiles_(static_cast<char*>(scratch)) {}
 
@@ -234,10 +243,7 @@ class Product {
   void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, const uint8_t* next, float* widened,
             float* sums) const {
     const bool widens = !pairs_ && w_.dtype != DType::f32;
-    if (lies_in_rows(w_.dtype))
-      decode_panel(w_.dtype, panel, w_.in, widened);
-    else if (widens)
-      with_reader(w_.dtype, [&](auto reader) { widen_panel<decltype(reader)>(panel, w_.in, widened); });
+    if (widens) with_reader(w_.dtype, [&](auto reader) { widen_panel<decltype(reader)>(panel, w_.in, widened); });
     const void* w = widens ? static_cast<const void*>(widened) : panel;
     // The first tile fetches its own panel, the others the next one between them.
     const bool first = !widens;
@@ -341,7 +347,7 @@ void few_by_rows(const Context& cx, const Rows& x, int64_t rows, const Matrix& w
 
 int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
   const int64_t in = weight[weight.rank - 1];
-  int64_t bytes = rows * even(in) * int64_t(sizeof(float));
+  int64_t bytes = is_quantised(weight.dtype) ? quantised_scratch(in, rows) : rows * even(in) * int64_t(sizeof(float));
 #if defined(STATESPACE_TILES)
   bytes = std::max(bytes, tile_scratch(in, rows));
 #endif
@@ -364,7 +370,8 @@ void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight
     return cx.tiles == TileUnit::amx ? TileProduct<AmxTiles>(cx, x, rows, w, e, y, scratch).run()
                                      : TileProduct<EmulatedTiles>(cx, x, rows, w, e, y, scratch).run();
 #endif
-  if (w.layout == Layout::rows && rows <= kFewRows && !is_quantised(w.dtype))
+  if (is_quantised(w.dtype)) return matmul_quantised(cx, x, rows, w, planes_of(cx, w, e), e, y, scratch);
+  if (w.layout == Layout::rows && rows <= kFewRows)
     return few_by_rows(cx, x, rows, w, e, y, static_cast<float*>(scratch));
   Product(cx, x, rows, w, e, y, scratch).run();
 }

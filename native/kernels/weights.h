@@ -5,10 +5,7 @@
 // after the other; a panel is kPanel outputs side by side:
 //   f32, f16   (in, kPanel)
 //   bf16       (in/2, kPanel, 2): neighbours along `in` lie together, as the bf16 dot instructions read them
-//   q8_0       per 32 of in: f16 scales (kPanel), int8 (32, kPanel)
-//   q4_0       per 32 of in: f16 scales (kPanel), bytes (16, kPanel): value k in the low half of row k, k + 16 in the
-//   high
-//   other blocks of ggml: the outputs' rows, whole, one after the other
+//   quantised  kernels/quantised_panels.h
 // Outputs and inputs past the end are 0.
 #include "core/tensor.h"
 #include "isa/simd.h"
@@ -47,11 +44,6 @@ struct Matrix {
 Matrix matrix_of(const Tensor& weight, int64_t i = 0);
 int64_t panel_bytes(DType dtype, int64_t in);
 inline const uint8_t* Matrix::panel(int64_t p) const { return data + p * panel_bytes(dtype, in); }
-
-// Whether a packed panel of the type is rows of blocks.
-constexpr bool lies_in_rows(DType t) { return is_quantised(t) && t != DType::q8_0 && t != DType::q4_0; }
-// Such a panel as f32 (in, kPanel).
-void decode_panel(DType dtype, const uint8_t* panel, int64_t in, float* out);
 
 // Panel `p` of a matrix in rows, as it lies in a packed one.
 void pack_panel(const Matrix& rows, int64_t p, uint8_t* out);
