@@ -153,7 +153,7 @@ struct DotInstruction {
 #if defined(_MSC_VER) && !defined(__clang__)
     return {_mm256_dpbusd_avx_epi32(sums.v, codes.v, x.v)};
 #else
-    asm("{vex} vpdpbusd %2, %1, %0" : "+x"(sums.v) : "x"(codes.v), "x"(x.v));
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums.v) : "x"(codes.v), "x"(x.v));
     return sums;
 #endif
   }
