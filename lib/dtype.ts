@@ -85,6 +85,23 @@ export const heldTypes: readonly HeldType[] = [
   'mxfp4',
 ];
 
+/** What takes the place of a type in rows that are no whole blocks of 256, as llama.cpp's quantize has it. */
+const NARROW = {
+  q2_k: 'q4_0',
+  q3_k: 'q4_0',
+  q4_k: 'q5_0',
+  q5_k: 'q5_1',
+  q6_k: 'q8_0',
+  iq4_xs: 'iq4_nl',
+} as const satisfies Partial<Record<HeldType, HeldType>>;
+
+/** The type that rows of this many values are held in where a model's is `dtype`. */
+export function fittingType(dtype: HeldType, columns: number): HeldType {
+  if (columns % storedTypes[dtype].block === 0) return dtype;
+  const narrow = dtype in NARROW ? NARROW[dtype as keyof typeof NARROW] : 'f32';
+  return columns % storedTypes[narrow].block === 0 ? narrow : 'f32';
+}
+
 /** Values in one block of q8_0 and q4_0. */
 export const blockSize = 32;
 

@@ -24,7 +24,7 @@ export type WeightEntry =
             file: number;
             offset: number;
             count: number;
-            dtype: DType;
+            dtype: StoredType;
             /** Which of the rows at `offset` each row is; undefined: they lie in order. */
             rows?: Int32Array;
           }
@@ -109,7 +109,8 @@ export interface NativeBinding {
     onProgress?: (values: number) => void,
   ): Promise<void>;
 
-  buildModel(graph: Uint8Array, device: 'auto' | 'cpu' | 'cuda'): NativeHandle;
+  /** exact: products round no activations. */
+  buildModel(graph: Uint8Array, device: 'auto' | 'cpu' | 'cuda', exact?: boolean): NativeHandle;
   loadWeights(
     model: NativeHandle,
     files: string[],

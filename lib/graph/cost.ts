@@ -1,3 +1,4 @@
+import { byteLength } from '../dtype.js';
 import { mismatch, show } from '../errors.js';
 import type { Graph, Node, Value } from './graph.js';
 
@@ -5,7 +6,6 @@ import type { Graph, Node, Value } from './graph.js';
 
 const size = (v: Value): number => v.dims.reduce<number>((n, d) => n * (typeof d === 'number' ? d : 1), 1);
 const PAGE_TOKENS = 64;
-const BYTES = { f32: 4, f16: 2, bf16: 2, i32: 4, q8_0: 34 / 32, q4_0: 18 / 32 } as const;
 
 /** Parameters of the checkpoint; active: those that one token uses (top-k experts only). */
 export function countParameters(g: Graph): { total: number; active: number } {
@@ -82,7 +82,7 @@ export function sessionBytes(g: Graph, context: number): { state: number; kvCach
   let page = 0;
   for (const v of g.values) {
     if (v.kind === 'state') state += aligned(size(v) * 4);
-    if (v.kind === 'cache') page += aligned(size(v) * PAGE_TOKENS * BYTES[v.dtype]);
+    if (v.kind === 'cache') page += aligned(byteLength(v.dtype, size(v) * PAGE_TOKENS));
   }
   const window = cacheWindow(g);
   const first = window ? Math.floor(Math.max(0, context - window + 1) / PAGE_TOKENS) : 0;

@@ -1,10 +1,10 @@
-import type { DType } from '../tensor.js';
+import { type StoredType, storedTypes } from '../dtype.js';
 import type { Dim, Graph, Value, ValueKind, When } from './graph.js';
 
 const MAGIC = 0x47505353; // "SSPG"
 const VERSION = 3;
 const KINDS: ValueKind[] = ['activation', 'view', 'weight', 'state', 'cache', 'input'];
-const DTYPES: DType[] = ['f32', 'f16', 'bf16', 'i32', 'q8_0', 'q4_0'];
+const DTYPES = Object.keys(storedTypes) as StoredType[];
 const WHEN: When[] = ['always', 'whole', 'stream'];
 const BATCH_DIMS: Dim[] = ['tokens', 'outputs', 'sequences'];
 

@@ -1,5 +1,5 @@
+import { fittingType, type HeldType } from '../dtype.js';
 import { StatespaceError } from '../errors.js';
-import type { DType } from '../tensor.js';
 import { type OpDescription, opCatalog } from './catalog.js';
 import type { WeightSpec } from './weights.js';
 
@@ -18,7 +18,7 @@ export interface Value {
   readonly offset?: number;
   /** state: what a new session holds, one value per row of the first axis. */
   readonly fill?: readonly number[];
-  readonly dtype: DType;
+  readonly dtype: HeldType;
 }
 
 /**
@@ -57,7 +57,9 @@ export class Graph {
 
   constructor(
     /** Type that matrices (and with halves, the KV cache) are held in. */
-    readonly dtype: DType = 'f32',
+    readonly dtype: HeldType = 'f32',
+    /** The type of one matrix, where it has its own. */
+    private readonly typeOf: (spec: WeightSpec) => HeldType | undefined = () => undefined,
   ) {}
 
   private add(value: Omit<Value, 'id'>): Value {
@@ -73,9 +75,8 @@ export class Graph {
 
   /** A tensor of the checkpoint; model files declare it through Weights. */
   weight(spec: WeightSpec, shape: readonly number[]): Value {
-    const quantised = this.dtype === 'q8_0' || this.dtype === 'q4_0'; // blocks of 32 along a row
-    const fits = spec.matrix && !(quantised && shape[shape.length - 1]! % 32 !== 0);
-    const value = this.add({ kind: 'weight', dims: shape, dtype: fits ? this.dtype : 'f32' });
+    const dtype = spec.matrix ? fittingType(this.typeOf(spec) ?? this.dtype, shape[shape.length - 1]!) : 'f32';
+    const value = this.add({ kind: 'weight', dims: shape, dtype });
     this.weights.set(value, spec);
     return value;
   }

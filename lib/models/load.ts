@@ -3,12 +3,12 @@ import { Cancellation, checkCall } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
 import { isBlocks } from '../checkpoint/stored.js';
-import { byteLength } from '../dtype.js';
+import { byteLength, type HeldType, heldTypes } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
-import { type WeightSource, Weights } from '../graph/weights.js';
+import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { DType } from '../tensor.js';
 import { Binding, type Unread, withoutBase } from './bind.js';
@@ -30,9 +30,15 @@ export interface LoadOptions {
    * environment's STATESPACE_BACKEND names, else a GPU, else the CPU.
    */
   device?: 'auto' | 'cpu' | 'cuda';
-  /** Type that the large matrices are held in; default: as in the checkpoint (a new model: f32). */
-  dtype?: DType;
-  /** loadModel: matrices are held in f32 and multiplied in f32, whatever they are stored in. Default: false. */
+  /**
+   * Type that the large matrices are held in; default: as in the checkpoint (a new model: f32). A matrix whose rows are
+   * no whole blocks of the type gets a close one with blocks of 32, or f32.
+   */
+  dtype?: HeldType;
+  /**
+   * Nothing is rounded while computing: neither activations (to bf16 for matrices of bf16, to int8 for quantised ones)
+   * nor keys and values. As exact as weights widened to f32, and slower. Default: false.
+   */
   exact?: boolean;
   /** Compute threads of the process, as setThreads(). */
   threads?: number;
@@ -65,9 +71,14 @@ const TOWERS: readonly Unread[] = [
 ];
 
 /** The graph of a config, its matrices in `dtype`. */
-function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap<string, StoredTensor>): Built {
+function buildGraph(
+  resolved: ResolvedModel,
+  dtype: HeldType,
+  tensors?: ReadonlyMap<string, StoredTensor>,
+  typeOf?: (spec: WeightSpec) => HeldType | undefined,
+): Built {
   const { definition, config } = resolved;
-  const graph = new Graph(dtype);
+  const graph = new Graph(dtype, typeOf);
   const actual = (name: string) => (resolved.wrapped ? unwrapped(name, tensors) : name);
   const has = (name: string) => tensors?.has(actual(name)) ?? false;
   const output = definition.build(
@@ -82,11 +93,20 @@ function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap
   return { graph, output, resolved };
 }
 
-const HELD: readonly DType[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+/** The same, with keys and values in f32 where the model is to be exact. */
+function heldAs(
+  resolved: ResolvedModel,
+  dtype: HeldType,
+  { exact }: LoadOptions,
+  tensors?: ReadonlyMap<string, StoredTensor>,
+  own?: (spec: WeightSpec) => HeldType | undefined,
+): Built {
+  return exact ? buildGraph(resolved, 'f32', tensors, own ?? (() => dtype)) : buildGraph(resolved, dtype, tensors, own);
+}
 
-function checkDtype(op: string, dtype: DType | undefined): void {
-  if (dtype !== undefined && !HELD.includes(dtype))
-    throw mismatch('ERR_DTYPE', `${op}: dtype`, `one of ${HELD.join(', ')}`, show(dtype));
+function checkDtype(op: string, dtype: HeldType | undefined): void {
+  if (dtype !== undefined && !heldTypes.includes(dtype))
+    throw mismatch('ERR_DTYPE', `${op}: dtype`, `one of ${heldTypes.join(', ')}`, show(dtype));
 }
 
 function checkOptions(op: string, options: LoadOptions): void {
@@ -143,8 +163,10 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     tensors = renamed;
     trial = buildGraph(resolved, 'f32', tensors);
   }
-  const dtype = options.exact ? 'f32' : (options.dtype ?? matrixType(trial.graph, tensors));
-  const built = dtype === 'f32' ? trial : buildGraph(resolved, dtype, tensors);
+  const dtype = options.dtype ?? matrixType(trial.graph, tensors);
+  const own =
+    options.dtype === undefined ? ownTypes(tensors, options.exact ?? false, options.device ?? 'auto') : undefined;
+  const built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
 
   const files: string[] = [];
   const entries: WeightEntry[] = [];
@@ -188,7 +210,7 @@ export async function createModel(
       `createModel: seed: expected a non-negative integer, received ${show(seed)}`,
     );
   }
-  const built = buildGraph(resolveModel(config), options.dtype ?? 'f32');
+  const built = heldAs(resolveModel(config), options.dtype ?? 'f32', options);
   const random = mulberry32(seed);
   const entries: WeightEntry[] = [];
   const shared = new Map<string, Float32Array>(); // a source of several weights is drawn once
@@ -227,7 +249,7 @@ export function describeModel(config: Record<string, unknown>): {
   /** Floating-point operations of one token after `context` others. */
   flopsPerToken(context: number): number;
   /** Bytes that a session holds after `context` tokens, with the model held in `dtype`. */
-  sessionBytes(context: number, dtype?: DType): { state: number; kvCache: number; total: number };
+  sessionBytes(context: number, dtype?: HeldType): { state: number; kvCache: number; total: number };
 } {
   const resolved = resolveModel(config);
   const { graph } = buildGraph(resolved, configType(config));
@@ -252,20 +274,40 @@ function configType(config: Record<string, unknown>): DType {
 }
 
 /** The type that most of a checkpoint's matrix values are in, of those that can be held as they are. */
-function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): DType {
-  const bytes = { f32: 0, f16: 0, bf16: 0, q8_0: 0, q4_0: 0 };
-  const stored = [...graph.weights.values()]
-    .filter((spec) => spec.matrix)
-    .flatMap((spec) => spec.sources.flatMap((s) => tensors.get(s.name) ?? []));
-  // Blocks of one type are held in it where products read that; a mixture is held in f16, which errs less than they do.
-  const [only, ...others] = new Set(stored.map((t) => t.dtype).filter(isBlocks));
-  const ofBlocks = others.length === 0 && (only === 'q8_0' || only === 'q4_0') ? only : 'f16';
-  for (const t of stored) {
-    const held = isBlocks(t.dtype) ? ofBlocks : t.dtype;
-    if (held in bytes) bytes[held as keyof typeof bytes] += t.byteLength;
+function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): HeldType {
+  const bytes = Object.fromEntries(heldTypes.map((t) => [t, 0])) as Record<HeldType, number>;
+  for (const spec of graph.weights.values()) {
+    if (!spec.matrix) continue;
+    for (const s of spec.sources) {
+      const t = tensors.get(s.name);
+      if (t && t.dtype in bytes) bytes[t.dtype as HeldType] += t.byteLength;
+    }
   }
-  return (Object.keys(bytes) as (keyof typeof bytes)[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
+  return (Object.keys(bytes) as HeldType[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
 }
+
+/**
+ * Matrices of a file of quantised types are held as they lie, each in its own type; what products do not read there, and
+ * matrices whose parts differ, become bf16, or f32 where the model is to be exact. undefined: nothing is quantised.
+ */
+function ownTypes(
+  tensors: ReadonlyMap<string, StoredTensor>,
+  exact: boolean,
+  device: 'auto' | 'cpu' | 'cuda',
+): ((spec: WeightSpec) => HeldType | undefined) | undefined {
+  if (![...tensors.values()].some((t) => isBlocks(t.dtype))) return undefined;
+  const onDevice = call((n) => n.backendName(device)).startsWith('cuda');
+  const read: readonly HeldType[] = onDevice ? ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'] : heldTypes;
+  return (spec) => {
+    const stored = spec.sources.flatMap((s) => leavesOrComputed(tensors.get(s.name)));
+    const [type, ...others] = new Set(stored.map((t) => (t.derived || t.strides ? 'f32' : t.dtype)));
+    if (type && others.length === 0 && read.includes(type as HeldType)) return type as HeldType;
+    return exact ? 'f32' : 'bf16';
+  };
+}
+
+const leavesOrComputed = (t: StoredTensor | undefined): readonly StoredTensor[] =>
+  t?.parts ? t.parts.flatMap(leavesOrComputed) : t ? [t] : [];
 
 /** The values of a source, of all that its tensor holds. */
 const partOf = (all: Float32Array, { span }: WeightSource): Float32Array =>
@@ -285,7 +327,7 @@ async function finish(
   seed: number,
 ): Promise<Model> {
   const handle: NativeHandle = call((n) =>
-    n.buildModel(encodeGraph(built.graph, built.output), options.device ?? 'auto'),
+    n.buildModel(encodeGraph(built.graph, built.output), options.device ?? 'auto', options.exact ?? false),
   );
   const cancellation = new Cancellation(options.signal);
   const totalBytes = entries.reduce((n, entry) => n + givenBytes(entry), 0);

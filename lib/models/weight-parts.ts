@@ -1,7 +1,7 @@
 import type { StoredTensor } from '../checkpoint/open.js';
+import { type StoredType, storedTypes } from '../dtype.js';
 import type { WeightSpec } from '../graph/weights.js';
 import type { WeightEntry } from '../native.js';
-import type { DType } from '../tensor.js';
 
 // The readers of checkpoints, loaded at their first use.
 const lazyRead = (): typeof import('../checkpoint/read.js') => require('../checkpoint/read.js');
@@ -10,7 +10,7 @@ const lazyViews = (): typeof import('../checkpoint/views.js') => require('../che
 type Parts = Extract<WeightEntry, { parts: unknown }>['parts'];
 
 /** Types that native code reads from a file by itself. */
-const mapped = new Set(['f32', 'f16', 'bf16']);
+const mapped: ReadonlySet<string> = new Set(Object.keys(storedTypes).filter((t) => t !== 'i32'));
 
 /** Where native code finds a weight's values: places in `files`, which grows, or values that are computed here. */
 export async function weightParts(spec: WeightSpec, stored: readonly StoredTensor[], files: string[]): Promise<Parts> {
@@ -29,7 +29,7 @@ export async function weightParts(spec: WeightSpec, stored: readonly StoredTenso
     }
     if (!files.includes(t.file)) files.push(t.file);
     const count = t.shape.reduce((a, b) => a * b, 1);
-    parts.push({ file: files.indexOf(t.file), offset: t.offset, count, dtype: t.dtype as DType, rows: t.rows });
+    parts.push({ file: files.indexOf(t.file), offset: t.offset, count, dtype: t.dtype as StoredType, rows: t.rows });
   }
   return parts;
 }

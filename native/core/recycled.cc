@@ -16,7 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kSmall = 64 << 10, kLarge = 2 << 20, kKept = 256 << 20;
-constexpr auto kIdle = std::chrono::seconds(2);
+constexpr std::chrono::milliseconds kIdle(2000);  // a quarter of 2 s in whole seconds would be no time at all
 
 // Blocks that nobody uses, by size, the longest unused first.
 class Kept {

@@ -2,6 +2,7 @@
 
 #include "kernels/matmul_finish.h"
 #include "kernels/matmul_pairs.h"
+#include "kernels/matmul_quantised.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/matmul_tiles.h"
 #include "kernels/rows.h"
@@ -103,8 +104,16 @@ int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
 bool packs_whole(const Matrix& w, int64_t rows) { return w.layout == Layout::rows && rows >= kManyRows; }
 int64_t packed_bytes(const Matrix& w) { return w.panels() * panel_bytes(w.dtype, w.in); }
 
-bool rounds_x(const Matrix& w, const Epilogue& e) {
-  return w.dtype == DType::bf16 && !e.exact && std::min(w.in, w.out) >= kLargeMatrix;
+bool rounds_x(const Context& cx, const Matrix& w, const Epilogue& e) {
+  return w.dtype == DType::bf16 && !e.exact && !cx.exact && std::min(w.in, w.out) >= kLargeMatrix;
+}
+
+// Quantised weights: x is rounded to int8, by 0.5 % of its values' size, for the largest matrices only. Those below
+// cost little and get twice the bits, so that a small model is as good as its weights; small ones are exact, as above.
+constexpr int64_t kLargeQuantised = 512;
+int planes_of(const Context& cx, const Matrix& w, const Epilogue& e) {
+  const int64_t side = std::min(w.in, w.out);
+  return e.exact || cx.exact || side < kLargeMatrix ? 3 : side < kLargeQuantised ? 2 : 1;
 }
 
 // One product: x is interleaved into scratch memory, then tasks of a group of tiles by a few panels.
@@ -117,7 +126,7 @@ class Product {
         w_(w),
         e_(e),
         y_(y),
-        pairs_(rounds_x(w, e) && has_bf16_dot()),
+        pairs_(rounds_x(cx, w, e) && has_bf16_dot()),
         few_(rows <= kFewRows),
         tiles_(rows, even(w.in) * (pairs_ ? 2 : 4), w.layout),
         x_tiles_(static_cast<char*>(scratch)) {}
@@ -338,7 +347,7 @@ void few_by_rows(const Context& cx, const Rows& x, int64_t rows, const Matrix& w
 
 int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
   const int64_t in = weight[weight.rank - 1];
-  int64_t bytes = rows * even(in) * int64_t(sizeof(float));
+  int64_t bytes = is_quantised(weight.dtype) ? quantised_scratch(in, rows) : rows * even(in) * int64_t(sizeof(float));
 #if defined(STATESPACE_TILES)
   bytes = std::max(bytes, tile_scratch(in, rows));
 #endif
@@ -357,12 +366,12 @@ void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight
     w = packed;
   }
 #if defined(STATESPACE_TILES)
-  if (cx.tiles != TileUnit::none && rounds_x(w, e) && rows >= kLeastTileRows)
+  if (cx.tiles != TileUnit::none && rounds_x(cx, w, e) && rows >= kLeastTileRows)
     return cx.tiles == TileUnit::amx ? TileProduct<AmxTiles>(cx, x, rows, w, e, y, scratch).run()
                                      : TileProduct<EmulatedTiles>(cx, x, rows, w, e, y, scratch).run();
 #endif
-  const bool quantised = w.dtype == DType::q8_0 || w.dtype == DType::q4_0;
-  if (w.layout == Layout::rows && rows <= kFewRows && !quantised)
+  if (is_quantised(w.dtype)) return matmul_quantised(cx, x, rows, w, planes_of(cx, w, e), e, y, scratch);
+  if (w.layout == Layout::rows && rows <= kFewRows)
     return few_by_rows(cx, x, rows, w, e, y, static_cast<float*>(scratch));
   Product(cx, x, rows, w, e, y, scratch).run();
 }

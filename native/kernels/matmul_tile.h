@@ -59,12 +59,10 @@ inline void multiply_tile(int rows, const float* x, const float* w, int64_t in, 
 }
 
 // Readers of packed panels, for kernels that widen as they go. A block is kBlock of `in` in kBlock / kParts steps; a
-// step yields the values at kParts places of the block, place(step, part). Values are to be multiplied by scale() at a
-// block's end where there are scales.
+// step yields the values at kParts places of the block, place(step, part).
 struct ReadF32 {
   static constexpr DType kDType = DType::f32;
   static constexpr int kBlock = 1, kParts = 1;
-  static constexpr bool kScaled = false;
   static constexpr int place(int, int) { return 0; }
   static void step(const uint8_t* block, int, F (&b)[1][kTileVectors]) {
 #pragma GCC unroll 4
@@ -75,7 +73,6 @@ struct ReadF32 {
 struct ReadF16 {
   static constexpr DType kDType = DType::f16;
   static constexpr int kBlock = 1, kParts = 1;
-  static constexpr bool kScaled = false;
   static constexpr int place(int, int) { return 0; }
   static void step(const uint8_t* block, int, F (&b)[1][kTileVectors]) {
 #pragma GCC unroll 4
@@ -86,40 +83,11 @@ struct ReadF16 {
 struct ReadBf16 {
   static constexpr DType kDType = DType::bf16;
   static constexpr int kBlock = 2, kParts = 2;
-  static constexpr bool kScaled = false;
   static constexpr int place(int, int part) { return part; }
   static void step(const uint8_t* block, int, F (&b)[2][kTileVectors]) {
 #pragma GCC unroll 4
     for (int v = 0; v < kTileVectors; ++v)
       load_pairs(reinterpret_cast<const bf16_t*>(block) + 2 * v * kLanes, b[0][v], b[1][v]);
-  }
-};
-
-struct ScaledBlock {
-  static constexpr int kBlock = 32;
-  static constexpr bool kScaled = true;
-  static F scale(const uint8_t* block, int v) { return load(reinterpret_cast<const f16_t*>(block) + v * kLanes); }
-};
-
-struct ReadQ8 : ScaledBlock {
-  static constexpr DType kDType = DType::q8_0;
-  static constexpr int kParts = 1;
-  static constexpr int place(int step, int) { return step; }
-  static void step(const uint8_t* block, int step, F (&b)[1][kTileVectors]) {
-    const auto* q = reinterpret_cast<const int8_t*>(block) + kPanel * (2 + step);
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) b[0][v] = load(q + v * kLanes);
-  }
-};
-
-struct ReadQ4 : ScaledBlock {
-  static constexpr DType kDType = DType::q4_0;
-  static constexpr int kParts = 2;
-  static constexpr int place(int step, int part) { return step + 16 * part; }
-  static void step(const uint8_t* block, int step, F (&b)[2][kTileVectors]) {
-    const uint8_t* q = block + kPanel * (2 + step);
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) load_nibbles(q + v * kLanes, b[0][v], b[1][v]);
   }
 };
 
@@ -131,10 +99,6 @@ void with_reader(DType dtype, Fn&& fn) {
       return fn(ReadF16{});
     case DType::bf16:
       return fn(ReadBf16{});
-    case DType::q8_0:
-      return fn(ReadQ8{});
-    case DType::q4_0:
-      return fn(ReadQ4{});
     default:
       return fn(ReadF32{});
   }
@@ -154,15 +118,6 @@ inline void multiply_widening(const float* x, const uint8_t* panel, int64_t stri
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) acc[p][m][v] = zero();
   for (int64_t k = 0; k < in; k += R::kBlock, x += R::kBlock * M, panel += block_bytes) {
-    F part[P][M][V];
-    if constexpr (R::kScaled)
-#pragma GCC unroll 4
-      for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-        for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) part[p][m][v] = zero();
-    auto& sums = R::kScaled ? part : acc;
     for (int s = 0; s < R::kBlock / R::kParts; ++s) {
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
@@ -174,19 +129,10 @@ inline void multiply_widening(const float* x, const uint8_t* panel, int64_t stri
           for (int m = 0; m < M; ++m) {
             const F a = set(x[R::place(s, i) * M + m]);
 #pragma GCC unroll 4
-            for (int v = 0; v < V; ++v) sums[p][m][v] = fma(a, b[i][v], sums[p][m][v]);
+            for (int v = 0; v < V; ++v) acc[p][m][v] = fma(a, b[i][v], acc[p][m][v]);
           }
       }
     }
-    if constexpr (R::kScaled)
-#pragma GCC unroll 4
-      for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          const F scale = R::scale(panel + p * stride, v);
-#pragma GCC unroll 4
-          for (int m = 0; m < M; ++m) acc[p][m][v] = fma(scale, part[p][m][v], acc[p][m][v]);
-        }
   }
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p)
@@ -205,9 +151,7 @@ inline void widen_panel(const uint8_t* panel, int64_t in, float* out) {
       R::step(panel, s, b);
       for (int i = 0; i < R::kParts; ++i)
         for (int v = 0; v < kTileVectors; ++v) {
-          F value = b[i][v];
-          if constexpr (R::kScaled) value = value * R::scale(panel, v);
-          if (const int64_t at = k + R::place(s, i); at < in) store(out + at * kPanel + v * kLanes, value);
+          if (const int64_t at = k + R::place(s, i); at < in) store(out + at * kPanel + v * kLanes, b[i][v]);
         }
     }
 }

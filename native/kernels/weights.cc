@@ -1,13 +1,13 @@
 #include "kernels/weights.h"
 
 #include "backend/kernels.h"
+#include "core/blocks.h"
 #include "kernels/matmul.h"
+#include "kernels/quantised_panels.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
-
-f16_t read_f16(const uint8_t* p) { return {uint16_t(p[0] | p[1] << 8)}; }
 
 int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
 
@@ -54,44 +54,20 @@ void interleave_pairs(const bf16_t* from, int64_t stride, int n, int64_t in, bf1
     }
 }
 
-// Quantised blocks of `quants` bytes after their scale: kPanel scales, then the bytes side by side.
-void interleave_blocks(const uint8_t* from, int64_t row_bytes, int n, int64_t blocks, int quants, uint8_t* to) {
-  for (int64_t b = 0; b < blocks; ++b, from += 2 + quants, to += kPanel * (2 + quants))
-    for (int o = 0; o < kPanel; ++o) {
-      const uint8_t* block = from + o * row_bytes;
-      for (int i = 0; i < 2; ++i) to[2 * o + i] = o < n ? block[i] : 0;
-      for (int i = 0; i < quants; ++i) to[kPanel * (2 + i) + o] = o < n ? block[2 + i] : 0;
-    }
-}
-
 // Values of one output out of a packed panel, or of one row: value(k), k in [0, in).
 template <class Fn>
 void copy_values(int64_t in, float* out, Fn&& value) {
   for (int64_t k = 0; k < in; ++k) out[k] = value(k);
 }
 
-float q8_value(const uint8_t* scale, uint8_t quant) { return to_float(read_f16(scale)) * float(int8_t(quant)); }
-float q4_value(const uint8_t* scale, uint8_t quants, bool high) {
-  return to_float(read_f16(scale)) * float(int(high ? quants >> 4 : quants & 15) - 8);
-}
-
 void read_row(const Matrix& w, int64_t i, float* out) {
   const uint8_t* row = w.data + dtype_bytes(w.dtype, i * w.row_stride);
+  if (is_quantised(w.dtype)) return decode_blocks(w.dtype, row, w.in, out);
   switch (w.dtype) {
     case DType::f16:
       return copy_values(w.in, out, [&](int64_t k) { return to_float(reinterpret_cast<const f16_t*>(row)[k]); });
     case DType::bf16:
       return copy_values(w.in, out, [&](int64_t k) { return to_float(reinterpret_cast<const bf16_t*>(row)[k]); });
-    case DType::q8_0:
-      return copy_values(w.in, out, [&](int64_t k) {
-        const uint8_t* block = row + k / 32 * 34;
-        return q8_value(block, block[2 + k % 32]);
-      });
-    case DType::q4_0:
-      return copy_values(w.in, out, [&](int64_t k) {
-        const uint8_t* block = row + k / 32 * 18;
-        return q4_value(block, block[2 + k % 16], k % 32 >= 16);
-      });
     default:
       return copy_values(w.in, out, [&](int64_t k) { return reinterpret_cast<const float*>(row)[k]; });
   }
@@ -100,6 +76,7 @@ void read_row(const Matrix& w, int64_t i, float* out) {
 void read_packed(const Matrix& w, int64_t i, float* out) {
   const uint8_t* panel = w.panel(i / kPanel);
   const int64_t o = i % kPanel;
+  if (is_quantised(w.dtype)) return read_quantised(w.dtype, panel, int(o), w.in, out);
   switch (w.dtype) {
     case DType::f16:
       return copy_values(w.in, out,
@@ -107,16 +84,6 @@ void read_packed(const Matrix& w, int64_t i, float* out) {
     case DType::bf16:
       return copy_values(w.in, out, [&](int64_t k) {
         return to_float(reinterpret_cast<const bf16_t*>(panel)[(k / 2 * kPanel + o) * 2 + k % 2]);
-      });
-    case DType::q8_0:
-      return copy_values(w.in, out, [&](int64_t k) {
-        const uint8_t* block = panel + k / 32 * kPanel * 34;
-        return q8_value(block + 2 * o, block[kPanel * (2 + k % 32) + o]);
-      });
-    case DType::q4_0:
-      return copy_values(w.in, out, [&](int64_t k) {
-        const uint8_t* block = panel + k / 32 * kPanel * 18;
-        return q4_value(block + 2 * o, block[kPanel * (2 + k % 16) + o], k % 32 >= 16);
       });
     default:
       return copy_values(w.in, out, [&](int64_t k) { return reinterpret_cast<const float*>(panel)[k * kPanel + o]; });
@@ -126,6 +93,7 @@ void read_packed(const Matrix& w, int64_t i, float* out) {
 }  // namespace
 
 int64_t panel_bytes(DType dtype, int64_t in) {
+  if (is_quantised(dtype)) return in / dtype_block(dtype) * packed_block_bytes(dtype);
   return dtype_bytes(dtype, kPanel * (dtype == DType::bf16 ? even(in) : in));
 }
 
@@ -149,6 +117,7 @@ void pack_panel(const Matrix& w, int64_t p, uint8_t* out) {
   const int n = w.out - p * kPanel < kPanel ? int(w.out - p * kPanel) : kPanel;
   const int64_t row_bytes = dtype_bytes(w.dtype, w.row_stride);
   const uint8_t* from = w.data + p * kPanel * row_bytes;
+  if (is_quantised(w.dtype)) return pack_quantised(w.dtype, from, row_bytes, n, w.in, out);
   switch (w.dtype) {
     case DType::f16:
       return interleave_rows(reinterpret_cast<const f16_t*>(from), w.row_stride, n, w.in,
@@ -156,10 +125,6 @@ void pack_panel(const Matrix& w, int64_t p, uint8_t* out) {
     case DType::bf16:
       return interleave_pairs(reinterpret_cast<const bf16_t*>(from), w.row_stride, n, w.in,
                               reinterpret_cast<bf16_t*>(out));
-    case DType::q8_0:
-      return interleave_blocks(from, row_bytes, n, w.in / kQuantBlock, 32, out);
-    case DType::q4_0:
-      return interleave_blocks(from, row_bytes, n, w.in / kQuantBlock, 16, out);
     default:
       return interleave_rows(reinterpret_cast<const float*>(from), w.row_stride, n, w.in,
                              reinterpret_cast<float*>(out));

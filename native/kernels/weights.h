@@ -5,9 +5,7 @@
 // after the other; a panel is kPanel outputs side by side:
 //   f32, f16   (in, kPanel)
 //   bf16       (in/2, kPanel, 2): neighbours along `in` lie together, as the bf16 dot instructions read them
-//   q8_0       per 32 of in: f16 scales (kPanel), int8 (32, kPanel)
-//   q4_0       per 32 of in: f16 scales (kPanel), bytes (16, kPanel): value k in the low half of row k, k + 16 in the
-//   high
+//   quantised  kernels/quantised_panels.h
 // Outputs and inputs past the end are 0.
 #include "core/tensor.h"
 #include "isa/simd.h"

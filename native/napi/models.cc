@@ -80,13 +80,14 @@ Napi::Value session_handle(Napi::Env env, SessionRef session) {
 
 using Handle = Napi::Reference<Napi::Value>;
 
-// (graph, "auto" | "cpu" | "cuda")
+// (graph, "auto" | "cpu" | "cuda", whether products are exact)
 Napi::Value build_model(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const auto bytes = info[0].As<Napi::Uint8Array>();
     const Backend& backend = model_backend(info[1].ToString().Utf8Value());
     auto model = std::make_shared<Model>(backend, decode_graph(bytes.Data(), int64_t(bytes.ByteLength())));
+    if (info[2].ToBoolean()) model->program.compute_exactly();
     return make_handle<ModelRef>(env, std::move(model), kModelTag, 0);
   });
 }

@@ -227,6 +227,7 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, 
   }
 
   Context cx{ThreadPool::global(), w.scratch};
+  cx.exact = exact_;
   for (const Node& node : graph_.nodes) {
     if (node.when == (batch.whole ? When::stream : When::whole)) continue;
     if (cancelled && cancelled()) throw Error(Code::kAborted, "aborted");

@@ -83,6 +83,8 @@ class Program {
   const Graph& graph() const { return graph_; }
   const Plan& plan() const { return plan_; }
   std::vector<Tensor>& weights() { return weights_; }  // by value id
+  // Products round no activations, whatever the weights' type. Set before the first run.
+  void compute_exactly() { exact_ = true; }
   // Whether every use of a weight reads packed matrices.
   bool packable(int32_t value) const { return packable_[value]; }
 
@@ -133,6 +135,7 @@ class Program {
   std::vector<int64_t> memory_offset_;  // states: bytes in the slot; caches: bytes in the page
   int64_t state_bytes_ = 0, page_bytes_ = 0, window_ = 0, vocab_ = 0, max_tokens_ = INT32_MAX;
   int32_t input_ = -1, hidden_ = -1;
+  bool exact_ = false;
   bool reads_ids_ = false, looks_ahead_ = false, has_whole_form_ = false;
 };
 

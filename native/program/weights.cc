@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/blocks.h"
+#include "core/denormals.h"
 #include "core/error.h"
 #include "core/halves.h"
 #include "core/quantise.h"
@@ -33,10 +35,18 @@ void convert(const void* from, DType from_type, int64_t count, void* to, DType t
   const int64_t pieces = (count + kPiece - 1) / kPiece;
   ThreadPool::global().parallel_for(pieces, [&](int64_t piece, int) {
     const int64_t begin = piece * kPiece, end = std::min(count, begin + kPiece);
+    const auto* bytes = static_cast<const uint8_t*>(from) + dtype_bytes(from_type, begin);
     if (from_type == to_type) {
-      const int64_t width = dtype_bytes(to_type, 1);
-      std::memcpy(static_cast<char*>(to) + (to_index + begin) * width, static_cast<const char*>(from) + begin * width,
-                  (end - begin) * width);
+      std::memcpy(static_cast<uint8_t*>(to) + dtype_bytes(to_type, to_index + begin), bytes,
+                  dtype_bytes(to_type, end - begin));
+      return;
+    }
+    if (is_quantised(from_type)) {
+      const DenormalGuard exact(DenormalGuard::keep);
+      std::vector<float> values(end - begin);
+      decode_blocks(from_type, bytes, end - begin, values.data());
+      write_values(to, to_type, to_index + begin, to_index + end,
+                   [&](int64_t i) { return values[i - to_index - begin]; });
       return;
     }
     write_values(to, to_type, to_index + begin, to_index + end,
@@ -64,8 +74,8 @@ Tensor Model::rows_tensor(int32_t value) const {
     throw Error(Code::kDType, std::string("weights: ") + dtype_name(v.dtype) +
                                   " holds matrices that only products and embeddings read, of a multiple of " +
                                   std::to_string(dtype_block(v.dtype)) + " columns");
-  if (is_quantised(v.dtype) && v.dtype > DType::q4_0)
-    throw Error(Code::kDType, std::string("weights: ") + dtype_name(v.dtype) + " is not multiplied yet");
+  if (is_quantised(v.dtype) && v.dtype > DType::q4_0 && !program.backend().host_memory)
+    throw Error(Code::kDType, std::string("weights: ") + dtype_name(v.dtype) + " is multiplied on the CPU only");
   Tensor t;
   t.dtype = v.dtype;
   t.rank = v.rank;
@@ -98,7 +108,12 @@ void Model::store(int32_t value, const Tensor& host) {
 void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
   Tensor t = rows_tensor(value);
   int64_t count = 0;
-  for (const Source& s : sources) count += s.count;
+  for (const Source& s : sources) {
+    if (s.dtype == DType::i32 || s.count % dtype_block(s.dtype) || count % dtype_block(t.dtype))
+      throw Error(Code::kDType, std::string("weights: a part of ") + std::to_string(s.count) + " values of " +
+                                    dtype_name(s.dtype) + " cannot be read into " + dtype_name(t.dtype));
+    count += s.count;
+  }
   if (count != t.size())
     throw Error(Code::kShape,
                 "weights: expected " + std::to_string(t.size()) + " values, received " + std::to_string(count));

@@ -1,0 +1,254 @@
+#pragma once
+// Vectors of 4·kLanes bytes for products of codes by int8, beside the floats of isa/simd.h. Bytes: load_bytes(p)
+// field<shift, bits, to>(b): bits [shift, shift + bits) of every byte, moved to bit `to`   a | b   store_bytes(p, b)
+// lookup(table, b): entry b of a table of 16 that fills every 16 bytes   set_quad(p): four bytes, over and over
+// Ints: kLanes sums of 32 bits; set_int(x)   to_float(i)   widen(uint8_t*): kLanes floats   narrow(int8_t*, f): whole
+// floats of magnitude up to 127.
+//
+// dot(sums, codes, x): sums + codes·x in fours, codes unsigned, x from -127 to 127, exact. Three forms, which differ in
+// nothing else: DotInstruction where has_int8_dot(), DotSmall for codes below 128, DotAny.
+#include <cstring>
+
+#include "isa/simd.h"
+
+#if defined(_MSC_VER)
+#include <intrin.h>
+#elif defined(STATESPACE_ISA_AVX2) || defined(STATESPACE_ISA_AVX512)
+#include <cpuid.h>
+#endif
+
+namespace statespace::STATESPACE_ISA {
+
+constexpr int kByteLanes = 4 * kLanes;
+
+#if defined(STATESPACE_ISA_AVX512)
+
+struct Bytes {
+  __m512i v;
+};
+struct Ints {
+  __m512i v;
+};
+inline Bytes load_bytes(const void* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_bytes(void* p, Bytes b) { _mm512_storeu_si512(p, b.v); }
+template <int shift, int bits, int to = 0>
+inline Bytes field(Bytes b) {
+  __m512i v = b.v;
+  if constexpr (shift > to) v = _mm512_srli_epi16(v, shift - to);
+  if constexpr (shift < to) v = _mm512_slli_epi16(v, to - shift);
+  return {_mm512_and_si512(v, _mm512_set1_epi8(char(((1 << bits) - 1) << to)))};
+}
+inline Bytes operator|(Bytes a, Bytes b) { return {_mm512_or_si512(a.v, b.v)}; }
+inline Bytes load_table(const uint8_t* p) {
+  return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline Bytes lookup(Bytes table, Bytes b) { return {_mm512_shuffle_epi8(table.v, b.v)}; }
+inline Bytes set_quad(const int32_t* p) { return {_mm512_set1_epi32(*p)}; }
+inline Ints set_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline F to_float(Ints i) { return {_mm512_cvtepi32_ps(i.v)}; }
+inline F widen(const uint8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+inline void narrow(int8_t* p, F x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v)));
+}
+// 2^(e - 128) of exponents, the two denormal ones as 0.
+inline F powers(const uint8_t* p) {
+  const __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m512i one = _mm512_set1_epi32(1);
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_sub_epi32(_mm512_max_epi32(e, one), one), 23))};
+}
+inline bool has_int8_dot() {
+#if defined(_MSC_VER)
+  static const bool has = [] {
+    int r[4];
+    __cpuidex(r, 7, 0);
+    return bool(r[2] >> 11 & 1);
+  }();
+#else
+  static const bool has = __builtin_cpu_supports("avx512vnni");
+#endif
+  return has;
+}
+// Written out: a function for machines that have the instruction could not be inlined into one for all.
+struct DotInstruction {
+  static Ints dot(Ints sums, Bytes codes, Bytes x) {
+#if defined(_MSC_VER) && !defined(__clang__)
+    return {_mm512_dpbusd_epi32(sums.v, codes.v, x.v)};
+#else
+    asm("vpdpbusd %2, %1, %0" : "+v"(sums.v) : "v"(codes.v), "v"(x.v));
+    return sums;
+#endif
+  }
+};
+struct DotSmall {
+  static Ints dot(Ints sums, Bytes codes, Bytes x) {
+    const __m512i pairs = _mm512_maddubs_epi16(codes.v, x.v);  // 2 · 127 · 127 < 2^15
+    return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+  }
+};
+struct DotAny {
+  static Ints dot(Ints sums, Bytes codes, Bytes x) {
+    const __m512i even = _mm512_madd_epi16(_mm512_and_si512(codes.v, _mm512_set1_epi16(255)),
+                                           _mm512_srai_epi16(_mm512_slli_epi16(x.v, 8), 8));
+    const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(codes.v, 8), _mm512_srai_epi16(x.v, 8));
+    return {_mm512_add_epi32(sums.v, _mm512_add_epi32(even, odd))};
+  }
+};
+
+#elif defined(STATESPACE_ISA_AVX2)
+
+struct Bytes {
+  __m256i v;
+};
+struct Ints {
+  __m256i v;
+};
+inline Bytes load_bytes(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
+inline void store_bytes(void* p, Bytes b) { _mm256_storeu_si256(static_cast<__m256i*>(p), b.v); }
+template <int shift, int bits, int to = 0>
+inline Bytes field(Bytes b) {
+  __m256i v = b.v;
+  if constexpr (shift > to) v = _mm256_srli_epi16(v, shift - to);
+  if constexpr (shift < to) v = _mm256_slli_epi16(v, to - shift);
+  return {_mm256_and_si256(v, _mm256_set1_epi8(char(((1 << bits) - 1) << to)))};
+}
+inline Bytes operator|(Bytes a, Bytes b) { return {_mm256_or_si256(a.v, b.v)}; }
+inline Bytes load_table(const uint8_t* p) {
+  return {_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline Bytes lookup(Bytes table, Bytes b) { return {_mm256_shuffle_epi8(table.v, b.v)}; }
+inline Bytes set_quad(const int32_t* p) { return {_mm256_set1_epi32(*p)}; }
+inline Ints set_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
+inline F to_float(Ints i) { return {_mm256_cvtepi32_ps(i.v)}; }
+inline F widen(const uint8_t* p) {
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+}
+inline void narrow(int8_t* p, F x) {
+  const __m256i i = _mm256_cvtps_epi32(x.v);
+  const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(half, half));
+}
+inline F powers(const uint8_t* p) {
+  const __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  const __m256i one = _mm256_set1_epi32(1);
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_sub_epi32(_mm256_max_epi32(e, one), one), 23))};
+}
+// AVX-VNNI.
+inline bool has_int8_dot() {
+  static const bool has = [] {
+#if defined(_MSC_VER)
+    int r[4];
+    __cpuidex(r, 7, 1);
+    return bool(r[0] >> 4 & 1);
+#else
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+#endif
+  }();
+  return has;
+}
+struct DotInstruction {
+  static Ints dot(Ints sums, Bytes codes, Bytes x) {
+#if defined(_MSC_VER) && !defined(__clang__)
+    return {_mm256_dpbusd_avx_epi32(sums.v, codes.v, x.v)};
+#else
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums.v) : "x"(codes.v), "x"(x.v));
+    return sums;
+#endif
+  }
+};
+struct DotSmall {
+  static Ints dot(Ints sums, Bytes codes, Bytes x) {
+    const __m256i pairs = _mm256_maddubs_epi16(codes.v, x.v);  // 2 · 127 · 127 < 2^15
+    return {_mm256_add_epi32(sums.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+  }
+};
+struct DotAny {
+  static Ints dot(Ints sums, Bytes codes, Bytes x) {
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes.v, _mm256_set1_epi16(255)),
+                                           _mm256_srai_epi16(_mm256_slli_epi16(x.v, 8), 8));
+    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes.v, 8), _mm256_srai_epi16(x.v, 8));
+    return {_mm256_add_epi32(sums.v, _mm256_add_epi32(even, odd))};
+  }
+};
+
+#else
+
+struct Bytes {
+  uint8_t v[kByteLanes];
+};
+struct Ints {
+  int32_t v[kLanes];
+};
+inline Bytes load_bytes(const void* p) {
+  Bytes b;
+  std::memcpy(b.v, p, sizeof b.v);
+  return b;
+}
+inline void store_bytes(void* p, Bytes b) { std::memcpy(p, b.v, sizeof b.v); }
+template <int shift, int bits, int to = 0>
+inline Bytes field(Bytes b) {
+  for (uint8_t& x : b.v) x = uint8_t((x >> shift & ((1 << bits) - 1)) << to);
+  return b;
+}
+inline Bytes operator|(Bytes a, Bytes b) {
+  for (int i = 0; i < kByteLanes; ++i) a.v[i] |= b.v[i];
+  return a;
+}
+struct ByteTable {
+  uint8_t v[16];
+};
+inline ByteTable load_table(const uint8_t* p) {
+  ByteTable t;
+  std::memcpy(t.v, p, 16);
+  return t;
+}
+inline Bytes lookup(const ByteTable& t, Bytes b) {
+  for (uint8_t& x : b.v) x = t.v[x];
+  return b;
+}
+inline Bytes set_quad(const int32_t* p) {
+  Bytes b;
+  for (int i = 0; i < kLanes; ++i) std::memcpy(b.v + 4 * i, p, 4);
+  return b;
+}
+inline Ints set_int(int32_t x) {
+  Ints r;
+  for (int32_t& v : r.v) v = x;
+  return r;
+}
+inline F to_float(const Ints& i) {
+  float f[kLanes];
+  for (int j = 0; j < kLanes; ++j) f[j] = float(i.v[j]);
+  return load(f);
+}
+inline F widen(const uint8_t* p) {
+  float f[kLanes];
+  for (int j = 0; j < kLanes; ++j) f[j] = float(p[j]);
+  return load(f);
+}
+inline void narrow(int8_t* p, F x) {
+  float f[kLanes];
+  store(f, x);
+  for (int j = 0; j < kLanes; ++j) p[j] = f[j] >= -128 && f[j] <= 127 ? int8_t(f[j]) : int8_t(0);
+}
+inline F powers(const uint8_t* p) {
+  float f[kLanes];
+  for (int j = 0; j < kLanes; ++j) f[j] = bits_to_float(uint32_t(p[j] > 1 ? p[j] - 1 : 0) << 23);
+  return load(f);
+}
+inline bool has_int8_dot() { return false; }
+struct DotAny {
+  static Ints dot(Ints sums, const Bytes& codes, const Bytes& x) {
+    for (int i = 0; i < kLanes; ++i)
+      for (int j = 0; j < 4; ++j) sums.v[i] += int32_t(codes.v[4 * i + j]) * int8_t(x.v[4 * i + j]);
+    return sums;
+  }
+};
+using DotSmall = DotAny;
+using DotInstruction = DotAny;
+
+#endif
+
+}  // namespace statespace::STATESPACE_ISA

@@ -1,0 +1,269 @@
+#pragma once
+// The micro-kernels of quantised weights: codes by activations in int8, summed exactly in 32 bits over the inputs that
+// share a scale, then in f32 by the two scales, in the order of k.
+//
+//   y = Σ_blocks s_x·d·(Σ code·q - zero·Σ q)        for types whose codes have a zero
+//   y = Σ_blocks s_x·d·Σ code·q - s_x·min·Σ q       for those that count from a minimum
+//
+// where x ≈ s_x·q in a block of 32, q from -127 to 127. A tile of M rows of x is, for each 32 of `in`:
+//   int32 (8, M)        four q of each group
+//   f32 (M)             s_x
+//   32 bits (halves, M) -zero·Σ q as integers, or s_x·Σ q as floats
+//
+// What a row loses by its rounding, about 2^-8 of a value, is a row of its own: q₂ = round(254·(x/s_x - q)) with the
+// scale s_x/254, and q₃ once more. Two such planes are 15 bits, three are 23.
+#include <array>
+
+#include "kernels/bytes.h"
+#include "kernels/matmul_tile.h"
+#include "kernels/quantised_panels.h"
+
+namespace statespace::STATESPACE_ISA {
+
+// Rows (times planes) of a tile over an unpacked panel, and of one that unpacks in registers.
+#if defined(STATESPACE_ISA_AVX512)
+constexpr int kInt8Rows = 6, kInt8Few = 4;
+#elif defined(STATESPACE_ISA_AVX2)
+constexpr int kInt8Rows = 3, kInt8Few = 2;
+#else
+constexpr int kInt8Rows = 3, kInt8Few = 2;
+#endif
+
+constexpr int block_words(const Form& f) { return 9 + f.halves; }
+
+// Row `m` of a tile of M rows, and behind it its other planes.
+template <class T>
+void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, int32_t* to) {
+  constexpr int kVectors = 32 / kLanes;
+  for (int64_t k = 0; k < in; k += 32, to += M * block_words(form)) {
+    F v[kVectors], most = zero();
+    for (int i = 0; i < kVectors; ++i) {
+      v[i] = load(x + k + i * kLanes);
+      most = max(most, abs(v[i]));
+    }
+    const float amax = max_of(most);
+    float scale = amax * (1.f / 127), inverse = amax > 1e-30f ? 127 / amax : 0;
+    for (int p = 0; p < planes; ++p, scale *= 1.f / 254, inverse *= 254) {
+      alignas(64) int8_t q[32];
+      float sums[2] = {};
+      for (int i = 0; i < kVectors; ++i) {
+        const F r = round(v[i] * set(inverse));
+        v[i] = fnma(r, set(scale), v[i]);
+        narrow(q + i * kLanes, r);
+        sums[i * kLanes / 16] += sum(r);
+      }
+      // NaN and infinities, which have no code, spoil the row by its scale.
+      const float own = scale + 0 * (sums[0] + sums[1]);
+      int32_t* at = to + m + p;
+      for (int g = 0; g < 8; ++g) std::memcpy(at + g * M, q + 4 * g, 4);
+      std::memcpy(at + 8 * M, &own, 4);
+      if (form.halves == 1) sums[0] += sums[1];
+      for (int h = 0; h < form.halves; ++h) {
+        const float product = own * sums[h];
+        const int32_t zeros = own == own ? -int32_t(sums[h]) * (1 << (form.has_min() ? 0 : form.zero)) : 0;
+        std::memcpy(at + (9 + h) * M, form.has_min() ? static_cast<const void*>(&product) : &zeros, 4);
+      }
+    }
+  }
+}
+
+// What the codes and heads of a type say, for the kLanes outputs of vector v.
+template <DType T>
+struct Blocks {
+  static constexpr Form kForm = form_of(T);
+  static constexpr int kCodes = kByteLanes * kForm.planes();  // bytes of 32 inputs
+
+  // The codes of the eight groups.
+  [[gnu::always_inline]] static void unpack(const uint8_t* p, Bytes (&q)[8]) {
+    auto plane = [&](int i) { return load_bytes(p + i * kByteLanes); };
+    if constexpr (kForm.low == 8) {
+#pragma GCC unroll 8
+      for (int g = 0; g < 8; ++g) q[g] = plane(g);
+      return;
+    }
+    if constexpr (kForm.low == 4)
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        const Bytes b = plane(j);
+        q[j] = field<0, 4>(b), q[j + 4] = field<4, 4>(b);
+      }
+    if constexpr (kForm.low == 2) fours<0, false>(p, q);
+    if constexpr (kForm.high == 2) fours<kForm.low, true>(p + kForm.low * kByteLanes, q);
+    if constexpr (kForm.high == 1) {
+      const Bytes b = plane(kForm.low);
+      q[0] = q[0] | field<0, 1, kForm.low>(b), q[1] = q[1] | field<1, 1, kForm.low>(b);
+      q[2] = q[2] | field<2, 1, kForm.low>(b), q[3] = q[3] | field<3, 1, kForm.low>(b);
+      q[4] = q[4] | field<4, 1, kForm.low>(b), q[5] = q[5] | field<5, 1, kForm.low>(b);
+      q[6] = q[6] | field<6, 1, kForm.low>(b), q[7] = q[7] | field<7, 1, kForm.low>(b);
+    }
+    if constexpr (kForm.table) {
+      static constexpr auto kTable = [] {
+        struct {
+          uint8_t v[16];
+        } t{};
+        for (int i = 0; i < 16; ++i) t.v[i] = table_code(T, i);
+        return t;
+      }();
+      const auto table = load_table(kTable.v);
+#pragma GCC unroll 8
+      for (int g = 0; g < 8; ++g) q[g] = lookup(table, q[g]);
+    }
+  }
+  template <int to, bool add>
+  [[gnu::always_inline]] static void fours(const uint8_t* p, Bytes (&q)[8]) {
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      const Bytes b = load_bytes(p + j * kByteLanes);
+      Bytes* at = q + 4 * j;
+      const Bytes f[4] = {field<0, 2, to>(b), field<2, 2, to>(b), field<4, 2, to>(b), field<6, 2, to>(b)};
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) at[i] = add ? at[i] | f[i] : f[i];
+    }
+  }
+
+  static F halves(const uint8_t* head, int v) { return load(reinterpret_cast<const f16_t*>(head) + v * kLanes); }
+  static F scale(const uint8_t* head, int part, int v) {
+    if constexpr (kForm.scales == Scales::exponent) return powers(head + v * kLanes);
+    const F d = halves(head, v);
+    if constexpr (kForm.scales == Scales::parts)
+      return d * load(reinterpret_cast<const int8_t*>(head) + kPanel * (2 + part) + v * kLanes);
+    if constexpr (kForm.scales == Scales::parts_min) return d * widen(head + kPanel * (4 + part) + v * kLanes);
+    if constexpr (kForm.scales == Scales::nibbles) return d * both(head, part, v)[0];
+    return d;
+  }
+  static F min(const uint8_t* head, int part, int v) {
+    const F d = halves(head + 2 * kPanel, v);
+    if constexpr (kForm.scales == Scales::parts_min) return d * widen(head + kPanel * (12 + part) + v * kLanes);
+    if constexpr (kForm.scales == Scales::nibbles) return d * both(head, part, v)[1];
+    return zero() - d;
+  }
+  // Scale and minimum of a byte.
+  static std::array<F, 2> both(const uint8_t* head, int part, int v) {
+    const F b = widen(head + kPanel * (4 + part) + v * kLanes), high = floor(b * set(1.f / 16));
+    return {fnma(high, set(16.f), b), high};
+  }
+};
+
+// out (M, kPanel) = M rows of x times a packed panel, unpacked in registers.
+template <DType T, int M, class Dot>
+void multiply_packed(const int32_t* x, const uint8_t* panel, int64_t in, float* out) {
+  using B = Blocks<T>;
+  constexpr Form f = B::kForm;
+  constexpr int V = kTileVectors, kBlock = int(dtype_block(T)), kGroups = 8 / f.halves;
+  constexpr int64_t kBytes = packed_block_bytes(T);
+  F acc[M][V];
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) acc[m][v] = zero();
+  for (int64_t k = 0; k < in; k += kBlock, panel += kBytes) {
+    const uint8_t* codes = panel + kPanel * head_bytes(f);
+    for (int64_t line = 0; line < kPanel * head_bytes(f); line += 64) prefetch(panel + kFar + line);
+    for (int b = 0; b < kBlock / 32; ++b, x += M * block_words(f)) {
+      const float* scales = reinterpret_cast<const float*>(x + 8 * M);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v, codes += B::kCodes) {
+#pragma GCC unroll 8
+        for (int64_t line = 0; line < B::kCodes; line += 64) prefetch(codes + kFar + line);
+        Bytes q[8];
+        B::unpack(codes, q);
+#pragma GCC unroll 2
+        for (int h = 0; h < f.halves; ++h) {
+          const int part = b * f.halves + h;
+          const F scale = B::scale(panel, part, v);
+          F min;
+          if constexpr (f.has_min()) min = B::min(panel, part, v);
+#pragma GCC unroll 4
+          for (int m = 0; m < M; ++m) {
+            Ints sums = set_int(f.has_min() ? 0 : x[(9 + h) * M + m]);
+#pragma GCC unroll 8
+            for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) sums = Dot::dot(sums, q[g], set_quad(x + g * M + m));
+            acc[m][v] = fma(to_float(sums) * set(scales[m]), scale, acc[m][v]);
+            if constexpr (f.has_min()) acc[m][v] = fnma(set(scales[(1 + h) * M + m]), min, acc[m][v]);
+          }
+        }
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(out + m * kPanel + v * kLanes, acc[m][v]);
+}
+
+// An unpacked panel: for each 32 of `in` the codes (8, kTileVectors) as bytes, then f32 scales (halves, kPanel) and,
+// where there are some, minima.
+constexpr int64_t unpacked_block_bytes(const Form& f) { return kPanel * (32 + 4 * f.halves * (f.has_min() ? 2 : 1)); }
+template <DType T>
+void unpack_panel(const uint8_t* panel, int64_t in, uint8_t* to) {
+  using B = Blocks<T>;
+  constexpr Form f = B::kForm;
+  constexpr int V = kTileVectors, kBlock = int(dtype_block(T));
+  for (int64_t k = 0; k < in; k += kBlock, panel += packed_block_bytes(T)) {
+    const uint8_t* codes = panel + kPanel * head_bytes(f);
+    for (int b = 0; b < kBlock / 32; ++b, to += unpacked_block_bytes(f))
+      for (int v = 0; v < V; ++v, codes += B::kCodes) {
+        Bytes q[8];
+        B::unpack(codes, q);
+#pragma GCC unroll 8
+        for (int g = 0; g < 8; ++g) store_bytes(to + (g * V + v) * kByteLanes, q[g]);
+        float* scales = reinterpret_cast<float*>(to + 32 * kPanel) + v * kLanes;
+        for (int h = 0; h < f.halves; ++h) {
+          store(scales + h * kPanel, B::scale(panel, b * f.halves + h, v));
+          if constexpr (f.has_min()) store(scales + (f.halves + h) * kPanel, B::min(panel, b * f.halves + h, v));
+        }
+      }
+  }
+}
+
+// out (M, kPanel) = M rows of x times an unpacked panel.
+template <int M, int kHalves, bool kMin, class Dot>
+void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* out) {
+  constexpr int V = kTileVectors, kGroups = 8 / kHalves;
+  F acc[M][V];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) acc[m][v] = zero();
+  for (int64_t k = 0; k < in; k += 32, x += M * (9 + kHalves), w += kPanel * (32 + 4 * kHalves * (kMin ? 2 : 1))) {
+    const float* scales = reinterpret_cast<const float*>(x + 8 * M);
+    const float* d = reinterpret_cast<const float*>(w + 32 * kPanel);
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; ++h) {
+      Ints sums[M][V];
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sums[m][v] = set_int(kMin ? 0 : x[(9 + h) * M + m]);
+#pragma GCC unroll 8
+      for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) {
+        Bytes q[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) q[v] = load_bytes(w + (g * V + v) * kByteLanes);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) {
+          const Bytes a = set_quad(x + g * M + m);
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) sums[m][v] = Dot::dot(sums[m][v], q[v], a);
+        }
+      }
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const F scale = load(d + h * kPanel + v * kLanes);
+        F min;
+        if constexpr (kMin) min = load(d + (kHalves + h) * kPanel + v * kLanes);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) {
+          acc[m][v] = fma(to_float(sums[m][v]) * set(scales[m]), scale, acc[m][v]);
+          if constexpr (kMin) acc[m][v] = fnma(set(scales[(1 + h) * M + m]), min, acc[m][v]);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(out + m * kPanel + v * kLanes, acc[m][v]);
+}
+
+}  // namespace statespace::STATESPACE_ISA

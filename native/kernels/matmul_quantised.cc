@@ -1,0 +1,179 @@
+#include "kernels/matmul_quantised.h"
+
+#include "kernels/matmul_finish.h"
+#include "kernels/matmul_int8.h"
+#include "kernels/sequences.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+// The least tile over an unpacked panel: lower ones are padded.
+constexpr int kLeastRows = kInt8Rows == 6 ? 4 : 2;
+constexpr int kMostPlanes = 3;
+// Rows of x that stay in L2 while the panels pass by.
+constexpr int64_t kResidentBytes = 512 << 10;
+
+// fn(a dot product) for the type's codes on this machine.
+template <class Fn>
+void with_dot(const Form& f, Fn&& fn) {
+  if (has_int8_dot()) return fn(DotInstruction{});
+  if (f.small()) return fn(DotSmall{});
+  fn(DotAny{});
+}
+
+template <DType T, class Dot, int M = kInt8Few>
+void packed_tile(int rows, const int32_t* x, const uint8_t* panel, int64_t in, float* sums) {
+  if constexpr (M > 1)
+    if (rows <= M / 2) return packed_tile<T, Dot, M / 2>(rows, x, panel, in, sums);
+  multiply_packed<T, M, Dot>(x, panel, in, sums);
+}
+
+template <int kHalves, bool kMin, class Dot, int M = kInt8Rows>
+void unpacked_tile(int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
+  if constexpr (M > kLeastRows)
+    if (rows < M) return unpacked_tile<kHalves, kMin, Dot, M - 1>(rows, x, w, in, sums);
+  multiply_unpacked<M, kHalves, kMin, Dot>(x, w, in, sums);
+}
+
+// x in int8, in tiles of rows, then tasks of a group of tiles by a few panels.
+class Product {
+ public:
+  Product(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, int planes, const Epilogue& e, const Rows& y,
+          void* scratch)
+      : cx_(cx),
+        x_(x),
+        rows_(rows),
+        w_(w),
+        form_(form_of(w.dtype)),
+        planes_(planes),
+        few_(rows * planes <= kInt8Few),
+        e_(e),
+        y_(y),
+        tiles_(few_ ? 1 : ceil_div(rows, kInt8Rows / planes)),
+        x_tiles_(static_cast<int32_t*>(scratch)) {}
+
+  void run() {
+    const int64_t panels = w_.panels(), threads = cx_.threads();
+    if (tiles_ == 1)
+      prepare(0);
+    else
+      cx_.parallel_for(tiles_, [&](int64_t i, int) { prepare(i); });
+    // Groups that fit into L2, and as many as give every thread work where there are few panels.
+    int64_t groups = 1;
+    if (w_.layout == Layout::packed) {
+      groups = ceil_div(tiles_ * tile_words() * 4, kResidentBytes);
+      if (panels < 4 * threads) groups = std::max(groups, std::min(tiles_ / 8, ceil_div(4 * threads, panels)));
+    }
+    groups = std::max<int64_t>(1, std::min(groups, tiles_));
+    const int64_t each = std::min<int64_t>(4, std::max<int64_t>(1, panels * groups / (8 * threads)));
+    const int64_t parts = ceil_div(panels, each);
+    const int64_t own = w_.layout == Layout::rows ? panel_bytes(w_.dtype, w_.in) : 0;
+    const int64_t unpacked = few_ ? 0 : w_.in / 32 * unpacked_block_bytes(form_);
+    constexpr int64_t kSums = kInt8Rows * kPanel;
+    cx_.parallel_for(groups * parts, [&](int64_t task, int worker) {
+      float* sums = cx_.local<float>(worker, kSums + 16 + (own + unpacked) / 4 + 16);
+      uint8_t* wide = reinterpret_cast<uint8_t*>(sums + (kSums + 15) / 16 * 16);
+      uint8_t* local = wide + unpacked;
+      const int64_t group = task / parts, first = task % parts * each;
+      for (int64_t p = first; p < std::min(panels, first + each); ++p) {
+        const uint8_t* panel = local;
+        if (own)
+          pack_panel(w_, p, local);
+        else
+          panel = w_.panel(p);
+        if (few_)
+          few(p, panel, sums);
+        else
+          many(group * tiles_ / groups, (group + 1) * tiles_ / groups, p, panel, wide, sums);
+      }
+    });
+  }
+
+ private:
+  int64_t begin(int64_t i) const { return i * rows_ / tiles_; }
+  int height(int64_t i) const { return int(begin(i + 1) - begin(i)); }
+  // Rows of int8 of a tile, those that pad it included.
+  int width(int64_t i) const {
+    const int n = height(i) * planes_;
+    if (!few_) return std::max(n, kLeastRows);
+    int m = 1;
+    while (m < n) m *= 2;
+    return m;
+  }
+  int64_t tile_words() const { return kInt8Rows * (w_.in / 32) * block_words(form_); }
+  int32_t* tile(int64_t i) const { return x_tiles_ + i * tile_words(); }
+
+  void prepare(int64_t i) const {
+    const int M = width(i);
+    if (height(i) * planes_ < M) std::memset(tile(i), 0, M * (w_.in / 32) * block_words(form_) * 4);
+    with_float(x_.dtype, [&](auto type) {
+      for (int r = 0; r < height(i); ++r)
+        quantise_row(x_.row<decltype(type)>(begin(i) + r), w_.in, form_, planes_, r * planes_, M, tile(i));
+    });
+  }
+
+  void few(int64_t p, const uint8_t* panel, float* sums) const {
+    with_blocks(w_.dtype, [&](auto type) {
+      constexpr DType T = decltype(type)::value;
+      with_dot(form_of(T), [&](auto dot) { packed_tile<T, decltype(dot)>(width(0), tile(0), panel, w_.in, sums); });
+    });
+    store_panel(0, p, sums);
+  }
+
+  void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, uint8_t* wide, float* sums) const {
+    with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, wide); });
+    with_dot(form_, [&](auto dot) {
+      using Dot = decltype(dot);
+      auto each = [&](auto multiply) {
+        for (int64_t i = begin; i < end; ++i) {
+          multiply(width(i), tile(i), wide, w_.in, sums);
+          store_panel(i, p, sums);
+        }
+      };
+      if (form_.halves == 2)
+        form_.has_min() ? each(unpacked_tile<2, true, Dot>) : each(unpacked_tile<2, false, Dot>);
+      else
+        form_.has_min() ? each(unpacked_tile<1, true, Dot>) : each(unpacked_tile<1, false, Dot>);
+    });
+  }
+
+  void store_panel(int64_t i, int64_t p, float* sums) const {
+    const int m = height(i);
+    if (planes_ > 1)
+      for (int r = 0; r < m; ++r)
+        for (int j = 0; j < kPanel; ++j) {
+          const float* from = sums + r * planes_ * kPanel + j;
+          float y = from[(planes_ - 1) * kPanel];
+          for (int s = planes_ - 2; s >= 0; --s) y += from[s * kPanel];
+          sums[r * kPanel + j] = y;
+        }
+    const int64_t o = p * kPanel;
+    finish(e_, y_, begin(i), m, o, int(std::min<int64_t>(kPanel, w_.out - o)), sums, kPanel);
+  }
+
+  const Context& cx_;
+  const Rows& x_;
+  const int64_t rows_;
+  const Matrix w_;
+  const Form form_;
+  const int planes_;
+  const bool few_;
+  const Epilogue& e_;
+  const Rows& y_;
+  const int64_t tiles_;
+  int32_t* x_tiles_;
+};
+
+}  // namespace
+
+int64_t quantised_scratch(int64_t in, int64_t rows) {
+  constexpr int64_t kLeastOfTile = kInt8Rows / kMostPlanes;
+  return ceil_div(rows, kLeastOfTile) * kInt8Rows * (in / 32) * 11 * 4;
+}
+
+void matmul_quantised(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, int planes, const Epilogue& e,
+                      const Rows& y, void* scratch) {
+  Product(cx, x, rows, w, planes, e, y, scratch).run();
+}
+
+}  // namespace statespace::STATESPACE_ISA

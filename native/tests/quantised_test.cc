@@ -1,0 +1,174 @@
+// Products of every quantised type, on every backend and in both layouts, against f64 over the decoded values.
+#include "core/blocks.h"
+#include "core/quantise.h"
+#include "ops/embedding.h"
+#include "ops/linear.h"
+#include "support.h"
+
+using namespace statespace;
+using namespace statespace::test;
+
+namespace {
+
+constexpr DType kTypes[] = {DType::q8_0,   DType::q4_0,   DType::q4_1, DType::q5_0, DType::q5_1,
+                            DType::q2_k,   DType::q3_k,   DType::q4_k, DType::q5_k, DType::q6_k,
+                            DType::iq4_nl, DType::iq4_xs, DType::mxfp4};
+
+// Rows of blocks, and what they stand for.
+struct Blocks {
+  Blocks(DType type, int64_t rows, int64_t columns)
+      : bytes(dtype_bytes(type, rows * columns)), values(uniform(rows * columns, 1)) {
+    // Neither centred nor of one size, so that scales and minima differ from block to block.
+    for (size_t i = 0; i < values.size(); ++i) values[i] = (values[i] + 0.2f) * (1 + float(i / 32 % 5));
+    encode_blocks(type, values.data(), rows * columns, nullptr, bytes.data());
+    decode_blocks(type, bytes.data(), rows * columns, values.data());
+    tensor.rank = 2;
+    tensor.shape[0] = rows, tensor.shape[1] = tensor.row_stride = columns;
+    tensor.dtype = type;
+    tensor.data = bytes.data();
+  }
+  std::vector<uint8_t> bytes;
+  std::vector<float> values;
+  Tensor tensor;
+};
+
+struct Packed {
+  Packed(const Backend& backend, const Tensor& weight) {
+    int64_t bytes = 0;
+    tensor = backend.packed(weight, &bytes);
+    memory = Buffer(bytes);
+    tensor.data = memory.data();
+    Scratch scratch;
+    Context cx{ThreadPool::global(), scratch};
+    backend.pack(weight, tensor, cx);
+    size = bytes;
+  }
+  Buffer memory;
+  Tensor tensor;
+  int64_t size;
+};
+
+std::vector<float> multiply(const Backend& backend, const Tensor& weight, std::vector<float>& x, bool exact = false,
+                            ThreadPool& pool = ThreadPool::global()) {
+  const int64_t in = weight[1], out = weight[0], rows = int64_t(x.size()) / in;
+  std::vector<float> y(rows * out, NAN);
+  Linear op;
+  op.x = view(x, {rows, in});
+  op.weight = weight;
+  op.y = view(y, {rows, out});
+  check(op);
+  Scratch scratch;
+  Context cx{pool, scratch};
+  cx.exact = exact;
+  backend.run[op_id<Linear>()](&op, cx);
+  return y;
+}
+
+// Relative L2 error.
+double error_of(const std::vector<float>& y, const std::vector<float>& x, const Blocks& w) {
+  const int64_t in = w.tensor[1], out = w.tensor[0], rows = int64_t(x.size()) / in;
+  double errors = 0, squares = 0;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t o = 0; o < out; ++o) {
+      double sum = 0;
+      for (int64_t k = 0; k < in; ++k) sum += double(x[i * in + k]) * w.values[o * in + k];
+      errors += (y[i * out + o] - sum) * (y[i * out + o] - sum), squares += sum * sum;
+    }
+  return std::sqrt(errors / squares);
+}
+
+template <class Fn>
+void each_host_backend(Fn&& fn) {
+  each_backend([&](const Backend& backend) {
+    if (backend.host_memory) fn(backend);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("quantised products: every type, number of rows and layout") {
+  each_host_backend([&](const Backend& backend) {
+    for (DType type : kTypes)
+      for (const auto& [in, out] : {std::pair<int64_t, int64_t>{256, 290}, {768, 37}, {512, 545}}) {
+        const Blocks w(type, out, in);
+        const Packed packed(backend, w.tensor);
+        CHECK(packed.size <= double(w.bytes.size()) * 1.05 * ((out + 31) / 32 * 32) / double(out));
+        const bool large = std::min(in, out) >= 512;
+        for (int64_t rows : {1, 2, 3, 5, 9, 40}) {
+          CAPTURE(std::string(dtype_name(type)));
+          CAPTURE(in);
+          CAPTURE(out);
+          CAPTURE(rows);
+          auto x = uniform(rows * in, 2);
+          for (bool pack : {false, true}) {
+            CAPTURE(pack);
+            const Tensor& weight = pack ? packed.tensor : w.tensor;
+            const double rounded = error_of(multiply(backend, weight, x), x, w);
+            CHECK(rounded < (large ? 8e-3 : std::min(in, out) >= 256 ? 5e-5 : 1e-6));
+            if (large) CHECK(rounded > 1e-4);
+            CHECK(error_of(multiply(backend, weight, x, true), x, w) < 1e-6);
+          }
+        }
+      }
+  });
+}
+
+TEST_CASE("quantised products: the same for any number of threads and rows, in both layouts") {
+  each_host_backend([&](const Backend& backend) {
+    ThreadPool one(1), three(3);
+    for (DType type : kTypes) {
+      CAPTURE(std::string(dtype_name(type)));
+      const Blocks w(type, 270, 256);
+      const Packed packed(backend, w.tensor);
+      auto x = uniform(40 * 256, 2);
+      const auto y = multiply(backend, packed.tensor, x, false, one);
+      CHECK(y == multiply(backend, packed.tensor, x, false, three));
+      CHECK(y == multiply(backend, w.tensor, x, false, three));
+      for (int64_t rows : {1, 2, 3, 7}) {
+        std::vector<float> first(x.begin(), x.begin() + rows * 256);
+        CHECK(multiply(backend, packed.tensor, first, false, three) ==
+              std::vector<float>(y.begin(), y.begin() + rows * 270));
+      }
+    }
+  });
+}
+
+TEST_CASE("quantised products: what is no number stays none, zeros and tiny values are as good as zero") {
+  each_host_backend([&](const Backend& backend) {
+    const Blocks w(DType::q4_k, 256, 256);
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+      auto x = uniform(3 * 256, 2);
+      x[256 + 77] = bad;
+      const auto y = multiply(backend, w.tensor, x);
+      for (int64_t o = 0; o < 256; ++o) {
+        CHECK(std::isfinite(y[o]));
+        CHECK(!std::isfinite(y[256 + o]));
+        CHECK(std::isfinite(y[512 + o]));
+      }
+    }
+    std::vector<float> x(2 * 256, 0.f);
+    x[256] = 1e-36f;
+    for (float y : multiply(backend, w.tensor, x)) CHECK(std::fabs(y) < 1e-34f);
+  });
+}
+
+TEST_CASE("quantised weights: rows out of panels are what the blocks decode to") {
+  each_host_backend([&](const Backend& backend) {
+    for (DType type : kTypes) {
+      CAPTURE(std::string(dtype_name(type)));
+      const Blocks w(type, 70, 512);
+      const Packed packed(backend, w.tensor);
+      std::vector<int32_t> ids = {69, 0, 33, 7, 32, 7};
+      for (const Tensor& weight : {w.tensor, packed.tensor}) {
+        std::vector<float> y(ids.size() * 512);
+        Embedding op;
+        op.ids = view(ids);
+        op.weight = weight;
+        op.y = view(y, {int64_t(ids.size()), 512});
+        run(backend, op);
+        for (size_t i = 0; i < ids.size(); ++i)
+          for (int64_t j = 0; j < 512; ++j) CHECK(y[i * 512 + j] == w.values[ids[i] * 512 + j]);
+      }
+    }
+  });
+}
