@@ -29,7 +29,7 @@ export function computed(t: StoredTensor, shape: Shape, apply: (values: Float32A
 /** Rows times a factor: of all, or of each. Ranges of values must be whole rows. */
 export function scaled(t: StoredTensor, by: number | readonly number[]): StoredTensor {
   if (by === 1) return t;
-  const columns = columnsOf(t.shape);
+  const columns = t.shape.length > 1 ? columnsOf(t.shape) : 1;
   const product = computed(t, t.shape, (values) =>
     typeof by === 'number' ? values.map((x) => x * by) : values.map((x, i) => x * by[Math.floor(i / columns)]!),
   );

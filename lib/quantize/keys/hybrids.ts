@@ -35,7 +35,7 @@ export function jamba(c: ConfigOf<typeof jambaModel>, raw: Raw): Written {
       feed_forward_length: u32(c.dFf),
       'attention.head_count': u32(a.nHeads),
       'attention.head_count_kv': headsKv(layersOf(c.nLayers).map(c.isAttention), a.nHeadsKv),
-      ...headSizes(a, c.dModel),
+      ...headSizes(a, c.dModel, raw),
       'ssm.conv_kernel': u32(m.dConv),
       'ssm.inner_size': u32(m.dInner),
       'ssm.state_size': u32(m.dState),
@@ -71,7 +71,8 @@ export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written
       residual_scale: f32(c.residualMultiplier),
       logit_scale: f32(c.logitsScaling),
       expert_shared_feed_forward_length: u32(c.dShared),
-      ...expertCounts(c.experts, c.topK),
+      expert_count: u32(c.experts),
+      expert_used_count: u32(c.experts > 0 ? c.topK : 0),
       ...mixer.keys,
     },
     config: {
@@ -133,7 +134,7 @@ function hybridKeys(
     embedding_length: u32(c.dModel),
     vocab_size: u32(c.vocabSize),
     'attention.head_count': u32(a.nHeads),
-    ...headSizes(a, c.dModel),
+    ...headSizes(a, c.dModel, raw),
     'attention.layer_norm_rms_epsilon': f32(c.eps),
   };
 }
@@ -194,7 +195,7 @@ export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written 
       'attention.key_length': u32(a.headDim),
       'attention.value_length': u32(a.headDim),
       feed_forward_length: i32s(c.kinds.map((kind) => width[kind])),
-      'rope.dimension_count': u32(a.headDim),
+      'rope.dimension_count': u32(Math.floor(c.dModel / a.nHeads)), // nothing is turned
       'rope.scaling.finetuned': bool(false),
       ...mixer.keys,
       ...(routed && {

@@ -28,7 +28,7 @@ export function llama(c: LlamaConfig | ConfigOf<typeof mixtralModel>, raw: Raw):
       'rope.dimension_count': u32(a.headDim),
       'attention.head_count': u32(a.nHeads),
       'attention.head_count_kv': u32(a.nHeadsKv),
-      ...headSizes(a, c.dModel),
+      ...headSizes(a, c.dModel, raw),
       ...rope.keys,
       'attention.layer_norm_rms_epsilon': f32(c.eps),
       ...expertCounts(routed?.experts ?? 0, routed?.topK ?? 0),

@@ -12,7 +12,8 @@ const HEAD_EPS = 64e-5;
 
 function common(c: ConfigOf<typeof rwkv6Model>, heads: { headSize: number; eps: number }) {
   const otherEps = Math.abs(heads.eps - HEAD_EPS) > 1e-9;
-  const scales = c.rescaleEvery > 0;
+  // Halving the stream was for f16; where the weights are the model's own it is in the epsilons alone.
+  const scales = c.rescaleEvery > 0 && !c.rescaled;
   return {
     layers: c.nLayers,
     keys: {
@@ -26,7 +27,7 @@ function common(c: ConfigOf<typeof rwkv6Model>, heads: { headSize: number; eps: 
     },
     beyond: {
       ...(otherEps && { head_size_divisor: Math.sqrt(heads.eps / 1e-5) }),
-      ...(scales && { rescale_every: c.rescaleEvery, rescaled: c.rescaled ?? false }),
+      ...(scales && { rescale_every: c.rescaleEvery, rescaled: false }),
     },
     notes: [
       ...(otherEps ? [`it norms the heads with an epsilon of ${HEAD_EPS}, the model with ${heads.eps}`] : []),
@@ -50,8 +51,7 @@ export function rwkv6(c: ConfigOf<typeof rwkv6Model>, columns: Columns): Written
     ...rest,
     keys: {
       ...keys,
-      // 0: the stream is not halved; the weights are the model's own.
-      rescale_every_n_layers: u32(0),
+      rescale_every_n_layers: u32(c.rescaled ? c.rescaleEvery : 0),
       time_mix_extra_dim: u32(columns('blocks.0.att.time_maa_w1') / 5),
       time_decay_extra_dim: u32(columns('blocks.0.att.time_decay_w1')),
     },

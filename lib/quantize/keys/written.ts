@@ -40,9 +40,9 @@ export const contextLength = (raw: Raw, standard = ENDLESS): Pair => {
 /** Of every layer; 0 where it does not attend. */
 export const headsKv = (attends: readonly boolean[], heads: number): Pair => i32s(attends.map((is) => (is ? heads : 0)));
 
-/** head_dim where it does not follow from the width. */
-export function headSizes(a: AttentionLayerOptions, dModel: number): Record<string, Pair | undefined> {
-  const said = a.headDim * a.nHeads !== dModel;
+/** head_dim where the config says it, or it does not follow from the width. */
+export function headSizes(a: AttentionLayerOptions, dModel: number, raw: Raw): Record<string, Pair | undefined> {
+  const said = typeof raw.head_dim === 'number' || a.headDim * a.nHeads !== dModel;
   const size = said ? u32(a.headDim) : undefined;
   return { 'attention.key_length': size, 'attention.value_length': size };
 }

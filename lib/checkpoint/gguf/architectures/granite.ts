@@ -75,6 +75,7 @@ export const granite: Architecture = {
         model_type: 'bamba',
         ...common,
         intermediate_size: keys.count('feed_forward_length'),
+        mlp_bias: tensors.has('blk.0.ffn_up.bias'),
         attn_layer_indices: kv.flatMap((n, i) => (n > 0 ? [i] : [])),
         rope_parameters: {
           rope_theta: theta,
