@@ -83,7 +83,12 @@ export function fromFolder(checkpoint: Checkpoint): Contents {
   if (said.architecture === 'rwkv7') planned.push(...unusedMixes(planned));
   const divisors = said.ropeDivisors;
   if (divisors) planned.push({ name: 'rope_freqs.weight', shape: [divisors.length], from: divisors, sources: [] });
-  return { architecture: said.architecture, pairs: pairsOf(said), tensors: planned, notes: [...said.notes] };
+  return {
+    architecture: said.architecture,
+    pairs: pairsOf(said),
+    tensors: planned,
+    notes: said.notes.map((note) => `llama.cpp: ${note}`),
+  };
 }
 
 function paired(folder: string, said: Written, tensors: Tensors, isIdle: (name: string) => boolean): PlannedTensor[] {

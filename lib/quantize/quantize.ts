@@ -3,10 +3,10 @@ import { basename, dirname, resolve } from 'node:path';
 import { replaceFileBy } from '../atomic-file.js';
 import { decodeRows, encodeRows } from '../blocks.js';
 import { checkCall } from '../cancellation.js';
+import { InputFile } from '../checkpoint/files.js';
 import { type Pair, text, u32 } from '../checkpoint/gguf/pairs.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
 import { type OutTensor, writeGguf } from '../checkpoint/gguf/write.js';
-import { InputFile } from '../checkpoint/files.js';
 import { openCheckpoint, readTensorF32 } from '../checkpoint/open.js';
 import { checkpointError, isBlocks, type StoredTensor, storedBytes } from '../checkpoint/stored.js';
 import { valueRange } from '../checkpoint/views.js';
@@ -16,15 +16,20 @@ import { lazyFiles } from '../lazy.js';
 import { fromFile } from './file.js';
 import { type Contents, fromFolder, type PlannedTensor } from './folder.js';
 import { tokenizerPairs } from './tokenizer.js';
-import { chooseTypes, fileTypeOf, mainTypeOf, type MixName, mixNamed, mixNames, type Sizes } from './types.js';
+import { chooseTypes, fileTypeOf, type MixName, mainTypeOf, mixNamed, mixNames, type Sizes } from './types.js';
 
 export { type MixName, mixNames };
 
 export interface QuantizeOptions {
   /** A type or a mix, as llama.cpp names them, in any case: q4_K_M, q6_K, q8_0, f16 … */
   type: string;
-  /** Mean squares of what each tensor's columns are multiplied by, by the checkpoint's name of the tensor; see importanceOf(). */
-  importance?: ReadonlyMap<string, Float32Array>;
+  /**
+   * A text that the model reads first, in f32 and whole in memory: errors then count by what it feeds each column. Token
+   * ids such as 12,5,7 where the model has no tokenizer. Default: all columns count alike.
+   */
+  importance?: string;
+  /** Tokens of that text that are read. Default: 4096. */
+  importanceTokens?: number;
   /** Stops the work, and nothing is left of the file; rejects with its reason. */
   signal?: AbortSignal;
   /** Called as tensors are written. */
@@ -63,6 +68,7 @@ const PIECE = 1 << 18;
  * @param out the file to write.
  * @throws StatespaceError ERR_ARGUMENT, ERR_CHECKPOINT for a damaged checkpoint or values that are not finite,
  *   ERR_UNSUPPORTED_MODEL where GGUF has no architecture for the model.
+ * @public
  */
 export async function quantize(path: string, out: string, options: QuantizeOptions): Promise<QuantizeReport> {
   checkCall('quantize', options);
@@ -72,6 +78,7 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
   options.signal?.throwIfAborted();
   const checkpoint = await openCheckpoint(path);
   await checkTarget(checkpoint.tensors.values(), out);
+  const importance = await readImportance(path, mix, options);
   const contents = checkpoint.origins ? await fromFile(checkpoint.folder, checkpoint.origins) : fromFolder(checkpoint);
   const notes = [...contents.notes];
   if (!checkpoint.metadata) {
@@ -81,8 +88,9 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
     for (const [key, pair] of spoken.pairs) contents.pairs.set(key, pair);
     notes.push(...spoken.notes);
   }
-  if (contents.rounded?.length) notes.push(`rounded a second time: the file holds ${contents.rounded.join(', ')} already`);
-  const types = typesOf(mix, contents, options.importance !== undefined);
+  if (contents.rounded?.length)
+    notes.push(`rounded a second time: the file holds ${contents.rounded.join(', ')} already`);
+  const types = typesOf(mix, contents, importance !== undefined);
   const tensors = contents.tensors.map((t): Planned => ({ ...t, dtype: types.get(t.name)! }));
   const pairs = new Map([
     ...contents.pairs,
@@ -90,7 +98,7 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
     ['general.quantization_version', u32(2)] as const,
   ]);
   const reports: TensorReport[] = [];
-  const work = new Work(tensors, options, reports);
+  const work = new Work(tensors, options, importance, reports);
   await replaceFileBy(resolve(out), (file) => writeGguf(file, pairs, tensors, (i) => work.pieces(i)));
   const bytes = (await lazyFiles().stat(out)).size;
   const values = reports.reduce((n, t) => n + count(t.shape), 0);
@@ -102,6 +110,17 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
     tensors: reports,
     notes,
   };
+}
+
+type Importance = ReadonlyMap<string, Float32Array>;
+
+async function readImportance(path: string, mix: MixName, options: QuantizeOptions): Promise<Importance | undefined> {
+  const { importance, importanceTokens: maxTokens, signal } = options;
+  if (importance === undefined || !isQuantized(mainTypeOf(mix))) return undefined;
+  if (typeof importance !== 'string')
+    throw mismatch('ERR_ARGUMENT', 'quantize: importance', 'a text', show(importance));
+  const { importanceOf } = await import('./importance.js');
+  return importanceOf(path, importance, { maxTokens, signal });
 }
 
 type Planned = PlannedTensor & OutTensor & { readonly dtype: StoredType };
@@ -124,7 +143,10 @@ async function checkTarget(tensors: Iterable<StoredTensor>, out: string): Promis
 
 /** Types by name; what a file holds as floats and no mix touches stays as it is. */
 function typesOf(mix: MixName, contents: Contents, weighted: boolean): Map<string, StoredType> {
-  const said = new Metadata('header', new Map([...contents.pairs].map(([key, pair]: [string, Pair]) => [key, pair.value])));
+  const said = new Metadata(
+    'header',
+    new Map([...contents.pairs].map(([key, pair]: [string, Pair]) => [key, pair.value])),
+  );
   const key = (name: string) => `${contents.architecture}.${name}`;
   const layers = said.count(key('block_count')) ?? 0;
   const first = (name: string): number => (layers === 0 ? 0 : (said.perLayer(key(name), layers)?.[0] ?? 0));
@@ -155,6 +177,7 @@ class Work {
   constructor(
     private readonly tensors: readonly Planned[],
     private readonly options: QuantizeOptions,
+    private readonly weights: Importance | undefined,
     private readonly reports: TensorReport[],
   ) {
     this.total = tensors.reduce((n, t) => n + count(t.shape), 0);
@@ -212,7 +235,7 @@ class Work {
   }
 
   private importance({ sources }: Planned, columns: number): Float32Array | undefined {
-    const found = sources.map((name) => this.options.importance?.get(name));
+    const found = sources.map((name) => this.weights?.get(name));
     const [first] = found;
     return first?.length === columns && found.every((f) => f === first || f?.length === columns) ? first : undefined;
   }

@@ -10,7 +10,9 @@ const prefix = 'tokenizer.ggml.';
 
 /** Keys of the rwkv_vocab_*.txt in a folder; undefined where there is none. */
 export async function rwkvTokens(folder: string, rows: number): Promise<Map<string, Pair> | undefined> {
-  const names = await lazyFiles().readdir(folder).catch(() => []);
+  const names = await lazyFiles()
+    .readdir(folder)
+    .catch(() => []);
   const file = names.find((name) => /^rwkv_vocab.*\.txt$/.test(name));
   if (file === undefined) return undefined;
   const tokens = Array.from({ length: rows }, (_, i) => (i === 0 ? '<s>' : `[PAD${i}]`));

@@ -55,7 +55,9 @@ export async function tokenizerPairs(folder: string, rows: number, checkpoint: C
   if (definition === undefined) return withoutTokens('the folder has no tokenizer.json: the file has ids only');
   const model = (definition as Definition).model;
   if (model?.type !== 'BPE' || typeof model.vocab !== 'object')
-    return withoutTokens(`its tokenizer, ${model?.type ?? 'of no type'}, is none of GGUF's here: the file has ids only`);
+    return withoutTokens(
+      `its tokenizer, ${model?.type ?? 'of no type'}, is none of GGUF's here: the file has ids only`,
+    );
   return new Speaker(folder, rows, definition as Definition, checkpoint).pairs();
 }
 
@@ -195,7 +197,10 @@ class Speaker {
     const at = marked!.findIndex((id, i) => id === plain![0] && marked!.length - i >= plain!.length);
     const id = (name: string) => pairs.get(`${prefix}${name}_token_id`)?.value;
     pairs.set(`${prefix}add_bos_token`, bool(at > 0 && marked![0] === id('bos')));
-    pairs.set(`${prefix}add_eos_token`, bool(at >= 0 && marked!.length > at + plain!.length && marked!.at(-1) === id('eos')));
+    pairs.set(
+      `${prefix}add_eos_token`,
+      bool(at >= 0 && marked!.length > at + plain!.length && marked!.at(-1) === id('eos')),
+    );
   }
 
   /** Names of pre-tokenizers, the likeliest first. */

@@ -29,12 +29,11 @@ export function textBytes(text: string | Uint8Array): Buffer {
   return Buffer.concat([u64Bytes(bytes.length), bytes]);
 }
 
-type Number32 = 'u16' | 'u32' | 'i32' | 'f32' | 'bool';
+type Number32 = 'u32' | 'i32' | 'f32' | 'bool';
 
 function write(type: Number32, to: Buffer, at: number, value: number): void {
   if (type === 'u32') to.writeUInt32LE(value, at);
   else if (type === 'i32') to.writeInt32LE(value, at);
-  else if (type === 'u16') to.writeUInt16LE(value, at);
   else if (type === 'f32') to.writeFloatLE(value, at);
   else to.writeUInt8(value, at);
 }
@@ -46,8 +45,6 @@ function scalar(type: Number32 & ScalarType, value: number): Buffer {
 }
 
 export const u32 = (value: number): Pair => ({ bytes: scalar('u32', value), value });
-export const u16 = (value: number): Pair => ({ bytes: scalar('u16', value), value });
-export const i32 = (value: number): Pair => ({ bytes: scalar('i32', value), value });
 export const f32 = (value: number): Pair => ({ bytes: scalar('f32', value), value: shortest(Math.fround(value)) });
 export const bool = (value: boolean): Pair => ({ bytes: scalar('bool', Number(value)), value });
 export const text = (value: string): Pair => ({

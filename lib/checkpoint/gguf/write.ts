@@ -1,6 +1,6 @@
 // Writes what container.ts reads: version 3, tensors one after the other, each at a multiple of the alignment.
 import type { FileHandle } from 'node:fs/promises';
-import { storedBytes, type StoredDType } from '../stored.js';
+import { type StoredDType, storedBytes } from '../stored.js';
 import { type Pair, textBytes, u64Bytes } from './pairs.js';
 import { idOfType } from './types.js';
 

@@ -214,10 +214,7 @@ export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written 
       ...(low !== 0.001 && { time_step_min: low }),
       ...(!relu2 && { mlp_hidden_act: raw.mlp_hidden_act }),
     },
-    notes: [
-      ...mixer.notes,
-      ...(relu2 ? [] : [`it takes relu squared for the model's ${String(raw.mlp_hidden_act)}`]),
-    ],
+    notes: [...mixer.notes, ...(relu2 ? [] : [`it takes relu squared for the model's ${String(raw.mlp_hidden_act)}`])],
   };
 }
 

@@ -38,7 +38,8 @@ export const contextLength = (raw: Raw, standard = ENDLESS): Pair => {
 };
 
 /** Of every layer; 0 where it does not attend. */
-export const headsKv = (attends: readonly boolean[], heads: number): Pair => i32s(attends.map((is) => (is ? heads : 0)));
+export const headsKv = (attends: readonly boolean[], heads: number): Pair =>
+  i32s(attends.map((is) => (is ? heads : 0)));
 
 /** head_dim where the config says it, or it does not follow from the width. */
 export function headSizes(a: AttentionLayerOptions, dModel: number, raw: Raw): Record<string, Pair | undefined> {
