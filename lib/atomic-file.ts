@@ -3,6 +3,7 @@
  * process that loads this package, and it does not sync the folder.
  */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { lazyCrypto, lazyFiles } from './lazy.js';
 
@@ -18,13 +19,18 @@ function temporaryFor(path: string): string {
  * Written beside the target, synced, and renamed over it: whoever opens `path` sees the old bytes or the new, after a
  * crash or a kill too (which may leave the temporary file, `.name.*.tmp`).
  */
-export async function replaceFile(path: string, data: Uint8Array): Promise<void> {
+export function replaceFile(path: string, data: Uint8Array): Promise<void> {
+  return replaceFileBy(path, (file) => file.writeFile(data));
+}
+
+/** The same of a file that is written bit by bit; when `write` fails, nothing is left of it. */
+export async function replaceFileBy(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
   const { open, rename, rm } = lazyFiles();
   const temporary = temporaryFor(path);
   try {
     const file = await open(temporary, 'wx');
     try {
-      await file.writeFile(data);
+      await write(file);
       await file.sync();
     } finally {
       await file.close();

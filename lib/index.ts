@@ -17,6 +17,8 @@ export { createModel, describeModel, type LoadOptions, loadModel } from './model
 export type { Model } from './models/model.js';
 export { registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';
+export type { QuantizeOptions, QuantizeReport, TensorReport } from './quantize/quantize.js';
+export { quantize } from './quantizing.js';
 export type { AppOptions, LogEntry } from './server/app.js';
 export type { Listening, ServeOptions } from './server/serve.js';
 export { createApp, createEngine, folderStore, listen, openJobs, pull, redisStore, startWorker } from './serving.js';

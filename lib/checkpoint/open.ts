@@ -26,6 +26,8 @@ export interface Checkpoint {
   totalBytes: number;
   /** Of a GGUF file, which holds a tokenizer as well. */
   metadata?: Metadata;
+  /** Of a GGUF file: the names here of what each of its tensors holds. */
+  origins?: ReadonlyMap<string, readonly string[]>;
 }
 
 export async function openCheckpoint(path: string): Promise<Checkpoint> {

@@ -1,5 +1,4 @@
 import { decodeRows } from '../blocks.js';
-import { bf16ToF32, f16ToF32 } from '../dtype.js';
 import { InputFile } from './files.js';
 import {
   checkpointError,
@@ -30,7 +29,7 @@ export async function readTensorF32(stored: StoredTensor): Promise<Float32Array>
     );
   }
   const bytes = await InputFile.use(stored.file, (file) => file.read(offset, byteLength, `tensor "${stored.name}"`));
-  const values = toF32(dtype, bytes);
+  const values = await toF32(dtype, bytes);
   if (rows) return pickRows(values, rows, shape[shape.length - 1]!);
   return strides === undefined ? values : gather(values, shape, strides);
 }
@@ -61,23 +60,25 @@ export function pickRows(values: Float32Array, rows: Int32Array, columns: number
   return out;
 }
 
-function toF32(dtype: ReadableDType, bytes: Buffer): Float32Array {
+/** Floats in native code or as they are: what there are many of must not hold the event loop. */
+async function toF32(dtype: ReadableDType, bytes: Buffer): Promise<Float32Array> {
+  if (bytes.length === 0) return new Float32Array(0);
+  if (dtype === 'f32') {
+    const values = new Float32Array(bytes.length / 4);
+    Buffer.from(values.buffer).set(bytes);
+    return values;
+  }
+  if (dtype === 'f16' || dtype === 'bf16') return decodeRows(dtype, bytes, 1, bytes.length / 2);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const item = itemBytes[dtype];
   const read = reader(dtype, view);
   return Float32Array.from({ length: bytes.length / item }, (_, i) => read(i * item));
 }
 
-function reader(dtype: ReadableDType, view: DataView): (at: number) => number {
+function reader(dtype: Exclude<ReadableDType, 'f32' | 'f16' | 'bf16'>, view: DataView): (at: number) => number {
   switch (dtype) {
-    case 'f32':
-      return (at) => view.getFloat32(at, true);
     case 'f64':
       return (at) => view.getFloat64(at, true);
-    case 'f16':
-      return (at) => f16ToF32(view.getUint16(at, true));
-    case 'bf16':
-      return (at) => bf16ToF32(view.getUint16(at, true));
     case 'i64':
       return (at) => Number(view.getBigInt64(at, true));
     case 'i32':

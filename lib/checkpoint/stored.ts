@@ -58,7 +58,12 @@ export interface StoredTensor {
   /** Only when it lies in several places: parts whose values, one after the other, are those of this tensor. */
   parts?: readonly StoredTensor[];
   /** Only when its values are computed: what from, and how, in f32 and row-major order. */
-  derived?: { from: StoredTensor; apply(values: Float32Array): Float32Array };
+  derived?: {
+    from: StoredTensor;
+    apply(values: Float32Array): Float32Array;
+    /** Values [first, first + wanted) without the others, where that is possible. */
+    range?(first: number, wanted: number): StoredTensor;
+  };
 }
 
 /** The tensors of the file that this one lies in. */

@@ -26,11 +26,25 @@ export function computed(t: StoredTensor, shape: Shape, apply: (values: Float32A
   return { name, dtype: 'f32', shape, file, offset, byteLength, derived: { from: t, apply } };
 }
 
+/** Rows times a factor: of all, or of each. Ranges of values must be whole rows. */
+export function scaled(t: StoredTensor, by: number | readonly number[]): StoredTensor {
+  if (by === 1) return t;
+  const columns = t.shape.length > 1 ? columnsOf(t.shape) : 1;
+  const product = computed(t, t.shape, (values) =>
+    typeof by === 'number' ? values.map((x) => x * by) : values.map((x, i) => x * by[Math.floor(i / columns)]!),
+  );
+  const range = (first: number, wanted: number): StoredTensor => {
+    const rows = typeof by === 'number' ? by : by.slice(first / columns, (first + wanted) / columns);
+    return scaled(valueRange(t, first, wanted), rows);
+  };
+  return { ...product, derived: { ...product.derived!, range } };
+}
+
 /** Row i is row order[i] of `t`, where a row is one step of all axes but the last. */
 export function inRowOrder(t: StoredTensor, order: Int32Array, shape: Shape): StoredTensor {
   const columns = columnsOf(t.shape);
-  if (t.rows) return { ...t, shape, rows: order.map((row) => t.rows![row]!) };
-  if (isPlain(t)) return isRun(order) ? run(t, order, shape) : { ...t, shape, rows: order };
+  if (t.rows) return narrowed({ ...t, rows: order.map((row) => t.rows![row]!) }, shape);
+  if (isPlain(t)) return isRun(order) ? run(t, order, shape) : narrowed({ ...t, rows: order }, shape);
   return computed(t, shape, (values) => pickRows(values, order, columns));
 }
 
@@ -46,6 +60,7 @@ export function rowRange(t: StoredTensor, first: number, shape: Shape): StoredTe
 
 /** Values [first, first + count) as a tensor of one axis, or of two where they are whole rows. */
 export function valueRange(t: StoredTensor, first: number, wanted: number): StoredTensor {
+  if (t.derived?.range) return t.derived.range(first, wanted);
   if (t.parts) return partsRange(t, t.parts, first, wanted);
   const columns = columnsOf(t.shape);
   const block = typeBlock(t.dtype);
@@ -68,6 +83,17 @@ function partsRange(t: StoredTensor, parts: readonly StoredTensor[], first: numb
     at += size;
   }
   return joined(t.name, found, [wanted]);
+}
+
+/** Rows in an order, and no more of the file than lies between the first and the last of them. */
+function narrowed(t: StoredTensor & { rows: Int32Array }, shape: Shape): StoredTensor {
+  const { rows } = t;
+  if (rows.length === 0) return { ...t, shape };
+  const first = rows.reduce((a, b) => Math.min(a, b));
+  const last = rows.reduce((a, b) => Math.max(a, b));
+  const rowBytes = storedBytes(t.dtype, columnsOf(t.shape));
+  const span = { offset: t.offset + first * rowBytes, byteLength: (last - first + 1) * rowBytes };
+  return { ...t, ...span, shape, rows: rows.map((row) => row - first) };
 }
 
 const isRun = (order: Int32Array): boolean => order.every((row, i) => row === order[0]! + i);

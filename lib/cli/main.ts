@@ -12,6 +12,7 @@ import { addInfo } from './commands/info.js';
 import { addInspect } from './commands/inspect.js';
 import { addMemory } from './commands/memory.js';
 import { addPull } from './commands/pull.js';
+import { addQuantize } from './commands/quantize.js';
 import { addServe } from './commands/serve.js';
 import { addWorker } from './commands/worker.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
@@ -48,6 +49,7 @@ Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an 
     addServe,
     addWorker,
     addPull,
+    addQuantize,
     addInspect,
     addMemory,
     addCompare,

@@ -34,7 +34,8 @@ function readConfig(c: ConfigReader): BambaConfig {
   const heads = readHeads(c, dModel, { nHeads: 32, nHeadsKv: 8 });
   const bias = c.boolean('attention_bias', false);
   onlySilu(c);
-  c.ignore('z_loss_coefficient'); // of training
+  // Of training; and of the original's code: transformers turns half of each head.
+  c.ignore('z_loss_coefficient', 'attn_rotary_emb');
   // transformers overrules the partial_rotary_factor beside rope_parameters, and reads the one inside.
   const rope = readRope(c, heads.headDim, { partial: 0.5, ignoreOuterPartial: true });
   return {

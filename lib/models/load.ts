@@ -14,6 +14,7 @@ import type { DType } from '../tensor.js';
 import { Binding, type Unread, withoutBase } from './bind.js';
 import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
+import { tapped } from './tap.js';
 import { loadTokenizer } from './tokenizer.js';
 import { weightParts } from './weight-parts.js';
 
@@ -155,7 +156,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const checkpoint = await lazyCheckpoint().openCheckpoint(folder);
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
-  const resolved = resolveModel(config);
+  const resolved = tapped(resolveModel(config), options);
   let tensors: ReadonlyMap<string, StoredTensor> = checkpoint.tensors;
   let trial = buildGraph(resolved, 'f32', tensors);
   const renamed = withoutBase(trial.graph, tensors);

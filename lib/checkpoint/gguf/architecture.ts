@@ -67,13 +67,13 @@ export const conv = (gguf: string, hf: string): Pairing =>
     (shape) => [shape[0]!, shape[shape.length - 1]!],
   );
 
-/** A vector that the file keeps as (n, 1), or as (groups, n / groups). */
-export const vector = (gguf: string, hf: string, groups = 1, trailing = false): Pairing =>
+/** A vector that the file keeps as a matrix: (groups, n / groups), or where `groups` says so (n, 1). */
+export const vector = (gguf: string, hf: string, groups: number | 'each'): Pairing =>
   shaped(
     gguf,
     hf,
     (shape) => [shape.reduce((a, b) => a * b, 1)],
-    ([n]) => (trailing ? [n!, 1] : groups > 1 ? [groups, n! / groups] : [n!]),
+    ([n]) => (groups === 'each' ? [n!, 1] : [groups, n! / groups]),
   );
 
 /** A = -exp(A_log) is stored, A_log is wanted; trailing: as (heads, 1). */

@@ -65,13 +65,16 @@ function readOne(path: string): Promise<GgufFile> {
     const version = await readVersion(r);
     const [tensorCount, pairCount] = [await r.count('tensor count', 24), await r.count('metadata count', 13)];
     const pairs = new Map<string, GgufValue>();
+    const bytes = new Map<string, Buffer>();
     for (let i = 0; i < pairCount; i++) {
       const key = await r.string(`key of metadata pair ${i}`, longestName);
       if (pairs.has(key)) throw checkpointError(path, `metadata ${show(key)} stands twice`);
+      const start = r.at;
       pairs.set(key, await readValue(r, await r.u32(`type of metadata ${show(key)}`), `metadata ${show(key)}`, 0));
+      bytes.set(key, r.since(start));
       await r.breathe();
     }
-    const metadata = new Metadata(path, pairs);
+    const metadata = new Metadata(path, pairs, bytes);
     const alignment = readAlignment(metadata);
     const tensors: StoredTensor[] = [];
     for (let i = 0; i < tensorCount; i++) {

@@ -1,4 +1,5 @@
 // A GGUF file as the checkpoint that it was made of: Hugging Face's config, and its tensors under their names there.
+import { parseConfig } from '../config.js';
 import { checkpointError, type StoredTensor } from '../stored.js';
 import { renamed } from '../views.js';
 import type { Architecture, Config, Pairing, Tensors } from './architecture.js';
@@ -11,6 +12,8 @@ export interface GgufCheckpoint {
   config: Config;
   tensors: Map<string, StoredTensor>;
   metadata: Metadata;
+  /** Which of these tensors each one of the file holds, by its name in the file. */
+  origins: ReadonlyMap<string, readonly string[]>;
 }
 
 export async function openGguf(path: string): Promise<GgufCheckpoint> {
@@ -26,8 +29,8 @@ export async function openGguf(path: string): Promise<GgufCheckpoint> {
   const keys = new ArchitectureKeys(metadata, name);
   if (keys.layers > stored.size) throw keys.error('block_count', `${keys.layers} layers of ${stored.size} tensors`);
   const own = await architecture.config(keys, stored);
-  const config = { ...own, vocab_size: vocabSize(stored, path), ...specialTokens(metadata) };
-  return { config, tensors: toHf(architecture, config, keys.layers, stored), metadata };
+  const config = { ...own, vocab_size: vocabSize(stored, path), ...specialTokens(metadata), ...beyondKeys(metadata) };
+  return { config, ...toHf(architecture, config, keys.layers, stored), metadata };
 }
 
 /** Rows of the embedding: the list of tokens may have been padded beyond them. */
@@ -51,21 +54,37 @@ function specialTokens(metadata: Metadata): Config {
   };
 }
 
+/** What the keys of the format cannot say of the model that was converted, as its config said it: see docs/gguf.md. */
+function beyondKeys(metadata: Metadata): Config {
+  const text = metadata.string('statespace.config');
+  return text === undefined ? {} : parseConfig(text, `${metadata.file}: metadata statespace.config`);
+}
+
 /** What no pairing knows keeps its name, so that loading says that nobody asks for it. */
-function toHf(architecture: Architecture, config: Config, layers: number, stored: Tensors): Map<string, StoredTensor> {
+function toHf(
+  architecture: Architecture,
+  config: Config,
+  layers: number,
+  stored: Tensors,
+): Pick<GgufCheckpoint, 'tensors' | 'origins'> {
+  const origins = new Map<string, readonly string[]>();
   const tensors = new Map<string, StoredTensor>();
   const rest = new Map(stored);
   for (const pairing of architecture.pairings(config, layers)) {
     const parts = pairing.gguf.map((name) => stored.get(name));
     if (parts.some((t) => t === undefined)) continue;
-    for (const name of pairing.gguf) rest.delete(name);
+    const names = pairing.hf();
+    for (const name of pairing.gguf) {
+      rest.delete(name);
+      origins.set(name, names);
+    }
     const made = convert(pairing, parts as StoredTensor[]);
-    pairing.hf().forEach((name, i) => {
+    names.forEach((name, i) => {
       tensors.set(name, renamed(made[i]!, name));
     });
   }
   for (const [name, tensor] of rest) if (!architecture.unread?.(name, config)) tensors.set(name, tensor);
-  return tensors;
+  return { tensors, origins };
 }
 
 function convert(pairing: Pairing, parts: StoredTensor[]): StoredTensor[] {

@@ -45,6 +45,12 @@ export function typeOfId(id: number): StoredDType | { reason: string } {
   return name ?? { reason: removed.has(id) ? 'which the format no longer has' : 'which is not known' };
 }
 
+/** The id of a type that files hold; -1 for one that they do not. */
+export function idOfType(type: StoredDType): number {
+  const id = Object.keys(ids).find((key) => ids[Number(key)] === type);
+  return id === undefined ? -1 : Number(id);
+}
+
 /** Metadata types by their number. */
 export const valueTypes = [
   'u8',

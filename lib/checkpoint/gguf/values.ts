@@ -92,6 +92,8 @@ export class Metadata {
   constructor(
     readonly file: string,
     private readonly pairs: ReadonlyMap<string, GgufValue>,
+    /** Types and values as they lie in the file. */
+    private readonly bytes: ReadonlyMap<string, Buffer> = new Map(),
   ) {}
 
   get size(): number {
@@ -105,6 +107,11 @@ export class Metadata {
   }
   value(key: string): GgufValue | undefined {
     return this.pairs.get(key);
+  }
+  /** A value of a file with its bytes, to be copied. */
+  pair(key: string): { bytes: Buffer; value: GgufValue } | undefined {
+    const [value, bytes] = [this.pairs.get(key), this.bytes.get(key)];
+    return value === undefined || bytes === undefined ? undefined : { bytes, value };
   }
 
   string(key: string): string | undefined {

@@ -66,13 +66,16 @@ export const granite: Architecture = {
       attention_bias: [...tensors.keys()].some((name) => name.endsWith('.attn_q.bias')),
     };
     const theta = keys.number('rope.freq_base', 10000);
-    if (keys.boolean('rope.scaling.finetuned')) {
+    const positions = keys.boolean('rope.scaling.finetuned');
+    // Granite's own factors tell it from Bamba.
+    if (positions && !keys.has('attention.scale')) {
       // Converted from a config without attn_rotary_emb, a file says the whole head: Bamba turns half of it.
       const rotary = keys.count('rope.dimension_count', headDim);
       return {
         model_type: 'bamba',
         ...common,
         intermediate_size: keys.count('feed_forward_length'),
+        mlp_bias: tensors.has('blk.0.ffn_up.bias'),
         attn_layer_indices: kv.flatMap((n, i) => (n > 0 ? [i] : [])),
         rope_parameters: {
           rope_theta: theta,
@@ -91,7 +94,7 @@ export const granite: Architecture = {
       num_local_experts: experts,
       num_experts_per_tok: keys.count('expert_used_count', 0),
       layer_types: kv.map((n) => (n > 0 ? 'attention' : 'mamba')),
-      position_embedding_type: null,
+      position_embedding_type: positions ? 'rope' : null,
       rope_parameters: { rope_theta: theta, rope_type: 'default' },
       attention_multiplier: keys.number('attention.scale', 1 / Math.sqrt(headDim)),
       embedding_multiplier: keys.number('embedding_scale', 1),
@@ -115,21 +118,21 @@ export const granite: Architecture = {
           ...rotatedAttention(blk, `${hf}.self_attn`, headDim),
           ...(isBamba
             ? ['gate', 'up', 'down'].flatMap((x) => withBias(`${blk}.ffn_${x}`, `${hf}.feed_forward.${x}_proj`))
-            : graniteFeedForward(blk, hf)),
+            : graniteFeedForward(blk, hf, (config.num_local_experts as number | undefined) ?? 0)),
         ];
       }),
     ];
   },
 };
 
-function graniteFeedForward(blk: string, hf: string): Pairing[] {
+/** The feed-forward that every token has is a shared one beside experts, and the only one where there are none. */
+function graniteFeedForward(blk: string, hf: string, experts: number): Pairing[] {
+  const shared = experts > 0 ? '_shexp' : '';
   return [
     gateUp(blk, '_exps', `${hf}.block_sparse_moe.input_linear.weight`),
     pair(`${blk}.ffn_down_exps.weight`, `${hf}.block_sparse_moe.output_linear.weight`),
     pair(`${blk}.ffn_gate_inp.weight`, `${hf}.block_sparse_moe.router.layer.weight`),
-    gateUp(blk, '_shexp', `${hf}.shared_mlp.input_linear.weight`),
-    pair(`${blk}.ffn_down_shexp.weight`, `${hf}.shared_mlp.output_linear.weight`),
-    gateUp(blk, '', `${hf}.shared_mlp.input_linear.weight`),
-    pair(`${blk}.ffn_down.weight`, `${hf}.shared_mlp.output_linear.weight`),
+    gateUp(blk, shared, `${hf}.shared_mlp.input_linear.weight`),
+    pair(`${blk}.ffn_down${shared}.weight`, `${hf}.shared_mlp.output_linear.weight`),
   ];
 }

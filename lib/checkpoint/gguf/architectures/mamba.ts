@@ -75,7 +75,7 @@ export function mamba2Mixer(blk: string, hf: string, groups: number): Pairing[] 
     pair(`${blk}.ssm_conv1d.bias`, `${hf}.conv1d.bias`),
     pair(`${blk}.ssm_dt.bias`, `${hf}.dt_bias`),
     decay(`${blk}.ssm_a`, `${hf}.A_log`, true),
-    vector(`${blk}.ssm_d`, `${hf}.D`, 1, true),
+    vector(`${blk}.ssm_d`, `${hf}.D`, 'each'),
     vector(`${blk}.ssm_norm.weight`, `${hf}.norm.weight`, groups),
     ...withBias(`${blk}.ssm_out`, `${hf}.out_proj`),
   ];

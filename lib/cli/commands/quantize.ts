@@ -1,0 +1,142 @@
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { formatBytes, formatCount, significant } from '../../../bench/format.js';
+import { renderTable, wrap } from '../../../bench/table.js';
+import { pull } from '../../hub/pull.js';
+import { isHubSource } from '../../hub/source.js';
+import type { QuantizeReport } from '../../quantize/quantize.js';
+import { perplexityOf } from '../../quantize/text.js';
+import { mixNamed, mixNames } from '../../quantize/types.js';
+import { UsageError } from '../errors.js';
+import { checkWritable, writeFileAtomically } from '../files.js';
+import { parsePositive } from '../parse.js';
+import { colours, progress, write } from '../terminal.js';
+
+interface Options {
+  type: string;
+  importance?: string;
+  text?: string;
+  report?: boolean;
+  maxTokens: number;
+  threads?: number;
+  json?: string;
+}
+
+/** What --report adds to what quantize() returns; undefined where there is no text. */
+interface Perplexity {
+  tokens: number;
+  before: number;
+  after: number;
+}
+
+export function addQuantize(program: Command, signal: AbortSignal): void {
+  program
+    .command('quantize <model> <out>')
+    .description('Write a checkpoint folder or a GGUF file as a GGUF file of one type, for this package and llama.cpp.')
+    .requiredOption('-t, --type <type>', `one of ${mixNames.join(', ')}`)
+    .option('--importance <file>', 'a text: errors count by what it feeds each column (K-quants, iq4)')
+    .option('--report', "print each tensor's error, and the perplexity before and after where there is a text")
+    .option('--text <file>', 'the text of --report (default: that of --importance)')
+    .option('--max-tokens <n>', 'tokens of a text that are read', parsePositive, 4096)
+    .option('--json <file>', 'also write the report')
+    .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .addHelpText(
+      'after',
+      `
+Tensor by tensor: of the model, a few megabytes are in memory (with --importance and the perplexities, all of it). The
+file is there whole or not at all. Norms, convolutions, A, D, routers and what makes dt stay floats; the mixes with an M
+give more bits to the tensors that llama.cpp gives them to. What llama.cpp would do otherwise with the file is said.
+Files are texts, or token ids such as 12,5,7 where the model has no tokenizer.
+
+Examples:
+  $ statespace quantize ./mamba-130m mamba-130m.q4_K_M.gguf --type q4_K_M
+  $ statespace quantize ./jamba jamba.q4_K_M.gguf --type q4_K_M --importance wiki.txt --report
+  $ statespace quantize llama.f16.gguf llama.q8_0.gguf --type q8_0`,
+    )
+    .action((model: string, out: string, options: Options) => run(model, out, options, signal));
+}
+
+async function run(model: string, out: string, options: Options, signal: AbortSignal): Promise<void> {
+  const type = checkedType(options.type);
+  checkWritable(out);
+  if (options.json !== undefined) checkWritable(options.json);
+  const importance = readText('--importance', options.importance);
+  const text = readText('--text', options.text) ?? importance;
+  const lib = (await import('../../../bench/library.js')).library();
+  if (options.threads !== undefined) lib.setThreads(options.threads);
+  const bar = progress('quantize');
+  try {
+    const path = isHubSource(model) ? await pull(model, { signal }) : model;
+    if (importance !== undefined) bar.update(0, 'importance');
+    const report = await lib.quantize(path, out, {
+      type,
+      importance,
+      importanceTokens: options.maxTokens,
+      signal,
+      onProgress: ({ values, totalValues }) => bar.update(values / totalValues, 'writing'),
+    });
+    const measured = { maxTokens: options.maxTokens, signal };
+    let found: Perplexity | undefined;
+    if (options.report && text !== undefined) {
+      bar.update(1, 'perplexity before');
+      const before = await perplexityOf(path, text, measured);
+      bar.update(1, 'perplexity after');
+      const after = await perplexityOf(out, text, measured);
+      found = { tokens: before.tokens, before: before.perplexity, after: after.perplexity };
+    }
+    bar.stop();
+    if (options.json !== undefined)
+      writeFileAtomically(options.json, `${JSON.stringify({ ...report, perplexity: found ?? null }, null, 2)}\n`);
+    write(printed(out, report, options, found));
+  } finally {
+    bar.stop();
+  }
+}
+
+function checkedType(type: string): string {
+  try {
+    return mixNamed(type);
+  } catch (error) {
+    throw new UsageError((error as Error).message.replace('quantize: type', '--type'));
+  }
+}
+
+function readText(option: string, path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new UsageError(`${option}: ${(error as Error).message}`);
+  }
+}
+
+function printed(out: string, report: QuantizeReport, options: Options, found: Perplexity | undefined): string {
+  const { bold, dim } = colours();
+  const { tensors, notes } = report;
+  const lines = [bold(out)];
+  if (options.report) {
+    const rows = tensors.map((t) => [t.name, `(${t.shape.join(', ')})`, t.from, t.type, significant(t.error)]);
+    const left = ['tensor', 'shape', 'from', 'type'].map((title) => ({ title, align: 'left' as const }));
+    lines.push(
+      '',
+      dim('error: ‖x − decoded‖ / ‖x‖ of each tensor'),
+      renderTable([...left, { title: 'error' }], rows),
+      '',
+    );
+  }
+  const counts = new Map<string, number>();
+  for (const t of tensors) counts.set(t.type, (counts.get(t.type) ?? 0) + t.shape.reduce((a, b) => a * b, 1));
+  const worst = tensors.reduce((a, b) => (b.error > a.error ? b : a));
+  lines.push(
+    `written     ${report.architecture}, ${report.type}: ${formatBytes(report.bytes)}, ${significant(report.bitsPerWeight)} bits a weight`,
+    `types       ${[...counts].map(([type, n]) => `${type} ${formatCount(n)}`).join(', ')}`,
+    `worst       ${worst.name}: error ${significant(worst.error)}`,
+  );
+  if (found)
+    lines.push(
+      `perplexity  ${significant(found.before)} before, ${significant(found.after)} after, of ${found.tokens} tokens`,
+    );
+  else if (options.report) lines.push('perplexity  not measured: give a text with --text or --importance');
+  for (const note of notes) lines.push(wrap(`note        ${note}`, 100, '            '));
+  return lines.join('\n');
+}

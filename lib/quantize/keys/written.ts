@@ -1,0 +1,135 @@
+// What a GGUF file says of a model besides its tensors; the readers' side is checkpoint/gguf/architectures.
+import { f32, i32s, type Pair, text, u32 } from '../../checkpoint/gguf/pairs.js';
+import type { AttentionLayerOptions } from '../../layers/attention.js';
+import type { Mamba2Options } from '../../layers/mamba2.js';
+import type { ModelDefinition } from '../../models/definition.js';
+import { ropeFrequencies } from '../../rope-frequencies.js';
+
+/** What a family reads its config to. */
+export type ConfigOf<D> = D extends ModelDefinition<infer C> ? C : never;
+export type Raw = Readonly<Record<string, unknown>>;
+
+export interface Written {
+  /** general.architecture. */
+  readonly architecture: string;
+  readonly layers: number;
+  /** Behind the prefix of the architecture; undefined: not written. */
+  readonly keys: Readonly<Record<string, Pair | undefined>>;
+  /** Keys of a config that tell which tensors of a checkpoint are which of the file. */
+  readonly config: Raw;
+  /** Keys of a config that no key of the format says; the file keeps them under statespace.config. */
+  readonly beyond: Raw;
+  /** What llama.cpp does otherwise with such a file. */
+  readonly notes: readonly string[];
+  /** Divisors of the rotary frequencies (headDim / 2). */
+  readonly ropeDivisors?: Float32Array;
+  /** What a tensor of the checkpoint is multiplied by, or each of its rows. */
+  readonly factor?: (name: string) => number | readonly number[];
+  /** The head is tied to the embedding in the model, and other values in the file. */
+  readonly untied?: boolean;
+}
+
+/** A length that stands where a model has none. */
+const ENDLESS = 2 ** 20;
+
+export const contextLength = (raw: Raw, standard = ENDLESS): Pair => {
+  const longest = raw.max_position_embeddings;
+  return u32(typeof longest === 'number' && Number.isSafeInteger(longest) && longest > 0 ? longest : standard);
+};
+
+/** Of every layer; 0 where it does not attend. */
+export const headsKv = (attends: readonly boolean[], heads: number): Pair =>
+  i32s(attends.map((is) => (is ? heads : 0)));
+
+/** head_dim where the config says it, or it does not follow from the width. */
+export function headSizes(a: AttentionLayerOptions, dModel: number, raw: Raw): Record<string, Pair | undefined> {
+  const said = typeof raw.head_dim === 'number' || a.headDim * a.nHeads !== dModel;
+  const size = said ? u32(a.headDim) : undefined;
+  return { 'attention.key_length': size, 'attention.value_length': size };
+}
+
+/** Keys of the mixers of Mamba-2, and what of them no key says. */
+export function mamba2Keys(m: Mamba2Options, asksForConvBias = false): Pick<Written, 'keys' | 'beyond' | 'notes'> {
+  const groupSize = m.norm?.groupSize ?? m.dInner;
+  const spans = m.nGroups > 1 && m.norm !== undefined && groupSize === m.dInner;
+  const [low, high] = m.dtLimit ?? [0, Number.POSITIVE_INFINITY];
+  const limited = low > 0 || high < Number.POSITIVE_INFINITY;
+  return {
+    keys: {
+      'ssm.conv_kernel': u32(m.dConv),
+      'ssm.state_size': u32(m.dState),
+      'ssm.group_count': u32(m.nGroups),
+      'ssm.inner_size': u32(m.dInner),
+      'ssm.time_step_rank': u32(m.nHeads),
+    },
+    beyond: {
+      ...(spans && { norm_groups: 1 }),
+      ...(limited && { time_step_limit: [low, high].map(finite) }),
+    },
+    notes: [
+      ...(spans ? [`it takes the mean square of each of ${m.nGroups} groups, the model that of the whole width`] : []),
+      ...(limited ? [`it does not clamp dt to [${low}, ${high}]`] : []),
+      ...biasNotes(m, asksForConvBias),
+    ],
+  };
+}
+
+/** Infinities as transformers 5 writes them into JSON. */
+export const finite = (x: number): unknown => (Number.isFinite(x) ? x : { __float__: String(x) });
+
+/** llama.cpp counts the tensors of a file, and these are none that it knows. */
+export function biasNotes(
+  m: { bias?: boolean; outBias?: boolean; convBias?: boolean },
+  asksForConvBias: boolean,
+): string[] {
+  return [
+    ...((m.bias ?? false) || (m.outBias ?? false)
+      ? ['it refuses the file: it knows no biases of in_proj and out_proj']
+      : []),
+    ...(asksForConvBias && m.convBias === false ? ['it refuses the file: it asks for a bias of the convolution'] : []),
+  ];
+}
+
+/** What yarn can be told and files cannot. */
+const UNSAID = ['attention_factor', 'mscale', 'mscale_all_dim'];
+
+/** Base and stretch of rotary positions. */
+export function ropeKeys(
+  a: AttentionLayerOptions,
+  raw: Raw,
+): Pick<Written, 'keys' | 'beyond' | 'notes' | 'ropeDivisors'> {
+  const rope = a.rope;
+  const plainly = { beyond: {}, notes: [] };
+  if (!rope) return { keys: {}, ...plainly };
+  const rotaryDim = rope.rotaryDim ?? a.headDim;
+  const base = { 'rope.freq_base': f32(rope.theta) };
+  const scaling = rope.scaling;
+  const type = scaling?.type ?? scaling?.rope_type ?? 'default';
+  if (!scaling || type === 'default') return { keys: base, ...plainly };
+  if (type === 'llama3' || type === 'divisors') {
+    const plain = ropeFrequencies({ theta: rope.theta, rotaryDim }).invFreq;
+    const { invFreq } = ropeFrequencies({ theta: rope.theta, rotaryDim, scaling });
+    return { keys: base, ...plainly, ropeDivisors: plain.map((f, i) => f / invFreq[i]!) };
+  }
+  const number = (key: string) => (typeof scaling[key] === 'number' ? f32(scaling[key] as number) : undefined);
+  const trained = scaling.original_max_position_embeddings ?? raw.max_position_embeddings;
+  const more = type === 'yarn' && (UNSAID.some((key) => scaling[key] != null) || scaling.truncate === false);
+  return {
+    beyond: more ? { rope_parameters: { ...scaling, type: undefined, rope_type: type, rope_theta: rope.theta } } : {},
+    notes: more ? ['it scales cos and sin by the factor of yarn alone'] : [],
+    keys: {
+      ...base,
+      'rope.scaling.type': text(type),
+      'rope.scaling.factor': number('factor'),
+      ...(type === 'yarn' && {
+        'rope.scaling.original_context_length': typeof trained === 'number' ? u32(trained) : undefined,
+        'rope.scaling.yarn_beta_fast': number('beta_fast'),
+        'rope.scaling.yarn_beta_slow': number('beta_slow'),
+      }),
+    },
+  };
+}
+
+/** Routed experts, where there are any. */
+export const expertCounts = (experts: number, topK: number): Record<string, Pair | undefined> =>
+  experts > 0 ? { expert_count: u32(experts), expert_used_count: u32(topK) } : {};

@@ -1,0 +1,57 @@
+// The tokenizer of a folder, written into a file, gives the ids of llama.cpp.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { expect, test } from 'vitest';
+import { readGguf } from '../../dist/lib/checkpoint/gguf/container.js';
+import { readTokenizer } from '../../dist/lib/checkpoint/gguf/tokenizer.js';
+import type { Metadata } from '../../dist/lib/checkpoint/gguf/values.js';
+import { encodeHeader } from '../../dist/lib/checkpoint/gguf/write.js';
+import { tokenizerPairs } from '../../dist/lib/quantize/tokenizer.js';
+import { scratchFolders } from '../support/checkpoint-files.js';
+import { corpusFiles, corpusFolder } from '../support/gguf.js';
+import { tokenizerFiles } from '../support/tokenizer-json.js';
+
+const folders = scratchFolders();
+const vocabularies = corpusFolder('vocab')!;
+const files = corpusFiles(vocabularies, '.gguf').map((file) => [basename(file, '.gguf'), file] as const);
+
+interface Case {
+  text: string;
+  plain: number[];
+  both: number[];
+}
+const expected = new Map(
+  corpusFiles(vocabularies, '.expected.json').map((file) => [basename(file, '.expected.json'), file] as const),
+);
+
+/** rwkv_vocab.txt of a file's tokens, which are Python literals already. */
+function rwkvFile(metadata: Metadata): Record<string, string> {
+  const tokens = [...metadata.array('tokenizer.ggml.tokens')!.rawStrings()].map(String);
+  const size = (token: string) => token.replace(/\\x..|\\./g, '.').length;
+  const lines = tokens.slice(1).map((token, i) => `${i + 1} b'${token}' ${size(token)}\n`);
+  return { 'rwkv_vocab_v20230424.txt': lines.join('') };
+}
+
+test.each(files)('%s', async (name, file) => {
+  const { metadata } = await readGguf(file);
+  const isRwkv = metadata.string('tokenizer.ggml.model') === 'rwkv';
+  const folder = folders.put(isRwkv ? rwkvFile(metadata) : tokenizerFiles(metadata));
+  const count = metadata.array('tokenizer.ggml.tokens')!.length;
+  const rows = count + 3; // as of embeddings that were rounded up
+  const { pairs, notes } = await tokenizerPairs(folder, rows, { config: {} } as never);
+  expect(notes).toEqual([]);
+  const out = join(folder, 'tokenizer.gguf');
+  writeFileSync(out, encodeHeader(pairs, []));
+  const back = (await readGguf(out)).metadata;
+  const made = await readTokenizer(back);
+  const { strings } = JSON.parse(readFileSync(expected.get(name)!, 'utf8')) as { strings: Case[] };
+  expect(strings.length).toBeGreaterThan(20);
+  for (const { text, both, plain } of strings) {
+    expect([...made!.encode(text, { addSpecialTokens: false, allowSpecial: false })], text).toEqual(plain);
+    expect([...made!.encode(text)], text).toEqual(both);
+  }
+  for (const key of ['tokenizer.ggml.bos_token_id', 'tokenizer.ggml.eos_token_id', 'tokenizer.chat_template'])
+    if (!isRwkv || key !== 'tokenizer.chat_template') expect(back.value(key), key).toBe(metadata.value(key));
+  const tokens = [...back.array('tokenizer.ggml.tokens')!.rawStrings()].map(String);
+  expect(tokens.slice(count)).toEqual([0, 1, 2].map((i) => `[PAD${count + i}]`));
+});
