@@ -161,7 +161,10 @@ export interface NativeBinding {
     lengths: Int32Array,
     logits: ('none' | 'last' | 'all' | 'whole')[],
     cancel: Int32Array,
-    onProgress?: (tokens: number) => void,
+    onProgress: ((tokens: number) => void) | undefined,
+    samplers: undefined,
+    masks: undefined,
+    out?: Float32Array,
   ): Promise<Float32Array>;
   forward(
     sessions: NativeHandle[],

@@ -1,7 +1,8 @@
 import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
-import type { Generated, GenerateOptions } from '../session/generate.js';
+import { checkKnown } from '../options.js';
+import { GENERATE_OPTIONS, type Generated, type GenerateOptions } from '../session/generate.js';
 import type { ResponseFormat } from './masks.js';
 
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
@@ -71,10 +72,13 @@ export interface Limits {
 }
 
 const DEFAULT_MAX_TOKENS = 256;
+const INPUTS = ['tokens', 'messages', 'templateOptions'];
+const OPTIONS = [...GENERATE_OPTIONS, ...INPUTS, 'responseFormat', 'priority', 'client', 'timeoutMs'];
 
 /** ERR_ARGUMENT for what session.generate() refuses as well, and for what only the engine takes. */
 export function readLimits(model: Model, request: GenerateRequest): Limits {
   checkCall('generate', request);
+  checkKnown('generate', request, OPTIONS);
   const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], priority = 0, timeoutMs, client } = request;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 0)
     throw mismatch('ERR_ARGUMENT', 'generate: maxTokens', 'a non-negative integer', show(maxTokens));

@@ -17,6 +17,7 @@ export async function readText(m: Metadata): Promise<TextTokenizer | undefined> 
   return {
     encode: (text, options) => vocabulary.encode(text, options),
     decode: (ids, options) => vocabulary.decode(ids, options),
+    specialToken: (text) => vocabulary.special(text),
     applyChatTemplate: (messages, options) => chat.apply(messages, options),
   };
 }
