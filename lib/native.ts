@@ -189,9 +189,10 @@ let binding: NativeBinding | undefined;
 /** The addon, loaded at its first use. ERR_DEVICE, with what to do about it, where it cannot be. */
 export function native(): NativeBinding {
   if (!binding) {
-    const find = require('node-gyp-build') as { resolve(root: string): string };
-    const root = join(__dirname, '..', '..');
+    // A bundler may leave no __dirname, and takes node-gyp-build along, or not.
+    const root = typeof __dirname === 'string' ? join(__dirname, '..', '..') : '';
     try {
+      const find = require('node-gyp-build') as { resolve(root: string): string };
       const file = find.resolve(root);
       checkWhole(file);
       binding = require(file) as NativeBinding;

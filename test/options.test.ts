@@ -12,6 +12,7 @@ import {
   ops,
   pull,
   redisStore,
+  type StatespaceError,
   startWorker,
   Tensor,
 } from 'statespace';
@@ -73,7 +74,7 @@ const calls: [string, (o: never) => unknown, string, string][] = [
   ['save', (o) => model.createSession().save(o), 'Logits', 'logits'],
   ['saveAsync', (o) => model.createSession().saveAsync(o), 'logit', 'logits'],
   ['run', (o) => model.run(x, o), 'Signal', 'signal'],
-  ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'epsilon', 'eps'],
+  ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'epsilon', ''],
   ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'wieght', 'weight'],
   ['an op’s options', (o) => ops.rmsNorm({ x }, o), 'sginal', 'signal'],
   ['createEngine', (o) => createEngine(model, o), 'max_running', 'maxRunning'],
@@ -97,11 +98,12 @@ describe.each(calls)('%s', (_, call, wrong, meant) => {
   it(`refuses ${wrong}`, async () => {
     const failure = await Promise.resolve()
       .then(() => call({ [wrong]: 1 } as never))
-      .catch((e) => e);
+      .then(() => undefined)
+      .catch((e: unknown) => e as StatespaceError);
     expect([failure?.name, failure?.code]).toEqual(['StatespaceError', 'ERR_ARGUMENT']);
-    expect(failure.message).toContain(`unknown ${/^an op$/.test(_) ? 'argument' : 'option'} "${wrong}"`);
-    if (meant) expect(failure.message).toContain(`did you mean '${meant}'?`);
-    else expect(failure.message).toMatch(/known are \w+/);
+    expect(failure!.message).toContain(`unknown ${/^an op$/.test(_) ? 'argument' : 'option'} "${wrong}"`);
+    if (meant) expect(failure!.message).toContain(`did you mean '${meant}'?`);
+    else expect(failure!.message).toMatch(/known are \w+/);
   });
 });
 

@@ -147,7 +147,7 @@ describe('a session', () => {
     ['stop', 'a'],
     ['stop', [null]],
   ] as const)('refuses %s: %j', async (key, value) => {
-    const stream = model.createSession().generate({ prompt: [1], [key]: value } as GenerateOptions);
+    const stream = model.createSession().generate({ prompt: [1], [key]: value } as never);
     await expect(stream.next()).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
   });
 });
