@@ -5,6 +5,8 @@ import { StatespaceError } from './errors.js';
 
 export const solutionsHeading = '\nPossible solutions:\n';
 
+const bundled =
+  'if the program was bundled (esbuild, webpack, Next.js …), declare statespace external, so that it stays in node_modules';
 const build = 'build it here: npx statespace build (needs CMake 3.20 or newer and a C++20 compiler)';
 const reinstall = 'install the package again: remove node_modules/statespace, then npm install';
 
@@ -19,13 +21,13 @@ interface Place {
 /** Causes by what the dynamic linker, or node-gyp-build, says of them; the first that matches counts. */
 const causes: { matches: RegExp; solutions(place: Place): string[] }[] = [
   {
-    matches: /No native build was found/,
+    matches: /No native build was found|Cannot find (module|package)|Dynamic require|require is not defined/,
     solutions: ({ target, prebuilds }) => [
+      bundled,
       prebuilds.length === 0
         ? `this installation holds no prebuilt addon at all (a source checkout, or files left out while copying): ${reinstall}`
         : `it holds prebuilt addons for ${prebuilds.join(', ')} only. If node_modules was copied from another system, install it on ${target} instead`,
       build,
-      'if the program was bundled (webpack, esbuild, Next.js …), declare statespace external, so that it stays in node_modules',
     ],
   },
   {

@@ -162,7 +162,10 @@ export interface NativeBinding {
     lengths: Int32Array,
     logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
     cancel: Int32Array,
-    onProgress?: (tokens: number) => void,
+    onProgress: ((tokens: number) => void) | undefined,
+    samplers: undefined,
+    masks: undefined,
+    out?: Float32Array,
   ): Promise<Float32Array>;
   forward(
     sessions: NativeHandle[],
@@ -187,9 +190,10 @@ let binding: NativeBinding | undefined;
 /** The addon, loaded at its first use. ERR_DEVICE, with what to do about it, where it cannot be. */
 export function native(): NativeBinding {
   if (!binding) {
-    const find = require('node-gyp-build') as { resolve(root: string): string };
-    const root = join(__dirname, '..', '..');
+    // A bundler may leave no __dirname, and takes node-gyp-build along, or not.
+    const root = typeof __dirname === 'string' ? join(__dirname, '..', '..') : '';
     try {
+      const find = require('node-gyp-build') as { resolve(root: string): string };
       const file = find.resolve(root);
       checkWhole(file);
       binding = require(file) as NativeBinding;

@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { mismatch, show } from './errors.js';
 import { call } from './native.js';
 
@@ -31,10 +29,9 @@ export interface SystemInfo {
 
 /** This package and this machine: what kernels run on, and why not on a GPU. */
 export function systemInfo(): SystemInfo {
-  const { version } = JSON.parse(readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8')) as {
-    version: string;
-  };
   return call((n) => {
+    // Behind the addon: where that is not found, as in a bundle, this file is not either.
+    const { version } = require('../../package.json') as { version: string };
     const { count, shortage } = n.threads();
     return {
       version,

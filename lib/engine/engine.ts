@@ -1,6 +1,8 @@
+import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
+import { checkKnown } from '../options.js';
 import type { StoreCounts } from './cache/persistence.js';
 import { Embedding, type Pooling } from './embedding.js';
 import { type EngineStream, Generation, type GenerationEvent, tokensOf } from './generation.js';
@@ -134,6 +136,8 @@ export class Engine implements AsyncDisposable {
     tokens: ArrayLike<number>,
     options: { signal?: AbortSignal; client?: string } = {},
   ): Promise<Float32Array> {
+    checkCall('score', options);
+    checkKnown('score', options, ['signal', 'client']);
     const ids = this.model.readInput(tokens) as Int32Array;
     const task = new Scoring(ids, this.model.vocabSize, this.model.outputFeatures);
     if (ids.length < 2) return task.scores;

@@ -1,6 +1,7 @@
 import { freemem } from 'node:os';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
+import { checkKnown, checkOptions } from '../options.js';
 import type { SnapshotStore } from './cache/store.js';
 
 /** How an engine shares a model between requests. */
@@ -48,8 +49,7 @@ const whole = (key: string, value: unknown, least: number): number => {
 
 /** The options with their defaults for this model; ERR_ARGUMENT for what cannot be. */
 export function resolveOptions(model: Model, options: EngineOptions): ResolvedOptions {
-  if (typeof options !== 'object' || options === null)
-    throw mismatch('ERR_ARGUMENT', 'createEngine: options', 'an object', show(options));
+  checkOptions('createEngine', options, ['maxBatchTokens', 'maxRunning', 'maxQueued', 'memoryBytes', 'prefixCache']);
   if (model.inputWidth > 1 || model.vocabSize === 0)
     throw new StatespaceError('ERR_ARGUMENT', 'createEngine: this model reads rows of numbers, not tokens; use run()');
   const { maxBatchTokens = 512, maxRunning = 128, maxQueued = 1024, prefixCache = {} } = options;
@@ -66,6 +66,7 @@ export function resolveOptions(model: Model, options: EngineOptions): ResolvedOp
 function cacheOptions(model: Model, given: PrefixCacheOptions, memoryBytes: number): ResolvedOptions['cache'] {
   if (typeof given !== 'object' || given === null)
     throw mismatch('ERR_ARGUMENT', 'createEngine: prefixCache', 'false or an object', show(given));
+  checkKnown('createEngine: prefixCache', given, ['bytes', 'every', 'store']);
   const bytes = whole('prefixCache.bytes', given.bytes ?? Math.min(MAX_CACHE, Math.floor(memoryBytes / 4)), 0);
   const held = model.sessionBytes(1).total;
   const automatic = Math.ceil(held / BYTES_PER_TOKEN.guessed / 64) * 64;

@@ -2,8 +2,7 @@ import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
-import type { FinishReason, Generated, GenerateOptions } from '../session/generate.js';
-import { SAMPLING_OPTIONS } from '../session/sampler.js';
+import { type FinishReason, GENERATE_OPTIONS, type Generated, type GenerateOptions } from '../session/generate.js';
 
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
 export interface GenerateRequest extends Omit<GenerateOptions, 'processLogits'> {
@@ -51,9 +50,13 @@ export interface Limits {
 }
 
 const DEFAULT_MAX_TOKENS = 256;
+const INPUTS = ['tokens', 'messages', 'templateOptions'];
 const OPTIONS = [
-  ...[...SAMPLING_OPTIONS, 'prompt', 'tokens', 'messages', 'templateOptions', 'maxTokens', 'stop', 'signal'],
-  ...['responseFormat', 'priority', 'client', 'timeoutMs'],
+  ...GENERATE_OPTIONS.filter((o) => o !== 'processLogits'),
+  ...INPUTS,
+  'priority',
+  'client',
+  'timeoutMs',
 ];
 
 /** ERR_ARGUMENT for what session.generate() refuses as well, and for what only the engine takes. */

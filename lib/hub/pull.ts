@@ -1,8 +1,10 @@
 // A model from the Hugging Face hub, in the cache that Python's tools share: models--owner--name with blobs by hash,
 // snapshots of links by commit, and refs that say which commit a branch was.
 import { dirname, join, relative } from 'node:path';
+import { checkCall } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
+import { checkKnown } from '../options.js';
 import { neededFiles } from './choose.js';
 import { type HubSource, hubEndpoint, hubOffline, hubToken, parseHubSource } from './source.js';
 import { transfer, type Wanted } from './transfer.js';
@@ -36,6 +38,8 @@ const lazyHub = (): Promise<typeof import('@huggingface/hub')> => import('@huggi
  */
 export async function pull(text: string, options: PullOptions = {}): Promise<string> {
   const source = parseHubSource(text);
+  checkCall('pull', options);
+  checkKnown('pull', options, ['signal', 'onProgress']);
   options.signal?.throwIfAborted();
   const { getHFHubCachePath, getRepoFolderName } = await lazyHub();
   const cache = join(getHFHubCachePath(), getRepoFolderName({ type: 'model', name: source.repo }));

@@ -10,6 +10,7 @@ import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
+import { checkKnown } from '../options.js';
 import type { DType } from '../tensor.js';
 import { Binding, type Unread, withoutBase } from './bind.js';
 import { Model } from './model.js';
@@ -110,8 +111,11 @@ function checkDtype(op: string, dtype: HeldType | undefined): void {
     throw mismatch('ERR_DTYPE', `${op}: dtype`, `one of ${heldTypes.join(', ')}`, show(dtype));
 }
 
-function checkOptions(op: string, options: LoadOptions): void {
+const OPTIONS = ['device', 'dtype', 'exact', 'threads', 'strict', 'signal', 'onProgress'];
+
+function checkOptions(op: string, options: LoadOptions, more: readonly string[] = []): void {
   checkCall(op, options);
+  checkKnown(op, options, [...OPTIONS, ...more]);
   checkDtype(op, options.dtype);
   if (options.device !== undefined && !['auto', 'cpu', 'cuda'].includes(options.device)) {
     throw new StatespaceError(
@@ -203,7 +207,7 @@ export async function createModel(
   config: Record<string, unknown>,
   options: LoadOptions & { seed?: number } = {},
 ): Promise<Model> {
-  checkOptions('createModel', options);
+  checkOptions('createModel', options, ['seed']);
   const seed = options.seed ?? 0;
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new StatespaceError(

@@ -4,6 +4,7 @@ import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph } from '../graph/graph.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
+import { checkKnown } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import type { Network, Rows, StepEntry, StepResult, Watch } from '../session/network.js';
 import { restore, restoreAsync } from '../session/restore.js';
@@ -146,6 +147,7 @@ export class Model implements AsyncDisposable, Network {
   async run(x: TensorLike, options: { signal?: AbortSignal } = {}): Promise<Tensor> {
     const handle = this.#native();
     checkCall('run', options);
+    checkKnown('run', options, ['signal']);
     if (this.#features === 0)
       throw new StatespaceError('ERR_ARGUMENT', 'run: this model reads token ids; use createSession().forward()');
     const shape = x?.shape;
@@ -237,9 +239,12 @@ export class Model implements AsyncDisposable, Network {
     lengths: number[],
     logits: Rows[],
     options: Watch,
+    out?: Float32Array,
   ): Promise<Float32Array> {
+    const of = Int32Array.from(lengths);
+    const [samplers, masks] = [undefined, undefined];
     return this.#cancellable(options, (flag) =>
-      call((n) => n.forward(sessions, data, Int32Array.from(lengths), logits, flag, options.onProgress)),
+      call((n) => n.forward(sessions, data, of, logits, flag, options.onProgress, samplers, masks, out)),
     );
   }
 

@@ -1,20 +1,26 @@
 import { join } from 'node:path';
 import type { ChatTemplateOptions } from '../chat/chat-template.js';
-import { StatespaceError } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
+import { checkOptions } from '../options.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
-import type { DecodeOptions, EncodeOptions } from '../tokenizers/vocabulary.js';
+import { DECODE_OPTIONS, type DecodeOptions, ENCODE_OPTIONS, type EncodeOptions } from '../tokenizers/vocabulary.js';
 
 // Loaded at its first use, like the readers of checkpoints: a cold import stays short.
 const lazyTemplates = (): typeof import('../chat/read-templates.js') => require('../chat/read-templates.js');
+
+const lazyText = (): typeof import('../checkpoint/files.js') => require('../checkpoint/files.js');
+
+/** Of a tokenizer.json: the largest published ones have 34 MB. */
+const MAX_BYTES = 256 * 1024 * 1024;
 
 export interface TextTokenizer {
   /** Ids of a text; by default with the marks of beginning and end, and with special tokens where they are written out. */
   encode(text: string, options?: EncodeOptions): Int32Array;
   /** The text of ids; by default without special tokens. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
-  /** Whether decoding tidies: takes away spaces before full stops and the like, as the folder asks. */
-  readonly tidies?: boolean;
+  /** Where decoding tidies (takes away spaces before full stops and the like, as the folder asks): the text without that. */
+  tidies?(ids: ArrayLike<number>): string;
   /** What a token adds to a text that it stands behind; undefined for special tokens and ids without one. */
   tokenBytes?(id: number): Uint8Array | undefined;
   /** The id of a text that is one special token. */
@@ -23,19 +29,19 @@ export interface TextTokenizer {
   applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
 }
 
-async function readJson(path: string): Promise<unknown> {
-  let text: string;
+async function readJson(path: string): Promise<object | undefined> {
+  const { fileExists, readText } = lazyText();
+  if (!(await fileExists(path))) return undefined;
+  const text = await readText(path, MAX_BYTES);
+  let json: unknown;
   try {
-    text = await lazyFiles().readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: cannot be read: ${(error as Error).message}`);
-  }
-  try {
-    return JSON.parse(text);
+    json = JSON.parse(text);
   } catch (error) {
     throw new StatespaceError('ERR_CHECKPOINT', `${path}: is not JSON: ${(error as Error).message}`);
   }
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw mismatch('ERR_CHECKPOINT', path, 'a JSON object', show(json));
+  return json;
 }
 
 /** The folder's tokenizer.json through @huggingface/tokenizers; undefined where there is none. */
@@ -63,23 +69,25 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   const tidies =
     (config as { clean_up_tokenization_spaces?: unknown }).clean_up_tokenization_spaces === true &&
     (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
+  const textOf = (of: ArrayLike<number>, skip_special_tokens: boolean, clean_up_tokenization_spaces: boolean) =>
+    of.length === 0 ? '' : tokenizer.decode(Array.from(of), { skip_special_tokens, clean_up_tokenization_spaces });
   const added = (json as { added_tokens?: { id: number; content: string; special?: boolean }[] }).added_tokens ?? [];
   const special = new Map(added.filter((t) => t.special).map((t) => [t.content, t.id]));
   const bytesOf = lazily(() => tokenBytes(json as object));
   return {
-    encode(text, { addSpecialTokens = true, allowSpecial = true } = {}) {
+    encode(text, options = {}) {
+      checkOptions('tokenizer.encode', options, ENCODE_OPTIONS);
+      if (typeof text !== 'string') throw mismatch('ERR_ARGUMENT', 'tokenizer.encode: text', 'a string', show(text));
+      const { addSpecialTokens = true, allowSpecial = true } = options;
       if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
       const [before, after] = addSpecialTokens ? marksAround() : [[], []];
       return Int32Array.from([...before, ...ids(plain(), text, false), ...after]);
     },
-    decode: (ids, { skipSpecialTokens = true } = {}) =>
-      ids.length === 0
-        ? ''
-        : tokenizer.decode(Array.from(ids), {
-            skip_special_tokens: skipSpecialTokens,
-            clean_up_tokenization_spaces: tidies,
-          }),
-    tidies,
+    decode(ids, options = {}) {
+      checkOptions('tokenizer.decode', options, DECODE_OPTIONS);
+      return textOf(ids, options.skipSpecialTokens ?? true, tidies);
+    },
+    ...(tidies && { tidies: (ids: ArrayLike<number>) => textOf(ids, true, false) }),
     tokenBytes: (id) => bytesOf()(id),
     specialToken: (text) => special.get(text),
     applyChatTemplate: (messages, options) => chat.apply(messages, options),

@@ -1,5 +1,6 @@
 import type { DType } from '../dtype.js';
-import { mismatch, StatespaceError, show } from '../errors.js';
+import { mismatch, show } from '../errors.js';
+import { checkKnown } from '../options.js';
 import { bitsOf, checkTensor, copyOf, type Tensor, type TensorLike } from '../tensor.js';
 import { Outs } from './outs.js';
 
@@ -84,13 +85,7 @@ export function check<R extends Record<string, Rule<unknown>>>(
 ): Checked<R> & { sizes: Sizes } {
   if (typeof args !== 'object' || args === null)
     throw mismatch('ERR_ARGUMENT', op, 'one object of named arguments', show(args));
-  for (const name of Object.keys(args)) {
-    if (!Object.hasOwn(rules, name) && name !== 'out')
-      throw new StatespaceError(
-        'ERR_ARGUMENT',
-        `${op}: unknown argument ${show(name)}; known are ${Object.keys(rules).join(', ')}, out`,
-      );
-  }
+  checkKnown(op, args, [...Object.keys(rules), 'out'], 'argument');
   const sizes = new Sizes(op, new Outs(op, args));
   const checked: Record<string, unknown> = { sizes };
   for (const [name, rule] of Object.entries(rules))

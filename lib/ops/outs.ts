@@ -12,6 +12,19 @@ export interface Out<R> {
   out?: { readonly [K in keyof R]?: TensorLike };
 }
 
+/** What a call writes to, checked: f32, f16 or bf16, of this shape where it is known, in memory that stays. */
+export function outTensor(where: string, value: unknown, shape?: readonly number[]): Tensor {
+  const tensor = value as TensorLike;
+  const dtype = checkTensor(where, tensor);
+  if (dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16')
+    throw mismatch('ERR_DTYPE', where, 'f32, f16, bf16', dtype);
+  if (shape && String(tensor.shape) !== String(shape))
+    throw mismatch('ERR_SHAPE', where, `shape (${shape.join(', ')})`, `(${tensor.shape.join(', ')})`);
+  if ((tensor.data.buffer as { resizable?: boolean }).resizable)
+    throw new StatespaceError('ERR_ARGUMENT', `${where}: a resizable buffer may shrink while it is written to`);
+  return tensor instanceof Tensor ? tensor : new Tensor(tensor.data, tensor.shape, dtype);
+}
+
 /** The `out` of one call. */
 export class Outs {
   private readonly given: Readonly<Record<string, unknown>>;
@@ -31,16 +44,7 @@ export class Outs {
   take(name: string, shape: readonly number[]): Tensor | undefined {
     const value = this.given[name];
     if (value === undefined || value === null) return undefined;
-    const where = `${this.op}: out.${name}`;
-    const tensor = value as TensorLike;
-    const dtype = checkTensor(where, tensor);
-    if (dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16')
-      throw mismatch('ERR_DTYPE', where, 'f32, f16, bf16', dtype);
-    if (String(tensor.shape) !== String(shape))
-      throw mismatch('ERR_SHAPE', where, `shape (${shape.join(', ')})`, `(${tensor.shape.join(', ')})`);
-    if ((tensor.data.buffer as { resizable?: boolean }).resizable)
-      throw new StatespaceError('ERR_ARGUMENT', `${where}: a resizable buffer may shrink while it is written to`);
-    const out = tensor instanceof Tensor ? tensor : new Tensor(tensor.data, tensor.shape, dtype);
+    const out = outTensor(`${this.op}: out.${name}`, value, shape);
     this.taken.set(name, out);
     return out;
   }

@@ -78,9 +78,15 @@ export function asF32(t: Input): Input {
   return { data: new Tensor(t.data, t.shape, t.dtype).toFloat32Array(), shape: t.shape, dtype: 'f32' };
 }
 
-// Smaller ones are cheaper to make anew. STATESPACE_POISON, for tests: every output begins as NaN.
-const poison = process.env.STATESPACE_POISON === '1';
-const largeBytes = poison ? 4 : 1 << 20;
+/** Smaller ones are cheaper to make anew. */
+const LARGE = 1 << 20;
+let poison: boolean | undefined;
+
+/** STATESPACE_POISON=1, for tests: every output begins as NaN. Read late: a runtime may ask for leave to read it. */
+const poisoned = (): boolean => {
+  poison ??= process.env.STATESPACE_POISON === '1';
+  return poison;
+};
 
 /**
  * The tensor of the result with this name, for the op to overwrite whole: the caller's, or a new one of whatever content.
@@ -91,9 +97,9 @@ export function output({ op, outs }: Sizes, name: string, shape: readonly number
   if (theirs) return theirs;
   const bytes = shape.reduce((n, s) => n * s, 4);
   const data = allocated(op, () =>
-    bytes < largeBytes ? new Float32Array(bytes / 4) : new Float32Array(memory(bytes) as ArrayBuffer),
+    bytes < (poisoned() ? 4 : LARGE) ? new Float32Array(bytes / 4) : new Float32Array(memory(bytes) as ArrayBuffer),
   );
-  if (poison) data.fill(Number.NaN);
+  if (poisoned()) data.fill(Number.NaN);
   return new Tensor(data, shape);
 }
 

@@ -3,6 +3,7 @@ import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
 import type { Engine } from '../engine/engine.js';
+import { checkOptions } from '../options.js';
 import { Body } from './body.js';
 import { chat } from './chat.js';
 import type { ApiUsage } from './choices.js';
@@ -31,6 +32,17 @@ export interface AppOptions {
   /** Called for every request that was answered. */
   log?: (entry: LogEntry) => void;
 }
+
+export const APP_OPTIONS: readonly string[] = [
+  'model',
+  'apiKey',
+  'cors',
+  'bodyLimit',
+  'maxTokens',
+  'timeoutMs',
+  'page',
+  'log',
+];
 
 /** What is known of a request when it has been answered. */
 export interface LogEntry {
@@ -68,6 +80,7 @@ export interface App {
  * stays the caller's to dispose of.
  */
 export function createApp(engine: Engine, options: AppOptions = {}): App {
+  checkOptions('createApp', options, APP_OPTIONS);
   const limits: Limits = { model: options.model ?? 'model', maxTokens: options.maxTokens ?? 4096 };
   const created = now();
   const metrics = new Metrics(engine);

@@ -2,7 +2,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { serve as serveNode } from '@hono/node-server';
 import type { Engine } from '../engine/engine.js';
-import { type AppOptions, createApp } from './app.js';
+import { checkOptions } from '../options.js';
+import { APP_OPTIONS, type AppOptions, createApp } from './app.js';
 
 /** Where a server listens. */
 export interface ServeOptions extends AppOptions {
@@ -30,8 +31,9 @@ const KEEP_ALIVE_MS = 5_000;
  * @public
  */
 export async function listen(engine: Engine, options: ServeOptions = {}): Promise<Listening> {
-  const { port = 8080, host = '127.0.0.1' } = options;
-  const app = createApp(engine, options);
+  checkOptions('listen', options, [...APP_OPTIONS, 'port', 'host']);
+  const { port = 8080, host = '127.0.0.1', ...ofApp } = options;
+  const app = createApp(engine, ofApp);
   const server = await new Promise<Server>((resolve, reject) => {
     const made = serveNode(
       {

@@ -82,7 +82,10 @@ const lazyMasks = (): typeof import('../grammar/mask.js') => require('../grammar
 
 const DEFAULT_MAX_TOKENS = 256;
 const CONTEXT_TOKENS = 16;
-const OPTIONS = [...SAMPLING_OPTIONS, 'prompt', 'maxTokens', 'stop', 'signal', 'processLogits', 'responseFormat'];
+export const GENERATE_OPTIONS: readonly string[] = [
+  ...SAMPLING_OPTIONS,
+  ...['prompt', 'maxTokens', 'stop', 'signal', 'processLogits', 'responseFormat'],
+];
 const NONE = new Int32Array(0);
 
 interface Checked {
@@ -136,10 +139,8 @@ async function* run(
     for (let count = 1; ; count++) {
       const chosen = await next(session, sampler, tokens, options, mask);
       tokens = NONE;
-      if (tokenizer && !text) {
-        const context = session.tokens(Math.max(0, session.position() - CONTEXT_TOKENS));
-        text = new TextStream((ids) => tokenizer.decode(ids), stopTexts, context, tokenizer.tidies);
-      }
+      if (tokenizer && !text)
+        text = new TextStream((ids) => tokenizer.decode(ids), stopTexts, contextOf(session), tokenizer.tidies);
       const stop = chosen ? stopIds.get(chosen.token) : WHOLE;
       if (!chosen || stop) {
         if (waiting) {
@@ -152,8 +153,8 @@ async function* run(
       }
       if (count < maxTokens) mask?.accept(chosen.token);
       const part: Generated = { ...chosen };
+      for (const a of part.alternatives ?? []) if (text) a.text = text.peek(a.token);
       if (text) part.text = text.push(chosen.token);
-      if (tokenizer) for (const a of part.alternatives ?? []) a.text = tokenizer.decode([a.token]);
       if (waiting) {
         last = waiting;
         yield waiting;
@@ -186,6 +187,15 @@ async function* run(
     mask?.close();
     if (!end.reason) finish('abort');
     session.end();
+  }
+}
+
+/** The last tokens: so many that there is a text among them, where there is one at all. */
+function contextOf(session: Generating): Int32Array {
+  const position = session.position();
+  for (let count = CONTEXT_TOKENS; ; count *= CONTEXT_TOKENS) {
+    const ids = session.tokens(Math.max(0, position - count));
+    if (count >= position || session.network.tokenizer!.decode(ids) !== '') return ids;
   }
 }
 
@@ -222,7 +232,7 @@ async function next(
 function check(session: Generating, options: GenerateOptions): Checked {
   const { network } = session;
   checkCall('generate', options);
-  checkKnown('generate', options, OPTIONS);
+  checkKnown('generate', options, GENERATE_OPTIONS);
   const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], processLogits } = options;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 0)
     throw mismatch('ERR_ARGUMENT', 'generate: maxTokens', 'a non-negative integer', show(maxTokens));

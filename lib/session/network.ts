@@ -6,8 +6,8 @@ import type { Chosen, Sampler } from './sampler.js';
 export interface Tokenizing {
   encode(text: string, options?: { addSpecialTokens?: boolean }): Int32Array;
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string;
-  /** Whether decoding takes spaces away that it gave before. */
-  readonly tidies?: boolean;
+  /** Where decoding tidies, which takes spaces away that it gave before: the text without that. */
+  tidies?(ids: ArrayLike<number>): string;
   /** What a token adds to a text; undefined for special tokens and ids without one. */
   tokenBytes?(id: number): Uint8Array | undefined;
   /** Id of a text that is one special token. */
@@ -72,13 +72,14 @@ export interface Network {
   /** Rows of output that a sequence of this length gives. */
   outputRows(logits: 'none' | 'last' | 'all', length: number): number;
 
-  /** One native call over several sessions; the network's end cancels it. */
+  /** One native call over several sessions; the network's end cancels it. `out`: memory for the rows, no more, no less. */
   forward(
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
     lengths: number[],
     logits: Rows[],
     options: Watch,
+    out?: Float32Array,
   ): Promise<Float32Array>;
   /** The same of tokens, with the choice of those that follow; all entries or none. */
   step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]>;

@@ -2,6 +2,7 @@ import { replaceFile } from '../atomic-file.js';
 import { checkCall } from '../cancellation.js';
 import { StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
+import { outTensor } from '../ops/outs.js';
 import { checkKnown } from '../options.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import { type GenerateOptions, type Generating, type Generation, generate, type StepOptions } from './generate.js';
@@ -17,9 +18,14 @@ export interface ForwardOptions {
   signal?: AbortSignal;
   /** Called as chunks of the prompt are done. */
   onProgress?: (tokensDone: number) => void;
+  /**
+   * Where the logits are written, which the promise then resolves to: of the result's shape, f32 (nothing is allocated),
+   * f16 or bf16. Its values are undefined until then, and after a call that fails or is aborted.
+   */
+  out?: TensorLike;
 }
 
-const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress'];
+const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress', 'out'];
 
 /** What a snapshot holds besides the state and the tokens. */
 export interface SaveOptions {
@@ -119,8 +125,9 @@ export class Session implements AsyncDisposable {
         );
       }
       const data = this.model.readInput(tokens);
+      const out = options.out && this.readOut(options.out, tokens, data.length / this.model.inputWidth, logits);
       signal?.throwIfAborted();
-      return this.inOrder(() => this.feed(data, logits, options));
+      return this.inOrder(() => this.feed(data, logits, options, out));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -130,10 +137,26 @@ export class Session implements AsyncDisposable {
     data: Int32Array | Float32Array,
     logits: 'last' | 'all' | 'none',
     options: ForwardOptions,
+    out?: Tensor,
   ): Promise<Tensor> {
     const handle = this.native();
-    const rows = await this.model.forward([handle], data, [data.length / this.model.inputWidth], [logits], options);
-    return new Tensor(rows, [rows.length / this.model.outputFeatures, this.model.outputFeatures]);
+    const inPlace = out?.dtype === 'f32' ? (out.data as Float32Array) : undefined;
+    const lengths = [data.length / this.model.inputWidth];
+    const rows = await this.model.forward([handle], data, lengths, [logits], options, inPlace);
+    if (!out) return new Tensor(rows, [rows.length / this.model.outputFeatures, this.model.outputFeatures]);
+    if (!inPlace) await call((n) => n.convert(rows, 'f32', out.data, out.dtype, false));
+    return out;
+  }
+
+  /** A forward's `out`, checked. Of a call without tokens, which a token of generate() may precede, the addon knows the rows. */
+  private readOut(given: TensorLike, input: unknown, length: number, logits: 'last' | 'all' | 'none'): Tensor {
+    const { model } = this;
+    const shape = [model.outputRows(logits, length), model.outputFeatures];
+    const out = outTensor('forward: out', given, length > 0 ? shape : undefined);
+    const read = ArrayBuffer.isView(input) ? input : (input as Partial<TensorLike>).data;
+    if (ArrayBuffer.isView(read) && call((n) => n.overlap([out.data], [read])))
+      throw new StatespaceError('ERR_ARGUMENT', 'forward: out: expected memory of its own, received that of the input');
+    return out;
   }
 
   /**

@@ -3,82 +3,129 @@
  * costs the same however many came before: only the last few are decoded again, as what stands before a token may decide
  * how it reads (a first word loses its space, bytes join into a character).
  */
-const CONTEXT = 4;
+import { safeLength, tidied } from './tidy.js';
+
+type Decode = (ids: number[]) => string;
+
 const WINDOW = 16;
+/** Tokens that are kept of a full window: more than an unfinished character can have bytes. */
+const KEPT = 8;
 const HALF = '\ufffd';
 
 /** Turns ids into text: holds back the bytes of an unfinished character. */
 class Decoding {
   private window: number[] = [];
-  /** Text of the window that was given out, or stood before. */
-  private shown = '';
   private text = '';
-  /** Lengths of the window at which its text ended with a whole character. */
-  private whole: number[] = [];
+  /** Of the window's text, how much was given out, or stood before. */
+  private shown = 0;
 
   constructor(
-    private readonly decode: (ids: number[]) => string,
+    private readonly decode: Decode,
     context: ArrayLike<number>,
-    private readonly tidies: boolean,
   ) {
-    for (const id of Array.from(context).slice(-WINDOW)) this.add(id);
-    this.shown = withoutHalf(this.text);
+    for (let i = context.length - 1; i >= 0 && this.window.length < KEPT; i--)
+      if (this.hasText(context[i]!)) this.window.unshift(context[i]!);
+    this.text = decode(this.window);
+    this.shown = wholeLength(this.text);
+  }
+
+  /** The last text that stood before. */
+  get before(): string {
+    return this.text.slice(0, this.shown);
   }
 
   push(id: number): string {
     this.add(id);
-    const news = this.news(this.tidies ? settled(this.text) : withoutHalf(this.text));
+    const news = this.news(wholeLength(this.text));
     this.shorten();
     return news;
   }
 
-  get holds(): boolean {
-    return this.shown.length < this.text.length;
+  /** What a token would add here, that does not come. */
+  peek(id: number): string {
+    return this.decode([...this.window, id]).slice(this.shown);
   }
 
-  /** What is left at the end; halves: unfinished characters as well. */
-  rest(halves: boolean): string {
-    return this.news(halves ? this.text : withoutHalf(this.text));
+  get holds(): boolean {
+    return this.shown < this.text.length;
+  }
+
+  /** What is left at the end: the bytes of an unfinished character. */
+  rest(): string {
+    return this.news(this.text.length);
   }
 
   private add(id: number): void {
     this.window.push(id);
     const text = this.decode(this.window);
-    // A token without text is none that stands before the next one.
-    if (text === this.text) this.window.pop();
+    // The second byte of a character adds nothing yet, a space in front nothing at all: both matter to the next token.
+    if (text === this.text && !this.hasText(id)) this.window.pop();
     this.text = text;
-    if (!text.endsWith(HALF)) this.whole.push(this.window.length);
   }
 
-  private news(upTo: string): string {
-    if (upTo.length <= this.shown.length) return '';
-    const news = upTo.slice(this.shown.length);
+  /** Whether it is one wherever it stands: a special token is not. */
+  private hasText(id: number): boolean {
+    return this.decode([id, id, id]) !== '';
+  }
+
+  private news(upTo: number): string {
+    if (upTo <= this.shown) return '';
+    const news = this.text.slice(this.shown, upTo);
     this.shown = upTo;
     return news;
   }
 
-  /** Forgets all but the last tokens, from the end of a whole character on. */
   private shorten(): void {
     if (this.window.length < WINDOW) return;
-    const from = this.whole.findLast((n) => n <= this.window.length - CONTEXT);
-    if (from === undefined && this.window.length < 4 * WINDOW) return;
-    const kept = this.window.slice(from ?? -WINDOW);
-    const unshown = this.text.length - this.shown.length;
-    const text = this.decode(kept);
-    this.window = kept;
-    this.text = text;
-    this.shown = text.slice(0, Math.max(0, text.length - unshown));
-    this.whole = text.endsWith(HALF) ? [] : [kept.length];
+    const held = this.text.length - this.shown;
+    this.window = this.window.slice(-KEPT);
+    this.text = this.decode(this.window);
+    this.shown = Math.max(0, this.text.length - held);
   }
 }
 
-const withoutHalf = (text: string): string => text.replace(/\ufffd{1,4}$/, '');
+/** Without the mark that an unfinished character leaves at the end: one, however many of its bytes are there. */
+const wholeLength = (text: string): number => (text.endsWith(HALF) ? text.length - 1 : text.length);
 
-/** What later tokens cannot change where decoding takes the space before a full stop or `n't` away. */
-function settled(text: string): string {
-  const whole = withoutHalf(text);
-  const at = whole.search(/ +(?:n|n'|'|'v|'r| ?' ?)?$/);
-  return at >= 0 ? whole.slice(0, at) : whole;
+/** Decoded text in which spaces before full stops and the like are left out, as a folder may ask; see tidy.ts. */
+class Tidying {
+  private held = '';
+  /** What of the tidied `held` stood before, and is shown. */
+  private shown: string;
+
+  constructor(before: string) {
+    this.held = before.slice(safeLength(before));
+    this.shown = tidied(this.held);
+  }
+
+  push(news: string): string {
+    this.held += news;
+    const safe = safeLength(this.held);
+    const text = this.after(tidied(this.held.slice(0, safe)), safe > 0);
+    this.held = this.held.slice(safe);
+    return text;
+  }
+
+  get holds(): boolean {
+    return this.held.length > this.shown.length;
+  }
+
+  rest(): string {
+    const text = this.after(tidied(this.held), true);
+    this.held = '';
+    return text;
+  }
+
+  /** Behind what is shown of it; a space that is shown stays, though what follows now would have taken it away. */
+  private after(text: string, ends: boolean): string {
+    const { shown } = this;
+    if (!ends) return '';
+    this.shown = '';
+    if (text.startsWith(shown)) return text.slice(shown.length);
+    let at = 0;
+    for (let left = shown.replaceAll(' ', '').length; left > 0 && at < text.length; at++) if (text[at] !== ' ') left--;
+    return text.slice(at);
+  }
 }
 
 /** Decoded text whose stop texts end it: holds back what may become one. */
@@ -86,34 +133,46 @@ export class TextStream {
   /** The stop text that came. */
   stopped: string | undefined;
   private readonly decoding: Decoding;
+  private readonly tidying: Tidying | undefined;
   private held = '';
 
-  /** context: ids that stand before, of which the last few matter; tidies: decoding takes spaces away again. */
+  /** context: ids that stand before, of which the last few matter; untidied: decodes without tidying, where decode tidies. */
   constructor(
-    decode: (ids: number[]) => string,
+    decode: Decode,
     private readonly stops: readonly string[],
     context: ArrayLike<number> = [],
-    tidies = false,
+    untidied?: Decode,
   ) {
-    this.decoding = new Decoding(decode, context, tidies);
+    this.decoding = new Decoding(untidied ?? decode, context);
+    this.tidying = untidied && new Tidying(this.decoding.before);
   }
 
   /** What this token adds for sure. */
   push(token: number): string {
-    return this.filter(this.decoding.push(token));
+    return this.filter(this.tidy(this.decoding.push(token)));
+  }
+
+  /** The text of another token in this place. */
+  peek(token: number): string {
+    return this.decoding.peek(token);
   }
 
   /** Whether text waits for what comes next. */
   get holds(): boolean {
-    return this.held !== '' || this.decoding.holds;
+    return this.held !== '' || this.decoding.holds || (this.tidying?.holds ?? false);
   }
 
   /** What was held back; at the end of all, an unfinished character as well. */
   rest(halves = true): string {
     if (this.stopped !== undefined) return '';
-    const text = this.filter(this.decoding.rest(halves)) + this.held;
+    const last = this.tidy(halves ? this.decoding.rest() : '') + (this.tidying?.rest() ?? '');
+    const text = this.filter(last) + this.held;
     this.held = '';
     return text;
+  }
+
+  private tidy(news: string): string {
+    return this.tidying ? this.tidying.push(news) : news;
   }
 
   private filter(news: string): string {

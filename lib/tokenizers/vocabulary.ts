@@ -1,3 +1,4 @@
+import { checkOptions } from '../options.js';
 import type { TokenTable } from './token-table.js';
 
 /** What a token is, by the numbers of GGUF files. */
@@ -40,15 +41,24 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
 }
 
+export const ENCODE_OPTIONS: readonly string[] = ['addSpecialTokens', 'allowSpecial'];
+export const DECODE_OPTIONS: readonly string[] = ['skipSpecialTokens'];
+
 /** A tokenizer: special tokens are found first, the text between them is the encoder's. */
 export class Vocabulary {
-  private readonly special: readonly Special[];
+  private readonly marks: readonly Special[];
 
   constructor(private readonly o: VocabularyOptions) {
-    this.special = o.special.filter((s) => s.text !== '').sort((a, b) => b.text.length - a.text.length);
+    this.marks = o.special.filter((s) => s.text !== '').sort((a, b) => b.text.length - a.text.length);
+  }
+
+  /** The id of a text that is one special token. */
+  special(text: string): number | undefined {
+    return this.marks.find((mark) => mark.text === text)?.id;
   }
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {
+    checkOptions('tokenizer.encode', options, ENCODE_OPTIONS);
     const { bos, eos, spacePrefix, encoder } = this.o;
     const marked = options.addSpecialTokens ?? true;
     const out: number[] = [];
@@ -66,7 +76,7 @@ export class Vocabulary {
   /** Longer special tokens are looked for before shorter ones, each in all of the text that is left. */
   private partition(text: string, allowed: boolean): (string | number)[] {
     let parts: (string | number)[] = text === '' ? [] : [text];
-    for (const { text: mark, id, always } of this.special) {
+    for (const { text: mark, id, always } of this.marks) {
       if (!(allowed || always) || !text.includes(mark)) continue;
       parts = parts.flatMap((part) => (typeof part === 'number' ? [part] : splitAt(part, mark, id)));
     }
@@ -81,6 +91,7 @@ export class Vocabulary {
   }
 
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
+    checkOptions('tokenizer.decode', options, DECODE_OPTIONS);
     const skip = options.skipSpecialTokens ?? true;
     const parts: Uint8Array[] = [];
     let first = true;

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { ConnectionOptions, Job, Queue, QueueEvents } from 'bullmq';
 import type { GenerateRequest, Usage } from '../engine/request.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { checkOptions } from '../options.js';
 import type { FinishReason } from '../session/generate.js';
 
 /** Where jobs are. */
@@ -50,6 +51,7 @@ export const DEFAULT_QUEUE = 'statespace';
  * @public
  */
 export function openJobs(url: string, options: JobsOptions = {}): Jobs {
+  checkOptions('openJobs', options, ['queue']);
   return new RedisJobs(connectionOf(url), options.queue ?? DEFAULT_QUEUE);
 }
 

@@ -1,6 +1,7 @@
 import type { Worker } from 'bullmq';
 import type { Engine } from '../engine/engine.js';
 import { StatespaceError } from '../errors.js';
+import { checkOptions } from '../options.js';
 import { connectionOf, DEFAULT_QUEUE, type JobRequest, type JobResult } from './jobs.js';
 
 /** How a worker takes jobs. */
@@ -30,6 +31,7 @@ const MAX_STALLED = 50;
  * @public
  */
 export async function startWorker(engine: Engine, url: string, options: WorkerOptions = {}): Promise<RunningWorker> {
+  checkOptions('startWorker', options, ['queue', 'concurrency', 'lockMs', 'log']);
   const { queue = DEFAULT_QUEUE, concurrency = 16, lockMs = 10_000, log } = options;
   const { UnrecoverableError, Worker } = await import('bullmq');
   const worker: Worker<JobRequest, JobResult> = new Worker(

@@ -248,7 +248,7 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
 class ForwardJob : public LongJob {
  public:
   // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress, for each a
-  // sampler or undefined, for each a mask or undefined)
+  // sampler or undefined, for each a mask or undefined, a Float32Array for the rows or undefined)
   explicit ForwardJob(const Napi::CallbackInfo& info) : LongJob(info[4], info[5]) {
     const auto sessions = info[0].As<Napi::Array>();
     const auto data = info[1].As<Napi::TypedArray>();
@@ -290,9 +290,18 @@ class ForwardJob : public LongJob {
     if (at * width != int64_t(data.ElementLength()))
       throw Error(Code::kArgument, "forward: the lengths add up to " + std::to_string(at * width) +
                                        " values, received " + std::to_string(data.ElementLength()));
+    if (!info[8].IsTypedArray()) return;
+    if (info[8].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+      throw Error(Code::kDType, "forward: out: expected f32");
+    const auto out = info[8].As<Napi::Float32Array>();
+    hold(out);
+    // Also of one that is empty, or was detached: it is refused where rows are asked for.
+    static float nothing;
+    out_ = out.ElementLength() ? const_cast<float*>(out.Data()) : &nothing;
+    out_values_ = int64_t(out.ElementLength());
   }
   bool advance() override {
-    if (!forward_) forward_ = std::make_unique<Forward>(model_, std::move(requests_));
+    if (!forward_) forward_ = std::make_unique<Forward>(model_, std::move(requests_), out_, out_values_);
     const bool more = forward_->advance([this] { return stopped(); });
     report(forward_->done());
     if (!more) rows_ = forward_->take_rows();
@@ -354,6 +363,8 @@ class ForwardJob : public LongJob {
   int64_t total_ = 0;
   std::unique_ptr<Forward> forward_;
   FloatBlock rows_;
+  float* out_ = nullptr;
+  int64_t out_values_ = 0;
 };
 
 Napi::Value forward(const Napi::CallbackInfo& info) {

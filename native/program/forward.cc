@@ -65,8 +65,8 @@ void Forward::check(const Request& r) const {
                                        std::to_string(program_.vocab() - 1) + ", received " + std::to_string(r.ids[i]));
 }
 
-Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests)
-    : model_(std::move(model)), program_(model_->program), requests_(std::move(requests)) {
+Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests, float* out, int64_t out_values)
+    : model_(std::move(model)), program_(model_->program), requests_(std::move(requests)), out_(out) {
   workspace_ = model_->enter();
   try {
     hidden_ = std::any_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::hidden; });
@@ -90,7 +90,15 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests)
       const bool single = program_.output_dim() == kSequences || r.rows == Rows::last;
       rows += single ? 1 : r.length;
     }
-    out_ = FloatBlock(rows * width_);
+    const int64_t values = rows * width_;
+    if (!out_) {
+      rows_ = FloatBlock(values);
+      out_ = rows_.data();
+    } else if (out_values != values) {
+      throw Error(Code::kShape, "forward: out: expected " + std::to_string(rows) + " rows of " +
+                                    std::to_string(width_) + " values, received " + std::to_string(out_values) +
+                                    " values");
+    }
     whole_ = program_.has_whole_form() &&
              std::all_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::whole; });
     const int64_t states = program_.state_bytes() * int64_t(pieces_.size());
@@ -245,7 +253,7 @@ void Forward::hand_out() {
       there = wanted = rows >= Rows::all ? p.length - skipped : rows == Rows::last && last;
     from += there * width;
     if (rows == Rows::none || wanted == 0) continue;
-    if (p.request->rows != Rows::none) std::copy(from - wanted * width, from, out_.data() + (p.first + p.rows) * width);
+    if (p.request->rows != Rows::none) std::copy(from - wanted * width, from, out_ + (p.first + p.rows) * width);
     p.rows += wanted;
     if (!last || hidden_ || program_.output_dim() != kOutputs) continue;
     p.last = std::make_shared<FloatBlock>(width);

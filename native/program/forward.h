@@ -16,8 +16,9 @@ namespace statespace {
 
 class Forward {
  public:
-  // Checks the requests and takes their sessions. Throws ERR_STATE, ERR_ARGUMENT, ERR_DISPOSED.
-  Forward(std::shared_ptr<Model> model, std::vector<Request> requests);
+  // Checks the requests and takes their sessions. Throws ERR_STATE, ERR_ARGUMENT, ERR_DISPOSED; ERR_SHAPE where `out`,
+  // to which rows are then written, has another number of values.
+  Forward(std::shared_ptr<Model> model, std::vector<Request> requests, float* out = nullptr, int64_t out_values = 0);
   // An unfinished one leaves every session as it was.
   ~Forward();
   Forward(const Forward&) = delete;
@@ -26,8 +27,8 @@ class Forward {
   bool advance(const Program::Cancelled& cancelled);
   int64_t done() const { return done_; }  // tokens
   int64_t left() const { return total_ - done_; }
-  // After the last chunk: the rows that were asked for, requests in order.
-  FloatBlock take_rows() { return std::move(out_); }
+  // After the last chunk: the rows that were asked for, requests in order; none where they were written to `out`.
+  FloatBlock take_rows() { return std::move(rows_); }
   // And what each request's sampler chose; token -1 where there is none.
   std::vector<Chosen>& chosen() { return chosen_; }
 
@@ -46,7 +47,8 @@ class Forward {
   const std::vector<Request> requests_;
   std::vector<Piece> pieces_;
   std::unique_ptr<Workspace> workspace_;
-  FloatBlock out_;
+  FloatBlock rows_;
+  float* out_;  // the rows, or the caller's memory
   std::vector<Chosen> chosen_;
   Undo undo_, kept_;  // of the chunk under way, and of those before it
   int64_t total_ = 0, done_ = 0;

@@ -18,6 +18,7 @@ export async function readText(m: Metadata): Promise<TextTokenizer | undefined> 
     encode: (text, options) => vocabulary.encode(text, options),
     decode: (ids, options) => vocabulary.decode(ids, options),
     tokenBytes: (id) => vocabulary.tokenBytes(id),
+    specialToken: (text) => vocabulary.special(text),
     applyChatTemplate: (messages, options) => chat.apply(messages, options),
   };
 }

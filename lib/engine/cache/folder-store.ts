@@ -2,6 +2,7 @@ import { dirname, join, resolve } from 'node:path';
 import { removeAbandoned, replaceFile } from '../../atomic-file.js';
 import { mismatch, show } from '../../errors.js';
 import { lazyFiles } from '../../lazy.js';
+import { checkOptions } from '../../options.js';
 import type { SnapshotStore } from './store.js';
 
 /** How much a folder may hold. */
@@ -27,6 +28,7 @@ interface Kept {
 export function folderStore(folder: string, options: FolderStoreOptions = {}): SnapshotStore {
   if (typeof folder !== 'string' || folder === '')
     throw mismatch('ERR_ARGUMENT', 'folderStore: folder', 'a path', show(folder));
+  checkOptions('folderStore', options, ['bytes']);
   const { bytes = 16 * 2 ** 30 } = options;
   if (!Number.isSafeInteger(bytes) || bytes < 0)
     throw mismatch('ERR_ARGUMENT', 'folderStore: bytes', 'a whole number from 0 on', show(bytes));

@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 import { mismatch, show } from '../../errors.js';
+import { checkOptions } from '../../options.js';
 import type { SnapshotStore } from './store.js';
 
 /** Where the Redis (or Valkey) is, and how long it keeps what. */
@@ -29,6 +30,7 @@ const CONNECT_MS = 5000;
 export function redisStore(url: string, options: RedisStoreOptions = {}): RedisStore {
   if (typeof url !== 'string' || !/^rediss?:\/\//.test(url))
     throw mismatch('ERR_ARGUMENT', 'redisStore: url', 'redis://host:port', show(url));
+  checkOptions('redisStore', options, ['prefix', 'ttlSeconds']);
   const { prefix = 'statespace:', ttlSeconds = 86_400 } = options;
   if (!Number.isSafeInteger(ttlSeconds) || ttlSeconds < 1)
     throw mismatch('ERR_ARGUMENT', 'redisStore: ttlSeconds', 'a whole number from 1 on', show(ttlSeconds));

@@ -1,0 +1,126 @@
+// Options that a call does not know are errors with a suggestion, everywhere: one that is ignored is a wrong answer.
+import {
+  createApp,
+  createEngine,
+  createModel,
+  type Engine,
+  folderStore,
+  listen,
+  loadModel,
+  type Model,
+  openJobs,
+  ops,
+  pull,
+  redisStore,
+  type StatespaceError,
+  startWorker,
+  Tensor,
+} from 'statespace';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadTokenizer } from '../dist/lib/models/tokenizer.js';
+import { scratchFolders } from './support/checkpoint-files.js';
+import { modelCase } from './support/golden.js';
+import { SMALL, tokenizerFiles } from './support/tokenizer-kinds.js';
+
+const MAMBA = { model_type: 'mamba', vocab_size: 61, hidden_size: 32, num_hidden_layers: 2, state_size: 16 };
+const folders = scratchFolders();
+const x = new Tensor(new Float32Array(4), [2, 2]);
+let model: Model;
+let engine: Engine;
+beforeAll(async () => {
+  model = await createModel(MAMBA, { seed: 1 });
+  engine = createEngine(model);
+});
+afterAll(async () => {
+  await engine.dispose();
+  await model.dispose();
+});
+
+type Options = Record<string, unknown>;
+/** Every call with options, a key that it does not know, and the one that was meant. */
+const calls: [string, (o: never) => unknown, string, string][] = [
+  ['loadModel', (o) => loadModel(modelCase('mamba_hf').folder, o), 'dType', 'dtype'],
+  ['loadModel of nothing', (o) => loadModel('./nowhere', o), 'on_progress', 'onProgress'],
+  ['createModel', (o) => createModel(MAMBA, o), 'sede', 'seed'],
+  ['pull', (o) => pull('hf:a/b', o), 'onprogress', 'onProgress'],
+  ['forward', (o) => model.createSession().forward([1], o), 'logit', 'logits'],
+  ['forwardBatch', (o) => model.forwardBatch([], o), 'signals', 'signal'],
+  [
+    'an entry',
+    (o) => model.forwardBatch([{ session: model.createSession(), tokens: [1], ...(o as Options) }]),
+    'logts',
+    'logits',
+  ],
+  [
+    'generate',
+    (o) =>
+      model
+        .createSession()
+        .generate({ prompt: [1], ...(o as Options) })
+        .next(),
+    'max_tokens',
+    'maxTokens',
+  ],
+  [
+    'generate',
+    (o) =>
+      model
+        .createSession()
+        .generate({ prompt: [1], ...(o as Options) })
+        .next(),
+    'temprature',
+    'temperature',
+  ],
+  ['save', (o) => model.createSession().save(o), 'Logits', 'logits'],
+  ['saveAsync', (o) => model.createSession().saveAsync(o), 'logit', 'logits'],
+  ['run', (o) => model.run(x, o), 'Signal', 'signal'],
+  ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'epsilon', ''],
+  ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'wieght', 'weight'],
+  ['an op’s options', (o) => ops.rmsNorm({ x }, o), 'sginal', 'signal'],
+  ['createEngine', (o) => createEngine(model, o), 'max_running', 'maxRunning'],
+  ['prefixCache', (o) => createEngine(model, { prefixCache: o }), 'byte', 'bytes'],
+  ['engine.generate', (o) => first(engine.generate({ prompt: [1], ...(o as Options) })), 'timeout', 'timeoutMs'],
+  ['engine.generate', (o) => first(engine.generate({ prompt: [1], ...(o as Options) })), 'topk', 'topK'],
+  ['engine.score', (o) => engine.score([1, 2], o), 'abortSignal', ''],
+  ['folderStore', (o) => folderStore('x', o), 'Bytes', 'bytes'],
+  ['redisStore', (o) => redisStore('redis://127.0.0.1', o), 'ttlSecond', 'ttlSeconds'],
+  ['createApp', (o) => createApp(engine, o), 'api_key', 'apiKey'],
+  ['listen', (o) => listen(engine, { port: 0, ...(o as Options) }), 'hosts', 'host'],
+  ['openJobs', (o) => openJobs('redis://127.0.0.1', o), 'queu', 'queue'],
+  ['startWorker', (o) => startWorker(engine, 'redis://127.0.0.1', o), 'concurency', 'concurrency'],
+  ['encode', async (o) => (await tokenizer()).encode('a', o), 'add_special_tokens', 'addSpecialTokens'],
+  ['decode', async (o) => (await tokenizer()).decode([1], o), 'skip_special_tokens', 'skipSpecialTokens'],
+];
+const tokenizer = async () => (await loadTokenizer(folders.put(tokenizerFiles(SMALL, false))))!;
+const first = (stream: AsyncIterable<unknown>) => stream[Symbol.asyncIterator]().next();
+
+describe.each(calls)('%s', (_, call, wrong, meant) => {
+  it(`refuses ${wrong}`, async () => {
+    const failure = await Promise.resolve()
+      .then(() => call({ [wrong]: 1 } as never))
+      .then(() => undefined)
+      .catch((e: unknown) => e as StatespaceError);
+    expect([failure?.name, failure?.code]).toEqual(['StatespaceError', 'ERR_ARGUMENT']);
+    expect(failure!.message).toContain(`unknown ${/^an op$/.test(_) ? 'argument' : 'option'} "${wrong}"`);
+    if (meant) expect(failure!.message).toContain(`did you mean '${meant}'?`);
+    else expect(failure!.message).toMatch(/known are \w+/);
+  });
+});
+
+it('undefined is as absent', async () => {
+  const session = model.createSession();
+  await session.forward([1], {
+    logits: undefined,
+    signal: undefined,
+    onProgress: undefined,
+    out: undefined,
+    more: undefined,
+  } as never);
+  const options = { maxTokens: 2, topK: undefined, stop: undefined, seed: undefined, other: undefined } as never;
+  for await (const { token } of session.generate(options)) expect(token).toBeLessThan(61);
+  expect(ops.rmsNormSync({ x, eps: undefined, weight: undefined, other: undefined } as never).y.shape).toEqual([2, 2]);
+  await (
+    await createModel(MAMBA, { dtype: undefined, threads: undefined, device: undefined, other: undefined } as never)
+  ).dispose();
+  session.save({ logits: undefined });
+});

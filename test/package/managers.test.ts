@@ -1,0 +1,129 @@
+/**
+ * The tarball under every package manager, with and without scripts, where there is no compiler, no make and no Python:
+ * all but npm would run node-gyp for a binding.gyp. Long (check:full): each brings the dependencies from the registry.
+ */
+import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { run, succeed } from '../support/process.js';
+import { long } from '../support/scale.js';
+import { npm, packPackage } from '../support/tarball.js';
+
+const minutes = 60_000;
+const work = mkdtempSync(join(tmpdir(), 'statespace-managers-'));
+const tools = join(work, 'tools/node_modules');
+const VERSIONS = ['pnpm9@npm:pnpm@9.15.9', 'pnpm10@npm:pnpm@10.34.8', 'yarn1@npm:yarn@1.22.22'];
+VERSIONS.push('yarn4@npm:@yarnpkg/cli-dist@4.18.1', 'bun@1.4.5', 'esbuild@0.28.2', 'deno@2.9.6');
+let env: NodeJS.ProcessEnv;
+let tarball: string;
+
+interface Manager {
+  install: string[];
+  /** Beside package.json. */
+  files?: Record<string, string>;
+  /** What runs a program there. */
+  node?: string[];
+}
+const node = process.execPath;
+const [pnpm9, pnpm10] = ['pnpm9', 'pnpm10'].map((name) => [node, join(tools, name, 'bin/pnpm.cjs'), 'install']);
+const yarn1 = [node, join(tools, 'yarn1/bin/yarn.js'), 'install'];
+const yarn4 = [node, join(tools, 'yarn4/bin/yarn.js')];
+const bun = [join(tools, '.bin/bun'), 'install'];
+const yarnrc = (linker: string, scripts: boolean) => ({
+  '.yarnrc.yml': `nodeLinker: ${linker}\nenableScripts: ${scripts}\n`,
+});
+const plugAndPlay = { install: [...yarn4, 'install'], node: [...yarn4, 'node'] };
+const modules = { install: [...yarn4, 'install'] };
+const MANAGERS: Record<string, Manager> = {
+  npm: { install: [node, npm, 'install', '--no-audit', '--no-fund'] },
+  'pnpm 9': { install: pnpm9! },
+  'pnpm 9 without scripts': { install: [...pnpm9!, '--ignore-scripts'] },
+  'pnpm 10': { install: pnpm10! },
+  'pnpm 10 with scripts': { install: [...pnpm10!, '--dangerously-allow-all-builds'] },
+  'yarn 1': { install: yarn1 },
+  'yarn 1 without scripts': { install: [...yarn1, '--ignore-scripts'] },
+  'yarn 4, node-modules': { ...modules, files: yarnrc('node-modules', true) },
+  'yarn 4, node-modules, without scripts': { ...modules, files: yarnrc('node-modules', false) },
+  'yarn 4, plug and play': { ...plugAndPlay, files: yarnrc('pnp', true) },
+  'yarn 4, plug and play, without scripts': { ...plugAndPlay, files: yarnrc('pnp', false) },
+  bun: { install: bun },
+  'bun with scripts': { install: [...bun, '--trust'] },
+};
+
+const USE = `
+const { Tensor, ops, systemInfo } = require('statespace');
+const x = new Tensor(new Float32Array(4).fill(1), [2, 2]);
+console.log(ops.linearSync({ x, weight: x }).y.data[0], systemInfo().version);`;
+
+describe.runIf(long)('installed without a compiler', () => {
+  beforeAll(async () => {
+    tarball = await packPackage(work, true);
+    mkdirSync(join(work, 'tools'));
+    writeFileSync(join(work, 'tools/package.json'), '{ "private": true }');
+    await succeed(node, [npm, 'install', '--no-audit', '--no-fund', ...VERSIONS], { cwd: join(work, 'tools') });
+    // node, a shell and its small helpers; no cc, no make, no python.
+    const path = join(work, 'bin');
+    mkdirSync(path);
+    symlinkSync(node, join(path, 'node'));
+    for (const name of ['sh', 'uname', 'sed', 'dirname', 'basename', 'readlink', 'cat'])
+      symlinkSync((await succeed('sh', ['-c', `command -v ${name}`])).trim(), join(path, name));
+    const registry = (await succeed(node, [npm, 'config', 'get', 'registry'])).trim();
+    env = {
+      ...process.env,
+      ...{ PATH: path, HOME: join(work, 'home'), npm_config_registry: registry, YARN_NPM_REGISTRY_SERVER: registry },
+      ...{ YARN_ENABLE_TELEMETRY: '0', YARN_ENABLE_IMMUTABLE_INSTALLS: 'false', YARN_UNSAFE_HTTP_WHITELIST: '*' },
+    };
+    // What npm tells its own scripts is nothing for the others.
+    for (const name of Object.keys(env)) if (/^npm_(?!config_registry)/.test(name)) delete env[name];
+  }, 10 * minutes);
+
+  async function install(name: string): Promise<string> {
+    const { install, files } = MANAGERS[name]!;
+    const app = mkdtempSync(join(work, 'app-'));
+    const dependencies = { statespace: `file:${tarball}` };
+    writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'app', private: true, dependencies }));
+    for (const [file, text] of Object.entries(files ?? {})) writeFileSync(join(app, file), text);
+    const { code, stdout, stderr } = await run(install[0]!, install.slice(1), { cwd: app, env });
+    expect([code, /node-gyp rebuild|gyp ERR/.test(stdout + stderr)], stdout + stderr).toEqual([0, false]);
+    return app;
+  }
+
+  it.each(Object.keys(MANAGERS))(
+    'by %s',
+    async (name) => {
+      const app = await install(name);
+      writeFileSync(join(app, 'use.cjs'), USE);
+      const [command, ...args] = MANAGERS[name]!.node ?? [node];
+      const { code, stdout, stderr } = await run(command!, [...args, 'use.cjs'], { cwd: app, env });
+      expect([code, stdout, stderr]).toEqual([0, '2 0.1.0\n', '']);
+    },
+    5 * minutes,
+  );
+
+  it(
+    'runs in Bun and in Deno, and in a bundle that leaves it out',
+    async () => {
+      const app = await install('npm');
+      writeFileSync(join(app, 'use.cjs'), USE);
+      const at = { cwd: app, env };
+      expect(await succeed(join(tools, '.bin/bun'), ['use.cjs'], at)).toBe('2 0.1.0\n');
+      const deno = join(tools, '.bin/deno');
+      const local = ['run', '--node-modules-dir=manual'];
+      const allowed = ['--allow-ffi', '--allow-read', '--allow-env', '--allow-sys'];
+      expect(await succeed(deno, [...local, ...allowed, 'use.cjs'], at)).toBe('2 0.1.0\n');
+      writeFileSync(join(app, 'import.cjs'), "require('statespace'); console.log('imported');");
+      expect(await succeed(deno, [...local, '--allow-read', 'import.cjs'], at)).toBe('imported\n');
+      const _esbuild = [
+        join(tools, 'esbuild/bin/esbuild'),
+        'use.cjs',
+        '--bundle',
+        '--platform=node',
+        '--outfile=out.cjs',
+      ];
+      await succeed(join(tools, '.bin/esbuild'), [...bundle, '--external:statespace', '--log-level=error'], at);
+      expect(await succeed(node, ['out.cjs'], at)).toBe('2 0.1.0\n');
+    },
+    5 * minutes,
+  );
+});

@@ -1,0 +1,153 @@
+// Text streamed is the text decoded whole: for every kind of tokenizer, from every position on, whatever is cut where.
+import { cpSync } from 'node:fs';
+import { type GenerateOptions, loadModel, type Model, type Session } from 'statespace';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadTokenizer } from '../../dist/lib/models/tokenizer.js';
+import { TextStream } from '../../dist/lib/session/text.js';
+import { scratchFolders } from '../support/checkpoint-files.js';
+import { modelCase } from '../support/golden.js';
+import { amount } from '../support/scale.js';
+import { KINDS, MARKS, SMALL, tokenizerFiles } from '../support/tokenizer-kinds.js';
+
+const folders = scratchFolders();
+
+/** A generator of small numbers that is the same every time. */
+function numbers(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff;
+    return (state >>> 8) % below;
+  };
+}
+
+const withoutHalf = (text: string) => text.replace(/\ufffd$/, '');
+
+describe.each(Object.keys(KINDS))('%s', (name) => {
+  const kind = KINDS[name]!;
+  const some = numbers(name.length);
+
+  /** Random tokens, characters in bytes, special tokens. */
+  function sequence(): number[] {
+    const ids: number[] = [];
+    for (let length = 1 + some(60); ids.length < length; ) {
+      const character = ['😀', 'é', '日', 'a', '\u{1f468}\u200d\u{1f469}'][some(5)]!;
+      if (some(25) === 0) ids.push(kind.size + some(MARKS.length));
+      else if (kind.byteIds && some(6) === 0) for (const b of Buffer.from(character)) ids.push(kind.byteIds[b]!);
+      else ids.push(some(kind.size));
+    }
+    return ids;
+  }
+
+  it.each([false, true])('streamed is decoded whole; tidying: %s', async (tidying) => {
+    const tokenizer = (await loadTokenizer(folders.put(tokenizerFiles(kind, tidying))))!;
+    for (let trial = 0; trial < amount(60, 2000); trial++) {
+      const ids = sequence();
+      const whole = tokenizer.decode(ids);
+      for (const split of new Set([0, some(ids.length), ids.length >> 1])) {
+        const before = withoutHalf(tokenizer.decode(ids.slice(0, split)));
+        if (tidying && !whole.startsWith(before)) continue; // what came before is no beginning of the whole
+        const stream = new TextStream((x) => tokenizer.decode(x), [], ids.slice(0, split), tokenizer.tidies);
+        const parts = ids.slice(split).map((id) => stream.push(id));
+        expect(before + parts.join('') + stream.rest(), JSON.stringify({ ids, split })).toBe(whole);
+      }
+    }
+  });
+
+  it('stop texts are found wherever tokens cut them', async () => {
+    const tokenizer = (await loadTokenizer(folders.put(tokenizerFiles(kind, false))))!;
+    for (let trial = 0; trial < amount(40, 500); trial++) {
+      const ids = sequence();
+      const whole = tokenizer.decode(ids);
+      const at = some(whole.length);
+      const stop = whole.slice(at, at + 1 + some(6));
+      if (stop === '' || stop.includes('\ufffd')) continue;
+      const stream = new TextStream((x) => tokenizer.decode(x), [stop, `${stop}!`], [], tokenizer.tidies);
+      let text = '';
+      for (const id of ids) if (stream.stopped === undefined) text += stream.push(id);
+      if (stream.stopped === undefined) text += stream.rest();
+      expect([text, stream.stopped]).toEqual([whole.slice(0, whole.indexOf(stop)), stop]);
+    }
+  });
+
+  it('a token costs the same after thousands', async () => {
+    const tokenizer = (await loadTokenizer(folders.put(tokenizerFiles(kind, false))))!;
+    let decoded = 0;
+    const decode = (x: number[]) => {
+      decoded += x.length;
+      return tokenizer.decode(x);
+    };
+    const stream = new TextStream(decode, ['never said'], [], tokenizer.tidies && decode);
+    for (let i = 0; i < 3000; i++) stream.push(some(kind.size));
+    expect(decoded).toBeLessThan(3000 * 18);
+  });
+});
+
+describe('a session', () => {
+  let folder: string;
+  let model: Model;
+  beforeAll(async () => {
+    folder = folders.put(tokenizerFiles(SMALL, false));
+    cpSync(modelCase('mamba_hf').folder, folder, { recursive: true });
+    model = await loadModel(folder);
+  });
+  afterAll(() => model.dispose());
+  const ids = (text: string) => text.split(' ').map((t) => SMALL.ids.get(t)!);
+
+  /** What a stream says whose model chooses these tokens. */
+  async function said(session: Session, tokens: number[], options: GenerateOptions = {}) {
+    let at = 0;
+    const stream = session.generate({
+      maxTokens: tokens.length,
+      processLogits: (row) => {
+        row.fill(Number.NEGATIVE_INFINITY);
+        row[tokens[at++]!] = 0;
+      },
+      ...options,
+    });
+    const parts: (string | undefined)[] = [];
+    for await (const { text } of stream) parts.push(text);
+    return { text: parts.join(''), parts, reason: stream.finishReason, by: stream.stoppedBy };
+  }
+
+  it('keeps the space of a word behind a prompt, and reads like one over several calls', async () => {
+    const session = model.createSession();
+    const first = await said(session, ids('▁big ▁world'), { prompt: 'hello' });
+    expect(first.text).toBe(' big world');
+    expect((await said(session, ids('▁a .'))).text).toBe(' a.');
+  });
+
+  it('gives a character whole whose bytes come in three calls', async () => {
+    const session = model.createSession();
+    await session.forward(ids('▁hello'));
+    const bytes = [...Buffer.from('日')].map((b) => SMALL.byteIds![b]!);
+    const texts: string[] = [];
+    for (const id of bytes) texts.push((await said(session, [id])).text);
+    expect(texts).toEqual(['', '', '日']);
+  });
+
+  it('ends at a special token that `stop` spells, of which nothing is yielded', async () => {
+    const session = model.createSession();
+    const seen = await said(session, ids('▁hello ▁big <im_end> ▁a'), { prompt: 'hello', stop: ['<im_end>'] });
+    expect(seen).toMatchObject({ text: ' hello big', reason: 'stop', by: '<im_end>' });
+  });
+
+  it('knows what alternatives would add where they stand', async () => {
+    const session = model.createSession();
+    await session.forward(ids('▁hello'));
+    for await (const { token, alternatives } of session.generate({ maxTokens: 1, logprobs: 5 }))
+      for (const a of alternatives!) {
+        const whole = model.tokenizer!.decode([...ids('▁hello'), a.token]);
+        expect([token, a.text]).toEqual([token, whole.slice('hello'.length)]);
+      }
+  });
+
+  it.each([
+    ['stop', ['']],
+    ['stop', ['a', '']],
+    ['stop', 'a'],
+    ['stop', [null]],
+  ] as const)('refuses %s: %j', async (key, value) => {
+    const stream = model.createSession().generate({ prompt: [1], [key]: value } as never);
+    await expect(stream.next()).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+  });
+});
