@@ -10,15 +10,25 @@ using Missing = OpList<
     ActivateBackward,
     AddBackward,
     AttentionBackward,
+    CausalConv1dBackward,
     CrossEntropy,
     CrossEntropyBackward,
     EmbeddingBackward,
+    FftConvBackward,
     GateBackward,
+    GatedDeltaRuleBackward,
     LayerNormBackward,
     LinearBackward,
     LinearCrossEntropy,
+    MoeBackward,
+    RetentionBackward,
     RmsNormBackward,
-    RopeBackward>;
+    RopeBackward,
+    SelectiveScanBackward,
+    SsdBackward,
+    Wkv4Backward,
+    Wkv6Backward,
+    Wkv7Backward>;
 // clang-format on
 
 }  // namespace statespace::cuda

@@ -100,7 +100,7 @@ export function attentionSync(args: AttentionArgs): AttentionResult {
 }
 
 /** Arguments of {@link attentionBackward}. */
-export interface AttentionBackwardArgs extends Omit<AttentionArgs, 'withLse'> {
+export interface AttentionBackwardArgs extends Omit<AttentionArgs, 'withLse' | 'out'>, Out<AttentionGradients> {
   /** (B, Lq, H, P): the gradient of y; zero when absent. */
   dy?: TensorLike;
   /** What {@link attention} gave, both or neither: without them it is run again. */

@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -71,4 +72,45 @@ export function causalConv1d(args: CausalConv1dArgs, options?: CallOptions): Pro
 /** {@link causalConv1d} on the calling thread. */
 export function causalConv1dSync(args: CausalConv1dArgs): CausalConv1dResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link causalConv1dBackward}. */
+export interface CausalConv1dBackwardArgs extends Omit<CausalConv1dArgs, 'out'>, Out<CausalConv1dGradients> {
+  /** (B, L, D): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+  /** (B, D, K−1), packed (S, D, K−1): the gradient of finalState; zero when absent. */
+  dfinalState?: TensorLike;
+}
+/** What {@link causalConv1dBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type CausalConv1dGradients = Gradients<'x' | 'weight', 'bias' | 'initialState'>;
+
+export function backwardPlan(args: CausalConv1dBackwardArgs): Plan<CausalConv1dGradients> {
+  const { dy, dfinalState, ...a } = check('causalConv1dBackward', args, {
+    ...rules,
+    dy: optional('B L D'),
+    dfinalState: optional('S D K-1'),
+  });
+  const { x, weight, bias, cuSeqlens, initialState, activation } = a;
+  return gradientPlan(
+    'causalConv1dBackward',
+    a,
+    { tensors: { x: tokens(x), weight, bias, cuSeqlens, initialState }, attrs: { activation } },
+    { dy: tokens(orZeros(dy, x.shape)), dfinalState },
+    ['x', 'weight', 'bias', 'initialState'],
+  );
+}
+
+/**
+ * The gradients of {@link causalConv1d}: dx is the correlation of dy·act′ with the weights, and dfinalState on the last
+ * K−1 inputs; dweight and dbias are sums over all tokens.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function causalConv1dBackward(args: CausalConv1dBackwardArgs, options?: CallOptions): Promise<CausalConv1dGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link causalConv1dBackward} on the calling thread. */
+export function causalConv1dBackwardSync(args: CausalConv1dBackwardArgs): CausalConv1dGradients {
+  return runSync(backwardPlan(args));
 }

@@ -2,6 +2,7 @@ import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, flag, number, optional, type Rules, tensor, weightTypes } from './check.js';
 import { indices } from './embedding.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync, tokens } from './run.js';
 
 /** Arguments of {@link crossEntropy}. */
@@ -59,7 +60,7 @@ export function crossEntropySync(args: CrossEntropyArgs): CrossEntropyResult {
 }
 
 /** Arguments of {@link crossEntropyBackward}. */
-export interface CrossEntropyBackwardArgs extends CrossEntropyArgs {
+export interface CrossEntropyBackwardArgs extends Omit<CrossEntropyArgs, 'out'>, Out<CrossEntropyGradients> {
   /** (1): the gradient of the loss; zero when absent. */
   dloss?: TensorLike;
 }

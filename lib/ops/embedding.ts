@@ -1,6 +1,7 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, type Input, optional, type Rule, type Rules, tensor, weightTypes } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 
 /** Arguments of {@link embedding}. */
@@ -57,7 +58,7 @@ export function embeddingSync(args: EmbeddingArgs): EmbeddingResult {
 }
 
 /** Arguments of {@link embeddingBackward}: of the weight only the shape is read. */
-export interface EmbeddingBackwardArgs extends EmbeddingArgs {
+export interface EmbeddingBackwardArgs extends Omit<EmbeddingArgs, 'out'>, Out<EmbeddingGradients> {
   /** (B, L, d): the gradient of y; zero when absent. */
   dy?: TensorLike;
 }

@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -53,4 +54,38 @@ export function fftConv(args: FftConvArgs, options?: CallOptions): Promise<FftCo
 /** {@link fftConv} on the calling thread. */
 export function fftConvSync(args: FftConvArgs): FftConvResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link fftConvBackward}. */
+export interface FftConvBackwardArgs extends Omit<FftConvArgs, 'out'>, Out<FftConvGradients> {
+  /** (B, L, D): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+}
+/** What {@link fftConvBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type FftConvGradients = Gradients<'x' | 'kernel', 'D'>;
+
+export function backwardPlan(args: FftConvBackwardArgs): Plan<FftConvGradients> {
+  const { dy, ...a } = check('fftConvBackward', args, { ...rules, dy: optional('B L D') });
+  const { x, kernel, D, cuSeqlens } = a;
+  const above = { dy: tokens(orZeros(dy, x.shape)) };
+  return gradientPlan('fftConvBackward', a, { tensors: { x: tokens(x), kernel, D, cuSeqlens } }, above, [
+    'x',
+    'kernel',
+    'D',
+  ]);
+}
+
+/**
+ * The gradients of {@link fftConv}, by FFT in time O(L log L): dx is the correlation of dy with the kernel, dkernel that
+ * of dy with x, 0 past the longest sequence.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function fftConvBackward(args: FftConvBackwardArgs, options?: CallOptions): Promise<FftConvGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link fftConvBackward} on the calling thread. */
+export function fftConvBackwardSync(args: FftConvBackwardArgs): FftConvGradients {
+  return runSync(backwardPlan(args));
 }

@@ -1,7 +1,9 @@
 import type { TensorLike } from '../tensor.js';
-import { check, type Rules, tensor } from './check.js';
+import { check, optional, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
-import { type CallOptions, type Plan, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, type Plan, run, runSync, tokens } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link gatedDeltaRule}. */
@@ -49,4 +51,44 @@ export function gatedDeltaRule(args: GatedDeltaRuleArgs, options?: CallOptions):
 /** {@link gatedDeltaRule} on the calling thread. */
 export function gatedDeltaRuleSync(args: GatedDeltaRuleArgs): GatedDeltaRuleResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link gatedDeltaRuleBackward}. */
+export interface GatedDeltaRuleBackwardArgs extends Omit<GatedDeltaRuleArgs, 'out'>, Out<GatedDeltaRuleGradients> {
+  /** (B, L, H, V): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+  /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
+  dlastState?: TensorLike;
+}
+/** What {@link gatedDeltaRuleBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type GatedDeltaRuleGradients = Gradients<'q' | 'k' | 'v' | 'g' | 'beta', 'initialState'>;
+
+export function backwardPlan(args: GatedDeltaRuleBackwardArgs): Plan<GatedDeltaRuleGradients> {
+  const name = 'gatedDeltaRuleBackward';
+  const { dy, dlastState, ...a } = check(name, args, {
+    ...rules,
+    dy: optional('B L H V'),
+    dlastState: optional('S H K V'),
+  });
+  requireMultiple(name, 'H', a.sizes.of('H'), 'Hk', a.sizes.of('Hk'));
+  const { q, k, v, g, beta, cuSeqlens, initialState } = a;
+  const rows = { q: tokens(q), k: tokens(k), v: tokens(v), g: tokens(g), beta: tokens(beta) };
+  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState };
+  const of = ['q', 'k', 'v', 'g', 'beta', 'initialState'];
+  return gradientPlan(name, a, { tensors: { ...rows, cuSeqlens, initialState } }, above, of);
+}
+
+/**
+ * The gradients of {@link gatedDeltaRule} (Yang et al. 2024), backwards in time over states that are computed again from
+ * some that are kept. q, k and β have gradients as they come: what made them of unit length has its own.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function gatedDeltaRuleBackward(args: GatedDeltaRuleBackwardArgs, options?: CallOptions): Promise<GatedDeltaRuleGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link gatedDeltaRuleBackward} on the calling thread. */
+export function gatedDeltaRuleBackwardSync(args: GatedDeltaRuleBackwardArgs): GatedDeltaRuleGradients {
+  return runSync(backwardPlan(args));
 }

@@ -9,7 +9,16 @@ export {
   attentionBackwardSync,
   attentionSync,
 } from './attention.js';
-export { type CausalConv1dArgs, type CausalConv1dResult, causalConv1d, causalConv1dSync } from './causal-conv1d.js';
+export {
+  type CausalConv1dArgs,
+  type CausalConv1dBackwardArgs,
+  type CausalConv1dGradients,
+  type CausalConv1dResult,
+  causalConv1d,
+  causalConv1dBackward,
+  causalConv1dBackwardSync,
+  causalConv1dSync,
+} from './causal-conv1d.js';
 export {
   type CrossEntropyArgs,
   type CrossEntropyBackwardArgs,
@@ -48,11 +57,24 @@ export {
   embeddingBackwardSync,
   embeddingSync,
 } from './embedding.js';
-export { type FftConvArgs, type FftConvResult, fftConv, fftConvSync } from './fft-conv.js';
+export {
+  type FftConvArgs,
+  type FftConvBackwardArgs,
+  type FftConvGradients,
+  type FftConvResult,
+  fftConv,
+  fftConvBackward,
+  fftConvBackwardSync,
+  fftConvSync,
+} from './fft-conv.js';
 export {
   type GatedDeltaRuleArgs,
+  type GatedDeltaRuleBackwardArgs,
+  type GatedDeltaRuleGradients,
   type GatedDeltaRuleResult,
   gatedDeltaRule,
+  gatedDeltaRuleBackward,
+  gatedDeltaRuleBackwardSync,
   gatedDeltaRuleSync,
 } from './gated-delta-rule.js';
 export { type GlaArgs, type GlaResult, gla, glaSync } from './gla.js';
@@ -87,8 +109,26 @@ export {
   linearSync,
 } from './linear.js';
 export { type Mamba3Args, type Mamba3Result, type Mamba3State, mamba3, mamba3Sync } from './mamba3.js';
-export { type MoeArgs, type MoeResult, moe, moeSync } from './moe.js';
-export { type RetentionArgs, type RetentionResult, retention, retentionSync } from './retention.js';
+export {
+  type MoeArgs,
+  type MoeBackwardArgs,
+  type MoeGradients,
+  type MoeResult,
+  moe,
+  moeBackward,
+  moeBackwardSync,
+  moeSync,
+} from './moe.js';
+export {
+  type RetentionArgs,
+  type RetentionBackwardArgs,
+  type RetentionGradients,
+  type RetentionResult,
+  retention,
+  retentionBackward,
+  retentionBackwardSync,
+  retentionSync,
+} from './retention.js';
 export { type RgLruArgs, type RgLruResult, rgLru, rgLruSync } from './rg-lru.js';
 export {
   type RmsNormArgs,
@@ -116,8 +156,12 @@ export type { S4System } from './s4-system.js';
 export { type S4dInitArgs, type S4dInitResult, s4dInit, s4dInitSync } from './s4d-init.js';
 export {
   type SelectiveScanArgs,
+  type SelectiveScanBackwardArgs,
+  type SelectiveScanGradients,
   type SelectiveScanResult,
   selectiveScan,
+  selectiveScanBackward,
+  selectiveScanBackwardSync,
   selectiveScanSync,
 } from './selective-scan.js';
 export {
@@ -127,7 +171,43 @@ export {
   selectiveStateUpdateSync,
 } from './selective-state-update.js';
 export { type ShortConvArgs, type ShortConvResult, shortConv, shortConvSync } from './short-conv.js';
-export { type SsdArgs, type SsdResult, ssd, ssdSync } from './ssd.js';
-export { type Wkv4Args, type Wkv4Result, wkv4, wkv4Sync } from './wkv4.js';
-export { type Wkv6Args, type Wkv6Result, wkv6, wkv6Sync } from './wkv6.js';
-export { type Wkv7Args, type Wkv7Result, wkv7, wkv7Sync } from './wkv7.js';
+export {
+  type SsdArgs,
+  type SsdBackwardArgs,
+  type SsdGradients,
+  type SsdResult,
+  ssd,
+  ssdBackward,
+  ssdBackwardSync,
+  ssdSync,
+} from './ssd.js';
+export {
+  type Wkv4Args,
+  type Wkv4BackwardArgs,
+  type Wkv4Gradients,
+  type Wkv4Result,
+  wkv4,
+  wkv4Backward,
+  wkv4BackwardSync,
+  wkv4Sync,
+} from './wkv4.js';
+export {
+  type Wkv6Args,
+  type Wkv6BackwardArgs,
+  type Wkv6Gradients,
+  type Wkv6Result,
+  wkv6,
+  wkv6Backward,
+  wkv6BackwardSync,
+  wkv6Sync,
+} from './wkv6.js';
+export {
+  type Wkv7Args,
+  type Wkv7BackwardArgs,
+  type Wkv7Gradients,
+  type Wkv7Result,
+  wkv7,
+  wkv7Backward,
+  wkv7BackwardSync,
+  wkv7Sync,
+} from './wkv7.js';

@@ -69,7 +69,7 @@ export function layerNormSync(args: LayerNormArgs): LayerNormResult {
 }
 
 /** Arguments of {@link layerNormBackward}. */
-export interface LayerNormBackwardArgs extends LayerNormArgs {
+export interface LayerNormBackwardArgs extends Omit<LayerNormArgs, 'out'>, Out<LayerNormGradients> {
   /** As x: the gradient of y; zero when absent. */
   dy?: TensorLike;
 }

@@ -55,7 +55,7 @@ export function linearSync(args: LinearArgs): LinearResult {
 }
 
 /** Arguments of {@link linearBackward}. */
-export interface LinearBackwardArgs extends LinearArgs {
+export interface LinearBackwardArgs extends Omit<LinearArgs, 'out'>, Out<LinearGradients> {
   /** (…, out): the gradient of y; zero when absent. */
   dy?: TensorLike;
 }
@@ -70,8 +70,8 @@ export function backwardPlan(args: LinearBackwardArgs): Plan<LinearGradients> {
 }
 
 /**
- * The gradients of {@link linear}: dx = dy·W, dweight = dyᵀ·x, dbias = Σ dy. A bf16 weight of 256 inputs and outputs or
- * more makes them products of bf16 where the processor has these, as in the forward; sums are f32.
+ * The gradients of {@link linear}: dx = dy·W, dweight = dyᵀ·x, dbias = Σ dy, all products of f32 whatever the types of x
+ * and the weight.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */

@@ -1,6 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, flag, integer, type Rules, required, tensor } from './check.js';
+import { type Checked, check, flag, integer, optional, type Rules, required, type Sizes, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync, tokens } from './run.js';
 import { equal } from './sequences.js';
@@ -36,25 +37,26 @@ const rules = {
   renormalize: flag(false),
 } satisfies Rules<MoeArgs>;
 
-export function plan(args: MoeArgs): Plan<MoeResult> {
-  const { sizes, ...a } = check('moe', args, rules);
-  equal('moe', ...sizes.all('B', 'L'));
+function inputs({ sizes, ...a }: Checked<typeof rules> & { sizes: Sizes }) {
+  equal(sizes.op, ...sizes.all('B', 'L'));
   if (a.topK > sizes.of('E'))
-    throw mismatch('ERR_ARGUMENT', 'moe: topK', `at most E=${sizes.of('E')} experts`, String(a.topK));
-  const y = output(sizes, 'y', a.x.shape);
+    throw mismatch('ERR_ARGUMENT', `${sizes.op}: topK`, `at most E=${sizes.of('E')} experts`, String(a.topK));
   return {
-    op: 'moe',
-    sizes,
     tensors: {
       x: tokens(a.x),
       router: a.router,
       gateUp: reshape(a.gateUp, sizes.of('E'), 2, sizes.of('f'), sizes.of('d')),
       down: a.down,
-      y: tokens(y),
     },
     attrs: { topK: a.topK, renormalize: a.renormalize },
-    result: { y },
   };
+}
+
+export function plan(args: MoeArgs): Plan<MoeResult> {
+  const a = check('moe', args, rules);
+  const { tensors, attrs } = inputs(a);
+  const y = output(a.sizes, 'y', a.x.shape);
+  return { op: 'moe', sizes: a.sizes, tensors: { ...tensors, y: tokens(y) }, attrs, result: { y } };
 }
 
 /**
@@ -70,4 +72,33 @@ export function moe(args: MoeArgs, options?: CallOptions): Promise<MoeResult> {
 /** {@link moe} on the calling thread. */
 export function moeSync(args: MoeArgs): MoeResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link moeBackward}. */
+export interface MoeBackwardArgs extends Omit<MoeArgs, 'out'>, Out<MoeGradients> {
+  /** (B, L, d): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+}
+/** What {@link moeBackward} gives: gradients in the shapes of the arguments, in f32. */
+export type MoeGradients = Gradients<'x' | 'router' | 'gateUp' | 'down'>;
+
+export function backwardPlan(args: MoeBackwardArgs): Plan<MoeGradients> {
+  const { dy, ...a } = check('moeBackward', args, { ...rules, dy: optional('B L d') });
+  const above = { dy: tokens(orZeros(dy, a.x.shape)) };
+  return gradientPlan('moeBackward', a, inputs(a), above, ['x', 'router', 'gateUp', 'down']);
+}
+
+/**
+ * The gradients of {@link moe}, the router's among them: through the softmax to all experts, or with `renormalize` to the
+ * chosen alone. The choice itself has none; an expert without tokens gets zeros.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function moeBackward(args: MoeBackwardArgs, options?: CallOptions): Promise<MoeGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link moeBackward} on the calling thread. */
+export function moeBackwardSync(args: MoeBackwardArgs): MoeGradients {
+  return runSync(backwardPlan(args));
 }

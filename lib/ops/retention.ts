@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, type Input, integer, optional, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -83,4 +84,43 @@ export function retention(args: RetentionArgs, options?: CallOptions): Promise<R
 /** {@link retention} on the calling thread. */
 export function retentionSync(args: RetentionArgs): RetentionResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link retentionBackward}. */
+export interface RetentionBackwardArgs extends Omit<RetentionArgs, 'out'>, Out<RetentionGradients> {
+  /** (B, L, H, V): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+  /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
+  dlastState?: TensorLike;
+}
+/** What {@link retentionBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type RetentionGradients = Gradients<'q' | 'k' | 'v', 'logDecay' | 'initialState'>;
+
+export function backwardPlan(args: RetentionBackwardArgs): Plan<RetentionGradients> {
+  const name = 'retentionBackward';
+  const { dy, dlastState, ...a } = check(name, args, {
+    ...rules,
+    dy: optional('B L H V'),
+    dlastState: optional('S H K V'),
+  });
+  const { q, k, v, cuSeqlens, initialState } = a;
+  const logDecay = a.logDecay ?? standardDecay(a.sizes.of('H'));
+  const tensors = { q: tokens(q), k: tokens(k), v: tokens(v), logDecay, cuSeqlens, initialState };
+  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState };
+  return gradientPlan(name, a, { tensors }, above, ['q', 'k', 'v', 'logDecay', 'initialState']);
+}
+
+/**
+ * The gradients of {@link retention} (Sun et al. 2023), backwards in time over states that are computed again from some
+ * that are kept. The default decay is a constant and has none.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function retentionBackward(args: RetentionBackwardArgs, options?: CallOptions): Promise<RetentionGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link retentionBackward} on the calling thread. */
+export function retentionBackwardSync(args: RetentionBackwardArgs): RetentionGradients {
+  return runSync(backwardPlan(args));
 }

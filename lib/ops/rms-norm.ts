@@ -79,7 +79,7 @@ export function rmsNormSync(args: RmsNormArgs): RmsNormResult {
 }
 
 /** Arguments of {@link rmsNormBackward}. */
-export interface RmsNormBackwardArgs extends RmsNormArgs {
+export interface RmsNormBackwardArgs extends Omit<RmsNormArgs, 'out'>, Out<RmsNormGradients> {
   /** As x: the gradient of y; zero when absent. */
   dy?: TensorLike;
 }

@@ -90,7 +90,7 @@ export function ropeSync(args: RopeArgs): RopeResult {
 }
 
 /** Arguments of {@link ropeBackward}: of x only the shape is read. */
-export interface RopeBackwardArgs extends RopeArgs {
+export interface RopeBackwardArgs extends Omit<RopeArgs, 'out'>, Out<RopeGradients> {
   /** (B, L, H, P): the gradient of y; zero when absent. */
   dy?: TensorLike;
 }

@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, flag, type Input, optional, type Rules, tensor } from './check.js';
+import { type Checked, check, flag, type Input, optional, type Rules, type Sizes, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { asF32, type CallOptions, output, type Plan, reshape, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
@@ -67,13 +68,21 @@ function repeatGroups(b: Input, count: number, groups: number): Input {
   return { data: repeated, shape: b.shape, dtype: 'f32' };
 }
 
+/** The last axis of what may be complex. */
+const pairOf = (args: { complex?: boolean } | undefined) => (args?.complex === true ? [2] : []);
+
+/** The number of groups of B and C: of the one that has several. */
+function groupsOf(a: Checked<ReturnType<typeof rules>> & { sizes: Sizes }): number {
+  const groups = [a.B, a.C].find((b) => b.shape.length === 4 + pairOf(a).length)?.shape[2] ?? 1;
+  requireMultiple(a.sizes.op, 'D', a.sizes.of('D'), 'G', groups);
+  return groups;
+}
+
 export function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
-  const pair = args?.complex === true ? [2] : [];
+  const pair = pairOf(args);
   const a = check('selectiveScan', args, rules(pair.length ? ' 2' : ''));
   const [batch, length, D, N, S] = a.sizes.all('B', 'L', 'D', 'N', 'S');
-  const grouped = [a.B, a.C].find((b) => b.shape.length === 4 + pair.length);
-  const groups = grouped?.shape[2] ?? 1;
-  requireMultiple('selectiveScan', 'D', D, 'G', groups);
+  const groups = groupsOf(a);
   const perToken = (b: Input) => {
     if (b.shape.length === 2 + pair.length) return b;
     const own = b.shape.length === 4 + pair.length ? b : repeatGroups(b, batch * length, groups);
@@ -115,4 +124,54 @@ export function selectiveScan(args: SelectiveScanArgs, options?: CallOptions): P
 /** {@link selectiveScan} on the calling thread. */
 export function selectiveScanSync(args: SelectiveScanArgs): SelectiveScanResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link selectiveScanBackward}. */
+export interface SelectiveScanBackwardArgs extends Omit<SelectiveScanArgs, 'out'>, Out<SelectiveScanGradients> {
+  /** (B, L, D): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+  /** (B, D, N), packed (S, D, N): the gradient of lastState; zero when absent. */
+  dlastState?: TensorLike;
+}
+/** What {@link selectiveScanBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type SelectiveScanGradients = Gradients<'u' | 'delta' | 'A' | 'B' | 'C', 'D' | 'z' | 'deltaBias' | 'initialState'>;
+
+export function backwardPlan(args: SelectiveScanBackwardArgs): Plan<SelectiveScanGradients> {
+  const pair = pairOf(args);
+  const { dy, dlastState, ...a } = check('selectiveScanBackward', args, {
+    ...rules(pair.length ? ' 2' : ''),
+    dy: optional('B L D'),
+    dlastState: optional(pair.length ? 'S D N 2' : 'S D N'),
+  });
+  const [batch, length, N] = a.sizes.all('B', 'L', 'N');
+  groupsOf(a);
+  const perToken = (b: Input) => {
+    if (b.shape.length === 2 + pair.length) return b;
+    return reshape(b, batch * length, b.shape.length === 4 + pair.length ? b.shape[2]! : 1, N, ...pair);
+  };
+  const { u, delta, A, D, z, deltaBias, cuSeqlens, initialState, deltaSoftplus } = a;
+  const own = { A, B: perToken(a.B), C: perToken(a.C), D, deltaBias, cuSeqlens, initialState };
+  return gradientPlan(
+    'selectiveScanBackward',
+    a,
+    { tensors: { u: tokens(u), delta: tokens(delta), z: tokens(z), ...own }, attrs: { deltaSoftplus } },
+    { dy: tokens(orZeros(dy, u.shape)), dlastState },
+    ['u', 'delta', 'A', 'B', 'C', 'D', 'z', 'deltaBias', 'initialState'],
+  );
+}
+
+/**
+ * The gradients of {@link selectiveScan} (Gu & Dao 2023): the adjoint scan, backwards in time, over states that are
+ * computed again from those kept every few hundred tokens. Memory O(B·L·D), not O(B·L·D·N); nothing is divided by a
+ * decay. With `complex`, gradients are pairs [∂/∂re, ∂/∂im].
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function selectiveScanBackward(args: SelectiveScanBackwardArgs, options?: CallOptions): Promise<SelectiveScanGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link selectiveScanBackward} on the calling thread. */
+export function selectiveScanBackwardSync(args: SelectiveScanBackwardArgs): SelectiveScanGradients {
+  return runSync(backwardPlan(args));
 }

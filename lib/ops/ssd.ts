@@ -1,6 +1,7 @@
 import { mismatch, show } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, flag, integer, optional, type Rule, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
@@ -115,4 +116,54 @@ export function ssd(args: SsdArgs, options?: CallOptions): Promise<SsdResult> {
 /** {@link ssd} on the calling thread. */
 export function ssdSync(args: SsdArgs): SsdResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link ssdBackward}. */
+export interface SsdBackwardArgs extends Omit<SsdArgs, 'out' | 'mode' | 'chunkSize'>, Out<SsdGradients> {
+  /** As of {@link ssd}; the gradient does not depend on it. */
+  chunkSize?: number;
+  /** As of {@link ssd}; the gradient does not depend on it. */
+  mode?: SsdArgs['mode'];
+  /** (B, L, H, P): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+  /** (B, H, P, N), packed (S, H, P, N): the gradient of lastState; zero when absent. */
+  dlastState?: TensorLike;
+}
+/** What {@link ssdBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type SsdGradients = Gradients<'x' | 'dt' | 'A' | 'B' | 'C', 'D' | 'z' | 'dtBias' | 'initialState'>;
+
+export function backwardPlan(args: SsdBackwardArgs): Plan<SsdGradients> {
+  const name = 'ssdBackward';
+  const { dy, dlastState, ...a } = check(name, args, {
+    ...rules,
+    dy: optional('B L H P'),
+    dlastState: optional('S H P N'),
+  });
+  requireMultiple(name, 'H', a.sizes.of('H'), 'G', a.sizes.of('G'));
+  const { x, dt, A, B, C, D, z, dtBias, cuSeqlens, initialState, dtSoftplus, dtLimit } = a;
+  const rows = { x: tokens(x), dt: tokens(dt), B: tokens(B), C: tokens(C), z: tokens(z) };
+  return gradientPlan(
+    name,
+    a,
+    {
+      tensors: { ...rows, A, D, dtBias, cuSeqlens, initialState },
+      attrs: { dtSoftplus, dtMin: dtLimit[0], dtMax: dtLimit[1] },
+    },
+    { dy: tokens(orZeros(dy, x.shape)), dlastState },
+    ['x', 'dt', 'A', 'B', 'C', 'D', 'z', 'dtBias', 'initialState'],
+  );
+}
+
+/**
+ * The gradients of {@link ssd} (Dao & Gu 2024). ddt passes the clamp where dt is within dtLimit, both bounds included.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function ssdBackward(args: SsdBackwardArgs, options?: CallOptions): Promise<SsdGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link ssdBackward} on the calling thread. */
+export function ssdBackwardSync(args: SsdBackwardArgs): SsdGradients {
+  return runSync(backwardPlan(args));
 }

@@ -1,5 +1,6 @@
 import { Tensor, type TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -79,4 +80,35 @@ export function wkv4(args: Wkv4Args, options?: CallOptions): Promise<Wkv4Result>
 /** {@link wkv4} on the calling thread. */
 export function wkv4Sync(args: Wkv4Args): Wkv4Result {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link wkv4Backward}. */
+export interface Wkv4BackwardArgs extends Omit<Wkv4Args, 'out'>, Out<Wkv4Gradients> {
+  /** (B, L, D): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+}
+/** What {@link wkv4Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type Wkv4Gradients = Gradients<'k' | 'v' | 'timeDecay' | 'timeFirst', 'initialState'>;
+
+export function backwardPlan(args: Wkv4BackwardArgs): Plan<Wkv4Gradients> {
+  const { dy, ...a } = check('wkv4Backward', args, { ...rules, dy: optional('B L D') });
+  const { k, v, timeDecay, timeFirst, cuSeqlens, initialState } = a;
+  const tensors = { k: tokens(k), v: tokens(v), timeDecay, timeFirst, cuSeqlens, initialState };
+  const above = { dy: tokens(orZeros(dy, k.shape)) };
+  return gradientPlan('wkv4Backward', a, { tensors }, above, ['k', 'v', 'timeDecay', 'timeFirst', 'initialState']);
+}
+
+/**
+ * The gradients of {@link wkv4}. The exponent by which numerator and denominator are scaled has none of its own: that of
+ * an initial state's exponent is what it has through them.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function wkv4Backward(args: Wkv4BackwardArgs, options?: CallOptions): Promise<Wkv4Gradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link wkv4Backward} on the calling thread. */
+export function wkv4BackwardSync(args: Wkv4BackwardArgs): Wkv4Gradients {
+  return runSync(backwardPlan(args));
 }

@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -77,4 +78,43 @@ export function wkv6(args: Wkv6Args, options?: CallOptions): Promise<Wkv6Result>
 /** {@link wkv6} on the calling thread. */
 export function wkv6Sync(args: Wkv6Args): Wkv6Result {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link wkv6Backward}. */
+export interface Wkv6BackwardArgs extends Omit<Wkv6Args, 'out'>, Out<Wkv6Gradients> {
+  /** (B, L, H, V): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+  /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
+  dlastState?: TensorLike;
+}
+/** What {@link wkv6Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type Wkv6Gradients = Gradients<'r' | 'k' | 'v' | 'w' | 'u', 'initialState'>;
+
+export function backwardPlan(args: Wkv6BackwardArgs): Plan<Wkv6Gradients> {
+  const name = 'wkv6Backward';
+  const { dy, dlastState, ...a } = check(name, args, {
+    ...rules,
+    dy: optional('B L H V'),
+    dlastState: optional('S H K V'),
+  });
+  const { r, k, v, u, cuSeqlens, initialState } = a;
+  const w = a.w.shape.length === 4 ? tokens(a.w) : a.w;
+  const tensors = { r: tokens(r), k: tokens(k), v: tokens(v), w, u, cuSeqlens, initialState };
+  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState };
+  return gradientPlan(name, a, { tensors }, above, ['r', 'k', 'v', 'w', 'u', 'initialState']);
+}
+
+/**
+ * The gradients of {@link wkv6}, backwards in time over states that are computed again from some that are kept. dw is
+ * that of the log decay, summed over all tokens where w is one for all.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function wkv6Backward(args: Wkv6BackwardArgs, options?: CallOptions): Promise<Wkv6Gradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link wkv6Backward} on the calling thread. */
+export function wkv6BackwardSync(args: Wkv6BackwardArgs): Wkv6Gradients {
+  return runSync(backwardPlan(args));
 }

@@ -1,5 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -81,4 +82,43 @@ export function wkv7(args: Wkv7Args, options?: CallOptions): Promise<Wkv7Result>
 /** {@link wkv7} on the calling thread. */
 export function wkv7Sync(args: Wkv7Args): Wkv7Result {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link wkv7Backward}. */
+export interface Wkv7BackwardArgs extends Omit<Wkv7Args, 'out'>, Out<Wkv7Gradients> {
+  /** (B, L, H, V): the gradient of y; zero when absent. */
+  dy?: TensorLike;
+  /** (B, H, V, K), packed (S, H, V, K): the gradient of lastState; zero when absent. */
+  dlastState?: TensorLike;
+}
+/** What {@link wkv7Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type Wkv7Gradients = Gradients<'r' | 'w' | 'k' | 'v' | 'a' | 'b', 'initialState'>;
+
+export function backwardPlan(args: Wkv7BackwardArgs): Plan<Wkv7Gradients> {
+  const name = 'wkv7Backward';
+  const { dy, dlastState, ...given } = check(name, args, {
+    ...rules,
+    dy: optional('B L H V'),
+    dlastState: optional('S H V K'),
+  });
+  const { r, w, k, v, a, b, cuSeqlens, initialState } = given;
+  const rows = { r: tokens(r), w: tokens(w), k: tokens(k), v: tokens(v), a: tokens(a), b: tokens(b) };
+  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState };
+  const of = ['r', 'w', 'k', 'v', 'a', 'b', 'initialState'];
+  return gradientPlan(name, given, { tensors: { ...rows, cuSeqlens, initialState } }, above, of);
+}
+
+/**
+ * The gradients of {@link wkv7}, backwards in time over states that are computed again from some that are kept. a and b
+ * are inputs of their own, whatever they were made from.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function wkv7Backward(args: Wkv7BackwardArgs, options?: CallOptions): Promise<Wkv7Gradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link wkv7Backward} on the calling thread. */
+export function wkv7BackwardSync(args: Wkv7BackwardArgs): Wkv7Gradients {
+  return runSync(backwardPlan(args));
 }

@@ -5,60 +5,12 @@
 #include "backend/kernels.h"
 #include "isa/math.h"
 #include "kernels/matmul.h"
+#include "kernels/moe_routes.h"
 #include "kernels/rows.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
-
-// p (experts): logits in, their softmax out.
-void softmax(float* p, int64_t n) {
-  float top = p[0];
-  for (int64_t e = 1; e < n; ++e) top = p[e] > top ? p[e] : top;
-  F total = zero();
-  for (int64_t e = 0; e < n; e += kLanes) {
-    const int m = n - e < kLanes ? int(n - e) : kLanes;
-    F v = exp(load(p + e, m) - set(top));
-    store(p + e, v, m);
-    total = total + load(p + e, m);
-  }
-  const float scale = 1 / sum(total);
-  for (int64_t e = 0; e < n; ++e) p[e] *= scale;
-}
-
-// The topK largest of p, in falling order; taken ones are marked by -1.
-void choose(float* p, int64_t n, int64_t top_k, bool renormalize, int32_t* chosen, float* weight) {
-  float total = 0;
-  for (int64_t k = 0; k < top_k; ++k) {
-    int64_t best = -1;
-    for (int64_t e = 0; e < n; ++e)
-      if (p[e] != -1 && (best < 0 || p[e] > p[best])) best = e;
-    chosen[k] = int32_t(best), weight[k] = p[best], total += p[best];
-    p[best] = -1;
-  }
-  if (renormalize)
-    for (int64_t k = 0; k < top_k; ++k) weight[k] /= total;
-}
-
-// (token, expert) pairs in the order of experts.
-struct Routes {
-  int32_t* first;  // (experts + 1) where an expert's pairs start
-  int32_t* token;  // (pairs)
-  float* weight;   // (pairs)
-};
-
-void group(const int32_t* chosen, const float* weight, int64_t tokens, int64_t top_k, int64_t experts,
-           const Routes& routes) {
-  for (int64_t e = 0; e <= experts; ++e) routes.first[e] = 0;
-  for (int64_t i = 0; i < tokens * top_k; ++i) ++routes.first[chosen[i] + 1];
-  for (int64_t e = 0; e < experts; ++e) routes.first[e + 1] += routes.first[e];
-  for (int64_t i = 0; i < tokens * top_k; ++i) {
-    const int32_t at = routes.first[chosen[i]]++;
-    routes.token[at] = int32_t(i / top_k), routes.weight[at] = weight[i];
-  }
-  for (int64_t e = experts; e > 0; --e) routes.first[e] = routes.first[e - 1];
-  routes.first[0] = 0;
-}
 
 // h = act(min(h, limit)) · clamp(up, -limit, limit).
 void limited(Context& cx, const Moe& op, float* h, const float* up, int64_t rows, int64_t d_ff) {

@@ -24,4 +24,24 @@ struct FftConv {
   Demands demands() const { return {.whole_sequences = true}; }
 };
 
+// dx = the correlation of dy with the kernel, + D dy;   dkernel_j = Σ_t dy_t x_{t-j}, 0 past the sequence;   dD = Σ dy
+// x
+struct FftConvBackward {
+  static constexpr const char* kName = "fftConvBackward";
+  using GradientOf = FftConv;
+  Tensor x, kernel, D, cu_seqlens, dy, dx, dkernel, dD;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens channels");
+    v.in("kernel", kernel, "channels kernel_len");
+    v.optional("D", D, "channels");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.in("dy", dy, "tokens channels");
+    v.wanted("dx", dx, "tokens channels");
+    v.wanted("dkernel", dkernel, "channels kernel_len");
+    v.wanted("dD", dD, "channels");
+  }
+};
+
 }  // namespace statespace

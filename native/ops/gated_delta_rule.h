@@ -39,4 +39,44 @@ struct GatedDeltaRule {
   }
 };
 
+// Backwards in time, G the gradient of the state behind a token, R = diag(e^g) S of the state before it, e = v - Rᵀk,
+// s = 1/sqrt(key):
+//   G += s q dyᵀ;   dq = s S_t dy;   r = Gᵀk,   dbeta = r·e,   dv = β r,   dk = β G e - R dv
+//   dR = G - k dvᵀ,   dg = Σ_v dR∘R, over the keys as well where they share one;   then G = diag(e^g) dR
+struct GatedDeltaRuleBackward {
+  static constexpr const char* kName = "gatedDeltaRuleBackward";
+  using GradientOf = GatedDeltaRule;
+  Tensor q, k, v, g, beta, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor dq, dk, dv, dg, dbeta, dinitial_state;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("q", q, "tokens nheads_k key");
+    visitor.in("k", k, "tokens nheads_k key");
+    visitor.in("v", v, "tokens nheads value");
+    visitor.optional("g", g, "tokens nheads | tokens nheads key");
+    visitor.in("beta", beta, "tokens nheads");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.optional("initialState", initial_state, "sequences nheads key value");
+    visitor.in("dy", dy, "tokens nheads value");
+    visitor.optional("dlastState", dlast_state, "sequences nheads key value");
+    visitor.wanted("dq", dq, "tokens nheads_k key");
+    visitor.wanted("dk", dk, "tokens nheads_k key");
+    visitor.wanted("dv", dv, "tokens nheads value");
+    visitor.wanted("dg", dg, "tokens nheads | tokens nheads key");
+    visitor.wanted("dbeta", dbeta, "tokens nheads");
+    visitor.wanted("dinitialState", dinitial_state, "sequences nheads key value");
+  }
+
+  bool decays_by_key() const { return g && g.rank == 3; }
+
+  void check() const {
+    if (dg && !(g && g.rank == dg.rank))
+      throw Error(Code::kShape, "gatedDeltaRuleBackward: dg must have the shape of g");
+    if (k[1] == 0 || v[1] % k[1] != 0)
+      throw Error(Code::kShape, "gatedDeltaRuleBackward: nheads " + std::to_string(v[1]) +
+                                    " is no multiple of nheads_k " + std::to_string(k[1]));
+  }
+};
+
 }  // namespace statespace

@@ -25,7 +25,7 @@ struct Linear {
 // With dp = dy · act'(x·weightᵀ + bias), which takes the product again, or dp = dy without an activation:
 //   dx = dp·weight,   dweight = dpᵀ·x,   dbias = Σ_t dp
 // dy is the residual's gradient as it stands. accumulate adds dweight and dbias to what is there.
-// A weight of bf16 makes both products those of bf16, as in the forward.
+// Both products are those of f32, whatever the types of x and the weight.
 struct LinearBackward {
   static constexpr const char* kName = "linearBackward";
   static constexpr const char* kPassesOn = "residual";

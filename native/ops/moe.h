@@ -46,4 +46,46 @@ struct Moe {
   }
 };
 
+// With h_e = act(gate_e·x) · up_e·x, c_e the weights of the chosen experts and p the softmax:
+//   ddown_e = Σ_t c_e dy h_eᵀ,   dh = c_e down_eᵀdy, through the gate to dgateUp and dx;   dc_e = dy·(down_e h_e)
+//   dlogit_i = p_i (dc_i - Σ_e p_e dc_e), of which dc_i only where i is chosen; renormalized c_i (dc_i - Σ_e c_e dc_e)
+//   for the chosen and 0 for the others. Then drouter and dx. With weights in place of a router dweights holds dc.
+// The choice itself has no gradient.
+struct MoeBackward {
+  static constexpr const char* kName = "moeBackward";
+  using GradientOf = Moe;
+  Tensor x, router, weights, gate_up, down, dy, dx, drouter, dweights, dgate_up, ddown;
+  int64_t top_k = 1;
+  bool renormalize = false;
+  int32_t activation = int32_t(Activation::silu);
+  float limit = 0;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens d_model");
+    v.optional("router", router, "experts d_model", kWeights);
+    v.optional("weights", weights, "tokens experts");
+    v.in("gateUp", gate_up, "experts 2 d_ff d_model | experts 1 d_ff d_model", kWeights);
+    v.in("down", down, "experts d_model d_ff", kWeights);
+    v.in("dy", dy, "tokens d_model");
+    v.wanted("dx", dx, "tokens d_model");
+    v.wanted("drouter", drouter, "experts d_model");
+    v.wanted("dweights", dweights, "tokens experts");
+    v.wanted("dgateUp", dgate_up, "experts 2 d_ff d_model | experts 1 d_ff d_model");
+    v.wanted("ddown", ddown, "experts d_model d_ff");
+    v.attr("topK", top_k);
+    v.attr("renormalize", renormalize);
+    v.choice("activation", activation, kActivations);
+    v.attr("limit", limit);
+  }
+
+  Moe forward() const {
+    Moe op;
+    op.x = x, op.router = router, op.weights = weights, op.gate_up = gate_up, op.down = down;
+    op.top_k = top_k, op.renormalize = renormalize, op.activation = activation, op.limit = limit;
+    return op;
+  }
+  void check() const { forward().check(); }
+};
+
 }  // namespace statespace

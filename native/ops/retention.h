@@ -43,4 +43,34 @@ struct Retention {
   }
 };
 
+// Backwards in time, G the gradient of the state behind a token, S the state before it, s the scale:
+//   G += s q dyᵀ;   dq = s S_t dy,   dk = G v,   dv = Gᵀk,   dlogDecay = Σ γ⟨G, S⟩;   then G = γ G
+struct RetentionBackward {
+  static constexpr const char* kName = "retentionBackward";
+  using GradientOf = Retention;
+  Tensor q, k, v, log_decay, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor dq, dk, dv, dlog_decay, dinitial_state;
+  float scale = 0;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("q", q, "tokens nheads key");
+    visitor.in("k", k, "tokens nheads key");
+    visitor.in("v", v, "tokens nheads value");
+    visitor.in("logDecay", log_decay, "nheads");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.optional("initialState", initial_state, "sequences nheads key value");
+    visitor.in("dy", dy, "tokens nheads value");
+    visitor.optional("dlastState", dlast_state, "sequences nheads key value");
+    visitor.wanted("dq", dq, "tokens nheads key");
+    visitor.wanted("dk", dk, "tokens nheads key");
+    visitor.wanted("dv", dv, "tokens nheads value");
+    visitor.wanted("dlogDecay", dlog_decay, "nheads");
+    visitor.wanted("dinitialState", dinitial_state, "sequences nheads key value");
+    visitor.attr("scale", scale);
+  }
+
+  float scaling() const { return scale != 0 ? scale : 1 / std::sqrt(float(k[2])); }
+};
+
 }  // namespace statespace

@@ -34,20 +34,76 @@ struct SelectiveScan {
   bool complex() const { return A.rank == 3; }
   bool constant(const Tensor& b) const { return b.rank == A.rank; }
 
+  // Whether B, or C, fits A and u.
+  static void check_coefficients(const std::string& op, const Tensor& u, const Tensor& A, const Tensor& b) {
+    const bool varies = b.rank == A.rank + 1 && b.shape[2] == A[1] && b.shape[0] == u[0];
+    const bool fixed = b.rank == A.rank && b.shape[0] == A[0] && b.shape[1] == A[1];
+    const bool pairs = A.rank == 2 || b.shape[b.rank - 1] == 2;
+    if (!(varies || fixed) || !pairs)
+      throw Error(Code::kShape,
+                  op + ": B and C must be real or complex as A is, and constant (d_inner, d_state) or per token");
+    if (varies && (b.shape[1] == 0 || A[0] % b.shape[1] != 0))
+      throw Error(Code::kShape, op + ": d_inner " + std::to_string(A[0]) + " is no multiple of ngroups " +
+                                    std::to_string(b.shape[1]));
+  }
+
   void check() const {
-    for (const Tensor* b : {&B, &C}) {
-      const bool varies = b->rank == A.rank + 1 && b->shape[2] == A[1] && b->shape[0] == u[0];
-      const bool fixed = b->rank == A.rank && b->shape[0] == A[0] && b->shape[1] == A[1];
-      const bool pairs = !complex() || b->shape[b->rank - 1] == 2;
-      if (!(varies || fixed) || !pairs)
-        throw Error(
-            Code::kShape,
-            "selectiveScan: B and C must be real or complex as A is, and constant (d_inner, d_state) or per token");
-      if (varies && (b->shape[1] == 0 || A[0] % b->shape[1] != 0))
-        throw Error(Code::kShape, "selectiveScan: d_inner " + std::to_string(A[0]) + " is no multiple of ngroups " +
-                                      std::to_string(b->shape[1]));
-    }
+    check_coefficients(kName, u, A, B);
+    check_coefficients(kName, u, A, C);
     if (state.rank != A.rank + 1) throw Error(Code::kShape, "selectiveScan: state must be real or complex as A is");
+  }
+};
+
+// The adjoint scan, backwards in time, over states that are computed again from those kept every few hundred tokens.
+// With g = dy · silu(z), a = exp(dt·A):
+//   λ_t = C g_t + a_{t+1} λ_{t+1},   q = λ a h_{t-1},   dC = g h,   dB = λ dt u,   dA = Σ dt q,   dinitialState = a_1
+//   λ_1 du = D g + dt Σ_n λ B,   ddt = Σ_n (A q + B u λ),   dD = Σ g u,   dz = dy · y · silu'(z)
+// B and C may have different numbers of groups. Complex gradients are (∂/∂re, ∂/∂im).
+struct SelectiveScanBackward {
+  static constexpr const char* kName = "selectiveScanBackward";
+  using GradientOf = SelectiveScan;
+  Tensor u, delta, A, B, C, D, z, delta_bias, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dinitial_state;
+  bool delta_softplus = false;
+
+  template <class V>
+  void fields(V& v) {
+    const char* state = "sequences d_inner d_state | sequences d_inner d_state 2";
+    const char* b = "tokens B_groups d_state | d_inner d_state | tokens B_groups d_state 2 | d_inner d_state 2";
+    const char* c = "tokens C_groups d_state | d_inner d_state | tokens C_groups d_state 2 | d_inner d_state 2";
+    v.in("u", u, "tokens d_inner");
+    v.in("delta", delta, "tokens d_inner");
+    v.in("A", A, "d_inner d_state | d_inner d_state 2");
+    v.in("B", B, b);
+    v.in("C", C, c);
+    v.optional("D", D, "d_inner");
+    v.optional("z", z, "tokens d_inner");
+    v.optional("deltaBias", delta_bias, "d_inner");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.optional("initialState", initial_state, state);
+    v.in("dy", dy, "tokens d_inner");
+    v.optional("dlastState", dlast_state, state);
+    v.wanted("du", du, "tokens d_inner");
+    v.wanted("ddelta", ddelta, "tokens d_inner");
+    v.wanted("dA", dA, "d_inner d_state | d_inner d_state 2");
+    v.wanted("dB", dB, b);
+    v.wanted("dC", dC, c);
+    v.wanted("dD", dD, "d_inner");
+    v.wanted("dz", dz, "tokens d_inner");
+    v.wanted("ddeltaBias", ddelta_bias, "d_inner");
+    v.wanted("dinitialState", dinitial_state, state);
+    v.attr("deltaSoftplus", delta_softplus);
+  }
+
+  bool complex() const { return A.rank == 3; }
+  bool constant(const Tensor& b) const { return b.rank == A.rank; }
+
+  void check() const {
+    SelectiveScan::check_coefficients(kName, u, A, B);
+    SelectiveScan::check_coefficients(kName, u, A, C);
+    for (const Tensor* state : {&initial_state, &dlast_state, &dinitial_state})
+      if (*state && state->rank != A.rank + 1)
+        throw Error(Code::kShape, "selectiveScanBackward: states must be real or complex as A is");
   }
 };
 

@@ -52,6 +52,53 @@ struct Ssd {
   }
 };
 
+// With g = dy · silu(z), a_t = exp(dt_t·A), G_t = g_t C_tᵀ + a_{t+1} G_{t+1} and q = a_t⟨G_t, S_{t-1}⟩:
+//   dx = D g + dt G B,   dB = dt Gᵀx,   dC = Sᵀg,   dA = Σ dt q,   ddt = ⟨G, x Bᵀ⟩ + A q,   dinitialState = a_1 G_1
+// ddt passes the clamp where dtMin <= dt <= dtMax, both included. States are computed again from some that are kept.
+struct SsdBackward {
+  static constexpr const char* kName = "ssdBackward";
+  using GradientOf = Ssd;
+  Tensor x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor dx, ddt, dA, dB, dC, dD, dz, ddt_bias, dinitial_state;
+  bool dt_softplus = false;
+  float dt_min = 0;
+  float dt_max = __builtin_inff();
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens nheads headdim");
+    v.in("dt", dt, "tokens nheads");
+    v.in("A", A, "nheads");
+    v.in("B", B, "tokens ngroups d_state");
+    v.in("C", C, "tokens ngroups d_state");
+    v.optional("D", D, "nheads | nheads headdim");
+    v.optional("z", z, "tokens nheads headdim");
+    v.optional("dtBias", dt_bias, "nheads");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.optional("initialState", initial_state, "sequences nheads headdim d_state");
+    v.in("dy", dy, "tokens nheads headdim");
+    v.optional("dlastState", dlast_state, "sequences nheads headdim d_state");
+    v.wanted("dx", dx, "tokens nheads headdim");
+    v.wanted("ddt", ddt, "tokens nheads");
+    v.wanted("dA", dA, "nheads");
+    v.wanted("dB", dB, "tokens ngroups d_state");
+    v.wanted("dC", dC, "tokens ngroups d_state");
+    v.wanted("dD", dD, "nheads | nheads headdim");
+    v.wanted("dz", dz, "tokens nheads headdim");
+    v.wanted("ddtBias", ddt_bias, "nheads");
+    v.wanted("dinitialState", dinitial_state, "sequences nheads headdim d_state");
+    v.attr("dtSoftplus", dt_softplus);
+    v.attr("dtMin", dt_min);
+    v.attr("dtMax", dt_max);
+  }
+
+  void check() const {
+    if (B[1] == 0 || x[1] % B[1] != 0)
+      throw Error(Code::kShape,
+                  "ssdBackward: nheads " + std::to_string(x[1]) + " is no multiple of ngroups " + std::to_string(B[1]));
+  }
+};
+
 enum class SsdMode { chunked, recurrent, quadratic };
 
 }  // namespace statespace

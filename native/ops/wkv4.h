@@ -24,4 +24,31 @@ struct Wkv4 {
   }
 };
 
+// Backwards in time, n and d the gradients of num and den behind a token, E = e^{u+k}, Q = den + E, g = dy / Q:
+//   dv = E g + e^k n,   dtimeFirst = Σ E g (v - y),   dk = E g (v - y) + e^k (v n + d);   then n = ρ n + g, d = ρ d - g
+//   y dtimeDecay = -e^{timeDecay} ρ Σ (n num + d den),   ρ = e^w
+// The exponent that num and den are divided by has no gradient of its own but through them.
+struct Wkv4Backward {
+  static constexpr const char* kName = "wkv4Backward";
+  using GradientOf = Wkv4;
+  Tensor k, v, time_decay, time_first, cu_seqlens, initial_state, dy;
+  Tensor dk, dv, dtime_decay, dtime_first, dinitial_state;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("k", k, "tokens channels");
+    visitor.in("v", v, "tokens channels");
+    visitor.in("timeDecay", time_decay, "channels");
+    visitor.in("timeFirst", time_first, "channels");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.optional("initialState", initial_state, "sequences 3 channels");
+    visitor.in("dy", dy, "tokens channels");
+    visitor.wanted("dk", dk, "tokens channels");
+    visitor.wanted("dv", dv, "tokens channels");
+    visitor.wanted("dtimeDecay", dtime_decay, "channels");
+    visitor.wanted("dtimeFirst", dtime_first, "channels");
+    visitor.wanted("dinitialState", dinitial_state, "sequences 3 channels");
+  }
+};
+
 }  // namespace statespace

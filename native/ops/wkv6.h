@@ -29,4 +29,33 @@ struct Wkv6 {
   bool chunked() const { return mode == 1; }
 };
 
+// Backwards in time, G the gradient of the state behind a token:
+//   dr = (S + diag(u) k vᵀ) dy,   du = Σ r k (v·dy),   dk = G v + u r (v·dy),   dv = Gᵀk + dy Σ r u k
+//   dw = e^w Σ_v G∘S;   then G = diag(e^w) G + r dyᵀ,   with S before the token
+struct Wkv6Backward {
+  static constexpr const char* kName = "wkv6Backward";
+  using GradientOf = Wkv6;
+  Tensor r, k, v, w, u, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor dr, dk, dv, dw, du, dinitial_state;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("r", r, "tokens nheads key");
+    visitor.in("k", k, "tokens nheads key");
+    visitor.in("v", v, "tokens nheads value");
+    visitor.in("w", w, "nheads key | tokens nheads key");
+    visitor.in("u", u, "nheads key");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.optional("initialState", initial_state, "sequences nheads key value");
+    visitor.in("dy", dy, "tokens nheads value");
+    visitor.optional("dlastState", dlast_state, "sequences nheads key value");
+    visitor.wanted("dr", dr, "tokens nheads key");
+    visitor.wanted("dk", dk, "tokens nheads key");
+    visitor.wanted("dv", dv, "tokens nheads value");
+    visitor.wanted("dw", dw, "nheads key | tokens nheads key");
+    visitor.wanted("du", du, "nheads key");
+    visitor.wanted("dinitialState", dinitial_state, "sequences nheads key value");
+  }
+};
+
 }  // namespace statespace

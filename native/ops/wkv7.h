@@ -30,4 +30,35 @@ struct Wkv7 {
   bool chunked() const { return mode == 1; }
 };
 
+// Backwards in time, G the gradient of the state behind a token, S the state before it:
+//   G += dy rᵀ;   dr = S_tᵀdy,   dv = G k,   dk = Gᵀv,   da = Sᵀ(G b),   db = Gᵀ(S a),   dw = e^w Σ_v G∘S
+//   then G = G diag(e^w) + (G b) aᵀ
+struct Wkv7Backward {
+  static constexpr const char* kName = "wkv7Backward";
+  using GradientOf = Wkv7;
+  Tensor r, w, k, v, a, b, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor dr, dw, dk, dv, da, db, dinitial_state;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("r", r, "tokens nheads key");
+    visitor.in("w", w, "tokens nheads key");
+    visitor.in("k", k, "tokens nheads key");
+    visitor.in("v", v, "tokens nheads value");
+    visitor.in("a", a, "tokens nheads key");
+    visitor.in("b", b, "tokens nheads key");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.optional("initialState", initial_state, "sequences nheads value key");
+    visitor.in("dy", dy, "tokens nheads value");
+    visitor.optional("dlastState", dlast_state, "sequences nheads value key");
+    visitor.wanted("dr", dr, "tokens nheads key");
+    visitor.wanted("dw", dw, "tokens nheads key");
+    visitor.wanted("dk", dk, "tokens nheads key");
+    visitor.wanted("dv", dv, "tokens nheads value");
+    visitor.wanted("da", da, "tokens nheads key");
+    visitor.wanted("db", db, "tokens nheads key");
+    visitor.wanted("dinitialState", dinitial_state, "sequences nheads value key");
+  }
+};
+
 }  // namespace statespace

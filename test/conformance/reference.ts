@@ -8,7 +8,7 @@ export type Values = Record<string, Float64Array>;
 /** Index of a row-major tensor. */
 const at = (t: Plain, ...index: number[]) => t.data[index.reduce((i, x, axis) => i * t.shape[axis]! + x, 0)]!;
 const silu = (x: number) => x / (1 + Math.exp(-x));
-const softplus = (x: number) => (x > 20 ? x : Math.log1p(Math.exp(x)));
+export const softplus = (x: number) => (x > 20 ? x : Math.log1p(Math.exp(x)));
 const sum = (n: number, term: (i: number) => number) => {
   let total = 0;
   for (let i = 0; i < n; i++) total += term(i);

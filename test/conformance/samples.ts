@@ -452,6 +452,41 @@ const gradientOf = (forward: Sample, above: (a: Args) => Record<string, readonly
   },
 });
 
+const aboveState = (a: Args) => ({ dlastState: a.initialState.shape });
+const aboveHeads = (a: Args) => ({ dy: a.v.shape, ...aboveState(a) });
+
+/** No dt so near a limit that a small step crosses it. */
+const awayFromLimits: Sample = {
+  ...forwards.ssd,
+  args: (r, d) => {
+    const a = forwards.ssd.args(r, d);
+    const near = (v: number, i: number) => {
+      const dt = reference.softplus(v + a.dtBias.data[i % a.dtBias.data.length]!);
+      return (a.dtLimit as number[]).some((limit) => Math.abs(dt - limit) < 0.01);
+    };
+    a.dt.data = (a.dt.data as Float32Array).map((v, i) => (near(v, i) ? v + 0.1 : v));
+    return a;
+  },
+};
+
+/** No token whose choice of experts a small step changes. */
+const clearChoice: Sample = {
+  ...forwards.moe,
+  args: (r, d) => {
+    const a = forwards.moe.args(r, d);
+    const [E, width] = a.router.shape;
+    const margin = (x: Float32Array) => {
+      const score = (e: number) => x.reduce((sum, v, i) => sum + v * a.router.data[e * width + i]!, 0);
+      const scores = Array.from({ length: E }, (_, e) => score(e)).sort((p, q) => q - p);
+      return a.topK === E ? 1 : scores[a.topK - 1]! - scores[a.topK]!;
+    };
+    for (let t = 0; t < a.x.data.length; t += width)
+      for (let tries = 0; tries < 100 && margin(a.x.data.subarray(t, t + width)) < 0.01; tries++)
+        a.x.data.set(r.tensor([width], -2, 2).data, t);
+    return a;
+  },
+};
+
 export const samples: Record<OpName, Sample> = {
   ...forwards,
   rmsNormBackward: gradientOf(forwards.rmsNorm, (a) => ({ dy: a.x.shape })),
@@ -461,4 +496,17 @@ export const samples: Record<OpName, Sample> = {
   embeddingBackward: gradientOf(forwards.embedding, (a) => ({ dy: [...a.ids.shape, a.weight.shape[1]] })),
   crossEntropyBackward: gradientOf(forwards.crossEntropy, () => ({ dloss: [1] })),
   attentionBackward: gradientOf(forwards.attention, (a) => ({ dy: a.q.shape })),
+  selectiveScanBackward: gradientOf(forwards.selectiveScan, (a) => ({ dy: a.u.shape, ...aboveState(a) })),
+  causalConv1dBackward: gradientOf(forwards.causalConv1d, (a) => ({
+    dy: a.x.shape,
+    dfinalState: a.initialState.shape,
+  })),
+  ssdBackward: gradientOf(awayFromLimits, (a) => ({ dy: a.x.shape, ...aboveState(a) })),
+  moeBackward: gradientOf(clearChoice, (a) => ({ dy: a.x.shape })),
+  gatedDeltaRuleBackward: gradientOf(forwards.gatedDeltaRule, aboveHeads),
+  retentionBackward: gradientOf(forwards.retention, aboveHeads),
+  wkv6Backward: gradientOf(forwards.wkv6, aboveHeads),
+  wkv7Backward: gradientOf(forwards.wkv7, aboveHeads),
+  wkv4Backward: gradientOf(forwards.wkv4, (a) => ({ dy: a.k.shape })),
+  fftConvBackward: gradientOf(forwards.fftConv, (a) => ({ dy: a.x.shape })),
 };

@@ -52,6 +52,9 @@ const renamed: Record<string, Record<string, string[] | null>> = {
   crossEntropyBackward: { lse: null },
   ropeBackward: { invFreq: ['theta', 'rotaryDim', 'scaling'], mscale: ['scaling'] },
   retention: { scale: null },
+  retentionBackward: { scale: null },
+  moeBackward: { weights: null, activation: null, limit: null },
+  ssdBackward: { dtMin: ['dtLimit'], dtMax: ['dtLimit'] },
   mamba3: {
     ...Object.fromEntries(['angle', 'ssm', 'k', 'v'].map((part) => [part, ['initialState']])),
     ...{ dtBias: null, rawSteps: null, aFloor: null },
@@ -65,6 +68,10 @@ const readingOnly: Record<string, string[]> = {
   layerNormBackward: ['bias'],
   ropeBackward: ['x'],
   selectiveScan: ['complex'],
+  selectiveScanBackward: ['complex'],
+  ssdBackward: ['mode', 'chunkSize'],
+  retentionBackward: ['mode', 'chunkSize'],
+  ...Object.fromEntries(['gatedDeltaRule', 'wkv6', 'wkv7'].map((op) => [`${op}Backward`, ['mode']])),
   s4Kernel: ['real', 'L'],
   s4Recurrent: ['real'],
 };
