@@ -12,7 +12,7 @@ import { type WeightSource, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { DType } from '../tensor.js';
 import { Binding, type Unread, withoutBase } from './bind.js';
-import { Model } from './model.js';
+import { type Blueprint, Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
 import { weightParts } from './weight-parts.js';
@@ -44,11 +44,7 @@ export interface LoadOptions {
   onProgress?: (done: { loadedBytes: number; totalBytes: number }) => void;
 }
 
-interface Built {
-  graph: Graph;
-  output: Value;
-  resolved: ResolvedModel;
-}
+type Built = Blueprint;
 
 /** The name under which a multimodal checkpoint holds a tensor of its text model. */
 function unwrapped(name: string, tensors?: ReadonlyMap<string, StoredTensor>): string {
@@ -79,7 +75,7 @@ function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap
     }),
     config,
   );
-  return { graph, output, resolved };
+  return { graph, output, resolved, originals: new Map(), rebuild: (type) => buildGraph(resolved, type, tensors) };
 }
 
 const HELD: readonly DType[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
@@ -160,7 +156,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   );
   if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
   for (const { value, spec, stored } of found) {
-    entries.push({ value: value.id, parts: await weightParts(spec, stored, files) });
+    entries.push({ value: value.id, parts: await weightParts(spec, stored, files, built.originals) });
   }
   // The vocabulary is read while native code loads the weights.
   const [model, tokenizer] = await Promise.all([
@@ -172,6 +168,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     generationConfig: checkpoint.generationConfig,
     tokenizer,
     identity: await fingerprintTensors(binding.used),
+    folder: checkpoint.metadata ? undefined : folder,
   });
 }
 
@@ -200,6 +197,7 @@ export async function createModel(
     }
     const drawn = spec.sources.map((s, i) => {
       const known = shared.get(s.name);
+      if (known && spec.transform) built.originals.set(s.name, known);
       if (known) return partOf(known, s);
       const init = spec.init[i]!;
       const n = s.shape.reduce((a, b) => a * b, 1);
@@ -208,6 +206,7 @@ export async function createModel(
           ? init.values(random)
           : Float32Array.from({ length: n }, () => init.uniform * (2 * random() - 1));
       shared.set(s.name, values);
+      if (spec.transform) built.originals.set(s.name, values);
       return partOf(values, s);
     });
     entries.push({
@@ -291,7 +290,7 @@ async function finish(
   const totalBytes = entries.reduce((n, entry) => n + givenBytes(entry), 0);
   const report = options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes }));
   await cancellation.run(() => call((n) => n.loadWeights(handle, files, entries, seed, cancellation.flag, report)));
-  return new Model(handle, built.resolved, built.graph);
+  return new Model(handle, built);
 }
 
 /** A small generator for the few values that are drawn in TypeScript; matrices are drawn natively. */

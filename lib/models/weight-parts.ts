@@ -13,13 +13,28 @@ type Parts = Extract<WeightEntry, { parts: unknown }>['parts'];
 const mapped = new Set(['f32', 'f16', 'bf16']);
 
 /** Where native code finds a weight's values: places in `files`, which grows, or values that are computed here. */
-export async function weightParts(spec: WeightSpec, stored: readonly StoredTensor[], files: string[]): Promise<Parts> {
+export async function weightParts(
+  spec: WeightSpec,
+  stored: readonly StoredTensor[],
+  files: string[],
+  originals: Map<string, Float32Array>,
+): Promise<Parts> {
   const { readTensorF32 } = lazyRead();
+  if (spec.transform) {
+    const values = await Promise.all(
+      stored.map(async (t, i) => {
+        const { name, span } = spec.sources[i]!;
+        const all = originals.get(name) ?? (await readTensorF32(t));
+        originals.set(name, all);
+        return span ? all.subarray(span[0], span[0] + span[1]) : all;
+      }),
+    );
+    return [{ data: await spec.transform(values) }];
+  }
   const sources = stored.map((t, i) => {
     const span = spec.sources[i]!.span;
     return span ? lazyViews().valueRange(t, span[0], span[1]) : t;
   });
-  if (spec.transform) return [{ data: await spec.transform(await Promise.all(sources.map(readTensorF32))) }];
   const parts: Parts = [];
   for (const t of sources.flatMap(pieces)) {
     if (t.strides || t.derived || !mapped.has(t.dtype)) {

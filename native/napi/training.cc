@@ -50,7 +50,7 @@ TrainerLayout read_layout(const Napi::Object& o) {
   };
   layout.weights = list<TrainerLayout::Weight>(o, "weights", [&](const Napi::Value& v) {
     const auto w = v.As<Napi::Object>();
-    TrainerLayout::Weight weight{integer(w, "value"), TrainerLayout::Map::copy, {}, {}, {}, {}};
+    TrainerLayout::Weight weight{integer(w, "value"), TrainerLayout::Map::copy, {}, {}, {}, {}, {}};
     const int map = find_choice("copy|negativeExp|gather|constant", read_string(w, "map"));
     if (map < 0) throw Error(Code::kArgument, "trainer: no such map");
     weight.map = TrainerLayout::Map(map);
@@ -62,10 +62,13 @@ TrainerLayout read_layout(const Napi::Object& o) {
       const auto index = w.Get("index").As<Napi::Int32Array>();
       weight.index.assign(index.Data(), index.Data() + index.ElementLength());
     }
-    if (w.Has("constants")) {
-      const auto values = w.Get("constants").As<Napi::Float32Array>();
-      weight.constants.assign(values.Data(), values.Data() + values.ElementLength());
-    }
+    const auto floats = [&](const char* key, std::vector<float>& to) {
+      if (!w.Has(key)) return;
+      const auto values = w.Get(key).As<Napi::Float32Array>();
+      to.assign(values.Data(), values.Data() + values.ElementLength());
+    };
+    floats("factors", weight.factors);
+    floats("constants", weight.constants);
     weight.gradients = list<int32_t>(w, "gradients", [](const Napi::Value& v) { return v.ToNumber().Int32Value(); });
     return weight;
   });
@@ -85,20 +88,32 @@ TrainerLayout read_layout(const Napi::Object& o) {
   return layout;
 }
 
-// (training graph, evaluation graph, layout)
-Napi::Value build_trainer(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto training = info[0].As<Napi::Uint8Array>(), evaluation = info[1].As<Napi::Uint8Array>();
-    auto trainer = std::make_shared<Trainer>(model_backend("cpu"),
-                                             decode_graph(training.Data(), int64_t(training.ByteLength())),
-                                             decode_graph(evaluation.Data(), int64_t(evaluation.ByteLength())),
-                                             read_layout(info[2].As<Napi::Object>()));
-    auto external = Napi::External<TrainerRef>::New(info.Env(), new TrainerRef(std::move(trainer)),
+// Off the event loop: all of its memory is written once.
+class BuildJob : public Job {
+ public:
+  // (training graph, evaluation graph, layout)
+  explicit BuildJob(const Napi::CallbackInfo& info)
+      : training_(graph_of(info[0])), evaluation_(graph_of(info[1])), layout_(read_layout(info[2].As<Napi::Object>())) {}
+  void execute() override {
+    trainer_ = std::make_shared<Trainer>(model_backend("cpu"), std::move(training_), std::move(evaluation_),
+                                         std::move(layout_));
+  }
+  Napi::Value result(Napi::Env env) override {
+    auto external = Napi::External<TrainerRef>::New(env, new TrainerRef(std::move(trainer_)),
                                                     [](Napi::Env, TrainerRef* p) { delete p; });
     external.TypeTag(&kTrainerTag);
     return external;
-  });
-}
+  }
+
+ private:
+  static Graph graph_of(const Napi::Value& v) {
+    const auto bytes = v.As<Napi::Uint8Array>();
+    return decode_graph(bytes.Data(), int64_t(bytes.ByteLength()));
+  }
+  Graph training_, evaluation_;
+  TrainerLayout layout_;
+  TrainerRef trainer_;
+};
 
 struct Values {
   int32_t parameter;
@@ -114,9 +129,9 @@ class CopyJob : public Job {
     const auto entries = info[1].As<Napi::Array>();
     for (uint32_t i = 0; i < entries.Length(); ++i) {
       const auto e = entries.Get(i).As<Napi::Object>();
-      const auto data = e.Get("data").As<Napi::Float32Array>();
+      auto data = e.Get("data").As<Napi::Float32Array>();
       hold(data);
-      const int which = find_choice("value|gradient|mean|square", read_string(e, "which"));
+      const int which = find_choice("value|gradient|mean|square|merged", read_string(e, "which"));
       const int32_t parameter = integer(e, "parameter");
       if (which < 0 || parameter < 0) throw Error(Code::kArgument, "trainer: no such values");
       if (int64_t(data.ElementLength()) != trainer_->count(parameter))
@@ -204,6 +219,7 @@ Napi::Value start(const Napi::CallbackInfo& info, Args... args) {
   });
 }
 
+Napi::Value build_trainer(const Napi::CallbackInfo& info) { return start<BuildJob>(info); }
 Napi::Value read_trainer(const Napi::CallbackInfo& info) { return start<CopyJob>(info, false); }
 Napi::Value write_trainer(const Napi::CallbackInfo& info) { return start<CopyJob>(info, true); }
 Napi::Value run_trainer(const Napi::CallbackInfo& info) { return start<TrainJob>(info); }

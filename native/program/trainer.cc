@@ -92,6 +92,10 @@ void Trainer::place() {
   for (const auto& w : layout_.weights) {
     const Tensor& t = reserve(w.value);
     if (t.size() != size_of(w)) throw Error(Code::kArgument, "trainer: a weight from values of another number");
+    if (w.map == TrainerLayout::Map::gather)
+      for (const auto* more : {&w.factors, &w.constants})
+        if (!more->empty() && more->size() != w.index.size())
+          throw Error(Code::kArgument, "trainer: factors or constants of another number");
     int64_t all = 0;
     for (const auto& p : w.parts) {
       if (p.first < 0 || p.count < 0 || p.first + p.count > count(p.parameter))
@@ -141,6 +145,7 @@ void Trainer::read(Which which, int32_t p, float* to) const {
   const Memory& m = memory_.at(p);
   const float* from = m.value;
   if (which == Which::gradient) from = gradient(p);
+  if (which == Which::merged) from = source(p);
   if (which == Which::mean) from = static_cast<const float*>(m.mean.data());
   if (which == Which::square) from = static_cast<const float*>(m.square.data());
   if (from)
@@ -154,7 +159,7 @@ void Trainer::write(Which which, int32_t p, const float* from) {
   float* to = m.value;
   if (which == Which::mean) to = floats(m.mean, count(p));
   if (which == Which::square) to = floats(m.square, count(p));
-  if (which == Which::gradient) throw Error(Code::kArgument, "trainer: gradients are computed");
+  if (which == Which::gradient || which == Which::merged) throw Error(Code::kArgument, "trainer: what is computed is not set");
   std::memcpy(to, from, count(p) * 4);
 }
 
@@ -181,7 +186,10 @@ void Trainer::refresh() {
       joined.clear();
       for (const auto& p : w.parts)
         joined.insert(joined.end(), source(p.parameter) + p.first, source(p.parameter) + p.first + p.count);
-      for (int64_t i = 0; i < t.size(); ++i) write_float(t.data, t.dtype, i, joined[w.index[i]]);
+      for (int64_t i = 0; i < t.size(); ++i) {
+        const float factor = w.factors.empty() ? 1 : w.factors[i], shift = w.constants.empty() ? 0 : w.constants[i];
+        write_float(t.data, t.dtype, i, factor * joined[w.index[i]] + shift);
+      }
       continue;
     }
     int64_t at = 0;
@@ -215,7 +223,7 @@ void Trainer::gather(bool first) {
           for (int64_t i = 0; i < p.count; ++i) to.push_back(wanted ? sum + i : nullptr);
         }
         for (size_t i = 0; i < w.index.size(); ++i)
-          if (float* sum = to[w.index[i]]) *sum += from[i];
+          if (float* sum = to[w.index[i]]) *sum += (w.factors.empty() ? 1 : w.factors[i]) * from[i];
         continue;
       }
       int64_t at = 0;

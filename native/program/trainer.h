@@ -24,14 +24,16 @@ struct TrainerLayout {
     int32_t parameter;
     int64_t first, count;
   };
-  // What a weight makes of its parts: nothing, -exp, values of them by index, or no parts: constants.
+  // What a weight makes of its parts: nothing, -exp, values of them by index, times factors and plus constants where
+  // there are some, or no parts: constants.
   enum class Map : uint8_t { copy, negative_exp, gather, constant };
   struct Weight {
     int32_t value;
     Map map;
     std::vector<Part> parts;
     std::vector<int32_t> index;      // gather
-    std::vector<float> constants;    // constant
+    std::vector<float> factors;      // gather
+    std::vector<float> constants;    // gather, constant
     std::vector<int32_t> gradients;  // values of the training graph whose sum is its gradient
   };
   // The weight that is multiplied with is base + scale · b·a, of b (rows, rank) and a (rank, columns) (Hu et al. 2021).
@@ -67,7 +69,8 @@ class Trainer {
  public:
   Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout);
 
-  enum class Which : uint8_t { value, gradient, mean, square };
+  // merged: the value that weights are made of, with its adapter.
+  enum class Which : uint8_t { value, gradient, mean, square, merged };
   int64_t count(int32_t parameter) const;
   void read(Which which, int32_t parameter, float* to) const;
   void write(Which which, int32_t parameter, const float* from);
