@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { systemInfo } from 'statespace';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 
@@ -7,6 +9,17 @@ export const backends = only ? [only] : systemInfo().cpu.available;
 
 /** Whether the run is on a GPU or the emulated device. */
 export const onDevice = only?.startsWith('cuda') ?? false;
+
+/** The ops without a kernel on the run's device: cuda/missing.h names their structs. */
+const missing = new Set(
+  onDevice
+    ? [
+        ...readFileSync(join(__dirname, '..', '..', 'cuda', 'missing.h'), 'utf8').matchAll(/^ {4}(\w+)[,>]/gm),
+      ].map(([, name]) => name![0]!.toLowerCase() + name!.slice(1))
+    : [],
+);
+/** Whether the run's backends have a kernel for this op; tests of one that has none are skipped, each for itself. */
+export const hasKernel = (op: string) => !missing.has(op);
 
 /** Runs a suite once on every backend of the run. */
 export function onEveryBackend(suite: () => void): void {
