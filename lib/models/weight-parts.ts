@@ -2,9 +2,11 @@ import type { StoredTensor } from '../checkpoint/open.js';
 import type { WeightSpec } from '../graph/weights.js';
 import type { WeightEntry } from '../native.js';
 import type { DType } from '../tensor.js';
+import type { Adapters } from './adapters.js';
 
 // The readers of checkpoints, loaded at their first use.
 const lazyRead = (): typeof import('../checkpoint/read.js') => require('../checkpoint/read.js');
+const lazyAdapters = (): typeof import('./adapters.js') => require('./adapters.js');
 const lazyViews = (): typeof import('../checkpoint/views.js') => require('../checkpoint/views.js');
 
 type Parts = Extract<WeightEntry, { parts: unknown }>['parts'];
@@ -18,18 +20,22 @@ export async function weightParts(
   stored: readonly StoredTensor[],
   files: string[],
   originals: Map<string, Float32Array>,
+  adapters?: Adapters,
 ): Promise<Parts> {
   const { readTensorF32 } = lazyRead();
-  if (spec.transform) {
+  const { transform } = spec;
+  if (transform || spec.sources.some((s) => adapters?.has(s.name))) {
     const values = await Promise.all(
       stored.map(async (t, i) => {
-        const { name, span } = spec.sources[i]!;
-        const all = originals.get(name) ?? (await readTensorF32(t));
-        originals.set(name, all);
+        const { name, span, shape } = spec.sources[i]!;
+        const own = adapters?.get(name);
+        const read = async () => (own ? lazyAdapters().merged(name, await readTensorF32(t), shape, own) : readTensorF32(t));
+        const all = originals.get(name) ?? (await read());
+        if (transform) originals.set(name, all);
         return span ? all.subarray(span[0], span[0] + span[1]) : all;
       }),
     );
-    return [{ data: await spec.transform(values) }];
+    return transform ? [{ data: await transform(values) }] : values.map((data) => ({ data }));
   }
   const sources = stored.map((t, i) => {
     const span = spec.sources[i]!.span;
