@@ -151,6 +151,11 @@ class Derivation {
     if (!gradient) {
       throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient`);
     }
+    for (const f of op.fields) {
+      const given = isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!);
+      if (given && f.name !== gradient.passesOn && !gradient.fields.some((d) => d.name === `d${f.name}`))
+        throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient of ${f.name}`);
+    }
     const taken: Record<string, Value> = {};
     for (const f of gradient.fields) {
       if (!isRead(f)) continue;

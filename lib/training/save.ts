@@ -23,8 +23,8 @@ export const configJson = (config: object): string =>
     2,
   )}\n`;
 
-/** Copies the files of the model's tokenizer into a folder. */
-export async function copyCompanions(from: string | undefined, to: string): Promise<void> {
+/** Copies the files of the model's tokenizer into a folder, from where it was loaded. */
+async function copyCompanions(from: string | undefined, to: string): Promise<void> {
   if (!from) return;
   const { cp, readdir } = lazyFiles();
   for (const name of await readdir(from).catch(() => []))

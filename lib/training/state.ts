@@ -19,6 +19,7 @@ interface Saved {
   version: number;
   step: number;
   options: TrainerOptions;
+  notes: Record<string, unknown>;
   /** Of adapters: the folder of the model that they belong to. */
   base?: string;
 }
@@ -52,7 +53,7 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
       ...prefixed('square', await trainer.read('square', (p) => p.trained)),
     ]);
     await writeSafetensors(join(to, 'optimizer.safetensors'), outgoing(state));
-    const saved: Saved = { version: VERSION, step: trainer.steps, options, base };
+    const saved: Saved = { version: VERSION, step: trainer.steps, options, notes: trainer.notes, base };
     await lazyFiles().writeFile(join(to, 'trainer.json'), `${JSON.stringify(saved, null, 2)}\n`, { flush: true });
   });
 }
@@ -101,6 +102,7 @@ export async function resumeTrainer(folder: string, options: TrainerOptions = {}
       t.steps = saved.step;
     });
     await trainer.exclusive(async () => {});
+    Object.assign(trainer.notes, saved.notes);
     return trainer;
   } catch (error) {
     await model.dispose();

@@ -31,6 +31,8 @@ export interface Trainer extends AsyncDisposable {
   readonly model: Model;
   /** Steps that were taken. */
   readonly steps: number;
+  /** JSON that save() keeps and resumeTrainer() brings back: a history, a place in the data. */
+  readonly notes: Record<string, unknown>;
   /**
    * One step of AdamW on a batch, or on several that count as one. Aborted, or with a loss or gradient that is no finite
    * number, it changes nothing.
@@ -62,6 +64,7 @@ const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b,
 
 export class TrainerState implements Trainer {
   steps = 0;
+  readonly notes: Record<string, unknown> = {};
   #handle: NativeHandle | undefined;
   #queue: Promise<unknown>;
   #disposed = false;

@@ -72,6 +72,7 @@ using AllOps = OpList<
     Add,
     AddBackward,
     Affine,
+    AffineBackward,
     Attention,
     AttentionBackward,
     CacheAppend,
@@ -97,6 +98,7 @@ using AllOps = OpList<
     LayerNorm,
     LayerNormBackward,
     Lerp,
+    LerpBackward,
     Linear,
     LinearBackward,
     LinearCrossEntropy,
@@ -108,6 +110,7 @@ using AllOps = OpList<
     Retention,
     RetentionBackward,
     RetentionScale,
+    RetentionScaleBackward,
     Reverse,
     RgLru,
     RmsNorm,
@@ -124,7 +127,9 @@ using AllOps = OpList<
     Ssd,
     SsdBackward,
     TokenShift,
+    TokenShiftBackward,
     TokenShiftMix,
+    TokenShiftMixBackward,
     Wkv4,
     Wkv4Backward,
     Wkv6,
@@ -132,7 +137,9 @@ using AllOps = OpList<
     Wkv7,
     Wkv7Backward,
     Wkv7Bonus,
-    Wkv7Keys>;
+    Wkv7BonusBackward,
+    Wkv7Keys,
+    Wkv7KeysBackward>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;
