@@ -32,7 +32,10 @@ export async function replaceFolder(
   const folder = resolve(path);
   const before = await names(folder);
   if (before && before.length > 0 && !before.some((name) => marks.includes(name)))
-    throw new StatespaceError('ERR_ARGUMENT', `save: ${folder}: holds other files, no saved model; give another folder`);
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `save: ${folder}: holds other files, no saved model; give another folder`,
+    );
   await mkdir(dirname(folder), { recursive: true });
   const made = join(dirname(folder), `.${basename(folder)}.${lazyCrypto().randomBytes(6).toString('hex')}.tmp`);
   try {

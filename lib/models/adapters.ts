@@ -32,12 +32,16 @@ export async function readAdapters(folders: readonly string[], known: ReadonlySe
 
 async function readAdapter(folder: string): Promise<Map<string, Adapter>> {
   const file = join(folder, 'adapter_config.json');
-  const config = parseConfig(await readText(file, MAX_CONFIG).catch((e) => Promise.reject(asCheckpointError(file, e))), file);
+  const config = parseConfig(
+    await readText(file, MAX_CONFIG).catch((e) => Promise.reject(asCheckpointError(file, e))),
+    file,
+  );
   const refuse = (what: string) => new StatespaceError('ERR_CHECKPOINT', `${file}: ${what}`);
   if (config.peft_type !== 'LORA') throw refuse(`peft_type: expected LORA, received ${show(config.peft_type)}`);
   for (const key of ['use_dora', 'fan_in_fan_out', 'modules_to_save', 'rank_pattern', 'alpha_pattern', 'lora_bias'])
     if (isSet(config[key])) throw refuse(`${key}: is not supported`);
-  if (config.bias !== undefined && config.bias !== 'none') throw refuse(`bias: expected none, received ${show(config.bias)}`);
+  if (config.bias !== undefined && config.bias !== 'none')
+    throw refuse(`bias: expected none, received ${show(config.bias)}`);
   const { r: rank, lora_alpha: alpha } = config;
   if (typeof rank !== 'number' || typeof alpha !== 'number' || rank < 1)
     throw refuse(`expected r and lora_alpha, received ${show(rank)} and ${show(alpha)}`);
@@ -68,7 +72,13 @@ export async function merged(
   const [out, columns] = shape as [number, number];
   for (const { file, scale, a, b } of adapters) {
     const rank = a?.shape[0] ?? 0;
-    if (!a || !b || shape.length !== 2 || a.shape.join() !== `${rank},${columns}` || b.shape.join() !== `${out},${rank}`)
+    if (
+      !a ||
+      !b ||
+      shape.length !== 2 ||
+      a.shape.join() !== `${rank},${columns}` ||
+      b.shape.join() !== `${out},${rank}`
+    )
       throw new StatespaceError(
         'ERR_CHECKPOINT',
         `${file}: ${name} (${shape.join(', ')}): expected A (rank, ${columns}) and B (${out}, rank), received ${show(a?.shape)} and ${show(b?.shape)}`,

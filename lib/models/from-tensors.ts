@@ -39,7 +39,10 @@ export async function entriesOf(
   const values = checkTensors(op, given, parameters);
   const missing = [...parameters.values()].find((p) => !values.has(p.name));
   if (missing)
-    throw new StatespaceError('ERR_CHECKPOINT', `${op}: tensor ${missing.name} (${missing.shape.join(', ')}) is missing`);
+    throw new StatespaceError(
+      'ERR_CHECKPOINT',
+      `${op}: tensor ${missing.name} (${missing.shape.join(', ')}) is missing`,
+    );
   const entries: WeightEntry[] = [];
   for (const [value, spec] of graph.weights) {
     const parts = spec.sources.map(({ name, span }) => {

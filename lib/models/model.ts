@@ -393,7 +393,10 @@ export class Model implements AsyncDisposable, Network {
 const bytesOf = (a: Float32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
 /** A function with the counts as its properties, which JSON shows as they are. */
-function callable(counts: { total: number; active: number }, read: () => Promise<ReadonlyMap<string, Tensor>>): Parameters {
+function callable(
+  counts: { total: number; active: number },
+  read: () => Promise<ReadonlyMap<string, Tensor>>,
+): Parameters {
   const parameters = Object.assign(() => read(), counts);
   Object.defineProperty(parameters, 'toJSON', { value: () => counts });
   return parameters;

@@ -29,7 +29,8 @@ export async function weightParts(
       stored.map(async (t, i) => {
         const { name, span, shape } = spec.sources[i]!;
         const own = adapters?.get(name);
-        const read = async () => (own ? lazyAdapters().merged(name, await readTensorF32(t), shape, own) : readTensorF32(t));
+        const read = async () =>
+          own ? lazyAdapters().merged(name, await readTensorF32(t), shape, own) : readTensorF32(t);
         const all = originals.get(name) ?? (await read());
         if (transform) originals.set(name, all);
         return span ? all.subarray(span[0], span[0] + span[1]) : all;

@@ -24,7 +24,8 @@ function idsOf(op: string, name: string, t: TensorLike): { data: Int32Array; sha
 function boundsOf(op: string, given: Int32Array | undefined, batch: number, length: number): Int32Array {
   if (given === undefined) return Int32Array.from({ length: batch + 1 }, (_, s) => s * length);
   const where = `${op}: cuSeqlens`;
-  if (!ArrayBuffer.isView(given) || given.length < 1) throw mismatch('ERR_ARGUMENT', where, 'an Int32Array', show(given));
+  if (!ArrayBuffer.isView(given) || given.length < 1)
+    throw mismatch('ERR_ARGUMENT', where, 'an Int32Array', show(given));
   if (batch !== 1) throw mismatch('ERR_SHAPE', where, 'ids of one row', `${batch} rows`);
   const bounds = Int32Array.from(given);
   if (bounds[0] !== 0 || bounds.at(-1) !== length || bounds.some((b, i) => i > 0 && b < bounds[i - 1]!))
@@ -36,7 +37,13 @@ function boundsOf(op: string, given: Int32Array | undefined, batch: number, leng
  * A batch as native code takes it, in up to `parts` groups of neighbouring sequences. Everything is copied: the caller's arrays
  * may change afterwards.
  */
-export function readBatch(op: string, batch: TrainingBatch, parts: number, vocab: number, rows: number): TrainingPart[] {
+export function readBatch(
+  op: string,
+  batch: TrainingBatch,
+  parts: number,
+  vocab: number,
+  rows: number,
+): TrainingPart[] {
   if (typeof batch !== 'object' || batch === null)
     throw mismatch('ERR_ARGUMENT', `${op}: batch`, '{ ids, labels?, cuSeqlens? }', show(batch));
   const ids = idsOf(op, 'ids', batch.ids);
@@ -49,7 +56,12 @@ export function readBatch(op: string, batch: TrainingBatch, parts: number, vocab
     if (id < 0 || id >= rows)
       throw mismatch('ERR_ARGUMENT', `${op}: ids[${i}]`, `an id from 0 to ${rows - 1}`, String(id));
     if (label !== IGNORED && (label < 0 || label >= vocab))
-      throw mismatch('ERR_ARGUMENT', `${op}: labels[${i}]`, `an id from 0 to ${vocab - 1} or ${IGNORED}`, String(label));
+      throw mismatch(
+        'ERR_ARGUMENT',
+        `${op}: labels[${i}]`,
+        `an id from 0 to ${vocab - 1} or ${IGNORED}`,
+        String(label),
+      );
   }
   const bounds = boundsOf(op, batch.cuSeqlens, count, length);
   const sequences = bounds.length - 1;

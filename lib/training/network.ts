@@ -84,7 +84,12 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
           count: s.span?.[1] ?? size(s.shape),
         }));
         const derived = Object.fromEntries(Object.entries(await derivedOf(spec)).filter(([, v]) => v !== undefined));
-        weights.push({ value: value.id, parts, gradients: gradients.map((g) => g.id), ...(derived as { map: 'copy' }) });
+        weights.push({
+          value: value.id,
+          parts,
+          gradients: gradients.map((g) => g.id),
+          ...(derived as { map: 'copy' }),
+        });
       }
       return {
         parameters: parameters.map((p) => ({

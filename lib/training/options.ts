@@ -41,7 +41,8 @@ export interface TrainerOptions {
   seed?: number;
 }
 
-export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora'>> & Pick<TrainerOptions, 'totalSteps' | 'lora'>;
+export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora'>> &
+  Pick<TrainerOptions, 'totalSteps' | 'lora'>;
 
 const KNOWN = [
   'learningRate',
@@ -66,7 +67,8 @@ export function readOptions(op: string, options: TrainerOptions): ReadOptions {
   checkKnown(op, options, KNOWN);
   const number = (name: string, value: unknown, standard: number, fits: (n: number) => boolean, wanted: string) => {
     if (value === undefined) return standard;
-    if (typeof value !== 'number' || !fits(value)) throw mismatch('ERR_ARGUMENT', `${op}: ${name}`, wanted, show(value));
+    if (typeof value !== 'number' || !fits(value))
+      throw mismatch('ERR_ARGUMENT', `${op}: ${name}`, wanted, show(value));
     return value;
   };
   const choice = <T extends string>(name: string, value: T | undefined, standard: T, of: readonly T[]): T => {

@@ -54,6 +54,7 @@ export async function writeModel(
 
 /** See lib/training/index.ts. */
 export async function saveModel(model: Model, folder: string): Promise<void> {
-  if (!(model instanceof Model)) throw new StatespaceError('ERR_ARGUMENT', `saveModel: expected a model, received ${show(model)}`);
+  if (!(model instanceof Model))
+    throw new StatespaceError('ERR_ARGUMENT', `saveModel: expected a model, received ${show(model)}`);
   await replaceFolder(folder, MARKS, (to) => writeModel(model, to, 'held', (name) => model.getParameter(name)));
 }

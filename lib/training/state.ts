@@ -8,9 +8,9 @@ import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { loadModel } from '../models/load.js';
 import type { Tensor } from '../tensor.js';
-import { configJson, MARKS, writeModel } from './save.js';
 import { trainedNetwork } from './network.js';
 import { readOptions, type TrainerOptions } from './options.js';
+import { configJson, MARKS, writeModel } from './save.js';
 import { type Trainer, TrainerState } from './trainer.js';
 
 const VERSION = 1;
@@ -79,7 +79,11 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
   await writeSafetensors(join(to, 'adapter_model.safetensors'), outgoing(values));
 }
 
-const lastOf = (name: string): string => name.replace(/\.weight$/, '').split('.').at(-1)!;
+const lastOf = (name: string): string =>
+  name
+    .replace(/\.weight$/, '')
+    .split('.')
+    .at(-1)!;
 
 /** See lib/training/index.ts. */
 export async function resumeTrainer(folder: string, options: TrainerOptions = {}): Promise<Trainer> {
@@ -122,7 +126,10 @@ async function valuesOf(
   for (const { name, shape, trained } of trainer.parameterList.filter((p) => p.trained)) {
     const t = byName.get(prefix + name);
     if (trained && t?.shape.join() !== shape.join())
-      throw new StatespaceError('ERR_CHECKPOINT', `${folder}: ${prefix}${name}: expected shape (${shape.join(', ')}), ${t ? `received (${t.shape.join(', ')})` : 'it is missing'}`);
+      throw new StatespaceError(
+        'ERR_CHECKPOINT',
+        `${folder}: ${prefix}${name}: expected shape (${shape.join(', ')}), ${t ? `received (${t.shape.join(', ')})` : 'it is missing'}`,
+      );
     if (t) values.set(name, await readTensorF32(t));
   }
   return values;

@@ -112,8 +112,7 @@ export class TrainerState implements Trainer {
 
   /** Runs work when all that was asked for before has ended. */
   exclusive<T>(work: (handle: NativeHandle) => Promise<T>): Promise<T> {
-    if (this.#disposed)
-      return Promise.reject(new StatespaceError('ERR_DISPOSED', 'trainer: it has been disposed of'));
+    if (this.#disposed) return Promise.reject(new StatespaceError('ERR_DISPOSED', 'trainer: it has been disposed of'));
     const before = this.#queue;
     const result = (async () => {
       await before;

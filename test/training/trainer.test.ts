@@ -130,7 +130,13 @@ describe.each([
       new Map(
         [...values].map(([name, t]) => {
           const g = gradients.get(name)!.data as Float32Array;
-          return [name, new Tensor((t.data as Float32Array).map((v, i) => v + sign * STEP * Math.sign(g[i]!)), t.shape)];
+          return [
+            name,
+            new Tensor(
+              (t.data as Float32Array).map((v, i) => v + sign * STEP * Math.sign(g[i]!)),
+              t.shape,
+            ),
+          ];
         }),
       );
     const STEP = 2e-4;
@@ -219,7 +225,10 @@ test('adapters are trained, saved as peft does and loaded merged', async () => {
   const folder = await temporary();
   await saveModel(model, join(folder, 'base'));
   await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
-  await using trainer = createTrainer(base, { learningRate: 1e-2, lora: { rank: 4, alpha: 8, targets: ['q_proj', 'down_proj'] } });
+  await using trainer = createTrainer(base, {
+    learningRate: 1e-2,
+    lora: { rank: 4, alpha: 8, targets: ['q_proj', 'down_proj'] },
+  });
   const batch = batchOf(4, 24);
   const { gradients } = await trainer.gradients(batch);
   expect([...gradients.keys()].sort()).toEqual(
@@ -239,7 +248,9 @@ test('adapters are trained, saved as peft does and loaded merged', async () => {
   await using merged = await loadModel(join(folder, 'base'), { device: 'cpu', adapters: [join(folder, 'adapter')] });
   await using again = createTrainer(merged);
   expect((await again.evaluate(batch)).loss).toBeCloseTo(loss, 5);
-  expect(bits(await merged.getParameter('model.norm.weight'))).toBe(bits(await model.getParameter('model.norm.weight')));
+  expect(bits(await merged.getParameter('model.norm.weight'))).toBe(
+    bits(await model.getParameter('model.norm.weight')),
+  );
 
   await using resumed = await resumeTrainer(join(folder, 'adapter'));
   expect((await resumed.evaluate(batch)).loss).toBe(loss);
