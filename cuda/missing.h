@@ -9,6 +9,7 @@ namespace statespace::cuda {
 using Missing = OpList<
     ActivateBackward,
     AddBackward,
+    AffineBackward,
     AttentionBackward,
     CausalConv1dBackward,
     CrossEntropy,
@@ -18,19 +19,25 @@ using Missing = OpList<
     GateBackward,
     GatedDeltaRuleBackward,
     LayerNormBackward,
+    LerpBackward,
     LinearBackward,
     LinearCrossEntropy,
     MoeBackward,
     NgramEmbedding,
     RetentionBackward,
+    RetentionScaleBackward,
     RmsNormBackward,
     RopeBackward,
     SelectiveScanBackward,
     SsdBackward,
     StreamGate,
+    TokenShiftBackward,
+    TokenShiftMixBackward,
     Wkv4Backward,
     Wkv6Backward,
-    Wkv7Backward>;
+    Wkv7Backward,
+    Wkv7BonusBackward,
+    Wkv7KeysBackward>;
 // clang-format on
 
 }  // namespace statespace::cuda

@@ -87,7 +87,7 @@ export async function removeAbandoned(folder: string): Promise<void> {
 }
 
 /** The new name itself must reach the disk; Windows opens no folders and needs none of this. */
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   if (process.platform === 'win32') return;
   const folder = await lazyFiles().open(path, 'r');
   try {

@@ -14,7 +14,7 @@ export * as layers from './layers/index.js';
 export { ConfigReader } from './models/config.js';
 export type { ModelDefinition } from './models/definition.js';
 export { createModel, describeModel, type LoadOptions, loadModel } from './models/load.js';
-export type { Model } from './models/model.js';
+export type { Model, Parameters } from './models/model.js';
 export { registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';
 export type { QuantizeOptions, QuantizeReport, TensorReport } from './quantize/quantize.js';
@@ -32,5 +32,9 @@ export type {
 export type { ForwardOptions, SaveOptions, Session } from './session/session.js';
 export { type SystemInfo, setThreads, systemInfo } from './system.js';
 export { type DType, Tensor, type TensorLike } from './tensor.js';
+export type { TrainingBatch } from './training/batch.js';
+export { createTrainer, resumeTrainer, saveModel } from './training/index.js';
+export type { LoraOptions, TrainerOptions } from './training/options.js';
+export type { StepReport, Trainer } from './training/trainer.js';
 export type { JobRequest, JobResult, Jobs, JobsOptions } from './worker/jobs.js';
 export type { RunningWorker, WorkerOptions } from './worker/worker.js';

@@ -35,6 +35,51 @@ export type WeightEntry =
 
 export type InitialSystem = 'hippo' | 'lin' | 'inv' | 'legs' | 'real';
 
+/** How a trainer's parameters become the weights of its graph; native/program/trainer.h says what the fields mean. */
+export interface TrainerLayout {
+  parameters: { count: number; decayed: boolean; trained: boolean }[];
+  weights: {
+    value: number;
+    map: 'copy' | 'negativeExp' | 'gather' | 'constant';
+    parts: { parameter: number; first: number; count: number }[];
+    index?: Int32Array;
+    factors?: Float32Array;
+    constants?: Float32Array;
+    gradients: number[];
+  }[];
+  adapters: { base: number; a: number; b: number; rows: number; columns: number; rank: number; scale: number }[];
+  loss: number;
+  /** -1: none. */
+  divisor: number;
+  dloss: number;
+}
+
+export interface TrainerValues {
+  parameter: number;
+  /** merged: what weights are made of, with its adapter. */
+  which: 'value' | 'gradient' | 'mean' | 'square' | 'merged';
+  data: Float32Array;
+}
+
+/** Some sequences of a batch. */
+export interface TrainingPart {
+  ids: Int32Array;
+  targets: Int32Array;
+  cuSeqlens: Int32Array;
+  /** Targets that count. */
+  counted: number;
+}
+
+export interface AdamW {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  maxGradNorm: number;
+  t: number;
+}
+
 export interface NativeBinding {
   cpuInfo(): { model: string; cores: number; isa: string; available: string[] };
   cudaInfo(): {
@@ -119,6 +164,8 @@ export interface NativeBinding {
     cancel: Int32Array,
     onProgress?: (bytes: number) => void,
   ): Promise<number>;
+  /** Writes the values of a weight as it is held. */
+  readWeight(model: NativeHandle, value: number, to: Float32Array): Promise<void>;
   modelInfo(model: NativeHandle): {
     backend: string;
     stateBytes: number;
@@ -183,6 +230,20 @@ export interface NativeBinding {
     alternatives: ({ token: number; logprob: number }[] | undefined)[];
   }>;
   dispose(handle: NativeHandle): void;
+
+  /** A network that is trained; both graphs have the same values as far as both go. */
+  buildTrainer(training: Uint8Array, evaluation: Uint8Array, layout: TrainerLayout): Promise<NativeHandle>;
+  readTrainer(trainer: NativeHandle, entries: TrainerValues[]): Promise<void>;
+  writeTrainer(trainer: NativeHandle, entries: TrainerValues[]): Promise<void>;
+  /** step: gradients, and an update unless loss or norm are no numbers. */
+  runTrainer(
+    trainer: NativeHandle,
+    parts: TrainingPart[],
+    mode: 'evaluate' | 'gradients' | 'step',
+    adamW: AdamW,
+    cancel: Int32Array,
+  ): Promise<{ loss: number; gradNorm: number; updated: boolean }>;
+  disposeTrainer(trainer: NativeHandle): void;
 }
 
 let binding: NativeBinding | undefined;

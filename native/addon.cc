@@ -10,6 +10,7 @@
 #include "napi/memory.h"
 #include "napi/models.h"
 #include "napi/system.h"
+#include "napi/training.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   statespace::stay_loaded();
@@ -21,6 +22,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   statespace::export_limits(env, exports);
   statespace::export_memory(env, exports);
   statespace::export_models(env, exports);
+  statespace::export_training(env, exports);
   return exports;
 }
 

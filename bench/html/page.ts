@@ -10,8 +10,8 @@ export interface Series {
 
 export interface Chart {
   title: string;
-  /** Of the vertical axis: seconds, bytes, or tokens a second. */
-  unit: 'seconds' | 'bytes' | 'rate';
+  /** Of the vertical axis: seconds, bytes, tokens a second, or a loss over steps, both axes even. */
+  unit: 'seconds' | 'bytes' | 'rate' | 'loss';
   series: Series[];
 }
 
@@ -93,23 +93,26 @@ const format = {
   seconds: (v) => v >= 1 ? digits(v) + ' s' : v >= 1e-3 ? digits(v * 1e3) + ' ms' : digits(v * 1e6) + ' µs',
   bytes: (v) => scaled(v, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB']),
   rate: (v) => scaled(v, 1000, ['', 'k', 'M', 'G']) + ' tok/s',
+  loss: (v) => v.toPrecision(4),
 };
 const tokens = (v) => scaled(v, 1024, ['', 'K', 'M']);
 JSON.parse(document.getElementById('data').textContent).forEach((chart, index) => {
   const xs = [...new Set(chart.series.flatMap((s) => s.points.map((p) => p.x)))].sort((a, b) => a - b);
   const ys = chart.series.map((s) => xs.map((x) => s.points.find((p) => p.x === x)?.y ?? null));
   const show = format[chart.unit];
+  const even = chart.unit === 'loss';
+  const across = even ? 'step' : 'tokens';
   new uPlot({
     width: 560, height: 380,
-    scales: { x: { time: false, distr: 3, log: 2 }, y: { distr: 3, log: chart.unit === 'bytes' ? 2 : 10 } },
+    scales: even ? { x: { time: false } } : { x: { time: false, distr: 3, log: 2 }, y: { distr: 3, log: chart.unit === 'bytes' ? 2 : 10 } },
     axes: [
-      { values: (_, ticks) => ticks.map((v) => v === null ? null : tokens(v)), label: 'tokens' },
+      { values: (_, ticks) => ticks.map((v) => v === null ? null : even ? v : tokens(v)), label: across },
       { values: (_, ticks) => ticks.map((v) => v === null ? null : show(v)), size: 80 },
     ],
     series: [
-      { label: 'tokens', value: (_, v) => v === null ? '' : v.toLocaleString('en-US') },
+      { label: across, value: (_, v) => v === null ? '' : v.toLocaleString('en-US') },
       ...chart.series.map((s, i) => ({
-        label: s.name, stroke: colours[i % colours.length], width: 2, spanGaps: true, points: { show: true, size: 6 },
+        label: s.name, stroke: colours[i % colours.length], width: 2, spanGaps: true, points: { show: !even, size: 6 },
         value: (_, v) => v === null ? '' : show(v),
       })),
     ],

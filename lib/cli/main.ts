@@ -14,6 +14,7 @@ import { addMemory } from './commands/memory.js';
 import { addPull } from './commands/pull.js';
 import { addQuantize } from './commands/quantize.js';
 import { addServe } from './commands/serve.js';
+import { addTrain } from './commands/train.js';
 import { addWorker } from './commands/worker.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
 import { colours, endQuietlyOnBrokenPipe, restoreTerminal } from './terminal.js';
@@ -36,6 +37,7 @@ function createProgram(signal: AbortSignal): Command {
 Examples:
   $ statespace bench scaling                        where attention's O(N²) overtakes a scan's O(N), here
   $ statespace generate ./mamba-130m --prompt "Once upon a time"
+  $ statespace train book.txt --config tiny.json    a model of one's own
   $ statespace serve ./mamba-130m                   OpenAI's API and a page at http://127.0.0.1:8080
   $ statespace inspect ./model/config.json
   $ statespace memory --layers 80 --heads 64 --kv-heads 8 --head-dim 128
@@ -46,6 +48,7 @@ Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an 
   for (const add of [
     addBench,
     addGenerate,
+    addTrain,
     addServe,
     addWorker,
     addPull,

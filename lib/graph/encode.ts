@@ -3,7 +3,7 @@ import type { Dim, Graph, Value, ValueKind, When } from './graph.js';
 
 const MAGIC = 0x47505353; // "SSPG"
 const VERSION = 3;
-const KINDS: ValueKind[] = ['activation', 'view', 'weight', 'state', 'cache', 'input'];
+const KINDS: ValueKind[] = ['activation', 'view', 'weight', 'state', 'cache', 'input', 'fixed'];
 const DTYPES = Object.keys(storedTypes) as StoredType[];
 const WHEN: When[] = ['always', 'whole', 'stream'];
 const BATCH_DIMS: Dim[] = ['tokens', 'outputs', 'sequences'];
@@ -37,7 +37,7 @@ export function encodeGraph(g: Graph, output: Value): Uint8Array {
     u8(KINDS.indexOf(v.kind));
     u8(DTYPES.indexOf(v.dtype));
     u8(v.dims.length);
-    u8(0);
+    u8(v.cleared ? 1 : 0);
     for (const d of v.dims) i32(typeof d === 'number' ? d : -1 - BATCH_DIMS.indexOf(d));
     if (v.kind === 'view') {
       i32(v.parent!.id);

@@ -6,7 +6,7 @@ import type { WeightSpec } from './weights.js';
 /** A size, or what the batch decides: all its tokens, the rows that a head is computed for, its sequences. */
 export type Dim = number | 'tokens' | 'outputs' | 'sequences';
 
-export type ValueKind = 'activation' | 'view' | 'weight' | 'state' | 'cache' | 'input';
+export type ValueKind = 'activation' | 'view' | 'weight' | 'state' | 'cache' | 'input' | 'fixed';
 
 /** Something an op reads or writes. Made by a Graph, used with that Graph. */
 export interface Value {
@@ -19,6 +19,8 @@ export interface Value {
   /** state: what a new session holds, one value per row of the first axis. */
   readonly fill?: readonly number[];
   readonly dtype: HeldType;
+  /** activation: zeros before the first op that writes a part of it. */
+  cleared?: boolean;
 }
 
 /**
@@ -62,7 +64,8 @@ export class Graph {
     private readonly typeOf: (spec: WeightSpec) => HeldType | undefined = () => undefined,
   ) {}
 
-  private add(value: Omit<Value, 'id'>): Value {
+  /** @internal */
+  add(value: Omit<Value, 'id'>): Value {
     const added = { ...value, id: this.values.length };
     this.values.push(added);
     return added;

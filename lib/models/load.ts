@@ -9,11 +9,14 @@ import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes
 import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
+import { lazyCrypto } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import { checkKnown } from '../options.js';
-import type { DType } from '../tensor.js';
+import type { DType, TensorLike } from '../tensor.js';
+import type { Adapters } from './adapters.js';
 import { Binding, type Unread, withoutBase } from './bind.js';
-import { Model } from './model.js';
+import { checkValues, entriesOf, shapesOf } from './from-tensors.js';
+import { type Blueprint, Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { tapped } from './tap.js';
 import { loadTokenizer } from './tokenizer.js';
@@ -22,6 +25,7 @@ import { weightParts } from './weight-parts.js';
 // The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
 
+const lazyAdapters = (): typeof import('./adapters.js') => require('./adapters.js');
 const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');
 const lazyHub = (): typeof import('../hub/pull.js') => require('../hub/pull.js');
 
@@ -46,17 +50,19 @@ export interface LoadOptions {
   threads?: number;
   /** loadModel: false loads a checkpoint although no layer asks for some of its tensors, with a warning. Default: true. */
   strict?: boolean;
+  /** loadModel: folders of LoRA adapters in peft's format, merged into the weights. */
+  adapters?: string[];
+  /** loadModel of tensors in memory: what config.json would hold. */
+  config?: Record<string, unknown>;
+  /** createModel: all tensors by their names in a checkpoint, as model.parameters() gives them; default: random ones. */
+  weights?: ReadonlyMap<string, TensorLike>;
   /** Stops loading; the promise rejects with its reason. */
   signal?: AbortSignal;
   /** Called as weights are read. */
   onProgress?: (done: { loadedBytes: number; totalBytes: number }) => void;
 }
 
-interface Built {
-  graph: Graph;
-  output: Value;
-  resolved: ResolvedModel;
-}
+type Built = Blueprint;
 
 /** The name under which a multimodal checkpoint holds a tensor of its text model. */
 function unwrapped(name: string, tensors?: ReadonlyMap<string, StoredTensor>): string {
@@ -92,7 +98,7 @@ function buildGraph(
     }),
     config,
   );
-  return { graph, output, resolved };
+  return { graph, output, resolved, originals: new Map(), rebuild: (type) => buildGraph(resolved, type, tensors) };
 }
 
 /** The same, with keys and values in f32 where the model is to be exact. */
@@ -111,7 +117,7 @@ function checkDtype(op: string, dtype: HeldType | undefined): void {
     throw mismatch('ERR_DTYPE', `${op}: dtype`, `one of ${heldTypes.join(', ')}`, show(dtype));
 }
 
-const OPTIONS = ['device', 'dtype', 'exact', 'threads', 'strict', 'signal', 'onProgress'];
+const OPTIONS = ['device', 'dtype', 'exact', 'threads', 'strict', 'adapters', 'config', 'signal', 'onProgress'];
 
 function checkOptions(op: string, options: LoadOptions, more: readonly string[] = []): void {
   checkCall(op, options);
@@ -128,6 +134,9 @@ function checkOptions(op: string, options: LoadOptions, more: readonly string[] 
     throw mismatch('ERR_ARGUMENT', `${op}: exact`, 'true or false', show(options.exact));
   if (options.strict !== undefined && typeof options.strict !== 'boolean')
     throw mismatch('ERR_ARGUMENT', `${op}: strict`, 'true or false', show(options.strict));
+  const { adapters } = options;
+  if (adapters !== undefined && !(Array.isArray(adapters) && adapters.every((a) => typeof a === 'string')))
+    throw mismatch('ERR_ARGUMENT', `${op}: adapters`, 'paths of folders', show(adapters));
   if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
     throw new StatespaceError(
       'ERR_ARGUMENT',
@@ -150,9 +159,14 @@ function checkDevice(op: string, device: 'auto' | 'cpu' | 'cuda'): void {
 
 /**
  * Reads a model: a folder with config.json and weights, a GGUF file, or 'hf:owner/name[@revision]', which is brought into the cache
- * first (HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE, HF_HUB_OFFLINE as everywhere). docs/models.md tells the formats.
+ * first (HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE, HF_HUB_OFFLINE as everywhere). docs/models.md tells the formats. Or tensors in
+ * memory, by their names in a checkpoint, with options.config.
  */
-export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+export async function loadModel(
+  path: string | ReadonlyMap<string, TensorLike>,
+  options: LoadOptions = {},
+): Promise<Model> {
+  if (path instanceof Map) return loadValues('loadModel', path, options.config, options);
   if (typeof path !== 'string')
     throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(path)}`);
   checkOptions('loadModel', options);
@@ -186,8 +200,10 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     options.strict,
   );
   if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
+  const names = new Set(found.flatMap(({ spec }) => spec.sources.map((s) => s.name)));
+  const adapters = options.adapters?.length ? await lazyAdapters().readAdapters(options.adapters, names) : undefined;
   for (const { value, spec, stored } of found) {
-    entries.push({ value: value.id, parts: await weightParts(spec, stored, files) });
+    entries.push({ value: value.id, parts: await weightParts(spec, stored, files, built.originals, adapters) });
   }
   // The vocabulary is read while native code loads the weights.
   const [model, tokenizer] = await Promise.all([
@@ -198,8 +214,28 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     config,
     generationConfig: checkpoint.generationConfig,
     tokenizer,
-    identity: await fingerprintTensors(binding.used),
+    identity: (await fingerprintTensors(binding.used)) + adaptersIdentity(adapters),
+    folder: checkpoint.metadata ? undefined : folder,
   });
+}
+
+/** A model of tensors in memory. */
+async function loadValues(
+  op: string,
+  given: ReadonlyMap<string, TensorLike>,
+  config: Record<string, unknown> | undefined,
+  options: LoadOptions,
+): Promise<Model> {
+  checkOptions(op, options);
+  const values = checkValues(op, given);
+  if (!config) throw new StatespaceError('ERR_ARGUMENT', `${op}: config: tensors alone do not say what they make`);
+  const built = buildGraph(resolveModel(config), options.exact ? 'f32' : (options.dtype ?? 'f32'), shapesOf(values));
+  const entries = await entriesOf(op, built.graph, values, built.originals);
+  const model = await finish(built, options, [], entries, 0);
+  const hash = lazyCrypto().createHash('sha256');
+  for (const [name, t] of values)
+    hash.update(name).update(new Uint8Array(t.data.buffer as ArrayBuffer, t.data.byteOffset, t.data.byteLength));
+  return model.open({ config, identity: hash.digest('hex') });
 }
 
 /** A model from a config alone, with random weights drawn from `seed`. */
@@ -207,7 +243,8 @@ export async function createModel(
   config: Record<string, unknown>,
   options: LoadOptions & { seed?: number } = {},
 ): Promise<Model> {
-  checkOptions('createModel', options, ['seed']);
+  checkOptions('createModel', options, ['seed', 'weights']);
+  if (options.weights) return loadValues('createModel', options.weights, config, options);
   const seed = options.seed ?? 0;
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new StatespaceError(
@@ -227,6 +264,7 @@ export async function createModel(
     }
     const drawn = spec.sources.map((s, i) => {
       const known = shared.get(s.name);
+      if (known && spec.transform) built.originals.set(s.name, known);
       if (known) return partOf(known, s);
       const init = spec.init[i]!;
       const n = s.shape.reduce((a, b) => a * b, 1);
@@ -235,11 +273,14 @@ export async function createModel(
           ? init.values(random)
           : Float32Array.from({ length: n }, () => init.uniform * (2 * random() - 1));
       shared.set(s.name, values);
+      if (spec.transform) built.originals.set(s.name, values);
       return partOf(values, s);
     });
     entries.push({
       value: value.id,
-      parts: spec.transform ? [{ data: await spec.transform(drawn) }] : drawn.map((data) => ({ data })),
+      parts: spec.transform
+        ? [{ data: await spec.transform(drawn) }]
+        : drawn.map((data) => ({ data: spec.words ? asWords(data) : data })),
     });
   }
   const model = await finish(built, options, [], entries, seed);
@@ -270,6 +311,14 @@ export function describeModel(config: Record<string, unknown>): {
     },
   };
 }
+
+/** Small whole numbers as their four words of 16 bits. */
+const asWords = (values: Float32Array): Float32Array =>
+  Float32Array.from({ length: 4 * values.length }, (_, i) => (i % 4 === 0 ? values[i / 4]! : 0));
+
+/** What distinguishes a model with adapters from the one without. */
+const adaptersIdentity = (adapters: Adapters | undefined): string =>
+  adapters ? JSON.stringify([...adapters].map(([name, of]) => [name, of.map((a) => [a.file, a.scale])])) : '';
 
 /** The type that a config says its checkpoint is in. */
 function configType(config: Record<string, unknown>): DType {
@@ -338,7 +387,7 @@ async function finish(
   const totalBytes = entries.reduce((n, entry) => n + givenBytes(entry), 0);
   const report = options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes }));
   await cancellation.run(() => call((n) => n.loadWeights(handle, files, entries, seed, cancellation.flag, report)));
-  return new Model(handle, built.resolved, built.graph);
+  return new Model(handle, built);
 }
 
 /** A small generator for the few values that are drawn in TypeScript; matrices are drawn natively. */

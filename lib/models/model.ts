@@ -1,7 +1,7 @@
 import { Cancellation, checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
-import type { Graph } from '../graph/graph.js';
+import type { Graph, Value } from '../graph/graph.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
@@ -9,11 +9,13 @@ import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import type { Network, Rows, StepEntry, StepResult, Watch } from '../session/network.js';
 import { restore, restoreAsync } from '../session/restore.js';
 import { Session } from '../session/session.js';
-import { Tensor, type TensorLike } from '../tensor.js';
+import { type DType, Tensor, type TensorLike } from '../tensor.js';
+import { HeldParameters } from './held.js';
 import type { ResolvedModel } from './registry.js';
 import type { TextTokenizer } from './tokenizer.js';
 
 // The engine knows models; a model only makes one.
+const lazySave = (): typeof import('../training/save.js') => require('../training/save.js');
 const lazyEngine = (): typeof import('../engine/engine.js') => require('../engine/engine.js');
 
 interface Opening {
@@ -21,14 +23,36 @@ interface Opening {
   generationConfig?: Record<string, unknown>;
   tokenizer?: TextTokenizer;
   identity: string;
+  /** Where it was loaded from: its tokenizer's files lie there. */
+  folder?: string;
+}
+
+/** What a model was built from: enough to build its graph again, held in another type. */
+export interface Blueprint {
+  graph: Graph;
+  output: Value;
+  resolved: ResolvedModel;
+  rebuild(dtype: DType): { graph: Graph; output: Value };
+  /** Values of tensors that the weights hold only something computed of. */
+  originals: Map<string, Float32Array>;
+}
+
+/** Copies of all tensors by their names in the checkpoint; and how many values they have, active those one token uses. */
+export interface Parameters {
+  (): Promise<ReadonlyMap<string, Tensor>>;
+  readonly total: number;
+  readonly active: number;
 }
 
 /** A network with its weights. Sessions of it, and several models, run side by side. */
 export class Model implements AsyncDisposable, Network {
   /** The model_type that its config has. */
   readonly modelType: string;
-  /** Numbers of parameters; active: those that one token uses (of experts, the chosen ones). */
-  readonly parameters: { readonly total: number; readonly active: number };
+  /**
+   * Numbers of parameters; active: those that one token uses (of experts, the chosen ones). Called, it gives copies of them
+   * all, f32, by their names in the checkpoint.
+   */
+  readonly parameters: Parameters;
   /** @internal */
   readonly outputFeatures: number;
   /** @internal Values of one input row: 1 for token ids. */
@@ -40,13 +64,21 @@ export class Model implements AsyncDisposable, Network {
   #fingerprint = new Uint8Array(32);
   #eos: number[] = [];
   #handle: NativeHandle | undefined;
+  #folder: string | undefined;
+  #changing: Promise<unknown> | undefined;
+  readonly #held: HeldParameters;
   readonly #graph: Graph;
   readonly #features: number;
   readonly #outputPer: 'token' | 'output' | 'sequence';
   readonly #running = new Map<Promise<unknown>, Cancellation>();
 
   /** @internal Made by loadModel() and createModel(). */
-  constructor(handle: NativeHandle, resolved: ResolvedModel, graph: Graph) {
+  constructor(
+    handle: NativeHandle,
+    /** @internal */
+    readonly blueprint: Blueprint,
+  ) {
+    const { resolved, graph, originals } = blueprint;
     const info = call((n) => n.modelInfo(handle));
     const input = graph.values.find((v) => v.kind === 'input');
     this.#handle = handle;
@@ -54,7 +86,8 @@ export class Model implements AsyncDisposable, Network {
     this.#features = input ? (input.dims[1] as number) : 0;
     this.#outputPer = info.outputPer;
     this.modelType = resolved.modelType;
-    this.parameters = countParameters(graph);
+    this.#held = new HeldParameters(graph, () => this.#native(), originals);
+    this.parameters = callable(countParameters(graph), () => this.#held.all());
     this.inputWidth = Math.max(1, this.#features);
     this.outputFeatures = info.outputFeatures;
     this.vocabSize = resolved.definition.vocabSize?.(resolved.config) ?? info.outputFeatures;
@@ -64,6 +97,7 @@ export class Model implements AsyncDisposable, Network {
   open(o: Opening): this {
     this.#config = Object.freeze({ ...o.config });
     this.#tokenizer = o.tokenizer;
+    this.#folder = o.folder;
     const layout = this.#graph.values
       .filter((v) => v.kind === 'state' || v.kind === 'cache')
       .map((v) => [v.kind, v.dims, v.dtype]);
@@ -83,6 +117,10 @@ export class Model implements AsyncDisposable, Network {
   /** Of the folder's tokenizer.json; undefined where there is none. */
   get tokenizer(): TextTokenizer | undefined {
     return this.#tokenizer;
+  }
+  /** @internal */
+  get folder(): string | undefined {
+    return this.#folder;
   }
   /** @internal */
   get fingerprint(): Uint8Array {
@@ -113,6 +151,52 @@ export class Model implements AsyncDisposable, Network {
     return this.#handle;
   }
 
+  /** @internal Names and shapes of what parameters() gives. */
+  get parameterList(): HeldParameters['list'] {
+    return this.#held.list;
+  }
+
+  /** A copy of one tensor, f32, by its name in the checkpoint; ERR_ARGUMENT where there is none of this name. */
+  async getParameter(name: string): Promise<Tensor> {
+    this.#native();
+    return this.#held.read(name);
+  }
+
+  /**
+   * Gives tensors new values, by their names in the checkpoint: some, or all as trainer.parameters() gives them. Forwards that
+   * run end first, later ones wait. Sessions keep the state that the old values made; snapshots taken before are another
+   * model's.
+   *
+   * @throws StatespaceError ERR_ARGUMENT for a name that the model does not have, ERR_SHAPE, ERR_DISPOSED; nothing has changed then.
+   */
+  async setParameters(parameters: ReadonlyMap<string, TensorLike>): Promise<void> {
+    const before = this.#changing;
+    const work = (async () => {
+      await before;
+      const { entries, commit } = await this.#held.replace(parameters);
+      await Promise.allSettled(this.#running.keys());
+      await call((n) => n.loadWeights(this.#native(), [], entries, 0, new Int32Array(1)));
+      commit();
+      const hash = lazyCrypto().createHash('sha256').update(this.#fingerprint);
+      for (const entry of entries)
+        if ('parts' in entry)
+          for (const part of entry.parts) if ('data' in part) hash.update(call((n) => n.digest(bytesOf(part.data))));
+      this.#fingerprint = new Uint8Array(hash.digest());
+    })();
+    const settled = work.catch(() => {});
+    this.#changing = settled;
+    try {
+      await work;
+    } finally {
+      if (this.#changing === settled) this.#changing = undefined;
+    }
+  }
+
+  /** Writes a folder in Hugging Face's layout, as saveModel() does. */
+  save(folder: string): Promise<void> {
+    return lazySave().saveModel(this, folder);
+  }
+
   /** Bytes that a session holds after `context` tokens: recurrent state, KV cache (whole pages), both. */
   sessionBytes(context: number): { state: number; kvCache: number; total: number } {
     return sessionBytes(this.#graph, checkContext('sessionBytes', context));
@@ -130,12 +214,12 @@ export class Model implements AsyncDisposable, Network {
 
   /** A session from what save() returned; ERR_STATE for damaged bytes or another model's. */
   restoreSession(snapshot: Uint8Array): Session {
-    return restore(this, this.#embeddingRows(), snapshot);
+    return restore(this, this.embeddingRows, snapshot);
   }
 
   /** As restoreSession(), off the event loop; the bytes must stay as they are until it has ended. */
   async restoreSessionAsync(snapshot: Uint8Array): Promise<Session> {
-    return restoreAsync(this, this.#embeddingRows(), snapshot);
+    return restoreAsync(this, this.embeddingRows, snapshot);
   }
 
   /** A session from a file that saveToFile() wrote; ERR_STATE for any other, or the file system's error. */
@@ -195,8 +279,8 @@ export class Model implements AsyncDisposable, Network {
     return logits === 'all' ? length : 1;
   }
 
-  /** Ids that can be fed lie below it; 0 where none can. */
-  #embeddingRows(): number {
+  /** @internal Ids that can be fed lie below it; 0 where none can. */
+  get embeddingRows(): number {
     return (this.#graph.nodes.find((n) => n.op.name === 'embedding')?.inputs.weight?.dims[0] as number) ?? 0;
   }
 
@@ -211,7 +295,7 @@ export class Model implements AsyncDisposable, Network {
     }
     const list = tokens as ArrayLike<number>;
     const ids = new Int32Array(list.length);
-    const rows = this.#embeddingRows();
+    const rows = this.embeddingRows;
     for (let i = 0; i < ids.length; i++) {
       const given: unknown = list[i];
       const id = typeof given === 'bigint' ? Number(given) : given;
@@ -286,6 +370,7 @@ export class Model implements AsyncDisposable, Network {
 
   async #cancellable<T>(options: Watch, start: (flag: Int32Array) => Promise<T>): Promise<T> {
     this.#native();
+    while (this.#changing) await this.#changing;
     const cancellation = new Cancellation(options.signal);
     const work = cancellation.run(() => start(cancellation.flag));
     this.#running.set(work, cancellation);
@@ -308,6 +393,18 @@ export class Model implements AsyncDisposable, Network {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }
+}
+
+const bytesOf = (a: Float32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
+
+/** A function with the counts as its properties, which JSON shows as they are. */
+function callable(
+  counts: { total: number; active: number },
+  read: () => Promise<ReadonlyMap<string, Tensor>>,
+): Parameters {
+  const parameters = Object.assign(() => read(), counts);
+  Object.defineProperty(parameters, 'toJSON', { value: () => counts });
+  return parameters;
 }
 
 function sortedConfig(config: Record<string, unknown>): unknown {

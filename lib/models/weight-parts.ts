@@ -2,9 +2,11 @@ import type { StoredTensor } from '../checkpoint/open.js';
 import { type StoredType, storedTypes } from '../dtype.js';
 import type { WeightSpec } from '../graph/weights.js';
 import type { WeightEntry } from '../native.js';
+import type { Adapters } from './adapters.js';
 
 // The readers of checkpoints, loaded at their first use.
 const lazyRead = (): typeof import('../checkpoint/read.js') => require('../checkpoint/read.js');
+const lazyAdapters = (): typeof import('./adapters.js') => require('./adapters.js');
 const lazyViews = (): typeof import('../checkpoint/views.js') => require('../checkpoint/views.js');
 
 type Parts = Extract<WeightEntry, { parts: unknown }>['parts'];
@@ -13,13 +15,33 @@ type Parts = Extract<WeightEntry, { parts: unknown }>['parts'];
 const mapped: ReadonlySet<string> = new Set(Object.keys(storedTypes).filter((t) => t !== 'i32'));
 
 /** Where native code finds a weight's values: places in `files`, which grows, or values that are computed here. */
-export async function weightParts(spec: WeightSpec, stored: readonly StoredTensor[], files: string[]): Promise<Parts> {
+export async function weightParts(
+  spec: WeightSpec,
+  stored: readonly StoredTensor[],
+  files: string[],
+  originals: Map<string, Float32Array>,
+  adapters?: Adapters,
+): Promise<Parts> {
   const { readTensorF32 } = lazyRead();
+  const { transform } = spec;
+  if (transform || spec.sources.some((s) => adapters?.has(s.name))) {
+    const values = await Promise.all(
+      stored.map(async (t, i) => {
+        const { name, span, shape } = spec.sources[i]!;
+        const own = adapters?.get(name);
+        const read = async () =>
+          own ? lazyAdapters().merged(name, await readTensorF32(t), shape, own) : readTensorF32(t);
+        const all = originals.get(name) ?? (await read());
+        if (transform) originals.set(name, all);
+        return span ? all.subarray(span[0], span[0] + span[1]) : all;
+      }),
+    );
+    return transform ? [{ data: await transform(values) }] : values.map((data) => ({ data }));
+  }
   const sources = stored.map((t, i) => {
     const span = spec.sources[i]!.span;
     return span ? lazyViews().valueRange(t, span[0], span[1]) : t;
   });
-  if (spec.transform) return [{ data: await spec.transform(await Promise.all(sources.map(readTensorF32))) }];
   if (spec.words) return Promise.all(sources.map(async (t) => ({ data: await lazyRead().readWords(t) })));
   const parts: Parts = [];
   for (const t of sources.flatMap(pieces)) {

@@ -245,6 +245,33 @@ Napi::Value load_weights(const Napi::CallbackInfo& info) {
   });
 }
 
+class ReadWeightJob : public Job {
+ public:
+  // (model, value, Float32Array of its size)
+  explicit ReadWeightJob(const Napi::CallbackInfo& info)
+      : model_(model_of(info[0])), value_(info[1].As<Napi::Number>().Int32Value()) {
+    auto to = info[2].As<Napi::Float32Array>();
+    const auto& values = model_->program.graph().values;
+    if (value_ < 0 || value_ >= int64_t(values.size()) || values[value_].size() != int64_t(to.ElementLength()))
+      throw Error(Code::kArgument, "weights: no value of this size");
+    hold(to);
+    to_ = to.Data();
+  }
+  void execute() override { model_->read_weight(value_, to_); }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  ModelRef model_;
+  int32_t value_;
+  float* to_;
+};
+
+Napi::Value read_weight(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Jobs::of(info.Env()).start(info.Env(), std::make_unique<ReadWeightJob>(info));
+  });
+}
+
 class ForwardJob : public LongJob {
  public:
   // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress, for each a
@@ -620,6 +647,7 @@ void export_models(Napi::Env env, Napi::Object exports) {
   const auto set = [&](const char* name, auto fn) { exports.Set(name, Napi::Function::New(env, fn, name)); };
   set("buildModel", build_model);
   set("loadWeights", load_weights);
+  set("readWeight", read_weight);
   set("createSession", create_session);
   set("forkSession", fork_session);
   set("sessionInfo", session_info);

@@ -17,4 +17,22 @@ struct Lerp {
   }
 };
 
+// da = (1 - w) dy,   db = w dy,   dw = (b - a) dy, summed over the tokens where w is one row for all
+struct LerpBackward {
+  static constexpr const char* kName = "lerpBackward";
+  using GradientOf = Lerp;
+  Tensor a, b, w, dy, da, db, dw;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("a", a, "tokens channels");
+    v.in("b", b, "tokens channels");
+    v.in("w", w, "channels | tokens channels");
+    v.in("dy", dy, "tokens channels");
+    v.wanted("da", da, "tokens channels");
+    v.wanted("db", db, "tokens channels");
+    v.wanted("dw", dw, "channels | tokens channels");
+  }
+};
+
 }  // namespace statespace

@@ -78,6 +78,7 @@ using AllOps = OpList<
     Add,
     AddBackward,
     Affine,
+    AffineBackward,
     Attention,
     AttentionBackward,
     CacheAppend,
@@ -104,6 +105,7 @@ using AllOps = OpList<
     LayerNorm,
     LayerNormBackward,
     Lerp,
+    LerpBackward,
     Linear,
     LinearBackward,
     LinearCrossEntropy,
@@ -117,6 +119,7 @@ using AllOps = OpList<
     Retention,
     RetentionBackward,
     RetentionScale,
+    RetentionScaleBackward,
     Reverse,
     RgLru,
     RmsNorm,
@@ -136,7 +139,9 @@ using AllOps = OpList<
     SsdBackward,
     StreamGate,
     TokenShift,
+    TokenShiftBackward,
     TokenShiftMix,
+    TokenShiftMixBackward,
     Wkv4,
     Wkv4Backward,
     Wkv6,
@@ -144,7 +149,9 @@ using AllOps = OpList<
     Wkv7,
     Wkv7Backward,
     Wkv7Bonus,
-    Wkv7Keys>;
+    Wkv7BonusBackward,
+    Wkv7Keys,
+    Wkv7KeysBackward>;
 // clang-format on
 
 constexpr int kOpCount = AllOps::kCount;

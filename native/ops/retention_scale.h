@@ -20,4 +20,19 @@ struct RetentionScale {
   }
 };
 
+// dx_t = dy_t / sqrt(γ^0 + … + γ^{p_t}); the decay is a constant.
+struct RetentionScaleBackward {
+  static constexpr const char* kName = "retentionScaleBackward";
+  using GradientOf = RetentionScale;
+  Tensor dy, log_decay, positions, dx;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("dy", dy, "tokens nheads value");
+    visitor.in("logDecay", log_decay, "nheads");
+    visitor.runtime("positions", positions, "tokens");
+    visitor.wanted("dx", dx, "tokens nheads value");
+  }
+};
+
 }  // namespace statespace

@@ -19,4 +19,18 @@ struct TokenShift {
   }
 };
 
+// dx_t = dy_{t+1} of the same sequence, 0 at its end.
+struct TokenShiftBackward {
+  static constexpr const char* kName = "tokenShiftBackward";
+  using GradientOf = TokenShift;
+  Tensor dy, cu_seqlens, dx;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("dy", dy, "tokens channels");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.wanted("dx", dx, "tokens channels");
+  }
+};
+
 }  // namespace statespace

@@ -23,4 +23,21 @@ struct TokenShiftMix {
   }
 };
 
+// dx_t = Σ_m (1 - mix[m]) dy[t][m] + mix[m] dy[t+1][m],   dmix[m] = Σ_t (x_{t-1} - x_t) dy[t][m]
+struct TokenShiftMixBackward {
+  static constexpr const char* kName = "tokenShiftMixBackward";
+  using GradientOf = TokenShiftMix;
+  Tensor x, mix, cu_seqlens, dy, dx, dmix;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens channels");
+    v.in("mix", mix, "mixes channels");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.in("dy", dy, "tokens mixes channels");
+    v.wanted("dx", dx, "tokens channels");
+    v.wanted("dmix", dmix, "mixes channels");
+  }
+};
+
 }  // namespace statespace

@@ -21,4 +21,25 @@ struct Wkv7Keys {
   }
 };
 
+// With p = k∘kk, n = max(|p|, 1e-12), dy = [ d1 | d2 | d3 ]:   dκ = a d3 - d2,   dp = (dκ - κ (κ·dκ)) / n
+//   dk = d1 (1 + (a - 1) ka) + dp kk,   da = d1 k ka + d3 κ,   dkk = Σ_t dp k,   dka = Σ_t d1 (a - 1) k
+struct Wkv7KeysBackward {
+  static constexpr const char* kName = "wkv7KeysBackward";
+  using GradientOf = Wkv7Keys;
+  Tensor k, a, kk, ka, dy, dk, da, dkk, dka;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("k", k, "tokens nheads key");
+    visitor.in("a", a, "tokens nheads key");
+    visitor.in("kk", kk, "nheads key");
+    visitor.in("ka", ka, "nheads key");
+    visitor.in("dy", dy, "tokens 3 nheads key");
+    visitor.wanted("dk", dk, "tokens nheads key");
+    visitor.wanted("da", da, "tokens nheads key");
+    visitor.wanted("dkk", dkk, "nheads key");
+    visitor.wanted("dka", dka, "nheads key");
+  }
+};
+
 }  // namespace statespace

@@ -46,9 +46,9 @@ Value read_value(Reader& in, const Graph& g) {
   Value v;
   const int kind = in.get<uint8_t>(), dtype = in.get<uint8_t>();
   v.rank = in.get<uint8_t>();
-  in.get<uint8_t>();
+  v.cleared = in.get<uint8_t>() & 1;
   const bool known = dtype < kDTypes && (is_held(DType(dtype)) || DType(dtype) == DType::i32);
-  if (kind > int(ValueKind::input) || !known || v.rank > kMaxRank) bad("a value of unknown kind, dtype or rank");
+  if (kind > int(ValueKind::fixed) || !known || v.rank > kMaxRank) bad("a value of unknown kind, dtype or rank");
   v.kind = static_cast<ValueKind>(kind);
   v.dtype = static_cast<DType>(dtype);
   const bool batched = v.kind == ValueKind::activation || v.kind == ValueKind::view || v.kind == ValueKind::input;
@@ -61,6 +61,8 @@ Value read_value(Reader& in, const Graph& g) {
   }
   if (elements > kMaxElements) bad("a value too large");
   if (batched && (v.rank < 1 || v.dtype != DType::f32)) bad("an activation must be f32 rows");
+  if (v.kind == ValueKind::fixed && v.dtype != DType::f32) bad("what is written must be f32");
+  if (v.cleared && v.kind != ValueKind::activation) bad("only activations are cleared");
   if (v.kind == ValueKind::cache && v.rank != 2) bad("a cache must be (nheads, headdim)");
   if (v.kind == ValueKind::view) {
     v.parent = in.get<int32_t>();
@@ -83,7 +85,7 @@ Value read_value(Reader& in, const Graph& g) {
 
 Runtime runtime_of(const std::string& field) {
   constexpr const char* kNames[kRuntimes] = {"",     "cuSeqlens", "slots",      "positions", "ids",
-                                             "rows", "pageTable", "keyLengths", ""};
+                                             "rows", "pageTable", "keyLengths", "targets",   ""};
   for (int i = 1; i < kRuntimes - 1; ++i)
     if (field == kNames[i]) return static_cast<Runtime>(i);
   return Runtime::absent;
@@ -118,7 +120,7 @@ Tensor stand_in(Runtime which) {
   t.shape[0] = kStandIn[2];
   t.shape[1] = 999979;  // max_pages
   if (which == Runtime::cu_seqlens) t.shape[0] = kStandIn[2] + 1;
-  if (which == Runtime::positions || which == Runtime::ids) t.shape[0] = kStandIn[0];
+  if (which == Runtime::positions || which == Runtime::ids || which == Runtime::targets) t.shape[0] = kStandIn[0];
   if (which == Runtime::rows) t.shape[0] = kStandIn[1];
   t.row_stride = t.row_size();
   t.data = which == Runtime::none || which == Runtime::absent ? nullptr : anything;
@@ -147,7 +149,9 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) 
     if (kind == FieldKind::state && !remembered) bad(name + ": " + field + " must be a state");
     if (value == ValueKind::state && kind != FieldKind::state) bad(name + ": " + field + " cannot be a state");
     if (is_written(kind)) {
-      if (g.values[g.root(id)].kind != ValueKind::activation) bad(name + ": " + field + " must be an activation");
+      const ValueKind to = g.values[g.root(id)].kind;
+      if (to != ValueKind::activation && to != ValueKind::fixed)
+        bad(name + ": " + field + " must be an activation");
       outputs.push_back(g.root(id));
     } else if (value == ValueKind::activation || value == ValueKind::view) {
       if ((written[g.root(id)] & runs) != runs && g.values[g.root(id)].kind == ValueKind::activation)
@@ -202,8 +206,10 @@ Graph decode_graph(const uint8_t* bytes, int64_t size) {
     g.nodes.push_back(std::move(node));
   }
   if (!in.done()) bad("bytes behind its end");
-  if (g.output < 0 || g.output >= int64_t(values) || g.values[g.output].kind != ValueKind::activation ||
-      written[g.output] != kBoth)
+  const auto is_output = [&](const Value& v) {
+    return v.kind == ValueKind::activation || v.kind == ValueKind::fixed;
+  };
+  if (g.output < 0 || g.output >= int64_t(values) || !is_output(g.values[g.output]) || written[g.output] != kBoth)
     bad("its output is not written");
   return g;
 }

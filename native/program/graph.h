@@ -3,7 +3,7 @@
 //
 // The bytes (little endian), written by lib/graph/encode.ts:
 //   u32 magic "SSPG", u32 version, u32 values, u32 nodes, i32 output
-//   value: u8 kind, u8 dtype, u8 rank, u8 0, i32 dims[rank], then view: i32 parent, i32 offset; state: i32 n
+//   value: u8 kind, u8 dtype, u8 rank, u8 cleared, i32 dims[rank], then view: i32 parent, i32 offset; state: i32 n
 //          and f32 fill[n], n = 0 or dims[0]
 //   node:  u8 length, the op's name, u8 when, then in the order of fields(): i32 value id or -1 per tensor, f64 per
 //          attribute
@@ -29,6 +29,7 @@ enum class ValueKind : uint8_t {
   state,  // per session, f32: dims without the pool axis
   cache,  // per session and token: dims (nheads, headdim), paged
   input,  // float rows fed instead of token ids: (tokens, features)
+  fixed,  // f32 that the batch does not size, in memory of its owner's: the gradient of a weight, a loss
 };
 
 struct Value {
@@ -38,6 +39,7 @@ struct Value {
   int64_t dims[kMaxRank] = {};
   int32_t parent = -1;  // view
   int64_t offset = 0;   // view: first column
+  bool cleared = false;  // activation: zeros before its first op writes a part of it
   // state: what a new session's rows hold, one value per row of the first axis; none: zeros
   std::vector<float> fill;
 
@@ -51,8 +53,8 @@ struct Value {
 };
 
 // What the runner fills in for an op's runtime tensors.
-enum class Runtime : uint8_t { none, cu_seqlens, slots, positions, ids, rows, page_table, key_lengths, absent };
-constexpr int kRuntimes = 9;
+enum class Runtime : uint8_t { none, cu_seqlens, slots, positions, ids, rows, page_table, key_lengths, targets, absent };
+constexpr int kRuntimes = 10;
 
 // Some work has two forms: one over whole sequences, which start anew and are not continued, and one that carries a
 // state.

@@ -25,7 +25,10 @@ Model::Model(const Backend& backend, Graph graph)
     : program(backend, std::move(graph)),
       states_(backend, program.state_bytes(), Fresh::zeros),
       pages_(backend, program.page_bytes(), backend.host_memory ? Fresh::anything : Fresh::zeros),
-      chunk_tokens_(choose_chunk(program)) {}
+      chunk_tokens_(choose_chunk(program)) {
+  for (const Value& v : program.graph().values)
+    if (v.kind == ValueKind::fixed) throw Error(Code::kArgument, "graph: a model has no fixed values");
+}
 
 std::unique_ptr<Workspace> Model::enter() {
   const std::lock_guard lock(mutex_);

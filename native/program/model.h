@@ -50,6 +50,8 @@ class Model : public std::enable_shared_from_this<Model> {
   };
   // Converts the sources (laid end to end they are the weight) to `dtype` and lays them out for the backend.
   void set_weight(int32_t value, const std::vector<Source>& sources);
+  // The values of a weight as it is held, as f32.
+  void read_weight(int32_t value, float* to);
   // Uniform in [-bound, bound), a function of seed, value and index alone.
   void set_random(int32_t value, float bound, uint64_t seed);
   int64_t weight_bytes() const { return weight_bytes_; }
@@ -69,6 +71,7 @@ class Model : public std::enable_shared_from_this<Model> {
   int64_t chunk_tokens_ = 512;
   int64_t weight_bytes_ = 0;
   std::vector<BackendBuffer> memory_;
+  std::vector<int32_t> memory_of_;  // by value: where in memory_, or -1
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> workspaces_;
   int64_t forwards_ = 0;  // in progress

@@ -63,6 +63,15 @@ Program::Program(const Backend& backend, Graph graph)
       if constexpr (std::is_same_v<Op, SelectRows>) hidden_ = node.values.back();
     });
   }
+  cleared_.resize(graph_.nodes.size());
+  std::vector<bool> touched(count, false);
+  for (size_t n = 0; n < graph_.nodes.size(); ++n)
+    for (int32_t id : graph_.nodes[n].values) {
+      const int32_t root = id < 0 ? -1 : graph_.root(id);
+      if (root < 0 || touched[root]) continue;
+      touched[root] = true;
+      if (graph_.values[root].cleared) cleared_[n].push_back(root);
+    }
   window_ = lookback == Demands::kAllTokens ? 0 : lookback;
   for (size_t id = 0; id < count; ++id) {
     const Value& v = graph_.values[id];
@@ -95,6 +104,7 @@ Tensor Program::bind(int32_t id, const Frame& f) const {
   t.dtype = v.dtype;
   switch (v.kind) {
     case ValueKind::weight:
+    case ValueKind::fixed:
       return weights_[id];
     case ValueKind::state:
       t.rank = v.rank + 1;
@@ -140,6 +150,15 @@ void Program::run_node(const Node& node, const Frame& f, Context& cx) const {
     ++i;
   });
   backend_.run[node.op](&op, cx);
+}
+
+void Program::clear(int32_t value, const Frame& f) const {
+  const Tensor t = bind(value, f);
+  constexpr int64_t kPiece = 256 << 10;
+  const int64_t bytes = t.size() * 4, pieces = (bytes + kPiece - 1) / kPiece;
+  ThreadPool::global().parallel_for(pieces, [&](int64_t i, int) {
+    backend_.zero(t.as<char>() + i * kPiece, std::min(kPiece, bytes - i * kPiece));
+  });
 }
 
 // A device copies whole slots: many small copies would cost it more than their bytes.
@@ -188,7 +207,8 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, 
                                                                       {Runtime::ids, &batch.ids},
                                                                       {Runtime::rows, &batch.rows},
                                                                       {Runtime::page_table, &batch.page_table},
-                                                                      {Runtime::key_lengths, &batch.key_lengths}};
+                                                                      {Runtime::key_lengths, &batch.key_lengths},
+                                                                      {Runtime::targets, &batch.targets}};
   // A device gets them all in one copy.
   int64_t bytes = 0;
   for (const auto& [which, list] : integers) bytes += aligned(int64_t(list->size()) * 4);
@@ -228,10 +248,12 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, 
 
   Context cx{ThreadPool::global(), w.scratch};
   cx.exact = exact_;
-  for (const Node& node : graph_.nodes) {
+  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+    const Node& node = graph_.nodes[n];
     if (node.when == (batch.whole ? When::stream : When::whole)) continue;
     if (cancelled && cancelled()) throw Error(Code::kAborted, "aborted");
     save(node, batch, undo);
+    for (int32_t id : cleared_[n]) clear(id, f);
     with_op(node.op, [&]<class Op>() { run_node<Op>(node, f, cx); });
     if (batch.hidden && node.values.back() == hidden_) break;
   }

@@ -58,6 +58,7 @@ struct Batch {
   bool hidden = false;  // ends before the head: the rows that it would read are the output
   bool whole = false;   // every sequence from its first token to its last, none of them continued
   std::vector<int32_t> cu_seqlens{0}, slots, positions, ids, rows, page_table, key_lengths;
+  std::vector<int32_t> targets;  // (tokens), of a graph with a loss
   const float* input = nullptr;  // (tokens, features) of a graph with an input
   void* state_base = nullptr;
   int64_t state_pool = 0;
@@ -82,7 +83,7 @@ class Program {
   const Backend& backend() const { return backend_; }
   const Graph& graph() const { return graph_; }
   const Plan& plan() const { return plan_; }
-  std::vector<Tensor>& weights() { return weights_; }  // by value id
+  std::vector<Tensor>& weights() { return weights_; }  // by value id; fixed values as well
   // Products round no activations, whatever the weights' type. Set before the first run.
   void compute_exactly() { exact_ = true; }
   // Whether every use of a weight reads packed matrices.
@@ -126,12 +127,14 @@ class Program {
   void run_node(const Node& node, const Frame& f, Context& cx) const;
   Tensor bind(int32_t id, const Frame& f) const;
   void save(const Node& node, const Batch& batch, Undo& undo) const;
+  void clear(int32_t value, const Frame& f) const;
 
   const Backend& backend_;
   const Graph graph_;
   const Plan plan_;
   std::vector<Tensor> weights_;
   std::vector<bool> packable_;
+  std::vector<std::vector<int32_t>> cleared_;  // by node: values that are zeros before it
   std::vector<int64_t> memory_offset_;  // states: bytes in the slot; caches: bytes in the page
   int64_t state_bytes_ = 0, page_bytes_ = 0, window_ = 0, vocab_ = 0, max_tokens_ = INT32_MAX;
   int32_t input_ = -1, hidden_ = -1;

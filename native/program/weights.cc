@@ -91,8 +91,11 @@ void Model::store(int32_t value, const Tensor& host) {
   int64_t bytes = host.bytes();
   const bool pack = program.packable(value) && backend.packed;
   if (pack) held = backend.packed(host, &bytes);
-  memory_.emplace_back(backend);
-  held.data = memory_.back().reserve(bytes);
+  memory_of_.resize(program.graph().values.size(), -1);
+  int32_t& place = memory_of_[value];
+  const bool again = place >= 0;
+  if (!again) place = int32_t(memory_.size()), memory_.emplace_back(backend);
+  held.data = memory_[place].reserve(bytes);
   if (pack && held.layout == Layout::packed) {
     Scratch scratch;
     Context cx{ThreadPool::global(), scratch};
@@ -102,7 +105,7 @@ void Model::store(int32_t value, const Tensor& host) {
   }
   if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
   program.weights()[value] = held;
-  weight_bytes_ += bytes;
+  if (!again) weight_bytes_ += bytes;
 }
 
 void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
@@ -131,6 +134,46 @@ void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
     }
   }
   store(value, t);
+}
+
+// A packed matrix is private to its backend, which gives its rows as embeddings.
+void Model::read_weight(int32_t value, float* to) {
+  const Backend& backend = program.backend();
+  const auto device = lock_device(backend);
+  const Tensor& held = program.weights()[value];
+  Tensor rows = rows_tensor(value);
+  if (!held) throw Error(Code::kState, "weights: value " + std::to_string(value) + " has not been set");
+  if (held.layout == Layout::rows && is_float(held.dtype)) {
+    Buffer raw(std::max<int64_t>(rows.bytes(), 1));
+    backend.download(raw.data(), held.data, rows.bytes());
+    if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
+    convert(raw.data(), rows.dtype, rows.size(), to, DType::f32, 0);
+    return;
+  }
+  const int64_t in = rows[rows.rank - 1], out = rows[rows.rank - 2], matrices = rows.size() / (in * out);
+  Tensor one = held;
+  one.rank = 2, one.shape[0] = out, one.shape[1] = in, one.row_stride = in;
+  Tensor plain = one;
+  plain.layout = Layout::rows, plain.dtype = rows.dtype;
+  int64_t bytes = plain.bytes();
+  if (held.layout == Layout::packed) backend.packed(plain, &bytes);
+  std::vector<int32_t> order(out);
+  for (int64_t i = 0; i < out; ++i) order[i] = int32_t(i);
+  BackendBuffer ids(backend), values(backend);
+  backend.upload(ids.reserve(out * 4), order.data(), out * 4);
+  values.reserve(out * in * 4);
+  Scratch scratch;
+  Context cx{ThreadPool::global(), scratch};
+  for (int64_t m = 0; m < matrices; ++m) {
+    Embedding op;
+    op.weight = one;
+    op.weight.data = static_cast<char*>(held.data) + m * bytes;
+    op.ids.data = ids.data(), op.ids.dtype = DType::i32, op.ids.rank = 1, op.ids.shape[0] = out, op.ids.row_stride = 1;
+    op.y.data = values.data(), op.y.rank = 2, op.y.shape[0] = out, op.y.shape[1] = op.y.row_stride = in;
+    backend.run[op_id<Embedding>()](&op, cx);
+    if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
+    backend.download(to + m * out * in, values.data(), out * in * 4);
+  }
 }
 
 void Model::set_random(int32_t value, float bound, uint64_t seed) {

@@ -1,0 +1,69 @@
+import { basename, dirname, join, resolve } from 'node:path';
+import { syncFolder } from './atomic-file.js';
+import { StatespaceError, show } from './errors.js';
+import { lazyCrypto, lazyFiles } from './lazy.js';
+
+/** What a folder that was being replaced when the process was killed is found under. */
+const previousOf = (folder: string): string => join(dirname(folder), `.${basename(folder)}.previous`);
+
+async function names(folder: string): Promise<string[] | undefined> {
+  try {
+    return await lazyFiles().readdir(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new StatespaceError('ERR_ARGUMENT', `save: ${folder}: cannot be replaced: ${(error as Error).message}`);
+  }
+}
+
+/**
+ * A folder that is there whole or not at all: written beside its place, synced, and renamed. A kill between the two renames
+ * leaves the old one as `.NAME.previous`, which recoverFolder() puts back.
+ *
+ * @throws StatespaceError ERR_ARGUMENT where the folder holds files but none that `marks` it as one that was saved.
+ */
+export async function replaceFolder(
+  path: string,
+  marks: readonly string[],
+  write: (folder: string) => Promise<void>,
+): Promise<void> {
+  if (typeof path !== 'string' || path === '')
+    throw new StatespaceError('ERR_ARGUMENT', `save: folder: expected a path, received ${show(path)}`);
+  const { mkdir, rename, rm } = lazyFiles();
+  const folder = resolve(path);
+  const before = await names(folder);
+  if (before && before.length > 0 && !before.some((name) => marks.includes(name)))
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `save: ${folder}: holds other files, no saved model; give another folder`,
+    );
+  await mkdir(dirname(folder), { recursive: true });
+  const made = join(dirname(folder), `.${basename(folder)}.${lazyCrypto().randomBytes(6).toString('hex')}.tmp`);
+  try {
+    await mkdir(made);
+    await write(made);
+    await syncFolder(made);
+    const previous = previousOf(folder);
+    if (before) {
+      await rm(previous, { recursive: true, force: true });
+      await rename(folder, previous);
+    }
+    try {
+      await rename(made, folder);
+    } catch (error) {
+      if (before) await rename(previous, folder);
+      throw error;
+    }
+    await syncFolder(dirname(folder));
+    await rm(previous, { recursive: true, force: true });
+  } catch (error) {
+    await rm(made, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Puts a folder back that a kill left under its other name. */
+export async function recoverFolder(path: string): Promise<void> {
+  const folder = resolve(path);
+  if ((await names(folder)) !== undefined || (await names(previousOf(folder))) === undefined) return;
+  await lazyFiles().rename(previousOf(folder), folder);
+}

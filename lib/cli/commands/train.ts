@@ -1,0 +1,222 @@
+import { existsSync, statSync } from 'node:fs';
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { type Command, Option } from 'commander';
+import { formatSeconds } from '../../../bench/format.js';
+import { renderPage } from '../../../bench/html/page.js';
+import { library, type Model } from '../../../bench/library.js';
+import type { Trainer, TrainerOptions } from '../../index.js';
+import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
+import { Interrupted, UsageError } from '../errors.js';
+import { checkWritable, readModelConfig, writeFileAtomically } from '../files.js';
+import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
+import { progress, write } from '../terminal.js';
+import { byteTokenizer, encodeBytes } from '../train/byte-tokenizer.js';
+import { joinTokens, readDocuments, windows } from '../train/data.js';
+import { curve, type History, summary, trainingPage } from '../train/report.js';
+
+interface Options {
+  config: string;
+  tokenizer?: string;
+  out: string;
+  steps: number;
+  batch: number;
+  length: number;
+  learningRate: number;
+  warmup?: number;
+  weightDecay: number;
+  accumulate: number;
+  dtype: 'f32' | 'bf16';
+  loraRank?: number;
+  loraAlpha?: number;
+  seed: number;
+  saveEvery: number;
+  evaluateEvery: number;
+  heldOut: number;
+  threads?: number;
+  html?: string;
+  quiet?: boolean;
+}
+
+export function addTrain(program: Command, signal: AbortSignal): void {
+  program
+    .command('train <text>')
+    .description('Train a model on a text file, a folder of them, or the "text" of a .jsonl file’s lines.')
+    .requiredOption(
+      '-c, --config <path>',
+      'config.json of a new model, or the folder of one whose weights are trained on',
+    )
+    .option('--tokenizer <path>', 'tokenizer.json or its folder; "bytes" (default: the model folder’s, else bytes)')
+    .option('-o, --out <folder>', 'where the model is saved; a run that is there goes on', 'trained')
+    .option('-n, --steps <n>', 'steps in all', parsePositive, 1000)
+    .option('-b, --batch <n>', 'sequences a step', parsePositive, 8)
+    .option('-l, --length <n>', 'tokens of a sequence', parseLength, 256)
+    .option('--learning-rate <x>', 'after the warm-up; it then falls to 0 as a cosine', parseNumber(0), 1e-3)
+    .option('--warmup <n>', 'steps over which it rises (default: a twentieth of all)', parseCount)
+    .option('--weight-decay <x>', 'of matrices', parseNumber(0), 0.1)
+    .option('--accumulate <n>', 'parts that a batch is computed in', parsePositive, 1)
+    .addOption(new Option('--dtype <type>', 'type of products').choices(['f32', 'bf16']).default('f32'))
+    .option('--lora-rank <n>', 'train adapters of this rank in place of the weights', parsePositive)
+    .option('--lora-alpha <x>', 'their factor times the rank (default: twice the rank)', parseNumber(0))
+    .option('--seed <n>', 'of first weights and of what is read when', parseCount, 0)
+    .option('--save-every <n>', 'steps between two saves', parsePositive, 100)
+    .option('--evaluate-every <n>', 'steps between two looks at held-out text', parsePositive, 100)
+    .option('--held-out <share>', 'share of the text, at its end, that is not trained on', parseNumber(0, 0.5), 0.05)
+    .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .option('--html <file>', 'also write one self-contained page with the curve')
+    .option('-q, --quiet', 'no progress on stderr')
+    .addHelpText(
+      'after',
+      `
+Ctrl-C saves and ends (exit code 130); the same command goes on from the last save, to the bit, after a kill as well.
+
+Examples:
+  $ statespace train book.txt --config tiny.json --steps 2000 --out my-model
+  $ statespace generate my-model -p "It was a dark"
+  $ statespace train notes.jsonl --config ./llama-160m --lora-rank 8 --learning-rate 1e-4`,
+    )
+    .action((text: string, options: Options) => train(text, options, signal));
+}
+
+/** What text becomes ids with, and the files that make the trained model read it again. */
+interface Encoding {
+  encode(text: string): Int32Array;
+  folder?: string;
+  files?: Record<string, object>;
+}
+
+async function chooseEncoding(options: Options, fromFolder: boolean): Promise<Encoding> {
+  const given = options.tokenizer ?? (fromFolder ? options.config : 'bytes');
+  if (given === 'bytes') return { encode: encodeBytes, files: byteTokenizer() };
+  if (!existsSync(given)) throw new UsageError(`no file or folder ${given}`);
+  const folder = statSync(given).isDirectory() ? given : join(given, '..');
+  const tokenizer: TextTokenizer | undefined = await loadTokenizer(folder);
+  if (!tokenizer && options.tokenizer) throw new UsageError(`${folder} has no tokenizer.json`);
+  if (!tokenizer) return { encode: encodeBytes, files: byteTokenizer() };
+  return { encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }), folder };
+}
+
+/** The model to begin with: random weights of a config, or those of a folder; tokenizer files beside either. */
+async function beginning(options: Options, encoding: Encoding, fromFolder: boolean, folder: string): Promise<Model> {
+  if (fromFolder) return library().loadModel(options.config, { device: 'cpu' });
+  const config = await readModelConfig(options.config);
+  const made = await library().createModel(config, { seed: options.seed, device: 'cpu' });
+  // Saved and loaded, so that it knows the files of its tokenizer, which go where it goes.
+  const first = join(folder, 'model');
+  await made.save(first);
+  await made.dispose();
+  for (const name of ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json'])
+    if (encoding.folder && existsSync(join(encoding.folder, name)))
+      await cp(join(encoding.folder, name), join(first, name));
+  for (const [name, content] of Object.entries(encoding.files ?? {}))
+    await writeFile(join(first, name), JSON.stringify(content));
+  return library().loadModel(first, { device: 'cpu' });
+}
+
+async function train(path: string, options: Options, signal: AbortSignal): Promise<void> {
+  const { out, steps, batch, length, seed, html, quiet } = options;
+  if (html !== undefined) checkWritable(html);
+  if (!existsSync(options.config)) throw new UsageError(`no file or folder ${options.config}`);
+  const { setThreads, createTrainer, resumeTrainer } = library();
+  if (options.threads !== undefined) setThreads(options.threads);
+  const fromFolder = statSync(options.config).isDirectory() && hasWeights(options.config);
+  const encoding = await chooseEncoding(options, fromFolder);
+  const config = await readModelConfig(options.config);
+  const end = typeof config.eos_token_id === 'number' && encoding.folder ? config.eos_token_id : undefined;
+  const documents = await readDocuments(path);
+  const tokens = joinTokens(documents.map(encoding.encode), end);
+  const held = Math.floor(tokens.length * options.heldOut);
+  const [training, evaluation] = [tokens.subarray(0, tokens.length - held), tokens.subarray(tokens.length - held)];
+  if (training.length < length + 1)
+    throw new UsageError(`${path} has ${tokens.length} tokens: too few for sequences of ${length}`);
+
+  const vocab = config.vocab_size;
+  const largest = tokens.reduce((a, b) => Math.max(a, b), 0);
+  if (typeof vocab === 'number' && largest >= vocab)
+    throw new UsageError(`${options.config}: vocab_size ${vocab} has no token ${largest}, which ${path} needs`);
+
+  const settings: TrainerOptions = {
+    learningRate: options.learningRate,
+    warmupSteps: options.warmup ?? Math.floor(steps / 20),
+    totalSteps: steps,
+    weightDecay: options.weightDecay,
+    accumulate: options.accumulate,
+    dtype: options.dtype,
+    seed,
+  };
+  const goesOn = existsSync(join(out, 'trainer.json')) || existsSync(join(out, '..', `.${basename(out)}.previous`));
+  const lora = options.loraRank && { rank: options.loraRank, alpha: options.loraAlpha ?? 2 * options.loraRank };
+  const temporary = await mkdtemp(join(tmpdir(), 'statespace-train-'));
+  const start = async (): Promise<Trainer> => {
+    if (goesOn) return resumeTrainer(out, settings);
+    const model = await beginning(options, encoding, fromFolder, temporary);
+    return createTrainer(model, lora ? { ...settings, lora } : settings);
+  };
+  const trainer = await start().catch(async (error) => {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  });
+  const { model } = trainer;
+  const history = (trainer.notes.history as History | undefined) ?? { losses: [], held: [], seconds: 0, tokens: 0 };
+  trainer.notes.history = history;
+  const bar = quiet ? undefined : progress('training');
+  if (goesOn && !quiet) process.stderr.write(`going on from step ${trainer.steps} of ${out}\n`);
+
+  const look = async () => {
+    if (evaluation.length < 2) return;
+    const rows = Math.min(32, Math.max(1, Math.floor(evaluation.length / length)));
+    const width = Math.min(length, evaluation.length);
+    const data = evaluation.slice(0, rows * width);
+    const { loss } = await trainer.evaluate({ ids: { data, shape: [rows, width] } }, { signal });
+    history.held.push([trainer.steps, loss]);
+  };
+  try {
+    while (trainer.steps < steps) {
+      const data = windows(training, batch, length, seed, trainer.steps);
+      const begin = performance.now();
+      const report = await trainer.step({ ids: { data, shape: [batch, length] } }, { signal });
+      if (report.skipped) throw new Error(`step ${trainer.steps + 1}: ${report.skipped}`);
+      history.seconds += (performance.now() - begin) / 1000;
+      history.tokens += report.tokens;
+      history.losses.push(report.loss);
+      const left = ((steps - trainer.steps) * history.seconds) / history.losses.length;
+      bar?.update(
+        trainer.steps / steps,
+        `step ${trainer.steps} of ${steps}, loss ${report.loss.toFixed(4)}, ${Math.round(report.tokensPerSecond)} tokens/s, ${formatSeconds(left)} left`,
+      );
+      if (trainer.steps % options.evaluateEvery === 0 || trainer.steps === steps) await look();
+      if (trainer.steps % options.saveEvery === 0 && trainer.steps < steps) await trainer.save(out);
+    }
+    await trainer.save(out);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    await trainer.save(out);
+    throw new Interrupted();
+  } finally {
+    bar?.stop();
+    await trainer.dispose();
+    await model.dispose();
+    await rm(temporary, { recursive: true, force: true });
+  }
+  const drawing = curve(history);
+  write(`${drawing}${drawing ? '\n' : ''}${summary(history)}\nsaved in ${out}`);
+  if (html !== undefined) {
+    const { cpu, threads } = library().systemInfo();
+    const page = trainingPage(
+      history,
+      `${model.modelType}, ${model.parameters.total.toLocaleString('en-US')} parameters, on ${basename(path)}`,
+      `statespace train ${path} --config ${options.config} --steps ${steps} --batch ${batch} --length ${length} --seed ${seed}`,
+      [
+        ['processor', cpu.model],
+        ['threads', String(threads)],
+      ],
+    );
+    writeFileAtomically(html, renderPage(page));
+  }
+}
+
+const hasWeights = (folder: string): boolean =>
+  ['model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json'].some(
+    (name) => existsSync(join(folder, name)),
+  );

@@ -1,0 +1,331 @@
+import { StatespaceError } from '../errors.js';
+import type { OpDescription, OpField } from './catalog.js';
+import { opCatalog } from './catalog.js';
+import { type Dim, Graph, type Node, type Value } from './graph.js';
+
+/** A graph that ends in a loss, and the values that its runner fills or reads. */
+export interface TrainingGraph {
+  readonly graph: Graph;
+  /** (1). */
+  readonly loss: Value;
+  /** (1): the number of targets that the loss divides by; or */
+  readonly divisor?: Value;
+  /** (1): what the loss is multiplied by before it is differentiated. */
+  readonly dloss?: Value;
+  /** The copies of the weights, and the values whose sums are their gradients. */
+  readonly weights: ReadonlyMap<Value, { readonly value: Value; readonly gradients: readonly Value[] }>;
+}
+
+const widthOf = (v: Value): number => v.dims.slice(1).reduce<number>((n, d) => n * (d as number), 1);
+
+/** Columns [from, to) of a value that is no view. */
+interface Span {
+  root: Value;
+  from: number;
+  to: number;
+}
+
+function spanOf(v: Value): Span {
+  let [root, from] = [v, 0];
+  for (; root.kind === 'view'; root = root.parent!) from += root.offset!;
+  return { root, from, to: from + widthOf(v) };
+}
+
+/** The gradient of a value: rows of the same width, and which columns hold something yet. */
+interface Gradient {
+  value: Value;
+  written: [number, number][];
+}
+
+/** Writes the backward ops of a graph behind it. What an op's gradient is, its native struct says (core/fields.h). */
+class Derivation {
+  readonly graph: Graph;
+  readonly copies = new Map<Value, Value>();
+  readonly weights = new Map<Value, { value: Value; gradients: Value[] }>();
+  private readonly nodes: { op: OpDescription; inputs: Record<string, Value>; attrs: Record<string, number> }[] = [];
+  private readonly gradients = new Map<Value, Gradient>();
+  /** Weights that are trained, and activations that depend on one. */
+  private readonly varying = new Set<Value>();
+  private readonly uses = new Map<Value, number>();
+
+  constructor(
+    private readonly of: Graph,
+    private readonly output: Value,
+    private readonly trains: (weight: Value) => boolean,
+  ) {
+    this.graph = new Graph(of.dtype);
+  }
+
+  /** The forward's ops as they are over whole sequences: no rows are left out, no cache stands between keys and queries. */
+  forward(): void {
+    const cached = new Map<Value, Value>();
+    for (const node of this.of.nodes) {
+      if (node.when === 'stream') continue;
+      const { op, inputs, attrs } = node;
+      if (op.name === 'cacheAppend') {
+        cached.set(inputs.kPages!, this.copy(inputs.k!)).set(inputs.vPages!, this.copy(inputs.v!));
+        continue;
+      }
+      if (op.name === 'selectRows') {
+        this.copies.set(inputs.y!, this.copy(inputs.x!));
+        continue;
+      }
+      const copied = Object.fromEntries(
+        Object.entries(inputs).map(([name, v]) => [name, cached.get(v) ?? this.copy(v)]),
+      );
+      this.nodes.push({ op, inputs: copied, attrs: { ...attrs } });
+      const depends = op.fields.some((f) => copied[f.name] && !isWritten(f) && this.varies(copied[f.name]!));
+      for (const f of op.fields) {
+        const v = copied[f.name];
+        if (!v) continue;
+        if (!isWritten(f)) this.uses.set(spanOf(v).root, (this.uses.get(spanOf(v).root) ?? 0) + 1);
+        else if (depends) this.varying.add(spanOf(v).root);
+      }
+    }
+    for (const weight of this.of.weights.keys()) this.copy(weight);
+  }
+
+  private copy(v: Value): Value {
+    const known = this.copies.get(v);
+    if (known) return known;
+    const parent = v.parent && this.copy(v.parent);
+    const dims = v.dims.map((d): Dim => (d === 'outputs' ? 'tokens' : d));
+    const copied = this.graph.add({ ...v, dims, parent });
+    this.copies.set(v, copied);
+    if (v.kind === 'weight') {
+      this.graph.weights.set(copied, this.of.weights.get(v)!);
+      this.weights.set(v, { value: copied, gradients: [] });
+      if (this.trains(v)) this.varying.add(copied);
+    }
+    return copied;
+  }
+
+  private varies(v: Value): boolean {
+    return this.varying.has(spanOf(v).root);
+  }
+
+  /** The loss of the logits; where a product makes them, both as one op that never holds them all. */
+  loss(): Pick<TrainingGraph, 'loss' | 'divisor' | 'dloss'> {
+    const output = this.copies.get(this.output)!;
+    const loss = this.graph.add({ kind: 'fixed', dims: [1], dtype: 'f32' });
+    const factor = this.graph.add({ kind: 'fixed', dims: [1], dtype: 'f32' });
+    const last = this.nodes.at(-1);
+    const product =
+      last?.op.name === 'linear' && last.inputs.y === output && !last.attrs.activation && !last.inputs.residual;
+    if (!product || (this.uses.get(output) ?? 0) > 0) {
+      if (output.dims.length !== 2 || output.dims[0] !== 'tokens') {
+        throw new StatespaceError('ERR_UNSUPPORTED_MODEL', 'training: the network makes no logits for each token');
+      }
+      const inputs = { logits: output, loss };
+      this.nodes.push({ op: describe('crossEntropy'), inputs, attrs: defaults('crossEntropy') });
+      return { loss, dloss: factor };
+    }
+    this.nodes.pop();
+    const { x, weight, bias } = last.inputs;
+    const inputs = given({ x, weight, bias, divisor: factor, loss });
+    this.nodes.push({ op: describe('linearCrossEntropy'), inputs, attrs: defaults('linearCrossEntropy') });
+    return { loss, divisor: factor };
+  }
+
+  /** Backwards through the ops, from the loss. */
+  backward(dloss: Value | undefined): void {
+    const forward = [...this.nodes];
+    const last = forward.pop()!;
+    if (last.op.name === 'linearCrossEntropy') this.wanted(last, last.op, last.inputs, last.attrs);
+    else this.gradientNode(last, new Map([['loss', dloss!]]));
+    for (const node of forward.reverse()) {
+      const above = new Map<string, Value>();
+      for (const f of node.op.fields) {
+        const v = node.inputs[f.name];
+        const dy = v && f.kind === 'out' ? this.above(v) : undefined;
+        if (dy) above.set(f.name, dy);
+      }
+      if (above.size > 0) this.gradientNode(node, above);
+    }
+  }
+
+  private gradientNode(node: (typeof this.nodes)[number], above: Map<string, Value>): void {
+    const { op, inputs } = node;
+    if (!op.fields.some((f) => isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!))) return;
+    const gradient = op.gradient ? describe(op.gradient) : undefined;
+    if (!gradient) {
+      throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient`);
+    }
+    for (const f of op.fields) {
+      const given = isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!);
+      if (given && f.name !== gradient.passesOn && !gradient.fields.some((d) => d.name === `d${f.name}`))
+        throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient of ${f.name}`);
+    }
+    const taken: Record<string, Value> = {};
+    for (const f of gradient.fields) {
+      if (!isRead(f)) continue;
+      const own = op.fields.find((o) => o.name === f.name);
+      if (own?.kind === 'wanted') inputs[f.name] ??= this.result(op, own, inputs);
+      const value = own ? inputs[f.name] : above.get(f.name.slice(1));
+      if (value) taken[f.name] = value;
+      else if (f.kind === 'in') {
+        throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: ${gradient.name} needs ${f.name}`);
+      }
+    }
+    const attrs = Object.fromEntries(gradient.attrs.map((a) => [a.name, node.attrs[a.name] ?? a.default]));
+    this.wanted(node, gradient, taken, attrs);
+    if (gradient.passesOn) this.passOn(inputs[gradient.passesOn], inputs.y!, above.get('y'));
+  }
+
+  /** Asks an op for the gradients of what varies among the forward's inputs, and appends it unless it is there already. */
+  private wanted(
+    node: (typeof this.nodes)[number],
+    op: OpDescription,
+    inputs: Record<string, Value>,
+    attrs: Record<string, number>,
+  ): void {
+    const after: (() => void)[] = [];
+    const biased = node.inputs.bias !== undefined && this.varies(node.inputs.bias);
+    let any = false;
+    for (const f of op.fields) {
+      const of = f.kind === 'wanted' && f.name.startsWith('d') ? node.inputs[f.name.slice(1)] : undefined;
+      if (!of || !this.varies(of)) continue;
+      any = true;
+      if (of.kind === 'weight') {
+        const { gradients } = [...this.weights.values()].find((w) => w.value === of)!;
+        // One switch for both: a bias that is not shared could not be added to.
+        const adds = op.attrs.some((a) => a.name === 'accumulate') && f.name === 'dweight' && !biased;
+        if (adds && gradients.length > 0) {
+          inputs[f.name] = gradients[0]!;
+          attrs.accumulate = 1;
+          continue;
+        }
+        const value = this.graph.add({ kind: 'fixed', dims: of.dims, dtype: 'f32' });
+        gradients.push(value);
+        inputs[f.name] = value;
+        continue;
+      }
+      const { into, finish } = this.target(of);
+      inputs[f.name] = into;
+      after.push(finish);
+    }
+    if (any && op !== node.op) this.nodes.push({ op, inputs, attrs });
+    for (const finish of after) finish();
+  }
+
+  /** Where an op writes a contribution to the gradient of x, and what is to be done after it. */
+  private target(x: Value): { into: Value; finish: () => void } {
+    const { root, from, to } = spanOf(x);
+    const gradient = this.gradientOf(root);
+    const there = this.columns(gradient.value, from, x.dims.slice(1) as number[]);
+    if (!gradient.written.some(([a, b]) => a < to && from < b)) {
+      gradient.written.push([from, to]);
+      return { into: there, finish: () => {} };
+    }
+    if (!covers(gradient.written, from, to)) gradient.value.cleared = true;
+    gradient.written.push([from, to]);
+    const into = this.graph.add({ kind: 'activation', dims: x.dims, dtype: 'f32' });
+    const finish = () => {
+      const [a, b] = [this.columns(there, 0, [to - from]), this.columns(into, 0, [to - from])];
+      this.nodes.push({ op: describe('add'), inputs: { a, b, y: a }, attrs: defaults('add') });
+    };
+    return { into, finish };
+  }
+
+  /** dy is the gradient of x as it stands: the same memory where nothing else has been there. */
+  private passOn(x: Value | undefined, y: Value, dy: Value | undefined): void {
+    if (!x || !dy || !this.varies(x)) return;
+    const [to, from] = [spanOf(x), spanOf(y)];
+    const whole = (s: Span) => s.from === 0 && s.to === widthOf(s.root);
+    if (whole(to) && whole(from) && !this.gradients.has(to.root)) {
+      const { value } = this.gradients.get(from.root)!;
+      this.gradients.set(to.root, { value, written: [[0, to.to]] });
+      return;
+    }
+    const { into, finish } = this.target(x);
+    const flat = (v: Value) => this.columns(v, 0, [widthOf(v)]);
+    this.nodes.push({ op: describe('activate'), inputs: { x: flat(dy), y: flat(into) }, attrs: defaults('activate') });
+    finish();
+  }
+
+  private gradientOf(root: Value): Gradient {
+    let gradient = this.gradients.get(root);
+    if (!gradient) {
+      gradient = { value: this.graph.add({ kind: 'activation', dims: root.dims, dtype: 'f32' }), written: [] };
+      this.gradients.set(root, gradient);
+    }
+    return gradient;
+  }
+
+  /** The gradient that has reached a value; undefined where none has. */
+  private above(y: Value): Value | undefined {
+    const { root, from, to } = spanOf(y);
+    const gradient = this.gradients.get(root);
+    if (!gradient?.written.some(([a, b]) => a < to && from < b)) return undefined;
+    if (!covers(gradient.written, from, to)) gradient.value.cleared = true;
+    return this.columns(gradient.value, from, y.dims.slice(1) as number[]);
+  }
+
+  private columns(x: Value, from: number, dims: number[]): Value {
+    return from === 0 && x.dims.slice(1).join() === dims.join() ? x : this.graph.view(x, from, ...dims);
+  }
+
+  /** A new value for an output that the forward could do without. */
+  private result(op: OpDescription, field: OpField, inputs: Record<string, Value>): Value {
+    const sizes = new Map<string, Dim>();
+    for (const f of op.fields) {
+      const v = inputs[f.name];
+      if (!v || v.kind === 'state') continue;
+      const axes = f.shapes.find((s) => s.length === v.dims.length);
+      axes?.forEach((axis, i) => {
+        sizes.set(axis, v.dims[i]!);
+      });
+    }
+    const dims = field.shapes[0]!.map((axis) => sizes.get(axis) ?? Number(axis));
+    return this.graph.add({ kind: 'activation', dims, dtype: 'f32' });
+  }
+
+  /** Appends what was derived to the graph. */
+  finish(): void {
+    for (const { op, inputs, attrs } of this.nodes) {
+      const node: Node = { op, inputs, attrs, when: 'always' };
+      this.graph.nodes.push(node);
+    }
+  }
+}
+
+const isWritten = (f: OpField): boolean => f.kind === 'out' || f.kind === 'wanted';
+const isRead = (f: OpField): boolean => f.kind === 'in' || f.kind === 'optional';
+
+/** Whether intervals together hold all of [from, to). */
+function covers(intervals: readonly [number, number][], from: number, to: number): boolean {
+  let at = from;
+  for (const [a, b] of [...intervals].sort((x, y) => x[0] - y[0])) if (a <= at && b > at) at = b;
+  return at >= to;
+}
+
+function describe(name: string): OpDescription {
+  const op = opCatalog().get(name);
+  if (!op) throw new StatespaceError('ERR_ARGUMENT', `graph: unknown op '${name}'`);
+  return op;
+}
+
+const defaults = (name: string): Record<string, number> =>
+  Object.fromEntries(describe(name).attrs.map((a) => [a.name, a.default]));
+
+const given = (values: Record<string, Value | undefined>): Record<string, Value> =>
+  Object.fromEntries(Object.entries(values).filter(([, v]) => v)) as Record<string, Value>;
+
+/**
+ * The loss of a network as a graph of its own: over whole sequences, the mean cross-entropy of its logits, and with
+ * `gradients` the backward program of every weight that `trains` names. Values of both forms have the same ids.
+ *
+ * @throws StatespaceError ERR_UNSUPPORTED_MODEL, naming the op that has no gradient.
+ */
+export function trainingGraph(
+  of: Graph,
+  output: Value,
+  o: { gradients: boolean; trains: (weight: Value) => boolean },
+): TrainingGraph {
+  const derivation = new Derivation(of, output, o.trains);
+  derivation.forward();
+  const ends = derivation.loss();
+  if (o.gradients) derivation.backward(ends.dloss);
+  derivation.finish();
+  return { graph: derivation.graph, weights: derivation.weights, ...ends };
+}

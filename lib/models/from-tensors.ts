@@ -1,0 +1,57 @@
+// The weights of a graph out of tensors in memory.
+import type { StoredTensor } from '../checkpoint/open.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
+import type { Graph } from '../graph/graph.js';
+import type { WeightEntry } from '../native.js';
+import { checkTensor, type TensorLike } from '../tensor.js';
+import { checkTensors, parametersOf } from './held.js';
+
+export type Values = ReadonlyMap<string, TensorLike>;
+
+/** ERR_ARGUMENT where it is no map of tensors. */
+export function checkValues(op: string, values: unknown): Values {
+  if (!(values instanceof Map)) throw mismatch('ERR_ARGUMENT', op, 'a Map of tensors by their names', show(values));
+  for (const [name, tensor] of values) checkTensor(`${op}: ${name}`, tensor);
+  return values;
+}
+
+/** What families look at of a checkpoint: which tensors there are, and their shapes. */
+export function shapesOf(values: Values): ReadonlyMap<string, StoredTensor> {
+  const stored = (name: string, shape: readonly number[]): StoredTensor => ({
+    name,
+    dtype: 'f32',
+    shape: [...shape],
+    file: '',
+    offset: 0,
+    byteLength: 0,
+  });
+  return new Map([...values].map(([name, t]) => [name, stored(name, t.shape)]));
+}
+
+/** @throws StatespaceError ERR_CHECKPOINT for a tensor that is missing, ERR_ARGUMENT for one too many, ERR_SHAPE. */
+export async function entriesOf(
+  op: string,
+  graph: Graph,
+  given: Values,
+  originals: Map<string, Float32Array>,
+): Promise<WeightEntry[]> {
+  const parameters = parametersOf(graph);
+  const values = checkTensors(op, given, parameters);
+  const missing = [...parameters.values()].find((p) => !values.has(p.name));
+  if (missing)
+    throw new StatespaceError(
+      'ERR_CHECKPOINT',
+      `${op}: tensor ${missing.name} (${missing.shape.join(', ')}) is missing`,
+    );
+  const entries: WeightEntry[] = [];
+  for (const [value, spec] of graph.weights) {
+    const parts = spec.sources.map(({ name, span }) => {
+      const all = values.get(name)!;
+      if (spec.transform) originals.set(name, all);
+      return span ? all.subarray(span[0], span[0] + span[1]) : all;
+    });
+    const made = spec.transform ? [await spec.transform(parts)] : parts;
+    entries.push({ value: value.id, parts: made.map((data) => ({ data })) });
+  }
+  return entries;
+}

@@ -1,0 +1,123 @@
+// The tensors of a checkpoint that a model holds, as values: where in the weights of its graph they lie.
+import { mismatch, StatespaceError, show } from '../errors.js';
+import type { Graph, Value } from '../graph/graph.js';
+import type { WeightSpec } from '../graph/weights.js';
+import type { NativeHandle, WeightEntry } from '../native.js';
+import { call } from '../native.js';
+import { Tensor, type TensorLike } from '../tensor.js';
+
+/** A tensor by its name in the checkpoint. */
+export interface Parameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Stored beside the parameters, not one of them: it is not trained. */
+  readonly buffer: boolean;
+  /** Where weights have it: its values [first, first + count) begin at `at` there. */
+  readonly uses: readonly { weight: Value; spec: WeightSpec; first: number; count: number; at: number }[];
+}
+
+const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+/** All tensors that a graph asks for, in its order. */
+export function parametersOf(g: Graph): ReadonlyMap<string, Parameter> {
+  const found = new Map<string, Parameter & { uses: Parameter['uses'][number][] }>();
+  for (const [weight, spec] of g.weights) {
+    let at = 0;
+    for (const s of spec.sources) {
+      const parameter = found.get(s.name) ?? { name: s.name, shape: s.shape, buffer: s.buffer ?? false, uses: [] };
+      found.set(s.name, parameter);
+      const [first, count] = s.span ?? [0, size(s.shape)];
+      parameter.uses.push({ weight, spec, first, count, at });
+      at += count;
+    }
+  }
+  return found;
+}
+
+/** The values that a model's weights were made of, read back from where they are held. */
+export class HeldParameters {
+  readonly list: ReadonlyMap<string, Parameter>;
+
+  constructor(
+    private readonly graph: Graph,
+    private readonly handle: () => NativeHandle,
+    /** Of tensors that weights hold only what was computed of. */
+    private readonly originals: Map<string, Float32Array>,
+  ) {
+    this.list = parametersOf(graph);
+  }
+
+  find(name: string): Parameter {
+    const parameter = this.list.get(name);
+    if (!parameter) throw new StatespaceError('ERR_ARGUMENT', `getParameter: the model has no tensor ${show(name)}`);
+    return parameter;
+  }
+
+  /** A copy, f32. `held`: weights that were read already. */
+  async read(name: string, held = new Map<Value, Float32Array>()): Promise<Tensor> {
+    const { shape, uses } = this.find(name);
+    const original = this.originals.get(name);
+    if (original) return new Tensor(original.slice(), shape);
+    const values = new Float32Array(size(shape));
+    for (const { weight, first, count, at } of uses.filter((u) => !u.spec.transform)) {
+      const all = held.get(weight) ?? new Float32Array(size(weight.dims as number[]));
+      if (!held.has(weight)) await call((n) => n.readWeight(this.handle(), weight.id, all));
+      held.set(weight, all);
+      values.set(all.subarray(at, at + count), first);
+    }
+    return new Tensor(values, shape);
+  }
+
+  /** Copies of all, each weight read once. */
+  async all(): Promise<Map<string, Tensor>> {
+    const out = new Map<string, Tensor>();
+    const held = new Map<Value, Float32Array>();
+    for (const { name, uses } of this.list.values()) {
+      out.set(name, await this.read(name, held));
+      for (const { weight, spec } of uses) if (spec.sources.at(-1)?.name === name) held.delete(weight);
+    }
+    return out;
+  }
+
+  /** What native code is to load so that these tensors become the model's; checked, and nothing is changed yet. */
+  async replace(given: ReadonlyMap<string, TensorLike>): Promise<{ entries: WeightEntry[]; commit: () => void }> {
+    const values = checkTensors('setParameters', given, this.list);
+    const weights = new Set([...values.keys()].flatMap((name) => this.find(name).uses.map((u) => u.weight)));
+    const entries: WeightEntry[] = [];
+    for (const weight of weights) {
+      const spec = this.graph.weights.get(weight)!;
+      const parts: Float32Array[] = [];
+      for (const s of spec.sources) {
+        const all = values.get(s.name) ?? ((await this.read(s.name)).data as Float32Array);
+        parts.push(s.span ? all.subarray(s.span[0], s.span[0] + s.span[1]) : all);
+      }
+      const made = spec.transform ? [await spec.transform(parts)] : parts;
+      entries.push({ value: weight.id, parts: made.map((data) => ({ data })) });
+    }
+    const commit = () => {
+      for (const [name, data] of values) if (this.originals.has(name)) this.originals.set(name, data.slice());
+    };
+    return { entries, commit };
+  }
+}
+
+/** Values by name, as f32; ERR_ARGUMENT for a name that is not among `known`, ERR_SHAPE. */
+export function checkTensors(
+  op: string,
+  given: ReadonlyMap<string, TensorLike>,
+  known: ReadonlyMap<string, Parameter>,
+): Map<string, Float32Array> {
+  if (typeof given?.[Symbol.iterator] !== 'function' || typeof given.get !== 'function')
+    throw mismatch('ERR_ARGUMENT', op, 'a Map of tensors by their names', show(given));
+  const values = new Map<string, Float32Array>();
+  for (const [name, t] of given) {
+    const parameter = known.get(name);
+    if (!parameter) throw new StatespaceError('ERR_ARGUMENT', `${op}: the model has no tensor ${show(name)}`);
+    if (t?.shape?.join() !== parameter.shape.join()) {
+      const received = t?.shape ? `(${t.shape.join(', ')})` : show(t);
+      throw mismatch('ERR_SHAPE', `${op}: ${name}`, `shape (${parameter.shape.join(', ')})`, received);
+    }
+    values.set(name, new Tensor(t.data, t.shape, t.dtype).toFloat32Array());
+  }
+  return values;
+}

@@ -1,0 +1,116 @@
+// What native code is told of a model that is to be trained: its two graphs, its parameters, how weights follow from them.
+import { StatespaceError } from '../errors.js';
+import { encodeGraph } from '../graph/encode.js';
+import type { Value } from '../graph/graph.js';
+import { trainingGraph } from '../graph/training.js';
+import { type Parameter, parametersOf } from '../models/held.js';
+import type { Model } from '../models/model.js';
+import type { TrainerLayout } from '../native.js';
+import { derivedOf } from './derived.js';
+import type { LoraOptions, ReadOptions } from './options.js';
+
+/** A tensor that a trainer holds: one of the checkpoint, or half of an adapter. */
+export interface Trained {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly trained: boolean;
+  /** Of an adapter: the tensor of the checkpoint that it adds to. */
+  readonly base?: string;
+}
+
+export interface TrainedNetwork {
+  readonly training: Uint8Array;
+  readonly evaluation: Uint8Array;
+  readonly parameters: readonly Trained[];
+  /** Asked for when all else is known to be right: it runs the weights' load-time arithmetic. */
+  layout(): Promise<TrainerLayout>;
+}
+
+const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+/** The name of the module whose weight this is, and what peft calls the halves of its adapter. */
+const moduleOf = (name: string): string => name.replace(/\.weight$/, '');
+export const loraName = (name: string, half: 'A' | 'B'): string =>
+  `base_model.model.${moduleOf(name)}.lora_${half}.weight`;
+
+/** The matrices that adapters add to. */
+export function loraTargets(list: ReadonlyMap<string, Parameter>, lora: LoraOptions): Parameter[] {
+  const matrices = [...list.values()].filter((p) => p.shape.length === 2 && /\.weight$/.test(p.name) && !p.buffer);
+  const ends = (p: Parameter, target: string) => `.${moduleOf(p.name)}`.endsWith(`.${target}`);
+  const pick = (targets: readonly string[]) => matrices.filter((p) => targets.some((t) => ends(p, t)));
+  if (!lora.targets) {
+    const found = [pick(['q_proj', 'v_proj']), pick(['in_proj', 'out_proj'])].find((of) => of.length > 0);
+    if (found) return found;
+    throw new StatespaceError('ERR_ARGUMENT', 'createTrainer: lora.targets: this model has no usual ones; name some');
+  }
+  const missing = lora.targets.find((t) => !matrices.some((p) => ends(p, t)));
+  if (missing !== undefined)
+    throw new StatespaceError('ERR_ARGUMENT', `createTrainer: lora.targets: no matrix is called '${missing}'`);
+  return pick(lora.targets);
+}
+
+/**
+ * @throws StatespaceError ERR_UNSUPPORTED_MODEL where an op or a weight's arithmetic has no gradient, ERR_ARGUMENT for targets
+ *   that the model does not have.
+ */
+export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
+  const { graph, output } = model.blueprint.rebuild(o.dtype);
+  const list = parametersOf(graph);
+  const targets = o.lora ? loraTargets(list, o.lora) : [];
+  const adapted = new Set(targets.map((t) => t.name));
+  const trains = (weight: Value): boolean =>
+    graph.weights.get(weight)!.sources.some((s) => (o.lora ? adapted.has(s.name) : !s.buffer));
+  const training = trainingGraph(graph, output, { gradients: true, trains });
+  const evaluation = trainingGraph(graph, output, { gradients: false, trains });
+  const parameters: Trained[] = [
+    ...[...list.values()].map((p) => ({ name: p.name, shape: p.shape, trained: !o.lora && !p.buffer })),
+    ...targets.flatMap((t): Trained[] => [
+      { name: loraName(t.name, 'A'), shape: [o.lora!.rank, t.shape[1]!], trained: true, base: t.name },
+      { name: loraName(t.name, 'B'), shape: [t.shape[0]!, o.lora!.rank], trained: true, base: t.name },
+    ]),
+  ];
+  const index = new Map(parameters.map((p, i) => [p.name, i]));
+  return {
+    training: encodeGraph(training.graph, training.loss),
+    evaluation: encodeGraph(evaluation.graph, evaluation.loss),
+    parameters,
+    async layout() {
+      const weights: TrainerLayout['weights'] = [];
+      for (const [weight, { value, gradients }] of training.weights) {
+        const spec = graph.weights.get(weight)!;
+        const parts = spec.sources.map((s) => ({
+          parameter: index.get(s.name)!,
+          first: s.span?.[0] ?? 0,
+          count: s.span?.[1] ?? size(s.shape),
+        }));
+        const derived = Object.fromEntries(Object.entries(await derivedOf(spec)).filter(([, v]) => v !== undefined));
+        weights.push({
+          value: value.id,
+          parts,
+          gradients: gradients.map((g) => g.id),
+          ...(derived as { map: 'copy' }),
+        });
+      }
+      return {
+        parameters: parameters.map((p) => ({
+          count: size(p.shape),
+          decayed: p.shape.length >= 2,
+          trained: p.trained,
+        })),
+        weights,
+        adapters: targets.map((t) => ({
+          base: index.get(t.name)!,
+          a: index.get(loraName(t.name, 'A'))!,
+          b: index.get(loraName(t.name, 'B'))!,
+          rows: t.shape[0]!,
+          columns: t.shape[1]!,
+          rank: o.lora!.rank,
+          scale: o.lora!.alpha / o.lora!.rank,
+        })),
+        loss: training.loss.id,
+        divisor: training.divisor?.id ?? -1,
+        dloss: training.dloss?.id ?? -1,
+      };
+    },
+  };
+}

@@ -1,0 +1,134 @@
+import { mismatch, StatespaceError, show } from '../errors.js';
+import { checkKnown } from '../options.js';
+
+/** Low-rank adapters (Hu et al. 2021): the model's own tensors stay, W + alpha / rank · B·A is multiplied with. */
+export interface LoraOptions {
+  /** Rows of A, columns of B. */
+  rank: number;
+  /** The addition is multiplied by alpha / rank. */
+  alpha: number;
+  /** Names of the modules that get one, as peft's target_modules; default: q_proj and v_proj, else in_proj and out_proj. */
+  targets?: string[];
+}
+
+/** How a model is trained. */
+export interface TrainerOptions {
+  /** Of AdamW, after the warm-up; default 1e-3. */
+  learningRate?: number;
+  /** Of AdamW's two means; default [0.9, 0.95]. */
+  betas?: [number, number];
+  /** Added to AdamW's root; default 1e-8. */
+  eps?: number;
+  /** Decoupled, of tensors with two axes or more; default 0.1. */
+  weightDecay?: number;
+  /** Gradients are scaled so that all of them together have at most this norm; 0: never. Default 1. */
+  maxGradNorm?: number;
+  /** Steps over which the learning rate rises evenly from 0; default 0. */
+  warmupSteps?: number;
+  /** Steps after which `cosine` has come down to 0. */
+  totalSteps?: number;
+  /** The learning rate after the warm-up; default: cosine where totalSteps is given, else constant. */
+  schedule?: 'constant' | 'cosine';
+  /** Parts that a batch's sequences are computed in, one after the other, for the memory of one; default 1. */
+  accumulate?: number;
+  /** bf16: products are those of bf16, the parameters stay f32. Default f32. */
+  dtype?: 'f32' | 'bf16';
+  /** Whether activations are kept for the way back, or those of each block computed again. Only `none` is there yet. */
+  recompute?: 'none' | 'blocks';
+  /** Trains adapters in place of the model's tensors. */
+  lora?: LoraOptions;
+  /** Of the adapters' first values; default 0. */
+  seed?: number;
+}
+
+export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora'>> &
+  Pick<TrainerOptions, 'totalSteps' | 'lora'>;
+
+const KNOWN = [
+  'learningRate',
+  'betas',
+  'eps',
+  'weightDecay',
+  'maxGradNorm',
+  'warmupSteps',
+  'totalSteps',
+  'schedule',
+  'accumulate',
+  'dtype',
+  'recompute',
+  'lora',
+  'seed',
+];
+
+/** Checks a trainer's options and fills in their defaults. */
+export function readOptions(op: string, options: TrainerOptions): ReadOptions {
+  if (typeof options !== 'object' || options === null)
+    throw mismatch('ERR_ARGUMENT', `${op}: options`, 'an object', show(options));
+  checkKnown(op, options, KNOWN);
+  const number = (name: string, value: unknown, standard: number, fits: (n: number) => boolean, wanted: string) => {
+    if (value === undefined) return standard;
+    if (typeof value !== 'number' || !fits(value))
+      throw mismatch('ERR_ARGUMENT', `${op}: ${name}`, wanted, show(value));
+    return value;
+  };
+  const choice = <T extends string>(name: string, value: T | undefined, standard: T, of: readonly T[]): T => {
+    if (value !== undefined && !of.includes(value))
+      throw mismatch('ERR_ARGUMENT', `${op}: ${name}`, of.join(' or '), show(value));
+    return value ?? standard;
+  };
+  const positive = (n: number) => Number.isFinite(n) && n > 0;
+  const notNegative = (n: number) => Number.isFinite(n) && n >= 0;
+  const steps = (n: number) => Number.isSafeInteger(n) && n >= 0;
+  const counts = (n: number) => Number.isSafeInteger(n) && n >= 1;
+  const share = (n: number) => n >= 0 && n < 1;
+  const betas = options.betas ?? [0.9, 0.95];
+  if (!Array.isArray(betas) || betas.length !== 2 || !betas.every((b) => typeof b === 'number' && share(b)))
+    throw mismatch('ERR_ARGUMENT', `${op}: betas`, 'two numbers from 0 to below 1', show(betas));
+  const { totalSteps } = options;
+  number('totalSteps', totalSteps, 0, counts, 'a positive number of steps');
+  const read: ReadOptions = {
+    learningRate: number('learningRate', options.learningRate, 1e-3, notNegative, 'a number from 0'),
+    betas: [betas[0], betas[1]],
+    eps: number('eps', options.eps, 1e-8, positive, 'a positive number'),
+    weightDecay: number('weightDecay', options.weightDecay, 0.1, notNegative, 'a number from 0'),
+    maxGradNorm: number('maxGradNorm', options.maxGradNorm, 1, notNegative, 'a number from 0 (never)'),
+    warmupSteps: number('warmupSteps', options.warmupSteps, 0, steps, 'a number of steps'),
+    schedule: choice('schedule', options.schedule, totalSteps ? 'cosine' : 'constant', ['constant', 'cosine']),
+    accumulate: number('accumulate', options.accumulate, 1, counts, 'a positive number of parts'),
+    dtype: choice('dtype', options.dtype, 'f32', ['f32', 'bf16']),
+    recompute: choice('recompute', options.recompute, 'none', ['none', 'blocks']),
+    seed: number('seed', options.seed, 0, steps, 'a non-negative integer'),
+    totalSteps,
+    lora: options.lora && readLora(op, options.lora),
+  };
+  if (read.schedule === 'cosine' && totalSteps === undefined)
+    throw new StatespaceError('ERR_ARGUMENT', `${op}: totalSteps: a cosine schedule needs it`);
+  if (totalSteps !== undefined && read.warmupSteps > totalSteps)
+    throw mismatch('ERR_ARGUMENT', `${op}: warmupSteps`, `at most totalSteps ${totalSteps}`, show(read.warmupSteps));
+  return read;
+}
+
+function readLora(op: string, lora: LoraOptions): LoraOptions {
+  if (typeof lora !== 'object' || lora === null)
+    throw mismatch('ERR_ARGUMENT', `${op}: lora`, '{ rank, alpha, targets? }', show(lora));
+  checkKnown(`${op}: lora`, lora, ['rank', 'alpha', 'targets']);
+  const { rank, alpha, targets } = lora;
+  if (!Number.isSafeInteger(rank) || rank < 1)
+    throw mismatch('ERR_ARGUMENT', `${op}: lora.rank`, 'a positive integer', show(rank));
+  if (typeof alpha !== 'number' || !Number.isFinite(alpha))
+    throw mismatch('ERR_ARGUMENT', `${op}: lora.alpha`, 'a number', show(alpha));
+  const named = targets === undefined || (Array.isArray(targets) && targets.every((t) => typeof t === 'string'));
+  if (!named || targets?.length === 0)
+    throw mismatch('ERR_ARGUMENT', `${op}: lora.targets`, 'names of modules', show(targets));
+  return { rank, alpha, targets: targets && [...targets] };
+}
+
+/** The learning rate of step t = 1, 2, … */
+export function learningRateAt(o: ReadOptions, t: number): number {
+  const done = t - 1;
+  if (done < o.warmupSteps) return (o.learningRate * t) / o.warmupSteps;
+  if (o.schedule === 'constant') return o.learningRate;
+  const left = o.totalSteps! - o.warmupSteps;
+  const progress = left > 0 ? Math.min(1, (done - o.warmupSteps) / left) : 1;
+  return (o.learningRate * (1 + Math.cos(Math.PI * progress))) / 2;
+}

@@ -1,0 +1,60 @@
+import { join } from 'node:path';
+import { replaceFolder } from '../atomic-folder.js';
+import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors.js';
+import { StatespaceError, show } from '../errors.js';
+import { lazyFiles } from '../lazy.js';
+import { Model } from '../models/model.js';
+import type { Tensor } from '../tensor.js';
+
+/** What belongs to a tokenizer or to generation in a folder of Hugging Face's layout. */
+const COMPANIONS =
+  /^(tokenizer.*\.(json|model)|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|rwkv_vocab.*|chat_template\.(json|jinja)|additional_chat_templates|generation_config\.json)$/;
+
+/** Files that say that a folder was saved, and may be replaced. */
+export const MARKS = ['config.json', 'adapter_config.json', 'trainer.json'];
+
+const FLOAT_NAMES = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
+
+/** JSON as transformers writes it: what is no number is an object that names it. */
+export const configJson = (config: object): string =>
+  `${JSON.stringify(
+    config,
+    (_, v: unknown) => (typeof v === 'number' && !Number.isFinite(v) ? { __float__: String(v) } : v),
+    2,
+  )}\n`;
+
+/** Copies the files of the model's tokenizer into a folder, from where it was loaded. */
+async function copyCompanions(from: string | undefined, to: string): Promise<void> {
+  if (!from) return;
+  const { cp, readdir } = lazyFiles();
+  for (const name of await readdir(from).catch(() => []))
+    if (COMPANIONS.test(name)) await cp(join(from, name), join(to, name), { recursive: true });
+}
+
+/** Writes config, weights and the tokenizer's files; `values` gives each tensor. */
+export async function writeModel(
+  model: Model,
+  folder: string,
+  type: 'held' | 'f32',
+  values: (name: string) => Promise<Tensor>,
+): Promise<void> {
+  const tensors = [...model.parameterList.values()].map(({ name, shape, uses }): Outgoing => {
+    const held = uses[0]!.weight.dtype;
+    const dtype = type === 'held' && (held === 'f16' || held === 'bf16') ? held : 'f32';
+    return { name, dtype, shape, values: () => values(name) };
+  });
+  await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+  const held = model.heldType;
+  const saved = type === 'held' && (held === 'f16' || held === 'bf16') ? held : 'f32';
+  const { torch_dtype: _, quantization_config: __, ...config } = model.config;
+  const text = configJson({ ...config, dtype: FLOAT_NAMES[saved] });
+  await lazyFiles().writeFile(join(folder, 'config.json'), text, { flush: true });
+  await copyCompanions(model.folder, folder);
+}
+
+/** See lib/training/index.ts. */
+export async function saveModel(model: Model, folder: string): Promise<void> {
+  if (!(model instanceof Model))
+    throw new StatespaceError('ERR_ARGUMENT', `saveModel: expected a model, received ${show(model)}`);
+  await replaceFolder(folder, MARKS, (to) => writeModel(model, to, 'held', (name) => model.getParameter(name)));
+}

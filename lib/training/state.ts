@@ -1,0 +1,149 @@
+// A trainer as a folder, and back.
+import { join } from 'node:path';
+import { recoverFolder, replaceFolder } from '../atomic-folder.js';
+import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
+import { readSafetensors } from '../checkpoint/safetensors.js';
+import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors.js';
+import { StatespaceError } from '../errors.js';
+import { lazyFiles } from '../lazy.js';
+import { loadModel } from '../models/load.js';
+import type { Tensor } from '../tensor.js';
+import { trainedNetwork } from './network.js';
+import { readOptions, type TrainerOptions } from './options.js';
+import { configJson, MARKS, writeModel } from './save.js';
+import { type Trainer, TrainerState } from './trainer.js';
+
+const VERSION = 1;
+
+interface Saved {
+  version: number;
+  step: number;
+  options: TrainerOptions;
+  notes: Record<string, unknown>;
+  /** Of adapters: the folder of the model that they belong to. */
+  base?: string;
+}
+
+const outgoing = (values: ReadonlyMap<string, Tensor>): Outgoing[] =>
+  [...values].map(([name, t]) => ({ name, dtype: 'f32', shape: t.shape, values: async () => t }));
+
+const prefixed = (prefix: string, values: ReadonlyMap<string, Tensor>) =>
+  new Map([...values].map(([name, t]) => [`${prefix}.${name}`, t]));
+
+/** From within the trainer's exclusive(). */
+export async function saveTrainer(trainer: TrainerState, folder: string): Promise<void> {
+  const { model, options } = trainer;
+  await replaceFolder(folder, MARKS, async (to) => {
+    let base: string | undefined;
+    if (options.lora) {
+      base = model.folder;
+      if (!base) {
+        base = 'base';
+        const values = await model.parameters();
+        await lazyFiles().mkdir(join(to, base));
+        await writeModel(model, join(to, base), 'f32', async (name) => values.get(name)!);
+      }
+      await writeAdapters(trainer, to, base);
+    } else {
+      const values = await trainer.read('value', () => true);
+      await writeModel(model, to, 'f32', async (name) => values.get(name)!);
+    }
+    const state = new Map([
+      ...prefixed('mean', await trainer.read('mean', (p) => p.trained)),
+      ...prefixed('square', await trainer.read('square', (p) => p.trained)),
+    ]);
+    await writeSafetensors(join(to, 'optimizer.safetensors'), outgoing(state));
+    const saved: Saved = { version: VERSION, step: trainer.steps, options, notes: trainer.notes, base };
+    await lazyFiles().writeFile(join(to, 'trainer.json'), `${JSON.stringify(saved, null, 2)}\n`, { flush: true });
+  });
+}
+
+/** peft's format. */
+async function writeAdapters(trainer: TrainerState, to: string, base: string): Promise<void> {
+  const { rank, alpha } = trainer.options.lora!;
+  const values = await trainer.read('value', (p) => p.base !== undefined);
+  const modules = [...new Set(trainer.parameterList.flatMap((p) => (p.base ? [lastOf(p.base)] : [])))];
+  const config = {
+    peft_type: 'LORA',
+    task_type: 'CAUSAL_LM',
+    base_model_name_or_path: base,
+    r: rank,
+    lora_alpha: alpha,
+    lora_dropout: 0,
+    bias: 'none',
+    fan_in_fan_out: false,
+    inference_mode: true,
+    target_modules: modules,
+  };
+  await lazyFiles().writeFile(join(to, 'adapter_config.json'), configJson(config), { flush: true });
+  await writeSafetensors(join(to, 'adapter_model.safetensors'), outgoing(values));
+}
+
+const lastOf = (name: string): string =>
+  name
+    .replace(/\.weight$/, '')
+    .split('.')
+    .at(-1)!;
+
+/** See lib/training/index.ts. */
+export async function resumeTrainer(folder: string, options: TrainerOptions = {}): Promise<Trainer> {
+  await recoverFolder(folder);
+  const saved = await readState(folder);
+  const read = readOptions('resumeTrainer', { ...saved.options, ...options });
+  if (JSON.stringify(read.lora) !== JSON.stringify(saved.options.lora))
+    throw new StatespaceError('ERR_ARGUMENT', 'resumeTrainer: lora: adapters stay as they were saved');
+  const path = saved.base === undefined ? folder : saved.base === 'base' ? join(folder, 'base') : saved.base;
+  const model = await loadModel(path, { exact: true });
+  try {
+    const [tensors, state] = await Promise.all([
+      read.lora ? readSafetensors(join(folder, 'adapter_model.safetensors')) : [],
+      readSafetensors(join(folder, 'optimizer.safetensors')),
+    ]);
+    const trainer = new TrainerState(model, read, trainedNetwork(model, read), async (t) => {
+      await t.write('value', await valuesOf(t, folder, tensors, ''));
+      await t.write('mean', await valuesOf(t, folder, state, 'mean.'));
+      await t.write('square', await valuesOf(t, folder, state, 'square.'));
+      t.steps = saved.step;
+    });
+    await trainer.exclusive(async () => {});
+    Object.assign(trainer.notes, saved.notes);
+    return trainer;
+  } catch (error) {
+    await model.dispose();
+    throw error;
+  }
+}
+
+async function valuesOf(
+  trainer: TrainerState,
+  folder: string,
+  stored: readonly StoredTensor[],
+  prefix: string,
+): Promise<Map<string, Float32Array>> {
+  const byName = new Map(stored.map((t) => [t.name, t]));
+  const values = new Map<string, Float32Array>();
+  if (stored.length === 0) return values;
+  for (const { name, shape, trained } of trainer.parameterList.filter((p) => p.trained)) {
+    const t = byName.get(prefix + name);
+    if (trained && t?.shape.join() !== shape.join())
+      throw new StatespaceError(
+        'ERR_CHECKPOINT',
+        `${folder}: ${prefix}${name}: expected shape (${shape.join(', ')}), ${t ? `received (${t.shape.join(', ')})` : 'it is missing'}`,
+      );
+    if (t) values.set(name, await readTensorF32(t));
+  }
+  return values;
+}
+
+async function readState(folder: string): Promise<Saved> {
+  const path = join(folder, 'trainer.json');
+  let saved: Saved;
+  try {
+    saved = JSON.parse(await lazyFiles().readFile(path, 'utf8')) as Saved;
+  } catch (error) {
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: no trainer was saved here: ${(error as Error).message}`);
+  }
+  if (saved.version !== VERSION || !Number.isSafeInteger(saved.step) || typeof saved.options !== 'object')
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: of another version, or damaged`);
+  return saved;
+}

@@ -1,0 +1,238 @@
+import { Cancellation, checkCall } from '../cancellation.js';
+import { StatespaceError, show } from '../errors.js';
+import { Model } from '../models/model.js';
+import { call, type NativeHandle, type TrainingPart } from '../native.js';
+import { checkKnown } from '../options.js';
+import { Tensor } from '../tensor.js';
+import { readBatch, type TrainingBatch } from './batch.js';
+import { type Trained, type TrainedNetwork, trainedNetwork } from './network.js';
+import { learningRateAt, type ReadOptions, readOptions, type TrainerOptions } from './options.js';
+import { saveTrainer } from './state.js';
+
+/** What a step did. */
+export interface StepReport {
+  /** Before the step: the mean over the batch's targets. */
+  loss: number;
+  /** Of all gradients together, before they are clipped. */
+  gradNorm: number;
+  /** Of the batch. */
+  tokens: number;
+  /** Steps that were taken until now, this one included. */
+  step: number;
+  learningRate: number;
+  tokensPerSecond: number;
+  /** Why nothing was changed, where that is so: the loss or a gradient is no finite number. */
+  skipped?: string;
+}
+
+/** A model being trained: see createTrainer(). Calls wait for each other. */
+export interface Trainer extends AsyncDisposable {
+  /** The model that it began with, which stays as it is: `model.setParameters(await trainer.parameters())` brings it up to date. */
+  readonly model: Model;
+  /** Steps that were taken. */
+  readonly steps: number;
+  /** JSON that save() keeps and resumeTrainer() brings back: a history, a place in the data. */
+  readonly notes: Record<string, unknown>;
+  /**
+   * One step of AdamW on a batch, or on several that count as one. Aborted, or with a loss or gradient that is no finite
+   * number, it changes nothing.
+   */
+  step(batch: TrainingBatch | readonly TrainingBatch[], options?: { signal?: AbortSignal }): Promise<StepReport>;
+  /** The loss and its gradients by the names of the checkpoint (of adapters, by peft's); nothing is changed. */
+  gradients(
+    batch: TrainingBatch | readonly TrainingBatch[],
+    options?: { signal?: AbortSignal },
+  ): Promise<{ loss: number; gradients: ReadonlyMap<string, Tensor> }>;
+  /** Copies of all tensors by their names in the checkpoint, adapters merged. */
+  parameters(): Promise<ReadonlyMap<string, Tensor>>;
+  /** The loss alone: no gradients, and the memory of a forward. */
+  evaluate(
+    batch: TrainingBatch | readonly TrainingBatch[],
+    options?: { signal?: AbortSignal },
+  ): Promise<{ loss: number }>;
+  /**
+   * Writes a folder that loadModel(), transformers and resumeTrainer() read: config.json, model.safetensors in f32, the
+   * tokenizer's files, optimizer.safetensors and trainer.json. With adapters: adapter_config.json and
+   * adapter_model.safetensors in peft's format in place of the model. It is replaced as a whole.
+   */
+  save(folder: string): Promise<void>;
+  /** Frees its memory when what runs has ended. */
+  dispose(): Promise<void>;
+}
+
+const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+export class TrainerState implements Trainer {
+  steps = 0;
+  readonly notes: Record<string, unknown> = {};
+  #handle: NativeHandle | undefined;
+  #queue: Promise<unknown>;
+  #disposed = false;
+
+  constructor(
+    readonly model: Model,
+    readonly options: ReadOptions,
+    private readonly network: TrainedNetwork,
+    begin?: (trainer: TrainerState) => Promise<void>,
+  ) {
+    this.#queue = this.#start(begin);
+    this.#queue.catch(() => {}); // whoever calls first hears of it
+  }
+
+  get parameterList(): readonly Trained[] {
+    return this.network.parameters;
+  }
+
+  async #start(begin?: (trainer: TrainerState) => Promise<void>): Promise<void> {
+    const { training, evaluation, layout } = this.network;
+    const given = await layout();
+    this.#handle = await call((n) => n.buildTrainer(training, evaluation, given));
+    const values = await this.model.parameters();
+    const entries = this.network.parameters.flatMap((p, parameter) => {
+      const data = (values.get(p.name)?.data as Float32Array | undefined) ?? this.#firstOf(p);
+      return data ? [{ parameter, which: 'value' as const, data }] : [];
+    });
+    await call((n) => n.writeTrainer(this.#handle!, entries));
+    await begin?.(this);
+  }
+
+  /** Of an adapter: A as peft draws it, in ±1/√columns; B stays 0. */
+  #firstOf(p: Trained): Float32Array | undefined {
+    if (!p.base || p.name.endsWith('lora_B.weight')) return undefined;
+    const bound = 1 / Math.sqrt(p.shape[1]!);
+    let state = this.options.seed >>> 0;
+    for (const c of p.name) state = (Math.imul(state ^ c.charCodeAt(0), 0x01000193) + 0x9e3779b9) >>> 0;
+    return Float32Array.from({ length: size(p.shape) }, () => {
+      state = (state + 0x6d2b79f5) >>> 0;
+      let t = Math.imul(state ^ (state >>> 15), state | 1);
+      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+      return bound * (((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1);
+    });
+  }
+
+  /** Runs work when all that was asked for before has ended. */
+  exclusive<T>(work: (handle: NativeHandle) => Promise<T>): Promise<T> {
+    if (this.#disposed) return Promise.reject(new StatespaceError('ERR_DISPOSED', 'trainer: it has been disposed of'));
+    const before = this.#queue;
+    const result = (async () => {
+      await before;
+      if (!this.#handle) throw new StatespaceError('ERR_DISPOSED', 'trainer: it has been disposed of');
+      return work(this.#handle);
+    })();
+    // A call that fails leaves the trainer as it was; one that never came to be stays so.
+    this.#queue = result.then(
+      () => {},
+      () => before,
+    );
+    this.#queue.catch(() => {});
+    return result;
+  }
+
+  #parts(op: string, batch: TrainingBatch | readonly TrainingBatch[]): TrainingPart[] {
+    const batches = Array.isArray(batch) ? (batch as readonly TrainingBatch[]) : [batch as TrainingBatch];
+    if (batches.length === 0) throw new StatespaceError('ERR_ARGUMENT', `${op}: batch: expected one at least`);
+    const { outputFeatures, embeddingRows } = this.model;
+    return batches.flatMap((b) => readBatch(op, b, this.options.accumulate, outputFeatures, embeddingRows));
+  }
+
+  async #run(
+    op: 'step' | 'gradients' | 'evaluate',
+    batch: TrainingBatch | readonly TrainingBatch[],
+    options: { signal?: AbortSignal },
+  ) {
+    checkCall(op, options);
+    checkKnown(op, options, ['signal']);
+    const parts = this.#parts(op, batch);
+    const cancellation = new Cancellation(options.signal);
+    return this.exclusive(async (handle) => {
+      const t = this.steps + 1;
+      const { betas, eps, weightDecay, maxGradNorm } = this.options;
+      const learningRate = learningRateAt(this.options, t);
+      const adamW = { learningRate, beta1: betas[0], beta2: betas[1], eps, weightDecay, maxGradNorm, t };
+      const begin = performance.now();
+      const result = await cancellation.run(() =>
+        call((n) => n.runTrainer(handle, parts, op, adamW, cancellation.flag)),
+      );
+      if (result.updated) this.steps = t;
+      const gradients = op === 'gradients' ? await this.read('gradient', (p) => p.trained) : undefined;
+      const tokens = parts.reduce((sum, p) => sum + p.ids.length, 0);
+      const tokensPerSecond = (1000 * tokens) / (performance.now() - begin);
+      return { ...result, gradients, learningRate, tokens, tokensPerSecond, step: this.steps };
+    });
+  }
+
+  async step(
+    batch: TrainingBatch | readonly TrainingBatch[],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<StepReport> {
+    const { loss, gradNorm, tokens, step, learningRate, tokensPerSecond, updated } = await this.#run(
+      'step',
+      batch,
+      options,
+    );
+    const report = { loss, gradNorm, tokens, step, learningRate, tokensPerSecond };
+    if (updated) return report;
+    const what = Number.isFinite(loss) ? `the norm of the gradients is ${gradNorm}` : `the loss is ${loss}`;
+    return { ...report, skipped: `${what}: nothing was changed` };
+  }
+
+  async gradients(batch: TrainingBatch | readonly TrainingBatch[], options: { signal?: AbortSignal } = {}) {
+    const { loss, gradients } = await this.#run('gradients', batch, options);
+    return { loss, gradients: gradients! };
+  }
+
+  async evaluate(batch: TrainingBatch | readonly TrainingBatch[], options: { signal?: AbortSignal } = {}) {
+    const { loss } = await this.#run('evaluate', batch, options);
+    return { loss };
+  }
+
+  parameters(): Promise<ReadonlyMap<string, Tensor>> {
+    return this.exclusive(() => this.read('merged', (p) => !p.base));
+  }
+
+  /** From within exclusive(). */
+  async read(
+    which: 'value' | 'gradient' | 'mean' | 'square' | 'merged',
+    of: (p: Trained) => boolean,
+  ): Promise<Map<string, Tensor>> {
+    const chosen = this.network.parameters.flatMap((p, parameter) => (of(p) ? [{ p, parameter }] : []));
+    const entries = chosen.map(({ p, parameter }) => ({ parameter, which, data: new Float32Array(size(p.shape)) }));
+    await call((n) => n.readTrainer(this.#handle!, entries));
+    return new Map(chosen.map(({ p }, i) => [p.name, new Tensor(entries[i]!.data, p.shape)]));
+  }
+
+  /** While it begins: values from a file. */
+  async write(which: 'value' | 'mean' | 'square', values: ReadonlyMap<string, Float32Array>): Promise<void> {
+    const entries = this.network.parameters.flatMap((p, parameter) => {
+      const data = values.get(p.name);
+      return data ? [{ parameter, which, data }] : [];
+    });
+    await call((n) => n.writeTrainer(this.#handle!, entries));
+  }
+
+  save(folder: string): Promise<void> {
+    return this.exclusive(() => saveTrainer(this, folder));
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    await this.#queue.catch(() => {});
+    const handle = this.#handle;
+    this.#handle = undefined;
+    if (handle) call((n) => n.disposeTrainer(handle));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+/** See lib/training/index.ts. */
+export function createTrainer(model: Model, options: TrainerOptions = {}): Trainer {
+  if (!(model instanceof Model))
+    throw new StatespaceError('ERR_ARGUMENT', `createTrainer: expected a model, received ${show(model)}`);
+  if (!model.hasLogits)
+    throw new StatespaceError('ERR_UNSUPPORTED_MODEL', 'createTrainer: the model reads no tokens or makes no logits');
+  const read = readOptions('createTrainer', options);
+  return new TrainerState(model, read, trainedNetwork(model, read));
+}

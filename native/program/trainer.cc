@@ -1,0 +1,358 @@
+#include "program/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/halves.h"
+
+namespace statespace {
+namespace {
+
+constexpr int64_t kPiece = 1 << 16;  // values that one thread works on at a time; sums have their borders there
+
+template <class Fn>
+void for_pieces(int64_t count, Fn&& fn) {
+  ThreadPool::global().parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+    const int64_t begin = piece * kPiece;
+    fn(begin, std::min(count, begin + kPiece));
+  });
+}
+
+float* floats(Buffer& buffer, int64_t count) {
+  if (buffer.bytes() < count * 4) {
+    buffer = Buffer(std::max<int64_t>(count, 1) * 4);
+    std::memset(buffer.data(), 0, count * 4);
+  }
+  return static_cast<float*>(buffer.data());
+}
+
+void add_to(float* sum, const float* x, int64_t count) {
+  for_pieces(count, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) sum[i] += x[i];
+  });
+}
+
+// c (m, n) += scale · a (m, k) b (k, n); the strides say how a and b lie.
+void add_product(float* c, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row, int64_t m,
+                 int64_t n, int64_t k, float scale) {
+  ThreadPool::global().parallel_for(m, [&](int64_t i, int) {
+    float* row = c + i * n;
+    for (int64_t j = 0; j < k; ++j) {
+      const float factor = scale * a[i * a_row + j * a_column];
+      const float* from = b + j * b_row;
+      for (int64_t l = 0; l < n; ++l) row[l] += factor * from[l];
+    }
+  });
+}
+
+int64_t size_of(const TrainerLayout::Weight& w) {
+  if (w.map == TrainerLayout::Map::constant) return int64_t(w.constants.size());
+  if (w.map == TrainerLayout::Map::gather) return int64_t(w.index.size());
+  int64_t n = 0;
+  for (const auto& p : w.parts) n += p.count;
+  return n;
+}
+
+}  // namespace
+
+Trainer::Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout)
+    : training_(backend, std::move(training)),
+      evaluation_(backend, std::move(evaluation)),
+      layout_(std::move(layout)),
+      memory_(layout_.parameters.size()),
+      adapted_(layout_.parameters.size(), false),
+      workspace_(backend) {
+  for (const auto& a : layout_.adapters) adapted_.at(a.base) = true;
+  place();
+}
+
+int64_t Trainer::count(int32_t parameter) const { return layout_.parameters.at(parameter).count; }
+
+// Memory for weights and fixed values, and for parameters what does not lie there.
+void Trainer::place() {
+  const Graph& g = training_.graph();
+  auto reserve = [&](int32_t id) -> Tensor& {
+    if (id < 0 || id >= int64_t(g.values.size())) throw Error(Code::kArgument, "trainer: no such value");
+    Tensor& t = training_.weights()[id];
+    if (t) return t;
+    const Value& v = g.values[id];
+    t.dtype = v.dtype, t.rank = v.rank;
+    std::copy(v.dims, v.dims + v.rank, t.shape);
+    t.row_stride = t.row_size();
+    buffers_.emplace_back(std::max<int64_t>(t.bytes(), 64));
+    t.data = buffers_.back().data();
+    std::memset(t.data, 0, t.bytes());
+    return t;
+  };
+  for (size_t id = 0; id < g.values.size(); ++id)
+    if (g.values[id].kind == ValueKind::weight || g.values[id].kind == ValueKind::fixed) reserve(int32_t(id));
+  std::vector<int> uses(memory_.size(), 0);
+  for (const auto& w : layout_.weights) {
+    const Tensor& t = reserve(w.value);
+    if (t.size() != size_of(w)) throw Error(Code::kArgument, "trainer: a weight from values of another number");
+    if (w.map == TrainerLayout::Map::gather)
+      for (const auto* more : {&w.factors, &w.constants})
+        if (!more->empty() && more->size() != w.index.size())
+          throw Error(Code::kArgument, "trainer: factors or constants of another number");
+    int64_t all = 0;
+    for (const auto& p : w.parts) {
+      if (p.first < 0 || p.count < 0 || p.first + p.count > count(p.parameter))
+        throw Error(Code::kArgument, "trainer: a weight from values outside its parameter");
+      ++uses[p.parameter];
+      all += p.count;
+    }
+    for (int32_t i : w.index)
+      if (i < 0 || i >= all) throw Error(Code::kArgument, "trainer: a weight from values outside its parts");
+    for (int32_t id : w.gradients)
+      if (reserve(id).size() != t.size() || reserve(id).dtype != DType::f32)
+        throw Error(Code::kArgument, "trainer: a gradient of another size");
+  }
+  for (const auto& w : layout_.weights) {
+    const Tensor& t = training_.weights()[w.value];
+    int64_t at = 0;
+    for (const auto& p : w.parts) {
+      Memory& m = memory_[p.parameter];
+      const bool whole = w.map == TrainerLayout::Map::copy && uses[p.parameter] == 1 && p.count == count(p.parameter);
+      if (whole && !adapted_[p.parameter]) {
+        if (t.dtype == DType::f32) m.value = t.f32() + at;
+        if (w.gradients.size() == 1) m.gradient = fixed(w.gradients[0]) + at;
+      }
+      at += p.count;
+    }
+  }
+  for (size_t i = 0; i < memory_.size(); ++i)
+    if (!memory_[i].value) memory_[i].value = floats(memory_[i].own, layout_.parameters[i].count);
+  // The evaluation graph begins as the other does: what both have is the same memory.
+  for (size_t id = 0; id < evaluation_.weights().size() && id < g.values.size(); ++id)
+    evaluation_.weights()[id] = training_.weights()[id];
+}
+
+const float* Trainer::source(int32_t p) const {
+  const Memory& m = memory_[p];
+  return adapted_[p] ? static_cast<const float*>(m.effective.data()) : m.value;
+}
+
+bool Trainer::gathers(int32_t p) const { return layout_.parameters[p].trained || adapted_[p]; }
+
+const float* Trainer::gradient(int32_t p) const {
+  const Memory& m = memory_[p];
+  return m.gradient && !several_ ? m.gradient : static_cast<const float*>(m.sum.data());
+}
+
+void Trainer::read(Which which, int32_t p, float* to) const {
+  const Memory& m = memory_.at(p);
+  const float* from = m.value;
+  if (which == Which::gradient) from = gradient(p);
+  if (which == Which::merged) from = source(p);
+  if (which == Which::mean) from = static_cast<const float*>(m.mean.data());
+  if (which == Which::square) from = static_cast<const float*>(m.square.data());
+  if (from)
+    std::memcpy(to, from, count(p) * 4);
+  else
+    std::memset(to, 0, count(p) * 4);
+}
+
+void Trainer::write(Which which, int32_t p, const float* from) {
+  Memory& m = memory_.at(p);
+  float* to = m.value;
+  if (which == Which::mean) to = floats(m.mean, count(p));
+  if (which == Which::square) to = floats(m.square, count(p));
+  if (which == Which::gradient || which == Which::merged) throw Error(Code::kArgument, "trainer: what is computed is not set");
+  std::memcpy(to, from, count(p) * 4);
+}
+
+void Trainer::refresh_adapters() {
+  for (const auto& a : layout_.adapters) {
+    Memory& m = memory_[a.base];
+    float* effective = floats(m.effective, a.rows * a.columns);
+    std::memcpy(effective, m.value, a.rows * a.columns * 4);
+    add_product(effective, memory_[a.b].value, a.rank, 1, memory_[a.a].value, a.columns, a.rows, a.columns, a.rank,
+                a.scale);
+  }
+}
+
+void Trainer::refresh() {
+  refresh_adapters();
+  std::vector<float> joined;
+  for (const auto& w : layout_.weights) {
+    const Tensor& t = training_.weights()[w.value];
+    if (w.map == TrainerLayout::Map::constant) {
+      for (int64_t i = 0; i < t.size(); ++i) write_float(t.data, t.dtype, i, w.constants[i]);
+      continue;
+    }
+    if (w.map == TrainerLayout::Map::gather) {
+      joined.clear();
+      for (const auto& p : w.parts)
+        joined.insert(joined.end(), source(p.parameter) + p.first, source(p.parameter) + p.first + p.count);
+      for (int64_t i = 0; i < t.size(); ++i) {
+        const float factor = w.factors.empty() ? 1 : w.factors[i], shift = w.constants.empty() ? 0 : w.constants[i];
+        write_float(t.data, t.dtype, i, factor * joined[w.index[i]] + shift);
+      }
+      continue;
+    }
+    int64_t at = 0;
+    for (const auto& p : w.parts) {
+      const float* from = source(p.parameter) + p.first;
+      const bool there = t.dtype == DType::f32 && from == t.f32() + at;
+      if (!there)
+        for_pieces(p.count, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i)
+            write_float(t.data, t.dtype, at + i, w.map == TrainerLayout::Map::copy ? from[i] : -std::exp(from[i]));
+        });
+      at += p.count;
+    }
+  }
+}
+
+// Gradients of weights as those of parameters, added to what other weights and earlier parts gave.
+void Trainer::gather(bool first) {
+  if (first)
+    for (size_t p = 0; p < memory_.size(); ++p)
+      if (gathers(int32_t(p)) && (several_ || !memory_[p].gradient))
+        std::memset(floats(memory_[p].sum, layout_.parameters[p].count), 0, layout_.parameters[p].count * 4);
+  for (const auto& w : layout_.weights)
+    for (int32_t id : w.gradients) {
+      const float* from = fixed(id);
+      if (w.map == TrainerLayout::Map::gather) {
+        std::vector<float*> to;
+        for (const auto& p : w.parts) {
+          const bool wanted = gathers(p.parameter);
+          float* sum = wanted ? floats(memory_[p.parameter].sum, count(p.parameter)) + p.first : nullptr;
+          for (int64_t i = 0; i < p.count; ++i) to.push_back(wanted ? sum + i : nullptr);
+        }
+        for (size_t i = 0; i < w.index.size(); ++i)
+          if (float* sum = to[w.index[i]]) *sum += (w.factors.empty() ? 1 : w.factors[i]) * from[i];
+        continue;
+      }
+      int64_t at = 0;
+      for (const auto& p : w.parts) {
+        Memory& m = memory_[p.parameter];
+        if (gathers(p.parameter) && (several_ || !m.gradient)) {
+          float* sum = floats(m.sum, count(p.parameter)) + p.first;
+          if (w.map == TrainerLayout::Map::copy)
+            add_to(sum, from + at, p.count);
+          else
+            for (int64_t i = 0; i < p.count; ++i) sum[i] -= from[at + i] * std::exp(m.value[p.first + i]);
+        }
+        at += p.count;
+      }
+    }
+}
+
+// With G the gradient of base + scale · b·a: db = scale · G aᵀ, da = scale · bᵀ G.
+void Trainer::gather_adapters() {
+  for (const auto& t : layout_.adapters) {
+    const float* g = static_cast<const float*>(memory_[t.base].sum.data());
+    const float *a = memory_[t.a].value, *b = memory_[t.b].value;
+    float* da = floats(memory_[t.a].sum, t.rank * t.columns);
+    float* db = floats(memory_[t.b].sum, t.rows * t.rank);
+    std::memset(da, 0, t.rank * t.columns * 4);
+    add_product(da, b, 1, t.rank, g, t.columns, t.rank, t.columns, t.rows, t.scale);
+    ThreadPool::global().parallel_for(t.rows, [&](int64_t i, int) {
+      for (int64_t r = 0; r < t.rank; ++r) {
+        float sum = 0;
+        for (int64_t j = 0; j < t.columns; ++j) sum += g[i * t.columns + j] * a[r * t.columns + j];
+        db[i * t.rank + r] = t.scale * sum;
+      }
+    });
+  }
+}
+
+void Trainer::run_part(const Program& program, const TrainingPart& part, int64_t total,
+                       const Program::Cancelled& cancelled) {
+  Batch batch;
+  batch.whole = true;
+  batch.tokens = batch.outputs = part.tokens;
+  batch.sequences = int64_t(part.cu_seqlens.size()) - 1;
+  batch.cu_seqlens = part.cu_seqlens;
+  batch.positions.resize(part.tokens);
+  for (int64_t s = 0; s < batch.sequences; ++s) {
+    batch.slots.push_back(int32_t(s));
+    for (int32_t t = part.cu_seqlens[s]; t < part.cu_seqlens[s + 1]; ++t) batch.positions[t] = t - part.cu_seqlens[s];
+  }
+  if (part.ids) batch.ids.assign(part.ids, part.ids + part.tokens);
+  batch.targets.assign(part.targets, part.targets + part.tokens);
+  batch.input = part.input;
+  const int64_t slot = program.state_bytes();
+  if (slot * batch.sequences > states_.bytes()) states_ = Buffer(slot * batch.sequences);
+  if (slot) std::memset(states_.data(), 0, slot * batch.sequences);
+  batch.state_base = states_.data();
+  batch.state_pool = batch.sequences;
+  for (int64_t s = 0; s < batch.sequences && slot; ++s)
+    program.initial_state(static_cast<char*>(states_.data()) + s * slot);
+  if (layout_.divisor >= 0) *fixed(layout_.divisor) = float(total);
+  if (layout_.dloss >= 0) *fixed(layout_.dloss) = total ? float(double(part.counted) / double(total)) : 0;
+  Undo undo;
+  program.run(batch, workspace_, cancelled, undo);
+}
+
+float Trainer::run(const std::vector<TrainingPart>& parts, bool gradients, const Program::Cancelled& cancelled) {
+  int64_t total = 0;
+  for (const auto& p : parts) {
+    total += p.counted;
+    for (int64_t t = 0; p.ids && t < p.tokens; ++t)
+      if (p.ids[t] < 0 || p.ids[t] >= training_.vocab())
+        throw Error(Code::kArgument, "trainer: ids[" + std::to_string(t) + "]: expected an id from 0 to " +
+                                         std::to_string(training_.vocab() - 1) + ", received " +
+                                         std::to_string(p.ids[t]));
+  }
+  if (gradients) several_ = parts.size() > 1;
+  double loss = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    run_part(gradients ? training_ : evaluation_, parts[i], total, cancelled);
+    const double share = layout_.dloss >= 0 ? *fixed(layout_.dloss) : 1;
+    loss += share * *fixed(layout_.loss);
+    if (gradients) gather(i == 0);
+  }
+  if (gradients) gather_adapters();
+  return float(loss);
+}
+
+double Trainer::gradient_norm() const {
+  double total = 0;
+  for (size_t p = 0; p < memory_.size(); ++p) {
+    if (!layout_.parameters[p].trained) continue;
+    const int64_t n = layout_.parameters[p].count;
+    const float* g = gradient(int32_t(p));
+    std::vector<double> sums((n + kPiece - 1) / kPiece);
+    for_pieces(n, [&](int64_t begin, int64_t end) {
+      double part[8] = {};
+      int64_t i = begin;
+      for (; i + 8 <= end; i += 8)
+        for (int l = 0; l < 8; ++l) part[l] += double(g[i + l]) * g[i + l];
+      for (; i < end; ++i) part[0] += double(g[i]) * g[i];
+      for (double x : part) sums[begin / kPiece] += x;
+    });
+    for (double x : sums) total += x;
+  }
+  return std::sqrt(total);
+}
+
+void Trainer::update(const AdamW& o, double norm) {
+  const float clip = o.max_norm > 0 ? float(std::min(1.0, o.max_norm / (norm + 1e-6))) : 1;
+  const double first = 1 - std::pow(o.beta1, double(o.t)), second = 1 - std::pow(o.beta2, double(o.t));
+  const float rate = float(o.learning_rate / first), root = float(1 / std::sqrt(second)), eps = float(o.eps);
+  const float b1 = float(o.beta1), b2 = float(o.beta2), c1 = float(1 - o.beta1), c2 = float(1 - o.beta2);
+  for (size_t p = 0; p < memory_.size(); ++p) {
+    const auto& parameter = layout_.parameters[p];
+    if (!parameter.trained) continue;
+    const float keep = parameter.decayed ? float(1 - o.learning_rate * o.decay) : 1;
+    float* w = memory_[p].value;
+    float* m = floats(memory_[p].mean, parameter.count);
+    float* v = floats(memory_[p].square, parameter.count);
+    const float* gradients = gradient(int32_t(p));
+    for_pieces(parameter.count, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const float g = gradients[i] * clip;
+        m[i] = b1 * m[i] + c1 * g;
+        v[i] = b2 * v[i] + c2 * g * g;
+        w[i] = w[i] * keep - rate * m[i] / (std::sqrt(v[i]) * root + eps);
+      }
+    });
+  }
+  refresh();
+}
+
+}  // namespace statespace

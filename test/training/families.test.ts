@@ -1,0 +1,64 @@
+// Gradients of networks against differences of their losses, tensor by tensor: families that no case of autograd is there for.
+import { createModel, createTrainer, supportedModels, type Tensor } from 'statespace';
+import { describe, expect, test } from 'vitest';
+
+const WIDTHS = { vocab_size: 37, hidden_size: 24, intermediate_size: 40, num_hidden_layers: 2 };
+const HEADS = { num_attention_heads: 4, num_key_value_heads: 2 };
+const RWKV = { vocab_size: 37, n_embd: 24, n_layer: 2 };
+const RETNET = {
+  model_type: 'retnet_torchscale',
+  vocab_size: 37,
+  decoder_embed_dim: 24,
+  decoder_value_embed_dim: 36,
+  decoder_ffn_embed_dim: 40,
+  decoder_layers: 2,
+};
+const families: Record<string, Record<string, unknown>> = {
+  mamba: { model_type: 'mamba', vocab_size: 37, hidden_size: 24, num_hidden_layers: 2, state_size: 5 },
+  rwkv4: { model_type: 'rwkv4', ...RWKV },
+  rwkv5: { model_type: 'rwkv5', ...RWKV, head_size: 6 },
+  rwkv6: { model_type: 'rwkv6', ...RWKV, head_size: 6 },
+  rwkv7: { model_type: 'rwkv7', ...RWKV, head_size: 6 },
+  retnet: RETNET,
+  mistral: { model_type: 'mistral', ...WIDTHS, ...HEADS, sliding_window: 5 },
+  qwen3: { model_type: 'qwen3', ...WIDTHS, ...HEADS, head_dim: 6 },
+  gemma2: { model_type: 'gemma2', ...WIDTHS, ...HEADS, head_dim: 6, query_pre_attn_scalar: 6 },
+};
+
+interface Internal {
+  exclusive<T>(work: () => Promise<T>): Promise<T>;
+  write(which: 'value', values: ReadonlyMap<string, Float32Array>): Promise<void>;
+}
+
+describe.each(Object.entries(families))('%s', (_, config) => {
+  test('every tensor', async () => {
+    expect(supportedModels()).toContain(config.model_type);
+    await using model = await createModel(config, { seed: 5, device: 'cpu' });
+    await using trainer = createTrainer(model);
+    const inside = trainer as unknown as Internal;
+    const data = Int32Array.from({ length: 22 }, (_, i) => (i * i * 7 + 3 * i) % 37);
+    const batch = { ids: { data, shape: [1, 22] }, cuSeqlens: Int32Array.from([0, 9, 22]) };
+    const { gradients } = await trainer.gradients(batch);
+    const values = await trainer.parameters();
+    expect([...gradients.keys()].sort()).toEqual(
+      [...model.parameterList.values()]
+        .filter((p) => !p.buffer)
+        .map((p) => p.name)
+        .sort(),
+    );
+    const lossAt = async (name: string, t: Float32Array) => {
+      await inside.exclusive(() => inside.write('value', new Map([[name, t]])));
+      return (await trainer.evaluate(batch)).loss;
+    };
+    for (const [name, g] of gradients) {
+      const [value, gradient] = [values.get(name)!.data as Float32Array, (g as Tensor).data as Float32Array];
+      const slope = gradient.reduce((a, x) => a + Math.abs(x), 0);
+      // Far enough that the loss differs by more than its rounding, near enough that it is straight.
+      const step = Math.min(2e-2, Math.max(1e-4, 2e-3 / Math.max(slope, 1e-9)));
+      const moved = (sign: number) => value.map((v, i) => v + sign * step * Math.sign(gradient[i]!));
+      const difference = (await lossAt(name, moved(1))) - (await lossAt(name, moved(-1)));
+      await inside.exclusive(() => inside.write('value', new Map([[name, value]])));
+      expect(Math.abs(difference - 2 * step * slope), name).toBeLessThan(2e-5 + 0.05 * Math.abs(difference));
+    }
+  });
+});

@@ -1,0 +1,289 @@
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  createModel,
+  createTrainer,
+  loadModel,
+  type Model,
+  resumeTrainer,
+  saveModel,
+  setThreads,
+  systemInfo,
+  Tensor,
+  type TrainerOptions,
+  type TrainingBatch,
+} from 'statespace';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const CONFIG = {
+  model_type: 'llama',
+  vocab_size: 40,
+  hidden_size: 32,
+  intermediate_size: 48,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  tie_word_embeddings: true,
+};
+const HYBRID = {
+  model_type: 'mamba2',
+  vocab_size: 40,
+  hidden_size: 32,
+  num_heads: 4,
+  head_dim: 16,
+  state_size: 8,
+  n_groups: 1,
+  num_hidden_layers: 2,
+};
+
+/** Rows of ids that repeat themselves: something to learn. */
+function batchOf(rows: number, length: number, first = 0): TrainingBatch {
+  const data = Int32Array.from({ length: rows * length }, (_, i) => {
+    const [row, t] = [Math.floor(i / length) + first, i % length];
+    return (7 * row + 3 * (t % 5) + row * (t % 3)) % 40;
+  });
+  return { ids: { data, shape: [rows, length] } };
+}
+
+const bits = (t: Tensor | undefined) => Buffer.from((t!.data as Float32Array).slice().buffer).toString('hex');
+const temporary = () => mkdtemp(join(tmpdir(), 'statespace-training-'));
+
+let model: Model;
+beforeAll(async () => {
+  model = await createModel(CONFIG, { seed: 3, device: 'cpu' });
+});
+afterAll(() => model.dispose());
+
+async function trained(options: TrainerOptions, batches: TrainingBatch[], of = model) {
+  await using trainer = createTrainer(of, options);
+  const reports = [];
+  for (const batch of batches) reports.push(await trainer.step(batch));
+  return { reports, parameters: await trainer.parameters() };
+}
+
+test('learns what repeats itself, and leaves the model as it was', async () => {
+  const before = bits(await model.getParameter('model.norm.weight'));
+  await using trainer = createTrainer(model, { learningRate: 1e-2, warmupSteps: 2, totalSteps: 30 });
+  const batch = batchOf(4, 24);
+  const first = await trainer.step(batch);
+  expect(first.learningRate).toBeCloseTo(5e-3);
+  for (let i = 0; i < 29; i++) await trainer.step(batch);
+  expect(trainer.steps).toBe(30);
+  expect((await trainer.evaluate(batch)).loss).toBeLessThan(0.2 * first.loss);
+  expect(bits(await model.getParameter('model.norm.weight'))).toBe(before);
+
+  const copy = await createModel(CONFIG, { seed: 3, device: 'cpu' });
+  await copy.setParameters(await trainer.parameters());
+  await using again = createTrainer(copy);
+  expect((await again.evaluate(batch)).loss).toBe((await trainer.evaluate(batch)).loss);
+  await copy.dispose();
+});
+
+describe.each([
+  ['llama', CONFIG],
+  ['mamba2', HYBRID],
+])('%s', (_, config) => {
+  test('the same bits with one thread and with two', async () => {
+    const threads = systemInfo().threads;
+    await using of = await createModel(config, { seed: 1, device: 'cpu' });
+    const results = [];
+    for (const n of [1, 2]) {
+      setThreads(n);
+      results.push(await trained({}, [batchOf(2, 33), batchOf(2, 33, 5)], of));
+    }
+    setThreads(threads);
+    const [one, two] = results;
+    expect(one!.reports.map((r) => [r.loss, r.gradNorm])).toEqual(two!.reports.map((r) => [r.loss, r.gradNorm]));
+    for (const [name, t] of one!.parameters) expect(bits(t), name).toBe(bits(two!.parameters.get(name)));
+  });
+
+  test('packed sequences are rows of their own, whatever their lengths', async () => {
+    await using of = await createModel(config, { seed: 1, device: 'cpu' });
+    await using trainer = createTrainer(of);
+    const { ids } = batchOf(2, 12);
+    const data = Int32Array.from(ids.data as Int32Array).filter((_, i) => i < 7 || i >= 12);
+    const packed = await trainer.gradients({
+      ids: { data, shape: [1, 19] },
+      cuSeqlens: Int32Array.from([0, 7, 19]),
+    });
+    const labels = Int32Array.from(ids.data as Int32Array);
+    labels.fill(-100, 7, 12);
+    const rows = await trainer.gradients({ ids, labels: { data: labels, shape: [2, 12] } });
+    expect(packed.loss).toBeCloseTo(rows.loss, 5);
+    for (const [name, t] of packed.gradients) {
+      const other = rows.gradients.get(name)!.data as Float32Array;
+      (t.data as Float32Array).forEach((v, i) => {
+        if (Math.abs(v - other[i]!) > 1e-5) expect.fail(`${name}[${i}]: ${v} and ${other[i]}`);
+      });
+    }
+  });
+
+  test('gradients are those of differences', async () => {
+    await using of = await createModel(config, { seed: 2, device: 'cpu' });
+    const batch = batchOf(2, 10);
+    await using trainer = createTrainer(of);
+    const { gradients } = await trainer.gradients(batch);
+    const values = await of.parameters();
+    let slope = 0;
+    const moved = (sign: number) =>
+      new Map(
+        [...values].map(([name, t]) => {
+          const g = gradients.get(name)!.data as Float32Array;
+          return [
+            name,
+            new Tensor(
+              (t.data as Float32Array).map((v, i) => v + sign * STEP * Math.sign(g[i]!)),
+              t.shape,
+            ),
+          ];
+        }),
+      );
+    const STEP = 2e-4;
+    for (const t of gradients.values()) for (const g of t.data as Float32Array) slope += Math.abs(g);
+    const losses = [];
+    for (const sign of [1, -1]) {
+      await of.setParameters(moved(sign));
+      await using there = createTrainer(of);
+      losses.push((await there.evaluate(batch)).loss);
+    }
+    const difference = (losses[0]! - losses[1]!) / (2 * STEP);
+    expect(Math.abs(difference / slope - 1)).toBeLessThan(0.02);
+  });
+});
+
+test('a batch in parts gives the gradients of the whole', async () => {
+  const batch = batchOf(5, 12);
+  const labels = Int32Array.from(batch.ids.data as Int32Array, (v, i) => (i % 7 === 0 ? -100 : v));
+  const [whole, parts] = await Promise.all(
+    [1, 3].map(async (accumulate) => {
+      await using trainer = createTrainer(model, { accumulate });
+      return trainer.gradients({ ...batch, labels: { data: labels, shape: [5, 12] } });
+    }),
+  );
+  expect(parts!.loss).toBeCloseTo(whole!.loss, 5);
+  for (const [name, t] of whole!.gradients)
+    (t.data as Float32Array).forEach((v, i) => {
+      expect(Math.abs(v - (parts!.gradients.get(name)!.data[i] as number)), name).toBeLessThan(1e-5);
+    });
+});
+
+test('save and resume go on to the bit; the folder is a checkpoint', async () => {
+  const folder = join(await temporary(), 'run');
+  const options = { learningRate: 3e-3, warmupSteps: 1, totalSteps: 10 };
+  const batches = Array.from({ length: 4 }, (_, i) => batchOf(2, 16, i));
+  const straight = await trained(options, batches);
+  {
+    await using trainer = createTrainer(model, options);
+    for (const batch of batches.slice(0, 2)) await trainer.step(batch);
+    await trainer.save(folder);
+    await trainer.save(folder);
+  }
+  expect((await readdir(folder)).sort()).toEqual([
+    'config.json',
+    'model.safetensors',
+    'optimizer.safetensors',
+    'trainer.json',
+  ]);
+  await using resumed = await resumeTrainer(folder);
+  expect(resumed.steps).toBe(2);
+  for (const batch of batches.slice(2)) await resumed.step(batch);
+  const parameters = await resumed.parameters();
+  for (const [name, t] of straight.parameters) expect(bits(parameters.get(name)), name).toBe(bits(t));
+  await resumed.model.dispose();
+  await using loaded = await loadModel(folder, { device: 'cpu' });
+  expect(loaded.config.tie_word_embeddings).toBe(true);
+
+  const other = await temporary();
+  await writeFile(join(other, 'letter.txt'), 'dear');
+  await expect(saveModel(model, other)).rejects.toThrow(/holds other files/);
+  await expect(resumeTrainer(other)).rejects.toMatchObject({ code: 'ERR_CHECKPOINT' });
+});
+
+test('an aborted step and one that is no number change nothing', async () => {
+  await using trainer = createTrainer(model, {});
+  const before = await trainer.parameters();
+  const controller = new AbortController();
+  const step = trainer.step(batchOf(8, 64), { signal: controller.signal });
+  controller.abort(new Error('enough'));
+  await expect(step).rejects.toThrow('enough');
+  expect(trainer.steps).toBe(0);
+
+  await using broken = await createModel(CONFIG, { seed: 3, device: 'cpu' });
+  const norm = await broken.getParameter('model.norm.weight');
+  (norm.data as Float32Array)[0] = Number.NaN;
+  await broken.setParameters(new Map([['model.norm.weight', norm]]));
+  await using nan = createTrainer(broken);
+  const report = await nan.step(batchOf(2, 8));
+  expect(report.skipped).toMatch(/loss is NaN/);
+  expect(nan.steps).toBe(0);
+  const after = await trainer.parameters();
+  for (const [name, t] of before) expect(bits(after.get(name)), name).toBe(bits(t));
+});
+
+test('adapters are trained, saved as peft does and loaded merged', async () => {
+  const folder = await temporary();
+  await saveModel(model, join(folder, 'base'));
+  await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
+  await using trainer = createTrainer(base, {
+    learningRate: 1e-2,
+    lora: { rank: 4, alpha: 8, targets: ['q_proj', 'down_proj'] },
+  });
+  const batch = batchOf(4, 24);
+  const { gradients } = await trainer.gradients(batch);
+  expect([...gradients.keys()].sort()).toEqual(
+    ['mlp.down_proj', 'self_attn.q_proj']
+      .flatMap((m) => [0, 1].flatMap((i) => ['A', 'B'].map((half) => [i, m, half] as const)))
+      .map(([i, m, half]) => `base_model.model.model.layers.${i}.${m}.lora_${half}.weight`)
+      .sort(),
+  );
+  const first = await trainer.step(batch);
+  for (let i = 0; i < 20; i++) await trainer.step(batch);
+  const { loss } = await trainer.evaluate(batch);
+  expect(loss).toBeLessThan(first.loss);
+  await trainer.save(join(folder, 'adapter'));
+  const config = JSON.parse(await readFile(join(folder, 'adapter', 'adapter_config.json'), 'utf8'));
+  expect(config).toMatchObject({ peft_type: 'LORA', r: 4, lora_alpha: 8 });
+
+  await using merged = await loadModel(join(folder, 'base'), { device: 'cpu', adapters: [join(folder, 'adapter')] });
+  await using again = createTrainer(merged);
+  expect((await again.evaluate(batch)).loss).toBeCloseTo(loss, 5);
+  expect(bits(await merged.getParameter('model.norm.weight'))).toBe(
+    bits(await model.getParameter('model.norm.weight')),
+  );
+
+  await using resumed = await resumeTrainer(join(folder, 'adapter'));
+  expect((await resumed.evaluate(batch)).loss).toBe(loss);
+  await resumed.model.dispose();
+  expect(() => createTrainer(base, { lora: { rank: 2, alpha: 2, targets: ['nothing'] } })).toThrow(/no matrix/);
+});
+
+test('models are made of tensors, and give them back', async () => {
+  const values = await model.parameters();
+  expect(model.parameters.total).toBe([...values.values()].reduce((n, t) => n + t.data.length, 0));
+  for (const made of [
+    await createModel(CONFIG, { weights: values, device: 'cpu' }),
+    await loadModel(values, { config: CONFIG, device: 'cpu' }),
+  ]) {
+    for (const [name, t] of await made.parameters()) expect(bits(t), name).toBe(bits(values.get(name)));
+    await made.dispose();
+  }
+  const short = new Map([...values].slice(1));
+  await expect(createModel(CONFIG, { weights: short })).rejects.toThrow(/is missing/);
+  const wrong = new Map([['model.norm.weight', new Tensor(new Float32Array(3), [3])]]);
+  await expect(model.setParameters(wrong)).rejects.toMatchObject({ code: 'ERR_SHAPE' });
+  await expect(model.getParameter('nothing')).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+});
+
+test('wrong options and batches are refused', async () => {
+  expect(() => createTrainer(model, { learningrate: 1 } as TrainerOptions)).toThrow(/did you mean 'learningRate'/);
+  expect(() => createTrainer(model, { schedule: 'cosine' })).toThrow(/totalSteps/);
+  await using trainer = createTrainer(model);
+  const bad = (ids: number[], shape: number[], more: Partial<TrainingBatch> = {}) =>
+    expect(trainer.step({ ids: { data: Int32Array.from(ids), shape }, ...more })).rejects;
+  await bad([1, 40], [1, 2]).toMatchObject({ code: 'ERR_ARGUMENT' });
+  await bad([1, 2], [2]).toMatchObject({ code: 'ERR_SHAPE' });
+  await bad([1, 2], [1, 2], { cuSeqlens: Int32Array.from([0, 1]) }).toMatchObject({ code: 'ERR_ARGUMENT' });
+  await trainer.dispose();
+  await bad([1, 2], [1, 2]).toMatchObject({ code: 'ERR_DISPOSED' });
+});
