@@ -226,7 +226,7 @@ async function loadValues(
   config: Record<string, unknown> | undefined,
   options: LoadOptions,
 ): Promise<Model> {
-  checkOptions(op, options);
+  checkOptions(op, options, ['weights']);
   const values = checkValues(op, given);
   if (!config) throw new StatespaceError('ERR_ARGUMENT', `${op}: config: tensors alone do not say what they make`);
   const built = buildGraph(resolveModel(config), options.exact ? 'f32' : (options.dtype ?? 'f32'), shapesOf(values));

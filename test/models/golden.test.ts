@@ -42,6 +42,7 @@ for (const backend of backends) {
       const { input_ids, logits, greedy_ids } = expected;
       const [batch, length] = input_ids!.shape as [number, number];
       const per = logits!.data.length / batch;
+      const ends = [model.config.eos_token_id].flat();
       const row = (b: number) => (input_ids!.data as Int32Array).subarray(b * length, (b + 1) * length);
       // The last row again, its first tokens already there; then whole rows around one of one token.
       const begun = model.createSession();
@@ -65,7 +66,10 @@ for (const backend of backends) {
         for (const session of [whole, steps]) {
           const tokens: number[] = [];
           for await (const { token } of session.generate({ maxTokens: 32, temperature: 0 })) tokens.push(token);
-          expect(tokens).toEqual([...greedy_ids!.data.slice(b * 32, (b + 1) * 32)]);
+          // The reference goes on behind an end of text, which a stream ends before.
+          const greedy = [...greedy_ids!.data.slice(b * 32, (b + 1) * 32)];
+          const end = greedy.findIndex((id) => ends.includes(id));
+          expect(tokens).toEqual(end < 0 ? greedy : greedy.slice(0, end));
         }
       }
       await model.dispose();
