@@ -106,7 +106,10 @@ export function backwardPlan(args: CausalConv1dBackwardArgs): Plan<CausalConv1dG
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function causalConv1dBackward(args: CausalConv1dBackwardArgs, options?: CallOptions): Promise<CausalConv1dGradients> {
+export function causalConv1dBackward(
+  args: CausalConv1dBackwardArgs,
+  options?: CallOptions,
+): Promise<CausalConv1dGradients> {
   return run(() => backwardPlan(args), options);
 }
 

@@ -84,7 +84,10 @@ export function backwardPlan(args: GatedDeltaRuleBackwardArgs): Plan<GatedDeltaR
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function gatedDeltaRuleBackward(args: GatedDeltaRuleBackwardArgs, options?: CallOptions): Promise<GatedDeltaRuleGradients> {
+export function gatedDeltaRuleBackward(
+  args: GatedDeltaRuleBackwardArgs,
+  options?: CallOptions,
+): Promise<GatedDeltaRuleGradients> {
   return run(() => backwardPlan(args), options);
 }
 

@@ -134,7 +134,10 @@ export interface SelectiveScanBackwardArgs extends Omit<SelectiveScanArgs, 'out'
   dlastState?: TensorLike;
 }
 /** What {@link selectiveScanBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
-export type SelectiveScanGradients = Gradients<'u' | 'delta' | 'A' | 'B' | 'C', 'D' | 'z' | 'deltaBias' | 'initialState'>;
+export type SelectiveScanGradients = Gradients<
+  'u' | 'delta' | 'A' | 'B' | 'C',
+  'D' | 'z' | 'deltaBias' | 'initialState'
+>;
 
 export function backwardPlan(args: SelectiveScanBackwardArgs): Plan<SelectiveScanGradients> {
   const pair = pairOf(args);
@@ -167,7 +170,10 @@ export function backwardPlan(args: SelectiveScanBackwardArgs): Plan<SelectiveSca
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function selectiveScanBackward(args: SelectiveScanBackwardArgs, options?: CallOptions): Promise<SelectiveScanGradients> {
+export function selectiveScanBackward(
+  args: SelectiveScanBackwardArgs,
+  options?: CallOptions,
+): Promise<SelectiveScanGradients> {
   return run(() => backwardPlan(args), options);
 }
 

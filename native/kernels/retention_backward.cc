@@ -1,55 +1,77 @@
 #include "backend/kernels.h"
-#include "kernels/head_gradient.h"
+#include "kernels/decay_gradient.h"
+#include "kernels/head_chunk.h"
 #include "ops/retention.h"
 
 namespace statespace::STATESPACE_ISA {
+namespace {
+
+// One head of one sequence; the sum of the slopes in its log decay. States are (value, key) here, (key, value) outside.
+float head_gradient(const RetentionBackward& op, int64_t s, int64_t h, int64_t begin, int64_t end, float* memory) {
+  const int64_t keys = op.q[2], values = op.v[2], size = DecayGradient::state_floats(keys, values);
+  const float scale = op.scaling();
+  DecayGradient chunk(keys, values, memory);
+  float* states = memory + ceil_div(DecayGradient::floats(keys, values), 16) * 16;
+  const int64_t chunks = ceil_div(end - begin, kDecayChunk);
+  float* G = states + chunks * size;
+  std::memset(states, 0, (chunks + 1) * size * sizeof(float));
+  auto each = [&](const Tensor& t, float* state, auto&& fn) {
+    float* outside = t.row(s) + h * keys * values;
+    for (int64_t i = 0; i < keys; ++i)
+      for (int64_t j = 0; j < values; ++j) fn(outside[i * values + j], state[j * chunk.key_stride + i]);
+  };
+  auto in = [](float& from, float& to) { to = from; };
+  if (op.initial_state && chunks) each(op.initial_state, states, in);
+  if (op.dlast_state) each(op.dlast_state, G, in);
+  auto read_inputs = [&](int64_t t, int64_t n) {
+    chunk.decays.fill(n, [&](int64_t) { return double(op.log_decay.f32()[h]); });
+    copy_rows(op.k, t, n, h * keys, keys, chunk.k, chunk.key_stride);
+    copy_rows(op.v, t, n, h * values, values, chunk.x, chunk.value_stride);
+  };
+  for (int64_t c = 0; c + 1 < chunks; ++c) {
+    read_inputs(begin + c * kDecayChunk, kDecayChunk);
+    chunk.advance(kDecayChunk, states + c * size, states + (c + 1) * size);
+  }
+  float slope = 0;
+  for (int64_t c = chunks - 1; c >= 0; --c) {
+    const int64_t t = begin + c * kDecayChunk, n = std::min(kDecayChunk, end - t);
+    read_inputs(t, n);
+    copy_rows(op.q, t, n, h * keys, keys, chunk.q, chunk.key_stride);
+    statespace::STATESPACE_ISA::scale(chunk.q, scale, n * chunk.key_stride);
+    copy_rows(op.dy, t, n, h * values, values, chunk.u, chunk.value_stride);
+    chunk.begin(n);
+    chunk.head(n, states + c * size, G);
+    chunk.finish(n);
+    statespace::STATESPACE_ISA::scale(chunk.dq, scale, n * chunk.key_stride);
+    if (op.dq) write_rows(chunk.dq, chunk.key_stride, op.dq, t, n, h * keys, keys);
+    if (op.dk) write_rows(chunk.dk, chunk.key_stride, op.dk, t, n, h * keys, keys);
+    if (op.dv) write_rows(chunk.dx, chunk.value_stride, op.dv, t, n, h * values, values);
+    for (int64_t i = 0; i < n; ++i) slope += chunk.slopes[i];
+  }
+  if (op.dinitial_state) each(op.dinitial_state, G, [](float& to, float& from) { to = from; });
+  return slope;
+}
+
+}  // namespace
 
 template <>
 void run(const RetentionBackward& op, Context& cx) {
-  const int64_t tokens = op.q[0], nheads = op.q[1], keys = op.q[2], values = op.v[2];
-  const int64_t sequences = sequence_count(op.cu_seqlens);
-  const HeadShape shape(keys, values);
-  const int64_t width = shape.width;
-  const float scale = op.scaling();
-  float* dlog = cx.kept<float>(sequences * nheads);
-  std::memset(dlog, 0, sequences * nheads * sizeof(float));
-  auto gamma = [&](int64_t h) { return ::expf(op.log_decay.f32()[h]); };
-  auto forward = [&](int64_t, int64_t h, int64_t t, const float* S, float* next, float* v) {
-    load_padded(op.v.row(t) + h * values, values, v);
-    const float* k = op.k.row(t) + h * keys;
-    const F decay = set(gamma(h));
-    for (int64_t i = 0; i < keys; ++i)
-      for (int64_t c = 0; c < width; c += kLanes)
-        store(next + i * width + c, fma(decay, load(S + i * width + c), set(k[i]) * load(v + c)));
-  };
-  auto backward = [&](int64_t s, int64_t h, int64_t t, const float* S, const float* behind, float* G, float* own) {
-    float *v = own, *dy = v + width, *dv = dy + width;
-    load_padded(op.v.row(t) + h * values, values, v);
-    load_padded(op.dy.row(t) + h * values, values, dy);
-    for (int64_t c = 0; c < width; c += kLanes) store(dv + c, zero());
-    const float *q = op.q.row(t) + h * keys, *k = op.k.row(t) + h * keys, decay = gamma(h);
-    F slope = zero();
-    for (int64_t i = 0; i < keys; ++i) {
-      const float *row = S + i * width, *after = behind + i * width;
-      float* g = G + i * width;
-      F dq = zero(), dk = zero();
-      for (int64_t c = 0; c < width; c += kLanes) {
-        const F up = load(dy + c), gradient = fma(set(q[i] * scale), up, load(g + c));
-        dq = fma(load(after + c), up, dq);
-        dk = fma(gradient, load(v + c), dk);
-        slope = fma(gradient, load(row + c), slope);
-        store(dv + c, fma(set(k[i]), gradient, load(dv + c)));
-        store(g + c, set(decay) * gradient);
-      }
-      if (op.dq) op.dq.row(t)[h * keys + i] = scale * sum(dq);
-      if (op.dk) op.dk.row(t)[h * keys + i] = sum(dk);
-    }
-    if (op.dv) store_padded(dv, values, op.dv.row(t) + h * values);
-    dlog[s * nheads + h] += decay * sum(slope);
-  };
-  each_head_backwards(cx, {op.cu_seqlens, tokens, nheads, op.initial_state, op.dlast_state, op.dinitial_state}, shape,
-                      3 * width, forward, backward);
-  if (op.dlog_decay) sum_sequences(dlog, sequences, nheads, op.dlog_decay.f32());
+  const int64_t nheads = op.q[1];
+  const Sequences sequences(op.cu_seqlens, Tensor(), op.q[0]);
+  float* slopes = cx.kept<float>(sequences.count * nheads);
+  cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
+    const int64_t s = i / nheads, h = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
+    const int64_t states = ceil_div(end - begin, kDecayChunk) + 1;
+    const int64_t floats =
+        DecayGradient::floats(op.q[2], op.v[2]) + 16 + states * DecayGradient::state_floats(op.q[2], op.v[2]);
+    slopes[i] = head_gradient(op, s, h, begin, end, cx.local<float>(worker, floats));
+  });
+  if (!op.dlog_decay) return;
+  for (int64_t h = 0; h < nheads; ++h) {
+    float total = 0;
+    for (int64_t s = 0; s < sequences.count; ++s) total += slopes[s * nheads + h];
+    op.dlog_decay.f32()[h] = total;
+  }
 }
 
 }  // namespace statespace::STATESPACE_ISA

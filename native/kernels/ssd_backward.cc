@@ -1,109 +1,231 @@
 #include "backend/kernels.h"
 #include "kernels/activation_gradients.h"
-#include "kernels/head_gradient.h"
+#include "kernels/decay_gradient.h"
+#include "kernels/head_chunk.h"
+#include "kernels/rows.h"
 #include "ops/ssd.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// dt of a token and head, and its slope in the raw dt: 0 where the clamp cuts.
-struct Step {
-  float dt, slope;
+// Heads that share a chunk's B·Cᵀ. A constant, so that sums are the same on any number of threads.
+constexpr int64_t kHeads = 6;
+
+// What is summed beside the tokens: dB and dC (blocks of heads, tokens, groups · d_state) each; dA and ddtBias
+// (sequences, nheads), dD (sequences, nheads, headdim). dt is clamped, slope its slope in the raw dt: (tokens, nheads).
+struct Sums {
+  float *dt, *slope, *dB, *dC, *dA, *dbias, *dD;
 };
 
-Step step_of(const SsdBackward& op, int64_t h, int64_t t) {
-  const float p = op.dt.row(t)[h] + (op.dt_bias ? op.dt_bias.f32()[h] : 0);
-  const bool soft = op.dt_softplus && p <= 20;
-  const float s = soft ? ::log1pf(::expf(p)) : p, slope = soft ? 1 / (1 + ::expf(-p)) : 1;
-  const bool inside = s >= op.dt_min && s <= op.dt_max;
-  return {std::min(std::max(s, op.dt_min), op.dt_max), inside ? slope : 0};
+void time_steps(const SsdBackward& op, const Sums& totals, Context& cx) {
+  const int64_t nheads = op.x[1];
+  const F low = set(op.dt_min), high = set(op.dt_max);
+  for_row_blocks(cx, op.x[0], nheads, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t)
+      for (int64_t h = 0; h < nheads; h += kLanes) {
+        const int m = lanes_of(nheads - h);
+        F p = load(op.dt.row(t) + h, m);
+        if (op.dt_bias) p = p + load(op.dt_bias.f32() + h, m);
+        const F s = op.dt_softplus ? softplus(p) : p, gradient = op.dt_softplus ? softplus_gradient(p) : set(1.f);
+        const F above = select(less(s, low), zero(), gradient);
+        store(totals.dt + t * nheads + h, min(high, max(low, s)), m);
+        store(totals.slope + t * nheads + h, select(less(high, s), zero(), above), m);
+      }
+  });
+}
+
+// Heads [first, first + count) of one group over one sequence.
+class Heads {
+ public:
+  static int64_t floats(const SsdBackward& op, int64_t longest) {
+    return DecayGradient::floats(op.B[2], op.x[2]) +
+           (ceil_div(longest, kDecayChunk) + 1) * kHeads * DecayGradient::state_floats(op.B[2], op.x[2]) + 64;
+  }
+  Heads(const SsdBackward& op, const Sums& totals, int64_t sequence, int64_t first, int64_t count, float* memory)
+      : op_(op),
+        totals_(totals),
+        sequence_(sequence),
+        first_(first),
+        count_(count),
+        nheads_(op.x[1]),
+        headdim_(op.x[2]),
+        d_state_(op.B[2]),
+        group_(first / (nheads_ / op.B[1])),
+        size_(DecayGradient::state_floats(d_state_, headdim_)),
+        chunk_(d_state_, headdim_, memory),
+        states_(memory + ceil_div(DecayGradient::floats(d_state_, headdim_), 16) * 16) {}
+
+  void run(int64_t begin, int64_t end, float* dB, float* dC) {
+    const int64_t chunks = ceil_div(end - begin, kDecayChunk);
+    float* G = states_ + chunks * count_ * size_;
+    std::memset(states_, 0, (chunks + 1) * count_ * size_ * sizeof(float));
+    for (int64_t h = 0; h < count_; ++h) {
+      if (op_.initial_state && chunks) read(op_.initial_state, h, state(0, h));
+      if (op_.dlast_state) read(op_.dlast_state, h, G + h * size_);
+    }
+    for (int64_t c = 0; c + 1 < chunks; ++c) {
+      const int64_t t = begin + c * kDecayChunk;
+      read_shared(op_.B, t, kDecayChunk, chunk_.k);
+      for (int64_t h = 0; h < count_; ++h) {
+        read_inputs(h, t, kDecayChunk);
+        chunk_.advance(kDecayChunk, state(c, h), state(c + 1, h));
+      }
+    }
+    for (int64_t c = chunks - 1; c >= 0; --c) {
+      const int64_t t = begin + c * kDecayChunk, n = std::min(kDecayChunk, end - t);
+      read_shared(op_.B, t, n, chunk_.k);
+      read_shared(op_.C, t, n, chunk_.q);
+      chunk_.begin(n);
+      for (int64_t h = 0; h < count_; ++h) {
+        read_inputs(h, t, n);
+        read_upstream(h, t, n);
+        if (op_.dz) {
+          chunk_.outputs(n, state(c, h));
+          write_gate(h, t, n);
+        }
+        chunk_.head(n, state(c, h), G + h * size_);
+        write(h, t, n);
+      }
+      chunk_.finish(n);
+      for (int64_t i = 0; i < n; ++i) {
+        const int64_t at = ((t + i) * op_.B[1] + group_) * d_state_;
+        copy_row(chunk_.dk + i * chunk_.key_stride, dB + at, d_state_);
+        copy_row(chunk_.dq + i * chunk_.key_stride, dC + at, d_state_);
+      }
+    }
+    for (int64_t h = 0; h < count_; ++h)
+      if (op_.dinitial_state)
+        write_rows(G + h * size_, chunk_.key_stride, headdim_, d_state_, state_of(op_.dinitial_state, h));
+  }
+
+ private:
+  float* state(int64_t chunk, int64_t h) const { return states_ + (chunk * count_ + h) * size_; }
+  float* state_of(const Tensor& t, int64_t h) const { return t.row(sequence_) + (first_ + h) * headdim_ * d_state_; }
+  void read(const Tensor& t, int64_t h, float* to) const {
+    read_rows(state_of(t, h), headdim_, d_state_, to, chunk_.key_stride);
+  }
+  void read_shared(const Tensor& from, int64_t t, int64_t n, float* to) const {
+    copy_rows(from, t, n, group_ * d_state_, d_state_, to, chunk_.key_stride);
+  }
+  float dt(int64_t h, int64_t t) const { return totals_.dt[t * nheads_ + first_ + h]; }
+  float A(int64_t h) const { return op_.A.f32()[first_ + h]; }
+  // fn(offset in a head, lanes) over a head's channels.
+  template <class Fn>
+  void channels(Fn&& fn) const {
+    for (int64_t i = 0; i < headdim_; i += kLanes) fn(i, lanes_of(headdim_ - i));
+  }
+  const float* row(const Tensor& t, int64_t h, int64_t token) const { return t.row(token) + (first_ + h) * headdim_; }
+  F skip(int64_t h, int64_t i, int m) const {
+    if (!op_.D) return zero();
+    return op_.D.rank == 1 ? set(op_.D.f32()[first_ + h]) : load(op_.D.row(first_ + h) + i, m);
+  }
+
+  // dt·x, and the decays.
+  void read_inputs(int64_t h, int64_t t, int64_t n) {
+    chunk_.decays.fill(n, [&](int64_t i) { return double(dt(h, t + i)) * A(h); });
+    for (int64_t i = 0; i < n; ++i) {
+      const F step = set(dt(h, t + i));
+      channels([&](int64_t c, int m) {
+        store(chunk_.x + i * chunk_.value_stride + c, step * load(row(op_.x, h, t + i) + c, m));
+      });
+    }
+  }
+  void read_upstream(int64_t h, int64_t t, int64_t n) {
+    for (int64_t i = 0; i < n; ++i)
+      channels([&](int64_t c, int m) {
+        F g = load(row(op_.dy, h, t + i) + c, m);
+        if (op_.z) g = g * silu(load(row(op_.z, h, t + i) + c, m));
+        store(chunk_.u + i * chunk_.value_stride + c, g);
+      });
+  }
+  void write_gate(int64_t h, int64_t t, int64_t n) {
+    for (int64_t i = 0; i < n; ++i)
+      channels([&](int64_t c, int m) {
+        const F x = load(row(op_.x, h, t + i) + c, m), dy = load(row(op_.dy, h, t + i) + c, m);
+        const F y = fma(skip(h, c, m), x, load(chunk_.y + i * chunk_.value_stride + c));
+        store(op_.dz.row(t + i) + (first_ + h) * headdim_ + c,
+              dy * y * silu_gradient(load(row(op_.z, h, t + i) + c, m)), m);
+      });
+  }
+  void write(int64_t h, int64_t t, int64_t n) {
+    const int64_t at = sequence_ * nheads_ + first_ + h;
+    for (int64_t i = 0; i < n; ++i) {
+      const F step = set(dt(h, t + i));
+      F fed = zero();
+      channels([&](int64_t c, int m) {
+        const F x = load(row(op_.x, h, t + i) + c, m), g = load(chunk_.u + i * chunk_.value_stride + c, m);
+        const F dx = load(chunk_.dx + i * chunk_.value_stride + c, m);
+        fed = fma(x, dx, fed);
+        if (op_.dx) store(op_.dx.row(t + i) + (first_ + h) * headdim_ + c, fma(step, dx, skip(h, c, m) * g), m);
+        if (!op_.dD) return;
+        float* dD = totals_.dD + at * headdim_ + c;
+        store(dD, fma(g, x, load(dD, m)), m);
+      });
+      const float slope = chunk_.slopes[i];
+      const float ddt = (sum(fed) + A(h) * slope) * totals_.slope[(t + i) * nheads_ + first_ + h];
+      if (op_.ddt) op_.ddt.row(t + i)[first_ + h] = ddt;
+      totals_.dA[at] += dt(h, t + i) * slope;
+      totals_.dbias[at] += ddt;
+    }
+  }
+
+  const SsdBackward& op_;
+  const Sums& totals_;
+  const int64_t sequence_, first_, count_, nheads_, headdim_, d_state_, group_, size_;
+  DecayGradient chunk_;
+  float* states_;
+};
+
+// to (count) = the sum of `parts` rows of from.
+void sum_parts(Context& cx, const float* from, int64_t parts, int64_t count, float* to) {
+  for_row_blocks(cx, ceil_div(count, kLanes), kLanes * parts, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin * kLanes; i < std::min(count, end * kLanes); i += kLanes) {
+      const int m = lanes_of(count - i);
+      F total = zero();
+      for (int64_t p = 0; p < parts; ++p) total = total + load(from + p * count + i, m);
+      store(to + i, total, m);
+    }
+  });
 }
 
 }  // namespace
 
 template <>
 void run(const SsdBackward& op, Context& cx) {
-  const int64_t tokens = op.x[0], nheads = op.x[1], headdim = op.x[2], groups = op.B[1], d_state = op.B[2];
-  const int64_t group = nheads / groups, sequences = sequence_count(op.cu_seqlens);
-  const HeadShape shape(headdim, d_state);
-  const int64_t width = shape.width, per_head = nheads * d_state;
-  // dB and dC of every head, to be summed over its group; dA, ddtBias and dD by sequence.
-  float* dB = cx.kept<float>(2 * tokens * per_head + sequences * nheads * (2 + headdim));
-  float* dC = dB + tokens * per_head;
-  float* dA = dC + tokens * per_head;
-  float* dbias = dA + sequences * nheads;
-  float* dD = dbias + sequences * nheads;
-  std::memset(dA, 0, sequences * nheads * (2 + headdim) * sizeof(float));
-  auto skip = [&](int64_t h, int64_t p) { return !op.D ? 0 : op.D.rank == 1 ? op.D.f32()[h] : op.D.row(h)[p]; };
-  auto forward = [&](int64_t, int64_t h, int64_t t, const float* S, float* next, float* B) {
-    const float dt = step_of(op, h, t).dt, *x = op.x.row(t) + h * headdim;
-    const F decay = set(::expf(dt * op.A.f32()[h]));
-    load_padded(op.B.row(t) + h / group * d_state, d_state, B);
-    for (int64_t p = 0; p < headdim; ++p)
-      for (int64_t c = 0; c < width; c += kLanes)
-        store(next + p * width + c, fma(decay, load(S + p * width + c), set(dt * x[p]) * load(B + c)));
+  const int64_t tokens = op.x[0], nheads = op.x[1], headdim = op.x[2], groups = op.B[1], width = groups * op.B[2];
+  const Sequences sequences(op.cu_seqlens, Tensor(), tokens);
+  const int64_t per_group = nheads / groups, blocks = ceil_div(per_group, kHeads), heads = ceil_div(per_group, blocks);
+  const int64_t own = sequences.count * nheads;
+  Sums totals;
+  totals.dt = cx.kept<float>(2 * tokens * nheads + 2 * blocks * tokens * width + own * (2 + headdim));
+  totals.slope = totals.dt + tokens * nheads;
+  totals.dB = totals.slope + tokens * nheads, totals.dC = totals.dB + blocks * tokens * width;
+  totals.dA = totals.dC + blocks * tokens * width, totals.dbias = totals.dA + own, totals.dD = totals.dbias + own;
+  std::memset(totals.dA, 0, own * (2 + headdim) * sizeof(float));
+  time_steps(op, totals, cx);
+  cx.parallel_for(sequences.count * groups * blocks, [&](int64_t i, int worker) {
+    const int64_t s = i / (groups * blocks), group = i / blocks % groups, block = i % blocks;
+    const int64_t first = block * heads, count = std::min(heads, per_group - first);
+    const int64_t begin = sequences.begin(s), end = sequences.end(s);
+    if (count <= 0) return;
+    Heads(op, totals, s, group * per_group + first, count, cx.local<float>(worker, Heads::floats(op, end - begin)))
+        .run(begin, end, totals.dB + block * tokens * width, totals.dC + block * tokens * width);
+  });
+  auto write = [&](const float* from, int64_t count, const Tensor& to) {
+    if (to) sum_parts(cx, from, count, to.size(), to.f32());
   };
-  auto backward = [&](int64_t s, int64_t h, int64_t t, const float* S, const float* behind, float* G, float* own) {
-    float *B = own, *C = B + width, *db = C + width, *dc = db + width;
-    const Step step = step_of(op, h, t);
-    const float dt = step.dt, A = op.A.f32()[h], decay = ::expf(dt * A);
-    const float *x = op.x.row(t) + h * headdim, *dy = op.dy.row(t) + h * headdim;
-    const float* z = op.z ? op.z.row(t) + h * headdim : nullptr;
-    load_padded(op.B.row(t) + h / group * d_state, d_state, B);
-    load_padded(op.C.row(t) + h / group * d_state, d_state, C);
-    std::memset(db, 0, 2 * width * sizeof(float));
-    F kept = zero();
-    float fed = 0;
-    for (int64_t p = 0; p < headdim; ++p) {
-      const float *row = S + p * width, *after = behind + p * width;
-      float* gradient = G + p * width;
-      float g = dy[p];
-      if (z) {
-        const float sigmoid = 1 / (1 + ::expf(-z[p]));
-        g *= z[p] * sigmoid;
-        if (op.dz) {
-          F y = zero();
-          for (int64_t c = 0; c < width; c += kLanes) y = fma(load(after + c), load(C + c), y);
-          op.dz.row(t)[h * headdim + p] = dy[p] * (sum(y) + skip(h, p) * x[p]) * sigmoid * (1 + z[p] * (1 - sigmoid));
-        }
-      }
-      F down = zero();
-      for (int64_t c = 0; c < width; c += kLanes) {
-        const F total = fma(set(g), load(C + c), load(gradient + c));
-        store(dc + c, fma(set(g), load(after + c), load(dc + c)));
-        store(db + c, fma(set(x[p]), total, load(db + c)));
-        down = fma(total, load(B + c), down);
-        kept = fma(total, load(row + c), kept);
-        store(gradient + c, set(decay) * total);
-      }
-      const float through = sum(down);
-      fed += x[p] * through;
-      if (op.dx) op.dx.row(t)[h * headdim + p] = skip(h, p) * g + dt * through;
-      dD[(s * nheads + h) * headdim + p] += g * x[p];
-    }
-    const float q = decay * sum(kept), ddt = (fed + A * q) * step.slope;
-    for (int64_t c = 0; c < width; c += kLanes) store(db + c, set(dt) * load(db + c));
-    store_padded(db, d_state, dB + (t * nheads + h) * d_state);
-    store_padded(dc, d_state, dC + (t * nheads + h) * d_state);
-    if (op.ddt) op.ddt.row(t)[h] = ddt;
-    dA[s * nheads + h] += dt * q;
-    dbias[s * nheads + h] += ddt;
-  };
-  each_head_backwards(cx, {op.cu_seqlens, tokens, nheads, op.initial_state, op.dlast_state, op.dinitial_state}, shape,
-                      4 * width, forward, backward);
-  if (op.dB) sum_heads(cx, dB, tokens, nheads, groups, d_state, op.dB);
-  if (op.dC) sum_heads(cx, dC, tokens, nheads, groups, d_state, op.dC);
-  if (op.dA) sum_sequences(dA, sequences, nheads, op.dA.f32());
-  if (op.ddt_bias) sum_sequences(dbias, sequences, nheads, op.ddt_bias.f32());
+  write(totals.dB, blocks, op.dB);
+  write(totals.dC, blocks, op.dC);
+  write(totals.dA, sequences.count, op.dA);
+  write(totals.dbias, sequences.count, op.ddt_bias);
   if (!op.dD) return;
-  sum_sequences(dD, sequences, nheads * headdim, dD);
+  sum_parts(cx, totals.dD, sequences.count, nheads * headdim, totals.dD);
   for (int64_t h = 0; h < nheads; ++h) {
+    if (op.dD.rank == 2) std::memcpy(op.dD.row(h), totals.dD + h * headdim, headdim * sizeof(float));
+    if (op.dD.rank == 2) continue;
     float total = 0;
-    for (int64_t p = 0; p < headdim; ++p) {
-      if (op.dD.rank == 2) op.dD.row(h)[p] = dD[h * headdim + p];
-      total += dD[h * headdim + p];
-    }
-    if (op.dD.rank == 1) op.dD.f32()[h] = total;
+    for (int64_t p = 0; p < headdim; ++p) total += totals.dD[h * headdim + p];
+    op.dD.f32()[h] = total;
   }
 }
 

@@ -13,9 +13,9 @@ export const onDevice = only?.startsWith('cuda') ?? false;
 /** The ops without a kernel on the run's device: cuda/missing.h names their structs. */
 const missing = new Set(
   onDevice
-    ? [
-        ...readFileSync(join(__dirname, '..', '..', 'cuda', 'missing.h'), 'utf8').matchAll(/^ {4}(\w+)[,>]/gm),
-      ].map(([, name]) => name![0]!.toLowerCase() + name!.slice(1))
+    ? [...readFileSync(join(__dirname, '..', '..', 'cuda', 'missing.h'), 'utf8').matchAll(/^ {4}(\w+)[,>]/gm)].map(
+        ([, name]) => name![0]!.toLowerCase() + name!.slice(1),
+      )
     : [],
 );
 /** Whether the run's backends have a kernel for this op; tests of one that has none are skipped, each for itself. */

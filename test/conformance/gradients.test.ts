@@ -61,7 +61,7 @@ onEveryBackend(() => {
   it.for(known)('%s', async ([, c], { skip }) => {
     skip(!hasKernel(c.op), `${c.op} has no kernel here`);
     // The kept ones run on every backend.
-    skip(!c.everywhere && process.env.STATESPACE_BACKEND !== backends[0], 'runs on the best backend');
+    skip(!c.everywhere && (onDevice || process.env.STATESPACE_BACKEND !== backends[0]), 'runs on the best processor');
     const { tensors, metadata } = readGolden(c.file);
     const part = (prefix: string) =>
       Object.entries(tensors).flatMap(([key, t]) =>
