@@ -7,23 +7,14 @@ namespace statespace::cuda {
 
 // clang-format off
 using Missing = OpList<
-    ActivateBackward,
-    AddBackward,
     AttentionBackward,
-    CausalConv1dBackward,
     CrossEntropy,
     CrossEntropyBackward,
-    EmbeddingBackward,
     FftConvBackward,
-    GateBackward,
     GatedDeltaRuleBackward,
-    LayerNormBackward,
-    LinearBackward,
     LinearCrossEntropy,
     MoeBackward,
     RetentionBackward,
-    RmsNormBackward,
-    RopeBackward,
     SelectiveScanBackward,
     SsdBackward,
     Wkv4Backward,
