@@ -15,8 +15,6 @@ using Missing = OpList<
     LinearCrossEntropy,
     MoeBackward,
     RetentionBackward,
-    SelectiveScanBackward,
-    SsdBackward,
     Wkv4Backward,
     Wkv6Backward,
     Wkv7Backward>;
