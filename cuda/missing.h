@@ -7,7 +7,6 @@ namespace statespace::cuda {
 
 // clang-format off
 using Missing = OpList<
-    AttentionBackward,
     CrossEntropy,
     CrossEntropyBackward,
     FftConvBackward,
