@@ -58,17 +58,6 @@ __device__ inline Span seeing_queries(const AttentionGradientArgs& a, int s, int
   return {smaller(span.begin, last), larger(smaller(span.begin, last), span.end)};
 }
 
-__device__ inline float warp_sum(float v) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) v += shuffle_xor(v, mask);
-  return v;
-}
-__device__ inline float warp_max(float v) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) v = fmaxf(v, shuffle_xor(v, mask));
-  return v;
-}
-
 __global__ void __launch_bounds__(kThreads) row_stats(AttentionGradientArgs a) {
   const int64_t i = int64_t(blockIdx.x) * kWarps + warp();
   if (i >= int64_t(a.tokens) * a.nheads) return;  // the whole warp
@@ -90,8 +79,7 @@ __global__ void __launch_bounds__(kThreads) row_stats(AttentionGradientArgs a) {
   if (a.y) {
     for (int d = lane(); d < a.headdim; d += 32) r += a.dy[t][h * a.headdim + d] * a.y[t][h * a.headdim + d];
   } else {
-    for (int j = keys.begin + lane(); j < keys.end; j += 32)
-      r += expf(a.score(t, h, j) - lse) * a.dweight(t, h, j);
+    for (int j = keys.begin + lane(); j < keys.end; j += 32) r += expf(a.score(t, h, j) - lse) * a.dweight(t, h, j);
   }
   r = warp_sum(r);
   if (lane() == 0) a.stat(t, h)[0] = lse, a.stat(t, h)[1] = r;
@@ -181,28 +169,27 @@ template <>
 void run(const AttentionBackward& op) {
   const int64_t tokens = op.q[0], keys = op.k[0], nheads = op.q[1], nheads_kv = op.k[1];
   const Scratch<float> stats(larger<int64_t>(2 * tokens * nheads, 1));
-  const AttentionGradientArgs a{
-      FloatRows(op.q),
-      FloatRows(op.k),
-      FloatRows(op.v),
-      op.dy,
-      op.y,
-      op.lse,
-      op.dq,
-      op.dk,
-      op.dv,
-      Sequences(op.cu_seqlens, Tensor{}, tokens),
-      global_data<const int32_t>(op.cu_seqlens_k ? op.cu_seqlens_k : op.cu_seqlens),
-      stats.data(),
-      int(tokens),
-      int(keys),
-      int(nheads),
-      int(nheads_kv),
-      int(op.q[2]),
-      int(smaller<int64_t>(op.window, INT32_MAX / 2)),
-      op.causal || op.window > 0,
-      op.scale,
-      op.softcap};
+  const AttentionGradientArgs a{FloatRows(op.q),
+                                FloatRows(op.k),
+                                FloatRows(op.v),
+                                op.dy,
+                                op.y,
+                                op.lse,
+                                op.dq,
+                                op.dk,
+                                op.dv,
+                                Sequences(op.cu_seqlens, Tensor{}, tokens),
+                                global_data<const int32_t>(op.cu_seqlens_k ? op.cu_seqlens_k : op.cu_seqlens),
+                                stats.data(),
+                                int(tokens),
+                                int(keys),
+                                int(nheads),
+                                int(nheads_kv),
+                                int(op.q[2]),
+                                int(smaller<int64_t>(op.window, INT32_MAX / 2)),
+                                op.causal || op.window > 0,
+                                op.scale,
+                                op.softcap};
   launch(row_stats, {ceil_div(tokens * nheads, kWarps)}, kThreads, a);
   if (op.dq) launch(query_gradient, {ceil_div(tokens * nheads, kWarps)}, kThreads, a);
   if (op.dk || op.dv) launch(key_gradient, {ceil_div(keys * nheads_kv, kWarps)}, kThreads, a);

@@ -64,8 +64,7 @@ void run(const GateBackward& op) {
 
 template <>
 void run(const ActivateBackward& op) {
-  if (op.dx)
-    launch_pointwise(ActivateGradient{op.x, op.dy, op.dx, Activation(op.activation)}, op.x[0], op.x[1], false);
+  if (op.dx) launch_pointwise(ActivateGradient{op.x, op.dy, op.dx, Activation(op.activation)}, op.x[0], op.x[1], false);
 }
 
 template <>

@@ -1,9 +1,20 @@
 #pragma once
-// What the gradients share: derivatives of the activations, sums over rows, and products of rows.
+// What the gradients share: sums over a warp, derivatives of the activations, sums over rows, and products of rows.
 #include "elementary.h"
 #include "views.h"
 
 namespace statespace::cuda {
+
+__device__ inline float warp_sum(float v) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) v += shuffle_xor(v, mask);
+  return v;
+}
+__device__ inline float warp_max(float v) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) v = fmaxf(v, shuffle_xor(v, mask));
+  return v;
+}
 
 __device__ inline float silu_gradient(float x) {
   const float s = sigmoid(x);

@@ -1,27 +1,10 @@
-#include "gradients.h"
+#include "linear_gradient.h"
 #include "ops/linear.h"
 #include "pointwise.h"
 #include "runtime.h"
-#include "weights.h"
 
 namespace statespace::cuda {
 namespace {
-
-struct DyRows {
-  Rows<const float> dy;
-  __device__ float operator()(int64_t row, int64_t out) const { return dy[row][out]; }
-};
-struct DyColumns {
-  Rows<const float> dy;
-  __device__ float operator()(int64_t out, int64_t row) const { return dy[row][out]; }
-};
-template <class W>
-struct WeightRows {
-  Product weight;
-  __device__ float operator()(int64_t out, int64_t in) const {
-    return weight_value<W>(weight, out * weight.row_stride + in);
-  }
-};
 
 // dp = dy · act'(p), in the place of p.
 struct ThroughActivation {
@@ -35,24 +18,13 @@ struct ThroughActivation {
   }
 };
 
-void products(const LinearBackward& op, const Rows<const float>& dy) {
-  const int64_t rows = op.x[0], out = op.weight[0], in = op.weight[1];
-  const Product weight(op.weight, Sequences(Tensor{}, Tensor{}, rows));
-  if (op.dbias) sum_columns(DyRows{dy}, rows, op.dbias, op.accumulate);
-  if (op.dx)
-    with_weight(weight.dtype, [&]<class W>() {
-      multiply_rows(DyRows{dy}, WeightRows<W>{weight}, Rows<float>(op.dx), rows, in, out, false);
-    });
-  if (op.dweight)
-    multiply_rows(DyColumns{dy}, FloatRows(op.x), Rows<float>(op.dweight), out, in, rows, op.accumulate);
-}
-
 }  // namespace
 
 template <>
 void run(const LinearBackward& op) {
-  if (!op.activation) return products(op, Rows<const float>(op.dy));
   const int64_t rows = op.x[0], out = op.weight[0];
+  if (!op.activation)
+    return linear_gradients(op.x, op.weight, op.dy, 0, rows, op.dx, op.dweight, op.dbias, op.accumulate);
   const Scratch<float> scratch(larger<int64_t>(rows * out, 1));
   Rows<float> p;
   p.data = scratch.data(), p.stride = out;
@@ -62,7 +34,7 @@ void run(const LinearBackward& op) {
   launch_pointwise(ThroughActivation{op.dy, p, Activation(op.activation)}, rows, out, false);
   Rows<const float> dp;
   dp.data = p.data, dp.stride = out;
-  products(op, dp);
+  linear_gradients(op.x, op.weight, dp, 0, rows, op.dx, op.dweight, op.dbias, op.accumulate);
 }
 
 }  // namespace statespace::cuda

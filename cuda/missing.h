@@ -7,11 +7,8 @@ namespace statespace::cuda {
 
 // clang-format off
 using Missing = OpList<
-    CrossEntropy,
-    CrossEntropyBackward,
     FftConvBackward,
     GatedDeltaRuleBackward,
-    LinearCrossEntropy,
     MoeBackward,
     RetentionBackward,
     Wkv4Backward,

@@ -1,7 +1,7 @@
 #pragma once
-// The adjoint scan, backwards in time, for selectiveScan and ssd: a warp takes a channel, its lanes 32 states of it. The
-// states of a chunk of tokens are computed again in shared memory from the one kept at its start. A block goes over some
-// channels of one group, eight at a time, and leaves the sums that they give dB and dC; parts are summed in order.
+// The adjoint scan, backwards in time, for selectiveScan and ssd: a warp takes a channel, its lanes 32 states of it.
+// The states of a chunk of tokens are computed again in shared memory from the one kept at its start. A block goes over
+// some channels of one group, eight at a time, and leaves the sums that they give dB and dC; parts are summed in order.
 #include "gradients.h"
 #include "pointwise.h"
 
@@ -61,10 +61,10 @@ struct ScanGradientArgs {
   int channels, states, groups, parts;
   Rows<const float> initial, dlast;
   Rows<float> dinitial;
-  Pieces pieces;                 // chunks of tokens
-  global<float> starts;          // (tasks, state blocks, pieces, kScanChannels, kScanStates)
-  global<float> fed, kept, y;    // (state blocks, tokens, channels): Σ λ B, Σ q · weight, C h
-  global<float> dB, dC;          // (tasks, tokens, states), absent where constant
+  Pieces pieces;                         // chunks of tokens
+  global<float> starts;                  // (tasks, state blocks, pieces, kScanChannels, kScanStates)
+  global<float> fed, kept, y;            // (state blocks, tokens, channels): Σ λ B, Σ q · weight, C h
+  global<float> dB, dC;                  // (tasks, tokens, states), absent where constant
   global<float> dA, fixed_dB, fixed_dC;  // (sequences, channels, states), absent where not wanted
 };
 
@@ -73,12 +73,6 @@ struct alignas(16) ScanGradientShared {
   T h[kScanTokens<T> + 1][kScanChannels][kScanStates];  // before each token, and behind the last; then g h
   T input[kScanTokens<T>][kScanChannels][kScanStates];  // λ dt u
 };
-
-__device__ inline float warp_sum(float v) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) v += shuffle_xor(v, mask);
-  return v;
-}
 
 template <class System>
 __global__ void __launch_bounds__(kScanThreads) scan_gradient(ScanGradientArgs<System> a) {

@@ -54,8 +54,7 @@ struct ScanFinish {
       const float skip = D ? D[d] : 0;
       if (du) du[t][d] = skip * system.g(t, d) + system.dt(t, d) * sum(fed, t, d);
       if (ddelta) ddelta[t][d] = slope(t, d);
-      if (dz)
-        dz[t][d] = system.dy[t][d] * (sum(y, t, d) + skip * system.u(t, d)) * silu_gradient(system.z[t][d]);
+      if (dz) dz[t][d] = system.dy[t][d] * (sum(y, t, d) + skip * system.u(t, d)) * silu_gradient(system.z[t][d]);
     }
   }
 };

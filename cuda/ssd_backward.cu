@@ -60,8 +60,7 @@ struct SsdFinish {
     for (int i = 0; i < W; ++i) {
       const int64_t d = first + i;
       if (dx) dx[t][d] = skip(d) * system.g(t, d) + system.dt(t, d) * sum(fed, t, d);
-      if (dz)
-        dz[t][d] = system.dy[t][d] * (sum(y, t, d) + skip(d) * system.x[t][d]) * silu_gradient(system.z[t][d]);
+      if (dz) dz[t][d] = system.dy[t][d] * (sum(y, t, d) + skip(d) * system.x[t][d]) * silu_gradient(system.z[t][d]);
     }
   }
   __device__ float kept_of(int64_t t, int64_t h) const {
@@ -102,7 +101,8 @@ struct SkipSum {
   __device__ float operator()(int64_t t, int64_t c) const {
     if (per_channel) return f.system.g(t, c) * f.system.x[t][c];
     float total = 0;
-    for (int64_t d = c * f.system.headdim; d < (c + 1) * f.system.headdim; ++d) total += f.system.g(t, d) * f.system.x[t][d];
+    for (int64_t d = c * f.system.headdim; d < (c + 1) * f.system.headdim; ++d)
+      total += f.system.g(t, d) * f.system.x[t][d];
     return total;
   }
 };
@@ -129,20 +129,19 @@ void run(const SsdBackward& op) {
   const int groups = int(op.B[1]);
   const ScanGradients to{op.initial_state, op.dlast_state, op.dinitial_state, Tensor{}, op.dB, op.dC, false, false,
                          groups,           groups};
-  run_scan_gradient(
-      system, Sequences(op.cu_seqlens, Tensor{}, tokens), channels, op.B[2], to,
-      [&](global<float> fed, global<float> kept, global<float> y, int blocks) {
-        const SsdFinish f{system, fed,    kept,     y,     op.D,  op.D && op.D.rank == 2,
-                          blocks, tokens, channels, op.dx, op.dz};
-        launch_pointwise(f, tokens, channels, false);
-        if (op.ddt) launch_pointwise(StepGradient{f, op.ddt}, tokens, nheads, false);
-        if (op.dA) sum_columns(DecaySum{f}, tokens, op.dA);
-        if (op.ddt_bias) sum_columns(StepBiasSum{f}, tokens, op.ddt_bias);
-        if (!op.dD) return;
-        const bool per_channel = op.dD.rank == 2;
-        sum_columns(SkipSum{f, per_channel}, tokens, per_channel ? channels : nheads, Rows<float>(op.dD),
-                    per_channel ? headdim : nheads);
-      });
+  run_scan_gradient(system, Sequences(op.cu_seqlens, Tensor{}, tokens), channels, op.B[2], to,
+                    [&](global<float> fed, global<float> kept, global<float> y, int blocks) {
+                      const SsdFinish f{system, fed,    kept,     y,     op.D, op.D && op.D.rank == 2,
+                                        blocks, tokens, channels, op.dx, op.dz};
+                      launch_pointwise(f, tokens, channels, false);
+                      if (op.ddt) launch_pointwise(StepGradient{f, op.ddt}, tokens, nheads, false);
+                      if (op.dA) sum_columns(DecaySum{f}, tokens, op.dA);
+                      if (op.ddt_bias) sum_columns(StepBiasSum{f}, tokens, op.ddt_bias);
+                      if (!op.dD) return;
+                      const bool per_channel = op.dD.rank == 2;
+                      sum_columns(SkipSum{f, per_channel}, tokens, per_channel ? channels : nheads, Rows<float>(op.dD),
+                                  per_channel ? headdim : nheads);
+                    });
 }
 
 }  // namespace statespace::cuda
