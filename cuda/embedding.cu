@@ -54,7 +54,32 @@ void embed(const Embedding& op) {
                    op.y[1], by_fours(op.y));
 }
 
+struct EmbeddingGradientArgs {
+  global<const int32_t> ids;
+  Rows<const float> dy;
+  Rows<float> dweight;
+  int64_t tokens, vocab, d_model;
+  float scale;
+  bool add;
+};
+
+// A channel of all rows: tokens in their order.
+__global__ void __launch_bounds__(kPointwiseThreads) embedding_gradient(EmbeddingGradientArgs a) {
+  const int64_t c = int64_t(blockIdx.x) * kPointwiseThreads + threadIdx.x;
+  if (c >= a.d_model) return;
+  for (int64_t i = 0; !a.add && i < a.vocab; ++i) a.dweight[i][c] = 0;
+  for (int64_t t = 0; t < a.tokens; ++t) a.dweight[a.ids[t]][c] += a.scale * a.dy[t][c];
+}
+
 }  // namespace
+
+template <>
+void run(const EmbeddingBackward& op) {
+  if (!op.dweight) return;
+  launch(embedding_gradient, {ceil_div(op.dweight[1], kPointwiseThreads)}, kPointwiseThreads,
+         {global_data<const int32_t>(op.ids), op.dy, op.dweight, op.dy[0], op.dweight[0], op.dweight[1], op.scale,
+          op.accumulate});
+}
 
 template <>
 void run(const Embedding& op) {

@@ -12,7 +12,7 @@ struct RopeArgs {
   global<const float> inv_freq;
   int tokens, nheads, headdim, half, columns, head_blocks;
   bool interleaved;
-  float mscale;
+  float mscale, direction;  // -1: the rotation backwards
 };
 
 constexpr int kThreads = 256;
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads) rope(RopeArgs a) {
   }
   float s, c;
   cos_sin(float(a.positions ? a.positions[t] : t) * a.inv_freq[j], c, s);
-  s *= a.mscale, c *= a.mscale;
+  s *= a.mscale * a.direction, c *= a.mscale;
   const int low = a.interleaved ? 2 * j : j, high = a.interleaved ? low + 1 : low + a.half;
   for (int h = first; h < end; ++h) {
     const float p = x[h * a.headdim + low], q = x[h * a.headdim + high];
@@ -62,10 +62,7 @@ __global__ void __launch_bounds__(kThreads) rope(RopeArgs a) {
   }
 }
 
-}  // namespace
-
-template <>
-void run(const Rope& op) {
+void rotate(const Rope& op, float direction) {
   const int64_t half = op.inv_freq[0], rest = op.x.data == op.y.data ? 0 : op.x[2] - 2 * half;
   const RopeArgs a{op.x,
                    op.y,
@@ -78,8 +75,25 @@ void run(const Rope& op) {
                    int(half + rest),
                    int(ceil_div(op.x[1], kHeads)),
                    op.interleaved,
-                   op.mscale};
+                   op.mscale,
+                   direction};
   launch(rope, {ceil_div(int64_t(a.tokens) * a.head_blocks * a.columns, kThreads)}, kThreads, a);
+}
+
+}  // namespace
+
+template <>
+void run(const Rope& op) {
+  rotate(op, 1);
+}
+
+template <>
+void run(const RopeBackward& op) {
+  if (!op.dx) return;
+  Rope back;
+  back.x = op.dy, back.positions = op.positions, back.inv_freq = op.inv_freq, back.y = op.dx;
+  back.interleaved = op.interleaved, back.mscale = op.mscale;
+  rotate(back, -1);
 }
 
 }  // namespace statespace::cuda

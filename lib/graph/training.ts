@@ -2,6 +2,7 @@ import { StatespaceError } from '../errors.js';
 import type { OpDescription, OpField } from './catalog.js';
 import { opCatalog } from './catalog.js';
 import { type Dim, Graph, type Node, type Value } from './graph.js';
+import { blocksOf, type DerivedNode, isWritten, repeated } from './recompute.js';
 
 /** A graph that ends in a loss, and the values that its runner fills or reads. */
 export interface TrainingGraph {
@@ -25,12 +26,6 @@ interface Span {
   to: number;
 }
 
-function spanOf(v: Value): Span {
-  let [root, from] = [v, 0];
-  for (; root.kind === 'view'; root = root.parent!) from += root.offset!;
-  return { root, from, to: from + widthOf(v) };
-}
-
 /** The gradient of a value: rows of the same width, and which columns hold something yet. */
 interface Gradient {
   value: Value;
@@ -42,11 +37,13 @@ class Derivation {
   readonly graph: Graph;
   readonly copies = new Map<Value, Value>();
   readonly weights = new Map<Value, { value: Value; gradients: Value[] }>();
-  private readonly nodes: { op: OpDescription; inputs: Record<string, Value>; attrs: Record<string, number> }[] = [];
+  private readonly nodes: DerivedNode[] = [];
   private readonly gradients = new Map<Value, Gradient>();
   /** Weights that are trained, and activations that depend on one. */
   private readonly varying = new Set<Value>();
   private readonly uses = new Map<Value, number>();
+  /** Of a value that is computed again: the one that it repeats, whose gradient is its own. */
+  private readonly originals = new Map<Value, Value>();
 
   constructor(
     private readonly of: Graph,
@@ -78,8 +75,8 @@ class Derivation {
       for (const f of op.fields) {
         const v = copied[f.name];
         if (!v) continue;
-        if (!isWritten(f)) this.uses.set(spanOf(v).root, (this.uses.get(spanOf(v).root) ?? 0) + 1);
-        else if (depends) this.varying.add(spanOf(v).root);
+        if (!isWritten(f)) this.uses.set(this.spanOf(v).root, (this.uses.get(this.spanOf(v).root) ?? 0) + 1);
+        else if (depends) this.varying.add(this.spanOf(v).root);
       }
     }
     for (const weight of this.of.weights.keys()) this.copy(weight);
@@ -100,8 +97,15 @@ class Derivation {
     return copied;
   }
 
+  /** Where a value's gradient lies: one that is computed again has that of the first. */
+  private spanOf(v: Value): Span {
+    let [root, from] = [v, 0];
+    for (; root.kind === 'view'; root = root.parent!) from += root.offset!;
+    return { root: this.originals.get(root) ?? root, from, to: from + widthOf(v) };
+  }
+
   private varies(v: Value): boolean {
-    return this.varying.has(spanOf(v).root);
+    return this.varying.has(this.spanOf(v).root);
   }
 
   /** The loss of the logits; where a product makes them, both as one op that never holds them all. */
@@ -128,12 +132,21 @@ class Derivation {
   }
 
   /** Backwards through the ops, from the loss. */
-  backward(dloss: Value | undefined): void {
+  backward(dloss: Value | undefined, recompute: boolean): void {
     const forward = [...this.nodes];
     const last = forward.pop()!;
     if (last.op.name === 'linearCrossEntropy') this.wanted(last, last.op, last.inputs, last.attrs);
     else this.gradientNode(last, new Map([['loss', dloss!]]));
-    for (const node of forward.reverse()) {
+    const blocks = recompute ? blocksOf(forward) : [forward];
+    for (const block of blocks.reverse()) {
+      const again = block === blocks[0] ? block : repeated(this.graph, block, this.originals);
+      if (again !== block) this.nodes.push(...again.slice(0, -1));
+      this.backwardThrough(again);
+    }
+  }
+
+  private backwardThrough(block: readonly DerivedNode[]): void {
+    for (const node of [...block].reverse()) {
       const above = new Map<string, Value>();
       for (const f of node.op.fields) {
         const v = node.inputs[f.name];
@@ -144,7 +157,7 @@ class Derivation {
     }
   }
 
-  private gradientNode(node: (typeof this.nodes)[number], above: Map<string, Value>): void {
+  private gradientNode(node: DerivedNode, above: Map<string, Value>): void {
     const { op, inputs } = node;
     if (!op.fields.some((f) => isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!))) return;
     const gradient = op.gradient ? describe(op.gradient) : undefined;
@@ -174,7 +187,7 @@ class Derivation {
 
   /** Asks an op for the gradients of what varies among the forward's inputs, and appends it unless it is there already. */
   private wanted(
-    node: (typeof this.nodes)[number],
+    node: DerivedNode,
     op: OpDescription,
     inputs: Record<string, Value>,
     attrs: Record<string, number>,
@@ -210,7 +223,7 @@ class Derivation {
 
   /** Where an op writes a contribution to the gradient of x, and what is to be done after it. */
   private target(x: Value): { into: Value; finish: () => void } {
-    const { root, from, to } = spanOf(x);
+    const { root, from, to } = this.spanOf(x);
     const gradient = this.gradientOf(root);
     const there = this.columns(gradient.value, from, x.dims.slice(1) as number[]);
     if (!gradient.written.some(([a, b]) => a < to && from < b)) {
@@ -230,7 +243,7 @@ class Derivation {
   /** dy is the gradient of x as it stands: the same memory where nothing else has been there. */
   private passOn(x: Value | undefined, y: Value, dy: Value | undefined): void {
     if (!x || !dy || !this.varies(x)) return;
-    const [to, from] = [spanOf(x), spanOf(y)];
+    const [to, from] = [this.spanOf(x), this.spanOf(y)];
     const whole = (s: Span) => s.from === 0 && s.to === widthOf(s.root);
     if (whole(to) && whole(from) && !this.gradients.has(to.root)) {
       const { value } = this.gradients.get(from.root)!;
@@ -254,7 +267,7 @@ class Derivation {
 
   /** The gradient that has reached a value; undefined where none has. */
   private above(y: Value): Value | undefined {
-    const { root, from, to } = spanOf(y);
+    const { root, from, to } = this.spanOf(y);
     const gradient = this.gradients.get(root);
     if (!gradient?.written.some(([a, b]) => a < to && from < b)) return undefined;
     if (!covers(gradient.written, from, to)) gradient.value.cleared = true;
@@ -289,7 +302,6 @@ class Derivation {
   }
 }
 
-const isWritten = (f: OpField): boolean => f.kind === 'out' || f.kind === 'wanted';
 const isRead = (f: OpField): boolean => f.kind === 'in' || f.kind === 'optional';
 
 /** Whether intervals together hold all of [from, to). */
@@ -313,19 +325,20 @@ const given = (values: Record<string, Value | undefined>): Record<string, Value>
 
 /**
  * The loss of a network as a graph of its own: over whole sequences, the mean cross-entropy of its logits, and with
- * `gradients` the backward program of every weight that `trains` names. Values of both forms have the same ids.
+ * `gradients` the backward program of every weight that `trains` names; with `recompute` blocks of the forward run again in it, and
+ * only what stands between them is kept. Values of both forms have the same ids.
  *
  * @throws StatespaceError ERR_UNSUPPORTED_MODEL, naming the op that has no gradient.
  */
 export function trainingGraph(
   of: Graph,
   output: Value,
-  o: { gradients: boolean; trains: (weight: Value) => boolean },
+  o: { gradients: boolean; recompute?: boolean; trains: (weight: Value) => boolean },
 ): TrainingGraph {
   const derivation = new Derivation(of, output, o.trains);
   derivation.forward();
   const ends = derivation.loss();
-  if (o.gradients) derivation.backward(ends.dloss);
+  if (o.gradients) derivation.backward(ends.dloss, o.recompute ?? false);
   derivation.finish();
   return { graph: derivation.graph, weights: derivation.weights, ...ends };
 }

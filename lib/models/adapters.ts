@@ -19,7 +19,7 @@ export type Adapters = ReadonlyMap<string, readonly Adapter[]>;
 
 const MAX_CONFIG = 1 << 20;
 
-/** Reads what peft saved in these folders. ERR_CHECKPOINT for anything but plain LoRA, or modules that `known` has not. */
+/** Reads what peft saved in these folders. ERR_CHECKPOINT for anything but plain LoRA, or modules that `known` has not. @public */
 export async function readAdapters(folders: readonly string[], known: ReadonlySet<string>): Promise<Adapters> {
   const all = new Map<string, Adapter[]>();
   for (const folder of folders)
@@ -61,7 +61,7 @@ async function readAdapter(folder: string): Promise<Map<string, Adapter>> {
 const isSet = (v: unknown): boolean =>
   v !== undefined && v !== null && v !== false && !(typeof v === 'object' && Object.keys(v).length === 0);
 
-/** values (out, in) + Σ scale · B·A, of a tensor of the checkpoint. */
+/** values (out, in) + Σ scale · B·A, of a tensor of the checkpoint. @public */
 export async function merged(
   name: string,
   values: Float32Array,

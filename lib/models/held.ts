@@ -101,6 +101,23 @@ export class HeldParameters {
   }
 }
 
+/** Copies of all tensors by their names in the checkpoint; and how many values they have, active those one token uses. */
+export interface Parameters {
+  (): Promise<ReadonlyMap<string, Tensor>>;
+  readonly total: number;
+  readonly active: number;
+}
+
+/** A function with the counts as its properties, which JSON shows as they are. */
+export function callable(
+  counts: { total: number; active: number },
+  read: () => Promise<ReadonlyMap<string, Tensor>>,
+): Parameters {
+  const parameters = Object.assign(() => read(), counts);
+  Object.defineProperty(parameters, 'toJSON', { value: () => counts });
+  return parameters;
+}
+
 /** Values by name, as f32; ERR_ARGUMENT for a name that is not among `known`, ERR_SHAPE. */
 export function checkTensors(
   op: string,

@@ -10,7 +10,7 @@ import type { Network, Rows, StepEntry, StepResult, Watch } from '../session/net
 import { restore, restoreAsync } from '../session/restore.js';
 import { Session } from '../session/session.js';
 import { type DType, Tensor, type TensorLike } from '../tensor.js';
-import { HeldParameters } from './held.js';
+import { callable, HeldParameters, type Parameters } from './held.js';
 import type { ResolvedModel } from './registry.js';
 import type { TextTokenizer } from './tokenizer.js';
 
@@ -35,13 +35,6 @@ export interface Blueprint {
   rebuild(dtype: DType): { graph: Graph; output: Value };
   /** Values of tensors that the weights hold only something computed of. */
   originals: Map<string, Float32Array>;
-}
-
-/** Copies of all tensors by their names in the checkpoint; and how many values they have, active those one token uses. */
-export interface Parameters {
-  (): Promise<ReadonlyMap<string, Tensor>>;
-  readonly total: number;
-  readonly active: number;
 }
 
 /** A network with its weights. Sessions of it, and several models, run side by side. */
@@ -396,16 +389,6 @@ export class Model implements AsyncDisposable, Network {
 }
 
 const bytesOf = (a: Float32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
-
-/** A function with the counts as its properties, which JSON shows as they are. */
-function callable(
-  counts: { total: number; active: number },
-  read: () => Promise<ReadonlyMap<string, Tensor>>,
-): Parameters {
-  const parameters = Object.assign(() => read(), counts);
-  Object.defineProperty(parameters, 'toJSON', { value: () => counts });
-  return parameters;
-}
 
 function sortedConfig(config: Record<string, unknown>): unknown {
   return Object.keys(config)

@@ -60,7 +60,7 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
   const adapted = new Set(targets.map((t) => t.name));
   const trains = (weight: Value): boolean =>
     graph.weights.get(weight)!.sources.some((s) => (o.lora ? adapted.has(s.name) : !s.buffer));
-  const training = trainingGraph(graph, output, { gradients: true, trains });
+  const training = trainingGraph(graph, output, { gradients: true, recompute: o.recompute === 'blocks', trains });
   const evaluation = trainingGraph(graph, output, { gradients: false, trains });
   const parameters: Trained[] = [
     ...[...list.values()].map((p) => ({ name: p.name, shape: p.shape, trained: !o.lora && !p.buffer })),

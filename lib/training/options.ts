@@ -33,7 +33,10 @@ export interface TrainerOptions {
   accumulate?: number;
   /** bf16: products are those of bf16, the parameters stay f32. Default f32. */
   dtype?: 'f32' | 'bf16';
-  /** Whether activations are kept for the way back, or those of each block computed again. Only `none` is there yet. */
+  /**
+   * What the way back needs of the forward: kept (`none`, the default), or computed again block by block, for a forward's time
+   * and much less memory.
+   */
   recompute?: 'none' | 'blocks';
   /** Trains adapters in place of the model's tensors. */
   lora?: LoraOptions;

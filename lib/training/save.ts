@@ -52,7 +52,7 @@ export async function writeModel(
   await copyCompanions(model.folder, folder);
 }
 
-/** See lib/training/index.ts. */
+/** See lib/training/index.ts. @public */
 export async function saveModel(model: Model, folder: string): Promise<void> {
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `saveModel: expected a model, received ${show(model)}`);

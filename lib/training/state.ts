@@ -85,7 +85,7 @@ const lastOf = (name: string): string =>
     .split('.')
     .at(-1)!;
 
-/** See lib/training/index.ts. */
+/** See lib/training/index.ts. @public */
 export async function resumeTrainer(folder: string, options: TrainerOptions = {}): Promise<Trainer> {
   await recoverFolder(folder);
   const saved = await readState(folder);

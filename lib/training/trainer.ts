@@ -227,7 +227,7 @@ export class TrainerState implements Trainer {
   }
 }
 
-/** See lib/training/index.ts. */
+/** See lib/training/index.ts. @public */
 export function createTrainer(model: Model, options: TrainerOptions = {}): Trainer {
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `createTrainer: expected a model, received ${show(model)}`);

@@ -214,8 +214,22 @@ void run(const SsdBackward& op, Context& cx) {
   auto write = [&](const float* from, int64_t count, const Tensor& to) {
     if (to) sum_parts(cx, from, count, to.size(), to.f32());
   };
-  write(totals.dB, blocks, op.dB);
-  write(totals.dC, blocks, op.dC);
+  // Rows of dB and dC may be columns of a wider gradient.
+  auto write_tokens = [&](const float* from, const Tensor& to) {
+    constexpr int64_t kTokens = 16;
+    if (!to) return;
+    cx.parallel_for(ceil_div(tokens, kTokens), [&](int64_t piece, int) {
+      for (int64_t t = piece * kTokens; t < std::min(tokens, (piece + 1) * kTokens); ++t)
+        for (int64_t c = 0; c < width; c += kLanes) {
+          const int m = int(std::min<int64_t>(kLanes, width - c));
+          F total = zero();
+          for (int64_t p = 0; p < blocks; ++p) total = total + load(from + (p * tokens + t) * width + c, m);
+          store(to.row(t) + c, total, m);
+        }
+    });
+  };
+  write_tokens(totals.dB, op.dB);
+  write_tokens(totals.dC, op.dC);
   write(totals.dA, sequences.count, op.dA);
   write(totals.dbias, sequences.count, op.ddt_bias);
   if (!op.dD) return;

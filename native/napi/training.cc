@@ -74,11 +74,11 @@ TrainerLayout read_layout(const Napi::Object& o) {
   });
   layout.adapters = list<TrainerLayout::Adapter>(o, "adapters", [&](const Napi::Value& v) {
     const auto a = v.As<Napi::Object>();
-    TrainerLayout::Adapter adapter{parameter(a, "base"), parameter(a, "a"), parameter(a, "b"),       large(a, "rows"),
+    TrainerLayout::Adapter adapter{parameter(a, "base"), parameter(a, "a"), parameter(a, "b"),        large(a, "rows"),
                                    large(a, "columns"),  large(a, "rank"),  float(number(a, "scale"))};
     const auto& p = layout.parameters;
-    if (p[adapter.base].count != adapter.rows * adapter.columns || p[adapter.a].count != adapter.rank * adapter.columns ||
-        p[adapter.b].count != adapter.rows * adapter.rank)
+    if (p[adapter.base].count != adapter.rows * adapter.columns ||
+        p[adapter.a].count != adapter.rank * adapter.columns || p[adapter.b].count != adapter.rows * adapter.rank)
       throw Error(Code::kShape, "trainer: an adapter of another shape than its matrix");
     return adapter;
   });
@@ -93,7 +93,9 @@ class BuildJob : public Job {
  public:
   // (training graph, evaluation graph, layout)
   explicit BuildJob(const Napi::CallbackInfo& info)
-      : training_(graph_of(info[0])), evaluation_(graph_of(info[1])), layout_(read_layout(info[2].As<Napi::Object>())) {}
+      : training_(graph_of(info[0])),
+        evaluation_(graph_of(info[1])),
+        layout_(read_layout(info[2].As<Napi::Object>())) {}
   void execute() override {
     trainer_ = std::make_shared<Trainer>(model_backend("cpu"), std::move(training_), std::move(evaluation_),
                                          std::move(layout_));
@@ -158,7 +160,8 @@ class CopyJob : public Job {
 class TrainJob : public LongJob {
  public:
   // (trainer, parts, "evaluate" | "gradients" | "step", AdamW, cancel)
-  explicit TrainJob(const Napi::CallbackInfo& info) : LongJob(info[4], info.Env().Undefined()), trainer_(trainer_of(info[0])) {
+  explicit TrainJob(const Napi::CallbackInfo& info)
+      : LongJob(info[4], info.Env().Undefined()), trainer_(trainer_of(info[0])) {
     const auto parts = info[1].As<Napi::Array>();
     for (uint32_t i = 0; i < parts.Length(); ++i) parts_.push_back(read_part(parts.Get(i).As<Napi::Object>()));
     mode_ = find_choice("evaluate|gradients|step", info[2].ToString().Utf8Value());

@@ -150,8 +150,7 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) 
     if (value == ValueKind::state && kind != FieldKind::state) bad(name + ": " + field + " cannot be a state");
     if (is_written(kind)) {
       const ValueKind to = g.values[g.root(id)].kind;
-      if (to != ValueKind::activation && to != ValueKind::fixed)
-        bad(name + ": " + field + " must be an activation");
+      if (to != ValueKind::activation && to != ValueKind::fixed) bad(name + ": " + field + " must be an activation");
       outputs.push_back(g.root(id));
     } else if (value == ValueKind::activation || value == ValueKind::view) {
       if ((written[g.root(id)] & runs) != runs && g.values[g.root(id)].kind == ValueKind::activation)
@@ -206,9 +205,7 @@ Graph decode_graph(const uint8_t* bytes, int64_t size) {
     g.nodes.push_back(std::move(node));
   }
   if (!in.done()) bad("bytes behind its end");
-  const auto is_output = [&](const Value& v) {
-    return v.kind == ValueKind::activation || v.kind == ValueKind::fixed;
-  };
+  const auto is_output = [&](const Value& v) { return v.kind == ValueKind::activation || v.kind == ValueKind::fixed; };
   if (g.output < 0 || g.output >= int64_t(values) || !is_output(g.values[g.output]) || written[g.output] != kBoth)
     bad("its output is not written");
   return g;

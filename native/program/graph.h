@@ -37,8 +37,8 @@ struct Value {
   DType dtype = DType::f32;
   int rank = 0;
   int64_t dims[kMaxRank] = {};
-  int32_t parent = -1;  // view
-  int64_t offset = 0;   // view: first column
+  int32_t parent = -1;   // view
+  int64_t offset = 0;    // view: first column
   bool cleared = false;  // activation: zeros before its first op writes a part of it
   // state: what a new session's rows hold, one value per row of the first axis; none: zeros
   std::vector<float> fill;
@@ -53,7 +53,18 @@ struct Value {
 };
 
 // What the runner fills in for an op's runtime tensors.
-enum class Runtime : uint8_t { none, cu_seqlens, slots, positions, ids, rows, page_table, key_lengths, targets, absent };
+enum class Runtime : uint8_t {
+  none,
+  cu_seqlens,
+  slots,
+  positions,
+  ids,
+  rows,
+  page_table,
+  key_lengths,
+  targets,
+  absent
+};
 constexpr int kRuntimes = 10;
 
 // Some work has two forms: one over whole sequences, which start anew and are not continued, and one that carries a

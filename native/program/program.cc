@@ -156,9 +156,8 @@ void Program::clear(int32_t value, const Frame& f) const {
   const Tensor t = bind(value, f);
   constexpr int64_t kPiece = 256 << 10;
   const int64_t bytes = t.size() * 4, pieces = (bytes + kPiece - 1) / kPiece;
-  ThreadPool::global().parallel_for(pieces, [&](int64_t i, int) {
-    backend_.zero(t.as<char>() + i * kPiece, std::min(kPiece, bytes - i * kPiece));
-  });
+  ThreadPool::global().parallel_for(
+      pieces, [&](int64_t i, int) { backend_.zero(t.as<char>() + i * kPiece, std::min(kPiece, bytes - i * kPiece)); });
 }
 
 // A device copies whole slots: many small copies would cost it more than their bytes.

@@ -135,7 +135,7 @@ class Program {
   std::vector<Tensor> weights_;
   std::vector<bool> packable_;
   std::vector<std::vector<int32_t>> cleared_;  // by node: values that are zeros before it
-  std::vector<int64_t> memory_offset_;  // states: bytes in the slot; caches: bytes in the page
+  std::vector<int64_t> memory_offset_;         // states: bytes in the slot; caches: bytes in the page
   int64_t state_bytes_ = 0, page_bytes_ = 0, window_ = 0, vocab_ = 0, max_tokens_ = INT32_MAX;
   int32_t input_ = -1, hidden_ = -1;
   bool exact_ = false;

@@ -159,7 +159,8 @@ void Trainer::write(Which which, int32_t p, const float* from) {
   float* to = m.value;
   if (which == Which::mean) to = floats(m.mean, count(p));
   if (which == Which::square) to = floats(m.square, count(p));
-  if (which == Which::gradient || which == Which::merged) throw Error(Code::kArgument, "trainer: what is computed is not set");
+  if (which == Which::gradient || which == Which::merged)
+    throw Error(Code::kArgument, "trainer: what is computed is not set");
   std::memcpy(to, from, count(p) * 4);
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // A network being trained: parameters in f32 as the checkpoint has them, the weights that its graph reads made of them,
-// their gradients, and AdamW. The graphs come from lib/graph/training.ts: one that ends in the loss and goes on with the
-// backward ops, and one that ends there.
+// their gradients, and AdamW. The graphs come from lib/graph/training.ts: one that ends in the loss and goes on with
+// the backward ops, and one that ends there.
 //
 // A parameter that a weight holds as it stands (nearly all) lies in that weight, and its gradient in the weight's;
 // others have memory of their own and are copied, repeated or exponentiated when they have changed. All sums are taken

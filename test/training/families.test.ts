@@ -40,6 +40,9 @@ describe.each(Object.entries(families))('%s', (_, config) => {
     const batch = { ids: { data, shape: [1, 22] }, cuSeqlens: Int32Array.from([0, 9, 22]) };
     const { gradients } = await trainer.gradients(batch);
     const values = await trainer.parameters();
+    await using again = createTrainer(model, { recompute: 'blocks' });
+    for (const [name, g] of (await again.gradients(batch)).gradients)
+      expect(g.data, name).toEqual(gradients.get(name)!.data);
     expect([...gradients.keys()].sort()).toEqual(
       [...model.parameterList.values()]
         .filter((p) => !p.buffer)
