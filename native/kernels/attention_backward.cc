@@ -261,8 +261,8 @@ void run(const AttentionBackward& given, Context& cx) {
   const Attention forward = op.forward();
   const int64_t sequences = op.cu_seqlens ? op.cu_seqlens[0] - 1 : 1;
   const int64_t key_blocks = ceil_div(op.k[0], kKeys);
-  const int64_t splits =
-      std::clamp<int64_t>(ceil_div(kLeastTasks, sequences * nheads_kv), 1, std::max<int64_t>(1, key_blocks));
+  const int64_t splits = std::clamp<int64_t>(ceil_div(kLeastTasks, std::max<int64_t>(1, sequences * nheads_kv)), 1,
+                                             std::max<int64_t>(1, key_blocks));
   const bool again = !op.y || !op.lse;
   const bool direct = splits == 1 && op.dq.row_stride == nheads * headdim;
   float* r = cx.kept<float>(queries * (1 + (again ? headdim + 1 : 0) + (direct ? 0 : splits * headdim)));
