@@ -1,4 +1,4 @@
-import { mismatch, show } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
 import { type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import {
@@ -55,11 +55,21 @@ const rules = {
   scaling,
 } satisfies Rules<RopeArgs>;
 
+/** {@link ropeFrequencies}, whose errors name rope, in the name of the op that was called. */
+function frequencies(op: string, config: Parameters<typeof ropeFrequencies>[0]) {
+  try {
+    return ropeFrequencies(config);
+  } catch (error) {
+    if (!(error instanceof StatespaceError)) throw error;
+    throw new StatespaceError(error.code, error.message.replace(/^rope:/, `${op}:`));
+  }
+}
+
 function inputs({ sizes, ...a }: Checked<typeof rules> & { sizes: Sizes }) {
   const P = sizes.of('P');
   const rotaryDim = a.rotaryDim ?? P;
   if (rotaryDim > P) throw mismatch('ERR_SHAPE', `${sizes.op}: rotaryDim`, `at most P=${P}`, String(rotaryDim));
-  const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling });
+  const { invFreq, scale } = frequencies(sizes.op, { theta: a.theta, rotaryDim, scaling: a.scaling });
   return {
     tensors: { x: tokens(a.x), positions: a.positions, invFreq: new Tensor(invFreq, [invFreq.length]) },
     attrs: { interleaved: a.interleaved, mscale: scale },
