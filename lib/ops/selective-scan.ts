@@ -165,7 +165,7 @@ export function backwardPlan(args: SelectiveScanBackwardArgs): Plan<SelectiveSca
 
 /**
  * The gradients of {@link selectiveScan} (Gu & Dao 2023): the adjoint scan, backwards in time, over states that are
- * computed again from those kept every few hundred tokens. Memory O(B·L·D), not O(B·L·D·N); nothing is divided by a
+ * computed again from those kept at intervals. Memory O(B·L·D), not O(B·L·D·N); nothing is divided by a
  * decay. With `complex`, gradients are pairs [∂/∂re, ∂/∂im].
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.

@@ -56,8 +56,8 @@ struct LogDecays {
   }
 };
 
-// One chunk of n tokens. q and k are shared by heads; rows of q, k and their gradients have `key_stride` floats, those
-// of x, u and dx `value_stride`.
+// Not inlined: SSD and retention share the code of each instruction set. One chunk of n tokens. q and k are shared by
+// heads; rows of q, k and their gradients have `key_stride` floats, those of x, u and dx `value_stride`.
 class DecayGradient {
  public:
   static constexpr int64_t kRowCount = kDecayChunk + 16;  // room for whole tiles
@@ -100,7 +100,7 @@ class DecayGradient {
   }
 
   // S (value, key) at the chunk's end from that at its start, for x, k and decays.
-  void advance(int64_t n, const float* S, float* next) {
+  [[gnu::noinline]] void advance(int64_t n, const float* S, float* next) {
     decay_inputs(n);
     const float total = decay_of_all(n);
     each_tile(values, keys, [&](auto place) {
@@ -113,7 +113,7 @@ class DecayGradient {
   }
 
   // After q and k have been given.
-  void begin(int64_t n) {
+  [[gnu::noinline]] void begin(int64_t n) {
     transpose_block(q, key_stride, n, keys, qt_, kDecayChunk);
     each_tile(n, n, [&](auto place) {
       if (place.column + 2 * kLanes <= place.row) return;  // no query there sees the key
@@ -126,7 +126,7 @@ class DecayGradient {
   }
 
   // y of one head, from its state at the chunk's start.
-  void outputs(int64_t n, const float* S) {
+  [[gnu::noinline]] void outputs(int64_t n, const float* S) {
     pairs(n);
     turn(S);
     each_tile(n, values, [&](auto place) {
@@ -140,7 +140,7 @@ class DecayGradient {
 
   // dx and slopes of one head, S its state at the chunk's start; G becomes the gradient of that from the one of the
   // state at the chunk's end. What its q and k get is added to dq, dk and the sums of D W.
-  void head(int64_t n, const float* S, float* G) {
+  [[gnu::noinline]] void head(int64_t n, const float* S, float* G) {
     pairs(n);
     decay_inputs(n);
     const float total = decay_of_all(n);
@@ -183,7 +183,7 @@ class DecayGradient {
   }
 
   // After all heads: what the pairs give dq and dk.
-  void finish(int64_t n) {
+  [[gnu::noinline]] void finish(int64_t n) {
     each_tile(n, keys, [&](auto place) {
       Tile tile(place);
       tile.read(dq, key_stride);

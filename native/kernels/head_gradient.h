@@ -101,6 +101,7 @@ inline void sum_heads(Context& cx, const float* from, int64_t tokens, int64_t nh
 
 // to (count) = the sum over sequences of from (sequences, count), of which `to` may be the first.
 inline void sum_sequences(const float* from, int64_t sequences, int64_t count, float* to) {
+  if (sequences == 0) return void(std::memset(to, 0, count * sizeof(float)));
   std::memmove(to, from, count * sizeof(float));
   for (int64_t s = 1; s < sequences; ++s)
     for (int64_t i = 0; i < count; ++i) to[i] += from[s * count + i];
