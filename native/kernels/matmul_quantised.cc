@@ -84,8 +84,8 @@ class Product {
         if (few_)
           few(p, panel, sums);
         else
-          many(group * tiles_ / groups, (group + 1) * tiles_ / groups, p, panel, next_panel(p, first + each, each), wide,
-               sums);
+          many(group * tiles_ / groups, (group + 1) * tiles_ / groups, p, panel, next_panel(p, first + each, each),
+               wide, sums);
       }
     });
   }

@@ -1,8 +1,10 @@
 // Matrices held in fewer bits than the checkpoint has. The rounding of the weights is asked for; what is bounded here is
 // what computing with them adds: against a checkpoint of the rounded values, held as f32.
+import { execFile } from 'node:child_process';
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { createModel, type DType, loadModel, type Model, systemInfo, Tensor } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { heldTypes } from '../../dist/lib/dtype.js';
@@ -134,4 +136,24 @@ test('rows that are no whole blocks get a narrower type, and unknown types are r
   await model.dispose();
   const refused = createModel(small, { dtype: 'q4_k_m' as 'q4_k' });
   await expect(refused).rejects.toMatchObject({ code: 'ERR_DTYPE', message: expect.stringContaining('q4_k') });
+});
+
+test.each(systemInfo().cpu.available)('without the instruction for it, %s gives the same bits', async (backend) => {
+  const script = `
+    const { createModel } = require('statespace');
+    (async () => {
+      for (const dtype of ['q8_0', 'q4_k', 'q6_k']) {
+        const model = await createModel(${JSON.stringify(small)}, { seed: 3, dtype });
+        const logits = await model.createSession().forward(Int32Array.of(1, 2, 3, 4, 5, 6, 7), { logits: 'all' });
+        process.stdout.write(Buffer.from(logits.toFloat32Array().buffer).toString('hex'));
+      }
+    })();`;
+  const [own, other] = await Promise.all(
+    ['on', 'off'].map(async (dot) => {
+      const env = { ...process.env, STATESPACE_BACKEND: backend, STATESPACE_INT8_DOT: dot };
+      return (await promisify(execFile)(process.execPath, ['-e', script], { env, maxBuffer: 1 << 24 })).stdout;
+    }),
+  );
+  expect(own!.length).toBe(3 * 7 * 64 * 8);
+  expect(other).toBe(own);
 });
