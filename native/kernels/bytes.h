@@ -7,6 +7,7 @@
 //
 // dot(sums, codes, x): sums + codes·x in fours, codes unsigned, x from -127 to 127, exact. Three forms, which differ in
 // nothing else: DotInstruction where has_int8_dot(), DotSmall for codes below 128, DotAny.
+#include <cstdlib>
 #include <cstring>
 
 #include "isa/simd.h"
@@ -20,6 +21,12 @@
 namespace statespace::STATESPACE_ISA {
 
 constexpr int kByteLanes = 4 * kLanes;
+
+// STATESPACE_INT8_DOT=off: as on a machine without the instruction, for tests.
+inline bool int8_dot_wanted() {
+  const char* text = std::getenv("STATESPACE_INT8_DOT");
+  return !text || std::strcmp(text, "off") != 0;
+}
 
 #if defined(STATESPACE_ISA_AVX512)
 
@@ -63,10 +70,10 @@ inline bool has_int8_dot() {
   static const bool has = [] {
     int r[4];
     __cpuidex(r, 7, 0);
-    return bool(r[2] >> 11 & 1);
+    return bool(r[2] >> 11 & 1) && int8_dot_wanted();
   }();
 #else
-  static const bool has = __builtin_cpu_supports("avx512vnni");
+  static const bool has = __builtin_cpu_supports("avx512vnni") && int8_dot_wanted();
 #endif
   return has;
 }
@@ -140,10 +147,10 @@ inline bool has_int8_dot() {
 #if defined(_MSC_VER)
     int r[4];
     __cpuidex(r, 7, 1);
-    return bool(r[0] >> 4 & 1);
+    return bool(r[0] >> 4 & 1) && int8_dot_wanted();
 #else
     unsigned a, b, c, d;
-    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1) && int8_dot_wanted();
 #endif
   }();
   return has;

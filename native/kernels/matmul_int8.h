@@ -31,39 +31,68 @@ constexpr int kInt8Rows = 3, kInt8Few = 2;
 
 constexpr int block_words(const Form& f) { return 9 + f.halves; }
 
-// Row `m` of a tile of M rows, and behind it its other planes.
+// Row `m` of a tile of M rows, and behind it its other planes. As many blocks at a time as vectors have lanes, so that
+// largest values and sums are found by transposing squares.
 template <class T>
 void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, int32_t* to) {
-  constexpr int kVectors = 32 / kLanes;
-  for (int64_t k = 0; k < in; k += 32, to += M * block_words(form)) {
-    F v[kVectors], most = zero();
-    for (int i = 0; i < kVectors; ++i) {
-      v[i] = load(x + k + i * kLanes);
-      most = max(most, abs(v[i]));
-    }
-    const float amax = max_of(most);
-    float scale = amax * (1.f / 127), inverse = amax > 1e-30f ? 127 / amax : 0;
-    for (int p = 0; p < planes; ++p, scale *= 1.f / 254, inverse *= 254) {
-      alignas(64) int8_t q[32];
-      float sums[2] = {};
+  constexpr int kVectors = 32 / kLanes, kHalf = (kVectors + 1) / 2;
+  const int64_t words = M * block_words(form);
+  for (int64_t k = 0; k < in; k += 32 * kLanes) {
+    const int blocks = in - k < 32 * kLanes ? int((in - k) / 32) : kLanes;
+    F v[kLanes][kVectors], most[kLanes];
+    for (int b = 0; b < blocks; ++b) {
+      F highest = zero();
+#pragma GCC unroll 4
       for (int i = 0; i < kVectors; ++i) {
-        const F r = round(v[i] * set(inverse));
-        v[i] = fnma(r, set(scale), v[i]);
-        narrow(q + i * kLanes, r);
-        sums[i * kLanes / 16] += sum(r);
+        v[b][i] = load(x + k + b * 32 + i * kLanes);
+        highest = max(highest, abs(v[b][i]));
       }
+      most[b] = highest;
+    }
+    for (int b = blocks; b < kLanes; ++b) most[b] = zero();
+    transpose(most);
+    F amax = most[0];
+    for (int i = 1; i < kLanes; ++i) amax = max(amax, most[i]);
+    const F least = set(1e-30f);
+    F scale = amax * set(1.f / 127), inverse = select(less(least, amax), set(127.f) / max(least, amax), zero());
+    for (int p = 0; p < planes; ++p, scale = scale * set(1.f / 254), inverse = inverse * set(254.f)) {
+      alignas(64) int8_t q[kLanes * 32];
+      alignas(64) float scales[kLanes], inverses[kLanes], sums_of[2][kLanes];
+      store(scales, scale), store(inverses, inverse);
+      F low[kLanes], high[kLanes];
+      for (int b = 0; b < blocks; ++b) {
+        F halves[2] = {zero(), zero()};
+#pragma GCC unroll 4
+        for (int i = 0; i < kVectors; ++i) {
+          const F r = round(v[b][i] * set(inverses[b]));
+          if (p + 1 < planes) v[b][i] = fnma(r, set(scales[b]), v[b][i]);
+          narrow(q + b * 32 + i * kLanes, r);
+          halves[i / kHalf] = halves[i / kHalf] + r;
+        }
+        low[b] = halves[0], high[b] = halves[1];
+      }
+      for (int b = blocks; b < kLanes; ++b) low[b] = high[b] = zero();
+      F first = sums(low), second = sums(high);
       // NaN and infinities, which have no code, spoil the row by its scale.
-      const float own = scale + 0 * (sums[0] + sums[1]);
+      const F own = fma(zero(), first + second, scale);
+      store(scales, own);
+      if (form.halves == 1) first = first + second;
+      const F factor = form.has_min() ? own : set(-float(1 << form.zero));
+      store(sums_of[0], first * factor), store(sums_of[1], second * factor);
       int32_t* at = to + m + p;
-      for (int g = 0; g < 8; ++g) std::memcpy(at + g * M, q + 4 * g, 4);
-      std::memcpy(at + 8 * M, &own, 4);
-      if (form.halves == 1) sums[0] += sums[1];
-      for (int h = 0; h < form.halves; ++h) {
-        const float product = own * sums[h];
-        const int32_t zeros = own == own ? -int32_t(sums[h]) * (1 << (form.has_min() ? 0 : form.zero)) : 0;
-        std::memcpy(at + (9 + h) * M, form.has_min() ? static_cast<const void*>(&product) : &zeros, 4);
+      for (int b = 0; b < blocks; ++b, at += words) {
+#pragma GCC unroll 8
+        for (int g = 0; g < 8; ++g) std::memcpy(at + g * M, q + b * 32 + 4 * g, 4);
+        std::memcpy(at + 8 * M, scales + b, 4);
+        for (int h = 0; h < form.halves; ++h) {
+          if (form.has_min())
+            std::memcpy(at + (9 + h) * M, sums_of[h] + b, 4);
+          else
+            at[(9 + h) * M] = std::isfinite(sums_of[h][b]) ? int32_t(sums_of[h][b]) : 0;
+        }
       }
     }
+    to += blocks * words;
   }
 }
 

@@ -84,7 +84,8 @@ class Product {
         if (few_)
           few(p, panel, sums);
         else
-          many(group * tiles_ / groups, (group + 1) * tiles_ / groups, p, panel, wide, sums);
+          many(group * tiles_ / groups, (group + 1) * tiles_ / groups, p, panel, next_panel(p, first + each, each),
+               wide, sums);
       }
     });
   }
@@ -120,12 +121,24 @@ class Product {
     store_panel(0, p, sums);
   }
 
-  void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, uint8_t* wide, float* sums) const {
+  // The panel that this thread will probably unpack after `p`: behind the last of a task, where the others have taken
+  // one task each.
+  const uint8_t* next_panel(int64_t p, int64_t end, int64_t each) const {
+    if (w_.layout == Layout::rows) return nullptr;
+    const int64_t next = p + 1 < end ? p + 1 : p + 1 + (cx_.threads() - 1) * each;
+    return next < w_.panels() ? w_.panel(next) : nullptr;
+  }
+
+  // Tiles [begin, end) times one panel; the next one is fetched between them.
+  void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, const uint8_t* next, uint8_t* wide,
+            float* sums) const {
+    const int64_t lines = next ? panel_bytes(w_.dtype, w_.in) / 64 / std::max<int64_t>(1, end - begin) + 1 : 0;
     with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, wide); });
     with_dot(form_, [&](auto dot) {
       using Dot = decltype(dot);
       auto each = [&](auto multiply) {
         for (int64_t i = begin; i < end; ++i) {
+          for (int64_t line = 0; line < lines; ++line, next += 64) prefetch(next);
           multiply(width(i), tile(i), wide, w_.in, sums);
           store_panel(i, p, sums);
         }

@@ -170,32 +170,38 @@ void pack_quantised(DType type, const uint8_t* rows, int64_t row_bytes, int n, i
 }
 
 void read_quantised(DType type, const uint8_t* panel, int o, int64_t in, float* out) {
-  const Form f = form_of(type);
-  const int64_t block = dtype_block(type), codes_of_32 = kUnit * f.planes();
-  for (int64_t k = 0; k < in; k += block, panel += packed_block_bytes(type)) {
-    const uint8_t* codes = panel + kPanel * head_bytes(f);
-    const float d = f.scales == Scales::exponent ? 0 : half_at(panel + 2 * o);
-    const float dmin = f.has_min() ? half_at(panel + 2 * (kPanel + o)) : 0;
-    const int each = 32 / f.halves;
-    for (int i = 0; i < block; ++i) {
-      const int part = i / each;
-      float scale = d, min = 0;
-      if (f.scales == Scales::d_min) min = -dmin;
-      if (f.scales == Scales::exponent)
-        scale = bits_to_float(panel[o] >= 2 ? (panel[o] - 1u) << 23 : 1u << (21 + panel[o]));
-      if (f.scales == Scales::parts) scale = d * float(int8_t(panel[kPanel * (2 + part) + o]));
-      if (f.scales == Scales::parts_min)
-        scale = d * float(panel[kPanel * (4 + part) + o]), min = dmin * float(panel[kPanel * (12 + part) + o]);
-      if (f.scales == Scales::nibbles) {
-        const uint8_t both = panel[kPanel * (4 + part) + o];
-        scale = d * float(both & 15), min = dmin * float(both >> 4);
+  with_blocks(type, [&](auto t) {
+    constexpr DType T = decltype(t)::value;
+    constexpr Form f = form_of(T);
+    constexpr int kBlock = int(dtype_block(T)), kCodes = kUnit * f.planes(), kEach = 32 / f.halves;
+    const uint8_t* byte = panel + o;  // of a row of the head, as half is
+    const uint8_t* half = panel + 2 * o;
+    for (int64_t k = 0; k < in; k += kBlock, byte += packed_block_bytes(T), half += packed_block_bytes(T)) {
+      const uint8_t* codes = byte - o + kPanel * head_bytes(f) + o / kLanes * kCodes;
+      const float d = f.scales == Scales::exponent ? 0 : half_at(half);
+      const float dmin = f.has_min() ? half_at(half + 2 * kPanel) : 0;
+      for (int part = 0; part < kBlock / kEach; ++part) {
+        float scale = d, min = -dmin;
+        if constexpr (f.scales == Scales::exponent)
+          scale = bits_to_float(*byte >= 2 ? (*byte - 1u) << 23 : 1u << (21 + *byte));
+        if constexpr (f.scales == Scales::parts) scale = d * float(int8_t(byte[kPanel * (2 + part)]));
+        if constexpr (f.scales == Scales::parts_min)
+          scale = d * float(byte[kPanel * (4 + part)]), min = dmin * float(byte[kPanel * (12 + part)]);
+        if constexpr (f.scales == Scales::nibbles) {
+          const uint8_t both = byte[kPanel * (4 + part)];
+          scale = d * float(both & 15), min = dmin * float(both >> 4);
+        }
+        for (int i = part * kEach; i < (part + 1) * kEach; ++i) {
+          const int code = read_code(f, codes + i / 32 * kTileVectors * kCodes, o % kLanes, i % 32);
+          const int value = f.table ? table_code(T, code) : code;
+          if constexpr (f.has_min())
+            out[k + i] = scale * float(value) - min;
+          else
+            out[k + i] = scale * float(value - (1 << f.zero));
+        }
       }
-      const int code = read_code(f, codes + (i / 32 * kTileVectors + o / kLanes) * codes_of_32, o % kLanes, i % 32);
-      const int value = f.table ? table_code(type, code) : code;
-      const float wide = float(value - (f.has_min() ? 0 : 1 << f.zero));
-      out[k + i] = f.has_min() ? scale * wide - min : scale * wide;
     }
-  }
+  });
 }
 
 }  // namespace statespace::STATESPACE_ISA

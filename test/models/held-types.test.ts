@@ -1,10 +1,13 @@
 // Matrices held in fewer bits than the checkpoint has. The rounding of the weights is asked for; what is bounded here is
 // what computing with them adds: against a checkpoint of the rounded values, held as f32.
+import { execFile } from 'node:child_process';
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { createModel, type DType, loadModel, type Model, systemInfo, Tensor } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { heldTypes } from '../../dist/lib/dtype.js';
 import { modelCase, readGolden, relativeL2 } from '../support/golden.js';
 
 const NAMES = [
@@ -101,4 +104,56 @@ test.each(['bf16', 'f16', 'q8_0', 'q4_0'] satisfies DType[])('a new model can be
     { dtype },
   );
   expect((await logits(model)).every(Number.isFinite)).toBe(true);
+});
+
+const small = {
+  model_type: 'mamba',
+  vocab_size: 64,
+  hidden_size: 256,
+  num_hidden_layers: 2,
+  state_size: 16,
+  time_step_rank: 16,
+};
+/** Relative L2 of the logits beside those of the unrounded weights, for about so many bits. */
+const OF_BITS = { f32: 1e-6, f16: 3e-3, bf16: 2e-2, q8_0: 2e-2, q6_k: 0.08, q5_k: 0.15, q5_0: 0.2, q5_1: 0.15 };
+test.each(heldTypes.filter((t) => t !== 'f32'))('any checkpoint is held as %s', async (dtype) => {
+  const [wide, held, exact] = await Promise.all([
+    createModel(small, { seed: 3 }),
+    createModel(small, { seed: 3, dtype }),
+    createModel(small, { seed: 3, dtype, exact: true }),
+  ]);
+  const [expected, got, precise] = await Promise.all([logits(wide), logits(held), logits(exact)]);
+  expect(relativeL2(precise, expected)).toBeLessThan(OF_BITS[dtype as keyof typeof OF_BITS] ?? 1);
+  expect(relativeL2(precise, expected)).toBeGreaterThan(1e-5); // the weights were rounded
+  expect(relativeL2(got, precise)).toBeLessThan(1e-2);
+  await Promise.all([wide.dispose(), held.dispose(), exact.dispose()]);
+});
+
+test('rows that are no whole blocks get a narrower type, and unknown types are refused', async () => {
+  const narrow = { ...small, hidden_size: 96, intermediate_size: 192 };
+  const model = await createModel(narrow, { dtype: 'q4_k' }); // rows of 96 and 192: blocks of 32
+  expect((await logits(model)).every(Number.isFinite)).toBe(true);
+  await model.dispose();
+  const refused = createModel(small, { dtype: 'q4_k_m' as 'q4_k' });
+  await expect(refused).rejects.toMatchObject({ code: 'ERR_DTYPE', message: expect.stringContaining('q4_k') });
+});
+
+test.each(systemInfo().cpu.available)('without the instruction for it, %s gives the same bits', async (backend) => {
+  const script = `
+    const { createModel } = require('statespace');
+    (async () => {
+      for (const dtype of ['q8_0', 'q4_k', 'q6_k']) {
+        const model = await createModel(${JSON.stringify(small)}, { seed: 3, dtype });
+        const logits = await model.createSession().forward(Int32Array.of(1, 2, 3, 4, 5, 6, 7), { logits: 'all' });
+        process.stdout.write(Buffer.from(logits.toFloat32Array().buffer).toString('hex'));
+      }
+    })();`;
+  const [own, other] = await Promise.all(
+    ['on', 'off'].map(async (dot) => {
+      const env = { ...process.env, STATESPACE_BACKEND: backend, STATESPACE_INT8_DOT: dot };
+      return (await promisify(execFile)(process.execPath, ['-e', script], { env, maxBuffer: 1 << 24 })).stdout;
+    }),
+  );
+  expect(own!.length).toBe(3 * 7 * 64 * 8);
+  expect(other).toBe(own);
 });

@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { significant } from '../../../bench/format.js';
 import { type GenerateOptions, type LoadOptions, library, type Model } from '../../../bench/library.js';
+import { heldTypes } from '../../dtype.js';
 import { UsageError } from '../errors.js';
 import { parseCount, parseIds, parseNumber, parsePositive } from '../parse.js';
 import { progress } from '../terminal.js';
@@ -33,15 +34,7 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
     .option('--repetition-penalty <x>', 'above 1: tokens seen already become less likely', parseNumber(0))
     .option('--seed <n>', 'makes sampling repeatable', parseCount)
     .option('--stop <text>', 'stop at this text (or token id); may be repeated', collect, [])
-    .addOption(
-      new Option('--dtype <type>', 'type that matrices are held in (default: as stored)').choices([
-        'f32',
-        'f16',
-        'bf16',
-        'q8_0',
-        'q4_0',
-      ]),
-    )
+    .addOption(new Option('--dtype <type>', 'type that matrices are held in (default: as stored)').choices(heldTypes))
     .addOption(new Option('--device <name>', 'where to run').choices(['auto', 'cpu', 'cuda']).default('auto'))
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
     .option('-q, --quiet', 'no progress and no speed on stderr')
