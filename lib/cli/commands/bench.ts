@@ -3,6 +3,7 @@ import { addBenchEventLoop } from './bench-event-loop.js';
 import { addBenchKernels } from './bench-kernels.js';
 import { addBenchModels } from './bench-models.js';
 import { addBenchPeers } from './bench-peers.js';
+import { addBenchQuantised } from './bench-quantised.js';
 import { addBenchScaling } from './bench-scaling.js';
 
 export function addBench(program: Command, signal: AbortSignal): void {
@@ -13,5 +14,6 @@ export function addBench(program: Command, signal: AbortSignal): void {
   addBenchModels(bench, signal);
   addBenchKernels(bench, signal);
   addBenchPeers(bench, signal);
+  addBenchQuantised(bench, signal);
   addBenchEventLoop(bench);
 }
