@@ -55,6 +55,7 @@ async function describeCheckpoint(path: string, options: LoadOptions): Promise<C
   const held = new Map<string, HeldType>();
   let bytes = 0;
   for (const [value, spec] of graph.weights) {
+    if (spec.sources.length === 0) continue; // tables that follow from the config
     for (const { name } of spec.sources) if (!held.has(name) || spec.matrix) held.set(name, value.dtype);
     bytes += byteLength(
       value.dtype,
