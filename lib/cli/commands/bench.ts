@@ -12,8 +12,8 @@ export function addBench(program: Command, signal: AbortSignal): void {
     .description('Measure on this machine; every number is checked before it is timed.');
   addBenchScaling(bench, signal);
   addBenchModels(bench, signal);
+  addBenchQuantised(bench, signal);
   addBenchKernels(bench, signal);
   addBenchPeers(bench, signal);
-  addBenchQuantised(bench, signal);
   addBenchEventLoop(bench);
 }
