@@ -5,10 +5,12 @@
 import type * as statespace from '../lib/index.js';
 
 export type {
+  CheckpointDescription,
   DType,
   GenerateOptions,
   LoadOptions,
   Model,
+  ModelDescription,
   Session,
   SystemInfo,
   Tensor,

@@ -13,8 +13,14 @@ export type { PullOptions } from './hub/pull.js';
 export * as layers from './layers/index.js';
 export { ConfigReader } from './models/config.js';
 export type { ModelDefinition } from './models/definition.js';
+export {
+  type CheckpointDescription,
+  describeModel,
+  type ModelDescription,
+  type TensorDescription,
+} from './models/describe.js';
 export type { Parameters } from './models/held.js';
-export { createModel, describeModel, type LoadOptions, loadModel } from './models/load.js';
+export { createModel, type LoadOptions, loadModel } from './models/load.js';
 export type { Model } from './models/model.js';
 export { registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';

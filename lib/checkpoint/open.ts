@@ -5,6 +5,7 @@ import { mismatch, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { readConfig } from './config.js';
 import { asCheckpointError, fileExists } from './files.js';
+import type { Origin } from './gguf/open.js';
 import type { Metadata } from './gguf/values.js';
 import { inferRwkvConfig } from './infer-rwkv.js';
 import { readPytorch } from './pickle.js';
@@ -26,8 +27,8 @@ export interface Checkpoint {
   totalBytes: number;
   /** Of a GGUF file, which holds a tokenizer as well. */
   metadata?: Metadata;
-  /** Of a GGUF file: the names here of what each of its tensors holds. */
-  origins?: ReadonlyMap<string, readonly string[]>;
+  /** Of a GGUF file: its tensors by their names there, and the names here of what each holds. */
+  origins?: ReadonlyMap<string, Origin>;
 }
 
 export async function openCheckpoint(path: string): Promise<Checkpoint> {

@@ -1,5 +1,5 @@
 /** The files that commands read and write. */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { replaceFileSync } from '../atomic-file.js';
 import { readConfig } from '../checkpoint/config.js';
@@ -20,6 +20,13 @@ export function checkWritable(path: string): void {
   const folder = dirname(resolve(path));
   if (!existsSync(folder) || !statSync(folder).isDirectory()) throw new UsageError(`no folder ${folder} to write into`);
   if (existsSync(path) && !statSync(path).isFile()) throw new UsageError(`${path} is not a file`);
+}
+
+/** Whether weights lie there: a GGUF file, or a folder that has more than a config. */
+export async function isCheckpoint(path: string): Promise<boolean> {
+  if (/\.gguf$/i.test(path)) return true;
+  if (!statSync(path).isDirectory()) return false;
+  return readdirSync(path).some((name) => /\.(safetensors|bin|pth|gguf|index\.json)$/.test(name));
 }
 
 /** The config of a model folder (of its tensors, where an official RWKV file has none), a GGUF file or a .json file. */

@@ -1,5 +1,6 @@
 // A GGUF file as the contents of another: its keys as they are, its tensors in other types.
 import { readGguf } from '../checkpoint/gguf/container.js';
+import type { Origin } from '../checkpoint/gguf/open.js';
 import type { Pair } from '../checkpoint/gguf/pairs.js';
 import { isBlocks } from '../checkpoint/stored.js';
 import type { Contents } from './folder.js';
@@ -7,8 +8,7 @@ import type { Contents } from './folder.js';
 /** Keys of the old file's form, which the new one has of its own. */
 const OWN = /^(split\.|quantize\.|general\.(alignment|file_type|quantization_version)$)/;
 
-/** sources: the checkpoint's names of what each tensor holds, by its name in the file. */
-export async function fromFile(path: string, sources: ReadonlyMap<string, readonly string[]>): Promise<Contents> {
+export async function fromFile(path: string, origins: ReadonlyMap<string, Origin>): Promise<Contents> {
   const { metadata, tensors } = await readGguf(path);
   const pairs = new Map<string, Pair>();
   for (const key of metadata.keys()) {
@@ -21,7 +21,7 @@ export async function fromFile(path: string, sources: ReadonlyMap<string, readon
   return {
     architecture,
     pairs,
-    tensors: tensors.map((t) => ({ name: t.name, shape: t.shape, from: t, sources: sources.get(t.name) ?? [] })),
+    tensors: tensors.map((t) => ({ name: t.name, shape: t.shape, from: t, sources: origins.get(t.name)?.names ?? [] })),
     notes: [],
     rounded: [...new Set(rounded)],
   };

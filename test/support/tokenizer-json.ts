@@ -66,6 +66,9 @@ function byteLevel(m: Metadata, pre: string, vocab: object) {
 
 /** Merges that join the pair with the highest score first, as the scores do. */
 function sentencePiece(m: Metadata, tokens: readonly string[], vocab: Record<string, number>) {
+  // Lists that were cut lack the single letters, of which these merges begin.
+  for (const letter of new Set(tokens.flatMap((token) => (token in vocab ? [...token] : []))))
+    vocab[letter] ??= Object.keys(vocab).length;
   const scores = m.array('tokenizer.ggml.scores')!.numbers();
   const merges = tokens
     .map((token, id) => ({ token, score: scores[id]! }))

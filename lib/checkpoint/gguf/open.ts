@@ -8,12 +8,17 @@ import { readGguf } from './container.js';
 import { ArchitectureKeys } from './keys.js';
 import type { Metadata } from './values.js';
 
+export interface Origin {
+  readonly stored: StoredTensor;
+  readonly names: readonly string[];
+}
+
 export interface GgufCheckpoint {
   config: Config;
   tensors: Map<string, StoredTensor>;
   metadata: Metadata;
-  /** Which of these tensors each one of the file holds, by its name in the file. */
-  origins: ReadonlyMap<string, readonly string[]>;
+  /** The tensors as they lie in the file, by their names there, and which of the above each one holds. */
+  origins: ReadonlyMap<string, Origin>;
 }
 
 export async function openGguf(path: string): Promise<GgufCheckpoint> {
@@ -67,7 +72,7 @@ function toHf(
   layers: number,
   stored: Tensors,
 ): Pick<GgufCheckpoint, 'tensors' | 'origins'> {
-  const origins = new Map<string, readonly string[]>();
+  const origins = new Map<string, Origin>([...stored].map(([name, t]) => [name, { stored: t, names: [] }]));
   const tensors = new Map<string, StoredTensor>();
   const rest = new Map(stored);
   for (const pairing of architecture.pairings(config, layers)) {
@@ -76,7 +81,7 @@ function toHf(
     const names = pairing.hf();
     for (const name of pairing.gguf) {
       rest.delete(name);
-      origins.set(name, names);
+      origins.set(name, { stored: stored.get(name)!, names });
     }
     const made = convert(pairing, parts as StoredTensor[]);
     names.forEach((name, i) => {

@@ -4,6 +4,7 @@ import { addBenchEventLoop } from './bench-event-loop.js';
 import { addBenchKernels } from './bench-kernels.js';
 import { addBenchModels } from './bench-models.js';
 import { addBenchPeers } from './bench-peers.js';
+import { addBenchQuantised } from './bench-quantised.js';
 import { addBenchScaling } from './bench-scaling.js';
 
 export function addBench(program: Command, signal: AbortSignal): void {
@@ -12,6 +13,7 @@ export function addBench(program: Command, signal: AbortSignal): void {
     .description('Measure on this machine; every number is checked before it is timed.');
   addBenchScaling(bench, signal);
   addBenchModels(bench, signal);
+  addBenchQuantised(bench, signal);
   addBenchKernels(bench, signal);
   addBenchPeers(bench, signal);
   addBenchCalls(bench, signal);

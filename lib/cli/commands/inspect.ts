@@ -1,9 +1,9 @@
 import { basename, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { formatBytes, formatCount, group } from '../../../bench/format.js';
-import { type DType, library } from '../../../bench/library.js';
+import { type CheckpointDescription, type DType, library, type ModelDescription } from '../../../bench/library.js';
 import { renderTable } from '../../../bench/table.js';
-import { readModelConfig } from '../files.js';
+import { isCheckpoint, readModelConfig } from '../files.js';
 import { parseLengths } from '../parse.js';
 import { colours, write } from '../terminal.js';
 
@@ -31,7 +31,8 @@ export function addInspect(program: Command): void {
     .addHelpText(
       'after',
       `
-Reads the configuration only: no weights, nothing allocated.
+Reads headers and the configuration: no weights. Of a folder or a GGUF file (a split one: its first) it tells what types
+tensors are stored in, and what a model holds them in.
 
 Examples:
   $ statespace inspect ./jamba-v0.1
@@ -41,9 +42,31 @@ Examples:
     .action((path: string, options: Options) => inspect(path, options));
 }
 
-async function inspect(path: string, { lengths, dtype, json }: Options): Promise<void> {
+/** A checkpoint where there is one, else what its config says. */
+async function described(path: string): Promise<{ model: ModelDescription; checkpoint?: CheckpointDescription }> {
   const config = await readModelConfig(path);
-  const model = library().describeModel(config);
+  const { describeModel } = library();
+  if (!(await isCheckpoint(path))) return { model: describeModel(config) };
+  const checkpoint = await describeModel(path);
+  return { model: checkpoint, checkpoint };
+}
+
+/** Types that are stored, and what they are held in, the largest share first. */
+function weightLines({ tensors, bytes }: CheckpointDescription): string[] {
+  const shares = new Map<string, number>();
+  for (const { shape, stored, held } of tensors) {
+    const kind = held === null ? `${stored} unread` : held === stored ? stored : `${stored} held in ${held}`;
+    shares.set(kind, (shares.get(kind) ?? 0) + shape.reduce((a, b) => a * b, 1));
+  }
+  const listed = [...shares].sort((a, b) => b[1] - a[1]).map(([kind, n]) => `${kind} ${formatCount(n)}`);
+  return [
+    `weights     ${tensors.length} tensors, ${formatBytes(bytes.stored)} stored, ${formatBytes(bytes.held)} held`,
+    `types       ${listed.join(', ')}`,
+  ];
+}
+
+async function inspect(path: string, { lengths, dtype, json }: Options): Promise<void> {
+  const { model, checkpoint } = await described(path);
   const sessions = lengths.map((tokens) => ({
     tokens,
     ...model.sessionBytes(tokens, dtype),
@@ -51,7 +74,8 @@ async function inspect(path: string, { lengths, dtype, json }: Options): Promise
   }));
   const { modelType, parameters, layers } = model;
   if (json) {
-    write(JSON.stringify({ modelType, parameters, layers, kvCacheDtype: dtype, sessions }, null, 2));
+    const held = checkpoint && { bytes: checkpoint.bytes, tensors: checkpoint.tensors };
+    write(JSON.stringify({ modelType, parameters, layers, kvCacheDtype: dtype, sessions, ...held }, null, 2));
     return;
   }
   const { bold, dim } = colours();
@@ -76,6 +100,7 @@ async function inspect(path: string, { lengths, dtype, json }: Options): Promise
       `family      ${modelType}`,
       `parameters  ${parameterText}`,
       `layers      ${layers.map((layer) => `${layer.count} ${layer.kind}`).join(', ')}`,
+      ...(checkpoint ? weightLines(checkpoint) : []),
       '',
       dim(`One session after so many tokens; KV cache in ${dtype}, recurrent state in f32. 1 GiB = 2^30 bytes.`),
       dim('FLOPs of the next token: a multiply and an add count as two.'),

@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { formatBytes, group } from '../../../bench/format.js';
+import { library } from '../../../bench/library.js';
 import { renderTable, wrap } from '../../../bench/table.js';
 import { UsageError } from '../errors.js';
+import { isCheckpoint, readModelConfig } from '../files.js';
 import { parseCount, parseLengths, parsePositive } from '../parse.js';
 import { colours, write } from '../terminal.js';
 
@@ -50,8 +52,10 @@ export function mambaStateBytes(o: Pick<Options, 'layers' | 'heads' | 'headDim' 
 
 export function addMemory(program: Command): void {
   program
-    .command('memory')
-    .description('Print what attention needs to remember: score matrix and KV cache over length. Arithmetic only.')
+    .command('memory [model]')
+    .description(
+      'Print what attention needs to remember: score matrix and KV cache over length; of a model: weights and sessions.',
+    )
     .option('--lengths <list>', 'tokens; K = 1,024, M = 1,048,576, a..b doubles', parseLengths, LENGTHS)
     .option('--layers <n>', 'layers that hold a KV cache', parsePositive, 80)
     .option('--heads <n>', 'query heads', parsePositive, 64)
@@ -68,10 +72,42 @@ The defaults are the dimensions of Llama 2 70B. Sizes are binary: 1 MiB = 2^20 b
 
 Examples:
   $ statespace memory
+  $ statespace memory ./granite-4.q4_K_M.gguf --batch 16
   $ statespace memory --layers 32 --heads 32 --kv-heads 8 --lengths 4K..1M
   $ statespace memory --lengths 1000000 --json`,
     )
-    .action((options: Options) => print(options));
+    .action((model: string | undefined, options: Options) =>
+      model === undefined ? print(options) : ofModel(model, options),
+    );
+}
+
+/** Weights as a model holds them, and its sessions over length. Headers are read. */
+async function ofModel(path: string, { lengths, batch, json }: Options): Promise<void> {
+  const config = await readModelConfig(path);
+  const { describeModel } = library();
+  const checkpoint = (await isCheckpoint(path)) ? await describeModel(path) : undefined;
+  const model = checkpoint ?? describeModel(config);
+  const weights = checkpoint?.bytes ?? null;
+  const rows = lengths.map((tokens) => {
+    const { state, kvCache, total } = model.sessionBytes(tokens);
+    return { tokens, state: batch * state, kvCache: batch * kvCache, sessions: batch * total };
+  });
+  if (json) {
+    write(JSON.stringify({ modelType: model.modelType, batch, weights, rows }, null, 2));
+    return;
+  }
+  const held = weights?.held ?? 0;
+  const table = renderTable(
+    ['tokens', 'state', 'KV cache', 'sessions', ...(weights ? ['with weights'] : [])].map((title) => ({ title })),
+    rows.map((r) => [
+      group(r.tokens),
+      ...[r.state, r.kvCache, r.sessions, ...(weights ? [r.sessions + held] : [])].map(formatBytes),
+    ]),
+  );
+  const { bold, dim } = colours();
+  const told = weights ? `${formatBytes(weights.stored)} in files, ${formatBytes(held)} held` : 'none there';
+  const sequences = batch === 1 ? 'one session' : `${batch} sessions`;
+  write([bold(path), `weights  ${told}`, '', dim(`${sequences} after so many tokens each`), table].join('\n'));
 }
 
 function print(o: Options): void {

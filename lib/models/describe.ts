@@ -1,0 +1,98 @@
+import { byteLength, type HeldType } from '../dtype.js';
+import { StatespaceError } from '../errors.js';
+import type { Graph } from '../graph/graph.js';
+import { describeModel as describeConfig, type LoadOptions, loadModel } from './load.js';
+import { withTap } from './tap.js';
+
+export type ModelDescription = ReturnType<typeof describeConfig>;
+
+/** A tensor of a checkpoint, by its name in the file. */
+export interface TensorDescription {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** What it is stored as: f32, bf16, q4_k … */
+  readonly stored: string;
+  /** What a model holds it in; null where no layer reads it. */
+  readonly held: HeldType | null;
+}
+
+/** What a folder or a file holds, and what loading it would. */
+export interface CheckpointDescription extends ModelDescription {
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly tensors: readonly TensorDescription[];
+  /** Bytes of the tensors in the files, and of the weights as a model holds them. */
+  readonly bytes: { readonly stored: number; readonly held: number };
+}
+
+/** What a model of this config is and costs; nothing is allocated. */
+export function describeModel(config: Record<string, unknown>): ModelDescription;
+/**
+ * The same of a model folder or a GGUF file (the first one of a split one), with its tensors and what each is held in;
+ * headers are read, and no large tensor.
+ *
+ * @throws StatespaceError ERR_CHECKPOINT, ERR_UNSUPPORTED_MODEL as loadModel() does.
+ */
+export function describeModel(path: string, options?: LoadOptions): Promise<CheckpointDescription>;
+export function describeModel(
+  model: Record<string, unknown> | string,
+  options: LoadOptions = {},
+): ModelDescription | Promise<CheckpointDescription> {
+  return typeof model === 'string' ? describeCheckpoint(model, options) : describeConfig(model);
+}
+
+const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
+const bases = ['model.', 'backbone.'];
+
+async function describeCheckpoint(path: string, options: LoadOptions): Promise<CheckpointDescription> {
+  const checkpoint = await lazyCheckpoint().openCheckpoint(path);
+  const { config, tensors, origins } = checkpoint;
+  if (config === undefined)
+    throw new StatespaceError(
+      'ERR_CHECKPOINT',
+      `${checkpoint.folder}: has no config.json, and tells no model without it`,
+    );
+  const graph = await heldGraph(path, options);
+  const held = new Map<string, HeldType>();
+  let bytes = 0;
+  for (const [value, spec] of graph.weights) {
+    if (spec.sources.length === 0) continue; // tables that follow from the config
+    for (const { name } of spec.sources) if (!held.has(name) || spec.matrix) held.set(name, value.dtype);
+    bytes += byteLength(
+      value.dtype,
+      value.dims.reduce<number>((n, d) => n * (d as number), 1),
+    );
+  }
+  // A file that was saved without its head lacks the first part of every name.
+  const heldOf = (name: string | undefined): HeldType | null =>
+    [...bases, ''].map((base) => held.get(base + name)).find((type) => type !== undefined) ?? null;
+  const listed = origins ?? new Map([...tensors].map(([name, stored]) => [name, { stored, names: [name] }] as const));
+  return {
+    ...describeConfig(config),
+    config,
+    tensors: [...listed].map(([name, { stored, names }]) => ({
+      name,
+      shape: stored.shape,
+      stored: stored.dtype,
+      held: heldOf(names[0]),
+    })),
+    bytes: { stored: checkpoint.totalBytes, held: bytes },
+  };
+}
+
+/** The graph that loadModel() makes of a checkpoint, of which it then reads no weights. */
+async function heldGraph(path: string, options: LoadOptions): Promise<Graph> {
+  const enough = new AbortController();
+  const graphs: Graph[] = [];
+  const signal = options.signal ? AbortSignal.any([options.signal, enough.signal]) : enough.signal;
+  const tapped = withTap({ ...options, signal }, (graph, output) => {
+    graphs.push(graph);
+    enough.abort();
+    return output;
+  });
+  try {
+    await (await loadModel(path, tapped)).dispose();
+  } catch (error) {
+    if (error !== enough.signal.reason) throw error;
+  }
+  return graphs.at(-1)!; // the first ones were for finding names and types
+}
