@@ -86,7 +86,9 @@ describe('streams', () => {
     for (const width of [40, 60, 80]) {
       const { code, stdout } = await statespace([name, ...args], { env: { COLUMNS: String(width) } });
       expect(code).toBe(0);
-      for (const line of stdout.split('\n')) expect(line.length, line).toBeLessThanOrEqual(width);
+      // A path of one word may be longer.
+      for (const line of stdout.split('\n'))
+        if (line.trim().includes(' ')) expect(line.length, line).toBeLessThanOrEqual(width);
     }
   });
 
@@ -121,18 +123,18 @@ describe('inspect', () => {
     const { stdout } = await statespace(['inspect', configFile()]);
     expect(stdout).toMatch(/in \S+ \w+ that are free here/);
     expect(stdout).toMatch(/q8_0 .* fit, and 1,000,000 tokens/);
-    const large = JSON.parse((await statespace(['inspect', configFile(4000), '--json'])).stdout);
+    const large = JSON.parse((await statespace(['inspect', configFile(60), '--json'])).stdout);
     const { availableBytes, weights } = large.memory;
     expect(availableBytes).toBeGreaterThan(0);
     expect(weights[0]).toMatchObject({ dtype: 'f32', fits: false, tokens: null });
     expect(weights[0].bytes).toBe(4 * large.parameters.total);
-    expect((await statespace(['inspect', configFile(4000)])).stdout).toContain('too large');
+    expect((await statespace(['inspect', configFile(60)])).stdout).toContain('too large');
   });
 });
 
 function configFile(layers = 4): string {
   const file = join(mkdtempSync(join(tmpdir(), 'statespace-cli-')), 'config.json');
-  const size = layers > 100 ? 8192 : 64;
+  const size = layers > 10 ? 8192 : 64;
   writeFileSync(
     file,
     JSON.stringify({ model_type: 'mamba', vocab_size: 256, hidden_size: size, num_hidden_layers: layers }),
