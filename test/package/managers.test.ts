@@ -120,18 +120,9 @@ describe.runIf(long)('installed without a compiler', () => {
       expect(await succeed(deno, [...local, ...allowed, 'use.cjs'], at)).toBe('2 0.1.0\n');
       writeFileSync(join(app, 'import.cjs'), "require('statespace'); console.log('imported');");
       expect(await succeed(deno, [...local, '--allow-read', 'import.cjs'], at)).toBe('imported\n');
-      const _esbuild = [
-        join(tools, 'esbuild/bin/esbuild'),
-        'use.cjs',
-        '--bundle',
-        '--platform=node',
-        '--outfile=out.cjs',
-      ];
-      await succeed(
-        join(tools, '@esbuild/linux-x64/bin/esbuild'),
-        [...bundle, '--external:statespace', '--log-level=error'],
-        at,
-      );
+      const esbuild = join(tools, '@esbuild/linux-x64/bin/esbuild');
+      const bundle = ['use.cjs', '--bundle', '--platform=node', '--outfile=out.cjs', '--log-level=error'];
+      await succeed(esbuild, [...bundle, '--external:statespace'], at);
       expect(await succeed(node, ['out.cjs'], at)).toBe('2 0.1.0\n');
     },
     5 * minutes,
