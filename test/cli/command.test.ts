@@ -1,8 +1,10 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { statespace } from '../support/cli.js';
+import { textModelFolder } from '../support/text-model.js';
 
 describe('help', () => {
   const commands = [
@@ -115,6 +117,18 @@ describe('streams', () => {
     expect(code).toBe(0);
     expect(stderr).toBe('');
   });
+});
+
+it.each([
+  ['hello world', 0],
+  ['hello world\n', 0],
+  ['', 2],
+])('generate reads its prompt from standard input: %j', (input, code) => {
+  const args = ['dist/lib/cli/main.js', 'generate', textModelFolder(), '-n', '3', '-q', '-p'];
+  const given = spawnSync(process.execPath, [...args, '-'], { input, encoding: 'utf8' });
+  expect(given.status).toBe(code);
+  if (code) expect(given.stderr).toContain('the prompt is empty');
+  else expect(given.stdout).toBe(spawnSync(process.execPath, [...args, 'hello world'], { encoding: 'utf8' }).stdout);
 });
 
 describe('inspect', () => {
