@@ -1,6 +1,6 @@
 /** A chart of cost over length for the terminal, both axes logarithmic: a power law is a straight line. */
 import { plot } from 'asciichart';
-import { displayWidth } from './table.js';
+import { displayWidth, outputWidth } from './table.js';
 
 export interface Series {
   name: string;
@@ -28,7 +28,9 @@ const OFFSET = 2;
  * out: the plot has no gaps). Empty where there is nothing to draw.
  */
 export function chart(series: readonly Series[], options: ChartOptions): string {
-  const { width = 64, height = 16, colour = false, format } = options;
+  const { height = 16, colour = false, format } = options;
+  // Beside the plot: the values, and a letter.
+  const width = Math.max(16, Math.min(options.width ?? 64, outputWidth() - 14));
   const lengths = [...new Set(series.flatMap((s) => s.points.map((p) => p.length)))].sort((a, b) => a - b);
   const [first, last] = [lengths[0], lengths.at(-1)];
   if (first === undefined || last === undefined || first === last) return '';

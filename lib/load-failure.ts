@@ -22,13 +22,18 @@ interface Place {
 const causes: { matches: RegExp; solutions(place: Place): string[] }[] = [
   {
     matches: /No native build was found|Cannot find (module|package)|Dynamic require|require is not defined/,
-    solutions: ({ target, prebuilds }) => [
-      bundled,
+    solutions: ({ target, prebuilds }) =>
       prebuilds.length === 0
-        ? `this installation holds no prebuilt addon at all (a source checkout, or files left out while copying): ${reinstall}`
-        : `it holds prebuilt addons for ${prebuilds.join(', ')} only. If node_modules was copied from another system, install it on ${target} instead`,
-      build,
-    ],
+        ? [
+            bundled,
+            `this installation holds no prebuilt addon at all (a source checkout, or files left out while copying): ${reinstall}`,
+            build,
+          ]
+        : [
+            `it holds prebuilt addons for ${prebuilds.join(', ')} only. If node_modules was copied from another system, install it on ${target} instead`,
+            build,
+            bundled,
+          ],
   },
   {
     matches: /GLIBC(XX)?_[\d.]+' not found|version `GLIBC/,

@@ -117,6 +117,19 @@ function checkAlive(where: string, tensor: object): void {
   if (disposed.has(tensor)) throw new StatespaceError('ERR_DISPOSED', `${where}: the tensor has been disposed of`);
 }
 
+/** What a call writes to, checked: f32, f16 or bf16, of this shape where it is known, in memory that stays. */
+export function outTensor(where: string, value: unknown, shape?: readonly number[]): Tensor {
+  const tensor = value as TensorLike;
+  const dtype = checkTensor(where, tensor);
+  if (dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16')
+    throw mismatch('ERR_DTYPE', where, 'f32, f16, bf16', dtype);
+  if (shape && String(tensor.shape) !== String(shape))
+    throw mismatch('ERR_SHAPE', where, `shape (${shape.join(', ')})`, `(${tensor.shape.join(', ')})`);
+  if ((tensor.data.buffer as { resizable?: boolean }).resizable)
+    throw new StatespaceError('ERR_ARGUMENT', `${where}: a resizable buffer may shrink while it is written to`);
+  return tensor instanceof Tensor ? tensor : new Tensor(tensor.data, tensor.shape, dtype);
+}
+
 /** The product of a shape, checked to be one. */
 export function sizeOf(where: string, shape: readonly number[]): number {
   if (!Array.isArray(shape)) throw mismatch('ERR_SHAPE', where, 'shape as an array of sizes', show(shape));

@@ -35,6 +35,16 @@ describe('an addon that cannot be loaded', () => {
     });
   });
 
+  it('as in a bundle, where nothing of the package lies around the code: the error says to leave it out', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'statespace-bundle-'));
+    cpSync(join(root, 'dist/lib'), join(folder, 'app/out/lib'), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+    const { code, stdout } = await use(join(folder, 'app/out/lib'));
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^StatespaceError ERR_DEVICE\n/);
+    expect(stdout).toMatch(/Possible solutions:\n- if the program was bundled .*declare statespace external/);
+  });
+
   it.each([
     [
       'is absent',

@@ -75,13 +75,15 @@ function table({ title, columns, rows }: { title: string } & Table): string {
 }
 
 const STYLE = `
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a; background: #fff; }
+:root { color-scheme: light dark; --ink: light-dark(#1a1a1a, #e6e6e6); --paper: light-dark(#fff, #16181b); --soft: light-dark(#f5f5f5, #24272b); --line: light-dark(#999, #6b7177); --thin: light-dark(#ddd, #3a3f44); }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: var(--ink); background: var(--paper); overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; width: 560px; } figcaption { font-weight: 600; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; width: 560px; max-width: 100%; } figcaption { font-weight: 600; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; } .u-legend { white-space: normal; font-size: 12px; }
-th, td { text-align: right; padding: 0.15rem 0.7rem; } thead th { border-bottom: 1px solid #999; }
-.left, .facts th, .facts td { text-align: left; } .facts td { white-space: normal; } .rule td { border-bottom: 1px solid #ddd; padding: 0; }
-pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; font-size: 13px; }
+th, td { text-align: right; padding: 0.15rem 0.7rem; } thead th { border-bottom: 1px solid var(--line); }
+.left, .facts th, .facts td { text-align: left; } .facts td { white-space: normal; } .rule td { border-bottom: 1px solid var(--thin); padding: 0; }
+pre { background: var(--soft); overflow-wrap: normal; padding: 0.8rem; overflow-x: auto; font-size: 13px; }
 `;
 
 // Runs in the browser. Both axes are logarithmic: a power law is a straight line, its slope the exponent.
@@ -96,18 +98,23 @@ const format = {
   loss: (v) => v.toPrecision(4),
 };
 const tokens = (v) => scaled(v, 1024, ['', 'K', 'M']);
+const dark = matchMedia('(prefers-color-scheme: dark)');
+const line = () => dark.matches ? '#3a3f44' : '#e3e3e3';
+const axis = { stroke: () => dark.matches ? '#e6e6e6' : '#1a1a1a', grid: { stroke: line }, ticks: { stroke: line } };
 JSON.parse(document.getElementById('data').textContent).forEach((chart, index) => {
   const xs = [...new Set(chart.series.flatMap((s) => s.points.map((p) => p.x)))].sort((a, b) => a - b);
   const ys = chart.series.map((s) => xs.map((x) => s.points.find((p) => p.x === x)?.y ?? null));
   const show = format[chart.unit];
   const even = chart.unit === 'loss';
   const across = even ? 'step' : 'tokens';
-  new uPlot({
-    width: 560, height: 380,
+  const place = document.getElementById('chart-' + index);
+  const width = Math.min(560, place.clientWidth);
+  const plot = new uPlot({
+    width, height: Math.round(Math.min(380, width * 0.8)),
     scales: even ? { x: { time: false } } : { x: { time: false, distr: 3, log: 2 }, y: { distr: 3, log: chart.unit === 'bytes' ? 2 : 10 } },
     axes: [
-      { values: (_, ticks) => ticks.map((v) => v === null ? null : even ? v : tokens(v)), label: across },
-      { values: (_, ticks) => ticks.map((v) => v === null ? null : show(v)), size: 80 },
+      { ...axis, values: (_, ticks) => ticks.map((v) => v === null ? null : even ? v : tokens(v)), label: across },
+      { ...axis, values: (_, ticks) => ticks.map((v) => v === null ? null : show(v)), size: 80 },
     ],
     series: [
       { label: across, value: (_, v) => v === null ? '' : v.toLocaleString('en-US') },
@@ -116,7 +123,8 @@ JSON.parse(document.getElementById('data').textContent).forEach((chart, index) =
         value: (_, v) => v === null ? '' : show(v),
       })),
     ],
-  }, [xs, ...ys], document.getElementById('chart-' + index));
+  }, [xs, ...ys], place);
+  dark.addEventListener('change', () => plot.redraw());
 });
 document.body.dataset.charts = String(document.querySelectorAll('.uplot canvas').length);
 `;

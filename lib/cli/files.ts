@@ -1,5 +1,5 @@
 /** The files that commands read and write. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { replaceFileSync } from '../atomic-file.js';
 import { readConfig } from '../checkpoint/config.js';
@@ -7,7 +7,7 @@ import { openCheckpoint } from '../checkpoint/open.js';
 import { UsageError } from './errors.js';
 
 /** Whole or not at all; see replaceFileSync(). */
-export function writeFileAtomically(path: string, text: string): void {
+function writeFileAtomically(path: string, text: string): void {
   try {
     replaceFileSync(path, text);
   } catch (error) {
@@ -15,11 +15,36 @@ export function writeFileAtomically(path: string, text: string): void {
   }
 }
 
+export const isStandardOutput = (path: string): boolean => ['-', '/dev/stdout', '/dev/fd/1'].includes(path);
+
+/** A pipe or a device is written to; a file is replaced. */
+export function writeOutput(path: string, text: string): void {
+  // By name: where they are sockets they cannot be opened.
+  if (isStandardOutput(path)) process.stdout.write(text);
+  else if (['/dev/stderr', '/dev/fd/2'].includes(path)) process.stderr.write(text);
+  else if (isDevice(path)) writeFileSync(path, text);
+  else writeFileAtomically(path, text);
+}
+
+function isDevice(path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found !== undefined && (found.isFIFO() || found.isCharacterDevice());
+}
+
 /** Said before hours of measurement, not after. */
 export function checkWritable(path: string): void {
+  if (isStandardOutput(path)) return;
   const folder = dirname(resolve(path));
   if (!existsSync(folder) || !statSync(folder).isDirectory()) throw new UsageError(`no folder ${folder} to write into`);
-  if (existsSync(path) && !statSync(path).isFile()) throw new UsageError(`${path} is not a file`);
+  if (existsSync(path) && statSync(path).isDirectory()) throw new UsageError(`${path} is a folder`);
+}
+
+/** All of standard input, without the end of its last line. */
+export async function readStandardInput(): Promise<string> {
+  let text = '';
+  process.stdin.setEncoding('utf8');
+  for await (const piece of process.stdin) text += piece;
+  return text.replace(/\r?\n$/, '');
 }
 
 /** Whether weights lie there: a GGUF file, or a folder that has more than a config. */

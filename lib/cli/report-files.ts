@@ -1,7 +1,9 @@
 /** --json and --html of every benchmark: checked before anything is measured, written whole afterwards. */
 import type { Command } from 'commander';
 import { type Page, renderPage } from '../../bench/html/page.js';
-import { checkWritable, writeFileAtomically } from './files.js';
+import { UsageError } from './errors.js';
+import { checkWritable, isStandardOutput, writeOutput } from './files.js';
+import { write } from './terminal.js';
 
 export interface ReportFiles {
   json?: string;
@@ -10,15 +12,20 @@ export interface ReportFiles {
 
 export function addReportFiles(command: Command): Command {
   return command
-    .option('--json <file>', 'also write everything measured, every sample included')
-    .option('--html <file>', 'also write one self-contained page with charts and tables');
+    .option('--json <file>', 'also write everything measured, every sample included; - is standard output')
+    .option('--html <file>', 'also write one self-contained page with charts and tables; - is standard output');
 }
 
 export function checkReportFiles({ json, html }: ReportFiles): void {
   for (const file of [json, html]) if (file !== undefined) checkWritable(file);
+  if (json !== undefined && html !== undefined && isStandardOutput(json) && isStandardOutput(html))
+    throw new UsageError('--json and --html cannot both go to standard output');
 }
 
-export function writeReportFiles<R>({ json, html }: ReportFiles, report: R, page: (report: R) => Page): void {
-  if (json !== undefined) writeFileAtomically(json, `${JSON.stringify(report, null, 2)}\n`);
-  if (html !== undefined) writeFileAtomically(html, renderPage(page(report)));
+/** The files, and the text: on stderr where stdout takes one of them. */
+export function writeReport<R>({ json, html }: ReportFiles, report: R, page: (report: R) => Page, text: string): void {
+  if (json !== undefined) writeOutput(json, `${JSON.stringify(report, null, 2)}\n`);
+  if (html !== undefined) writeOutput(html, renderPage(page(report)));
+  const taken = [json, html].some((file) => file !== undefined && isStandardOutput(file));
+  write(text, taken ? process.stderr : process.stdout);
 }

@@ -3,8 +3,8 @@ import { SingleBar } from 'cli-progress';
 import { createColors } from 'picocolors';
 import { EXIT } from './errors.js';
 
-export function write(text: string): void {
-  process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+export function write(text: string, stream: NodeJS.WriteStream = process.stdout): void {
+  stream.write(text.endsWith('\n') ? text : `${text}\n`);
 }
 
 export function isTerminal(stream: NodeJS.WriteStream = process.stdout): boolean {

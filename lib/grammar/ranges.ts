@@ -109,7 +109,7 @@ const plain = (value: number): string => {
 /** The point and what follows, or nothing, so that the fraction lies between. */
 function fractions(low: FractionBound | undefined, high: FractionBound | undefined): string | undefined {
   const parts: string[] = [];
-  const zeroFits = (!low || (low.digits === '' && !low.exclusive)) && (!high || high.digits !== '' || !high.exclusive);
+  const zeroFits = (!low || (low.digits === '' && !low.exclusive)) && (high?.digits !== '' || !high.exclusive);
   if (zeroFits) parts.push('""');
   const digits = digitsBetween(low, high, true);
   if (digits !== undefined) parts.push(`"." ${digits}`);
@@ -127,7 +127,7 @@ function digitsBetween(
   const lowDone = !low || low.digits === '';
   // It may end here: all digits to come count as zeros.
   const endsAbove = !low || (lowDone && !low.exclusive);
-  const endsBelow = !high || high.digits !== '' || !high.exclusive;
+  const endsBelow = high?.digits !== '' || !high.exclusive;
   if (!first && endsAbove && endsBelow) parts.push('""');
   const [from, to] = [Number(low?.digits[0] ?? 0), Number(high?.digits[0] ?? 0)];
   const begin = low ? from : 0;

@@ -7,7 +7,7 @@ import { byteLength, type HeldType, heldTypes } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
-import { Graph, type Value } from '../graph/graph.js';
+import { Graph } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
 import { lazyCrypto } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';

@@ -31,7 +31,49 @@ export function readLimit(c: ConfigReader, key: string): [number, number] {
   return value as [number, number];
 }
 
+/** What only flash-linear-attention writes, which registers another config under transformers' name. */
+const OF_FLA = ['norm_eps', 'dt_limit', 'rmsnorm', 'dt_min', 'dt_max', 'dt_init_floor', 'D_has_hdim', 'A_init_range'];
+
 function readConfig(c: ConfigReader): Mamba2Config {
+  return OF_FLA.some((key) => c.any(key) !== undefined) ? readFlaConfig(c) : readTransformersConfig(c);
+}
+
+/** flash-linear-attention 0.5.2: other names, defaults of its own, a norm of each group that may stand before the gate. */
+function readFlaConfig(c: ConfigReader): Mamba2Config {
+  const dModel = c.size('hidden_size', 2048);
+  const headDim = c.size('head_dim', 64);
+  const dInner = c.multiple('expand', dModel, 2);
+  if (dInner % headDim !== 0) throw c.error(`expand · hidden_size ${dInner} is no multiple of head_dim ${headDim}`);
+  const nHeads = c.size('num_heads', dInner / headDim);
+  if (nHeads * headDim !== dInner)
+    throw c.error(`num_heads ${nHeads} · head_dim ${headDim} must be expand · hidden_size = ${dInner}`);
+  const nGroups = c.size('n_groups', 1);
+  if (nHeads % nGroups !== 0) throw c.error(`num_heads ${nHeads} is no multiple of n_groups ${nGroups}`);
+  onlySilu(c);
+  c.ignore('dt_min', 'dt_max', 'dt_init_floor', 'A_init_range', 'conv_init', 'use_l2warp');
+  c.ignore('fuse_norm', 'fuse_cross_entropy', 'fuse_linear_cross_entropy', 'time_step_rank');
+  const eps = c.number('norm_eps', 1e-5);
+  const normBeforeGate = c.boolean('norm_before_gate', false);
+  return {
+    vocabSize: c.size('vocab_size', 32000),
+    dModel,
+    nLayers: c.size('num_hidden_layers', 48),
+    eps,
+    tied: c.boolean('tie_word_embeddings', false),
+    mixer: {
+      ...{ dInner, nHeads, headDim, nGroups },
+      dState: c.size('state_size', 128),
+      dConv: c.size('conv_kernel', 4),
+      bias: c.boolean('use_bias', false),
+      convBias: c.boolean('use_conv_bias', true),
+      dtLimit: readLimit(c, c.any('dt_limit') === undefined ? 'time_step_limit' : 'dt_limit'),
+      dPerChannel: c.boolean('D_has_hdim', false),
+      norm: c.boolean('rmsnorm', true) ? { eps, groupSize: dInner / nGroups, normBeforeGate } : undefined,
+    },
+  };
+}
+
+function readTransformersConfig(c: ConfigReader): Mamba2Config {
   const dModel = c.size('hidden_size', 4096);
   const nHeads = c.size('num_heads', 128);
   const headDim = c.size('head_dim', 64);
@@ -85,7 +127,10 @@ function build(g: Graph, w: Weights, c: Mamba2Config): Value {
   return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
 }
 
-/** Mamba-2 (Dao & Gu 2024) in the layout of Hugging Face transformers: the gated norm spans the whole width unless norm_groups says otherwise. */
+/**
+ * Mamba-2 (Dao & Gu 2024) in the layout of Hugging Face transformers, whose gated norm spans the whole width unless
+ * norm_groups says otherwise, and of flash-linear-attention, which has the same model_type and norms each group.
+ */
 export const mamba2: ModelDefinition<Mamba2Config> = {
   modelTypes: ['mamba2'],
   config: readConfig,

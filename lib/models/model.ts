@@ -217,7 +217,10 @@ export class Model implements AsyncDisposable, Network {
 
   /** A session from a file that saveToFile() wrote; ERR_STATE for any other, or the file system's error. */
   async restoreSessionFromFile(path: string): Promise<Session> {
-    return this.restoreSessionAsync(await lazyFiles().readFile(path));
+    const { readFile, stat } = lazyFiles();
+    // Reading a pipe would wait for its writer.
+    if (!(await stat(path)).isFile()) throw mismatch('ERR_STATE', path, 'a regular file', 'something else');
+    return this.restoreSessionAsync(await readFile(path));
   }
 
   /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import type { ChatTemplateOptions } from '../chat/chat-template.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
-import { lazyFiles } from '../lazy.js';
 import { checkOptions } from '../options.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
 import { DECODE_OPTIONS, type DecodeOptions, ENCODE_OPTIONS, type EncodeOptions } from '../tokenizers/vocabulary.js';

@@ -1,6 +1,6 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { call } from '../native.js';
-import { checkTensor, Tensor, type TensorLike } from '../tensor.js';
+import { outTensor, type Tensor, type TensorLike } from '../tensor.js';
 
 /** What an op that gives R also takes. */
 export interface Out<R> {
@@ -10,19 +10,6 @@ export interface Out<R> {
    * that fails or is aborted, its values are undefined.
    */
   out?: { readonly [K in keyof R]?: TensorLike };
-}
-
-/** What a call writes to, checked: f32, f16 or bf16, of this shape where it is known, in memory that stays. */
-export function outTensor(where: string, value: unknown, shape?: readonly number[]): Tensor {
-  const tensor = value as TensorLike;
-  const dtype = checkTensor(where, tensor);
-  if (dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16')
-    throw mismatch('ERR_DTYPE', where, 'f32, f16, bf16', dtype);
-  if (shape && String(tensor.shape) !== String(shape))
-    throw mismatch('ERR_SHAPE', where, `shape (${shape.join(', ')})`, `(${tensor.shape.join(', ')})`);
-  if ((tensor.data.buffer as { resizable?: boolean }).resizable)
-    throw new StatespaceError('ERR_ARGUMENT', `${where}: a resizable buffer may shrink while it is written to`);
-  return tensor instanceof Tensor ? tensor : new Tensor(tensor.data, tensor.shape, dtype);
 }
 
 /** The `out` of one call. */

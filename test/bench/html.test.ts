@@ -62,6 +62,17 @@ describe('the report page', () => {
       expect(await tab.locator('body').textContent()).toContain('a <b>bold</b> processor');
       expect(requests).toEqual([]);
       expect(errors).toEqual([]);
+      // On a telephone nothing but wide tables scrolls sideways; where the system is dark, the page is.
+      const colours = () =>
+        tab.evaluate('[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]');
+      expect(await colours()).toEqual(['rgb(255, 255, 255)', 'rgb(26, 26, 26)']);
+      await tab.emulateMedia({ colorScheme: 'dark' });
+      expect(await colours()).toEqual(['rgb(22, 24, 27)', 'rgb(230, 230, 230)']);
+      await tab.setViewportSize({ width: 360, height: 740 });
+      await tab.reload();
+      expect(await tab.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360);
+      for (const canvas of await tab.locator('.uplot canvas').all())
+        expect((await canvas.boundingBox())!.width).toBeLessThanOrEqual(360);
     });
   });
 });

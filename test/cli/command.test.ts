@@ -1,8 +1,10 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { statespace } from '../support/cli.js';
+import { textModelFolder } from '../support/text-model.js';
 
 describe('help', () => {
   const commands = [
@@ -77,12 +79,81 @@ describe('streams', () => {
     expect((await statespace(['memory'], { env: { FORCE_COLOR: '1', NO_COLOR: '1' } })).stdout).not.toContain('\u001b');
   });
 
+  it.each([
+    ['memory', []],
+    ['compare', '--parameters 20M --d-model 256 --head-dim 64 --kv-heads 4 --lengths 4K'.split(' ')],
+    ['inspect', [configFile()]],
+    ['info', []],
+  ])('keeps %s to the width of the terminal', async (name, args) => {
+    const width = 48;
+    const { code, stdout } = await statespace([name, ...args], { env: { COLUMNS: String(width) } });
+    expect(code).toBe(0);
+    // A path of one word may be longer.
+    for (const line of stdout.split('\n'))
+      if (line.trim().includes(' ')) expect(line.length, line).toBeLessThanOrEqual(width);
+  });
+
+  const small = ['bench', 'scaling', '--lengths', '16,32', '--reps', '1', '--d-model', '32', '--heads', '2'];
+  it.each([
+    ['-', 'stdout'],
+    ['/dev/stdout', 'stdout'],
+    ['/dev/stderr', 'stderr'],
+  ] as const)('--json %s is data on %s, and the report is on the other', async (file, where) => {
+    const { code, stdout, stderr } = await statespace([...small, '--json', file]);
+    expect(code).toBe(0);
+    const [data, text] = where === 'stdout' ? [stdout, stderr] : [stderr, stdout];
+    if (where === 'stdout') expect(JSON.parse(data)).toHaveProperty('machine');
+    else expect(data).toContain('"machine"');
+    expect(text).toContain('selective scan');
+  });
+
+  it('--json and --html cannot both be standard output', async () => {
+    const { code, stderr } = await statespace([...small, '--json', '-', '--html', '-']);
+    expect([code, stderr]).toEqual([2, expect.stringContaining('cannot both go to standard output')]);
+  });
+
   it('ends quietly when the reader leaves', async () => {
     const { code, stderr } = await statespace(['memory', '--lengths', lengths(200_000)], { closeStdout: true });
     expect(code).toBe(0);
     expect(stderr).toBe('');
   });
 });
+
+it.each([
+  ['hello world', 0],
+  ['hello world\n', 0],
+  ['', 2],
+])('generate reads its prompt from standard input: %j', (input, code) => {
+  const args = ['dist/lib/cli/main.js', 'generate', textModelFolder(), '-n', '3', '-q', '-p'];
+  const given = spawnSync(process.execPath, [...args, '-'], { input, encoding: 'utf8' });
+  expect(given.status).toBe(code);
+  if (code) expect(given.stderr).toContain('the prompt is empty');
+  else expect(given.stdout).toBe(spawnSync(process.execPath, [...args, 'hello world'], { encoding: 'utf8' }).stdout);
+});
+
+describe('inspect', () => {
+  it('says what will fit', async () => {
+    const { stdout } = await statespace(['inspect', configFile()]);
+    expect(stdout).toMatch(/in \S+ \w+ that are free here/);
+    expect(stdout).toMatch(/q8_0 .* fit, and 1,000,000 tokens/);
+    const large = JSON.parse((await statespace(['inspect', configFile(60), '--json'])).stdout);
+    const { availableBytes, weights } = large.memory;
+    expect(availableBytes).toBeGreaterThan(0);
+    expect(weights[0]).toMatchObject({ dtype: 'f32', fits: false, tokens: null });
+    expect(weights[0].bytes).toBe(4 * large.parameters.total);
+    expect((await statespace(['inspect', configFile(60)])).stdout).toContain('too large');
+  });
+});
+
+function configFile(layers = 4): string {
+  const file = join(mkdtempSync(join(tmpdir(), 'statespace-cli-')), 'config.json');
+  const size = layers > 10 ? 8192 : 64;
+  writeFileSync(
+    file,
+    JSON.stringify({ model_type: 'mamba', vocab_size: 256, hidden_size: size, num_hidden_layers: layers }),
+  );
+  return file;
+}
 
 // Many rows, so that the output is larger than a pipe holds.
 function lengths(count: number): string {

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { checkWritable, readModelConfig, writeFileAtomically } from '../../dist/lib/cli/files.js';
+import { checkWritable, readModelConfig, writeOutput } from '../../dist/lib/cli/files.js';
 
 let folder: string;
 beforeEach(() => {
@@ -12,8 +12,8 @@ beforeEach(() => {
 describe('atomic writing', () => {
   it('replaces the file and leaves nothing beside it', () => {
     const path = join(folder, 'report.json');
-    writeFileAtomically(path, 'old');
-    writeFileAtomically(path, 'new, ä'.repeat(100_000));
+    writeOutput(path, 'old');
+    writeOutput(path, 'new, ä'.repeat(100_000));
     expect(readFileSync(path, 'utf8')).toBe('new, ä'.repeat(100_000));
     expect(readdirSync(folder)).toEqual(['report.json']);
   });
@@ -21,13 +21,13 @@ describe('atomic writing', () => {
   it('removes its temporary file when the target cannot be replaced', () => {
     const path = join(folder, 'taken');
     mkdirSync(join(path, 'inside'), { recursive: true });
-    expect(() => writeFileAtomically(path, 'text')).toThrow(/cannot write .*taken/);
+    expect(() => writeOutput(path, 'text')).toThrow(/cannot write .*taken/);
     expect(readdirSync(folder)).toEqual(['taken']);
   });
 
   it('refuses beforehand what it could not write', () => {
     expect(() => checkWritable(join(folder, 'none', 'x.json'))).toThrow(/no folder/);
-    expect(() => checkWritable(folder)).toThrow(/is not a file/);
+    expect(() => checkWritable(folder)).toThrow(/is a folder/);
   });
 });
 

@@ -115,7 +115,7 @@ describe('faults', () => {
 
   test('wrong bytes: once more from the start, then an error, and nothing of it in the cache', async () => {
     const wrong = Buffer.from(weights).fill(7, 100, 200);
-    hub.fault = (request, response, bytes, path) => {
+    hub.fault = (request, response, _bytes, path) => {
       if (path === 'model.safetensors') send(request, response, wrong);
       return path === 'model.safetensors';
     };
@@ -131,7 +131,7 @@ describe('faults', () => {
 
   test('what an earlier version left behind is not gone on from', async () => {
     let first = true;
-    hub.fault = (request, response, bytes, path) => {
+    hub.fault = (_request, response, bytes, path) => {
       if (path !== 'model.safetensors' || !first) return false;
       first = false;
       response.writeHead(200, { 'content-length': bytes.length });

@@ -14,7 +14,12 @@ const minutes = 60_000;
 const work = mkdtempSync(join(tmpdir(), 'statespace-managers-'));
 const tools = join(work, 'tools/node_modules');
 const VERSIONS = ['pnpm9@npm:pnpm@9.15.9', 'pnpm10@npm:pnpm@10.34.8', 'yarn1@npm:yarn@1.22.22'];
-VERSIONS.push('yarn4@npm:@yarnpkg/cli-dist@4.18.1', 'bun@1.4.5', 'esbuild@0.28.2', 'deno@2.9.6');
+VERSIONS.push(
+  'yarn4@npm:@yarnpkg/cli-dist@4.18.1',
+  '@oven/bun-linux-x64@1.4.5',
+  '@esbuild/linux-x64@0.28.2',
+  '@deno/linux-x64-glibc@2.9.6',
+);
 let env: NodeJS.ProcessEnv;
 let tarball: string;
 
@@ -29,7 +34,7 @@ const node = process.execPath;
 const [pnpm9, pnpm10] = ['pnpm9', 'pnpm10'].map((name) => [node, join(tools, name, 'bin/pnpm.cjs'), 'install']);
 const yarn1 = [node, join(tools, 'yarn1/bin/yarn.js'), 'install'];
 const yarn4 = [node, join(tools, 'yarn4/bin/yarn.js')];
-const bun = [join(tools, '.bin/bun'), 'install'];
+const bun = [join(tools, '@oven/bun-linux-x64/bin/bun'), 'install'];
 const yarnrc = (linker: string, scripts: boolean) => ({
   '.yarnrc.yml': `nodeLinker: ${linker}\nenableScripts: ${scripts}\n`,
 });
@@ -72,6 +77,7 @@ describe.runIf(long)('installed without a compiler', () => {
     env = {
       ...process.env,
       ...{ PATH: path, HOME: join(work, 'home'), npm_config_registry: registry, YARN_NPM_REGISTRY_SERVER: registry },
+      YARN_CACHE_FOLDER: join(work, 'yarn'), // not root's, which may hold another tarball of this version
       ...{ YARN_ENABLE_TELEMETRY: '0', YARN_ENABLE_IMMUTABLE_INSTALLS: 'false', YARN_UNSAFE_HTTP_WHITELIST: '*' },
     };
     // What npm tells its own scripts is nothing for the others.
@@ -107,21 +113,16 @@ describe.runIf(long)('installed without a compiler', () => {
       const app = await install('npm');
       writeFileSync(join(app, 'use.cjs'), USE);
       const at = { cwd: app, env };
-      expect(await succeed(join(tools, '.bin/bun'), ['use.cjs'], at)).toBe('2 0.1.0\n');
-      const deno = join(tools, '.bin/deno');
+      expect(await succeed(join(tools, '@oven/bun-linux-x64/bin/bun'), ['use.cjs'], at)).toBe('2 0.1.0\n');
+      const deno = join(tools, '@deno/linux-x64-glibc/deno');
       const local = ['run', '--node-modules-dir=manual'];
       const allowed = ['--allow-ffi', '--allow-read', '--allow-env', '--allow-sys'];
       expect(await succeed(deno, [...local, ...allowed, 'use.cjs'], at)).toBe('2 0.1.0\n');
       writeFileSync(join(app, 'import.cjs'), "require('statespace'); console.log('imported');");
       expect(await succeed(deno, [...local, '--allow-read', 'import.cjs'], at)).toBe('imported\n');
-      const _esbuild = [
-        join(tools, 'esbuild/bin/esbuild'),
-        'use.cjs',
-        '--bundle',
-        '--platform=node',
-        '--outfile=out.cjs',
-      ];
-      await succeed(join(tools, '.bin/esbuild'), [...bundle, '--external:statespace', '--log-level=error'], at);
+      const esbuild = join(tools, '@esbuild/linux-x64/bin/esbuild');
+      const bundle = ['use.cjs', '--bundle', '--platform=node', '--outfile=out.cjs', '--log-level=error'];
+      await succeed(esbuild, [...bundle, '--external:statespace'], at);
       expect(await succeed(node, ['out.cjs'], at)).toBe('2 0.1.0\n');
     },
     5 * minutes,

@@ -192,7 +192,8 @@ describe('chats', () => {
     expect(chunks).toBeLessThan(3000);
     const whole = client.chat.completions.create(endless, { signal: AbortSignal.timeout(100) });
     await expect(whole).rejects.toThrow();
-    for (let i = 0; i < 100 && engine.stats().running > 0; i++) await new Promise((done) => setTimeout(done, 10));
+    for (let i = 0; i < 100 && engine.stats().running + engine.stats().queued > 0; i++)
+      await new Promise((done) => setTimeout(done, 10));
     expect(engine.stats()).toMatchObject({ running: 0, queued: 0 });
   });
 });

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -148,4 +149,14 @@ describe('saveToFile', () => {
     }
     for (const position of positions) expect([4000, 5000]).toContain(position);
   });
+});
+
+test('the inputs that the fuzzer begins with are snapshots of this version', async () => {
+  const { fuzz } = createRequire(__filename)('../fuzz/snapshot.cjs') as { fuzz(data: Uint8Array): Promise<void> };
+  const folder = resolve(__dirname, '../fuzz/corpus/snapshot');
+  for (const name of readdirSync(folder)) {
+    const data = await readFile(join(folder, name));
+    expect([name, data[8]]).toEqual([name, good[8]]);
+    await fuzz(data);
+  }
 });

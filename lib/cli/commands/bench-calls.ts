@@ -1,4 +1,3 @@
-import { writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { type CallCase, type CallResult, runCases } from '../../../bench/calls/case.js';
 import { decodeCases } from '../../../bench/calls/decode.js';
@@ -9,6 +8,7 @@ import { library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
 import { renderTable } from '../../../bench/table.js';
 import { UsageError } from '../errors.js';
+import { writeOutput } from '../files.js';
 import { parseAmount, parseLengths, parsePositive } from '../parse.js';
 import { progress, write } from '../terminal.js';
 
@@ -60,7 +60,7 @@ async function measure(options: Options, signal: AbortSignal): Promise<void> {
   }
   if (options.json !== undefined) {
     const machine = describeMachine(library().systemInfo());
-    writeFileSync(options.json, `${JSON.stringify({ machine, size, results }, null, 2)}\n`);
+    writeOutput(options.json, `${JSON.stringify({ machine, size, results }, null, 2)}\n`);
   }
   write(table(results));
   if (options.check && results.some((r) => !r.kept)) process.exitCode = 1;

@@ -8,8 +8,8 @@ import { library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
 import { UsageError } from '../errors.js';
 import { parseLeast, parsePositive } from '../parse.js';
-import { addReportFiles, checkReportFiles, type ReportFiles, writeReportFiles } from '../report-files.js';
-import { colours, progress, write } from '../terminal.js';
+import { addReportFiles, checkReportFiles, type ReportFiles, writeReport } from '../report-files.js';
+import { colours, progress } from '../terminal.js';
 
 interface Options extends ReportFiles {
   only?: string[];
@@ -63,8 +63,7 @@ async function kernels(options: Options, signal: AbortSignal): Promise<void> {
       onProgress: (fraction, note) => bar.update(fraction, note),
     });
     bar.stop();
-    writeReportFiles(options, report, kernelsPage);
-    write(printKernels(report, { colours: colours() }));
+    writeReport(options, report, kernelsPage, printKernels(report, { colours: colours() }));
   } finally {
     bar.stop();
   }

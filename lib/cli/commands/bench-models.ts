@@ -7,8 +7,8 @@ import { printModels } from '../../../bench/models/print.js';
 import { runModels } from '../../../bench/models/run.js';
 import { UsageError } from '../errors.js';
 import { parseAmount, parseLengths, parseNumber, parsePositive, parseRatios } from '../parse.js';
-import { addReportFiles, checkReportFiles, type ReportFiles, writeReportFiles } from '../report-files.js';
-import { colours, progress, write } from '../terminal.js';
+import { addReportFiles, checkReportFiles, type ReportFiles, writeReport } from '../report-files.js';
+import { colours, progress } from '../terminal.js';
 
 interface Options extends ReportFiles {
   families?: string[];
@@ -110,9 +110,8 @@ async function benchModels(options: Options, signal: AbortSignal): Promise<void>
       },
     );
     bar.stop();
-    writeReportFiles(options, report, modelsPage);
-    write(printModels(report, colours()));
-    for (const { label, reason } of leftOut) write(`Left out: ${label}: ${reason}`);
+    const out = leftOut.map(({ label, reason }) => `Left out: ${label}: ${reason}`);
+    writeReport(options, report, modelsPage, [printModels(report, colours()), ...out].join('\n'));
   } finally {
     bar.stop();
   }

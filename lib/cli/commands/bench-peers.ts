@@ -11,8 +11,8 @@ import { KERNEL_PEERS, LLAMA_CPP, SCRIPTS, type Started, startPeers, TRANSFORMER
 import { type PeersReport, printPeers, SCHEMA, SCHEMA_VERSION } from '../../../bench/peers/print.js';
 import { UsageError } from '../errors.js';
 import { parsePositive } from '../parse.js';
-import { addReportFiles, checkReportFiles, type ReportFiles, writeReportFiles } from '../report-files.js';
-import { colours, progress, write } from '../terminal.js';
+import { addReportFiles, checkReportFiles, type ReportFiles, writeReport } from '../report-files.js';
+import { colours, progress } from '../terminal.js';
 import { chosenCases } from './bench-kernels.js';
 
 interface Options extends ReportFiles {
@@ -96,8 +96,7 @@ async function peers(options: Options, signal: AbortSignal): Promise<void> {
       ),
     };
     bar.stop();
-    writeReportFiles(options, report, peersPage);
-    write(printPeers(report, colours()));
+    writeReport(options, report, peersPage, printPeers(report, colours()));
   } finally {
     bar.stop();
     kill();

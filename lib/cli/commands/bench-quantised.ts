@@ -6,7 +6,7 @@ import { printQuantised } from '../../../bench/quantised/print.js';
 import { runQuantised } from '../../../bench/quantised/run.js';
 import { type MixName, mixNamed } from '../../quantize/types.js';
 import { UsageError } from '../errors.js';
-import { checkWritable, writeFileAtomically } from '../files.js';
+import { checkWritable, writeOutput } from '../files.js';
 import { parseLength, parsePositive } from '../parse.js';
 import { progress, write } from '../terminal.js';
 
@@ -80,7 +80,7 @@ async function benchQuantised(model: string, options: Options, signal: AbortSign
       },
     );
     bar.stop();
-    if (options.json !== undefined) writeFileAtomically(options.json, `${JSON.stringify(report, null, 2)}\n`);
+    if (options.json !== undefined) writeOutput(options.json, `${JSON.stringify(report, null, 2)}\n`);
     write(printQuantised(report));
   } finally {
     bar.stop();

@@ -10,8 +10,8 @@ import { printScaling } from '../../../bench/scaling/print.js';
 import { runScaling } from '../../../bench/scaling/run.js';
 import { UsageError } from '../errors.js';
 import { parseLengths, parseNumber, parsePositive } from '../parse.js';
-import { addReportFiles, checkReportFiles, type ReportFiles, writeReportFiles } from '../report-files.js';
-import { colours, isTerminal, progress, write } from '../terminal.js';
+import { addReportFiles, checkReportFiles, type ReportFiles, writeReport } from '../report-files.js';
+import { colours, isTerminal, progress } from '../terminal.js';
 
 interface Options extends ReportFiles {
   preset: 'kernel' | 'layer' | 'mixers';
@@ -110,8 +110,12 @@ async function scaling(options: Options, signal: AbortSignal): Promise<void> {
       onProgress: (fraction, note) => bar.update(fraction, note),
     });
     bar.stop();
-    writeReportFiles(options, report, scalingPage);
-    write(printScaling(report, { colours: colours(), charts: options.chart ?? isTerminal() }));
+    writeReport(
+      options,
+      report,
+      scalingPage,
+      printScaling(report, { colours: colours(), charts: options.chart ?? isTerminal() }),
+    );
   } finally {
     bar.stop();
   }

@@ -76,7 +76,7 @@ function print(models: readonly Comparison[], { parameters, dModel, dtype, kvHea
   const { bold, dim } = colours();
   write(
     [
-      bold(`Architectures of about ${formatCount(parameters)} parameters, ${group(dModel)} channels wide`),
+      bold(wrap(`Architectures of about ${formatCount(parameters)} parameters, ${group(dModel)} channels wide`)),
       '',
       renderTable(
         [

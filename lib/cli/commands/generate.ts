@@ -4,6 +4,7 @@ import { significant } from '../../../bench/format.js';
 import { type GenerateOptions, type LoadOptions, library, type Model } from '../../../bench/library.js';
 import { heldTypes } from '../../dtype.js';
 import { UsageError } from '../errors.js';
+import { readStandardInput } from '../files.js';
 import { parseCount, parseIds, parseNumber, parsePositive } from '../parse.js';
 import { progress } from '../terminal.js';
 
@@ -25,7 +26,10 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
     .description(
       'Continue a prompt with a checkpoint in Hugging Face format or a GGUF file; tokens are printed as they come.',
     )
-    .requiredOption('-p, --prompt <text>', 'text; token ids such as 12,5,7 where the model has no tokenizer')
+    .requiredOption(
+      '-p, --prompt <text>',
+      'text, - for standard input; token ids such as 12,5,7 where the model has no tokenizer',
+    )
     .option('-n, --max-tokens <n>', 'tokens to generate at most', parsePositive, 128)
     .option('-t, --temperature <x>', '0 takes the likeliest token', parseNumber(0), 0)
     .option('--top-k <n>', 'sample among the n likeliest tokens', parsePositive)
@@ -47,6 +51,7 @@ Examples:
   $ statespace generate ./mamba-130m -p "The capital of France is" -n 20
   $ statespace generate ./mamba-130m.q8_0.gguf -p "Once upon a time"
   $ statespace generate ./tiny --prompt 12,5,7 --max-tokens 8
+  $ statespace generate ./llama -p - < question.txt
   $ statespace generate ./llama -p "Once" -t 0.8 --top-p 0.95 --seed 7`,
     )
     .action((folder: string, options: Options) => generate(folder, options, signal));
@@ -57,6 +62,8 @@ async function generate(folder: string, options: Options, signal: AbortSignal): 
   if (!statSync(folder).isDirectory() && !/\.gguf$/i.test(folder))
     throw new UsageError(`${folder} is neither a folder nor a .gguf file`);
   const { threads, dtype, device, quiet } = options;
+  const prompt = options.prompt === '-' ? await readStandardInput() : options.prompt;
+  if (prompt === '') throw new UsageError('the prompt is empty');
   const bar = quiet ? undefined : progress('loading');
   let model: Model;
   try {
@@ -71,7 +78,7 @@ async function generate(folder: string, options: Options, signal: AbortSignal): 
     bar?.stop();
   }
   try {
-    await stream(model, options, signal);
+    await stream(model, { ...options, prompt }, signal);
   } finally {
     await model.dispose();
   }

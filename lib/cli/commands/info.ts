@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { formatBytes } from '../../../bench/format.js';
 import { library } from '../../../bench/library.js';
 import { availableMemory, describeMachine } from '../../../bench/machine.js';
+import { labelled } from '../../../bench/table.js';
 import { write } from '../terminal.js';
 
 export function addInfo(program: Command): void {
@@ -33,6 +34,6 @@ export function addInfo(program: Command): void {
         ['cuda', cuda],
         ['models', supportedModels().join(', ')],
       ];
-      write(rows.map(([name, value]) => `${name!.padEnd(16)} ${value}`).join('\n'));
+      write(rows.map(([name, value]) => labelled(name!, value!, 17)).join('\n'));
     });
 }

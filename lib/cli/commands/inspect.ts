@@ -2,7 +2,8 @@ import { basename, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { formatBytes, formatCount, group } from '../../../bench/format.js';
 import { type CheckpointDescription, type DType, library, type ModelDescription } from '../../../bench/library.js';
-import { renderTable } from '../../../bench/table.js';
+import { availableMemory } from '../../../bench/machine.js';
+import { labelled, renderTable, wrap } from '../../../bench/table.js';
 import { isCheckpoint, readModelConfig } from '../files.js';
 import { parseLengths } from '../parse.js';
 import { colours, write } from '../terminal.js';
@@ -32,7 +33,8 @@ export function addInspect(program: Command): void {
       'after',
       `
 Reads headers and the configuration: no weights. Of a folder or a GGUF file (a split one: its first) it tells what types
-tensors are stored in, and what a model holds them in.
+tensors are stored in, and what a model holds them in. What will fit is told by the memory that is free now; a model that
+must hold all weights and one session.
 
 Examples:
   $ statespace inspect ./jamba-v0.1
@@ -73,9 +75,10 @@ async function inspect(path: string, { lengths, dtype, json }: Options): Promise
     flopsPerToken: model.flopsPerToken(tokens),
   }));
   const { modelType, parameters, layers } = model;
+  const memory = fits(parameters.total, sessions);
   if (json) {
     const held = checkpoint && { bytes: checkpoint.bytes, tensors: checkpoint.tensors };
-    write(JSON.stringify({ modelType, parameters, layers, kvCacheDtype: dtype, sessions, ...held }, null, 2));
+    write(JSON.stringify({ modelType, parameters, layers, memory, kvCacheDtype: dtype, sessions, ...held }, null, 2));
     return;
   }
   const { bold, dim } = colours();
@@ -97,15 +100,53 @@ async function inspect(path: string, { lengths, dtype, json }: Options): Promise
   write(
     [
       bold(basename(resolve(path))),
-      `family      ${modelType}`,
-      `parameters  ${parameterText}`,
-      `layers      ${layers.map((layer) => `${layer.count} ${layer.kind}`).join(', ')}`,
+      labelled('family', modelType, 12, 100),
+      labelled('parameters', parameterText, 12, 100),
+      labelled('layers', layers.map((layer) => `${layer.count} ${layer.kind}`).join(', '), 12, 100),
       ...(checkpoint ? weightLines(checkpoint) : []),
       '',
-      dim(`One session after so many tokens; KV cache in ${dtype}, recurrent state in f32. 1 GiB = 2^30 bytes.`),
-      dim('FLOPs of the next token: a multiply and an add count as two.'),
+      memoryTable(memory),
+      '',
+      dim(wrap(`One session after so many tokens; KV cache in ${dtype}, recurrent state in f32. 1 GiB = 2^30 bytes.`)),
+      dim(wrap('FLOPs of the next token: a multiply and an add count as two.')),
       '',
       table,
     ].join('\n'),
+  );
+}
+
+/** Bytes of a weight; blocks of 32 values carry a scale of two bytes. */
+const HELD = { f32: 4, bf16: 2, q8_0: 34 / 32, q4_0: 18 / 32 };
+type Held = keyof typeof HELD;
+
+interface Memory {
+  availableBytes: number;
+  /** All weights in this type, and the longest of the sessions for which there is room beside them. */
+  weights: { dtype: Held; bytes: number; fits: boolean; tokens: number | null }[];
+}
+
+function fits(parameters: number, sessions: { tokens: number; total: number }[]): Memory {
+  const availableBytes = availableMemory();
+  const weights = (Object.keys(HELD) as Held[]).map((dtype) => {
+    const bytes = Math.ceil(parameters * HELD[dtype]);
+    const longest = sessions.findLast((s) => bytes + s.total <= availableBytes);
+    return { dtype, bytes, fits: bytes <= availableBytes, tokens: longest?.tokens ?? null };
+  });
+  return { availableBytes, weights };
+}
+
+/** Whether it will fit here. */
+function memoryTable({ availableBytes, weights }: Memory): string {
+  const room = ({ fits, tokens }: Memory['weights'][number]) => {
+    if (!fits) return 'too large';
+    return tokens === null ? 'fit, without a session' : `fit, and ${group(tokens)} tokens`;
+  };
+  return renderTable(
+    [
+      { title: 'weights in', align: 'left' },
+      { title: 'take' },
+      { title: `in ${formatBytes(availableBytes)} that are free here`, align: 'left' },
+    ],
+    weights.map((w) => [w.dtype, formatBytes(w.bytes), room(w)]),
   );
 }

@@ -135,7 +135,7 @@ function print(o: Options): void {
   const note = (text: string) => dim(wrap(text, 100));
   write(
     [
-      bold(`Attention matrix of one layer, ${precision}`),
+      bold(wrap(`Attention matrix of one layer, ${precision}`)),
       note(
         `Assumes that all scores exist at once: L² · ${o.bytes} bytes per head and sequence, no mask saved, one layer at ` +
           `a time. Tiled attention never holds them: its working memory does not grow with L².`,

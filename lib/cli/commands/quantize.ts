@@ -8,7 +8,7 @@ import type { QuantizeReport } from '../../quantize/quantize.js';
 import { perplexityOf } from '../../quantize/text.js';
 import { mixNamed, mixNames } from '../../quantize/types.js';
 import { UsageError } from '../errors.js';
-import { checkWritable, writeFileAtomically } from '../files.js';
+import { checkWritable, writeOutput } from '../files.js';
 import { parsePositive } from '../parse.js';
 import { colours, progress, write } from '../terminal.js';
 
@@ -86,7 +86,7 @@ async function run(model: string, out: string, options: Options, signal: AbortSi
     }
     bar.stop();
     if (options.json !== undefined)
-      writeFileAtomically(options.json, `${JSON.stringify({ ...report, perplexity: found ?? null }, null, 2)}\n`);
+      writeOutput(options.json, `${JSON.stringify({ ...report, perplexity: found ?? null }, null, 2)}\n`);
     write(printed(out, report, options, found));
   } finally {
     bar.stop();

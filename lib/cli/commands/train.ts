@@ -9,7 +9,7 @@ import { library, type Model } from '../../../bench/library.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
 import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
 import { Interrupted, UsageError } from '../errors.js';
-import { checkWritable, readModelConfig, writeFileAtomically } from '../files.js';
+import { checkWritable, readModelConfig, writeOutput } from '../files.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
 import { progress, write } from '../terminal.js';
 import { byteTokenizer, encodeBytes } from '../train/byte-tokenizer.js';
@@ -212,7 +212,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
         ['threads', String(threads)],
       ],
     );
-    writeFileAtomically(html, renderPage(page));
+    writeOutput(html, renderPage(page));
   }
 }
 
