@@ -38,6 +38,7 @@ struct S4Step {
   Z growth, input;
 };
 __device__ inline S4Step s4_step(int32_t method, Z a, double dt) {
+  if (isinf(a.re) && a.re < 0) return {{method == kBilinear ? -2.0 : -1.0, 0}, {0, 0}};  // the limit
   const Z x = dt * a;
   if (method == kBilinear) {
     const Z d = inverse(Z{1, 0} - 0.5 * x);
@@ -48,6 +49,11 @@ __device__ inline S4Step s4_step(int32_t method, Z a, double dt) {
   S4Step step = {{size * cos(x.im) - 2 * half * half, exp(x.re) * sin(x.im)}, {dt, 0}};
   if (a.re != 0 || a.im != 0) step.input = step.growth * inverse(a);  // as a ?: in braces nvcc 13.0's cicc crashes
   return step;
+}
+
+// (1 - dt/2 a)⁻¹
+__device__ inline Z s4_implicit(Z a, double dt) {
+  return isinf(a.re) && a.re < 0 ? Z{0, 0} : inverse(Z{1, 0} - (0.5 * dt) * a);
 }
 
 // An op's system.
@@ -67,7 +73,8 @@ struct S4System {
         channels(int(op.A[0])),
         d_state(int(op.A[1])),
         method(op.method) {}
-  __device__ double dt(int c) const { return exp(double(log_dt[c])); }
+  // As far as the squares of its products with A do not overflow.
+  __device__ double dt(int c) const { return exp(log_dt[c] > 200 ? 200.0 : double(log_dt[c])); }
 };
 
 }  // namespace statespace::cuda

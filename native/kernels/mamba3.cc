@@ -181,7 +181,8 @@ struct Chunk {
         Tile tile(place);
         tile.add(z.d_state, {c, z.n, 1}, Sh, stride);
         tile.scale_rows(from_start);
-        tile.add(seen, {pairs, width, 1}, v, stride);
+        const Strided weights_of{pairs, width, 1};
+        z.rank == 1 ? tile.add_lower(weights_of, v, stride) : tile.add_lower_blocks(z.rank, weights_of, v, stride);
         tile.write(out, stride);
       });
     }
@@ -198,7 +199,7 @@ struct Chunk {
     copy_row(k + (rows - z.rank) * z.n, before, z.rank * z.n);
   }
 
-  // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t, 0 behind;
+  // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t;
   // from_start (row of t) D_t; to_end (row of s) D_ns w_s, and own_n.
   void prepare(int64_t i, int64_t head, int64_t begin, int64_t n) {
     weights.read(op, z, head);
