@@ -2,9 +2,9 @@
 // from m on become imaginary parts, and those from 2m on do not exist. With t = ωu, ω = e^{iπ/(2m)}, it is a cyclic
 // convolution of m complex points. Sequences of up to kPoints tokens are one such product, inside one block. Longer
 // ones are cut into pieces of kPoints, kernels too: the spectrum of a product's piece i is Σ_j X_j·K_{i-j}, the real
-// part of its transform belongs to tokens of piece i and the imaginary part to those of piece i + 1. A value that is not
-// finite would reach every output of its channel: it is left out of the transforms, and those that the sum itself gives
-// it to become NaN.
+// part of its transform belongs to tokens of piece i and the imaginary part to those of piece i + 1. A value that is
+// not finite would reach every output of its channel: it is left out of the transforms, and those that the sum itself
+// gives it to become NaN.
 #include <cfloat>
 
 #include "fft.h"
@@ -77,7 +77,8 @@ __device__ void load_kernel(const ConvArgs& a, FftShared& s, int channel, int fi
   });
 }
 __device__ void load_signal(const ConvArgs& a, FftShared& s, int channel, int token, int length, int m) {
-  each_point(m, [&](int i, int) { s[i] = (i < length ? a.finite_or_zero(a.x[token + i][channel]) : 0) * a.twist(i, m); });
+  each_point(m,
+             [&](int i, int) { s[i] = (i < length ? a.finite_or_zero(a.x[token + i][channel]) : 0) * a.twist(i, m); });
 }
 
 // One channel of one sequence, unless that is long. Two blocks: to have more resident the compiler spills.

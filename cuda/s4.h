@@ -1,6 +1,8 @@
 #pragma once
 // S4's parameters of one channel, discretised in f64: powers of Ā run over the whole sequence, and the rounding of an
 // f32 Ā to the power of a few thousand would be seen in the output.
+#include <cfloat>
+
 #include "views.h"
 
 namespace statespace::cuda {
@@ -31,6 +33,9 @@ struct S4Values {
   }
 };
 
+// A = -∞, from f32: its limit is meant.
+__device__ inline bool keeps_nothing(Z a) { return a.re < -FLT_MAX; }
+
 enum S4Method : int32_t { kZoh, kBilinear };
 
 // Ā - 1 and B̄ / B of one state.
@@ -38,7 +43,10 @@ struct S4Step {
   Z growth, input;
 };
 __device__ inline S4Step s4_step(int32_t method, Z a, double dt) {
-  if (isinf(a.re) && a.re < 0) return {{method == kBilinear ? -2.0 : -1.0, 0}, {0, 0}};  // the limit
+  if (keeps_nothing(a)) {
+    const double growth = method == kBilinear ? -2 : -1;
+    return {{growth, 0}, {0, 0}};
+  }
   const Z x = dt * a;
   if (method == kBilinear) {
     const Z d = inverse(Z{1, 0} - 0.5 * x);
@@ -53,7 +61,8 @@ __device__ inline S4Step s4_step(int32_t method, Z a, double dt) {
 
 // (1 - dt/2 a)⁻¹
 __device__ inline Z s4_implicit(Z a, double dt) {
-  return isinf(a.re) && a.re < 0 ? Z{0, 0} : inverse(Z{1, 0} - (0.5 * dt) * a);
+  if (keeps_nothing(a)) return {0, 0};
+  return inverse(Z{1, 0} - (0.5 * dt) * a);
 }
 
 // An op's system.

@@ -21,7 +21,8 @@ __global__ void __launch_bounds__(kThreads) ssd_steps(SsdArgs a) {
     for (int i = 0; i < kLaneStates; ++i) h[i] = n0 + 32 * i < a.d_state ? state[n0 + 32 * i] : 0;
     const bool first = n0 < 32, last = n0 - lane() + 32 * kLaneStates >= a.d_state;
     for (int t = a.sequences.begin(s); t < a.sequences.end(s); ++t) {
-      const float dt = a.step(t, head), decay = expf(float(a.log_decay(dt, head))), dx = dt * a.x(t, int64_t(head) * a.headdim + p);
+      const float dt = a.step(t, head), decay = expf(float(a.log_decay(dt, head))),
+                  dx = dt * a.x(t, int64_t(head) * a.headdim + p);
       float out = 0;
 #pragma unroll
       for (int i = 0; i < kLaneStates; ++i) {

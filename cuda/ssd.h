@@ -52,9 +52,9 @@ struct SsdArgs {
     const float v = dt[token][head] + (dt_bias ? dt_bias[head] : 0);
     return fminf(dt_max, fmaxf(dt_min, softplus ? cuda::softplus(v) : v));
   }
-  // The log of a step's decay. A step beyond -kReset leaves nothing of a state, whatever it is: such steps, infinite ones
-  // among them, count as one of -kReset, so that they hide no digits of the others in sums. A step of 0 keeps the state,
-  // also where A is -∞.
+  // The log of a step's decay. A step beyond -kReset leaves nothing of a state, whatever it is: such steps, infinite
+  // ones among them, count as one of -kReset, so that they hide no digits of the others in sums. A step of 0 keeps the
+  // state, also where A is -∞.
   static constexpr double kReset = 1000;
   __device__ double log_decay(float dt, int head) const {
     const double rate = A[head] < -FLT_MAX ? -FLT_MAX : A[head], log = dt * rate;

@@ -117,8 +117,8 @@ void run(const DiscretizeDense& op, Context& cx) {
   }
 
   // exp([[A, B], [0, 0]]·delta) = [[Abar, Bbar], [0, 1]]. Bbar is linear in B, so B is first brought below A's size by
-  // a power of two: a large B alone would cause squarings, and each one loses accuracy. A column of B that is not finite
-  // is none: zeros times it would be in Abar and the other columns.
+  // a power of two: a large B alone would cause squarings, and each one loses accuracy. A column of B that is not
+  // finite is none: zeros times it would be in Abar and the other columns.
   const bool euler = op.method == kZohEuler;
   const int64_t size = euler ? n : all;
   double* m = work;
@@ -142,15 +142,14 @@ void run(const DiscretizeDense& op, Context& cx) {
   for (int64_t i = 0; i < size * size; ++i) m[i] = 0;
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < n; ++j) m[i * size + j] = delta * op.A.row(i)[j];
-    for (int64_t j = n; j < size; ++j) m[i * size + j] = finite[j - n] ? ::ldexp(delta * op.B.row(i)[j - n], -shift) : 0;
+    for (int64_t j = n; j < size; ++j)
+      m[i * size + j] = finite[j - n] ? ::ldexp(delta * op.B.row(i)[j - n], -shift) : 0;
   }
   exponential(cx, m, size, work + size * size);
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < n; ++j) op.Abar.row(i)[j] = float(m[i * size + j]);
     for (int64_t j = 0; j < inputs; ++j)
-      op.Bbar.row(i)[j] = float(euler       ? delta * op.B.row(i)[j]
-                                : finite[j] ? ::ldexp(m[i * size + n + j], shift)
-                                            : NAN);
+      op.Bbar.row(i)[j] = float(euler ? delta * op.B.row(i)[j] : finite[j] ? ::ldexp(m[i * size + n + j], shift) : NAN);
   }
 }
 

@@ -186,10 +186,9 @@ void run(const GatedDeltaRule& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.q[0]);
   const int64_t nheads = op.v[1], values = op.v[2];
   if (!op.chunked())
-    return each_head_columns<kMaxVectors>(cx, sequences.count, nheads, values,
-                                          [&]<int N>(const HeadColumns& c, int worker) {
-                                            recurrent<N>(op, sequences, c, cx, worker);
-                                          });
+    return each_head_columns<kMaxVectors>(
+        cx, sequences.count, nheads, values,
+        [&]<int N>(const HeadColumns& c, int worker) { recurrent<N>(op, sequences, c, cx, worker); });
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads;
     if (sequences.end(s) - sequences.begin(s) < kShort)

@@ -99,8 +99,7 @@ void run(const Gla& op, Context& cx) {
   auto steps = [&]<int N>(const HeadColumns& c, int worker) {
     recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
   };
-  if (!op.chunked())
-    return each_head_columns<4>(cx, sequences.count, nheads, values, steps);
+  if (!op.chunked()) return each_head_columns<4>(cx, sequences.count, nheads, values, steps);
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads;
     if (sequences.end(s) - sequences.begin(s) < kShort)

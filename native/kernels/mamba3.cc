@@ -181,8 +181,15 @@ struct Chunk {
         Tile tile(place);
         tile.add(z.d_state, {c, z.n, 1}, Sh, stride);
         tile.scale_rows(from_start);
-        const Strided weights_of{pairs, width, 1};
-        z.rank == 1 ? tile.add_lower(weights_of, v, stride) : tile.add_lower_blocks(z.rank, weights_of, v, stride);
+        const Strided of_rows{pairs, width, 1};
+        if (z.rank == 1)
+          tile.add_lower(of_rows, v, stride);
+        else if (z.rank == 2)
+          tile.template add_lower<0, 2>(of_rows, v, stride);
+        else if (z.rank == 4 && kRows % 4 == 0)
+          tile.template add_lower<0, 4>(of_rows, v, stride);
+        else
+          tile.add_lower_blocks(z.rank, of_rows, v, stride);
         tile.write(out, stride);
       });
     }

@@ -55,9 +55,10 @@ struct Tile {
       }
     }
   }
-  // += L B for a lower triangular L, from its diagonal (kFrom = 0) or the one below it (1) on. A row is a sum over the
-  // rows of B up to its own, and no more: zeros times what later tokens hold would be NaN where that is not finite.
-  template <int kFrom = 0>
+  // += L B for a lower triangular L, from its diagonal (kFrom = 0) or the one below it (1) on, or with blocks of
+  // (kRank, kRank) on its diagonal. A row is a sum over the rows of B up to its own, and no more: zeros times what
+  // later tokens hold would be NaN where that is not finite.
+  template <int kFrom = 0, int kRank = 1>
   [[gnu::always_inline]] void add_lower(Strided L, const float* b, int64_t b_stride) {
     add(row, L, b, b_stride);
     const float* block = L.data + row * (L.row + L.column);
@@ -69,14 +70,14 @@ struct Tile {
 #pragma GCC unroll 2
       for (int j = 0; j < N; ++j) x[j] = load(b + j * kLanes);
 #pragma GCC unroll 8
-      for (int i = s + kFrom; i < kRows; ++i) {
+      for (int i = s / kRank * kRank + kFrom; i < kRows; ++i) {
         const F l = set(block[i * L.row + s * L.column]);
 #pragma GCC unroll 2
         for (int j = 0; j < N; ++j) v[i][j] = fma(l, x[j], v[i][j]);
       }
     }
   }
-  // The same with blocks of (rank, rank) on the diagonal, of which the tile's last rows' may reach beyond it.
+  // The same for any rank, where blocks may reach beyond the tile.
   [[gnu::always_inline]] void add_lower_blocks(int64_t rank, Strided L, const float* b, int64_t b_stride) {
     int64_t s = row / rank * rank;
     add(s, L, b, b_stride);

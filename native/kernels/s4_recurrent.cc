@@ -65,9 +65,7 @@ class Lanes {
   }
 
   // (1 - dt/2 a)⁻¹
-  static Z implicit(Z a, double dt) {
-    return std::isinf(a.re) && a.re < 0 ? Z{0, 0} : inverse(Z{1, 0} - 0.5 * dt * a);
-  }
+  static Z implicit(Z a, double dt) { return std::isinf(a.re) && a.re < 0 ? Z{0, 0} : inverse(Z{1, 0} - 0.5 * dt * a); }
   void coefficients(int lane) {
     const int64_t c = first + lane;
     const double dt = s4_dt(op.log_dt, c);

@@ -6,7 +6,8 @@
 
 namespace statespace::STATESPACE_ISA {
 
-void ssd::recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state, Arena arena) {
+void ssd::recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state,
+                    Arena arena) {
   const int64_t at = z.group(head) * z.d_state;
   float *B_copy = arena.take(z.d_state), *C_copy = arena.take(z.d_state), *x_copy = arena.take(z.headdim);
   float* out = arena.take(z.headdim);

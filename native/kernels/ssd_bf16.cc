@@ -29,8 +29,8 @@ STATESPACE_BF16 void pair_rows(const float* from, int64_t rows, int64_t width, u
       _mm512_storeu_si512(out, pair(load(from + i), load(from + width + i)));
 }
 
-// X (q / 2, p) = dt·x and W = X decayed to the end of the chunk, as pairs; tokens from `count` on are 0. Whether all of X
-// is finite.
+// X (q / 2, p) = dt·x and W = X decayed to the end of the chunk, as pairs; tokens from `count` on are 0. Whether all of
+// X is finite.
 STATESPACE_BF16 bool pair_inputs(const Ssd& op, const Sizes& z, int64_t head, int64_t token, int64_t count,
                                  const Times& times, float* left, const Bf16Chunk& b) {
   for (int64_t s = 0; s < count; s += kLanes) store(left + s, times.decay_to(count - 1, s));

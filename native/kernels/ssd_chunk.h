@@ -256,8 +256,6 @@ inline void finish_rows(const Ssd& op, const Sizes& z, int64_t head, int64_t tok
 
 // Step by step, one head of one sequence; state (headdim, d_state) in place.
 void recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state, Arena arena);
-inline int64_t recurrent_floats(const Sizes& z) {
-  return 2 * z.d_state + 2 * z.headdim + Times::floats(1) + 80;
-}
+inline int64_t recurrent_floats(const Sizes& z) { return 2 * z.d_state + 2 * z.headdim + Times::floats(1) + 80; }
 
 }  // namespace statespace::STATESPACE_ISA::ssd
