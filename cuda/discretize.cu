@@ -1,3 +1,5 @@
+#include <cfloat>
+
 #include "ops/discretize.h"
 #include "pointwise.h"
 #include "runtime.h"
@@ -22,7 +24,9 @@ struct Discretized {
     Vec<W> pole = load<W>(A[d], n), input = load<W>(constant_B ? B[d] : B[t], n);
 #pragma unroll
     for (int i = 0; i < W; ++i) {
-      const float a = dt * pole.v[i];
+      // As far as floats reach, of A = -∞ as well: what is wanted then are the limits.
+      pole.v[i] = pole.v[i] < -FLT_MAX ? -FLT_MAX : pole.v[i];
+      const float a = dt * pole.v[i] < -FLT_MAX ? -FLT_MAX : dt * pole.v[i];
       switch (method) {
         case Method::zoh:
           input.v[i] *= pole.v[i] == 0 ? dt : expm1f(a) / pole.v[i];

@@ -151,28 +151,34 @@ __device__ void bilinear(const DenseArgs& a) {
 }
 
 // exp([[A, B], [0, 0]]·delta) = [[Abar, Bbar], [0, 1]]. Bbar is linear in B, so B is first brought below A's size by a
-// power of two: a large B alone would cause squarings, and each one loses accuracy.
+// power of two: a large B alone would cause squarings, and each one loses accuracy. A column of B that is not finite is
+// none: zeros times it would be in Abar and the other columns.
 __device__ void zero_order_hold(const DenseArgs& a) {
   const bool euler = a.method == kZohEuler;
   const int64_t n = a.n, size = euler ? n : n + a.inputs;
   double a_max = 0, b_max = 0;
   for (int64_t i = threadIdx.x; i < n * n; i += kThreads) a_max = larger(a_max, fabs(double(a.A[i / n][i % n])));
-  for (int64_t i = threadIdx.x; i < n * a.inputs; i += kThreads)
-    b_max = larger(b_max, fabs(double(a.B[i / a.inputs][i % a.inputs])));
+  auto finite = [&](int64_t column) {
+    for (int64_t i = 0; i < n; ++i)
+      if (!(fabs(a.B[i][column]) < HUGE_VAL)) return false;
+    return true;
+  };
+  for (int64_t j = threadIdx.x; j < a.inputs; j += kThreads)
+    for (int64_t i = 0; i < n && finite(j); ++i) b_max = larger(b_max, fabs(double(a.B[i][j])));
   a_max = block_max(a_max), b_max = block_max(b_max);
   const double below = a_max > 0 ? a_max : 1;
   int shift = 0;
-  if (b_max > below && b_max < HUGE_VAL) frexp(b_max / below, &shift);
+  if (b_max > below) frexp(b_max / below, &shift);
   const Matrix m = a.work;
   each(size * size, [&](int64_t i) {
     const int64_t r = i / size, c = i % size;
-    m[i] = r >= n ? 0 : c < n ? a.delta * a.A[r][c] : ldexp(a.delta * a.B[r][c - n], -shift);
+    m[i] = r >= n ? 0 : c < n ? a.delta * a.A[r][c] : finite(c - n) ? ldexp(a.delta * a.B[r][c - n], -shift) : 0;
   });
   exponential(m, int(size), m + size * size);
   each(n * n, [&](int64_t i) { a.Abar[i / n][i % n] = float(m[i / n * size + i % n]); });
   each(n * a.inputs, [&](int64_t i) {
     const int64_t r = i / a.inputs, c = i % a.inputs;
-    a.Bbar[r][c] = float(euler ? a.delta * a.B[r][c] : ldexp(m[r * size + n + c], shift));
+    a.Bbar[r][c] = float(euler ? a.delta * a.B[r][c] : finite(c) ? ldexp(m[r * size + n + c], shift) : NAN);
   });
 }
 

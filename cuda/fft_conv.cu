@@ -2,7 +2,11 @@
 // from m on become imaginary parts, and those from 2m on do not exist. With t = ωu, ω = e^{iπ/(2m)}, it is a cyclic
 // convolution of m complex points. Sequences of up to kPoints tokens are one such product, inside one block. Longer
 // ones are cut into pieces of kPoints, kernels too: the spectrum of a product's piece i is Σ_j X_j·K_{i-j}, the real
-// part of its transform belongs to tokens of piece i and the imaginary part to those of piece i + 1.
+// part of its transform belongs to tokens of piece i and the imaginary part to those of piece i + 1. A value that is
+// not finite would reach every output of its channel: it is left out of the transforms, and those that the sum itself
+// gives it to become NaN.
+#include <cfloat>
+
 #include "fft.h"
 #include "ops/fft_conv.h"
 #include "runtime.h"
@@ -19,6 +23,7 @@ struct ConvArgs {
   Sequences sequences;
   int channels, taps;
   global<Point> roots;
+  global<int32_t> left_out;  // how many values are not finite
 
   Pieces pieces;               // of long sequences
   int first_channel = 0;       // of those whose spectra are at hand
@@ -38,6 +43,12 @@ struct ConvArgs {
         pieces(sequences, kPoints) {}
 
   __device__ Point twist(int t, int m) const { return roots[t * (kPoints / m)]; }
+  // v, if it takes part in the transforms.
+  __device__ float finite_or_zero(float v) const {
+    if (fabsf(v) <= FLT_MAX) return v;
+    atomic_add(left_out, 0, 1);
+    return 0;
+  }
   __device__ float skip(int64_t token, int channel) const { return D ? D[channel] * x[token][channel] : 0; }
 };
 
@@ -46,6 +57,7 @@ __global__ void __launch_bounds__(kFftThreads) fill_roots(ConvArgs a) {
   double s, c;
   sincospi(double(k) / (2.0 * kPoints), &s, &c);
   a.roots[k] = {float(c), float(s)};
+  if (k == 0) *a.left_out = 0;
 }
 
 // Calls fn(i, n) for the thread's points i < m, n counting them.
@@ -60,12 +72,13 @@ __device__ void each_point(int m, Fn fn) {
 
 __device__ void load_kernel(const ConvArgs& a, FftShared& s, int channel, int first, int m) {
   each_point(m, [&](int i, int) {
-    const float v = first + i < a.taps ? a.kernel[channel][first + i] / float(m) : 0;
+    const float v = first + i < a.taps ? a.finite_or_zero(a.kernel[channel][first + i] / float(m)) : 0;
     s[i] = v * a.twist(i, m);
   });
 }
 __device__ void load_signal(const ConvArgs& a, FftShared& s, int channel, int token, int length, int m) {
-  each_point(m, [&](int i, int) { s[i] = (i < length ? a.x[token + i][channel] : 0) * a.twist(i, m); });
+  each_point(m,
+             [&](int i, int) { s[i] = (i < length ? a.finite_or_zero(a.x[token + i][channel]) : 0) * a.twist(i, m); });
 }
 
 // One channel of one sequence, unless that is long. Two blocks: to have more resident the compiler spills.
@@ -150,6 +163,21 @@ __global__ void __launch_bounds__(kFftThreads) add_earlier(ConvArgs a) {
   each_point(piece.length, [&](int i, int) { a.y[piece.token + i][a.first_channel + blockIdx.x] += earlier[i]; });
 }
 
+// One channel of one sequence: NaN where a value that was left out has its part.
+__global__ void __launch_bounds__(kFftThreads) mark_reached(ConvArgs a) {
+  const int64_t i = int64_t(blockIdx.x) * kFftThreads + threadIdx.x;
+  if (i >= int64_t(a.sequences.count) * a.channels || *a.left_out == 0) return;
+  const int channel = int(i % a.channels), sequence = int(i / a.channels);
+  const int token = a.sequences.begin(sequence), length = a.sequences.end(sequence) - token;
+  int64_t tap = 0, until = 0;
+  while (tap < a.taps && fabsf(a.kernel[channel][tap]) <= FLT_MAX) ++tap;
+  if (tap == a.taps) tap = length;
+  for (int t = 0; t < length; ++t) {
+    if (!(fabsf(a.x[token + t][channel]) <= FLT_MAX)) until = int64_t(t) + a.taps;
+    if (t < until || t >= tap) a.y[token + t][channel] = NAN;
+  }
+}
+
 // Channels are taken so many at once that their spectra take no more than this.
 constexpr int64_t kSpectraBytes = int64_t(256) << 20;
 
@@ -177,10 +205,12 @@ void run(const FftConv& op) {
   ConvArgs args(op);
   if (args.sequences.tokens == 0 || args.channels == 0) return;
   const Scratch<Point> roots(kPoints);
-  args.roots = roots.data();
+  const Scratch<int32_t> left_out(1);
+  args.roots = roots.data(), args.left_out = left_out.data();
   launch(fill_roots, {kPoints / kFftThreads}, kFftThreads, args);
   launch(convolve_short, {int64_t(args.sequences.count) * args.channels}, kFftThreads, args);
   if (args.sequences.tokens > kPoints) convolve_long(args);
+  launch(mark_reached, {ceil_div(int64_t(args.sequences.count) * args.channels, kFftThreads)}, kFftThreads, args);
 }
 
 }  // namespace statespace::cuda

@@ -22,11 +22,18 @@ __global__ void __launch_bounds__(kNormThreads) layer_norm(LayerNormArgs a) {
   float sum = 0, squares = 0;
   for (int c = team.thread; c < count; c += kTeam) sum += x[c];
   const float mean = team_sum<kTeam>(sum) / float(a.group);
-  for (int c = team.thread; c < count; c += kTeam) squares += (x[c] - mean) * (x[c] - mean);
-  const float scale = 1 / sqrtf(team_sum<kTeam>(squares) / float(a.group) + a.eps);
+  // What the mean lacks, because a sum is rounded, is more than all of a small variance: it is taken off as well.
+  float rest = 0;
+  for (int c = team.thread; c < count; c += kTeam) {
+    const float d = x[c] - mean;
+    squares += d * d, rest += d;
+  }
+  rest = team_sum<kTeam>(rest) / float(a.group);
+  const float variance = team_sum<kTeam>(squares) / float(a.group) - rest * rest;
+  const float scale = 1 / sqrtf((variance < 0 ? 0 : variance) + a.eps);
   const global<float> y = a.y[team.row] + team.first;
   for (int c = team.thread; c < count; c += kTeam) {
-    float v = (x[c] - mean) * scale;
+    float v = (x[c] - mean - rest) * scale;
     if (a.weight) v *= a.weight[team.first + c];
     if (a.bias) v += a.bias[team.first + c];
     y[c] = v;

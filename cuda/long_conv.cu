@@ -1,6 +1,8 @@
 // The convolution of a session with all its inputs. New tokens meet the earlier ones term by term: a block takes 32
 // channels and kTokens neighbouring tokens, its warps share the positions, and a warp slides the taps through
 // registers. Few new tokens meet each other in the same way, many of them by FFT.
+#include <cfloat>
+
 #include "ops/fft_conv.h"
 #include "ops/long_conv.h"
 #include "runtime.h"
@@ -62,8 +64,12 @@ __global__ void __launch_bounds__(kThreads) convolve(LongArgs a) {
       for (int j = kTokens - 1; j > 0; --j) tap[j] = tap[j - 1];
       tap[0] = tap_at(first_position - q);
       const float x = a.row(s, q)[c];
+      const bool finite = fabsf(x) <= FLT_MAX;  // or else it goes nowhere but where it has a tap
 #pragma unroll
-      for (int j = 0; j < kTokens; ++j) sums[j] += tap[j] * x;
+      for (int j = 0; j < kTokens; ++j) {
+        const int lag = first_position + j - q;
+        if (finite || (lag >= 0 && lag < a.taps)) sums[j] += tap[j] * x;
+      }
     }
   }
 #pragma unroll

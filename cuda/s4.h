@@ -1,6 +1,8 @@
 #pragma once
 // S4's parameters of one channel, discretised in f64: powers of Ā run over the whole sequence, and the rounding of an
 // f32 Ā to the power of a few thousand would be seen in the output.
+#include <cfloat>
+
 #include "views.h"
 
 namespace statespace::cuda {
@@ -31,6 +33,9 @@ struct S4Values {
   }
 };
 
+// A = -∞, from f32: its limit is meant.
+__device__ inline bool keeps_nothing(Z a) { return a.re < -FLT_MAX; }
+
 enum S4Method : int32_t { kZoh, kBilinear };
 
 // Ā - 1 and B̄ / B of one state.
@@ -38,6 +43,10 @@ struct S4Step {
   Z growth, input;
 };
 __device__ inline S4Step s4_step(int32_t method, Z a, double dt) {
+  if (keeps_nothing(a)) {
+    const double growth = method == kBilinear ? -2 : -1;
+    return {{growth, 0}, {0, 0}};
+  }
   const Z x = dt * a;
   if (method == kBilinear) {
     const Z d = inverse(Z{1, 0} - 0.5 * x);
@@ -48,6 +57,12 @@ __device__ inline S4Step s4_step(int32_t method, Z a, double dt) {
   S4Step step = {{size * cos(x.im) - 2 * half * half, exp(x.re) * sin(x.im)}, {dt, 0}};
   if (a.re != 0 || a.im != 0) step.input = step.growth * inverse(a);  // as a ?: in braces nvcc 13.0's cicc crashes
   return step;
+}
+
+// (1 - dt/2 a)⁻¹
+__device__ inline Z s4_implicit(Z a, double dt) {
+  if (keeps_nothing(a)) return {0, 0};
+  return inverse(Z{1, 0} - (0.5 * dt) * a);
 }
 
 // An op's system.
@@ -67,7 +82,8 @@ struct S4System {
         channels(int(op.A[0])),
         d_state(int(op.A[1])),
         method(op.method) {}
-  __device__ double dt(int c) const { return exp(double(log_dt[c])); }
+  // As far as the squares of its products with A do not overflow.
+  __device__ double dt(int c) const { return exp(log_dt[c] > 200 ? 200.0 : double(log_dt[c])); }
 };
 
 }  // namespace statespace::cuda

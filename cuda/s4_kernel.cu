@@ -71,6 +71,10 @@ __global__ void __launch_bounds__(kThreads) find_pairs(CauchyArgs a) {
   const int c = int(i / s.d_state), n = int(i % s.d_state);
   const Z A = s.A(c, n), B = s.B(c, n), C = s.C(c, n), P = s.P(c, n);
   const global<double> pair = a.pairs + i * 10;
+  if (keeps_nothing(A)) {  // keeps nothing, gives nothing
+    for (int k = 0; k < 10; ++k) pair[k] = k == 1 ? 1 : 0;
+    return;
+  }
   pair[0] = 2 * A.re, pair[1] = A.re * A.re + A.im * A.im;
   const Z v[4] = {C * B, C * P, conjugate(P) * B, conjugate(P) * P};
 #pragma unroll

@@ -57,9 +57,9 @@ __global__ void __launch_bounds__(kThreads) find_coefficients(StepArgs a) {
   double gain = 2 / dt;  // 2/dt + P* (1 - dt/2 Λ)⁻¹ P
   for (int k = 0; k < s.d_state; ++k) {
     const Z p = s.P(c, k);
-    gain += 2 * (p.re * p.re + p.im * p.im) * inverse(Z{1, 0} - (0.5 * dt) * s.A(c, k)).re;
+    gain += 2 * (p.re * p.re + p.im * p.im) * s4_implicit(s.A(c, k), dt).re;
   }
-  const Z p = s.P(c, n), implicit = inverse(Z{1, 0} - (0.5 * dt) * A) * p;
+  const Z p = s.P(c, n), implicit = s4_implicit(A, dt) * p;
   put(kP, 2.0 * p);
   put(kDrag, (-0.5 * dt) * implicit);
   put(kPull, (-1 / gain) * implicit);

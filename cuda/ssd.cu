@@ -15,14 +15,14 @@ __global__ void __launch_bounds__(kThreads) ssd_steps(SsdArgs a) {
   const bool active = row < a.headdim;
   const int64_t group = int64_t(a.group(head)) * a.d_state;
   const global<float> state = a.state[a.sequences.slot(s)] + head * a.state_size() + int64_t(p) * a.d_state;
-  const float A = a.A[head];
   for (int n0 = lane(); n0 - lane() < a.d_state; n0 += 32 * kLaneStates) {
     float h[kLaneStates];
 #pragma unroll
     for (int i = 0; i < kLaneStates; ++i) h[i] = n0 + 32 * i < a.d_state ? state[n0 + 32 * i] : 0;
     const bool first = n0 < 32, last = n0 - lane() + 32 * kLaneStates >= a.d_state;
     for (int t = a.sequences.begin(s); t < a.sequences.end(s); ++t) {
-      const float dt = a.step(t, head), decay = expf(dt * A), dx = dt * a.x(t, int64_t(head) * a.headdim + p);
+      const float dt = a.step(t, head), decay = expf(float(a.log_decay(dt, head))),
+                  dx = dt * a.x(t, int64_t(head) * a.headdim + p);
       float out = 0;
 #pragma unroll
       for (int i = 0; i < kLaneStates; ++i) {

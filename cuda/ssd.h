@@ -1,5 +1,7 @@
 #pragma once
 // What SSD's kernels share: the op as kernels see it, the times of a tile of tokens, and the end of a token's output.
+#include <cfloat>
+
 #include "elementary.h"
 #include "ops/ssd.h"
 #include "product.h"
@@ -49,6 +51,14 @@ struct SsdArgs {
   __device__ float step(int64_t token, int head) const {
     const float v = dt[token][head] + (dt_bias ? dt_bias[head] : 0);
     return fminf(dt_max, fmaxf(dt_min, softplus ? cuda::softplus(v) : v));
+  }
+  // The log of a step's decay. A step beyond -kReset leaves nothing of a state, whatever it is: such steps, infinite
+  // ones among them, count as one of -kReset, so that they hide no digits of the others in sums. A step of 0 keeps the
+  // state, also where A is -∞.
+  static constexpr double kReset = 1000;
+  __device__ double log_decay(float dt, int head) const {
+    const double rate = A[head] < -FLT_MAX ? -FLT_MAX : A[head], log = dt * rate;
+    return log < -kReset ? -kReset : log;
   }
   // y = (out + D x) · silu(z)
   __device__ void store(int64_t token, int head, int p, float out) const {

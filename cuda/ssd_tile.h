@@ -25,6 +25,7 @@ struct alignas(16) SsdShared {
     float high[kTile], low[kTile];
   } keys, queries;
   float dt[kTile];      // of the keys
+  bool plain;           // all x so far were finite
   float weight[kTile];  // dt and the decay from a key to the end of the tile
 };
 
@@ -86,7 +87,9 @@ struct SsdBlock {
     for (int i = int(threadIdx.x); i < kTile * kTile; i += kSsdThreads) {
       const int t = i / kTile, p = i % kTile;
       const bool inside = t < count && channel + p < a.headdim;
-      s.x[t][p] = inside ? a.x(token + t, int64_t(head) * a.headdim + channel + p) : 0;
+      const float x = inside ? a.x(token + t, int64_t(head) * a.headdim + channel + p) : 0;
+      if (!(fabsf(x) <= FLT_MAX)) s.plain = false;
+      s.x[t][p] = x;
     }
   }
   __device__ void load_slice(float (*to)[kSlice + 4], const FloatRows& from, int token, int count, int n0) const {
@@ -184,10 +187,18 @@ struct SsdBlock {
         s.M[t][k] = causal && k > t ? 0 : scores[j][i] * expf(since) * s.dt[k];
       }
   }
-  // out += M·x
+  // out += M·x. Zeros of M times what is not finite would reach queries before it: such a tile is summed without them.
   template <bool kExact>
   __device__ void read_inputs(int queries, int keys, bool causal, Part& out) const {
     if (down() >= queries) return;
+    if (!s.plain) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          for (int k = 0; k < keys && !(causal && k > row(i)); ++k) out[j][i] += s.M[row(i)][k] * s.x[k][column(j, i)];
+      return;
+    }
 #pragma unroll
     for (int k = 0; k < kTile; k += 8) {
       if (k >= keys || (causal && k > down() + 15)) break;

@@ -12,12 +12,11 @@ __device__ void fill_times(const SsdArgs& a, SsdShared& s, int head, int token, 
   if (warp() == 0) {
     double before = 0, sums[kTile / 32];
     float dt[kTile / 32];
-    const double A = a.A[head];
 #pragma unroll
     for (int i = 0; i < kTile / 32; ++i) {
       const int t = 32 * i + lane();
       dt[i] = t < count ? a.step(token + t, head) : 0;
-      sums[i] = running_sum(dt[i] * A, before);
+      sums[i] = running_sum(t < count ? a.log_decay(dt[i], head) : 0, before);
       before = shuffle(sums[i], 31);
     }
 #pragma unroll
@@ -44,6 +43,7 @@ __global__ void __launch_bounds__(kSsdThreads, 2) ssd_chunks(SsdArgs a) {
                                              : a.state[a.sequences.slot(sequence)]) +
                               block.head * a.state_size();
   float total = 1;
+  if (threadIdx.x == 0) s.plain = true;
   for (int token = start; token < end; token += a.chunk) {
     const int count = smaller(a.chunk, end - token);
     barrier();  // the last chunk has been read
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kThreads) ssd_times(SsdArgs a) {
     const int t = t0 + lane();
     const bool inside = t < a.sequences.end(s);
     const float dt = inside ? a.step(t, head) : 0;
-    const double sum = running_sum(double(dt) * a.A[head], before);
+    const double sum = running_sum(inside ? a.log_decay(dt, head) : 0, before);
     before = shuffle(sum, 31);
     if (inside) times[t] = dt, times[plane + t] = float(sum), times[2 * plane + t] = float(sum - float(sum));
   }
@@ -136,6 +136,7 @@ __global__ void __launch_bounds__(kSsdThreads, 2) ssd_square(SsdArgs a) {
     }
   };
 
+  if (threadIdx.x == 0) s.plain = true;
   Part out = {};
   load_times(s.queries, token, count);
   for (int n0 = 0; n0 < a.d_state; n0 += kSlice) {

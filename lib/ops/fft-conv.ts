@@ -43,7 +43,9 @@ export function plan(args: FftConvArgs): Plan<FftConvResult> {
 
 /**
  * Causal convolution as long as the sequence, by FFT in time O(L log L): y[t] = Σ_s kernel[:, s]·x[t−s] + D·x[t]. It is
- * what S4 and Hyena compute; there is no state to continue from.
+ * what S4 and Hyena compute; there is no state to continue from. Sequences of more than 64 tokens are rounded relative to
+ * their largest value, later ones among them; where x or the kernel is not finite, the outputs that read it are NaN and
+ * no others.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */

@@ -1,7 +1,6 @@
 #pragma once
 // A chunk of the delta rule whose decay differs by key (Kimi delta attention).
 #include "kernels/decayed_pairs.h"
-#include "kernels/finite.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
 #include "ops/gated_delta_rule.h"
@@ -22,7 +21,6 @@ struct DeltaByKeyChunk {
     kk = decay + width + kRows, qk = kk + kChunk * kLagged;
     beta = qk + kChunk * kLagged, minus_beta = beta + kLagged;
     change = minus_beta + kLagged;
-    clear(kk, 2 * kChunk * kLagged + 2 * kLagged);
   }
   static int64_t scratch(const GatedDeltaRule& op) {
     const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
@@ -30,8 +28,7 @@ struct DeltaByKeyChunk {
            whole_tiles(kChunk) * stride;
   }
 
-  // False, and nothing done, where something is not finite: sums would carry it to tokens before its own.
-  bool step(int64_t begin, int64_t n, int64_t head) {
+  void step(int64_t begin, int64_t n, int64_t head) {
     const int64_t at = head / (op.v[1] / op.k[1]) * keys;
     const float* v = op.v.row(begin) + head * values;
     for (int64_t t = 0; t < n; ++t) {
@@ -40,9 +37,6 @@ struct DeltaByKeyChunk {
     }
     copy_rows(op.q, begin, n, at, keys, q, width);
     copy_rows(op.k, begin, n, at, keys, k, width);
-    if (!finite(d, n * width) || !finite(q, n * width) || !finite(k, n * width) || !finite(beta, n) ||
-        !finite_rows(v, op.v.row_stride, n, values))
-      return false;
 
     const float root = 1 / std::sqrt(float(keys));
     for (int64_t t = 0; t < n; ++t) {
@@ -69,7 +63,7 @@ struct DeltaByKeyChunk {
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {q, width, 1}, S, stride);
-      tile.add(tile.end(), {qk, 1, kLagged}, change, stride);
+      tile.add_lower({qk, 1, kLagged}, change, stride);
       tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
     });
     each_tile(keys, values, [&](auto place) {
@@ -79,7 +73,6 @@ struct DeltaByKeyChunk {
       tile.add(n, {k, 1, width}, change, stride);
       tile.write(S, stride);
     });
-    return true;
   }
 
   const GatedDeltaRule& op;
@@ -87,7 +80,7 @@ struct DeltaByKeyChunk {
   float* S;                   // (key, value)
   float *d, *q, *k_seen, *k;  // (chunk, key): decays; q and k later from the chunk's start; k later to its end
   float* decay;               // (key): of the whole chunk
-  float *kk, *qk;             // (chunk, kLagged): the weight of change_s in change_t or y_t at (s, t), 0 for t < s
+  float *kk, *qk;             // (chunk, kLagged): the weight of change_s in change_t or y_t at (s, t ≥ s)
   float *beta, *minus_beta;   // (kLagged)
   float* change;              // (chunk, value)
 };

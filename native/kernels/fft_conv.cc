@@ -2,6 +2,7 @@
 
 #include "backend/kernels.h"
 #include "kernels/fft.h"
+#include "kernels/reach.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -27,23 +28,33 @@ struct Columns {
 
   const float* twist(int64_t t, int64_t m) const { return tables.twist(t, m); }
 
-  // spectrum[s] = kernel[s] ω^s / m for s in [begin, end), zeros from `length` on.
-  void load_kernel(float* spectrum, int64_t m, int64_t length, int64_t begin, int64_t end) const {
+  // spectrum[s] = kernel[s] ω^s / m for s in [begin, end), zeros from `length` on. Whether all were finite; without
+  // `all`, only those are loaded.
+  bool load_kernel(float* spectrum, int64_t m, int64_t length, int64_t begin, int64_t end, bool all = true) const {
     alignas(64) float k[kLanes] = {};
     const F scale = set(1 / float(m));
+    F seen = zero();
     for (int64_t s = begin; s < end; ++s) {
       if (s < length)
         for (int l = 0; l < lanes; ++l) k[l] = op.kernel.row(first + l)[s];
-      const F value = s < length ? load(k) * scale : zero();
+      F value = s < length ? load(k) * scale : zero();
+      if (!all) value = finite_or_zero(value);
+      seen = fma(value, zero(), seen);
       store_point(spectrum + s * kPoint, {value * set(twist(s, m)[0]), value * set(twist(s, m)[1])});
     }
+    return sum(seen) == 0;
   }
-  // signal[t] = x_t ω^t
-  void load_signal(float* signal, int64_t m, int64_t start, int64_t length, int64_t begin, int64_t end) const {
+  // signal[t] = x_t ω^t, in the same way.
+  bool load_signal(float* signal, int64_t m, int64_t start, int64_t length, int64_t begin, int64_t end,
+                   bool all = true) const {
+    F seen = zero();
     for (int64_t t = begin; t < end; ++t) {
-      const F value = t < length ? load(op.x.row(start + t) + first, lanes) : zero();
+      F value = t < length ? load(op.x.row(start + t) + first, lanes) : zero();
+      if (!all) value = finite_or_zero(value);
+      seen = fma(value, zero(), seen);
       store_point(signal + t * kPoint, {value * set(twist(t, m)[0]), value * set(twist(t, m)[1])});
     }
+    return sum(seen) == 0;
   }
   static void multiply(float* signal, const float* spectrum, int64_t begin, int64_t end) {
     for (int64_t j = begin * kPoint; j < end * kPoint; j += kPoint)
@@ -54,6 +65,22 @@ struct Columns {
     for (int64_t t = begin; t < end; ++t) {
       const F y = times_conjugate(load_point(signal + t * kPoint), twist(t, m)).re;
       store(op.y.row(start + t) + first, fma(skip, load(op.x.row(start + t) + first, lanes), y), lanes);
+    }
+  }
+
+  // The same where inputs or taps were left out, of a whole sequence.
+  void store_reached(const float* signal, int64_t m, int64_t start, int64_t length) const {
+    alignas(64) float first_tap[kLanes];
+    for (int l = 0; l < kLanes; ++l) {
+      int64_t tap = 0;
+      while (l < lanes && tap < op.kernel[1] && is_finite(op.kernel.row(first + l)[tap])) ++tap;
+      first_tap[l] = l < lanes && tap < op.kernel[1] ? float(tap) : HUGE_VALF;
+    }
+    Reach reach(op.kernel[1], zero(), load(first_tap));
+    for (int64_t t = 0; t < length; ++t) {
+      const F x = load(op.x.row(start + t) + first, lanes);
+      const F y = times_conjugate(load_point(signal + t * kPoint), twist(t, m)).re;
+      store(op.y.row(start + t) + first, fma(skip, x, reach(t, x, y)), lanes);
     }
   }
 
@@ -87,6 +114,7 @@ void by_channels(const FftConv& op, const Sequences& sequences, const FftTables&
     float* spectrum = signal + room * kPoint;
     const Columns columns(op, tables, block);
     int64_t transformed = 0;  // points of the spectrum at hand
+    bool finite_taps = true;
     for (int64_t s = 0; s < sequences.count; ++s) {
       const int64_t start = sequences.begin(s), length = sequences.end(s) - start;
       if (length <= kDirect) {
@@ -96,15 +124,20 @@ void by_channels(const FftConv& op, const Sequences& sequences, const FftTables&
       const int64_t m = points(length);
       if (m > kLargest) continue;
       if (m != transformed) {
-        columns.load_kernel(spectrum, m, kernel_len, 0, m);
+        finite_taps = columns.load_kernel(spectrum, m, kernel_len, 0, m);
+        if (!finite_taps) columns.load_kernel(spectrum, m, kernel_len, 0, m, false);
         fft(tables, spectrum, m);
         transformed = m;
       }
-      columns.load_signal(signal, m, start, length, 0, m);
+      const bool finite = columns.load_signal(signal, m, start, length, 0, m);
+      if (!finite) columns.load_signal(signal, m, start, length, 0, m, false);
       fft(tables, signal, m);
       Columns::multiply(signal, spectrum, 0, m);
       inverse_fft(tables, signal, m);
-      columns.store_signal(signal, m, start, 0, length);
+      if (finite && finite_taps)
+        columns.store_signal(signal, m, start, 0, length);
+      else
+        columns.store_reached(signal, m, start, length);
     }
   });
 }
@@ -117,9 +150,13 @@ class LongSequence {
       : columns(columns), cx(cx), m(m), start(start), length(length) {}
 
   void run(float* signal, float* spectrum, int64_t kernel_len) {
+    bool finite = true;
     pieces(m, [&](int64_t begin, int64_t end) {
-      columns.load_kernel(spectrum, m, kernel_len, begin, end);
-      columns.load_signal(signal, m, start, length, begin, end);
+      const bool taps = columns.load_kernel(spectrum, m, kernel_len, begin, end);
+      const bool inputs = columns.load_signal(signal, m, start, length, begin, end);
+      if (!taps) columns.load_kernel(spectrum, m, kernel_len, begin, end, false);
+      if (!inputs) columns.load_signal(signal, m, start, length, begin, end, false);
+      if (!taps || !inputs) __atomic_store_n(&finite, false, __ATOMIC_RELAXED);
     });
     forward(spectrum), forward(signal);
     pieces(m, [&](int64_t begin, int64_t end) { Columns::multiply(signal, spectrum, begin, end); });
@@ -130,6 +167,7 @@ class LongSequence {
         inverse_fft_pass(columns.tables, signal + r * (m / 4) * kPoint, m / 4, begin, end);
       });
     pieces(m / 4, [&](int64_t begin, int64_t end) { inverse_fft_pass(columns.tables, signal, m, begin, end); });
+    if (!finite) return columns.store_reached(signal, m, start, length);
     pieces(length, [&](int64_t begin, int64_t end) { columns.store_signal(signal, m, start, begin, end); });
   }
 

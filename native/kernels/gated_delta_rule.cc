@@ -2,7 +2,6 @@
 
 #include "backend/kernels.h"
 #include "kernels/delta_by_key.h"
-#include "kernels/finite.h"
 #include "kernels/head_chunk.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
@@ -24,14 +23,14 @@ constexpr int64_t kTokens = 32;
 // token instead of two.
 //   S = D (S + k change),   y = Sᵀ q + (k·q) change of the token's own change
 template <int N, bool kByKey>
-void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, int64_t begin, float* S) {
+void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, float* S) {
   constexpr int64_t kStride = N * kLanes;
   const int64_t keys = op.k[2], values = op.v[2], at = c.head / (op.v[1] / op.k[1]) * keys;
   const float root = 1 / std::sqrt(float(keys));
   float* decays = S + keys * kStride;  // (key)
   float* state = op.state.row(sequences.slot(c.sequence)) + c.head * keys * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
-  const int64_t end = sequences.end(c.sequence);
+  const int64_t begin = sequences.begin(c.sequence), end = sequences.end(c.sequence);
   if (begin == end) return;
   const float* before = op.k.row(begin) + at;
   Block<N> change = zero_block<N>();
@@ -62,13 +61,11 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
   write_state<N>(S, keys, values, c.count, state);
 }
 
-// The tokens of c's sequence from `begin` on.
 template <int N>
-void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, int64_t begin, Context& cx,
-               int worker) {
+void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadColumns& c, Context& cx, int worker) {
   const int64_t keys = op.k[2];
   float* S = cx.local<float>(worker, keys * N * kLanes + padded(keys));
-  op.decays_by_key() ? recurrent<N, true>(op, sequences, c, begin, S) : recurrent<N, false>(op, sequences, c, begin, S);
+  op.decays_by_key() ? recurrent<N, true>(op, sequences, c, S) : recurrent<N, false>(op, sequences, c, S);
 }
 
 // Inside a chunk, with S_0 at its start, D_ts the product of the decays of tokens s+1 … t and D_t of all up to t:
@@ -93,15 +90,11 @@ struct Chunk {
            6 * kWidth + kLanes;
   }
 
-  // False, and nothing done, where something is not finite: sums would carry it to tokens before its own.
-  bool step(int64_t begin, int64_t n, int64_t head) {
+  void step(int64_t begin, int64_t n, int64_t head) {
     const int64_t at = head / (op.v[1] / op.k[1]) * keys;
     copy_rows(op.q, begin, n, at, keys, q, key_stride);
     copy_rows(op.k, begin, n, at, keys, k, key_stride);
     decays(begin, n, head);
-    if (!finite(q, n * key_stride) || !finite(k, n * key_stride) || !finite(g, n) || !finite(beta, n) ||
-        !finite_rows(op.v.row(begin) + head * values, op.v.row_stride, n, values))
-      return false;
     scale(q, 1 / std::sqrt(float(keys)), n * key_stride);
     copy_transposed(op.k, begin, n, at, keys, kt, kWidth);
     const Strided q_rows{q, key_stride, 1}, k_rows{k, key_stride, 1};
@@ -132,7 +125,7 @@ struct Chunk {
       Tile tile(place);
       tile.add(keys, q_rows, S, stride);
       tile.scale_rows(from_start);
-      tile.add(tile.end(), {qk, kWidth, 1}, change, stride);
+      tile.add_lower({qk, kWidth, 1}, change, stride);
       tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
     });
 
@@ -144,10 +137,9 @@ struct Chunk {
       tile.add(n, {kt, kWidth, 1}, change, stride);
       tile.write(S, stride);
     });
-    return true;
   }
 
-  // decay (t, s) = D_ts on and below the diagonal, 0 above; from_start (t) = D_t; beta (t) and its negative.
+  // decay (t, s) = D_ts on and below the diagonal; from_start (t) = D_t; beta (t) and its negative.
   void decays(int64_t begin, int64_t n, int64_t head) {
     for (int64_t t = 0; t < n; ++t) {
       g[t] = op.g ? op.g.row(begin + t)[head] : 0;
@@ -177,20 +169,14 @@ struct Chunk {
   float* unit;                                // zeros around unit[0] = 1: row t of the unit matrix begins at unit[-t]
 };
 
-// Chunks of one head of a sequence; where it stopped: at the end, or before a chunk that must go token by token.
+// One head of a sequence.
 template <class C, int64_t kSize>
-int64_t chunks(const GatedDeltaRule& op, int64_t begin, int64_t end, int64_t head, float* state, Context& cx,
-               int worker) {
-  C chunk(op, cx.local<float>(worker, C::scratch(op)));
+void chunks(const GatedDeltaRule& op, const Sequences& sequences, int64_t s, int64_t head, float* scratch) {
+  C chunk(op, scratch);
+  float* state = op.state.row(sequences.slot(s)) + head * chunk.keys * chunk.values;
   read_rows(state, chunk.keys, chunk.values, chunk.S, chunk.stride);
-  int64_t t = begin;
-  while (t < end) {
-    const int64_t n = end - t < kSize ? end - t : kSize;
-    if (!chunk.step(t, n, head)) break;
-    t += n;
-  }
+  each_chunk(sequences, s, kSize, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
   write_rows(chunk.S, chunk.stride, chunk.keys, chunk.values, state);
-  return t;
 }
 
 }  // namespace
@@ -198,23 +184,20 @@ int64_t chunks(const GatedDeltaRule& op, int64_t begin, int64_t end, int64_t hea
 template <>
 void run(const GatedDeltaRule& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.q[0]);
-  const int64_t nheads = op.v[1], keys = op.k[2], values = op.v[2];
+  const int64_t nheads = op.v[1], values = op.v[2];
   if (!op.chunked())
-    return each_head_columns<kMaxVectors>(cx, sequences.count, nheads, values,
-                                          [&]<int N>(const HeadColumns& c, int worker) {
-                                            recurrent<N>(op, sequences, c, sequences.begin(c.sequence), cx, worker);
-                                          });
+    return each_head_columns<kMaxVectors>(
+        cx, sequences.count, nheads, values,
+        [&]<int N>(const HeadColumns& c, int worker) { recurrent<N>(op, sequences, c, cx, worker); });
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
-    const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
-    int64_t done = begin;
-    if (end - begin >= kShort) {
-      float* state = op.state.row(sequences.slot(s)) + head * keys * values;
-      done = op.decays_by_key() ? chunks<DeltaByKeyChunk, kChunk>(op, begin, end, head, state, cx, worker)
-                                : chunks<Chunk, kTokens>(op, begin, end, head, state, cx, worker);
-    }
-    if (done < end)
-      each_block_of_head<kMaxVectors>(
-          s, head, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, done, cx, worker); });
+    const int64_t s = i / nheads, head = i % nheads;
+    if (sequences.end(s) - sequences.begin(s) < kShort)
+      return each_block_of_head<kMaxVectors>(
+          s, head, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, cx, worker); });
+    if (op.decays_by_key())
+      return chunks<DeltaByKeyChunk, kChunk>(op, sequences, s, head,
+                                             cx.local<float>(worker, DeltaByKeyChunk::scratch(op)));
+    chunks<Chunk, kTokens>(op, sequences, s, head, cx.local<float>(worker, Chunk::scratch(op)));
   });
 }
 

@@ -2,7 +2,6 @@
 
 #include "backend/kernels.h"
 #include "kernels/decayed_pairs.h"
-#include "kernels/finite.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
 
@@ -10,13 +9,13 @@ namespace statespace::STATESPACE_ISA {
 namespace {
 
 template <int N>
-void recurrent(const Gla& op, const Sequences& sequences, const HeadColumns& c, int64_t begin, float* S) {
+void recurrent(const Gla& op, const Sequences& sequences, const HeadColumns& c, float* S) {
   const int64_t keys = op.k[2], values = op.v[2], head_kv = c.head / (op.q[1] / op.k[1]), at = head_kv * keys;
   const F root = set(1 / std::sqrt(float(keys)));
   float* decay = S + keys * N * kLanes;  // (key)
   float* state = op.state.row(sequences.slot(c.sequence)) + c.head * keys * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
-  for (int64_t t = begin; t < sequences.end(c.sequence); ++t) {
+  for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
     exp_row(op.g.row(t) + at, decay, keys);
     const float *q = op.q.row(t) + c.head * keys, *k = op.k.row(t) + at;
     const Block<N> v = load_block<N>(op.v.row(t) + head_kv * values + c.first, c.count);
@@ -44,21 +43,18 @@ struct Chunk {
     decay = k + kChunk * width;
     qk = decay + width + kRows;
     v = qk + kChunk * kLagged;
-    clear(qk, kChunk * kLagged);
   }
   static int64_t scratch(const Gla& op) {
     const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
     return whole_tiles(op.k[2]) * stride + (2 * kLagged + kChunk + 1) * width + kRows + kChunk * (kLagged + stride);
   }
 
-  // False, and nothing done, where something is not finite: sums would carry it to tokens before its own.
-  bool step(int64_t begin, int64_t n, int64_t head) {
+  void step(int64_t begin, int64_t n, int64_t head) {
     const int64_t head_kv = head / (op.q[1] / op.k[1]);
     for (int64_t t = 0; t < n; ++t) exp_row(op.g.row(begin + t) + head_kv * keys, d + t * width, keys);
     copy_rows(op.q, begin, n, head * keys, keys, q, width);
     copy_rows(op.k, begin, n, head_kv * keys, keys, k, width);
     copy_rows(op.v, begin, n, head_kv * values, values, v, stride);
-    if (!finite(d, n * width) || !finite(q, n * width) || !finite(k, n * width) || !finite(v, n * stride)) return false;
 
     const float root = 1 / std::sqrt(float(keys));
     for (int64_t t = 0; t < n; ++t) {
@@ -73,7 +69,7 @@ struct Chunk {
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {q, width, 1}, S, stride);
-      tile.add(tile.end(), {qk, 1, kLagged}, v, stride);
+      tile.add_lower({qk, 1, kLagged}, v, stride);
       tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
     });
     each_tile(keys, values, [&](auto place) {
@@ -83,7 +79,6 @@ struct Chunk {
       tile.add(n, {k, 1, width}, v, stride);
       tile.write(S, stride);
     });
-    return true;
   }
 
   const Gla& op;
@@ -91,23 +86,9 @@ struct Chunk {
   float* S;          // (key, value)
   float *d, *q, *k;  // (chunk, key): decays; q, later from the chunk's start; k, later to its end
   float* decay;      // (key): of the whole chunk
-  float* qk;         // (chunk, kLagged): the weight of v_s in y_t at (s, t), 0 for t < s
+  float* qk;         // (chunk, kLagged): the weight of v_s in y_t at (s, t ≥ s)
   float* v;          // (chunk, value)
 };
-
-// Chunks of one head of a sequence; where it stopped: at the end, or before a chunk that must go token by token.
-int64_t chunks(const Gla& op, int64_t begin, int64_t end, int64_t head, float* state, float* scratch) {
-  Chunk chunk(op, scratch);
-  read_rows(state, chunk.keys, chunk.values, chunk.S, chunk.stride);
-  int64_t t = begin;
-  while (t < end) {
-    const int64_t n = end - t < kChunk ? end - t : kChunk;
-    if (!chunk.step(t, n, head)) break;
-    t += n;
-  }
-  write_rows(chunk.S, chunk.stride, chunk.keys, chunk.values, state);
-  return t;
-}
 
 }  // namespace
 
@@ -115,23 +96,20 @@ template <>
 void run(const Gla& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.q[0]);
   const int64_t nheads = op.q[1], keys = op.k[2], values = op.v[2];
-  auto steps = [&]<int N>(const HeadColumns& c, int64_t begin, int worker) {
-    recurrent<N>(op, sequences, c, begin, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
+  auto steps = [&]<int N>(const HeadColumns& c, int worker) {
+    recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
   };
-  if (!op.chunked())
-    return each_head_columns<4>(cx, sequences.count, nheads, values, [&]<int N>(const HeadColumns& c, int worker) {
-      steps.template operator()<N>(c, sequences.begin(c.sequence), worker);
-    });
+  if (!op.chunked()) return each_head_columns<4>(cx, sequences.count, nheads, values, steps);
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
-    const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
-    int64_t done = begin;
-    if (end - begin >= kShort) {
-      float* state = op.state.row(sequences.slot(s)) + head * keys * values;
-      done = chunks(op, begin, end, head, state, cx.local<float>(worker, Chunk::scratch(op)));
-    }
-    if (done < end)
-      each_block_of_head<4>(s, head, values,
-                            [&]<int N>(const HeadColumns& c) { steps.template operator()<N>(c, done, worker); });
+    const int64_t s = i / nheads, head = i % nheads;
+    if (sequences.end(s) - sequences.begin(s) < kShort)
+      return each_block_of_head<4>(s, head, values,
+                                   [&]<int N>(const HeadColumns& c) { steps.template operator()<N>(c, worker); });
+    Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
+    float* state = op.state.row(sequences.slot(s)) + head * keys * values;
+    read_rows(state, keys, values, chunk.S, chunk.stride);
+    each_chunk(sequences, s, kChunk, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
+    write_rows(chunk.S, chunk.stride, keys, values, state);
   });
 }
 

@@ -7,25 +7,63 @@
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// One group of n channels; y may be x. The variance is taken about the mean: E[x²] - E[x]² would cancel.
-void norm_group(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* y) {
+// The first `n` lanes of x, 0 behind.
+F only(F x, int n) {
+  alignas(64) float lanes[kLanes];
+  store(lanes, x);
+  return load(lanes, n);
+}
+
+struct Moments {
+  float mean, rest, variance;  // the mean is the sum of the first two
+};
+
+// About the first value, in one pass: of n values the mean is at most √n standard deviations away from one of them, so
+// that few lose no digits by it.
+Moments few_moments(const float* x, int64_t n) {
+  F squares = zero(), sums = zero();
+  const F first = set(x[0]);
+  for (int64_t c = 0; c < n; c += kLanes) {
+    const int m = lanes_of(n - c);
+    F d = load(x + c, m) - first;
+    if (m < kLanes) d = only(d, m);
+    squares = fma(d, d, squares);
+    sums = sums + d;
+  }
+  const float rest = sum(sums) / float(n);
+  return {x[0], rest, sum(squares) / float(n) - rest * rest};
+}
+
+// The variance is taken about the mean: E[x²] - E[x]² would cancel. A sum of n values is off by up to n/kLanes
+// roundings of its size, which are more than all of a small variance: what the mean lacks is summed with the squares.
+Moments moments(const float* x, int64_t n) {
   F total = zero();
   for (int64_t c = 0; c < n; c += kLanes) total = total + load(x + c, lanes_of(n - c));
   const float mean = sum(total) / float(n);
 
-  F squares = zero();
+  F squares = zero(), rests = zero();
   const int64_t full = n - n % kLanes;
   for (int64_t c = 0; c < full; c += kLanes) {
     const F d = load(x + c) - set(mean);
     squares = fma(d, d, squares);
+    rests = rests + d;
   }
-  float variance = sum(squares);
-  for (int64_t c = full; c < n; ++c) variance += (x[c] - mean) * (x[c] - mean);
-  const F scale = set(1 / ::sqrtf(variance / float(n) + eps));
+  float square = sum(squares), rest = sum(rests);
+  for (int64_t c = full; c < n; ++c) square += (x[c] - mean) * (x[c] - mean), rest += x[c] - mean;
+  rest /= float(n);
+  return {mean, rest, square / float(n) - rest * rest};
+}
+
+constexpr int64_t kFew = 128;
+
+// One group of n channels; y may be x.
+void norm_group(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* y) {
+  const auto [mean, rest, variance] = n <= kFew ? few_moments(x, n) : moments(x, n);
+  const F scale = set(1 / ::sqrtf((variance < 0 ? 0 : variance) + eps));
 
   for (int64_t c = 0; c < n; c += kLanes) {
     const int m = lanes_of(n - c);
-    F v = (load(x + c, m) - set(mean)) * scale;
+    F v = (load(x + c, m) - set(mean) - set(rest)) * scale;
     if (weight) v = v * load(weight + c, m);
     if (bias) v = v + load(bias + c, m);
     store(y + c, v, m);

@@ -2,6 +2,7 @@
 
 #include "backend/kernels.h"
 #include "kernels/fft.h"
+#include "kernels/reach.h"
 #include "kernels/rows.h"
 #include "kernels/sequences.h"
 
@@ -94,36 +95,71 @@ class Blocks {
 
   void run() const {
     std::memset(sum, 0, size_t(m * kPoint) * sizeof(float));
+    bool all = true;
+    F last = set(-HUGE_VALF);  // the last input that is not finite, from the new tokens on
     for (int64_t b = 0; (b - 1) * m < p.past; ++b) {
       if ((b - 1) * m >= op.kernel[0]) break;
-      load_inputs(p.past - b * m);
-      load_taps(b * m);
+      const bool inputs = load_inputs(p.past - b * m), weights = load_taps(b * m);
+      if (!inputs) last = max(last, load_finite_inputs(p.past - b * m));
+      if (!weights) load_taps(b * m, false);
+      all = all && inputs && weights;
       fft(tables, signal, m), fft(tables, taps, m);
       for (int64_t j = 0; j < m * kPoint; j += kPoint)
         store_point(sum + j, load_point(sum + j) + load_point(signal + j) * load_point(taps + j));
     }
     inverse_fft(tables, sum, m);
     const F skip = op.D ? load(op.D.f32() + first, lanes) : zero(), scale = set(1 / float(m));
+    Reach reach(op.kernel[0], set(float(op.kernel[0] + 1)) + last, all ? zero() : first_tap());
     for (int64_t t = 0; t < p.length; ++t) {
-      const F y = times_conjugate(load_point(sum + t * kPoint), tables.twist(t, m)).im * scale;
-      store(op.y.row(p.begin + t) + first, fma(skip, load(op.x.row(p.begin + t) + first, lanes), y), lanes);
+      const F x = load(op.x.row(p.begin + t) + first, lanes);
+      F y = times_conjugate(load_point(sum + t * kPoint), tables.twist(t, m)).im * scale;
+      if (!all) y = reach(p.past + t, x, y);
+      store(op.y.row(p.begin + t) + first, fma(skip, x, y), lanes);
     }
   }
 
  private:
-  // signal[j] = x_{from+j} ω^j
-  void load_inputs(int64_t from) const {
-    for (int64_t j = 0; j < m; ++j) {
-      const int64_t q = from + j;
-      const F x = q >= 0 && q < p.end() ? load(p.row(q) + first, lanes) : zero();
-      const float* w = tables.twist(j, m);
-      store_point(signal + j * kPoint, {x * set(w[0]), x * set(w[1])});
-    }
+  F input(int64_t q) const { return q >= 0 && q < p.end() ? load(p.row(q) + first, lanes) : zero(); }
+  void put_input(int64_t j, F x) const {
+    const float* w = tables.twist(j, m);
+    store_point(signal + j * kPoint, {x * set(w[0]), x * set(w[1])});
   }
-  // taps[j] = (kernel[lag-m+j] + i kernel[lag+j]) ω^j
-  void load_taps(int64_t lag) const {
-    for (int64_t j = 0; j < m; ++j)
-      store_point(taps + j * kPoint, times({tap(lag - m + j), tap(lag + j)}, tables.twist(j, m)));
+  // signal[j] = x_{from+j} ω^j. Whether all are finite.
+  bool load_inputs(int64_t from) const {
+    F seen = zero();
+    for (int64_t j = 0; j < m; ++j) {
+      const F x = input(from + j);
+      seen = fma(x, zero(), seen);
+      put_input(j, x);
+    }
+    return statespace::STATESPACE_ISA::sum(seen) == 0;
+  }
+  // The finite ones; where the last other one lies before the new tokens, -∞ without one.
+  F load_finite_inputs(int64_t from) const {
+    F last = set(-HUGE_VALF);
+    for (int64_t j = 0; j < m; ++j) {
+      const F x = input(from + j);
+      if (from + j < p.past) last = select(is_finite(x), last, set(float(from + j - p.past)));
+      put_input(j, finite_or_zero(x));
+    }
+    return last;
+  }
+  // taps[j] = (kernel[lag-m+j] + i kernel[lag+j]) ω^j. Whether all were finite; without `every`, only those are loaded.
+  bool load_taps(int64_t lag, bool every = true) const {
+    F seen = zero();
+    for (int64_t j = 0; j < m; ++j) {
+      F low = tap(lag - m + j), high = tap(lag + j);
+      if (!every) low = finite_or_zero(low), high = finite_or_zero(high);
+      seen = fma(low, zero(), fma(high, zero(), seen));
+      store_point(taps + j * kPoint, times({low, high}, tables.twist(j, m)));
+    }
+    return statespace::STATESPACE_ISA::sum(seen) == 0;
+  }
+  // The first tap that is not finite, ∞ without one.
+  F first_tap() const {
+    F found = set(HUGE_VALF);
+    for (int64_t lag = op.kernel[0] - 1; lag >= 0; --lag) found = select(is_finite(tap(lag)), found, set(float(lag)));
+    return found;
   }
   F tap(int64_t lag) const { return lag >= 0 && lag < op.kernel[0] ? load(op.kernel.row(lag) + first, lanes) : zero(); }
 

@@ -181,7 +181,15 @@ struct Chunk {
         Tile tile(place);
         tile.add(z.d_state, {c, z.n, 1}, Sh, stride);
         tile.scale_rows(from_start);
-        tile.add(seen, {pairs, width, 1}, v, stride);
+        const Strided of_rows{pairs, width, 1};
+        if (z.rank == 1)
+          tile.add_lower(of_rows, v, stride);
+        else if (z.rank == 2)
+          tile.template add_lower<0, 2>(of_rows, v, stride);
+        else if (z.rank == 4 && kRows % 4 == 0)
+          tile.template add_lower<0, 4>(of_rows, v, stride);
+        else
+          tile.add_lower_blocks(z.rank, of_rows, v, stride);
         tile.write(out, stride);
       });
     }
@@ -198,7 +206,7 @@ struct Chunk {
     copy_row(k + (rows - z.rank) * z.n, before, z.rank * z.n);
   }
 
-  // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t, 0 behind;
+  // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t;
   // from_start (row of t) D_t; to_end (row of s) D_ns w_s, and own_n.
   void prepare(int64_t i, int64_t head, int64_t begin, int64_t n) {
     weights.read(op, z, head);

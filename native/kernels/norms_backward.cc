@@ -57,7 +57,8 @@ void rms_group(const RmsNormBackward& op, const RmsGroup& g, int64_t n) {
   }
 }
 
-// One group of n channels of a row. The mean is taken off before products are summed: they would cancel.
+// One group of n channels of a row. The mean is taken off before products are summed: they would cancel. What the mean
+// lacks is taken off after, as in the forward.
 void layer_group(const float* x, const float* dy, const float* weight, float eps, int64_t n, float* dx, float* dweight,
                  float* dbias) {
   F total = zero();
@@ -67,26 +68,30 @@ void layer_group(const float* x, const float* dy, const float* weight, float eps
     const F up = load(dy + c, m);
     return weight ? up * load(weight + c, m) : up;
   };
-  F squares = zero(), gradients = zero(), products = zero();
+  F squares = zero(), gradients = zero(), products = zero(), rests = zero();
   const int64_t full = n - n % kLanes;
   for (int64_t c = 0; c < full; c += kLanes) {
     const F d = load(x + c) - mean, g = gradient(c, kLanes);
     squares = fma(d, d, squares);
+    rests = rests + d;
     gradients = gradients + g;
     products = fma(g, d, products);
   }
-  float square = sum(squares), gradient_sum = sum(gradients), product = sum(products);
+  float square = sum(squares), gradient_sum = sum(gradients), product = sum(products), rest = sum(rests);
   if (full < n) {  // lanes past the end would count as -mean
     alignas(64) float d[kLanes], g[kLanes];
     store(d, load(x + full, int(n - full)) - mean);
     store(g, gradient(full, int(n - full)));
-    for (int64_t i = 0; i < n - full; ++i) square += d[i] * d[i], gradient_sum += g[i], product += g[i] * d[i];
+    for (int64_t i = 0; i < n - full; ++i)
+      square += d[i] * d[i], rest += d[i], gradient_sum += g[i], product += g[i] * d[i];
   }
-  const float r = 1 / ::sqrtf(square / float(n) + eps);
+  rest /= float(n);
+  product -= rest * gradient_sum;
+  const float variance = square / float(n) - rest * rest, r = 1 / ::sqrtf((variance < 0 ? 0 : variance) + eps);
   const F scale = set(r), mean_g = set(gradient_sum / float(n)), mean_gx = set(product * r / float(n));
   for (int64_t c = 0; c < n; c += kLanes) {
     const int m = lanes_of(n - c);
-    const F up = load(dy + c, m), unit = (load(x + c, m) - mean) * scale, g = gradient(c, m);
+    const F up = load(dy + c, m), unit = (load(x + c, m) - mean - set(rest)) * scale, g = gradient(c, m);
     if (dweight) store(dweight + c, fma(up, unit, load(dweight + c, m)), m);
     if (dbias) store(dbias + c, load(dbias + c, m) + up, m);
     if (dx) store(dx + c, scale * (g - fma(unit, mean_gx, mean_g)), m);

@@ -55,6 +55,48 @@ struct Tile {
       }
     }
   }
+  // += L B for a lower triangular L, from its diagonal (kFrom = 0) or the one below it (1) on, or with blocks of
+  // (kRank, kRank) on its diagonal. A row is a sum over the rows of B up to its own, and no more: zeros times what
+  // later tokens hold would be NaN where that is not finite.
+  template <int kFrom = 0, int kRank = 1>
+  [[gnu::always_inline]] void add_lower(Strided L, const float* b, int64_t b_stride) {
+    add(row, L, b, b_stride);
+    const float* block = L.data + row * (L.row + L.column);
+    b += row * b_stride + column;
+#pragma GCC unroll 8
+    for (int s = 0; s < kRows - kFrom; ++s, b += b_stride) {
+      if (s >= rows) return;
+      F x[N];
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) x[j] = load(b + j * kLanes);
+#pragma GCC unroll 8
+      for (int i = s / kRank * kRank + kFrom; i < kRows; ++i) {
+        const F l = set(block[i * L.row + s * L.column]);
+#pragma GCC unroll 2
+        for (int j = 0; j < N; ++j) v[i][j] = fma(l, x[j], v[i][j]);
+      }
+    }
+  }
+  // The same for any rank, where blocks may reach beyond the tile.
+  [[gnu::always_inline]] void add_lower_blocks(int64_t rank, Strided L, const float* b, int64_t b_stride) {
+    int64_t s = row / rank * rank;
+    add(s, L, b, b_stride);
+    const float* from = L.data + row * L.row + s * L.column;
+    b += s * b_stride + column;
+    for (int64_t first = s - row; first < rows; first += rank)
+      for (int64_t r = 0; r < rank; ++r, from += L.column, b += b_stride) {
+        F x[N];
+#pragma GCC unroll 2
+        for (int j = 0; j < N; ++j) x[j] = load(b + j * kLanes);
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+          if (i < first) continue;
+          const F l = set(from[i * L.row]);
+#pragma GCC unroll 2
+          for (int j = 0; j < N; ++j) v[i][j] = fma(l, x[j], v[i][j]);
+        }
+      }
+  }
   // Rows by a factor each, the whole by one, elements by those of a matrix.
   [[gnu::always_inline]] void scale_rows(const float* factors, int64_t stride = 1) {
     each([&](int i, int, F& x) { x = set(factors[(row + i) * stride]) * x; });

@@ -50,7 +50,8 @@ struct Blocks {
     v = qk + rows * width, y = v + rows * stride;
     power = y + rows * stride + kRows + 2 * width;
     const float log_decay = op.log_decay.f32()[head];
-    for (int64_t i = -2 * width; i <= 0; ++i) power[i] = log_decay * float(-i);
+    for (int64_t i = -2 * width; i < 0; ++i) power[i] = log_decay * float(-i);
+    power[0] = 0;  // also where the decay is e^-∞
     exp_row(power - 2 * width, power - 2 * width, 2 * width + 1);
     clear(power + 1, width + kLanes);
   }
@@ -71,7 +72,7 @@ struct Blocks {
     copy_rows(op.v, begin, n, head * values, values, v, stride);
   }
 
-  // qk = q kᵀ ∘ γ^{t-s} inside a block, 0 for s > t.
+  // qk = q kᵀ ∘ γ^{t-s} inside a block, for s ≤ t.
   void pairs(int64_t n) {
     each_lower_tile(n, [&](auto place) {
       Tile tile(place);
@@ -88,7 +89,7 @@ struct Blocks {
       Tile tile(place);
       tile.add(keys, {q, key_stride, 1}, S, stride);
       tile.scale_rows(power - 1, -1);
-      tile.add(tile.end(), {qk, width, 1}, v, stride);
+      tile.add_lower({qk, width, 1}, v, stride);
       tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
     });
   }
@@ -120,7 +121,7 @@ struct Blocks {
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
       tile.read(y, stride);
-      tile.add(tile.end(), {qk, width, 1}, v, stride);
+      tile.add_lower({qk, width, 1}, v, stride);
       tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
     });
   }
@@ -150,6 +151,9 @@ struct Blocks {
   float *v, *y;  // (tokens, value)
   float* power;  // power[-i] = γ^i for i up to twice the tokens, 0 for i < 0: row t of γ^{t-s} begins at power[-t]
 };
+
+// γ^n
+float decay_over(float log_decay, int64_t n) { return n > 0 ? exp_of(log_decay * float(n)) : 1; }
 
 float* state_of(const Retention& op, const Sequences& sequences, int64_t s, int64_t head) {
   return op.state.row(sequences.slot(s)) + head * op.k[2] * op.v[2];
@@ -187,10 +191,10 @@ void parallel(const Retention& op, const Sequences& sequences, Context& cx) {
       Blocks b(op, kParallelTokens, head, cx.local<float>(worker, scratch));
       b.read(state_of(op, sequences, s, head));
       b.load_queries(begin, n);
-      b.from_state(n, exp_of(log_decay * float(begin - first)));
+      b.from_state(n, decay_over(log_decay, begin - first));
       for (int64_t key = first; key < begin; key += kParallelTokens) {
         b.load_keys(key, kParallelTokens);
-        b.across(n, kParallelTokens, exp_of(log_decay * float(begin - key - kParallelTokens)));
+        b.across(n, kParallelTokens, decay_over(log_decay, begin - key - kParallelTokens));
       }
       b.load_keys(begin, n);
       b.finish(begin, n);

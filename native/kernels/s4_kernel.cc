@@ -19,7 +19,7 @@ void vandermonde(const S4Kernel& op, int64_t c, float* scratch) {
   float* fine = scratch;
   float* coarse = fine + 2 * n_state * kBlock;
   float* K = coarse + 2 * n_state * whole_tiles(blocks);
-  const double dt = std::exp(double(op.log_dt.f32()[c]));
+  const double dt = s4_dt(op.log_dt, c);
   for (int64_t n = 0; n < n_state; ++n) {
     const S4Step step = s4_step(op.method, s4_value(op.A, c, n), dt);
     const Z a = Z{1, 0} + step.growth;
@@ -82,9 +82,13 @@ int64_t nodes(int64_t length) {
 // digits.
 void cauchy(const S4Kernel& op, int64_t c, const Z* roots, Z* x, Pair* pairs) {
   const int64_t n_state = op.A[1], length = op.K[1], m = nodes(length);
-  const double dt = std::exp(double(op.log_dt.f32()[c])), log_radius = std::log(1e-8) / double(m);
+  const double dt = s4_dt(op.log_dt, c), log_radius = std::log(1e-8) / double(m);
   for (int64_t n = 0; n < n_state; ++n) {
     const Z a = s4_value(op.A, c, n), b = s4_value(op.B, c, n), cc = s4_value(op.C, c, n), p = s4_value(op.P, c, n);
+    if (std::isinf(a.re) && a.re < 0) {  // keeps nothing, gives nothing
+      pairs[n] = {0, 1, {}, {}};
+      continue;
+    }
     pairs[n].trace = 2 * a.re, pairs[n].norm = a.re * a.re + a.im * a.im;
     const Z v[4] = {cc * b, cc * p, conjugate(p) * b, conjugate(p) * p};
     for (int i = 0; i < 4; ++i) pairs[n].slope[i] = 2 * v[i].re, pairs[n].offset[i] = 2 * (v[i] * conjugate(a)).re;

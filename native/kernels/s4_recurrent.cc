@@ -64,14 +64,16 @@ class Lanes {
     *at(n, row, lane, 0) = float(v.re), *at(n, row, lane, 1) = float(v.im);
   }
 
+  // (1 - dt/2 a)⁻¹
+  static Z implicit(Z a, double dt) { return std::isinf(a.re) && a.re < 0 ? Z{0, 0} : inverse(Z{1, 0} - 0.5 * dt * a); }
   void coefficients(int lane) {
     const int64_t c = first + lane;
-    const double dt = std::exp(double(op.log_dt.f32()[c]));
+    const double dt = s4_dt(op.log_dt, c);
     double gain = 2 / dt;  // 2/dt + P* (1 - dt/2 Λ)⁻¹ P
     if (op.P)
       for (int64_t n = 0; n < n_state; ++n) {
         const Z p = s4_value(op.P, c, n);
-        gain += 2 * (p.re * p.re + p.im * p.im) * inverse(Z{1, 0} - 0.5 * dt * s4_value(op.A, c, n)).re;
+        gain += 2 * (p.re * p.re + p.im * p.im) * implicit(s4_value(op.A, c, n), dt).re;
       }
     for (int64_t n = 0; n < n_state; ++n) {
       const Z a = s4_value(op.A, c, n);
@@ -80,10 +82,10 @@ class Lanes {
       set_value(n, kInput, lane, step.input * s4_value(op.B, c, n));
       set_value(n, kC, lane, 2.0 * s4_value(op.C, c, n));
       if (!op.P) continue;
-      const Z p = s4_value(op.P, c, n), implicit = inverse(Z{1, 0} - 0.5 * dt * a) * p;
+      const Z p = s4_value(op.P, c, n), pulled = implicit(a, dt) * p;
       set_value(n, kP, lane, 2.0 * p);
-      set_value(n, kDrag, lane, -0.5 * dt * implicit);
-      set_value(n, kPull, lane, -1 / gain * implicit);
+      set_value(n, kDrag, lane, -0.5 * dt * pulled);
+      set_value(n, kPull, lane, -1 / gain * pulled);
     }
   }
 

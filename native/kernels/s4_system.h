@@ -1,6 +1,8 @@
 #pragma once
 // S4's parameters of one channel, discretised in f64: powers of Ā run over the whole sequence, and the rounding of an
 // f32 Ā to the power of a few thousand would be seen in the output.
+#include <cmath>
+
 #include "core/tensor.h"
 #include "isa/simd.h"
 
@@ -19,6 +21,12 @@ inline Z inverse(Z a) {
   return {a.re * d, -a.im * d};
 }
 
+// e^log_dt, as far as the squares of its products with A do not overflow.
+inline double s4_dt(const Tensor& log_dt, int64_t c) {
+  const double log = log_dt.f32()[c];
+  return std::exp(log > 200 ? 200 : log);
+}
+
 // Value n of channel c, real (channels, n) or complex (channels, n, 2).
 inline Z s4_value(const Tensor& t, int64_t c, int64_t n) {
   const float* row = t.row(c);
@@ -32,6 +40,7 @@ struct S4Step {
   Z growth, input;
 };
 inline S4Step s4_step(int32_t method, Z a, double dt) {
+  if (std::isinf(a.re) && a.re < 0) return {{method == kBilinear ? -2.0 : -1.0, 0}, {0, 0}};  // the limit
   const Z x = dt * a;
   if (method == kBilinear) {
     const Z d = inverse(Z{1, 0} - 0.5 * x);

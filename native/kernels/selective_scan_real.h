@@ -2,6 +2,8 @@
 // The real selective scan over a block of channels: tiles of tokens, each in three phases over small buffers (what
 // depends on the token and channel alone, the states, the output), so that the states' loop holds nothing but states.
 // Fused per token the same work runs at a fifth of the speed.
+#include <cfloat>
+
 #include "isa/math.h"
 #include "kernels/sequences.h"
 #include "ops/selective_scan.h"
@@ -103,6 +105,9 @@ struct Coefficient {
   static F read(const float* p, int n) { return kConstant ? load(p + n * kLanes) : set(p[n]); }
 };
 
+// A, at least as large as a float may be: a step of 0 keeps the state, and 0 times -∞ would be NaN.
+inline F bounded(F A) { return max(set(-FLT_MAX), A); }
+
 // The rows of the next tile, brought to L2 while this one's states are computed: without it the scan of 1536 channels
 // runs at three quarters of the speed. Into L1 gives much less: rows 6 KB apart use two of its sets.
 struct NextTile {
@@ -156,6 +161,7 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
                const Buffers& buffers) {
   const int64_t d_state = op.A[1], width = b.width();
   interleave(op.A.row(b.first), op.A.row_stride, b, d_state, kLog2e, buffers.A);
+  for (int64_t i = 0; i < width * d_state; i += kLanes) store(buffers.A + i, bounded(load(buffers.A + i)));
   interleave(state, d_state, b, d_state, 1, buffers.h);
   if (kConstantB) interleave(op.B.row(b.first), op.B.row_stride, b, d_state, 1, buffers.B);
   if (kConstantC) interleave(op.C.row(b.first), op.C.row_stride, b, d_state, 1, buffers.C);
@@ -184,7 +190,7 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
 // absent, or how many of the last vector there are.
 template <class... Lanes>
 inline F step_states(F dt, F du, const float* A, F B, F C, float* h, F sum, Lanes... lanes) {
-  const F next = fma(exp2(dt * load(A, lanes...)), load(h, lanes...), du * B);
+  const F next = fma(exp2(dt * bounded(load(A, lanes...))), load(h, lanes...), du * B);
   store(h, next, lanes...);
   return fma(C, next, sum);
 }

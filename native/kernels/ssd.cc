@@ -5,19 +5,9 @@
 #include "kernels/ssd_chunk.h"
 
 namespace statespace::STATESPACE_ISA {
-namespace {
 
-using namespace ssd;
-
-// 64 measured fastest: chunks of 128 cost 6 % more, of 256 26 %.
-constexpr int64_t kChunk = 64;
-// Heads that share one chunk's B·Cᵀ; their states stay in L2.
-constexpr int64_t kHeads = 12;
-// Below this, steps cost less than bringing the state into the products' layout.
-constexpr int64_t kShort = 16;
-
-// Step by step, one head of one sequence; state (headdim, d_state) in place.
-void recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state, Arena arena) {
+void ssd::recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state,
+                    Arena arena) {
   const int64_t at = z.group(head) * z.d_state;
   float *B_copy = arena.take(z.d_state), *C_copy = arena.take(z.d_state), *x_copy = arena.take(z.headdim);
   float* out = arena.take(z.headdim);
@@ -46,6 +36,17 @@ void recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64
     finish_rows(op, z, head, t, 1, out);
   }
 }
+
+namespace {
+
+using namespace ssd;
+
+// 64 measured fastest: chunks of 128 cost 6 % more, of 256 26 %.
+constexpr int64_t kChunk = 64;
+// Heads that share one chunk's B·Cᵀ; their states stay in L2.
+constexpr int64_t kHeads = 12;
+// Below this, steps cost less than bringing the state into the products' layout.
+constexpr int64_t kShort = 16;
 
 // Scratch of one chunk or tile.
 struct Buffers {
@@ -191,7 +192,7 @@ void run_scan(const Ssd& op, const Sizes& z, const Sequences& sequences, int64_t
   const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks;
   const int64_t chunk_floats = Buffers::floats(z) + Times::floats(z.chunk) + heads * z.n * z.p + 32;
   const bool bf16 = multiplies_bf16(op);
-  const int64_t step_floats = 2 * z.d_state + 2 * z.headdim + Times::floats(1) + 80;
+  const int64_t step_floats = recurrent_floats(z);
   cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, group = i % pieces / blocks, first = i % blocks * heads;
     const int64_t begin = sequences.begin(s), end = sequences.end(s), head = group * per_group + first;

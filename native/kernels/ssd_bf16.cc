@@ -11,6 +11,8 @@ namespace {
 
 // Rows of a tile of sums; with two vectors of columns they hide the latency of the pair product (6 cycles).
 constexpr int kRows = 8;
+// What rounds up to an infinite bf16 is infinite times this.
+constexpr float kRounded = 1.005f;
 
 // Two vectors as pairs, `low` in the low halves.
 STATESPACE_BF16 inline __m512i pair(F low, F high) {
@@ -27,12 +29,14 @@ STATESPACE_BF16 void pair_rows(const float* from, int64_t rows, int64_t width, u
       _mm512_storeu_si512(out, pair(load(from + i), load(from + width + i)));
 }
 
-// X (q / 2, p) = dt·x and W = X decayed to the end of the chunk, as pairs; tokens from `count` on are 0.
-STATESPACE_BF16 void pair_inputs(const Ssd& op, const Sizes& z, int64_t head, int64_t token, int64_t count,
+// X (q / 2, p) = dt·x and W = X decayed to the end of the chunk, as pairs; tokens from `count` on are 0. Whether all of
+// X is finite.
+STATESPACE_BF16 bool pair_inputs(const Ssd& op, const Sizes& z, int64_t head, int64_t token, int64_t count,
                                  const Times& times, float* left, const Bf16Chunk& b) {
   for (int64_t s = 0; s < count; s += kLanes) store(left + s, times.decay_to(count - 1, s));
   const bf16_t* x = op.x.as<bf16_t>() + token * op.x.row_stride + head * z.headdim;
   uint32_t *X = b.X_pairs, *W = b.W_pairs;
+  F seen = zero();  // 0, or NaN
   for (int64_t s = 0; s < count; s += 2, x += 2 * op.x.row_stride) {
     const bool second = s + 1 < count;
     const F dt0 = set(times.dt[s]), dt1 = set(second ? times.dt[s + 1] : 0.f);
@@ -47,12 +51,14 @@ STATESPACE_BF16 void pair_inputs(const Ssd& op, const Sizes& z, int64_t head, in
         x0 = dt0 * load(x + i, n);
         if (second) x1 = dt1 * load(x + op.x.row_stride + i, n);
       }
+      seen = fma(x0 * set(kRounded), zero(), fma(x1 * set(kRounded), zero(), seen));
       _mm512_storeu_si512(X, pair(x0, x1));
       _mm512_storeu_si512(W, pair(left0 * x0, left1 * x1));
     }
   }
   const int64_t missing = (z.q / 2 - (count + 1) / 2) * z.p * int64_t(sizeof(uint32_t));
   std::memset(X, 0, missing), std::memset(W, 0, missing);
+  return sum(seen) == 0;
 }
 
 // M (queries, keys) = G times the decay between key and query, 0 where the key comes later; of keys as many as the
@@ -245,7 +251,14 @@ void chunked_bf16(const Ssd& op, const Sizes& sizes, int64_t head, int64_t heads
       float* Sh = S + h * z.n * z.p;
       times.fill(op, head + h, t, count);
       store_from_start(times, 0, count, b.decay);
-      pair_inputs(op, z, head + h, t, count, times, b.left, b);
+      if (!pair_inputs(op, z, head + h, t, count, times, b.left, b)) {
+        // Zeros times these would reach the tokens before them.
+        float* h_state = state + h * state_size;
+        store_state(z, Sh, h_state);
+        recurrent(op, sizes, head + h, t, t + count, h_state, arena);
+        load_state(z, h_state, Sh);
+        continue;
+      }
       mask_scores(z, b.G, times, count, Products::kQueries, b.M);
       pair_rows(Sh, z.n, z.p, b.S_pairs);
       const bool same = h + 1 < heads;
@@ -276,7 +289,7 @@ int64_t bf16_floats(const Sizes& z, int64_t heads, TileUnit unit) {
 #else
   const Sizes& padded = z;
 #endif
-  return Bf16Chunk::floats(padded) + heads * padded.n * padded.p + 16;
+  return Bf16Chunk::floats(padded) + heads * padded.n * padded.p + recurrent_floats(z) + 16;
 }
 
 void chunked_bf16(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t begin, int64_t end, float* state,

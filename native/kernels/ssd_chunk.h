@@ -1,6 +1,8 @@
 #pragma once
 // SSD's parts: the time steps of one head, what all heads of a group share in a block of tokens, and the products of
 // one head with them. States are held transposed, (d_state, headdim), so that every product reads contiguous rows.
+#include <cfloat>
+
 #include "isa/math.h"
 #include "kernels/ssd_tile.h"
 #include "ops/ssd.h"
@@ -59,8 +61,12 @@ struct Arena {
 };
 
 // The time steps of one head over consecutive tokens. Sums of dt·A grow without bound while their differences matter to
-// the last digit: they are held in two floats, and only differences ≤ 0 are exponentiated.
+// the last digit: they are held in two floats, and only differences ≤ 0 are exponentiated. A step beyond -kReset leaves
+// nothing of a state, whatever it is: such steps, infinite ones among them, count as one of -kReset, so that they hide
+// no digits of the others.
 struct Times {
+  static constexpr double kReset = 1000;
+
   float *dt, *high, *low;  // (width) each
 
   // Room for a vector that begins at any token.
@@ -78,9 +84,11 @@ struct Times {
       store(dt + i, min(set(op.dt_max), max(set(op.dt_min), step)));
     }
     double total = 0;
-    const double A = op.A.f32()[head];
+    double A = op.A.f32()[head];
+    if (A < -FLT_MAX) A = -FLT_MAX;  // a step of 0 keeps the state, and 0 times infinity would be NaN
     for (int64_t i = 0; i < count; ++i) {
-      total += dt[i] * A;
+      const double step = dt[i] * A;
+      total += step < -kReset ? -kReset : step;
       high[i] = float(total), low[i] = float(total - high[i]);
     }
     for (int64_t i = count; i < width; ++i) high[i] = high[count - 1], low[i] = low[count - 1];
@@ -121,21 +129,14 @@ inline void group_scores(const Sizes& z, const float* B, const float* Ct, int64_
     });
 }
 
-// Mᵀ (keys, queries) = Gᵀ times the decay between key and query; zero where the key comes later. Key i of the block is
-// token first_key + i of the times, query j is first_query + j.
+// Mᵀ (keys, queries) = Gᵀ times the decay between key and query; anything where the key comes later. Key i of the block
+// is token first_key + i of the times, query j is first_query + j.
 inline void mask_scores(const Sizes& z, const float* G, const Times& times, int64_t first_key, int64_t keys,
                         int64_t first_query, int64_t queries, float* M) {
-  alignas(64) float index[kLanes];
-  for (int i = 0; i < kLanes; ++i) index[i] = float(i);
-  const F lane = load(index);
   for (int64_t s = 0; s < keys; ++s) {
-    // A tile of queries that sees key s begins at most kTileHeight - 1 before it.
-    const int64_t diagonal = first_key + s - first_query, before = diagonal - kTileHeight + 1;
-    for (int64_t t = before > 0 ? before / kLanes * kLanes : 0; t < queries; t += kLanes) {
-      const F m = load(G + s * z.q + t) * times.decay(first_key + s, first_query + t);
-      const bool whole = t >= diagonal;
-      store(M + s * z.q + t, whole ? m : select(less(lane, set(float(diagonal - t))), zero(), m));
-    }
+    const int64_t diagonal = first_key + s - first_query;
+    for (int64_t t = diagonal > 0 ? diagonal / kLanes * kLanes : 0; t < queries; t += kLanes)
+      store(M + s * z.q + t, load(G + s * z.q + t) * times.decay(first_key + s, first_query + t));
   }
 }
 
@@ -202,11 +203,12 @@ inline void read_state(const Sizes& z, const float* Ct, const float* S, const fl
 inline void read_inputs(const Sizes& z, const float* M, const float* X, int64_t keys, int64_t queries, bool causal,
                         float* out) {
   for (int64_t t = 0; t < queries; t += kTileHeight) {
-    const int64_t seen = causal && t + kTileHeight < keys ? t + kTileHeight : keys;
+    const int64_t before = causal ? t : keys;  // keys that all of the tile's queries see
     column_panels(0, z.p, [&]<int kVectors>(int64_t p) {
       Tile<kVectors> tile;
       each_vector<kVectors>([&](int m, int v) { tile[m][v] = load(out + (t + m) * z.p + p + v * kLanes); });
-      accumulate<kVectors>(M + t, z.q, X + p, z.p, seen, tile);
+      accumulate<kVectors>(M + t, z.q, X + p, z.p, before, tile);
+      if (causal) accumulate_lower<kVectors>(M + t * z.q + t, z.q, X + t * z.p + p, z.p, keys - t, tile);
       each_vector<kVectors>([&](int m, int v) { store(out + (t + m) * z.p + p + v * kLanes, tile[m][v]); });
     });
   }
@@ -251,5 +253,9 @@ inline void finish_rows(const Ssd& op, const Sizes& z, int64_t head, int64_t tok
   if (op.x.dtype == DType::f16) return finish_rows(op, z, head, token, count, op.x.as<f16_t>(), out);
   finish_rows(op, z, head, token, count, op.x.f32(), out);
 }
+
+// Step by step, one head of one sequence; state (headdim, d_state) in place.
+void recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state, Arena arena);
+inline int64_t recurrent_floats(const Sizes& z) { return 2 * z.d_state + 2 * z.headdim + Times::floats(1) + 80; }
 
 }  // namespace statespace::STATESPACE_ISA::ssd

@@ -31,7 +31,26 @@ inline void accumulate(const float* a, int64_t a_stride, const float* b, int64_t
   }
 }
 
-// The same from rows of a: tile[m][c] += Σ_k a[m][k] · b[k][c]
+// tile[m][c] += Σ_{k≤m} a[k][m] · b[k][c] for k < depth: what stands in a for k > m, and b there, is nobody's sum.
+template <int kVectors>
+inline void accumulate_lower(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth,
+                             Tile<kVectors>& tile) {
+#pragma GCC unroll 8
+  for (int k = 0; k < kTileHeight; ++k, a += a_stride, b += b_stride) {
+    if (k >= depth) return;
+    F row[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) row[v] = load(b + v * kLanes);
+#pragma GCC unroll 8
+    for (int m = k; m < kTileHeight; ++m) {
+      const F x = set(a[m]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) tile[m][v] = fma(x, row[v], tile[m][v]);
+    }
+  }
+}
+
+// From rows of a: tile[m][c] += Σ_k a[m][k] · b[k][c]
 template <int kVectors>
 inline void accumulate_rows(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth,
                             Tile<kVectors>& tile) {

@@ -53,7 +53,6 @@ struct Chunk {
     decay = k + kChunk * width;
     rk = decay + width + kRows;
     v = rk + kChunk * kLagged;
-    clear(rk, kChunk * kLagged);
   }
   static int64_t scratch(const Wkv6& op) {
     const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
@@ -76,7 +75,7 @@ struct Chunk {
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {r, width, 1}, S, stride);
-      tile.add(tile.end(), {rk, 1, kLagged}, v, stride);
+      tile.add_lower({rk, 1, kLagged}, v, stride);
       tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
     });
     each_tile(keys, values, [&](auto place) {
@@ -93,7 +92,7 @@ struct Chunk {
   float* S;          // (key, value)
   float *d, *r, *k;  // (chunk, key): decays; r, later from the chunk's start; k, later to its end
   float* decay;      // (key): of the whole chunk
-  float* rk;         // (chunk, kLagged): the weight of v_s in y_t at (s, t), 0 for t < s
+  float* rk;         // (chunk, kLagged): the weight of v_s in y_t at (s, t ≥ s)
   float* v;          // (chunk, value)
 };
 

@@ -114,7 +114,6 @@ struct Chunk {
     ak = ab + kChunk * kLagged, rb = ak + kChunk * kLagged, rk = rb + kChunk * kLagged;
     z = rk + kChunk * kLagged;
     v = z + whole_tiles(kChunk) * stride;
-    clear(ab, 4 * kChunk * kLagged);
   }
   static int64_t scratch(const Wkv7& op) {
     const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
@@ -148,15 +147,15 @@ struct Chunk {
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {a, width, 1}, S, stride);
-      tile.add(tile.end(), {ak, 1, kLagged}, v, stride);
+      tile.template add_lower<1>({ak, 1, kLagged}, v, stride);
       tile.solve_unit_lower({ab, 1, kLagged}, z, stride);
       tile.write(z, stride);
     });
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {r, width, 1}, S, stride);
-      tile.add(tile.end(), {rb, 1, kLagged}, z, stride);
-      tile.add(tile.end(), {rk, 1, kLagged}, v, stride);
+      tile.add_lower({rb, 1, kLagged}, z, stride);
+      tile.add_lower({rk, 1, kLagged}, v, stride);
       tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
     });
     each_tile(keys, values, [&](auto place) {
@@ -174,7 +173,7 @@ struct Chunk {
   float* S;                  // (key, value)
   float *d, *r, *a, *b, *k;  // (chunk, key): decays; r, a later from the chunk's start; b, k later to its end
   float* decay;              // (key): of the whole chunk
-  float *ab, *ak, *rb, *rk;  // (chunk, kLagged): the weight of z_s or v_s in z_t or y_t at (s, t), 0 for t < s
+  float *ab, *ak, *rb, *rk;  // (chunk, kLagged): the weight of z_s or v_s in z_t or y_t at (s, t ≥ s)
   float *z, *v;              // (chunk, value)
 };
 

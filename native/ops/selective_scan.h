@@ -19,8 +19,13 @@ struct SelectiveScan {
     v.in("u", u, "tokens d_inner");
     v.in("delta", delta, "tokens d_inner");
     v.in("A", A, "d_inner d_state | d_inner d_state 2");
-    v.in("B", B, "tokens ngroups d_state | d_inner d_state | tokens ngroups d_state 2 | d_inner d_state 2");
-    v.in("C", C, "tokens ngroups d_state | d_inner d_state | tokens ngroups d_state 2 | d_inner d_state 2");
+    // A constant complex B has as many axes as one that varies and is real: A says which is meant.
+    const char* coefficient =
+        A.rank == 2   ? "tokens ngroups d_state | d_inner d_state"
+        : A.rank == 3 ? "tokens ngroups d_state 2 | d_inner d_state 2"
+                      : "tokens ngroups d_state | d_inner d_state | tokens ngroups d_state 2 | d_inner d_state 2";
+    v.in("B", B, coefficient);
+    v.in("C", C, coefficient);
     v.optional("D", D, "d_inner");
     v.optional("z", z, "tokens d_inner");
     v.optional("deltaBias", delta_bias, "d_inner");
