@@ -44,7 +44,11 @@ export interface DecodeOptions {
 export class Vocabulary {
   private readonly special: readonly Special[];
 
+  /** Ids of control tokens by their texts. */
+  readonly control: ReadonlyMap<string, number>;
+
   constructor(private readonly o: VocabularyOptions) {
+    this.control = new Map(o.special.filter((s) => !s.always && s.text !== '').map((s) => [s.text, s.id]));
     this.special = o.special.filter((s) => s.text !== '').sort((a, b) => b.text.length - a.text.length);
   }
 
