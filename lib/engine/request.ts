@@ -3,6 +3,7 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
 import { type FinishReason, GENERATE_OPTIONS, type Generated, type GenerateOptions } from '../session/generate.js';
+import { encodePrompt } from '../session/prompt.js';
 
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
 export interface GenerateRequest extends Omit<GenerateOptions, 'processLogits'> {
@@ -106,8 +107,7 @@ function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: Gene
       throw mismatch('ERR_ARGUMENT', 'generate: messages', 'an array of at least one message', show(messages));
     if (!tokenizer)
       throw new StatespaceError('ERR_ARGUMENT', 'generate: messages: the model folder has no chat template');
-    const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, ...templateOptions });
-    return tokenizer.encode(text, { addSpecialTokens: false, allowSpecial: true });
+    return tokenizer.encodeChat(messages, { addGenerationPrompt: true, ...templateOptions });
   }
   if (typeof prompt !== 'string') return (prompt ?? tokens)!;
   if (!tokenizer)
@@ -115,7 +115,7 @@ function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: Gene
       'ERR_ARGUMENT',
       'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
     );
-  return tokenizer.encode(prompt);
+  return encodePrompt(tokenizer, prompt, true);
 }
 
 /** Whether the model's folder says how a chat is written. */

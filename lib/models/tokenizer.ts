@@ -1,5 +1,6 @@
 import { join } from 'node:path';
-import type { ChatTemplateOptions } from '../chat/chat-template.js';
+import type { ChatTemplateOptions, ChatTemplates } from '../chat/chat-template.js';
+import { encodeChat } from '../chat/encode-chat.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
@@ -24,6 +25,13 @@ export interface TextTokenizer {
   tokenBytes?(id: number): Uint8Array | undefined;
   /** The id of a text that is one special token. */
   specialToken?(text: string): number | undefined;
+  /** How many ids encode() gives. */
+  countTokens(text: string, options?: EncodeOptions): number;
+  /**
+   * The ids of applyChatTemplate()'s prompt: what the template writes may be control tokens; what the messages, tools and
+   * documents say never is, however it is spelled.
+   */
+  encodeChat(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): Int32Array;
   /** The prompt of a conversation, by the model's chat template; ERR_ARGUMENT where it has none or refuses. */
   applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
 }
@@ -73,15 +81,15 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   const added = (json as { added_tokens?: { id: number; content: string; special?: boolean }[] }).added_tokens ?? [];
   const special = new Map(added.filter((t) => t.special).map((t) => [t.content, t.id]));
   const bytesOf = lazily(() => tokenBytes(json as object));
+  const encode: TextTokenizer['encode'] = (text, options = {}) => {
+    const { addSpecialTokens = true, allowSpecial = true } = checkEncoding(text, options);
+    if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
+    const [before, after] = addSpecialTokens ? marksAround() : [[], []];
+    return Int32Array.from([...before, ...ids(plain(), text, false), ...after]);
+  };
   return {
-    encode(text, options = {}) {
-      checkOptions('tokenizer.encode', options, ENCODE_OPTIONS);
-      if (typeof text !== 'string') throw mismatch('ERR_ARGUMENT', 'tokenizer.encode: text', 'a string', show(text));
-      const { addSpecialTokens = true, allowSpecial = true } = options;
-      if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
-      const [before, after] = addSpecialTokens ? marksAround() : [[], []];
-      return Int32Array.from([...before, ...ids(plain(), text, false), ...after]);
-    },
+    ...chatting(encode, chat, [...special.keys()]),
+    encode,
     decode(ids, options = {}) {
       checkOptions('tokenizer.decode', options, DECODE_OPTIONS);
       return textOf(ids, options.skipSpecialTokens ?? true, tidies);
@@ -89,14 +97,49 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
     ...(tidies && { tidies: (ids: ArrayLike<number>) => textOf(ids, true, false) }),
     tokenBytes: (id) => bytesOf()(id),
     specialToken: (text) => special.get(text),
-    applyChatTemplate: (messages, options) => chat.apply(messages, options),
   };
 }
 
-/** A tokenizer.json whose special tokens are not looked for in texts. */
+/** What every tokenizer does with texts and chats, by how it encodes; control: texts of its special tokens. */
+export function chatting(
+  encode: TextTokenizer['encode'],
+  chat: ChatTemplates,
+  control: readonly string[],
+): Pick<TextTokenizer, 'countTokens' | 'encodeChat' | 'applyChatTemplate'> {
+  const render: TextTokenizer['applyChatTemplate'] = (messages, options) => chat.apply(messages, options);
+  return {
+    countTokens: (text, options) => encode(text, options).length,
+    encodeChat: (messages, options = {}) => encodeChat({ encode, render, control }, messages, options),
+    applyChatTemplate: render,
+  };
+}
+
+/** ERR_ARGUMENT for what is no text, and for unknown options. */
+export function checkEncoding(text: unknown, options: EncodeOptions): EncodeOptions {
+  checkOptions('tokenizer.encode', options, ENCODE_OPTIONS);
+  if (typeof text !== 'string') throw mismatch('ERR_ARGUMENT', 'tokenizer.encode: text', 'a string', show(text));
+  return options;
+}
+
+interface Definition {
+  added_tokens?: { content: string; special?: boolean }[];
+  model?: { type?: string; vocab?: unknown; unk_token?: string };
+}
+
+/** A tokenizer.json whose special tokens are in no text: neither looked for, nor words that the vocabulary has. */
 function spelledOut(json: object): object {
-  const { added_tokens: added } = json as { added_tokens?: { special?: boolean }[] };
-  return Array.isArray(added) ? { ...json, added_tokens: added.filter((t) => t?.special !== true) } : json;
+  const { added_tokens: added, model } = json as Definition;
+  if (!Array.isArray(added)) return json;
+  const special = new Set(added.filter((t) => t?.special === true).map((t) => t.content));
+  special.delete(model?.unk_token ?? '');
+  const name = (text: string, i: number) => (special.has(text) ? `\ufdd0${i}` : text);
+  const { vocab } = model ?? {};
+  const unreachable = Array.isArray(vocab)
+    ? vocab.map((entry, i) => [name(entry[0], i), ...entry.slice(1)])
+    : Object.fromEntries(Object.entries(vocab ?? {}).map(([text, id]) => [name(text, id), id]));
+  // BPE comes to a special token by merges alone, which name what they join.
+  const renamed = model && model.type !== 'BPE' ? { ...model, vocab: unreachable } : model;
+  return { ...json, model: renamed, added_tokens: added.filter((t) => t?.special !== true) };
 }
 
 /** What stands before and after `inner` in `whole`. */

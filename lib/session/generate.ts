@@ -4,6 +4,7 @@ import type { ResponseFormat } from '../grammar/format.js';
 import type { TokenMask } from '../grammar/mask.js';
 import { checkKnown } from '../options.js';
 import type { Network } from './network.js';
+import { encodePrompt } from './prompt.js';
 import { type Chosen, logProbability, SAMPLING_OPTIONS, Sampler, type SamplingOptions } from './sampler.js';
 import { TextStream } from './text.js';
 
@@ -269,8 +270,7 @@ function readPrompt(session: Generating, prompt: unknown): Int32Array {
         'ERR_ARGUMENT',
         'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
       );
-    // A mark of the first token stands at the first position only.
-    return network.tokenizer.encode(prompt, { addSpecialTokens: session.position() === 0 });
+    return encodePrompt(network.tokenizer, prompt, session.position() === 0);
   }
   if (typeof prompt !== 'object' || prompt === null || typeof (prompt as ArrayLike<number>).length !== 'number')
     throw mismatch('ERR_ARGUMENT', 'generate: prompt', 'a text or an array of token ids', show(prompt));

@@ -5,6 +5,7 @@ import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { outTensor, Tensor, type TensorLike } from '../tensor.js';
 import { type GenerateOptions, type Generating, type Generation, generate, type StepOptions } from './generate.js';
+import { jointStep } from './joint-steps.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';
 import { SNAPSHOT_BEGIN, snapshotBuffer } from './snapshot.js';
@@ -190,8 +191,13 @@ export class Session implements AsyncDisposable {
   }
 
   private async choose(tokens: Int32Array, sampler: Sampler, { signal, mask }: StepOptions) {
-    const [result] = await this.model.step([{ session: this.native(), tokens, sampler, mask }], { signal });
-    return result!.next!;
+    const entry = { session: this.native(), tokens, sampler, mask };
+    // A prompt goes by itself: others would wait for all of it.
+    const joins = tokens.length === 0;
+    const result = joins
+      ? await jointStep(this.model, entry, signal)
+      : (await this.model.step([entry], { signal }))[0]!;
+    return result.next!;
   }
 
   /** The row after these tokens, which may be none. */

@@ -48,13 +48,12 @@ export const DECODE_OPTIONS: readonly string[] = ['skipSpecialTokens'];
 export class Vocabulary {
   private readonly marks: readonly Special[];
 
-  constructor(private readonly o: VocabularyOptions) {
-    this.marks = o.special.filter((s) => s.text !== '').sort((a, b) => b.text.length - a.text.length);
-  }
+  /** Ids of control tokens by their texts. */
+  readonly control: ReadonlyMap<string, number>;
 
-  /** The id of a text that is one special token. */
-  special(text: string): number | undefined {
-    return this.marks.find((mark) => mark.text === text)?.id;
+  constructor(private readonly o: VocabularyOptions) {
+    this.control = new Map(o.special.filter((s) => !s.always && s.text !== '').map((s) => [s.text, s.id]));
+    this.marks = o.special.filter((s) => s.text !== '').sort((a, b) => b.text.length - a.text.length);
   }
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {

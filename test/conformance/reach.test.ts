@@ -196,6 +196,16 @@ const reach: Record<OpName, Reach | string> = {
   embeddingBackward: everything,
   crossEntropyBackward: everything,
   attentionBackward: everything,
+  causalConv1dBackward: everything,
+  fftConvBackward: everything,
+  gatedDeltaRuleBackward: everything,
+  moeBackward: everything,
+  retentionBackward: everything,
+  selectiveScanBackward: everything,
+  ssdBackward: everything,
+  wkv4Backward: everything,
+  wkv6Backward: everything,
+  wkv7Backward: everything,
 };
 
 function pairs({ N }: Dims) {

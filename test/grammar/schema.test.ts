@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { schemaGrammar } from '../../dist/lib/grammar/schema.js';
 
-type Xgrammar = typeof import('@mlc-ai/web-xgrammar');
+type Xgrammar = typeof import('@mlc-ai/web-xgrammar', { with: { 'resolution-mode': 'import' }});
 type Compiler = Awaited<ReturnType<Xgrammar['GrammarCompiler']['createGrammarCompiler']>>;
 
 const END = 256;
@@ -13,11 +13,7 @@ let xgrammar: Xgrammar;
 beforeAll(async () => {
   const scope = globalThis as unknown as { xgrammar: Xgrammar };
   // As lib/grammar/thread.ts loads it.
-  Object.assign(globalThis, {
-    require: createRequire(import.meta.url),
-    __filename: import.meta.filename,
-    __dirname: '.',
-  });
+  Object.assign(globalThis, { require: createRequire(__filename), __filename, __dirname });
   await import('@mlc-ai/web-xgrammar');
   xgrammar = scope.xgrammar;
   const printed = (b: number) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;

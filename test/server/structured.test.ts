@@ -69,3 +69,27 @@ test.each([
   const failure = client.chat.completions.create({ ...ask, response_format } as never);
   await expect(failure).rejects.toMatchObject({ status: 400, type: 'invalid_request_error' });
 });
+
+test('a tool call that the model writes is a tool call, at once and streamed', async () => {
+  const call = '<tool_call>\\{"name": "weather", "arguments": \\{"city": "(Oslo|Lima)"\\}\\}</tool_call>';
+  const tools = [{ type: 'function', function: { name: 'weather', parameters: schema } }];
+  const request = { ...ask, tools, response_format: { type: 'regex', pattern: `So: ${call}` } };
+  const { choices } = await client.chat.completions.create(request as never as typeof ask);
+  const [{ message, finish_reason }] = choices as never as [(typeof choices)[0]];
+  expect([message.content, finish_reason]).toEqual(['So:', 'tool_calls']);
+  const [made] = message.tool_calls!;
+  expect(made).toMatchObject({ type: 'function', function: { name: 'weather' } });
+  const { city } = JSON.parse((made as { function: { arguments: string } }).function.arguments);
+  expect(['Oslo', 'Lima']).toContain(city);
+  const stream = await client.chat.completions.create({ ...request, stream: true } as never as typeof ask & {
+    stream: true;
+  });
+  let [content, name, args] = ['', '', ''];
+  for await (const { choices } of stream) {
+    const { delta } = choices[0]!;
+    content += delta.content ?? '';
+    name += delta.tool_calls?.[0]?.function?.name ?? '';
+    args += delta.tool_calls?.[0]?.function?.arguments ?? '';
+  }
+  expect([content.trim(), name, JSON.parse(args).city]).toEqual(['So:', 'weather', city]);
+});

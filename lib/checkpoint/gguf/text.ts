@@ -1,5 +1,5 @@
 import { ChatTemplates } from '../../chat/chat-template.js';
-import type { TextTokenizer } from '../../models/tokenizer.js';
+import { chatting, checkEncoding, type TextTokenizer } from '../../models/tokenizer.js';
 import { readTokenizer } from './tokenizer.js';
 import type { Metadata } from './values.js';
 
@@ -14,12 +14,13 @@ export async function readText(m: Metadata): Promise<TextTokenizer | undefined> 
     templatesOf(m),
     specialTokens(m, (id) => vocabulary.decode([id], { skipSpecialTokens: false })),
   );
+  const encode: TextTokenizer['encode'] = (text, options = {}) => vocabulary.encode(text, checkEncoding(text, options));
   return {
-    encode: (text, options) => vocabulary.encode(text, options),
+    ...chatting(encode, chat, [...vocabulary.control.keys()]),
+    encode,
     decode: (ids, options) => vocabulary.decode(ids, options),
     tokenBytes: (id) => vocabulary.tokenBytes(id),
-    specialToken: (text) => vocabulary.special(text),
-    applyChatTemplate: (messages, options) => chat.apply(messages, options),
+    specialToken: (text) => vocabulary.control.get(text),
   };
 }
 
