@@ -12,6 +12,7 @@ import { type WeightSource, Weights } from '../graph/weights.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { DType } from '../tensor.js';
 import { Binding, type Unread, withoutBase } from './bind.js';
+import { headAsCopy } from './head-copy.js';
 import { Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { loadTokenizer } from './tokenizer.js';
@@ -64,6 +65,10 @@ const TOWERS: readonly Unread[] = [
   { names: /(^|\.)(multi_modal_projector|mm_projector|projector|merger)\./, what: 'the projector of other modes' },
 ];
 
+function unreadOf({ definition: { unread = [] }, config }: ResolvedModel): readonly Unread[] {
+  return typeof unread === 'function' ? unread(config) : unread;
+}
+
 /** The graph of a config, its matrices in `dtype`. */
 function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap<string, StoredTensor>): Built {
   const { definition, config } = resolved;
@@ -75,6 +80,7 @@ function buildGraph(resolved: ResolvedModel, dtype: DType, tensors?: ReadonlyMap
     new Weights(graph, '', {
       rename: (name) => actual(definition.key?.(name, config, has) ?? name),
       shape: (name) => tensors?.get(name)?.shape,
+      identity: (name) => tensors?.get(name),
       tensors: tensors?.size,
     }),
     config,
@@ -136,7 +142,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
   const resolved = resolveModel(config);
-  let tensors: ReadonlyMap<string, StoredTensor> = checkpoint.tensors;
+  let tensors: ReadonlyMap<string, StoredTensor> = await headAsCopy(checkpoint.tensors);
   let trial = buildGraph(resolved, 'f32', tensors);
   const renamed = withoutBase(trial.graph, tensors);
   if (renamed) {
@@ -154,10 +160,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     spec,
     stored: spec.sources.map((s) => binding.find(s)),
   }));
-  const note = binding.checkUnread(
-    [...(resolved.definition.unread ?? []), ...(resolved.wrapped ? TOWERS : [])],
-    options.strict,
-  );
+  const note = binding.checkUnread([...unreadOf(resolved), ...(resolved.wrapped ? TOWERS : [])], options.strict);
   if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
   for (const { value, spec, stored } of found) {
     entries.push({ value: value.id, parts: await weightParts(spec, stored, files) });
