@@ -215,8 +215,8 @@ struct Chunk {
     return true;
   }
 
-  // Of steps that are there: rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t, 0 behind;
-  // from_start (row of t) D_t; to_end (row of s) D_ns w_s, and own_n.
+  // Of steps that are there: rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s =
+  // t, 0 behind; from_start (row of t) D_t; to_end (row of s) D_ns w_s, and own_n.
   void prepare(int64_t i, int64_t head, int64_t begin, int64_t n) {
     weights.read(op, z, head);
     for (int64_t t = 0; t < n; ++t) {
