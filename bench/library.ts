@@ -28,7 +28,17 @@ export type Ops = Pick<
 /** Those of the preset mixers. */
 export type MixerOps = Pick<
   typeof statespace.ops,
-  'attentionSync' | 'fftConvSync' | 'retentionSync' | 'ssdSync' | 'wkv4Sync' | 'wkv6Sync' | 'wkv7Sync'
+  | 'attentionSync'
+  | 'fftConvSync'
+  | 'gatedDeltaRuleSync'
+  | 'glaSync'
+  | 'kdaSync'
+  | 'mamba3Sync'
+  | 'retentionSync'
+  | 'ssdSync'
+  | 'wkv4Sync'
+  | 'wkv6Sync'
+  | 'wkv7Sync'
 >;
 
 export function library(): Library {

@@ -154,6 +154,115 @@ export function retnet(d: Dimensions, layers: number): Record<string, unknown> {
   };
 }
 
+/** Mamba-3 in the layout of mamba_ssm: SISO, or with `rank` inputs and outputs a head. */
+export const mamba3 =
+  (rank?: number) =>
+  (d: Dimensions, layers: number): Record<string, unknown> => ({
+    d_model: d.dModel,
+    n_layer: layers,
+    vocab_size: d.vocabulary,
+    d_intermediate: 0,
+    tie_embeddings: true,
+    ssm_cfg: {
+      layer: 'Mamba3',
+      d_state: 128,
+      expand: 2,
+      headdim: d.headDim,
+      ...(rank !== undefined && { is_mimo: true, mimo_rank: rank }),
+    },
+  });
+
+/** The gated delta rule in flash-linear-attention's layout: keys and values as wide as the model. */
+export function gatedDeltaNet(d: Dimensions, layers: number): Record<string, unknown> {
+  return {
+    model_type: 'gated_deltanet',
+    ...common(d, layers),
+    intermediate_size: feedForward(d),
+    num_heads: d.dModel / d.headDim,
+    head_dim: d.headDim,
+    expand_v: 1,
+  };
+}
+
+/** Gated linear attention: keys half as wide as the model. */
+export function gla(d: Dimensions, layers: number): Record<string, unknown> {
+  return {
+    model_type: 'gla',
+    ...common(d, layers),
+    intermediate_size: feedForward(d),
+    num_heads: Math.max(1, Math.floor(d.dModel / (2 * d.headDim))),
+  };
+}
+
+/** Kimi Linear with dense feed-forwards: every fourth layer latent attention. */
+export function kimiLinear(d: Dimensions, layers: number): Record<string, unknown> {
+  const heads = d.dModel / d.headDim;
+  return {
+    model_type: 'kimi_linear',
+    ...common(d, layers),
+    intermediate_size: feedForward(d),
+    num_attention_heads: heads,
+    num_key_value_heads: heads,
+    layer_types: everyFourth(layers),
+    mlp_layer_types: new Array<string>(layers).fill('dense'),
+    kv_lora_rank: 4 * d.headDim,
+    qk_nope_head_dim: d.headDim,
+    qk_rope_head_dim: d.headDim / 2,
+    v_head_dim: d.headDim,
+    linear_num_heads: heads,
+    linear_head_dim: d.headDim,
+  };
+}
+
+/** Qwen3.5 without experts: every fourth layer attention, the others the gated delta rule. */
+export function qwen35(d: Dimensions, layers: number): Record<string, unknown> {
+  const heads = d.dModel / d.headDim;
+  return {
+    model_type: 'qwen3_5_text',
+    ...common(d, layers),
+    intermediate_size: feedForward(d),
+    num_attention_heads: heads,
+    num_key_value_heads: d.kvHeads,
+    head_dim: d.headDim,
+    layer_types: everyFourth(layers),
+    linear_num_key_heads: heads,
+    linear_num_value_heads: heads,
+    linear_key_head_dim: d.headDim,
+    linear_value_head_dim: d.headDim,
+    max_position_embeddings: d.longest,
+  };
+}
+
+/** LFM2: gated short convolutions, every third layer attention. */
+export function lfm2(d: Dimensions, layers: number): Record<string, unknown> {
+  return {
+    model_type: 'lfm2',
+    ...common(d, layers),
+    intermediate_size: feedForward(d),
+    block_auto_adjust_ff_dim: false,
+    num_attention_heads: d.dModel / d.headDim,
+    num_key_value_heads: d.kvHeads,
+    layer_types: Array.from({ length: layers }, (_, i) => (i % 3 === 2 ? 'full_attention' : 'conv')),
+    max_position_embeddings: d.longest,
+  };
+}
+
+/** RecurrentGemma: two recurrent blocks, then attention with a window. */
+export function griffin(d: Dimensions, layers: number): Record<string, unknown> {
+  return {
+    model_type: 'recurrent_gemma',
+    ...common(d, layers),
+    intermediate_size: 2 * feedForward(d),
+    num_attention_heads: d.dModel / d.headDim,
+    num_key_value_heads: 1,
+    attention_window_size: 2048,
+    max_position_embeddings: d.longest,
+  };
+}
+
+const everyFourth = (layers: number) =>
+  Array.from({ length: layers }, (_, i) => (i % 4 === 3 ? 'full_attention' : 'linear_attention'));
+
 function common({ vocabulary, dModel }: Dimensions, layers: number) {
   return {
     vocab_size: vocabulary,

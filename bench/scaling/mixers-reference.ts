@@ -55,6 +55,82 @@ export function retentionHead(length: number, h: number, a: { q: Rows; k: Rows; 
   });
 }
 
+/** Mamba-3, one input and output a head, B and C biased by 1 (ops/mamba3.h). */
+export function mamba3Head(
+  length: number,
+  h: number,
+  a: { x: Rows; dt: Rows; decay: Rows; trap: Rows; angles: Rows; B: Rows; C: Rows },
+) {
+  const [keys, values] = [a.B.width, a.x.width];
+  const theta = new Float64Array(a.angles.width);
+  let before: { k: Float64Array; x: Float32Array } = { k: new Float64Array(keys), x: new Float32Array(values) };
+  return recurrence(length, keys, values, (t, S, y) => {
+    const [dt, trap] = [row(a.dt, t, 0)[h]!, row(a.trap, t, 0)[h]!];
+    const [alpha, tau] = [Math.exp(row(a.decay, t, h)[0]!), 1 / (1 + Math.exp(-trap))];
+    const raw = row(a.angles, t, 0);
+    for (const [i, angle] of raw.entries()) theta[i]! += Math.PI * Math.tanh(angle) * dt;
+    const rotated = (channels: Float32Array) => {
+      const out = Float64Array.from(channels, (c) => c + 1);
+      for (const [i, angle] of theta.entries()) {
+        const [u, w] = [out[2 * i]!, out[2 * i + 1]!];
+        out[2 * i] = u * Math.cos(angle) - w * Math.sin(angle);
+        out[2 * i + 1] = u * Math.sin(angle) + w * Math.cos(angle);
+      }
+      return out;
+    };
+    const [k, c, x] = [rotated(row(a.B, t, 0)), rotated(row(a.C, t, 0)), row(a.x, t, h)];
+    for (let n = 0; n < keys; n++)
+      for (let p = 0; p < values; p++) {
+        const at = n * values + p;
+        const carried = (1 - tau) * dt * before.k[n]! * before.x[p]!;
+        S[at] = alpha * (S[at]! + carried) + tau * dt * k[n]! * x[p]!;
+        y[p]! += c[n]! * S[at]!;
+      }
+    before = { k, x };
+  });
+}
+
+/** Gated linear attention: S ← diag(e^g) S + k vᵀ, y = Sᵀ q / √K (Yang et al. 2023). */
+export function glaHead(length: number, h: number, a: { q: Rows; k: Rows; v: Rows; g: Rows }) {
+  const [keys, values] = [a.k.width, a.v.width];
+  return recurrence(length, keys, values, (t, S, y) => {
+    const [q, k, v, g] = [row(a.q, t, h), row(a.k, t, h), row(a.v, t, h), row(a.g, t, h)];
+    for (let n = 0; n < keys; n++)
+      for (let p = 0; p < values; p++) {
+        const at = n * values + p;
+        S[at] = Math.exp(g[n]!) * S[at]! + k[n]! * v[p]!;
+        y[p]! += (q[n]! / Math.sqrt(keys)) * S[at]!;
+      }
+  });
+}
+
+/**
+ * The delta rule with a decay of a head (Yang et al. 2024) or of each key (Kimi Team 2025), by the width of g:
+ * S ← diag(e^g) S, S += k (β (v − Sᵀk))ᵀ, y = Sᵀ q / √K.
+ */
+export function deltaHead(
+  length: number,
+  h: number,
+  a: { q: Rows; k: Rows; v: Rows; g: Rows; beta: Rows },
+): Float64Array {
+  const [keys, values] = [a.k.width, a.v.width];
+  return recurrence(length, keys, values, (t, S, y) => {
+    const [q, k, v, g] = [row(a.q, t, h), row(a.k, t, h), row(a.v, t, h), row(a.g, t, h)];
+    const beta = row(a.beta, t, 0)[h]!;
+    for (let p = 0; p < values; p++) {
+      let seen = 0;
+      for (let n = 0; n < keys; n++) {
+        S[n * values + p]! *= Math.exp(g[g.length === 1 ? 0 : n]!);
+        seen += k[n]! * S[n * values + p]!;
+      }
+      for (let n = 0; n < keys; n++) {
+        S[n * values + p]! += k[n]! * beta * (v[p]! - seen);
+        y[p]! += (q[n]! / Math.sqrt(keys)) * S[n * values + p]!;
+      }
+    }
+  });
+}
+
 /** RWKV-6: y = (S + u k vᵀ)ᵀ r, S ← e^w S + k vᵀ with a decay per key (Peng et al. 2024). */
 export function wkv6Head(length: number, h: number, a: { r: Rows; k: Rows; v: Rows; w: Rows; u: Float32Array }) {
   const [keys, values] = [a.k.width, a.v.width];

@@ -5,7 +5,18 @@
 import type { MixerOps } from '../library.js';
 import { Random } from '../random.js';
 import { attentionContenders } from './memory.js';
-import { convolution, type Rows, retentionHead, ssdHead, wkv4Channel, wkv6Head, wkv7Head } from './mixers-reference.js';
+import {
+  convolution,
+  deltaHead,
+  glaHead,
+  mamba3Head,
+  type Rows,
+  retentionHead,
+  ssdHead,
+  wkv4Channel,
+  wkv6Head,
+  wkv7Head,
+} from './mixers-reference.js';
 import {
   type Check,
   type Contender,
@@ -103,6 +114,47 @@ const MIXERS: readonly Mixer[] = [
     run: (ops, i, mode) =>
       ops.wkv7Sync({ r: i.q, w: i.w, k: i.k, v: i.v, a: i.a, b: i.b, mode: mode as 'chunked' }).y.data as Float32Array,
     sample: (i, s) => heads(s, i, (h) => wkv7Head(i.length, h, { r: i.rows.q, ...i.rows })),
+  },
+  {
+    id: 'mamba3',
+    label: 'Mamba-3',
+    modes: [{ name: 'chunked', ...CHUNKS }, STEPS],
+    kept: (s) => matrixState(s, s.dState),
+    keptText: 'a (headdim, d_state) matrix a head, and the token before, at any length',
+    run: (ops, i, mode) =>
+      ops.mamba3Sync({ ...i.mamba3, x: i.v, B: i.B, C: i.C, dt: i.dt, mode: mode as 'chunked' }).y.data as Float32Array,
+    sample: (i, s) => heads(s, i, (h) => mamba3Head(i.length, h, { ...i.rows, x: i.rows.v })),
+  },
+  {
+    id: 'gla',
+    label: 'gated linear attention',
+    modes: [{ name: 'chunked', ...CHUNKS }, STEPS],
+    kept: (s) => matrixState(s, headDim(s)),
+    keptText: 'a (key, value) matrix a head, at any length',
+    run: (ops, i, mode) =>
+      ops.glaSync({ q: i.q, k: i.k, v: i.v, g: i.w, mode: mode as 'chunked' }).y.data as Float32Array,
+    sample: (i, s) => heads(s, i, (h) => glaHead(i.length, h, { ...i.rows, g: i.rows.w })),
+  },
+  {
+    id: 'gatedDelta',
+    label: 'gated delta rule',
+    modes: [{ name: 'chunked', ...CHUNKS }, STEPS],
+    kept: (s) => matrixState(s, headDim(s)),
+    keptText: 'a (key, value) matrix a head, at any length',
+    run: (ops, i, mode) =>
+      ops.gatedDeltaRuleSync({ q: i.q, k: i.b, v: i.v, g: i.decay, beta: i.beta, mode: mode as 'chunked' }).y
+        .data as Float32Array,
+    sample: (i, s) => heads(s, i, (h) => deltaHead(i.length, h, { ...i.rows, k: i.rows.b, g: i.rows.decay })),
+  },
+  {
+    id: 'kda',
+    label: 'Kimi delta attention',
+    modes: [{ name: 'chunked', ...CHUNKS }, STEPS],
+    kept: (s) => matrixState(s, headDim(s)),
+    keptText: 'a (key, value) matrix a head, at any length',
+    run: (ops, i, mode) =>
+      ops.kdaSync({ q: i.q, k: i.b, v: i.v, g: i.w, beta: i.beta, mode: mode as 'chunked' }).y.data as Float32Array,
+    sample: (i, s) => heads(s, i, (h) => deltaHead(i.length, h, { ...i.rows, k: i.rows.b, g: i.rows.w })),
   },
   {
     id: 'fftConv',
@@ -225,6 +277,14 @@ function inputs(length: number, { batch, dModel, heads, dState }: Shape) {
   const first = (data: Float32Array, count: number, w: number): Rows => ({ data, heads: count, width: w });
   const w = perHead(random.uniform(tokens * dModel, -0.5, -0.01));
   const a = perHead(b.data.map((x) => -0.5 * x));
+  const byHead = (data: Float32Array) => ({ data, shape: [batch, length, heads] });
+  const [beta, decay] = [byHead(random.uniform(tokens * heads, 0.1, 0.9)), byHead(dt.data.map((x) => -2 * x))];
+  const trap = byHead(random.array(tokens * heads));
+  const angles = {
+    data: random.array(tokens * Math.floor(dState / 4)),
+    shape: [batch, length, Math.floor(dState / 4)],
+  };
+  const ones = { data: new Float32Array(heads * dState).fill(1), shape: [heads, dState] };
   return {
     length,
     q,
@@ -246,6 +306,9 @@ function inputs(length: number, { batch, dModel, heads, dState }: Shape) {
       timeDecay: { data: random.uniform(dModel, -5, 1), shape: [dModel] },
       timeFirst: { data: random.uniform(dModel, -1, 1), shape: [dModel] },
     },
+    beta,
+    decay,
+    mamba3: { adt: decay, trap, angles, BBias: ones, CBias: ones },
     rows: {
       q: first(q.data, heads, width),
       k: first(k.data, heads, width),
@@ -256,6 +319,10 @@ function inputs(length: number, { batch, dModel, heads, dState }: Shape) {
       B: first(B.data, 1, dState),
       C: first(C.data, 1, dState),
       dt: first(dt.data, 1, heads),
+      beta: first(beta.data, 1, heads),
+      decay: first(decay.data, heads, 1),
+      trap: first(trap.data, 1, heads),
+      angles: first(angles.data, 1, angles.shape[2]!),
       flatK: first(k.data, 1, dModel),
       flatV: first(v.data, 1, dModel),
     },

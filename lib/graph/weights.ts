@@ -64,6 +64,8 @@ function readInit(init: WeightOptions['init'], shape: readonly number[]): Init {
 export interface CheckpointNames {
   readonly rename?: (name: string) => string;
   readonly shape?: (name: string) => readonly number[] | undefined;
+  /** What is the same object for names of one tensor; undefined where it lacks the name. */
+  readonly identity?: (name: string) => unknown;
   /** Tensors that it holds: a network that asks for many more is not the one that was saved. */
   readonly tensors?: number;
 }
@@ -94,6 +96,14 @@ export class Weights {
   /** The shape that the checkpoint being loaded holds under a name; undefined where it lacks it, or there is none. */
   stored(name: string): readonly number[] | undefined {
     return this.checkpoint.shape?.(this.rename(name));
+  }
+
+  /** Whether the checkpoint holds a tensor under this name beside the one that `other` is read from. */
+  storedApart(name: string, other: Value): boolean {
+    const identity = (full: string) => this.checkpoint.identity?.(full);
+    const [own, source] = [identity(this.rename(name)), this.graph.weights.get(other)?.sources[0]];
+    const read = source && identity(source.name);
+    return own !== undefined && read !== undefined && own !== read;
   }
 
   private ask(name: string): void {

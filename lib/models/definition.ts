@@ -22,7 +22,7 @@ export interface ModelDefinition<C = unknown> {
   /** The checkpoint's name of a weight, where it differs from the one that build() asks for. */
   key?(name: string, c: C, has: (name: string) => boolean): string;
   /** Tensors of its checkpoints that it knows and does not read; any other that no layer asks for is an error. */
-  readonly unread?: readonly Unread[];
+  readonly unread?: readonly Unread[] | ((c: C) => readonly Unread[]);
   /** Token ids at and above this are padding of the embedding and never sampled. */
   vocabSize?(c: C): number;
 }

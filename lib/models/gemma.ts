@@ -44,6 +44,8 @@ function readConfig(c: ConfigReader): LlamaConfig {
     const off = key in c.raw ? !c.has(key) : standard === undefined;
     return off ? undefined : c.positive(key, standard);
   };
+  // Gemma 3 holds the attention's cap and does not apply it.
+  const attentionCap = cap('attn_logit_softcapping', three ? undefined : 50);
   return {
     vocabSize: c.size('vocab_size', three ? 262208 : 256000),
     dModel,
@@ -58,7 +60,7 @@ function readConfig(c: ConfigReader): LlamaConfig {
       qkvBias: bias,
       outBias: bias,
       scale: 1 / Math.sqrt(c.positive('query_pre_attn_scalar', 256)),
-      softcap: cap('attn_logit_softcapping', three ? undefined : 50),
+      softcap: three ? undefined : attentionCap,
       qkNorm: three ? { eps, over: 'head', unitOffset: true } : undefined,
     },
     attentionOf: (i) => (kinds[i] === 'sliding_attention' ? { window, rope: ropes.sliding } : { rope: ropes.full }),

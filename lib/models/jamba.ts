@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type AttentionLayerOptions, attention } from '../layers/attention.js';
-import { embedding, head } from '../layers/linear.js';
+import { embedding } from '../layers/linear.js';
 import { type MambaOptions, mamba } from '../layers/mamba.js';
 import { gatedMlp } from '../layers/mlp.js';
 import { moe } from '../layers/moe.js';
@@ -9,6 +9,7 @@ import { rmsNorm } from '../layers/norms.js';
 import { onlySilu } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
+import { logits } from './ends.js';
 
 interface JambaConfig {
   vocabSize: number;
@@ -125,7 +126,7 @@ function build(g: Graph, w: Weights, c: JambaConfig): Value {
     }
   }
   x = rmsNorm(g, x, model, 'final_layernorm', { eps: c.eps });
-  return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
+  return logits(g, x, w, table, c.tied);
 }
 
 /** Jamba (Lieber et al. 2024): Mamba and attention layers by period, dense and routed feed-forwards, no positions. */

@@ -16,6 +16,7 @@ import type { DType, TensorLike } from '../tensor.js';
 import type { Adapters } from './adapters.js';
 import { Binding, type Unread, withoutBase } from './bind.js';
 import { checkValues, entriesOf, shapesOf } from './from-tensors.js';
+import { headAsCopy } from './head-copy.js';
 import { type Blueprint, Model } from './model.js';
 import { type ResolvedModel, resolveModel } from './registry.js';
 import { tapped } from './tap.js';
@@ -78,6 +79,10 @@ const TOWERS: readonly Unread[] = [
   { names: /(^|\.)(multi_modal_projector|mm_projector|projector|merger)\./, what: 'the projector of other modes' },
 ];
 
+function unreadOf({ definition: { unread = [] }, config }: ResolvedModel): readonly Unread[] {
+  return typeof unread === 'function' ? unread(config) : unread;
+}
+
 /** The graph of a config, its matrices in `dtype`. */
 function buildGraph(
   resolved: ResolvedModel,
@@ -94,6 +99,7 @@ function buildGraph(
     new Weights(graph, '', {
       rename: (name) => actual(definition.key?.(name, config, has) ?? name),
       shape: (name) => tensors?.get(name)?.shape,
+      identity: (name) => tensors?.get(name),
       tensors: tensors?.size,
     }),
     config,
@@ -175,7 +181,7 @@ export async function loadModel(
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
   const resolved = tapped(resolveModel(config), options);
-  let tensors: ReadonlyMap<string, StoredTensor> = checkpoint.tensors;
+  let tensors: ReadonlyMap<string, StoredTensor> = await headAsCopy(checkpoint.tensors);
   let trial = buildGraph(resolved, 'f32', tensors);
   const renamed = withoutBase(trial.graph, tensors);
   if (renamed) {
@@ -195,10 +201,7 @@ export async function loadModel(
     spec,
     stored: spec.sources.map((s) => binding.find(s)),
   }));
-  const note = binding.checkUnread(
-    [...(resolved.definition.unread ?? []), ...(resolved.wrapped ? TOWERS : [])],
-    options.strict,
-  );
+  const note = binding.checkUnread([...unreadOf(resolved), ...(resolved.wrapped ? TOWERS : [])], options.strict);
   if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
   const names = new Set(found.flatMap(({ spec }) => spec.sources.map((s) => s.name)));
   const adapters = options.adapters?.length ? await lazyAdapters().readAdapters(options.adapters, names) : undefined;

@@ -1,11 +1,12 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { embedding, head } from '../layers/linear.js';
+import { embedding } from '../layers/linear.js';
 import { type MambaOptions, mamba as mambaMixer } from '../layers/mamba.js';
 import { rmsNorm } from '../layers/norms.js';
 import { onlySilu } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
+import { logits } from './ends.js';
 
 interface MambaConfig {
   vocabSize: number;
@@ -55,7 +56,7 @@ function build(g: Graph, w: Weights, c: MambaConfig): Value {
     x = mambaMixer(g, h, layer.scope('mixer'), { ...c.mixer, residual: x });
   }
   x = rmsNorm(g, x, backbone, 'norm_f', { eps: c.eps });
-  return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
+  return logits(g, x, w, table, c.tied);
 }
 
 /** transformers takes the original package's name of the embedding as well. */

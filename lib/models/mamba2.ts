@@ -1,11 +1,12 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { embedding, head } from '../layers/linear.js';
+import { embedding } from '../layers/linear.js';
 import { type Mamba2Options, mamba2 as mamba2Mixer } from '../layers/mamba2.js';
 import { rmsNorm } from '../layers/norms.js';
 import { onlySilu } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
+import { logits } from './ends.js';
 import { embeddingKey } from './mamba.js';
 
 interface Mamba2Config {
@@ -124,7 +125,7 @@ function build(g: Graph, w: Weights, c: Mamba2Config): Value {
     x = mamba2Mixer(g, h, layer.scope('mixer'), { ...c.mixer, residual: x });
   }
   x = rmsNorm(g, x, backbone, 'norm_f', { eps: c.eps });
-  return head(g, x, c.tied ? table : w.tensor('lm_head.weight', [c.vocabSize, c.dModel]));
+  return logits(g, x, w, table, c.tied);
 }
 
 /**

@@ -1,4 +1,4 @@
-import { onlySilu } from './activation.js';
+import { readActivation } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { readHeads } from './heads-config.js';
@@ -26,7 +26,6 @@ function readConfig(c: ConfigReader): LlamaConfig {
   );
   if (window === undefined && kinds.includes('sliding_attention'))
     throw c.error('layer_types has sliding_attention, but use_sliding_window or sliding_window contradicts it');
-  onlySilu(c);
   const bias = three ? c.boolean('attention_bias', false) : false;
   return {
     vocabSize: c.size('vocab_size', 151936),
@@ -36,7 +35,7 @@ function readConfig(c: ConfigReader): LlamaConfig {
     eps,
     tied: c.boolean('tie_word_embeddings', false),
     mlpBias: false,
-    activation: 'silu',
+    activation: readActivation(c),
     attention: {
       ...heads,
       qkvBias: !three || bias,

@@ -92,12 +92,21 @@ export function readQwenMoe(
 function readConfig(c: ConfigReader): QwenConfig {
   const standard = STANDARD[c.modelType]!;
   const next = c.modelType === 'qwen3_next';
-  const routed = c.modelType !== 'qwen3_5_text';
+  const without = next && c.raw.num_experts === 0;
+  const routed = c.modelType !== 'qwen3_5_text' && !without;
   const dModel = c.size('hidden_size', standard.dModel);
   const nLayers = c.size('num_hidden_layers', standard.nLayers);
   const eps = c.number('rms_norm_eps', 1e-6);
   const heads = readHeads(c, dModel, { nHeads: 16, nHeadsKv: standard.nHeadsKv, headDim: 256 });
   onlySilu(c);
+  if (without)
+    c.ignore(
+      'num_experts',
+      'num_experts_per_tok',
+      'moe_intermediate_size',
+      'shared_expert_intermediate_size',
+      'norm_topk_prob',
+    );
   const dense = next ? readLayerNumbers(c, 'mlp_only_layers', nLayers) : undefined;
   const step = next ? c.size('decoder_sparse_step', 1) : 1;
   if (!next) c.only('output_gate_type', null); // of a later family

@@ -61,7 +61,8 @@ export function readRope(
   nested.done();
   const outer = c.any('original_max_position_embeddings');
   if (type === 'default') return rope;
-  if (exponentDim !== rotaryDim) throw c.error(`rope_type ${type}: head_dim ${headDim} must give an even number`);
+  if (exponentDim !== rotaryDim && type !== 'linear' && type !== 'llama3')
+    throw c.error(`rope_type ${type}: head_dim ${headDim} must give an even number`);
   const longest = c.raw.max_position_embeddings;
   const scaling: RopeScaling = { original_max_position_embeddings: longest, ...nested.raw, type, truncate };
   // transformers lets the outer one win; and without a factor yarn stretches as far as the positions go.

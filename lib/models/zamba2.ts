@@ -141,5 +141,10 @@ export const zamba2: ModelDefinition<Zamba2Config> = {
   modelTypes: ['zamba2'],
   config: readConfig,
   build,
+  // A block that is a layer's own holds the adapters of all that could have shared it.
+  unread: (c) =>
+    c.tied
+      ? []
+      : [{ names: c.adaptsAttention ? /shared_transformer\..+_adapter_list\./ : /\.gate_up_proj_adapter_list\./ }],
   vocabSize: (c) => c.vocabSize,
 };

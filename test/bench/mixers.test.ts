@@ -43,6 +43,14 @@ const CONTENDERS = [
   'wkv6-recurrent',
   'wkv7-chunked',
   'wkv7-recurrent',
+  'mamba3-chunked',
+  'mamba3-recurrent',
+  'gla-chunked',
+  'gla-recurrent',
+  'gatedDelta-chunked',
+  'gatedDelta-recurrent',
+  'kda-chunked',
+  'kda-recurrent',
   'fftConv-FFT',
 ];
 
@@ -53,7 +61,7 @@ describe('preset mixers', () => {
     expect(report.measurements.map((m) => m.contender)).toEqual([8, 65, 130].flatMap(() => CONTENDERS));
     const names = new Set(report.checks.map((check) => check.name));
     // One definition for each, and an equality for each mode beyond a family's first.
-    expect(names.size).toBe(CONTENDERS.length + 6);
+    expect(names.size).toBe(CONTENDERS.length + 10);
     for (const check of report.checks) expect(check.error).toBeLessThanOrEqual(check.bound);
     // Attention against all, and a family's form over all pairs against its own other forms.
     expect(report.crossovers.map((c) => `${c.attention} ${c.scan}`)).toEqual([
@@ -68,17 +76,26 @@ describe('preset mixers', () => {
     expect(text).not.toMatch(/NaN|undefined/);
   });
 
-  it.each(['ssdSync', 'retentionSync', 'wkv4Sync', 'wkv6Sync', 'wkv7Sync', 'fftConvSync', 'attentionSync'] as const)(
-    'refuses a wrong %s without a number',
-    async (op) => {
-      const wrong = (a: never) => {
-        const result = (ops[op] as (a: never) => { y: { data: Float32Array } })(a);
-        result.y.data[0]! += 0.5;
-        return result;
-      };
-      await expect(run({ ...ops, [op]: wrong } as unknown as MixerOps, [16])).rejects.toThrow(
-        /check failed at 16 tokens/,
-      );
-    },
-  );
+  it.each([
+    'ssdSync',
+    'retentionSync',
+    'wkv4Sync',
+    'wkv6Sync',
+    'wkv7Sync',
+    'mamba3Sync',
+    'glaSync',
+    'gatedDeltaRuleSync',
+    'kdaSync',
+    'fftConvSync',
+    'attentionSync',
+  ] as const)('refuses a wrong %s without a number', async (op) => {
+    const wrong = (a: never) => {
+      const result = (ops[op] as (a: never) => { y: { data: Float32Array } })(a);
+      result.y.data[0]! += 0.5;
+      return result;
+    };
+    await expect(run({ ...ops, [op]: wrong } as unknown as MixerOps, [16])).rejects.toThrow(
+      /check failed at 16 tokens/,
+    );
+  });
 });

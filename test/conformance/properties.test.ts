@@ -96,6 +96,8 @@ const together = (tensors: Plain[], axis: 0 | 1): Plain => {
   return { data: Float32Array.from(data.flat()), shape };
 };
 
+const nan = (t: Plain): Plain => ({ data: new Float32Array(t.data.length).fill(Number.NaN), shape: t.shape });
+
 /** Values at an odd place of a larger buffer. */
 function moved(a: Args): Args {
   return Object.fromEntries(
@@ -107,6 +109,9 @@ function moved(a: Args): Args {
     }),
   );
 }
+
+/** Whose sums over a chunk, or a transform of all, multiply later tokens by zero: a NaN of theirs spreads. */
+const sumsOverLater: OpName[] = ['ssd', 'retention', 'lightningAttention', 'wkv6', 'wkv7', 'fftConv'];
 
 function suite(op: OpName, sample: Sample): void {
   const any = (run: (a: Args, d: Dims) => void, length = lengths) =>
@@ -134,6 +139,26 @@ function suite(op: OpName, sample: Sample): void {
       expect(callSync(op, moved(a))).toEqual(first);
     });
   });
+
+  if (sample.perToken && !sumsOverLater.includes(op)) {
+    it('a NaN reaches no token before its own', () => {
+      any((a, { L, K }) => {
+        if (a.causal === false) return;
+        const from = Math.max(0, L - K);
+        const spoilt = Object.fromEntries(
+          perToken(sample, a).map((name) => [
+            name,
+            together([slice(a[name], 1, 0, from), nan(slice(a[name], 1, from, L))], 1),
+          ]),
+        );
+        for (const mode of sample.modes ?? [undefined]) {
+          const before = callSync(op, { ...inTime(sample, a, 0, from), ...(mode && { mode }) }).y as Plain;
+          const after = callSync(op, { ...a, ...spoilt, ...(mode && { mode }) }).y as Plain;
+          expectSame({ y: slice(after, 1, 0, from) }, { y: before }, `${op} ${mode ?? ''}`);
+        }
+      });
+    });
+  }
 
   if (sample.state) {
     const [initial] = sample.state;

@@ -1,5 +1,5 @@
 // Every checkpoint of the corpus whose family is supported, on every CPU backend: one prefill, single steps, ragged chunks
-// and packing with others give the reference's logits, and greedy decoding its tokens. On a device one of each family,
+// and packing with others give the reference's logits, and greedy decoding its tokens, from forks and saved states as well. On a device one of each family,
 // the others in npm run check:full.
 import { loadModel, type Model, type Session, supportedModels } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -63,7 +63,11 @@ for (const backend of backends) {
         const steps = model.createSession();
         expectClose(await feedTokens(steps, ids, [1]), want, tolerance, 'steps');
         expectClose(await feedTokens(model.createSession(), ids, [3, 1, 5, 2]), want, tolerance, 'chunks');
-        for (const session of [whole, steps]) {
+        // A fork of the whole, and the steps saved and read back, go on as those would.
+        const fork = whole.fork();
+        await whole.forward([0], { logits: 'none' });
+        const saved = model.restoreSession(steps.save({ logits: true }));
+        for (const session of [fork, steps, saved]) {
           const tokens: number[] = [];
           for await (const { token } of session.generate({ maxTokens: 32, temperature: 0 })) tokens.push(token);
           // The reference goes on behind an end of text, which a stream ends before.
