@@ -6,6 +6,7 @@ import type * as statespace from '../lib/index.js';
 
 export type {
   DType,
+  Engine,
   GenerateOptions,
   LoadOptions,
   Model,

@@ -118,6 +118,9 @@ export interface NativeBinding {
     cancel: Int32Array,
     onProgress?: (bytes: number) => void,
   ): Promise<number>;
+  /** Whether another model of this process, of whatever thread, holds the weights of this key; this one then does too. */
+  adoptWeights(model: NativeHandle, key: string): boolean;
+  publishWeights(model: NativeHandle, key: string): void;
   modelInfo(model: NativeHandle): {
     backend: string;
     stateBytes: number;

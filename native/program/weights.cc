@@ -81,8 +81,8 @@ void Model::store(int32_t value, const Tensor& host) {
   int64_t bytes = host.bytes();
   const bool pack = program.packable(value) && backend.packed;
   if (pack) held = backend.packed(host, &bytes);
-  memory_.emplace_back(backend);
-  held.data = memory_.back().reserve(bytes);
+  held_->memory.emplace_back(backend);
+  held.data = held_->memory.back().reserve(bytes);
   if (pack && held.layout == Layout::packed) {
     Scratch scratch;
     Context cx{ThreadPool::global(), scratch};
@@ -92,7 +92,7 @@ void Model::store(int32_t value, const Tensor& host) {
   }
   if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
   program.weights()[value] = held;
-  weight_bytes_ += bytes;
+  held_->bytes += bytes;
 }
 
 void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
