@@ -7,6 +7,7 @@ import type * as statespace from '../lib/index.js';
 export type {
   CheckpointDescription,
   DType,
+  Engine,
   GenerateOptions,
   LoadOptions,
   Model,

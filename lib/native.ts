@@ -166,6 +166,9 @@ export interface NativeBinding {
   ): Promise<number>;
   /** Writes the values of a weight as it is held. */
   readWeight(model: NativeHandle, value: number, to: Float32Array): Promise<void>;
+  /** Whether another model of this process, of whatever thread, holds the weights of this key; this one then does too. */
+  adoptWeights(model: NativeHandle, key: string): boolean;
+  publishWeights(model: NativeHandle, key: string): void;
   modelInfo(model: NativeHandle): {
     backend: string;
     stateBytes: number;

@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { removeUnfinishedFiles } from '../atomic-file.js';
 import { addBench } from './commands/bench.js';
 import { addBuild } from './commands/build.js';
+import { addChat } from './commands/chat.js';
 import { addCompare } from './commands/compare.js';
 import { addGenerate } from './commands/generate.js';
 import { addInfo } from './commands/info.js';
@@ -38,6 +39,7 @@ Examples:
   $ statespace bench scaling                        where attention's O(N²) overtakes a scan's O(N), here
   $ statespace generate ./mamba-130m --prompt "Once upon a time"
   $ statespace train book.txt --config tiny.json    a model of one's own
+  $ statespace chat ./mamba-chat                    talk with it in this terminal
   $ statespace serve ./mamba-130m                   OpenAI's API and a page at http://127.0.0.1:8080
   $ statespace inspect ./model/config.json
   $ statespace memory --layers 80 --heads 64 --kv-heads 8 --head-dim 128
@@ -49,6 +51,7 @@ Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an 
     addBench,
     addGenerate,
     addTrain,
+    addChat,
     addServe,
     addWorker,
     addPull,

@@ -9,7 +9,7 @@ import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes
 import { encodeGraph } from '../graph/encode.js';
 import { Graph } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
-import { lazyCrypto } from '../lazy.js';
+import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import { checkKnown } from '../options.js';
 import type { DType, TensorLike } from '../tensor.js';
@@ -18,7 +18,7 @@ import { Binding, type Unread, withoutBase } from './bind.js';
 import { checkValues, entriesOf, shapesOf } from './from-tensors.js';
 import { headAsCopy } from './head-copy.js';
 import { type Blueprint, Model } from './model.js';
-import { type ResolvedModel, resolveModel } from './registry.js';
+import { type ResolvedModel, resolveModel, unreadOf } from './registry.js';
 import { tapped } from './tap.js';
 import { loadTokenizer } from './tokenizer.js';
 import { weightParts } from './weight-parts.js';
@@ -78,10 +78,6 @@ const TOWERS: readonly Unread[] = [
   { names: /(^|\.)(audio_\w+|audio|embed_audio|speech_\w+)\./, what: 'the audio part' },
   { names: /(^|\.)(multi_modal_projector|mm_projector|projector|merger)\./, what: 'the projector of other modes' },
 ];
-
-function unreadOf({ definition: { unread = [] }, config }: ResolvedModel): readonly Unread[] {
-  return typeof unread === 'function' ? unread(config) : unread;
-}
 
 /** The graph of a config, its matrices in `dtype`. */
 function buildGraph(
@@ -210,7 +206,7 @@ export async function loadModel(
   }
   // The vocabulary is read while native code loads the weights.
   const [model, tokenizer] = await Promise.all([
-    finish(built, options, files, entries, 0),
+    finish(built, options, files, entries, 0, true),
     checkpoint.metadata ? lazyGgufText().readText(checkpoint.metadata) : loadTokenizer(folder),
   ]);
   return model.open({
@@ -382,15 +378,45 @@ async function finish(
   files: string[],
   entries: WeightEntry[],
   seed: number,
+  shared = false,
 ): Promise<Model> {
-  const handle: NativeHandle = call((n) =>
-    n.buildModel(encodeGraph(built.graph, built.output), options.device ?? 'auto', options.exact ?? false),
-  );
+  const graph = encodeGraph(built.graph, built.output);
+  const handle: NativeHandle = call((n) => n.buildModel(graph, options.device ?? 'auto', options.exact ?? false));
   const cancellation = new Cancellation(options.signal);
   const totalBytes = entries.reduce((n, entry) => n + givenBytes(entry), 0);
   const report = options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes }));
+  const key = shared ? await weightsKey(call((n) => n.modelInfo(handle)).backend, graph, files, entries) : undefined;
+  if (key !== undefined && call((n) => n.adoptWeights(handle, key))) {
+    report?.(totalBytes);
+    return new Model(handle, built);
+  }
   await cancellation.run(() => call((n) => n.loadWeights(handle, files, entries, seed, cancellation.flag, report)));
+  if (key !== undefined) call((n) => n.publishWeights(handle, key));
   return new Model(handle, built);
+}
+
+/** All that the weights in memory depend on: what they are for, the files as they are now, and which part of them. */
+async function weightsKey(
+  backend: string,
+  graph: Uint8Array,
+  files: readonly string[],
+  entries: readonly WeightEntry[],
+): Promise<string> {
+  const hash = lazyCrypto().createHash('sha256').update(backend).update(graph);
+  for (const file of files) {
+    const { dev, ino, size, mtimeNs, ctimeNs } = await lazyFiles().stat(file, { bigint: true });
+    hash.update(JSON.stringify([dev, ino, size, mtimeNs, ctimeNs].map(String)));
+  }
+  for (const entry of entries) {
+    hash.update(JSON.stringify(entry, (key, value) => (key === 'data' || key === 'rows' ? undefined : value)));
+    if (!('parts' in entry)) continue;
+    for (const part of entry.parts) {
+      const array = 'data' in part ? part.data : part.rows;
+      if (!array) continue;
+      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))));
+    }
+  }
+  return hash.digest('hex');
 }
 
 /** A small generator for the few values that are drawn in TypeScript; matrices are drawn natively. */

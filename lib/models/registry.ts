@@ -1,5 +1,6 @@
 import { withFloats } from '../checkpoint/config.js';
 import { StatespaceError, show } from '../errors.js';
+import type { Unread } from './bind.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 
@@ -33,6 +34,11 @@ export interface ResolvedModel {
   wrapped: boolean;
   definition: ModelDefinition;
   config: unknown;
+}
+
+/** Tensors of its checkpoints that the family leaves unread. */
+export function unreadOf({ definition: { unread = [] }, config }: ResolvedModel): readonly Unread[] {
+  return typeof unread === 'function' ? unread(config) : unread;
 }
 
 /** The family of a config, and the config as that family read it. */

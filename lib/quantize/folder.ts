@@ -5,7 +5,7 @@ import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
 import { checkpointError } from '../checkpoint/stored.js';
 import { renamed, scaled } from '../checkpoint/views.js';
 import { StatespaceError } from '../errors.js';
-import { resolveModel } from '../models/registry.js';
+import { resolveModel, unreadOf } from '../models/registry.js';
 import { written } from './keys/index.js';
 import type { Written } from './keys/written.js';
 
@@ -78,7 +78,7 @@ export function fromFolder(checkpoint: Checkpoint): Contents {
   const said = written(model, raw, columns);
   const tied = (model.config as { tied?: boolean }).tied ?? false;
   const tensors = withEnds(canonical(checkpoint.tensors, said.architecture), tied, said.untied ?? false);
-  const unread = model.definition.unread ?? [];
+  const unread = unreadOf(model);
   const planned = paired(folder, said, tensors, (name) => BUFFERS.test(name) || unread.some((u) => u.names.test(name)));
   if (said.architecture === 'rwkv7') planned.push(...unusedMixes(planned));
   const divisors = said.ropeDivisors;

@@ -272,6 +272,20 @@ Napi::Value read_weight(const Napi::CallbackInfo& info) {
   });
 }
 
+// (model, key): whether another model of this process holds the same weights, which this one then reads too.
+Napi::Value adopt_weights(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    HeldModel& model = held_model(info[0]);
+    const bool adopted = model.ref->adopt(info[1].ToString().Utf8Value());
+    if (adopted) model.tell(info.Env(), model.ref->weight_bytes());
+    return Napi::Value(Napi::Boolean::New(info.Env(), adopted));
+  });
+}
+
+void publish_weights(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { model_of(info[0])->publish(info[1].ToString().Utf8Value()); });
+}
+
 class ForwardJob : public LongJob {
  public:
   // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress, for each a
@@ -648,6 +662,8 @@ void export_models(Napi::Env env, Napi::Object exports) {
   set("buildModel", build_model);
   set("loadWeights", load_weights);
   set("readWeight", read_weight);
+  set("adoptWeights", adopt_weights);
+  set("publishWeights", publish_weights);
   set("createSession", create_session);
   set("forkSession", fork_session);
   set("sessionInfo", session_info);

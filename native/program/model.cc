@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "program/forward.h"
@@ -59,8 +60,55 @@ void Model::dispose() {
 void Model::free_weights() {
   const auto device = lock_device(program.backend());
   workspaces_.clear();
-  memory_.clear();
-  weight_bytes_ = 0;
+  held_ = std::make_shared<Held>();  // with the last of those that share them the weights are gone
+}
+
+namespace {
+
+// What models have published, for as long as one of them holds it.
+struct Published {
+  std::mutex mutex;
+  std::unordered_map<std::string, std::weak_ptr<void>> by_key;
+};
+Published& published() {
+  static Published& all = *new Published;  // outlives every thread that may still free a model
+  return all;
+}
+
+}  // namespace
+
+void Model::take(std::shared_ptr<Held> held) {
+  program.weights() = held->tensors;
+  const auto device = lock_device(program.backend());
+  held_ = std::move(held);
+}
+
+void Model::own() {
+  if (!held_->tensors.empty()) {
+    held_ = std::make_shared<Held>(*held_);
+    held_->tensors.clear();
+  }
+  held_->memory.resize(program.graph().values.size());
+}
+
+bool Model::adopt(const std::string& key) {
+  std::shared_ptr<Held> found;
+  {
+    const std::lock_guard lock(published().mutex);
+    const auto at = published().by_key.find(key);
+    if (at != published().by_key.end()) found = std::static_pointer_cast<Held>(at->second.lock());
+  }
+  if (!found) return false;
+  take(std::move(found));
+  return true;
+}
+
+void Model::publish(const std::string& key) {
+  if (adopt(key)) return;
+  held_->tensors = program.weights();
+  const std::lock_guard lock(published().mutex);
+  std::erase_if(published().by_key, [](const auto& entry) { return entry.second.expired(); });
+  published().by_key.try_emplace(key, held_);
 }
 
 FloatBlock Model::forward(const std::vector<Request>& requests, const Program::Cancelled& cancelled) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "program/pool.h"
@@ -54,7 +55,12 @@ class Model : public std::enable_shared_from_this<Model> {
   void read_weight(int32_t value, float* to);
   // Uniform in [-bound, bound), a function of seed, value and index alone.
   void set_random(int32_t value, float bound, uint64_t seed);
-  int64_t weight_bytes() const { return weight_bytes_; }
+  // Models of one process that hold the same weights hold them once, whichever thread made them. adopt(): takes those
+  // that another one has published under this key, which says all that they depend on; false where there is none.
+  // publish(): lets others have these, or takes those that another one was quicker with.
+  bool adopt(const std::string& key);
+  void publish(const std::string& key);
+  int64_t weight_bytes() const { return held_->bytes; }
   int64_t chunk_tokens() const { return chunk_tokens_; }
 
  private:
@@ -69,9 +75,14 @@ class Model : public std::enable_shared_from_this<Model> {
 
   Pool states_, pages_;
   int64_t chunk_tokens_ = 512;
-  int64_t weight_bytes_ = 0;
-  std::vector<BackendBuffer> memory_;
-  std::vector<int32_t> memory_of_;  // by value: where in memory_, or -1
+  struct Held {
+    std::vector<std::shared_ptr<BackendBuffer>> memory;  // by value id
+    std::vector<Tensor> tensors;                         // by value id, once they are published
+    int64_t bytes = 0;
+  };
+  void take(std::shared_ptr<Held> held);
+  void own();  // before weights change: what was published stays as it is
+  std::shared_ptr<Held> held_ = std::make_shared<Held>();
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> workspaces_;
   int64_t forwards_ = 0;  // in progress

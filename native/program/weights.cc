@@ -91,11 +91,11 @@ void Model::store(int32_t value, const Tensor& host) {
   int64_t bytes = host.bytes();
   const bool pack = program.packable(value) && backend.packed;
   if (pack) held = backend.packed(host, &bytes);
-  memory_of_.resize(program.graph().values.size(), -1);
-  int32_t& place = memory_of_[value];
-  const bool again = place >= 0;
-  if (!again) place = int32_t(memory_.size()), memory_.emplace_back(backend);
-  held.data = memory_[place].reserve(bytes);
+  own();
+  std::shared_ptr<BackendBuffer>& place = held_->memory[value];
+  const bool again = bool(place);
+  if (!again || place.use_count() > 1) place = std::make_shared<BackendBuffer>(backend);
+  held.data = place->reserve(bytes);
   if (pack && held.layout == Layout::packed) {
     Scratch scratch;
     Context cx{ThreadPool::global(), scratch};
@@ -105,7 +105,7 @@ void Model::store(int32_t value, const Tensor& host) {
   }
   if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
   program.weights()[value] = held;
-  if (!again) weight_bytes_ += bytes;
+  if (!again) held_->bytes += bytes;
 }
 
 void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
