@@ -32,7 +32,7 @@ function shapes(): Record<string, number[]> {
   return all;
 }
 
-/** A Llama of 50 MB, every weight of one value: more than what a thread and its heap come to. */
+/** A Llama of 50 MB: more than what a thread and its heap come to. */
 function writeModel(folder: string, value: number): void {
   const header: Record<string, object> = {};
   let end = 0;
@@ -41,9 +41,10 @@ function writeModel(folder: string, value: number): void {
     end += 4 * shape.reduce((a, b) => a * b);
     header[name] = { dtype: 'F32', shape, data_offsets: [from, end] };
   }
-  const data = new Float32Array(end / 4).map((_, i) => value * Math.sin(i));
+  const some = Float32Array.from({ length: 4096 }, (_, i) => value * Math.sin(i));
+  const data = Buffer.alloc(end, new Uint8Array(some.buffer));
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
-  writeFileSync(join(folder, 'model.safetensors'), safetensors(header as never, Buffer.from(data.buffer)));
+  writeFileSync(join(folder, 'model.safetensors'), safetensors(header, data));
 }
 
 const logits = async (model: Model) => {
