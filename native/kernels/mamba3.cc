@@ -1,7 +1,6 @@
 #include "ops/mamba3.h"
 
 #include "backend/kernels.h"
-#include "kernels/finite.h"
 #include "kernels/mamba3_head.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -139,8 +138,8 @@ struct Chunk {
     read_rows(state.angle, 1, z.angles, theta + i * z.s, z.s);
     for (int64_t r = 0; r < z.rank; ++r) z.ordered(state.k + r * state.k_stride, k_before + (i * z.rank + r) * z.n);
   }
-  // x_last: x of the last token.
-  void write_state(int64_t i, const float* x_last, const HeadState& state) const {
+  // Behind token `end`.
+  void write_state(int64_t i, int64_t head, int64_t end, const HeadState& state) const {
     const float* from = S + i * whole_tiles(z.d_state) * z.p;
     for (int64_t n = 0; n < z.d_state; ++n, from += z.p) {
       float* to = state.ssm + z.channel(n);
@@ -148,29 +147,14 @@ struct Chunk {
     }
     copy_row(theta + i * z.s, state.angle, z.angles);
     for (int64_t r = 0; r < z.rank; ++r) z.restored(k_before + (i * z.rank + r) * z.n, state.k + r * state.k_stride);
-    if (x_last != state.v) copy_row(x_last, state.v, z.headdim);
+    copy_row(op.x.row(end - 1) + head * z.headdim, state.v, z.headdim);
   }
 
-  // Whether sums over the tokens [begin, begin + n) carry nothing to tokens before its own: of what all heads share.
-  bool sound(int64_t group, int64_t begin, int64_t n) const {
-    for (int64_t row = 0; row < n * z.rank; ++row) {
-      const int64_t t = begin + row / z.rank, at = (row % z.rank * z.ngroups + group) * z.d_state;
-      if (!finite(op.B.row(t) + at, z.d_state) || !finite(op.C.row(t) + at, z.d_state)) return false;
-    }
-    return op.angles.rank == 3 || finite_rows(op.angles.row(begin), op.angles.row_stride, n, z.angles);
-  }
-
-  // Tokens [begin, begin + n) of head `head`, whose state is the i-th; x_before: x of the token before. False, and
-  // nothing done, where the head's own inputs are not sound.
-  bool step(int64_t i, int64_t head, int64_t begin, int64_t n, const float* x_before) {
+  // Tokens [begin, begin + n) of head `head`, whose state is the i-th; x_before: x of the token before. `more`: another
+  // token follows in the sequence.
+  void step(int64_t i, int64_t head, int64_t begin, int64_t n, const float* x_before) {
     const int64_t rows = n * z.rank, stride = z.p;
     float *Sh = S + i * whole_tiles(z.d_state) * z.p, *before = k_before + i * z.rank * z.n;
-    steps.fill(op, head, begin, n);
-    if (!finite(steps.dt, n) || !finite(steps.alpha, n) || !finite(steps.own, n) || !finite(steps.carried, n) ||
-        !finite_rows(op.x.row(begin) + head * z.headdim, op.x.row_stride, n, z.headdim) ||
-        (op.angles.rank == 3 &&
-         !finite_rows(op.angles.row(begin) + head * z.angles, op.angles.row_stride, n, z.angles)))
-      return false;
     prepare(i, head, begin, n);
     inputs(op, z, head, x_before, v_before);
 
@@ -220,13 +204,13 @@ struct Chunk {
       tile.write(Sh, stride);
     });
     copy_row(k + (rows - z.rank) * z.n, before, z.rank * z.n);
-    return true;
   }
 
-  // Of steps that are there: rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s =
-  // t; from_start (row of t) D_t; to_end (row of s) D_ns w_s, and own_n.
+  // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t;
+  // from_start (row of t) D_t; to_end (row of s) D_ns w_s, and own_n.
   void prepare(int64_t i, int64_t head, int64_t begin, int64_t n) {
     weights.read(op, z, head);
+    steps.fill(op, head, begin, n);
     for (int64_t t = 0; t < n; ++t) {
       turn(op, z, head, begin + t, steps.dt[t], theta + i * z.s, sine, cosine);
       for (int64_t r = 0; r < z.rank; ++r) {
@@ -293,30 +277,23 @@ void run(const Mamba3& op, Context& cx) {
     const int64_t s = i / pieces, group = i % pieces / blocks, first = group * per_group + i % blocks * heads;
     const int64_t begin = sequences.begin(s), end = sequences.end(s), slot = sequences.slot(s);
     const int64_t left = (group + 1) * per_group - first, count = left < heads ? left : heads;
-    Arena arena{cx.local<float>(worker, chunk_floats + step_floats)};
-    auto by_steps = [&](int64_t h, int64_t from, int64_t to) {
-      recurrent(op, z, first + h, from, to, HeadState(op, z, slot, first + h), arena);
-    };
+    Arena arena{cx.local<float>(worker, chunk_floats > step_floats ? chunk_floats : step_floats)};
     if (!op.chunked() || end - begin < kShortest) {
-      for (int64_t h = 0; h < count; ++h) by_steps(h, begin, end);
+      for (int64_t h = 0; h < count; ++h)
+        recurrent(op, z, first + h, begin, end, HeadState(op, z, slot, first + h), arena);
       return;
     }
     Chunk chunk(op, z, tokens, heads, arena);
     for (int64_t h = 0; h < count; ++h) chunk.read_state(h, HeadState(op, z, slot, first + h));
     each_chunk(sequences, s, tokens, [&](int64_t from, int64_t n) {
-      const bool sound = chunk.sound(group, from, n);
-      if (sound) chunk.read(group, from, n);
+      chunk.read(group, from, n);
       for (int64_t h = 0; h < count; ++h) {
-        const HeadState state(op, z, slot, first + h);
-        const float* before = from > begin ? op.x.row(from - 1) + (first + h) * z.headdim : state.v;
-        if (sound && chunk.step(h, first + h, from, n, before)) continue;
-        chunk.write_state(h, before, state);
-        by_steps(h, from, from + n);
-        chunk.read_state(h, state);
+        const float* before =
+            from > begin ? op.x.row(from - 1) + (first + h) * z.headdim : HeadState(op, z, slot, first + h).v;
+        chunk.step(h, first + h, from, n, before);
       }
     });
-    for (int64_t h = 0; h < count; ++h)
-      chunk.write_state(h, op.x.row(end - 1) + (first + h) * z.headdim, HeadState(op, z, slot, first + h));
+    for (int64_t h = 0; h < count; ++h) chunk.write_state(h, first + h, end, HeadState(op, z, slot, first + h));
   });
 }
 

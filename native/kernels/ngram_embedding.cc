@@ -17,7 +17,7 @@ uint64_t integer(const float* words) {
 
 template <>
 void run(const NgramEmbedding& op, Context& cx) {
-  const int64_t gram = op.multipliers[0], heads = op.sizes[0], width = op.weight[1], rows = op.weight[0];
+  const int64_t gram = op.multipliers[0], width = op.weight[1], rows = op.weight[0];
   const int32_t* ids = op.ids.i32();
   uint64_t multipliers[16];
   for (int64_t s = 0; s < gram; ++s) multipliers[s] = integer(op.multipliers.row(s));

@@ -41,12 +41,18 @@ function refusal(config: Config): string | undefined {
   }
 }
 
+// Saved only as the text part of a multimodal one.
+const glm = configs.get('glm5_next')?.text_config as Config | undefined;
+if (glm) configs.set('glm5_next_text', { ...glm, model_type: 'glm5_next_text' });
+
 /** Multimodal types, whose text part is one of the others. */
 const wrapping = new Set<string>();
 for (const [outer, inner] of Object.entries({
   qwen3_5: 'qwen3_5_text',
   qwen3_5_moe: 'qwen3_5_moe_text',
   gemma3: 'gemma3_text',
+  qwen4_exp: 'qwen4_exp_text',
+  glm5_next: 'glm5_next_text',
 })) {
   const text = configs.get(inner);
   if (!text) continue;
