@@ -34,6 +34,8 @@ export class Scheduler {
   private readonly stop = new AbortController();
   private reserved = 0;
   private stepping: readonly Share[] = [];
+  /** Whether there may be more to admit than admit() saw. */
+  private woken = false;
   private loop: Promise<void> | undefined;
   private closed = false;
 
@@ -100,17 +102,19 @@ export class Scheduler {
   }
 
   private wake(): void {
+    this.woken = true;
     this.loop ??= this.work();
   }
 
   private async work(): Promise<void> {
     await undefined; // who submits several at once gets them into one batch
     for (;;) {
+      this.woken = false;
       this.admit();
       await this.settleWaits();
       const shares = this.shares();
-      if (shares.length === 0) break;
-      await this.step(shares);
+      if (shares.length > 0) await this.step(shares);
+      else if (!this.woken) break; // a prompt may have been prepared since it was passed over
     }
     this.loop = undefined; // at once: a request that comes now starts it again
   }

@@ -74,6 +74,9 @@ function readMamba2(c: ConfigReader, dModel: number): Mamba2Options {
 }
 
 function readMamba3(c: ConfigReader, dModel: number): Mamba3Options {
+  const fraction = c.number('rope_fraction', 0.5);
+  if (fraction !== 0.5 && fraction !== 1)
+    throw c.error(`rope_fraction: ${fraction} is not supported; supported: 0.5, 1`);
   const headDim = c.size('headdim', 64);
   const dInner = c.multiple('expand', dModel, 2);
   if (dInner % headDim !== 0) throw c.error(`expand · d_model = ${dInner} is no multiple of headdim ${headDim}`);
@@ -81,9 +84,6 @@ function readMamba3(c: ConfigReader, dModel: number): Mamba3Options {
   const nGroups = c.size('ngroups', 1);
   if (nHeads % nGroups !== 0) throw c.error(`${nHeads} heads are no multiple of ngroups ${nGroups}`);
   const dState = c.size('d_state', 128);
-  const fraction = c.number('rope_fraction', 0.5);
-  if (fraction !== 0.5 && fraction !== 1)
-    throw c.error(`rope_fraction: ${fraction} is not supported; supported: 0.5, 1`);
   const angles = Math.floor(Math.floor(dState * fraction) / 2);
   if (angles < 1) throw c.error(`d_state ${dState} has no pair of channels to rotate; rope_fraction exceeds it`);
   const rank = c.size('mimo_rank', 4);

@@ -3,7 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { rope } from '../layers/attention.js';
 import { concat, embedding, linear, scaled } from '../layers/linear.js';
 import type { MoeOptions } from '../layers/moe.js';
-import { type Lookup, lookedUp, readLookups } from '../layers/ngram-lookup.js';
+import { type Lookup, lookedUp } from '../layers/ngram-lookup.js';
 import { headRmsNorm } from '../layers/norms.js';
 import { gatedAttention, gatedDeltaNet, type QwenAttention, type QwenDelta } from '../layers/qwen-mixers.js';
 import { cacheRows, type Indexer, sparseAttend } from '../layers/sparse-attention.js';
@@ -14,6 +14,7 @@ import type { ModelDefinition } from './definition.js';
 import { logits } from './ends.js';
 import { readHeads } from './heads-config.js';
 import { readLayerTypes } from './layer-types.js';
+import { readLookups } from './ngram-config.js';
 import { qwenMoe, readDelta, readQwenMoe } from './qwen3-next.js';
 import { readRope } from './rope-config.js';
 

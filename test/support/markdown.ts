@@ -56,7 +56,7 @@ export function playground(): string {
 
 /** One token a word, as small as a tokenizer.json can be. */
 function wordTokenizer(size: number): unknown {
-  const words = ['[UNK]', 'State', 'space', 'models'];
+  const words = ['[UNK]', 'State', 'space', 'models', ...'{}":,', 'city', 'Oslo', 'Lima']; // and what JSON needs
   const vocab = Object.fromEntries(Array.from({ length: size }, (_, i) => [words[i] ?? `w${i}`, i]));
   return {
     version: '1.0',
@@ -64,7 +64,7 @@ function wordTokenizer(size: number): unknown {
     normalizer: null,
     pre_tokenizer: { type: 'WhitespaceSplit' },
     post_processor: null,
-    decoder: null,
+    decoder: { type: 'Fuse' },
     model: { type: 'WordLevel', vocab, unk_token: '[UNK]' },
   };
 }
