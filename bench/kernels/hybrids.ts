@@ -1,29 +1,7 @@
 /** Mixers of the newer hybrids: Mamba-3, Kimi delta attention, gated linear attention, the RG-LRU. */
-import { compare, F32, F32_BOUND, kernel, type Prepared, spread, Values } from './kernel.js';
+import { checkHeads } from './heads.js';
+import { F32, F32_BOUND, kernel, Values } from './kernel.js';
 import { plans } from './plans.js';
-
-const HEADS = 2;
-
-type Rows = (x: { data: ArrayLike<number> }, t: number, h: number, width: number) => number[];
-
-/** y of sampled heads beside the recurrence in f64: `step` changes S (rows × V) and gives y's row. */
-function checkHeads(
-  { L, H, V, states }: { L: number; H: number; V: number; states: number },
-  step: (S: Float64Array, row: Rows, t: number, h: number) => ArrayLike<number>,
-): Prepared['check'] {
-  const row: Rows = (x, t, h, width) =>
-    Array.from({ length: width }, (_, i) => x.data[(t * (x.data.length / (L * width)) + h) * width + i]!);
-  return (y) =>
-    compare(
-      spread(H, HEADS).flatMap((h) => {
-        const S = new Float64Array(states);
-        return Array.from({ length: L }, (_, t) => {
-          const own = y.subarray((t * H + h) * V, (t * H + h + 1) * V);
-          return [own, step(S, row, t, h)] as const;
-        });
-      }),
-    );
-}
 
 /** Sᵀx by columns, S (K, V). */
 function read(S: Float64Array, x: readonly number[], V: number): Float64Array {
@@ -61,14 +39,14 @@ export const kda = kernel({
       plan: () => plans().kda(args),
       // Sᵀk, S + k(…)ᵀ, Sᵀq: a multiply-add each; the decay is one product more.
       work: { flops: 7 * L * H * K * V, bytes: F32 * L * H * (3 * K + 2 * V + 1) },
-      check: checkHeads({ L, H, V, states: K * V }, (S, row, t, h) => {
-        const k = row(args.k, t, h, K);
-        decayed(S, row(args.g, t, h, K).map(Math.exp), V);
+      check: checkHeads({ L, H, V, states: K * V }, (t, h) => (S, row) => {
+        const k = Array.from(row(args.k.data, K));
+        decayed(S, Array.from(row(args.g.data, K)).map(Math.exp), V);
         const seen = read(S, k, V);
         const beta = args.beta.data[t * H + h]!;
-        const change = row(args.v, t, h, V).map((v, j) => beta * (v - seen[j]!));
+        const change = Array.from(row(args.v.data, V)).map((v, j) => beta * (v - seen[j]!));
         write(S, k, change, V);
-        return read(S, row(args.q, t, h, K), V).map((v) => v / Math.sqrt(K));
+        return read(S, Array.from(row(args.q.data, K)), V).map((v) => v / Math.sqrt(K));
       }),
       bound: F32_BOUND,
     };
@@ -92,10 +70,10 @@ export const gla = kernel({
       args,
       plan: () => plans().gla(args),
       work: { flops: 4 * L * H * K * V, bytes: F32 * L * H * (3 * K + 2 * V) },
-      check: checkHeads({ L, H, V, states: K * V }, (S, row, t, h) => {
-        decayed(S, row(args.g, t, h, K).map(Math.exp), V);
-        write(S, row(args.k, t, h, K), row(args.v, t, h, V), V);
-        return read(S, row(args.q, t, h, K), V).map((v) => v / Math.sqrt(K));
+      check: checkHeads({ L, H, V, states: K * V }, () => (S, row) => {
+        decayed(S, Array.from(row(args.g.data, K)).map(Math.exp), V);
+        write(S, Array.from(row(args.k.data, K)), Array.from(row(args.v.data, V)), V);
+        return read(S, Array.from(row(args.q.data, K)), V).map((v) => v / Math.sqrt(K));
       }),
       bound: F32_BOUND,
     };
@@ -135,7 +113,7 @@ export const mamba3 = kernel({
       plan: () => plans().mamba3(args),
       // Each rank writes into the state and reads it: a multiply-add each.
       work: { flops: 4 * L * H * P * N * R, bytes: F32 * (2 * L * H * P + 3 * L * H + 2 * L * R * N + L * S) },
-      check: checkHeads({ L, H, V: P, states: N * P }, (state, row, t, h) => {
+      check: checkHeads({ L, H, V: P, states: N * P }, (t, h) => (state, row) => {
         const none = { theta: new Array<number>(S).fill(0), k: all.map(() => []), v: all.map(() => []) };
         const before = memory.get(state) ?? none;
         const [dt, adt, trap] = [args.dt, args.adt, args.trap].map((x) => x.data[t * H + h]!) as [
@@ -155,7 +133,7 @@ export const mamba3 = kernel({
           return out;
         };
         const tau = 1 / (1 + Math.exp(-trap));
-        const x = row(args.x, t, h, P);
+        const x = Array.from(row(args.x.data, P));
         const k = all.map((r) => rotated(args.B.data, args.BBias.data, r));
         const v = all.map((r) => x.map((value, p) => value * factor(args.mimoX, h, r, p)));
         if (before.k[0]!.length > 0)
@@ -206,8 +184,8 @@ export const rgLru = kernel({
       args,
       plan: () => plans().rgLru(args),
       work: { flops: 4 * L * H * P * P, bytes: F32 * (2 * L * H * P + 2 * H * P * P) },
-      check: checkHeads({ L, H, V: P, states: P }, (S, row, t, h) => {
-        const x = row(args.x, t, h, P);
+      check: checkHeads({ L, H, V: P, states: P }, (t, h) => (S, row) => {
+        const x = Array.from(row(args.x.data, P));
         const gate = (weight: Float32Array, bias: Float32Array, j: number) => {
           const sum = x.reduce((n, value, i) => n + value * weight[(h * P + i) * P + j]!, bias[h * P + j]!);
           return 1 / (1 + Math.exp(-sum));

@@ -1,28 +1,7 @@
 /** Linear recurrences with a matrix state per head: SSD, retention, RWKV-6, RWKV-7, the gated delta rule. */
-import { compare, F32, F32_BOUND, kernel, type Prepared, spread, Values } from './kernel.js';
+import { checkHeads } from './heads.js';
+import { F32, F32_BOUND, kernel, Values } from './kernel.js';
 import { plans } from './plans.js';
-
-const HEADS = 2;
-
-/** One token of one head: changes the state S (rows × columns, row-major) and gives y's row. */
-type Step = (S: Float64Array, row: (x: Float32Array, width: number) => Float32Array) => ArrayLike<number>;
-
-/** The values of y of sampled heads, and the same by the recurrence in f64. `V`: width of y's rows. */
-function checkHeads(
-  { L, H, V, states }: { L: number; H: number; V: number; states: number },
-  step: (t: number, h: number) => Step,
-): Prepared['check'] {
-  return (y) =>
-    compare(
-      spread(H, HEADS).flatMap((h) => {
-        const S = new Float64Array(states);
-        return Array.from({ length: L }, (_, t) => {
-          const row = (x: Float32Array, width: number) => x.subarray((t * H + h) * width, (t * H + h + 1) * width);
-          return [row(y, V), step(t, h)(S, row)] as const;
-        });
-      }),
-    );
-}
 
 /** S ← decay(i, j)·S + column_i·row_j, then Σ_i S_ij·x_i by columns of S (V of them). */
 function decayedOuter(

@@ -84,7 +84,7 @@ export const FAMILIES: readonly Family[] = [
     name: 'griffin',
     modelType: 'recurrent_gemma',
     label: 'Griffin (window of 2048)',
-    kind: 'scan',
+    kind: 'hybrid',
     leastLayers: 3,
     ...LINEAR,
     config: griffin,
