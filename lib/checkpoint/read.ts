@@ -34,7 +34,10 @@ export async function readTensorF32(stored: StoredTensor): Promise<Float32Array>
   return strides === undefined ? values : gather(values, shape, strides);
 }
 
-/** 64-bit integers as four words of 16 bits each, lowest first: (…, 4); f32 would round large ones. */
+/**
+ * 64-bit integers as four words of 16 bits each, lowest first: (…, 4); f32 would round large ones.
+ * @public
+ */
 export async function readWords(stored: StoredTensor): Promise<Float32Array> {
   const { dtype, offset, byteLength, file, name } = stored;
   if (dtype !== 'i64') throw checkpointError(file, `tensor ${name}: expected values of type i64, received ${dtype}`);

@@ -4,6 +4,7 @@ import type { Graph } from '../graph/graph.js';
 import { describeModel as describeConfig, type LoadOptions, loadModel } from './load.js';
 import { withTap } from './tap.js';
 
+/** What a config makes: sizes and costs. */
 export type ModelDescription = ReturnType<typeof describeConfig>;
 
 /** A tensor of a checkpoint, by its name in the file. */

@@ -20,6 +20,7 @@ import { chooseTypes, fileTypeOf, type MixName, mainTypeOf, mixNamed, mixNames, 
 
 export { type MixName, mixNames };
 
+/** How a GGUF file is made of a checkpoint. */
 export interface QuantizeOptions {
   /** A type or a mix, as llama.cpp names them, in any case: q4_K_M, q6_K, q8_0, f16 … */
   type: string;
@@ -48,6 +49,7 @@ export interface TensorReport {
   readonly error: number;
 }
 
+/** What was written. */
 export interface QuantizeReport {
   readonly architecture: string;
   readonly type: MixName;
