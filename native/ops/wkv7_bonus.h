@@ -20,7 +20,8 @@ struct Wkv7Bonus {
   }
 };
 
-// With p = r · (u ∘ k) and e = v · dy:   dv = p dy,   dr = e u∘k,   dk = e r∘u,   du = Σ_t e r∘k.   dy is x's as it stands.
+// With p = r · (u ∘ k) and e = v · dy:   dv = p dy,   dr = e u∘k,   dk = e r∘u,   du = Σ_t e r∘k.   dy is x's as it
+// stands.
 struct Wkv7BonusBackward {
   static constexpr const char* kName = "wkv7BonusBackward";
   static constexpr const char* kPassesOn = "x";
