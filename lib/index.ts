@@ -1,3 +1,4 @@
+export type { HeldType } from './dtype.js';
 export type { FolderStoreOptions } from './engine/cache/folder-store.js';
 export type { RedisStore, RedisStoreOptions } from './engine/cache/redis-store.js';
 export type { SnapshotStore } from './engine/cache/store.js';
@@ -22,7 +23,7 @@ export {
 export type { Parameters } from './models/held.js';
 export { createModel, type LoadOptions, loadModel } from './models/load.js';
 export type { Model } from './models/model.js';
-export { registerModel, supportedModels } from './models/registry.js';
+export { modelDefinition, registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';
 export type { QuantizeOptions, QuantizeReport, TensorReport } from './quantize/quantize.js';
 export { quantize } from './quantizing.js';
@@ -36,7 +37,7 @@ export type {
   GenerateOptions,
   Generation,
 } from './session/generate.js';
-export type { ForwardOptions, SaveOptions, Session } from './session/session.js';
+export { type ForwardOptions, fork, type SaveOptions, type Session } from './session/session.js';
 export { type SystemInfo, setThreads, systemInfo } from './system.js';
 export { type DType, Tensor, type TensorLike } from './tensor.js';
 export type { TrainingBatch } from './training/batch.js';

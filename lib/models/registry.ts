@@ -18,8 +18,32 @@ export function supportedModels(): string[] {
     .sort();
 }
 
-/** Adds a family of one's own, for loadModel and createModel of this process. */
+/**
+ * The definition of a family, by one of its model_type values: what a network of one's own builds its parts with.
+ *
+ * @throws StatespaceError ERR_UNSUPPORTED_MODEL for one that is not known.
+ */
+export function modelDefinition(modelType: string): ModelDefinition {
+  const found = definitions().find((d) => d.modelTypes.includes(modelType));
+  if (found) return found;
+  throw new StatespaceError(
+    'ERR_UNSUPPORTED_MODEL',
+    `modelDefinition: ${show(modelType)} is not supported; supported: ${supportedModels().join(', ')}`,
+  );
+}
+
+/**
+ * Adds a family of one's own, for loadModel and createModel of this process. One that was added before under the same
+ * model_type values is replaced: a module that is loaded again registers again.
+ *
+ * @throws StatespaceError ERR_ARGUMENT where a model_type is another family's.
+ */
 export function registerModel<C>(definition: ModelDefinition<C>): void {
+  const same = registered.findIndex((d) => String(d.modelTypes) === String(definition.modelTypes));
+  if (same >= 0) {
+    registered[same] = definition;
+    return;
+  }
   for (const type of definition.modelTypes) {
     if (supportedModels().includes(type)) {
       throw new StatespaceError('ERR_ARGUMENT', `registerModel: model_type ${show(type)} is taken`);

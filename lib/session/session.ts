@@ -1,6 +1,6 @@
 import { replaceFile } from '../atomic-file.js';
 import { checkCall } from '../cancellation.js';
-import { StatespaceError, show } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { outTensor, Tensor, type TensorLike } from '../tensor.js';
@@ -282,4 +282,10 @@ export class Session implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }
+}
+
+/** {@link Session.fork} as a function: O(1), the state is copied on the first write. */
+export function fork(session: Session): Session {
+  if (!(session instanceof Session)) throw mismatch('ERR_ARGUMENT', 'fork: session', 'a session', show(session));
+  return session.fork();
 }
