@@ -12,7 +12,7 @@ void reference(const Packing& p, const ShortConv& op, std::vector<float>& state,
   const int64_t channels = op.x[1], taps = op.weight[1], kept = taps - 1;
   each_sequence(p, [&](int64_t begin, int64_t end, int64_t slot) {
     for (int64_t c = 0; c < channels; ++c) {
-      float* last = &state[(slot * channels + c) * kept];
+      float* last = state.data() + (slot * channels + c) * kept;  // of none, where there is one tap
       std::vector<double> line(last, last + kept);
       for (int64_t t = begin; t < end; ++t) {
         line.push_back(double(op.b.row(t)[c]) * op.x.row(t)[c]);
