@@ -55,7 +55,7 @@ struct Rows {
     return rows;
   }
   __device__ global<T> operator[](int64_t i) const { return data + i * stride; }
-  __device__ explicit operator bool() const { return bool(data); }
+  __host__ __device__ explicit operator bool() const { return bool(data); }
 };
 
 // Token ranges from cu_seqlens (one sequence over all tokens without it) and rows of the state pool from slots. The
@@ -100,7 +100,7 @@ struct Pieces {
 
   Pieces(const Sequences& s, int64_t length, int rows = 1)
       : sequences(s), size(int(larger<int64_t>(length, 1))), rows(rows) {}
-  __host__ int64_t count() const { return int64_t(sequences.tokens) * rows / size + sequences.count; }
+  __host__ __device__ int64_t count() const { return int64_t(sequences.tokens) * rows / size + sequences.count; }
   __device__ int first(int s) const { return int(int64_t(sequences.begin(s)) * rows / size) + s; }
   __device__ int sequence(int piece) const {
     int low = 0, high = sequences.count - 1;  // the last s with first(s) <= piece
