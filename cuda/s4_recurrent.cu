@@ -2,6 +2,7 @@
 // rounding of Ā would turn slow states by a phase that grows with time, that of Ā - 1 by far less.
 //   u = h + growth h + input x - drag q,    q = P* h        (drag, pull and P only with P)
 //   h = u - pull s,   s = P* u,   y = 2 Re(C h) + D x       (Woodbury's identity for the implicit half of the step)
+#include "complex.h"
 #include "ops/s4_recurrent.h"
 #include "runtime.h"
 #include "s4.h"
@@ -12,14 +13,6 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kHeld = 4;  // states of a lane in registers; more stay in memory
 
-struct alignas(8) Complex {
-  float re, im;
-};
-__device__ inline Complex operator+(Complex a, Complex b) { return {a.re + b.re, a.im + b.im}; }
-__device__ inline Complex operator*(Complex a, Complex b) {
-  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
-}
-__device__ inline Complex operator*(float a, Complex b) { return {a * b.re, a * b.im}; }
 __device__ inline float real_product(Complex a, Complex b) { return a.re * b.re - a.im * b.im; }
 __device__ inline float conjugate_product(Complex a, Complex b) { return a.re * b.re + a.im * b.im; }
 

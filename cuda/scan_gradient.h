@@ -2,19 +2,11 @@
 // The adjoint scan, backwards in time, for selectiveScan and ssd: a warp takes a channel, its lanes 32 states of it.
 // The states of a chunk of tokens are computed again in shared memory from the one kept at its start. A block goes over
 // some channels of one group, eight at a time, and leaves the sums that they give dB and dC; parts are summed in order.
+#include "complex.h"
 #include "gradients.h"
 #include "pointwise.h"
 
 namespace statespace::cuda {
-
-struct Complex {
-  float re, im;
-};
-__device__ inline Complex operator*(Complex a, Complex b) {
-  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
-}
-__device__ inline Complex operator*(float a, Complex b) { return {a * b.re, a * b.im}; }
-__device__ inline Complex operator+(Complex a, Complex b) { return {a.re + b.re, a.im + b.im}; }
 
 // What differs between real and complex systems: y = kFactor · Re(C h), gradients are (∂/∂re, ∂/∂im).
 template <class T>

@@ -4,6 +4,7 @@
 // second scans all pieces at once. Few tokens a sequence (decode) go one by one, with the states across lanes.
 #include <cfloat>
 
+#include "complex.h"
 #include "elementary.h"
 #include "ops/selective_scan.h"
 #include "runtime.h"
@@ -56,15 +57,6 @@ struct ScanArgs {
     return z ? out * silu(z[token][channel]) : out;
   }
 };
-
-struct Complex {
-  float re, im;
-};
-__device__ inline Complex operator*(Complex a, Complex b) {
-  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
-}
-__device__ inline Complex operator*(float a, Complex b) { return {a * b.re, a * b.im}; }
-__device__ inline Complex operator+(Complex a, Complex b) { return {a.re + b.re, a.im + b.im}; }
 
 // A, at least as large as a float may be: a step of 0 keeps the state, and 0 times -∞ would be NaN.
 __device__ inline float bounded(float A) { return A < -FLT_MAX ? -FLT_MAX : A; }

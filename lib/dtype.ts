@@ -86,7 +86,7 @@ export const heldTypes: readonly HeldType[] = [
 ];
 
 /** What takes the place of a type in rows that are no whole blocks of 256, as llama.cpp's quantize has it. */
-const NARROW = {
+export const NARROW = {
   q2_k: 'q4_0',
   q3_k: 'q4_0',
   q4_k: 'q5_0',

@@ -22,6 +22,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   statespace::export_limits(env, exports);
   statespace::export_memory(env, exports);
   statespace::export_models(env, exports);
+  statespace::export_forwards(env, exports);
+  statespace::export_sessions(env, exports);
   statespace::export_training(env, exports);
   return exports;
 }

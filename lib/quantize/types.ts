@@ -1,7 +1,6 @@
 // Which type each tensor of a file gets: that of its name, more bits where llama.cpp's mixes give more, floats where a
 // block would cost more than it saves.
-import type { StoredType } from '../dtype.js';
-import { storedTypes } from '../dtype.js';
+import { NARROW, type StoredType, storedTypes } from '../dtype.js';
 import { mismatch, show } from '../errors.js';
 
 interface Mix {
@@ -223,12 +222,7 @@ class Chooser {
 
 /** For rows that are no whole blocks of a type: one of smaller blocks, then halves. */
 const smaller: Partial<Record<StoredType, StoredType>> = {
-  q2_k: 'q4_0',
-  q3_k: 'q4_0',
-  q4_k: 'q5_0',
-  q5_k: 'q5_1',
-  q6_k: 'q8_0',
-  iq4_xs: 'iq4_nl',
+  ...NARROW,
   tq1_0: 'q4_0',
   tq2_0: 'q4_0',
 };

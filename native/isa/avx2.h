@@ -38,11 +38,6 @@ inline void store(f16_t* p, F x) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph
 inline F load(const int8_t* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)))};
 }
-inline void load_nibbles(const uint8_t* p, F& low, F& high) {
-  const __m256i u = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)), eight = _mm256_set1_epi32(8);
-  low = {_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_and_si256(u, _mm256_set1_epi32(15)), eight))};
-  high = {_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(u, 4), eight))};
-}
 inline void load_pairs(const bf16_t* p, F& even, F& odd) {
   const __m256i u = _mm256_loadu_si256((const __m256i*)p);
   even = {_mm256_castsi256_ps(_mm256_slli_epi32(u, 16))};

@@ -40,12 +40,6 @@ inline void store(f16_t* p, F x, int n) { _mm256_mask_storeu_epi16(p, first_lane
 inline F load(const int8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
 }
-inline void load_nibbles(const uint8_t* p, F& low, F& high) {
-  const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-  const __m512i u = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
-  low = {_mm512_permutexvar_ps(u, values)};  // which reads the low four bits of an index
-  high = {_mm512_permutexvar_ps(_mm512_srli_epi32(u, 4), values)};
-}
 inline void load_pairs(const bf16_t* p, F& even, F& odd) {
   const __m512i u = _mm512_loadu_si512(p);
   even = {_mm512_castsi512_ps(_mm512_slli_epi32(u, 16))};

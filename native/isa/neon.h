@@ -32,13 +32,6 @@ inline F load(const int8_t* p) {
   std::memcpy(&four, p, 4);
   return widen_int8(vreinterpret_s8_u32(vdup_n_u32(four)));
 }
-inline void load_nibbles(const uint8_t* p, F& low, F& high) {
-  uint32_t four;
-  std::memcpy(&four, p, 4);
-  const uint8x8_t u = vreinterpret_u8_u32(vdup_n_u32(four));
-  low = widen_int8(vsub_s8(vreinterpret_s8_u8(vand_u8(u, vdup_n_u8(15))), vdup_n_s8(8)));
-  high = widen_int8(vsub_s8(vreinterpret_s8_u8(vshr_n_u8(u, 4)), vdup_n_s8(8)));
-}
 inline void load_pairs(const bf16_t* p, F& even, F& odd) {
   const uint32x4_t u = vreinterpretq_u32_u16(vld1q_u16((const uint16_t*)p));
   even = {vreinterpretq_f32_u32(vshlq_n_u32(u, 16))};

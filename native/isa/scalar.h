@@ -23,10 +23,6 @@ inline F load(const T* p, int n) {
   return {n > 0 ? to_float(*p) : 0.f};
 }
 inline F load(const int8_t* p) { return {float(*p)}; }
-inline void load_nibbles(const uint8_t* p, F& low, F& high) {
-  low = {float(int(*p & 15) - 8)};
-  high = {float(int(*p >> 4) - 8)};
-}
 inline void load_pairs(const bf16_t* p, F& even, F& odd) {
   even = {to_float(p[0])};
   odd = {to_float(p[1])};

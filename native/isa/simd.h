@@ -6,7 +6,7 @@
 // Each isa/<name>.h defines, for a vector F of kLanes floats and a mask M:
 //   zero() set(x) load(p) load(p, n) store(p, v) store(p, v, n)     n < kLanes: the first n; missing lanes read 0
 //   load/store of bf16_t and f16_t in the same forms (round to nearest even); load(int8_t*)
-//   load_pairs(p, even, odd): 2·kLanes of bf16   load_nibbles(p, low, high): kLanes bytes, each half minus 8
+//   load_pairs(p, even, odd): 2·kLanes of bf16
 //   + - * /  fma(a, b, c) = ab + c   fnma(a, b, c) = c - ab   min max abs sqrt floor round   (min and max: NaN in b
 //   wins) scale2(x, n) = x · 2^floor(n) for n in [-252, 254]
 //   split(x, &e): m in [√½, √2) with x = m · 2^e, for normal x > 0

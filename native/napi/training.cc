@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "napi/convert.h"
+#include "napi/handles.h"
 #include "napi/jobs.h"
 #include "napi/long_job.h"
 #include "program/trainer.h"
@@ -15,13 +16,7 @@ using TrainerRef = std::shared_ptr<Trainer>;
 
 constexpr napi_type_tag kTrainerTag = {0x7374617465737061, 0x747261696e657201};
 
-TrainerRef& trainer_of(const Napi::Value& v) {
-  if (!v.IsExternal() || !v.As<Napi::External<TrainerRef>>().CheckTypeTag(&kTrainerTag))
-    throw Error(Code::kArgument, "expected a trainer handle");
-  TrainerRef& ref = *v.As<Napi::External<TrainerRef>>().Data();
-  if (!ref) throw Error(Code::kDisposed, "trainer: it has been disposed of");
-  return ref;
-}
+TrainerRef& trainer_of(const Napi::Value& v) { return held<TrainerRef>(v, kTrainerTag, "trainer").ref; }
 
 int32_t integer(const Napi::Object& o, const char* key) { return o.Get(key).As<Napi::Number>().Int32Value(); }
 int64_t large(const Napi::Object& o, const char* key) { return o.Get(key).As<Napi::Number>().Int64Value(); }
@@ -101,10 +96,7 @@ class BuildJob : public Job {
                                          std::move(layout_));
   }
   Napi::Value result(Napi::Env env) override {
-    auto external = Napi::External<TrainerRef>::New(env, new TrainerRef(std::move(trainer_)),
-                                                    [](Napi::Env, TrainerRef* p) { delete p; });
-    external.TypeTag(&kTrainerTag);
-    return external;
+    return make_handle<TrainerRef>(env, std::move(trainer_), kTrainerTag, 0);
   }
 
  private:

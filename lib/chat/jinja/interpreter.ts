@@ -1,8 +1,9 @@
 // Runs a parsed template over Python's values.
 import type { CallArguments, Expression, Parameters, Statement, Target } from './ast.js';
-import { Bound, FILTERS, type Runtime, TESTS } from './filters.js';
+import { Bound, FILTERS, type Runtime } from './filters.js';
 import { methodOf } from './methods.js';
 import { binary, comparison, concat, slice, unary } from './operators.js';
+import { TESTS } from './tests.js';
 import { str } from './text.js';
 import {
   type Arguments,

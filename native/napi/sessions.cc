@@ -1,0 +1,206 @@
+#include <algorithm>
+#include <cstring>
+
+#include "core/digest.h"
+#include "napi/convert.h"
+#include "napi/handles.h"
+#include "napi/jobs.h"
+#include "napi/models.h"
+
+namespace statespace {
+namespace {
+
+Napi::Value create_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return session_handle(info.Env(), std::make_shared<Session>(model_of(info[0]))); });
+}
+
+Napi::Value fork_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return session_handle(info.Env(), idle_session(info[0])->fork()); });
+}
+
+Napi::Value session_info(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Session& s = *session_of(info[0]);
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("position", double(s.position()));
+    out.Set("bytes", double(s.bytes()));
+    return Napi::Value(out);
+  });
+}
+
+// (session, token): part of the sequence, read by the next forward.
+void set_pending(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { idle_session(info[0])->set_pending(info[1].As<Napi::Number>().Int32Value()); });
+}
+
+// (session, from): the tokens from a position on.
+Napi::Value session_tokens(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto ids = idle_session(info[0])->history().since(info[1].As<Napi::Number>().Int64Value());
+    auto out = Napi::Int32Array::New(info.Env(), ids.size());
+    std::copy(ids.begin(), ids.end(), out.Data());
+    return Napi::Value(out);
+  });
+}
+
+// (session): the logits after its last token; undefined where there are none.
+Napi::Value session_row(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const SessionRef& s = idle_session(info[0]);
+    if (!s->last_row() || s->pending() >= 0) return info.Env().Undefined();
+    auto out = Napi::Float32Array::New(info.Env(), size_t(s->last_row()->count()));
+    std::copy(s->last_row()->data(), s->last_row()->data() + s->last_row()->count(), out.Data());
+    return out;
+  });
+}
+
+// (session, tokens, row | undefined, pending | -1): what a restored session goes on from, besides its state.
+void remember(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    Session& s = *idle_session(info[0]);
+    const auto ids = info[1].As<Napi::Int32Array>();
+    s.set_history({ids.Data(), ids.Data() + ids.ElementLength()});
+    if (info[2].IsTypedArray()) {
+      const auto row = info[2].As<Napi::Float32Array>();
+      s.set_last_row(row.Data(), int64_t(row.ElementLength()));
+    }
+    if (const int32_t token = info[3].As<Napi::Number>().Int32Value(); token >= 0) s.set_pending(token);
+  });
+}
+
+// What a snapshot holds of a session natively, in order: its state, the row of logits (where asked for), the tokens.
+struct Exported {
+  SessionRef session;
+  bool row = false;
+  int64_t state_bytes() const { return session->exported_bytes(); }
+  int64_t row_values() const { return row && session->last_row() ? session->last_row()->count() : 0; }
+  int64_t bytes() const { return state_bytes() + 4 * (row_values() + session->history().size()); }
+  void write(uint8_t* to) const {
+    session->export_state(to);
+    to += state_bytes();
+    if (row_values()) std::memcpy(to, session->last_row()->data(), 4 * row_values());
+    to += 4 * row_values();
+    const auto ids = session->history().since(0);
+    if (!ids.empty()) std::memcpy(to, ids.data(), 4 * ids.size());
+  }
+};
+
+// (session, with the row): the sizes of what exportSession() writes.
+Napi::Value export_sizes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Exported e{idle_session(info[0]), info[1].ToBoolean()};
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("position", double(e.session->position()));
+    out.Set("pending", e.session->pending());
+    out.Set("state", double(e.state_bytes()));
+    out.Set("row", double(e.row_values()));
+    out.Set("tokens", double(e.session->history().size()));
+    return Napi::Value(out);
+  });
+}
+
+// Writes a snapshot's parts behind `begin` of a buffer and a checksum of all before it into the last bytes.
+void write_snapshot(const Exported& e, uint8_t* bytes, int64_t size, int64_t begin) {
+  if (begin < 0 || size != begin + e.bytes() + kDigestBytes)
+    throw Error(Code::kArgument, "export: the buffer is of another size");
+  e.write(bytes + begin);
+  digest(bytes, size - kDigestBytes, bytes + size - kDigestBytes);
+}
+
+class ExportJob : public Job {
+ public:
+  ExportJob(Exported e, Napi::Uint8Array to, int64_t begin)
+      : exported_(std::move(e)), to_(to.Data()), size_(int64_t(to.ByteLength())), begin_(begin) {
+    hold(to);
+  }
+  void execute() override { write_snapshot(exported_, to_, size_, begin_); }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  const Exported exported_;
+  uint8_t* const to_;
+  const int64_t size_, begin_;
+};
+
+// (session, with the row, buffer, begin, synchronously). Another thread writes a fork: the session may go on at once.
+Napi::Value export_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const SessionRef& session = idle_session(info[0]);
+    const bool row = info[1].ToBoolean(), sync = info[4].ToBoolean();
+    auto to = info[2].As<Napi::Uint8Array>();
+    const int64_t begin = info[3].As<Napi::Number>().Int64Value();
+    if (!sync)
+      return Jobs::of(info.Env())
+          .start(info.Env(), std::make_unique<ExportJob>(Exported{session->fork(), row}, to, begin));
+    write_snapshot({session, row}, to.Data(), int64_t(to.ByteLength()), begin);
+    return info.Env().Undefined();
+  });
+}
+
+// (bytes): their checksum.
+Napi::Value digest_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto bytes = info[0].As<Napi::Uint8Array>();
+    auto out = Napi::Uint8Array::New(info.Env(), kDigestBytes);
+    digest(bytes.Data(), int64_t(bytes.ByteLength()), out.Data());
+    return Napi::Value(out);
+  });
+}
+
+class ImportJob : public Job {
+ public:
+  ImportJob(SessionRef session, const Napi::Value& handle, const Napi::Uint8Array& bytes, int64_t position)
+      : session_(std::move(session)),
+        handle_(Handle::New(handle, 1)),
+        bytes_(bytes.Data()),
+        size_(int64_t(bytes.ByteLength())),
+        position_(position) {
+    hold(bytes);
+  }
+  void execute() override { session_->import_state(bytes_, size_, position_); }
+  Napi::Value result(Napi::Env env) override {
+    if (HeldSession& s = *handle_.Value().As<Napi::External<HeldSession>>().Data(); s.ref)
+      s.tell(env, session_->own_bytes());
+    return env.Undefined();
+  }
+
+ private:
+  const SessionRef session_;
+  Handle handle_;
+  const uint8_t* const bytes_;
+  const int64_t size_, position_;
+};
+
+// (session, state, position, synchronously)
+Napi::Value import_session(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto bytes = info[1].As<Napi::Uint8Array>();
+    HeldSession& session = held_session(info[0]);
+    idle_session(info[0]);
+    const int64_t position = info[2].As<Napi::Number>().Int64Value();
+    if (!info[3].ToBoolean())
+      return Jobs::of(info.Env()).start(info.Env(), std::make_unique<ImportJob>(session.ref, info[0], bytes, position));
+    session.ref->import_state(bytes.Data(), int64_t(bytes.ByteLength()), position);
+    session.tell(info.Env(), session.ref->own_bytes());
+    return info.Env().Undefined();
+  });
+}
+
+}  // namespace
+
+void export_sessions(Napi::Env env, Napi::Object exports) {
+  const auto set = [&](const char* name, auto fn) { exports.Set(name, Napi::Function::New(env, fn, name)); };
+  set("createSession", create_session);
+  set("forkSession", fork_session);
+  set("sessionInfo", session_info);
+  set("setPending", set_pending);
+  set("sessionTokens", session_tokens);
+  set("sessionRow", session_row);
+  set("rememberSession", remember);
+  set("exportSizes", export_sizes);
+  set("digest", digest_bytes);
+  set("exportSession", export_session);
+  set("importSession", import_session);
+}
+
+}  // namespace statespace
