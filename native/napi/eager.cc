@@ -40,109 +40,120 @@ class ScratchPool {
   std::vector<std::unique_ptr<Scratch>> free_;
 };
 
-// Reads an op's fields from {name: tensor} and {name: value}; unknown names are an error. A state may say what it
-// begins with: `initial`, a tensor, or null for zeros.
-template <class Op>
-EagerOp<Op> read_op(const Napi::Object& tensors, const Napi::Object& attrs) {
-  EagerOp<Op> call;
-  Op& op = call.op;
-  uint32_t known_tensors = 0, known_attrs = 0;
-  const std::string prefix = std::string(Op::kName) + ": ";
-  each_tensor(op, [&](FieldKind kind, const char* name, Tensor& t, const char*, const char*) {
-    auto& field = call.fields.emplace_back();
-    field.kind = kind, field.name = name;
-    if (tensors.Has(name)) ++known_tensors;
-    const Napi::Value v = tensors.Get(name);
-    if (v.IsUndefined() || v.IsNull()) return;
-    t = read_tensor(prefix + name, v);
-    if (kind != FieldKind::state) return;
-    const Napi::Value initial = v.As<Napi::Object>().Get("initial");
-    field.fresh = !initial.IsUndefined();
-    if (initial.IsObject()) field.initial = read_tensor(prefix + name, initial);
-  });
-  each_attr(op, [&](const char* name, auto& value, const std::string choices) {
-    if (!attrs.Has(name)) return;
-    ++known_attrs;
-    const Napi::Value v = attrs.Get(name);
-    using T = std::remove_reference_t<decltype(value)>;
-    if constexpr (std::is_same_v<T, bool>) {
-      if (!v.IsBoolean()) throw Error(Code::kArgument, prefix + name + ": expected a boolean");
-      value = v.As<Napi::Boolean>();
-    } else if constexpr (std::is_same_v<T, int32_t>) {
-      const std::string wanted = v.IsString() ? v.As<Napi::String>().Utf8Value() : "";
-      const int index = find_choice(choices.c_str(), wanted);
-      if (index < 0) throw Error(Code::kArgument, prefix + name + ": expected one of " + choices);
-      value = index;
-    } else {
-      if (!v.IsNumber()) throw Error(Code::kArgument, prefix + name + ": expected a number");
-      const double number = v.As<Napi::Number>().DoubleValue();
-      if (std::is_same_v<T, int64_t> && !(number >= -0x1p53 && number <= 0x1p53 && number == double(int64_t(number))))
-        throw Error(Code::kArgument, prefix + name + ": expected an integer");
-      value = T(number);
-    }
-  });
-  if (tensors.GetPropertyNames().Length() != known_tensors || attrs.GetPropertyNames().Length() != known_attrs)
-    throw Error(Code::kArgument, prefix + "unknown argument");
-  return call;
+void read_tensor_of(const std::string& op, const Napi::Value& given, EagerOp::Field& field) {
+  if (given.IsUndefined() || given.IsNull()) return;
+  *field.tensor = read_tensor(op + field.name, given);
+  if (field.kind != FieldKind::state) return;
+  const Napi::Value initial = given.As<Napi::Object>().Get("initial");
+  field.fresh = !initial.IsUndefined();
+  if (initial.IsObject()) field.initial = read_tensor(op + field.name, initial);
 }
 
-template <class Op>
-void run_on_device(const Backend& backend, Op op, Context& cx) {
+// What a JavaScript value says about an attribute.
+struct AttrReader {
+  const std::string what;
+  const char* choices;
+  const Napi::Value given;
+
+  void operator()(bool* value) const {
+    if (!given.IsBoolean()) throw Error(Code::kArgument, what + ": expected a boolean");
+    *value = given.As<Napi::Boolean>();
+  }
+  void operator()(int32_t* value) const {
+    const int index = find_choice(choices, given.IsString() ? given.As<Napi::String>().Utf8Value() : "");
+    if (index < 0) throw Error(Code::kArgument, what + ": expected one of " + choices);
+    *value = index;
+  }
+  void operator()(int64_t* value) const {
+    const double n = number();
+    if (!(n >= -0x1p53 && n <= 0x1p53 && n == double(int64_t(n))))
+      throw Error(Code::kArgument, what + ": expected an integer");
+    *value = int64_t(n);
+  }
+  void operator()(float* value) const { *value = float(number()); }
+  double number() const {
+    if (!given.IsNumber()) throw Error(Code::kArgument, what + ": expected a number");
+    return given.As<Napi::Number>().DoubleValue();
+  }
+};
+
+// Reads an op's fields from {name: tensor} and {name: value}; unknown names are an error. A state may say what it
+// begins with: `initial`, a tensor, or null for zeros.
+void read_op(EagerOp& op, const Napi::Object& tensors, const Napi::Object& attrs) {
+  uint32_t known_tensors = 0, known_attrs = 0;
+  const std::string prefix = std::string(op.name) + ": ";
+  for (EagerOp::Field& field : op.fields) {
+    if (tensors.Has(field.name)) ++known_tensors;
+    read_tensor_of(prefix, tensors.Get(field.name), field);
+  }
+  for (const OpAttr& attr : op.attrs()) {
+    if (!attrs.Has(attr.name)) continue;
+    ++known_attrs;
+    std::visit(AttrReader{prefix + attr.name, attr.choices, attrs.Get(attr.name)}, attr.value);
+  }
+  if (tensors.GetPropertyNames().Length() != known_tensors || attrs.GetPropertyNames().Length() != known_attrs)
+    throw Error(Code::kArgument, prefix + "unknown argument");
+}
+
+void run_on_device(const Backend& backend, EagerOp& op, Context& cx) {
   const auto device_lock = lock_device(backend);
   struct Copy {
-    const Backend& backend;
+    Tensor* tensor;
     void* host;
     void* device;
-    int64_t bytes;
     bool back;
   };
   struct Copies : std::vector<Copy> {
+    explicit Copies(const Backend& b) : backend(b) {}
     ~Copies() {
-      for (auto& c : *this) c.backend.free(c.device);
+      for (auto& c : *this) {
+        backend.free(c.device);
+        c.tensor->data = c.host;
+      }
     }
-  } copies;
-  each_tensor(op, [&](FieldKind kind, const char* name, Tensor& t, const char*, const char*) {
-    if (!t) return;
+    const Backend& backend;
+  } copies(backend);
+  for (const EagerOp::Field& field : op.fields) {
+    Tensor& t = *field.tensor;
+    if (!t) continue;
     void* device = backend.alloc(t.bytes());
     if (!device)
-      throw Error(Code::kOutOfMemory, std::string(Op::kName) + ": " + name + ": no device memory for " +
+      throw Error(Code::kOutOfMemory, std::string(op.name) + ": " + field.name + ": no device memory for " +
                                           std::to_string(t.bytes()) + " bytes");
-    copies.push_back({backend, t.data, device, t.bytes(), is_written(kind) || kind == FieldKind::state});
-    if (!is_written(kind)) backend.upload(device, t.data, t.bytes());
+    copies.push_back({&t, t.data, device, is_written(field.kind) || field.kind == FieldKind::state});
+    if (!is_written(field.kind)) backend.upload(device, t.data, t.bytes());
     t.data = device;
-  });
-  backend.run[op_id<Op>()](&op, cx);
-  if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string(Op::kName) + ": " + failure);
+  }
+  backend.run[op.id](op.op(), cx);
+  if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string(op.name) + ": " + failure);
   for (auto& c : copies)
-    if (c.back) backend.download(c.host, c.device, c.bytes);
+    if (c.back) backend.download(c.host, c.device, c.tensor->bytes());
 }
 
 // Runs one checked op on host tensors: in place on the CPU, through copies on a device.
-template <class Op>
-void run_on(const Backend& backend, EagerOp<Op>& call, const std::atomic<bool>* stop = nullptr) {
+void run_on(const Backend& backend, EagerOp& op, const std::atomic<bool>* stop = nullptr) {
   auto scratch = ScratchPool::get().take();
   Context cx{ThreadPool::global(), *scratch};
   cx.stop = stop;
-  call.run(cx, backend.host_memory, [&](Op& op) {
+  op.run(cx, backend.host_memory, [&] {
     if (backend.host_memory)
-      backend.run[op_id<Op>()](&op, cx);
+      backend.run[op.id](op.op(), cx);
     else
       run_on_device(backend, op, cx);
   });
   ScratchPool::get().give(std::move(scratch));
 }
 
-template <class Op>
 class OpJob : public Job {
  public:
-  OpJob(const Backend& backend, EagerOp<Op> call) : backend_(backend), call_(std::move(call)) {}
-  void execute() override { run_on(backend_, call_, stop()); }
+  OpJob(const Backend& backend, std::unique_ptr<EagerOp> op) : backend_(backend), op_(std::move(op)) {}
+  void execute() override { run_on(backend_, *op_, stop()); }
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
-  Op& op() { return call_.op; }
+  const EagerOp& op() { return *op_; }
 
  private:
   const Backend& backend_;
-  EagerOp<Op> call_;
+  std::unique_ptr<EagerOp> op_;
 };
 
 // (name, tensors, attributes, sync, on the CPU whatever the backend, flag that ends it)
@@ -154,28 +165,26 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
     const bool sync = info[3].ToBoolean();
     const int id = find_op(name);
     if (id < 0) throw Error(Code::kArgument, "unknown op '" + name + "'");
-    Napi::Value result = env.Undefined();
-    with_op(id, [&]<class Op>() {
-      EagerOp<Op> call = read_op<Op>(tensors, attrs);
-      call.check();
-      const Backend& backend = info[4].ToBoolean() ? model_backend("cpu") : default_backend();
-      if (sync) {
-        const DenormalGuard guard;
-        run_on(backend, call);
-        return;
-      }
-      auto job = std::make_unique<OpJob<Op>>(backend, std::move(call));
-      each_tensor(job->op(), [&](FieldKind, const char* field, Tensor& t, const char*, const char*) {
-        if (!t) return;
-        const Napi::Object given = tensors.Get(field).As<Napi::Object>();
-        job->hold(given.Get("data"));
-        if (const Napi::Value initial = given.Get("initial"); initial.IsObject())
-          job->hold(initial.As<Napi::Object>().Get("data"));
-      });
-      if (info[5].IsTypedArray()) job->stop_at(info[5].As<Napi::Int32Array>());
-      result = Jobs::of(env).start(env, std::move(job));
-    });
-    return result;
+    std::unique_ptr<EagerOp> op;
+    with_op(id, [&]<class Op>() { op = std::make_unique<EagerOpOf<Op>>(id); });
+    read_op(*op, tensors, attrs);
+    op->check();
+    const Backend& backend = info[4].ToBoolean() ? model_backend("cpu") : default_backend();
+    if (sync) {
+      const DenormalGuard guard;
+      run_on(backend, *op);
+      return env.Undefined();
+    }
+    auto job = std::make_unique<OpJob>(backend, std::move(op));
+    for (const EagerOp::Field& field : job->op().fields) {
+      if (!*field.tensor) continue;
+      const Napi::Object given = tensors.Get(field.name).As<Napi::Object>();
+      job->hold(given.Get("data"));
+      if (const Napi::Value initial = given.Get("initial"); initial.IsObject())
+        job->hold(initial.As<Napi::Object>().Get("data"));
+    }
+    if (info[5].IsTypedArray()) job->stop_at(info[5].As<Napi::Int32Array>());
+    return Jobs::of(env).start(env, std::move(job));
   });
 }
 

@@ -4,24 +4,24 @@
 // Converting a whole tensor costs more than many kernels do, so an op over tokens runs by blocks of tokens whose floats
 // fit into the cache: its state goes on from one to the next, as in a forward. So do calls over very many tokens, that
 // they hear of it when nobody waits for them any more.
-#include <algorithm>
-#include <string>
+#include <functional>
+#include <optional>
 #include <vector>
 
-#include "backend/backend.h"
-#include "core/check_runtime.h"
+#include "core/context.h"
 #include "core/conversions.h"
+#include "core/op_fields.h"
 #include "core/recycled.h"
 
 namespace statespace {
 
-template <class Op>
+// Written once for all ops, over the list of an op's fields: as a template it was a third of the addon and of its
+// build.
 class EagerOp {
  public:
   // One tensor of the op. `given` is the caller's; where its type is not the kernel's, the op holds floats instead.
-  struct Field {
-    FieldKind kind;
-    const char* name;
+  struct Field : OpTensor {
+    explicit Field(const OpTensor& of) : OpTensor(of) {}
     Tensor given, initial;
     bool fresh = false;      // a state that begins with `initial`, or zeros
     bool converted = false;  // by this class
@@ -29,190 +29,53 @@ class EagerOp {
     FloatBlock floats;
   };
 
-  Op op;
+  virtual ~EagerOp() = default;
+  EagerOp(const EagerOp&) = delete;
+  EagerOp& operator=(const EagerOp&) = delete;
+
+  const char* const name;
+  const int id;
   std::vector<Field> fields;
+  const std::vector<OpAttr>& attrs() const { return lists_->attrs; }
+  virtual void* op() = 0;
 
   // After the tensors and attributes are set.
-  void check() {
-    Checker checker(Op::kName);
-    size_t i = 0;
-    each_tensor(op, [&](FieldKind, const char* name, Tensor& t, const char* shape, const std::string dtypes) {
-      Field& f = fields[i++];
-      f.given = t;
-      const bool half = t && (t.dtype == DType::f16 || t.dtype == DType::bf16);
-      f.converted = half &&
-                    (" " + dtypes + " ").find(std::string(" ") + dtype_name(t.dtype) + " ") == std::string::npos &&
-                    dtypes.starts_with("f32");
-      if (f.converted) t.dtype = DType::f32;
-      const std::string fitted = checker.tensor(f.kind, name, t, shape, dtypes.c_str());
-      f.per_token = fitted.starts_with("tokens") || fitted.starts_with("rows");
-      if (f.per_token) tokens_ = t[0];
-      if (f.initial && f.initial.size() != t.size())
-        throw Error(Code::kShape, std::string(Op::kName) + ": " + name + ": its first values have another size");
-      many_products_ |= dtypes == kWeights;
-      if (f.kind == FieldKind::state) state_size_ += t.size() / std::max<int64_t>(1, t[0]);
-    });
-    if constexpr (requires { op.check(); }) op.check();
-    check_runtime(op);
-  }
+  void check();
+  // execute() runs the kernel on op(); on a device all at once, as everything has to be copied there.
+  void run(Context& cx, bool on_host, const std::function<void()>& execute);
 
-  // execute(op) runs the kernel; on a device all at once, as everything has to be copied there.
-  template <class Execute>
-  void run(Context& cx, bool on_host, Execute execute) {
-    prepare(cx);
-    const int64_t block = on_host && divisible() ? block_tokens(cx) : tokens_;
-    if (block < tokens_)
-      run_blocks(cx, block, execute);
-    else
-      run_whole(cx, execute);
-    for (Field& f : fields)
-      if (f.converted && f.kind == FieldKind::state) take_back(f, f.given, cx);
-  }
+ protected:
+  EagerOp(const char* op_name, int op_id) : name(op_name), id(op_id) {}
+  void list(OpFields lists);
+  virtual OpFields lists() = 0;
+  virtual void check_itself() = 0;
 
  private:
-  static constexpr int64_t kBlockBytes = 1 << 20;  // floats of a block of tokens, for each thread
-  // Values of state written between two looks at `stop`, and how many of them a token costs beside its state.
-  static constexpr int64_t kLongWork = 1 << 28, kTokenWork = 1 << 14, kLeastBlock = 256;
+  void prepare(const Context& cx);
+  bool divisible() const;
+  int64_t block_tokens(const Context& cx) const;
+  void run_whole(Context& cx, const std::function<void()>& execute);
+  void run_blocks(Context& cx, int64_t block, const std::function<void()>& execute);
+  struct Sequences;
+  void bind_runtime(const Field& f, int64_t first, int64_t count, Sequences& sequences) const;
 
-  template <class Fn>
-  void each(Fn fn) {
-    size_t i = 0;
-    each_tensor(op, [&](FieldKind, const char*, Tensor& t, const char*, const char*) { fn(t, fields[i]), ++i; });
-  }
-
-  // States, and all that is not of a token, as the kernel wants them.
-  void prepare(const Context& cx) {
-    each([&](Tensor& t, Field& f) {
-      if (!t) return;
-      if (f.converted && !f.per_token) {
-        f.floats = FloatBlock(t.size());
-        t.data = f.floats.data();
-        if (!is_written(f.kind) && !f.fresh)
-          convert_floats(f.given.data, f.given.dtype, t.size(), t.data, DType::f32, cx);
-      }
-      if (!f.fresh) return;
-      if (f.initial)
-        convert_floats(f.initial.data, f.initial.dtype, t.size(), t.data, DType::f32, cx);
-      else
-        std::fill_n(t.f32(), t.size(), 0.0f);
-    });
-  }
-
-  void take_back(const Field& f, const Tensor& to, const Context& cx) {
-    convert_floats(f.floats.data(), DType::f32, to.size(), to.data, to.dtype, cx);
-  }
-
-  // Whether blocks of tokens one after another are the whole: rows by themselves, or a state that goes on.
-  bool divisible() {
-    bool bounds = false, state = false, slots = false, rows = true;
-    each([&](Tensor& t, Field& f) {
-      const std::string name = f.name;
-      if (f.kind == FieldKind::state) state = true;
-      if (name == "slots") slots = true;
-      if (f.kind == FieldKind::runtime && name == "cuSeqlens") bounds = bool(t);
-      if (f.kind == FieldKind::runtime && name != "slots" && name != "cuSeqlens" && name != "positions") rows &= !t;
-      if (is_written(f.kind)) rows &= f.per_token;
-    });
-    return tokens_ > 0 && rows && !many_products_ && (state ? bounds && slots : !bounds);
-  }
-
-  int64_t block_tokens(const Context& cx) {
-    int64_t block = tokens_;
-    if (cx.stop && state_size_)
-      block =
-          std::min(block, std::max(kLeastBlock, kLongWork / (state_size_ + kTokenWork) / kLeastBlock * kLeastBlock));
-    int64_t bytes = 0;  // of a token's floats
-    each([&](Tensor& t, Field& f) { bytes += t && f.converted && f.per_token ? 4 * t.row_size() : 0; });
-    if (bytes) {
-      const int64_t fitting = kBlockBytes * cx.threads() / bytes;
-      block = std::min(block, std::max(kLeastBlock, fitting / kLeastBlock * kLeastBlock));
-    }
-    return std::max<int64_t>(1, block);
-  }
-
-  template <class Execute>
-  void run_whole(Context& cx, Execute execute) {
-    each([&](Tensor& t, Field& f) {
-      if (!f.converted || !f.per_token) return;
-      f.floats = FloatBlock(t.size());
-      t.data = f.floats.data();
-      if (!is_written(f.kind)) convert_floats(f.given.data, f.given.dtype, t.size(), t.data, DType::f32, cx);
-    });
-    execute(op);
-    for (Field& f : fields)
-      if (f.converted && is_written(f.kind)) take_back(f, f.given, cx);
-  }
-
-  template <class Execute>
-  void run_blocks(Context& cx, int64_t block, Execute execute) {
-    each([&](Tensor& t, Field& f) {
-      if (f.converted && f.per_token) f.floats = FloatBlock(block * t.row_size());
-      (void)t;
-    });
-    const Op whole = op;
-    std::vector<int32_t> bounds, slots, positions;
-    for (int64_t first = 0; first < tokens_; first += block) {
-      cx.check_stop();
-      const int64_t count = std::min(block, tokens_ - first);
-      op = whole;
-      each([&](Tensor& t, Field& f) {
-        if (f.kind == FieldKind::runtime) return bind_runtime(t, f, first, count, bounds, slots, positions);
-        if (!t || !f.per_token) return;
-        t.shape[0] = count;
-        const int64_t at = first * t.row_size();
-        char* data = static_cast<char*>(f.given.data) + dtype_bytes(f.given.dtype, at);
-        if (!f.converted) {
-          t.data = data;
-          return;
-        }
-        t.data = f.floats.data();
-        if (!is_written(f.kind)) convert_floats(data, f.given.dtype, t.size(), t.data, DType::f32, cx);
-      });
-      execute(op);
-      each([&](Tensor& t, Field& f) {
-        if (!t || !f.converted || !f.per_token || !is_written(f.kind)) return;
-        Tensor to = t;
-        to.dtype = f.given.dtype;
-        to.data = static_cast<char*>(f.given.data) + dtype_bytes(to.dtype, first * t.row_size());
-        take_back(f, to, cx);
-      });
-    }
-    op = whole;
-  }
-
-  // The sequences of tokens [first, first + count): their bounds there, and which states they go on from.
-  void bind_runtime(Tensor& t, const Field& f, int64_t first, int64_t count, std::vector<int32_t>& bounds,
-                    std::vector<int32_t>& slots, std::vector<int32_t>& positions) {
-    const std::string name = f.name;
-    const Tensor* all = nullptr;
-    for (const Field& other : fields)
-      if (std::string(other.name) == "cuSeqlens") all = &other.given;
-    if (name == "positions" && t) {
-      positions.assign(t.i32() + first, t.i32() + first + count);
-      t.data = positions.data(), t.shape[0] = count;
-    }
-    if (!all || !*all) return;
-    if (name == "cuSeqlens") {
-      bounds.assign(1, 0);
-      const int32_t* b = all->i32();
-      for (int64_t s = 0; s + 1 < (*all)[0]; ++s)
-        if (b[s + 1] > first && b[s] < first + count)
-          bounds.push_back(int32_t(std::min<int64_t>(b[s + 1], first + count) - first));
-      t.data = bounds.data(), t.shape[0] = int64_t(bounds.size());
-    }
-    if (name == "slots") {
-      const int32_t* own = f.given ? f.given.i32() : nullptr;
-      slots.clear();
-      const int32_t* b = all->i32();
-      for (int64_t s = 0; s + 1 < (*all)[0]; ++s)
-        if (b[s + 1] > first && b[s] < first + count) slots.push_back(own ? own[s] : int32_t(s));
-      t.dtype = DType::i32, t.rank = 1, t.row_stride = 1;
-      t.data = slots.data(), t.shape[0] = int64_t(slots.size());
-    }
-  }
-
+  std::optional<OpFields> lists_;
   int64_t tokens_ = 0, state_size_ = 0;
   bool many_products_ = false;  // beside which conversions are little, and which want all their rows at once
+};
+
+template <class Op>
+class EagerOpOf final : public EagerOp {
+ public:
+  explicit EagerOpOf(int op_id) : EagerOp(Op::kName, op_id) { list(lists()); }
+  void* op() override { return &op_; }
+
+ private:
+  OpFields lists() override { return OpFields(op_); }
+  void check_itself() override {
+    if constexpr (requires { op_.check(); }) op_.check();
+  }
+  Op op_;
 };
 
 }  // namespace statespace
