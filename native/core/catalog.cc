@@ -1,5 +1,6 @@
 #include "core/catalog.h"
 
+#include "core/op_fields.h"
 #include "ops/ops.h"
 
 namespace statespace {
@@ -23,24 +24,30 @@ std::string default_of(T v) {
   return quoted(std::to_string(int64_t(v)));
 }
 
+std::string describe(const OpFields& op) {
+  std::string fields, attrs;
+  for (const OpTensor& t : op.tensors)
+    fields += (fields.empty() ? "" : ",") + std::string("{\"name\":") + quoted(t.name) +
+              ",\"kind\":" + quoted(kind_name(t.kind)) + ",\"shape\":" + quoted(t.shape) +
+              ",\"dtypes\":" + quoted(t.dtypes) + "}";
+  for (const OpAttr& a : op.attrs)
+    std::visit(
+        [&](auto* value) {
+          attrs += (attrs.empty() ? "" : ",") + std::string("{\"name\":") + quoted(a.name) +
+                   ",\"type\":" + quoted(type_name(*value)) + ",\"choices\":" + quoted(a.choices) +
+                   ",\"default\":" + default_of(*value) + "}";
+        },
+        a.value);
+  return "\"fields\":[" + fields + "],\"attrs\":[" + attrs + "]";
+}
+
 template <class Op>
 std::string describe() {
   Op op;
-  std::string fields, attrs;
-  each_tensor(op, [&](FieldKind kind, const char* name, Tensor&, const char* shape, const char* dtypes) {
-    fields += (fields.empty() ? "" : ",") + std::string("{\"name\":") + quoted(name) +
-              ",\"kind\":" + quoted(kind_name(kind)) + ",\"shape\":" + quoted(shape) + ",\"dtypes\":" + quoted(dtypes) +
-              "}";
-  });
-  each_attr(op, [&](const char* name, auto& value, const char* choices) {
-    attrs += (attrs.empty() ? "" : ",") + std::string("{\"name\":") + quoted(name) +
-             ",\"type\":" + quoted(type_name(value)) + ",\"choices\":" + quoted(choices) +
-             ",\"default\":" + default_of(value) + "}";
-  });
   std::string gradient;
   if constexpr (requires { typename Op::GradientOf; }) gradient = ",\"gradientOf\":" + quoted(Op::GradientOf::kName);
   if constexpr (requires { Op::kPassesOn; }) gradient += ",\"passesOn\":" + quoted(Op::kPassesOn);
-  return "{\"name\":" + quoted(Op::kName) + gradient + ",\"fields\":[" + fields + "],\"attrs\":[" + attrs + "]}";
+  return "{\"name\":" + quoted(Op::kName) + gradient + "," + describe(OpFields(op)) + "}";
 }
 
 }  // namespace

@@ -1,9 +1,11 @@
 #include "program/graph.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/check.h"
 #include "core/error.h"
+#include "core/op_fields.h"
 #include "ops/ops.h"
 
 namespace statespace {
@@ -130,25 +132,24 @@ Tensor stand_in(Runtime which) {
 // The runs that a node takes part in, as bits: over whole sequences, over streams.
 constexpr uint8_t kBoth = 3, kRunsIn[] = {kBoth, 1, 2};
 
-template <class Op>
-void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) {
+// Reads what each tensor of an op is; adds the values that the op writes to `outputs`.
+void read_tensors(Reader& in, const Graph& g, Node& node, const std::string& name, const OpFields& fields,
+                  const std::vector<uint8_t>& written, std::vector<int32_t>& outputs) {
   const uint8_t runs = kRunsIn[int(node.when)];
-  Op op;
-  const std::string name = Op::kName;
-  std::vector<int32_t> outputs;
-  each_tensor(op, [&](FieldKind kind, const char* field, Tensor& t, const char*, const char*) {
-    const bool runtime = kind == FieldKind::runtime;
+  for (const OpTensor& f : fields.tensors) {
+    const std::string field = f.name;
+    const bool runtime = f.kind == FieldKind::runtime;
     node.runtimes.push_back(runtime ? runtime_of(field) : Runtime::none);
     const int32_t id = in.get<int32_t>();
     node.values.push_back(id);
     if (runtime ? id != -1 : id < -1 || id >= int64_t(g.values.size())) bad(name + ": " + field + " names no value");
-    if (runtime) t = stand_in(node.runtimes.back());
-    if (id < 0) return;
+    if (runtime) *f.tensor = stand_in(node.runtimes.back());
+    if (id < 0) continue;
     const ValueKind value = g.values[id].kind;
     const bool remembered = value == ValueKind::state || value == ValueKind::cache;
-    if (kind == FieldKind::state && !remembered) bad(name + ": " + field + " must be a state");
-    if (value == ValueKind::state && kind != FieldKind::state) bad(name + ": " + field + " cannot be a state");
-    if (is_written(kind)) {
+    if (f.kind == FieldKind::state && !remembered) bad(name + ": " + field + " must be a state");
+    if (value == ValueKind::state && f.kind != FieldKind::state) bad(name + ": " + field + " cannot be a state");
+    if (is_written(f.kind)) {
       const ValueKind to = g.values[g.root(id)].kind;
       if (to != ValueKind::activation && to != ValueKind::fixed) bad(name + ": " + field + " must be an activation");
       outputs.push_back(g.root(id));
@@ -156,29 +157,43 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) 
       if ((written[g.root(id)] & runs) != runs && g.values[g.root(id)].kind == ValueKind::activation)
         bad(name + ": " + field + " is read before it is written");
     }
-    t = stand_in(g, id);
-  });
-  each_attr(op, [&](const char* attr, auto& value, const char* choices) {
+    *f.tensor = stand_in(g, id);
+  }
+}
+
+void read_attrs(Reader& in, const std::string& name, const OpFields& fields) {
+  for (const OpAttr& attr : fields.attrs) {
     const double number = in.get<double>();
-    using T = std::remove_reference_t<decltype(value)>;
-    if constexpr (std::is_same_v<T, float>) {
-      value = float(number);
-    } else {
-      if (!(number >= -0x1p53 && number <= 0x1p53)) bad(name + ": " + attr + " is not an integer");
-      value = T(int64_t(number));
+    if (float* const* real = std::get_if<float*>(&attr.value)) {
+      **real = float(number);
+      continue;
     }
-    if constexpr (std::is_same_v<T, int32_t>) {
-      int count = 1;
-      for (const char* c = choices; *c; ++c) count += *c == '|';
-      if (value < 0 || value >= count) bad(name + ": " + attr + " is no choice");
+    if (!(number >= -0x1p53 && number <= 0x1p53)) bad(name + ": " + attr.name + " is not an integer");
+    std::visit([&](auto* value) { *value = std::remove_reference_t<decltype(*value)>(int64_t(number)); }, attr.value);
+    if (int32_t* const* choice = std::get_if<int32_t*>(&attr.value)) {
+      const std::string choices = attr.choices;
+      if (**choice < 0 || **choice > std::count(choices.begin(), choices.end(), '|'))
+        bad(name + ": " + attr.name + " is no choice");
     }
-  });
+  }
+}
+
+template <class Op>
+void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) {
+  Op op;
+  const OpFields fields(op);
+  std::vector<int32_t> outputs;
+  read_tensors(in, g, node, Op::kName, fields, written, outputs);
+  read_attrs(in, Op::kName, fields);
   check(op);
   node.demands = demands_of(op);
-  each_tensor(op, [](FieldKind, const char*, Tensor& t, const char*, const char*) { t = Tensor(); });
+  for (const OpTensor& f : fields.tensors) {
+    *f.tensor = Tensor();
+    node.offsets.push_back(size_t(reinterpret_cast<const char*>(f.tensor) - reinterpret_cast<const char*>(&op)));
+  }
   static_assert(std::is_trivially_copyable_v<Op>);
   node.prototype.assign(reinterpret_cast<const char*>(&op), reinterpret_cast<const char*>(&op) + sizeof(Op));
-  for (int32_t id : outputs) written[id] |= runs;
+  for (int32_t id : outputs) written[id] |= kRunsIn[int(node.when)];
 }
 
 }  // namespace

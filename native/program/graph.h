@@ -75,6 +75,7 @@ struct Node {
   int op = -1;
   When when = When::always;
   std::vector<char> prototype;    // the op struct, its attributes set
+  std::vector<size_t> offsets;    // per tensor field: where it lies in the struct
   std::vector<int32_t> values;    // per tensor field, in order; -1: absent or runtime
   std::vector<Runtime> runtimes;  // per tensor field
   Demands demands;

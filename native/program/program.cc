@@ -43,25 +43,14 @@ Program::Program(const Backend& backend, Graph graph)
     looks_ahead_ |= node.demands.whole_sequences && node.when != When::whole;
     max_tokens_ = std::min(max_tokens_, node.demands.longest);
     lookback = std::max(lookback, node.demands.lookback);
+    bool selects = false;
     with_op(node.op, [&]<class Op>() {
       Op op;
       std::memcpy(static_cast<void*>(&op), node.prototype.data(), sizeof(Op));
-      int i = 0;
-      each_tensor(op, [&](FieldKind, const char*, Tensor&, const std::string shape, const std::string dtypes) {
-        const int32_t id = node.values[i];
-        if (node.runtimes[i++] == Runtime::ids) reads_ids_ = true;
-        if (id < 0) return;
-        if (shape.rfind("vocab", 0) == 0) {
-          const int64_t rows = graph_.values[id].dims[0];
-          vocab_ = vocab_ ? std::min(vocab_, rows) : rows;
-        }
-        if (dtypes == kWeights)
-          multiplied[id] = true;
-        else
-          packable_[id] = false;
-      });
-      if constexpr (std::is_same_v<Op, SelectRows>) hidden_ = node.values.back();
+      note_uses(node, OpFields(op), multiplied);
+      selects = std::is_same_v<Op, SelectRows>;
     });
+    if (selects) hidden_ = node.values.back();
   }
   cleared_.resize(graph_.nodes.size());
   std::vector<bool> touched(count, false);
@@ -137,19 +126,35 @@ Tensor Program::bind(int32_t id, const Frame& f) const {
   return t;
 }
 
-template <class Op>
-void Program::run_node(const Node& node, const Frame& f, Context& cx) const {
-  Op op;
-  std::memcpy(static_cast<void*>(&op), node.prototype.data(), sizeof(Op));
-  int i = 0;
-  each_tensor(op, [&](FieldKind, const char*, Tensor& t, const char*, const char*) {
+// Which of its values a node multiplies by, which it only reads, and what a vocabulary is as high as.
+void Program::note_uses(const Node& node, const OpFields& fields, std::vector<bool>& multiplied) {
+  for (size_t i = 0; i < fields.tensors.size(); ++i) {
+    const int32_t id = node.values[i];
+    if (node.runtimes[i] == Runtime::ids) reads_ids_ = true;
+    if (id < 0) continue;
+    const std::string shape = fields.tensors[i].shape, dtypes = fields.tensors[i].dtypes;
+    if (shape.starts_with("vocab")) {
+      const int64_t rows = graph_.values[id].dims[0];
+      vocab_ = vocab_ ? std::min(vocab_, rows) : rows;
+    }
+    if (dtypes == kWeights)
+      multiplied[id] = true;
+    else
+      packable_[id] = false;
+  }
+}
+
+// `op`: memory for the struct, kept from node to node.
+void Program::run_node(const Node& node, const Frame& f, std::vector<char>& op, Context& cx) const {
+  op.assign(node.prototype.begin(), node.prototype.end());
+  for (size_t i = 0; i < node.values.size(); ++i) {
+    Tensor& t = *reinterpret_cast<Tensor*>(op.data() + node.offsets[i]);
     if (node.values[i] >= 0)
       t = bind(node.values[i], f);
     else if (node.runtimes[i] != Runtime::none)
       t = f.runtimes[int(node.runtimes[i])];
-    ++i;
-  });
-  backend_.run[node.op](&op, cx);
+  }
+  backend_.run[node.op](op.data(), cx);
 }
 
 void Program::clear(int32_t value, const Frame& f) const {
@@ -247,13 +252,14 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, 
 
   Context cx{ThreadPool::global(), w.scratch};
   cx.exact = exact_;
+  std::vector<char> op;
   for (size_t n = 0; n < graph_.nodes.size(); ++n) {
     const Node& node = graph_.nodes[n];
     if (node.when == (batch.whole ? When::stream : When::whole)) continue;
     if (cancelled && cancelled()) throw Error(Code::kAborted, "aborted");
     save(node, batch, undo);
     for (int32_t id : cleared_[n]) clear(id, f);
-    with_op(node.op, [&]<class Op>() { run_node<Op>(node, f, cx); });
+    run_node(node, f, op, cx);
     if (batch.hidden && node.values.back() == hidden_) break;
   }
 }

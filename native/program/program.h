@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "core/op_fields.h"
 #include "program/graph.h"
 #include "program/plan.h"
 
@@ -123,8 +124,8 @@ class Program {
 
  private:
   struct Frame;
-  template <class Op>
-  void run_node(const Node& node, const Frame& f, Context& cx) const;
+  void run_node(const Node& node, const Frame& f, std::vector<char>& op, Context& cx) const;
+  void note_uses(const Node& node, const OpFields& fields, std::vector<bool>& multiplied);
   Tensor bind(int32_t id, const Frame& f) const;
   void save(const Node& node, const Batch& batch, Undo& undo) const;
   void clear(int32_t value, const Frame& f) const;
