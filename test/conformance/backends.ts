@@ -37,13 +37,3 @@ export function onEveryBackend(suite: () => void): void {
     });
   }
 }
-
-/** What models of the corpus need beside the ops that every device has. */
-const needs: Record<string, string[]> = { qwen4_exp_ple: ['ngramEmbedding', 'streamGate'] };
-
-/** Whether the run's device has the kernels of a case; says so where it has not. */
-export function runsCase(name: string): boolean {
-  const absent = (needs[name] ?? []).filter((op) => !hasKernel(op));
-  if (absent.length > 0) console.log(`${name}: not run, ${absent.join(' and ')} have no kernel on this device yet`);
-  return absent.length === 0;
-}

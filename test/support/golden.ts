@@ -1,6 +1,7 @@
 // Reads the golden corpus (see test/golden/README.md) and compares with it.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import type { Model } from 'statespace';
 import { expect } from 'vitest';
 
 export const goldenRoot = resolve(__dirname, '../golden');
@@ -170,6 +171,14 @@ export function modelCase(name: string): ModelCase {
   const { tensors, metadata } = readGolden(join(folder, 'expected.safetensors'));
   const noise = (metadata.f32_vs_f64_maxdiff as number | undefined) ?? 0;
   return { name, folder, expected: tensors, metadata, tolerance: { atol: Math.max(1e-3, 10 * noise), rtol: 0 } };
+}
+
+/** What a stream of a model gives of the reference's greedy tokens: it ends before an end of text, the reference goes on. */
+export function streamed(model: Model, greedy: Iterable<number>): number[] {
+  const ends = [model.config.eos_token_id].flat();
+  const tokens = [...greedy];
+  const end = tokens.findIndex((id) => ends.includes(id));
+  return end < 0 ? tokens : tokens.slice(0, end);
 }
 
 /** |actual − expected| ≤ atol + rtol·|expected| everywhere, with the worst place in the message. NaN equals NaN only. */
