@@ -35,6 +35,7 @@ void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, in
   HeadWeights weights(arena, z);
   Steps steps(arena, 1);
   float *theta = arena.take(z.s), *sine = arena.take(z.s), *cosine = arena.take(z.s), *channels = arena.take(z.n);
+  float* rates = arena.take(z.s);
   float *turned = arena.take(z.n), *k = arena.take(rows), *k_before = arena.take(rows), *c = arena.take(rows);
   float *v = arena.take(z.rank * z.p), *v_before = arena.take(z.rank * z.p), *out = arena.take(z.rank * z.p);
   weights.read(op, z, head);
@@ -43,7 +44,8 @@ void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, in
   inputs(op, z, head, state.v, v_before);
   for (int64_t t = begin; t < end; ++t) {
     steps.fill(op, head, t, 1);
-    turn(op, z, head, t, steps.dt[0], theta, sine, cosine);
+    rates_of(op, z, head, t, rates);
+    turn(z, rates, steps.dt[0], theta, sine, cosine);
     for (int64_t r = 0; r < z.rank; ++r) {
       const int64_t at = r * z.ngroups * z.d_state + group;
       z.ordered(op.B.row(t) + at, channels);
@@ -81,7 +83,7 @@ void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, in
   copy_row(op.x.row(end - 1) + head * z.headdim, state.v, z.headdim);
 }
 int64_t recurrent_floats(const Sizes& z) {
-  return HeadWeights::floats(z) + Steps::floats(1) + 3 * z.s + 2 * z.n + 3 * z.rank * (z.n + z.p) + 16 * 11;
+  return HeadWeights::floats(z) + Steps::floats(1) + 4 * z.s + 2 * z.n + 3 * z.rank * (z.n + z.p) + 16 * 12;
 }
 
 // Inside a chunk, with S_0 at its start (what the token before it carries over added), D_ts the product of the α of
@@ -98,6 +100,7 @@ struct Chunk {
         steps(arena, tokens + 1),
         S(arena.take(heads * whole_tiles(z.d_state) * z.p)),
         theta(arena.take(heads * z.s)),
+        rates(arena.take(tokens * z.s)),
         sine(arena.take(z.s)),
         cosine(arena.take(z.s)),
         k_before(arena.take(heads * z.rank * z.n)),
@@ -114,9 +117,9 @@ struct Chunk {
   }
   static int64_t floats(const Sizes& z, int64_t tokens, int64_t heads) {
     const int64_t width = padded(tokens * z.rank), rows = whole_tiles(tokens * z.rank);
-    return HeadWeights::floats(z) + Steps::floats(tokens + 1) + heads * (whole_tiles(z.d_state) * z.p + z.s) + 2 * z.s +
-           z.rank * (heads * z.n + z.p) + 4 * rows * z.n + whole_tiles(z.d_state) * width + rows * width +
-           tokens * width + 2 * rows * z.p + rows + 3 * width + kLanes + 16 * 18;
+    return HeadWeights::floats(z) + Steps::floats(tokens + 1) + heads * (whole_tiles(z.d_state) * z.p + z.s) +
+           (tokens + 2) * z.s + z.rank * (heads * z.n + z.p) + 4 * rows * z.n + whole_tiles(z.d_state) * width +
+           rows * width + tokens * width + 2 * rows * z.p + rows + 3 * width + kLanes + 16 * 19;
   }
 
   // What all heads of the group share.
@@ -126,6 +129,7 @@ struct Chunk {
       z.ordered(op.B.row(t) + at, B + row * z.n);
       z.ordered(op.C.row(t) + at, C + row * z.n);
     }
+    for (int64_t t = 0; t < n && op.angles.rank == 2; ++t) rates_of(op, z, 0, begin + t, rates + t * z.s);
   }
 
   void read_state(int64_t i, const HeadState& state) {
@@ -212,7 +216,8 @@ struct Chunk {
     weights.read(op, z, head);
     steps.fill(op, head, begin, n);
     for (int64_t t = 0; t < n; ++t) {
-      turn(op, z, head, begin + t, steps.dt[t], theta + i * z.s, sine, cosine);
+      if (op.angles.rank == 3) rates_of(op, z, head, begin + t, rates + t * z.s);
+      turn(z, rates + t * z.s, steps.dt[t], theta + i * z.s, sine, cosine);
       for (int64_t r = 0; r < z.rank; ++r) {
         const int64_t row = (t * z.rank + r) * z.n;
         rotate(z, B + row, weights.B_bias + r * z.n, sine, cosine, k + row);
@@ -246,15 +251,16 @@ struct Chunk {
   const int64_t width;  // rows of a chunk, padded
   HeadWeights weights;
   Steps steps;
-  float *S, *theta, *sine, *cosine;  // (heads, d_state, headdim), (heads, angles)
-  float *k_before, *v_before;        // (heads, rank, d_state), (rank, headdim): of the token before
-  float *B, *C, *k, *c;              // (rows, d_state)
-  float* kt;                         // (d_state, rows)
-  float* pairs;                      // (rows, rows)
-  float* decay;                      // (tokens, rows)
-  float *v, *out;                    // (rows, headdim)
-  float *from_start, *to_end;        // (rows)
-  float* unit;                       // zeros around `rank` ones: row t of a unit matrix of tokens begins at -t·rank
+  float *S, *theta;              // (heads, d_state, headdim), (heads, angles)
+  float *rates, *sine, *cosine;  // (tokens, angles), (angles)
+  float *k_before, *v_before;    // (heads, rank, d_state), (rank, headdim): of the token before
+  float *B, *C, *k, *c;          // (rows, d_state)
+  float* kt;                     // (d_state, rows)
+  float* pairs;                  // (rows, rows)
+  float* decay;                  // (tokens, rows)
+  float *v, *out;                // (rows, headdim)
+  float *from_start, *to_end;    // (rows)
+  float* unit;                   // zeros around `rank` ones: row t of a unit matrix of tokens begins at -t·rank
 };
 
 }  // namespace

@@ -123,13 +123,19 @@ struct HeadWeights {
   }
 };
 
-// θ goes on by one token, and its sine and cosine.
-inline void turn(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, float dt, float* theta, float* sine,
-                 float* cosine) {
+// How fast θ turns at a token, π tanh(angles); without angles of their own it is one row for all heads.
+inline void rates_of(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, float* rates) {
   const float* raw = op.angles.row(token) + (op.angles.rank == 3 ? head * z.angles : 0);
   for (int64_t i = 0; i < z.angles; i += kLanes) {
     const F angle = z.angles - i < kLanes ? load(raw + i, int(z.angles - i)) : load(raw + i);
-    const F next = reduced(fma(set(3.14159265f) * tanh(angle), set(dt), load(theta + i)));
+    store(rates + i, set(3.14159265f) * tanh(angle));
+  }
+}
+
+// θ goes on by one token, and its sine and cosine.
+inline void turn(const Sizes& z, const float* rates, float dt, float* theta, float* sine, float* cosine) {
+  for (int64_t i = 0; i < z.angles; i += kLanes) {
+    const F next = reduced(fma(load(rates + i), set(dt), load(theta + i)));
     store(theta + i, next);
     F s, c;
     sine_cosine(next, &s, &c);
