@@ -11,8 +11,16 @@ export interface LoraOptions {
   targets?: string[];
 }
 
+/**
+ * What is made small: the cross-entropy of next tokens (the default), that of rows or of whole sequences with classes of one's
+ * own, or the mean squared error of what the network gives.
+ */
+export type Loss = 'nextToken' | 'crossEntropy' | 'mse';
+
 /** How a model is trained. */
 export interface TrainerOptions {
+  /** Default nextToken. The other two are for networks of one's own; a batch then has `targets`. */
+  loss?: Loss;
   /** Of AdamW, after the warm-up; default 1e-3. */
   learningRate?: number;
   /** Of AdamW's two means; default [0.9, 0.95]. */
@@ -48,6 +56,7 @@ export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora'>> 
   Pick<TrainerOptions, 'totalSteps' | 'lora'>;
 
 const KNOWN = [
+  'loss',
   'learningRate',
   'betas',
   'eps',
@@ -98,6 +107,7 @@ export function readOptions(op: string, options: TrainerOptions): ReadOptions {
     warmupSteps: number('warmupSteps', options.warmupSteps, 0, steps, 'a number of steps'),
     schedule: choice('schedule', options.schedule, totalSteps ? 'cosine' : 'constant', ['constant', 'cosine']),
     accumulate: number('accumulate', options.accumulate, 1, counts, 'a positive number of parts'),
+    loss: choice('loss', options.loss, 'nextToken', ['nextToken', 'crossEntropy', 'mse']),
     dtype: choice('dtype', options.dtype, 'f32', ['f32', 'bf16']),
     recompute: choice('recompute', options.recompute, 'none', ['none', 'blocks']),
     seed: number('seed', options.seed, 0, steps, 'a non-negative integer'),

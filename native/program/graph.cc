@@ -120,7 +120,7 @@ Tensor stand_in(Runtime which) {
   t.shape[0] = kStandIn[2];
   t.shape[1] = 999979;  // max_pages
   if (which == Runtime::cu_seqlens) t.shape[0] = kStandIn[2] + 1;
-  if (which == Runtime::positions || which == Runtime::ids || which == Runtime::targets) t.shape[0] = kStandIn[0];
+  if (which == Runtime::positions || which == Runtime::ids) t.shape[0] = kStandIn[0];
   if (which == Runtime::rows) t.shape[0] = kStandIn[1];
   t.row_stride = t.row_size();
   t.data = which == Runtime::none || which == Runtime::absent ? nullptr : anything;
@@ -143,6 +143,9 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) 
     node.values.push_back(id);
     if (runtime ? id != -1 : id < -1 || id >= int64_t(g.values.size())) bad(name + ": " + field + " names no value");
     if (runtime) t = stand_in(node.runtimes.back());
+    // One for each row of what the loss is of, which comes first.
+    if (runtime && node.runtimes.back() == Runtime::targets && node.values.front() >= 0)
+      t.shape[0] = stand_in(g, node.values.front()).shape[0];
     if (id < 0) return;
     const ValueKind value = g.values[id].kind;
     const bool remembered = value == ValueKind::state || value == ValueKind::cache;

@@ -43,6 +43,8 @@ Program::Program(const Backend& backend, Graph graph)
     looks_ahead_ |= node.demands.whole_sequences && node.when != When::whole;
     max_tokens_ = std::min(max_tokens_, node.demands.longest);
     lookback = std::max(lookback, node.demands.lookback);
+    // The rows of other tables than those of ids, of a loss's classes, say nothing of ids.
+    const bool by_id = std::find(node.runtimes.begin(), node.runtimes.end(), Runtime::ids) != node.runtimes.end();
     with_op(node.op, [&]<class Op>() {
       Op op;
       std::memcpy(static_cast<void*>(&op), node.prototype.data(), sizeof(Op));
@@ -51,7 +53,7 @@ Program::Program(const Backend& backend, Graph graph)
         const int32_t id = node.values[i];
         if (node.runtimes[i++] == Runtime::ids) reads_ids_ = true;
         if (id < 0) return;
-        if (shape.rfind("vocab", 0) == 0) {
+        if (by_id && shape.rfind("vocab", 0) == 0) {
           const int64_t rows = graph_.values[id].dims[0];
           vocab_ = vocab_ ? std::min(vocab_, rows) : rows;
         }

@@ -4,6 +4,7 @@ import { significant } from '../../../bench/format.js';
 import { type Engine, library } from '../../../bench/library.js';
 import { UsageError } from '../errors.js';
 import { parseCount, parseNumber, parsePositive } from '../parse.js';
+import { shippedModel } from '../shipped.js';
 import { colours, isTerminal, progress } from '../terminal.js';
 
 interface Options {
@@ -20,7 +21,7 @@ type Message = { role: 'system' | 'user' | 'assistant'; content: string };
 
 export function addChat(program: Command, signal: AbortSignal): void {
   program
-    .command('chat <model>')
+    .command('chat [model]')
     .description('Talk with a model that has a chat template: a folder, a .gguf file or hf:owner/name.')
     .option('-s, --system <text>', 'what the model is told before the conversation')
     .option('-n, --max-tokens <n>', 'tokens of an answer at most', parsePositive, 1024)
@@ -39,7 +40,7 @@ Examples:
   $ statespace chat ./mamba-chat --system "Answer in one sentence."
   $ echo "What is a state space?" | statespace chat ./model.gguf -t 0`,
     )
-    .action((model: string, options: Options) => chat(model, options, signal));
+    .action((model: string | undefined, options: Options) => chat(model ?? shippedModel(), options, signal));
 }
 
 async function chat(path: string, options: Options, signal: AbortSignal): Promise<void> {

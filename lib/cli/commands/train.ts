@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatSeconds } from '../../../bench/format.js';
 import { renderPage } from '../../../bench/html/page.js';
 import { library, type Model } from '../../../bench/library.js';
@@ -12,6 +12,7 @@ import { Interrupted, UsageError } from '../errors.js';
 import { checkWritable, readModelConfig, writeOutput } from '../files.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
 import { progress, write } from '../terminal.js';
+import { learnTokenizer } from '../train/bpe.js';
 import { byteTokenizer, encodeBytes } from '../train/byte-tokenizer.js';
 import { joinTokens, readDocuments, windows } from '../train/data.js';
 import { curve, type History, summary, trainingPage } from '../train/report.js';
@@ -19,6 +20,7 @@ import { curve, type History, summary, trainingPage } from '../train/report.js';
 interface Options {
   config: string;
   tokenizer?: string;
+  vocabulary?: number;
   out: string;
   steps: number;
   batch: number;
@@ -39,6 +41,16 @@ interface Options {
   quiet?: boolean;
 }
 
+const BYTES = 256;
+const MOST_TOKENS = 65_536;
+
+function parseVocabulary(value: string): number {
+  const size = parsePositive(value);
+  if (size < BYTES || size > MOST_TOKENS)
+    throw new InvalidArgumentError(`expected ${BYTES} (the bytes) to ${MOST_TOKENS} tokens.`);
+  return size;
+}
+
 export function addTrain(program: Command, signal: AbortSignal): void {
   program
     .command('train <text>')
@@ -48,6 +60,11 @@ export function addTrain(program: Command, signal: AbortSignal): void {
       'config.json of a new model, or the folder of one whose weights are trained on',
     )
     .option('--tokenizer <path>', 'tokenizer.json or its folder; "bytes" (default: the model folder’s, else bytes)')
+    .addOption(
+      new Option('--vocabulary <n>', 'learn a byte-level BPE tokenizer of n tokens from the text')
+        .argParser(parseVocabulary)
+        .conflicts('tokenizer'),
+    )
     .option('-o, --out <folder>', 'where the model is saved; a run that is there goes on', 'trained')
     .option('-n, --steps <n>', 'steps in all', parsePositive, 1000)
     .option('-b, --batch <n>', 'sequences a step', parsePositive, 8)
@@ -86,7 +103,8 @@ interface Encoding {
   files?: Record<string, object>;
 }
 
-async function chooseEncoding(options: Options, fromFolder: boolean): Promise<Encoding> {
+async function chooseEncoding(options: Options, fromFolder: boolean, documents: readonly string[]): Promise<Encoding> {
+  if (options.vocabulary !== undefined) return learnt(options.out, documents, options.vocabulary);
   const given = options.tokenizer ?? (fromFolder ? options.config : 'bytes');
   if (given === 'bytes') return { encode: encodeBytes, files: byteTokenizer() };
   if (!existsSync(given)) throw new UsageError(`no file or folder ${given}`);
@@ -95,6 +113,25 @@ async function chooseEncoding(options: Options, fromFolder: boolean): Promise<En
   if (!tokenizer && options.tokenizer) throw new UsageError(`${folder} has no tokenizer.json`);
   if (!tokenizer) return { encode: encodeBytes, files: byteTokenizer() };
   return { encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }), folder };
+}
+
+/** A tokenizer of the documents' own; of a run that goes on, the one that it began with. */
+async function learnt(out: string, documents: readonly string[], size: number): Promise<Encoding> {
+  const before = await loadTokenizer(out);
+  if (before) return { encode: (text) => before.encode(text, { addSpecialTokens: false }) };
+  const files = learnTokenizer(documents, size);
+  const folder = await mkdtemp(join(tmpdir(), 'statespace-tokenizer-'));
+  try {
+    await writeFiles(folder, files);
+    const tokenizer = (await loadTokenizer(folder))!;
+    return { encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }), files };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function writeFiles(folder: string, files: Record<string, object>): Promise<void> {
+  for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), JSON.stringify(content));
 }
 
 /** The model to begin with: random weights of a config, or those of a folder; tokenizer files beside either. */
@@ -109,8 +146,7 @@ async function beginning(options: Options, encoding: Encoding, fromFolder: boole
   for (const name of ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json'])
     if (encoding.folder && existsSync(join(encoding.folder, name)))
       await cp(join(encoding.folder, name), join(first, name));
-  for (const [name, content] of Object.entries(encoding.files ?? {}))
-    await writeFile(join(first, name), JSON.stringify(content));
+  await writeFiles(first, encoding.files ?? {});
   return library().loadModel(first, { device: 'cpu' });
 }
 
@@ -121,10 +157,10 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const { setThreads, createTrainer, resumeTrainer } = library();
   if (options.threads !== undefined) setThreads(options.threads);
   const fromFolder = statSync(options.config).isDirectory() && hasWeights(options.config);
-  const encoding = await chooseEncoding(options, fromFolder);
+  const documents = await readDocuments(path);
+  const encoding = await chooseEncoding(options, fromFolder, documents);
   const config = await readModelConfig(options.config);
   const end = typeof config.eos_token_id === 'number' && encoding.folder ? config.eos_token_id : undefined;
-  const documents = await readDocuments(path);
   const tokens = joinTokens(documents.map(encoding.encode), end);
   const held = Math.floor(tokens.length * options.heldOut);
   const [training, evaluation] = [tokens.subarray(0, tokens.length - held), tokens.subarray(tokens.length - held)];
