@@ -41,6 +41,8 @@ interface Options {
   quiet?: boolean;
 }
 
+/** Sequences that are evaluated at once. */
+const ROWS = 16;
 const BYTES = 256;
 const MOST_TOKENS = 65_536;
 
@@ -99,32 +101,39 @@ Examples:
 /** What text becomes ids with, and the files that make the trained model read it again. */
 interface Encoding {
   encode(text: string): Int32Array;
+  /** Of the text that an id stands for. */
+  bytes(id: number): number;
   folder?: string;
   files?: Record<string, object>;
 }
 
+const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'> => ({
+  encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }),
+  bytes: (id) => tokenizer.tokenBytes?.(id)?.length ?? 0,
+});
+
 async function chooseEncoding(options: Options, fromFolder: boolean, documents: readonly string[]): Promise<Encoding> {
   if (options.vocabulary !== undefined) return learnt(options.out, documents, options.vocabulary);
   const given = options.tokenizer ?? (fromFolder ? options.config : 'bytes');
-  if (given === 'bytes') return { encode: encodeBytes, files: byteTokenizer() };
+  if (given === 'bytes') return { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
   if (!existsSync(given)) throw new UsageError(`no file or folder ${given}`);
   const folder = statSync(given).isDirectory() ? given : join(given, '..');
   const tokenizer: TextTokenizer | undefined = await loadTokenizer(folder);
   if (!tokenizer && options.tokenizer) throw new UsageError(`${folder} has no tokenizer.json`);
-  if (!tokenizer) return { encode: encodeBytes, files: byteTokenizer() };
-  return { encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }), folder };
+  if (!tokenizer) return { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
+  return { ...encodingBy(tokenizer), folder };
 }
 
 /** A tokenizer of the documents' own; of a run that goes on, the one that it began with. */
 async function learnt(out: string, documents: readonly string[], size: number): Promise<Encoding> {
   const before = await loadTokenizer(out);
-  if (before) return { encode: (text) => before.encode(text, { addSpecialTokens: false }) };
+  if (before) return encodingBy(before);
   const files = learnTokenizer(documents, size);
   const folder = await mkdtemp(join(tmpdir(), 'statespace-tokenizer-'));
   try {
     await writeFiles(folder, files);
     const tokenizer = (await loadTokenizer(folder))!;
-    return { encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }), files };
+    return { ...encodingBy(tokenizer), files };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -207,6 +216,22 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
     const { loss } = await trainer.evaluate({ ids: { data, shape: [rows, width] } }, { signal });
     history.held.push([trainer.steps, loss]);
   };
+  /** All of it, row by row: each predicts all of its tokens but the first. */
+  const assess = async () => {
+    const rows = Math.floor(evaluation.length / length);
+    let [nats, predicted, bytes] = [0, 0, 0];
+    for (let first = 0; first < rows; first += ROWS) {
+      const count = Math.min(ROWS, rows - first);
+      const data = evaluation.slice(first * length, (first + count) * length);
+      const { loss } = await trainer.evaluate({ ids: { data, shape: [count, length] } }, { signal });
+      nats += loss * count * (length - 1);
+      predicted += count * (length - 1);
+      data.forEach((id, i) => {
+        if (i % length > 0) bytes += encoding.bytes(id);
+      });
+    }
+    if (bytes > 0) history.final = { loss: nats / predicted, bitsPerByte: nats / Math.LN2 / bytes };
+  };
   try {
     while (trainer.steps < steps) {
       const data = windows(training, batch, length, seed, trainer.steps);
@@ -224,6 +249,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
       if (trainer.steps % options.evaluateEvery === 0 || trainer.steps === steps) await look();
       if (trainer.steps % options.saveEvery === 0 && trainer.steps < steps) await trainer.save(out);
     }
+    await assess();
     await trainer.save(out);
   } catch (error) {
     if (!signal.aborted) throw error;
