@@ -54,7 +54,7 @@ function withMamba2(period: number): Contender['config'] {
     attn_layer_indices: attentionLayers(d.layers, period),
     mamba_n_heads: (2 * d.dModel) / HEAD_DIM,
     mamba_d_head: HEAD_DIM,
-    mamba_d_state: 4 * D_STATE,
+    mamba_d_state: 2 * D_STATE,
     mamba_n_groups: 1,
     mamba_expand: 2,
   });

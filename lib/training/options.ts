@@ -1,5 +1,6 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkKnown } from '../options.js';
+import type { StepReport } from './trainer.js';
 
 /** Low-rank adapters (Hu et al. 2021): the model's own tensors stay, W + alpha / rank · B·A is multiplied with. */
 export interface LoraOptions {
@@ -50,10 +51,12 @@ export interface TrainerOptions {
   lora?: LoraOptions;
   /** Of the adapters' first values; default 0. */
   seed?: number;
+  /** Called after every step with its report, skipped ones among them, before step() resolves; what it throws, step() throws. */
+  onStep?: (report: StepReport) => void | Promise<void>;
 }
 
-export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora'>> &
-  Pick<TrainerOptions, 'totalSteps' | 'lora'>;
+export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora' | 'onStep'>> &
+  Pick<TrainerOptions, 'totalSteps' | 'lora' | 'onStep'>;
 
 const KNOWN = [
   'loss',
@@ -70,6 +73,7 @@ const KNOWN = [
   'recompute',
   'lora',
   'seed',
+  'onStep',
 ];
 
 /** Checks a trainer's options and fills in their defaults. */
@@ -112,8 +116,11 @@ export function readOptions(op: string, options: TrainerOptions): ReadOptions {
     recompute: choice('recompute', options.recompute, 'none', ['none', 'blocks']),
     seed: number('seed', options.seed, 0, steps, 'a non-negative integer'),
     totalSteps,
+    onStep: options.onStep,
     lora: options.lora && readLora(op, options.lora),
   };
+  if (options.onStep !== undefined && typeof options.onStep !== 'function')
+    throw mismatch('ERR_ARGUMENT', `${op}: onStep`, 'a function', show(options.onStep));
   if (read.schedule === 'cosine' && totalSteps === undefined)
     throw new StatespaceError('ERR_ARGUMENT', `${op}: totalSteps: a cosine schedule needs it`);
   if (totalSteps !== undefined && read.warmupSteps > totalSteps)

@@ -170,9 +170,10 @@ export class TrainerState implements Trainer {
       options,
     );
     const report = { loss, gradNorm, tokens, step, learningRate, tokensPerSecond };
-    if (updated) return report;
     const what = Number.isFinite(loss) ? `the norm of the gradients is ${gradNorm}` : `the loss is ${loss}`;
-    return { ...report, skipped: `${what}: nothing was changed` };
+    const told: StepReport = updated ? report : { ...report, skipped: `${what}: nothing was changed` };
+    await this.options.onStep?.(told);
+    return told;
   }
 
   async gradients(batch: TrainingBatch | readonly TrainingBatch[], options: { signal?: AbortSignal } = {}) {

@@ -13,6 +13,7 @@ interface Options {
   temperature: number;
   topP?: number;
   seed?: number;
+  stop?: string[];
   threads?: number;
   quiet?: boolean;
 }
@@ -36,11 +37,17 @@ export function addChat(program: Command, signal: AbortSignal): void {
 A line is a message; /reset forgets the conversation, /exit (or Ctrl-D) ends. Ctrl-C stops an answer, or ends.
 What was said before is not read again: its state is kept.
 
+Without a model the small one of the package goes on from what is said, as far as its paragraph.
+
 Examples:
+  $ statespace chat
   $ statespace chat ./mamba-chat --system "Answer in one sentence."
   $ echo "What is a state space?" | statespace chat ./model.gguf -t 0`,
     )
-    .action((model: string | undefined, options: Options) => chat(model ?? shippedModel(), options, signal));
+    .action((model: string | undefined, options: Options) =>
+      // What the small model of the package says ends with its paragraph.
+      model === undefined ? chat(shippedModel(), { ...options, stop: ['\n'] }, signal) : chat(model, options, signal),
+    );
 }
 
 async function chat(path: string, options: Options, signal: AbortSignal): Promise<void> {
@@ -103,8 +110,10 @@ async function talk(engine: Engine, options: Options, signal: AbortSignal): Prom
 
 /** Prints an answer as it comes; one that is stopped counts as far as it came. */
 async function answer(engine: Engine, messages: Message[], options: Options, signal: AbortSignal): Promise<string> {
-  const { maxTokens, temperature, topP, seed, quiet } = options;
-  const sampling = Object.fromEntries(Object.entries({ temperature, topP, seed }).filter(([, v]) => v !== undefined));
+  const { maxTokens, temperature, topP, seed, stop, quiet } = options;
+  const sampling = Object.fromEntries(
+    Object.entries({ temperature, topP, seed, stop }).filter(([, v]) => v !== undefined),
+  );
   const started = performance.now();
   const stream = engine.generate({ messages: [...messages], maxTokens, ...sampling, signal });
   let said = '';
