@@ -79,7 +79,7 @@ export function recallPage(report: RecallReport): Page {
   const bySize = [...results].sort((a, b) => a.stateBytes - b.stateBytes);
   return {
     title: 'Recall of small models of equal size',
-    subtitle: `${s.parameters.toLocaleString('en-US')} parameters, ${s.layers} layers of width ${s.dModel}; ${s.steps} steps on ${tasks.length} tasks at once, sequences of ${s.length} tokens.`,
+    subtitle: `${s.parameters.toLocaleString('en-US')} parameters, ${s.layers} layers of width ${s.dModel}; ${s.steps} steps on each of ${tasks.length} tasks, ${s.batch} sequences of ${s.length} tokens.`,
     ...about(report),
     charts: [
       {

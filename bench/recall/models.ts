@@ -4,6 +4,8 @@ import type { Library } from '../library.js';
 export interface Contender {
   name: string;
   label: string;
+  /** Layers of which one is attention. */
+  period?: number;
   config(d: Size, dFf: number): Record<string, unknown>;
 }
 
@@ -94,8 +96,18 @@ export const CONTENDERS: readonly Contender[] = [
       share_decoder_input_output_embed: true,
     }),
   },
-  ...RATIOS.map((n) => ({ name: `mamba-1:${n}`, label: `attention:Mamba 1:${n}`, config: withMamba(n + 1) })),
-  ...RATIOS.map((n) => ({ name: `mamba2-1:${n}`, label: `attention:Mamba-2 1:${n}`, config: withMamba2(n + 1) })),
+  ...RATIOS.map((n) => ({
+    name: `mamba-1:${n}`,
+    label: `attention:Mamba 1:${n}`,
+    period: n + 1,
+    config: withMamba(n + 1),
+  })),
+  ...RATIOS.map((n) => ({
+    name: `mamba2-1:${n}`,
+    label: `attention:Mamba-2 1:${n}`,
+    period: n + 1,
+    config: withMamba2(n + 1),
+  })),
 ];
 
 export interface Sized {

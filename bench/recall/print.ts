@@ -46,8 +46,8 @@ export function printRecall(report: RecallReport): string {
   const { columns, rows } = recallTable(report);
   return [
     `Recall of models of ${s.layers} layers and width ${s.dModel}, ${group(s.parameters)} parameters each, on ${machine.cpu}, ${machine.threads} threads`,
-    `${group(s.steps)} steps of ${s.batch} sequences of ${s.length} tokens of each task, vocabulary ${s.vocabulary}, learning rate ${s.learningRate}, seed ${s.seed};`,
-    `then ${s.asked} new sequences of each: the share of answers that are the likeliest token (by chance ${percent(1 / s.vocabulary)})`,
+    `${group(s.steps)} steps of ${s.batch} sequences of ${s.length} tokens, each task by itself, vocabulary ${s.vocabulary}, learning rate ${s.learningRate}, seed ${s.seed};`,
+    `then ${s.asked} new sequences: the share of answers that are the likeliest token (by chance ${percent(1 / s.vocabulary)})`,
     ...tasks.map(({ label, text }) => `  ${label}: ${text}`),
     '',
     renderTable(columns, rows),

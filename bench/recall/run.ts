@@ -1,4 +1,4 @@
-/** Trains every contender on the tasks, all of them at once, and asks it what it has learnt. */
+/** Trains every contender on every task, from the start each time, and asks it what it has learnt. */
 import { library, type Model } from '../library.js';
 import type { Machine } from '../machine.js';
 import { type Contender, type Size, sized } from './models.js';
@@ -7,11 +7,11 @@ import { NONE, sequences, type Task } from './tasks.js';
 export interface RecallSettings extends Size {
   parameters: number;
   steps: number;
-  /** Sequences of each task in a step. */
+  /** Sequences in a step. */
   batch: number;
   learningRate: number;
   seed: number;
-  /** Sequences of each task that it is asked afterwards. */
+  /** Sequences that it is asked afterwards. */
   asked: number;
 }
 
@@ -23,8 +23,8 @@ export interface RecallResult {
   accuracy: Record<string, number>;
   /** Memory of one session after a sequence. */
   stateBytes: number;
-  /** Of the last step. */
-  loss: number;
+  /** By the names of the tasks: of the last step. */
+  losses: Record<string, number>;
   trainingTokensPerSecond: number;
   forwardTokensPerSecond: number;
 }
@@ -40,6 +40,8 @@ export interface RecallReport {
 
 /** Of sequences that it is asked: drawn apart from all that it was trained on. */
 const ASKED = 0x5eed;
+/** Between the first steps of two seeds. */
+const SEEDS = 1_000_003;
 
 export async function runRecall(
   contenders: readonly Contender[],
@@ -77,43 +79,60 @@ async function runOne(
   signal: AbortSignal,
   note: (done: number, text: string) => void,
 ): Promise<RecallResult> {
-  const lib = library();
-  const { config, parameters, name, label } = sized(lib, contender, s, s.parameters);
-  await using model = await lib.createModel(config, { seed: s.seed, device: 'cpu' });
-  const trainer = lib.createTrainer(model, {
+  const { config, parameters, name, label } = sized(library(), contender, s, s.parameters);
+  const accuracy: Record<string, number> = {};
+  const losses: Record<string, number> = {};
+  const spent = { training: 0, forward: 0 };
+  let stateBytes = 0;
+  for (const [i, task] of tasks.entries()) {
+    await using model = await library().createModel(config, { seed: s.seed, device: 'cpu' });
+    const told = (done: number, text: string) => note((i + done) / tasks.length, `${task.label}, ${text}`);
+    const { loss, seconds } = await train(model, task, s, signal, told);
+    const answers = await ask(model, task, s, signal);
+    losses[task.name] = loss;
+    accuracy[task.name] = answers.accuracy;
+    spent.training += seconds;
+    spent.forward += answers.seconds;
+    stateBytes = model.sessionBytes(s.length).total;
+  }
+  const tokens = tasks.length * s.length;
+  return {
+    ...{ name, label, parameters, accuracy, losses, stateBytes },
+    trainingTokensPerSecond: (tokens * s.steps * s.batch) / spent.training,
+    forwardTokensPerSecond: (tokens * s.asked) / spent.forward,
+  };
+}
+
+async function train(
+  model: Model,
+  task: Task,
+  s: RecallSettings,
+  signal: AbortSignal,
+  note: (done: number, text: string) => void,
+) {
+  await using trainer = library().createTrainer(model, {
     learningRate: s.learningRate,
     warmupSteps: Math.floor(s.steps / 10),
     totalSteps: s.steps,
     weightDecay: 0.01,
   });
-  try {
-    let [loss, seconds] = [Number.NaN, 0];
-    for (let step = 0; step < s.steps; step++) {
-      const batch = sequences(tasks, s.batch, s.length, s.vocabulary, s.seed * 1_000_003 + step);
-      const begin = performance.now();
-      ({ loss } = await trainer.step(batch, { signal }));
-      seconds += (performance.now() - begin) / 1000;
-      note(step / s.steps, `step ${step + 1} of ${s.steps}, loss ${loss.toFixed(3)}`);
-    }
-    await model.setParameters(await trainer.parameters());
-    const { accuracy, tokensPerSecond } = await ask(model, tasks, s, signal);
-    return {
-      ...{ name, label, parameters, accuracy, loss },
-      stateBytes: model.sessionBytes(s.length).total,
-      trainingTokensPerSecond: (s.steps * s.batch * tasks.length * s.length) / seconds,
-      forwardTokensPerSecond: tokensPerSecond,
-    };
-  } finally {
-    await trainer.dispose();
+  let [loss, seconds] = [Number.NaN, 0];
+  for (let step = 0; step < s.steps; step++) {
+    const batch = sequences(task, s.batch, s.length, s.vocabulary, s.seed * SEEDS + step);
+    const begin = performance.now();
+    ({ loss } = await trainer.step(batch, { signal }));
+    seconds += (performance.now() - begin) / 1000;
+    note(step / s.steps, `step ${step + 1} of ${s.steps}, loss ${loss.toFixed(3)}`);
   }
+  await model.setParameters(await trainer.parameters());
+  return { loss, seconds };
 }
 
-/** The share of answers that are the likeliest token, by task. */
-async function ask(model: Model, tasks: readonly Task[], s: RecallSettings, signal: AbortSignal) {
-  const { ids, labels } = sequences(tasks, s.asked, s.length, s.vocabulary, ASKED + s.seed);
-  const [right, all] = [tasks.map(() => 0), tasks.map(() => 0)];
-  let seconds = 0;
-  for (let r = 0; r < s.asked * tasks.length; r++) {
+/** The share of answers that are the likeliest token. */
+async function ask(model: Model, task: Task, s: RecallSettings, signal: AbortSignal) {
+  const { ids, labels } = sequences(task, s.asked, s.length, s.vocabulary, ASKED + s.seed);
+  let [right, all, seconds] = [0, 0, 0];
+  for (let r = 0; r < s.asked; r++) {
     const row = r * s.length;
     const session = model.createSession();
     const begin = performance.now();
@@ -125,10 +144,9 @@ async function ask(model: Model, tasks: readonly Task[], s: RecallSettings, sign
       const answer = labels.data[row + t]!;
       if (answer === NONE) continue;
       const before = values.subarray((t - 1) * s.vocabulary, t * s.vocabulary);
-      all[r % tasks.length]!++;
-      if (before.indexOf(Math.max(...before)) === answer) right[r % tasks.length]!++;
+      all++;
+      if (before.indexOf(Math.max(...before)) === answer) right++;
     }
   }
-  const accuracy = Object.fromEntries(tasks.map((task, i) => [task.name, right[i]! / Math.max(1, all[i]!)]));
-  return { accuracy, tokensPerSecond: (s.asked * tasks.length * s.length) / seconds };
+  return { accuracy: right / Math.max(1, all), seconds };
 }

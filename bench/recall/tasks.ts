@@ -87,16 +87,15 @@ export const TASKS: readonly Task[] = [
   },
 ];
 
-/** `rows` sequences of each task, mixed row by row; the same for a seed and step. */
-export function sequences(tasks: readonly Task[], rows: number, length: number, vocabulary: number, seed: number) {
+/** `rows` sequences of a task; the same for a seed. */
+export function sequences(task: Task, rows: number, length: number, vocabulary: number, seed: number) {
   const random = new Random(seed);
   for (let i = 0; i < 8; i++) random.next();
-  const [ids, labels] = [new Int32Array(rows * tasks.length * length), new Int32Array(rows * tasks.length * length)];
-  labels.fill(NONE);
-  for (let r = 0; r < rows * tasks.length; r++) {
+  const [ids, labels] = [new Int32Array(rows * length), new Int32Array(rows * length).fill(NONE)];
+  for (let r = 0; r < rows; r++) {
     const part = (x: Int32Array) => x.subarray(r * length, (r + 1) * length);
-    tasks[r % tasks.length]!.write(part(ids), part(labels), random, vocabulary);
+    task.write(part(ids), part(labels), random, vocabulary);
   }
-  const shape = [rows * tasks.length, length];
+  const shape = [rows, length];
   return { ids: { data: ids, shape }, labels: { data: labels, shape } };
 }

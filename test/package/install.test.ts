@@ -50,7 +50,9 @@ describe('the tarball', () => {
     expect(
       files.filter((name) =>
         // A binding.gyp makes other managers than npm run node-gyp, whatever package.json says.
-        /test|golden|tsbuildinfo|node_modules|package\/build|\.o$|package\/\.|\/docs\/|\.gyp$/.test(name),
+        /\/tests?\/|\.test\.|golden|tsbuildinfo|node_modules|package\/build|\.o$|package\/\.|\/docs\/|\.gyp$/.test(
+          name,
+        ),
       ),
     ).toEqual([]);
   });

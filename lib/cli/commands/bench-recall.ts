@@ -19,8 +19,6 @@ interface Options extends ReportFiles, RecallSettings {
 
 /** Widths of heads divide it. */
 const HEAD = 16;
-/** One of each period of the longest hybrid. */
-const PERIOD = 8;
 const LEAST_LENGTH = 16;
 const LEAST_VOCABULARY = 8;
 
@@ -32,25 +30,25 @@ export function addBenchRecall(bench: Command, signal: AbortSignal): void {
     .description('What small models of equal size remember once trained: accuracy beside bytes of state and speed.')
     .option('--models <list>', `of ${known(CONTENDERS)} (default: all)`, names)
     .option('--tasks <list>', `of ${known(TASKS)} (default: all)`, names)
-    .option('--parameters <n>', 'size of every model; k, M', parseAmount, 400e3)
+    .option('--parameters <n>', 'size of every model; k, M', parseAmount, 200e3)
     .option('--d-model <n>', `width, a multiple of ${HEAD}`, parsePositive, 64)
-    .option('--layers <n>', `a multiple of ${PERIOD} where a hybrid is to be exact`, parsePositive, PERIOD)
+    .option('--layers <n>', 'hybrids of a longer period are left out', parsePositive, 4)
     .option('--length <n>', 'tokens of a sequence', parseLength, 32)
     .option('--vocabulary <n>', 'tokens of the vocabulary', parsePositive, 24)
-    .option('--steps <n>', 'steps of training', parsePositive, 600)
-    .option('--batch <n>', 'sequences of each task in a step', parsePositive, 16)
+    .option('--steps <n>', 'steps of training', parsePositive, 400)
+    .option('--batch <n>', 'sequences in a step', parsePositive, 32)
     .option('--learning-rate <x>', 'after the warm-up', parseNumber(0), 3e-3)
-    .option('--asked <n>', 'new sequences of each task at the end', parsePositive, 64)
+    .option('--asked <n>', 'new sequences at the end', parsePositive, 128)
     .option('--seed <n>', 'of weights and sequences', parseCount, 1)
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
     .addHelpText(
       'after',
       `
-Each model is trained on all the tasks at once. Results are the same for a seed; speeds are this machine's.
+Each model is trained on each task by itself, from the start. Results are the same for a seed; speeds are this machine's.
 
 Examples:
   $ statespace bench recall --html recall.html
-  $ statespace bench recall --models attention,mamba2,mamba2-1:7 --tasks mqar --steps 2000`,
+  $ statespace bench recall --layers 8 --parameters 400K --models attention,mamba2,mamba2-1:7 --tasks mqar`,
     )
     .action((options: Options) => benchRecall(options, signal));
 }
@@ -68,7 +66,11 @@ async function benchRecall(options: Options, signal: AbortSignal): Promise<void>
   if (dModel % HEAD !== 0) throw new UsageError(`--d-model ${dModel} is no multiple of ${HEAD}`);
   if (length < LEAST_LENGTH) throw new UsageError(`--length ${length}: the tasks need ${LEAST_LENGTH} tokens`);
   if (vocabulary < LEAST_VOCABULARY) throw new UsageError(`--vocabulary ${vocabulary}: they need ${LEAST_VOCABULARY}`);
-  const contenders = chosen('--models', CONTENDERS, options.models);
+  const wanted = chosen('--models', CONTENDERS, options.models);
+  const long = wanted.find(({ period = 1 }) => period > layers);
+  if (long && options.models)
+    throw new UsageError(`${long.name} has an attention layer in ${long.period}: --layers ${layers}`);
+  const contenders = wanted.filter(({ period = 1 }) => period <= layers);
   const tasks = chosen('--tasks', TASKS, options.tasks);
   checkReportFiles(options);
   const lib = library();
