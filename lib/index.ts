@@ -12,6 +12,7 @@ export { type Dim, Graph, type Node, type Value } from './graph/graph.js';
 export { type Init, type WeightOptions, Weights } from './graph/weights.js';
 export type { PullOptions } from './hub/pull.js';
 export * as layers from './layers/index.js';
+export { backbone } from './models/backbone.js';
 export { ConfigReader } from './models/config.js';
 export type { ModelDefinition } from './models/definition.js';
 export {
@@ -42,7 +43,7 @@ export { type SystemInfo, setThreads, systemInfo } from './system.js';
 export { type DType, Tensor, type TensorLike } from './tensor.js';
 export type { TrainingBatch } from './training/batch.js';
 export { createTrainer, resumeTrainer, saveModel } from './training/index.js';
-export type { LoraOptions, TrainerOptions } from './training/options.js';
+export type { LoraOptions, Loss, TrainerOptions } from './training/options.js';
 export type { StepReport, Trainer } from './training/trainer.js';
 export type { JobRequest, JobResult, Jobs, JobsOptions } from './worker/jobs.js';
 export type { RunningWorker, WorkerOptions } from './worker/worker.js';

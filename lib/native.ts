@@ -52,6 +52,8 @@ export interface TrainerLayout {
   /** -1: none. */
   divisor: number;
   dloss: number;
+  bySequence: boolean;
+  targetWidth: number;
 }
 
 export interface TrainerValues {
@@ -63,7 +65,10 @@ export interface TrainerValues {
 
 /** Some sequences of a batch. */
 export interface TrainingPart {
-  ids: Int32Array;
+  ids?: Int32Array;
+  /** In place of ids: rows. */
+  input?: Float32Array;
+  /** Ids, or the bits of f32 numbers: one entry, or as many as targetWidth says, for each row that the network gives. */
   targets: Int32Array;
   cuSeqlens: Int32Array;
   /** Targets that count. */

@@ -10,8 +10,8 @@ export interface Series {
 
 export interface Chart {
   title: string;
-  /** Of the vertical axis: seconds, bytes, tokens a second, or a loss over steps, both axes even. */
-  unit: 'seconds' | 'bytes' | 'rate' | 'loss';
+  /** Of the vertical axis: seconds, bytes, tokens a second; a loss over steps, both axes even; percent over bytes. */
+  unit: 'seconds' | 'bytes' | 'rate' | 'loss' | 'share';
   series: Series[];
 }
 
@@ -96,6 +96,7 @@ const format = {
   bytes: (v) => scaled(v, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB']),
   rate: (v) => scaled(v, 1000, ['', 'k', 'M', 'G']) + ' tok/s',
   loss: (v) => v.toPrecision(4),
+  share: (v) => v.toFixed(0) + ' %',
 };
 const tokens = (v) => scaled(v, 1024, ['', 'K', 'M']);
 const dark = matchMedia('(prefers-color-scheme: dark)');
@@ -106,14 +107,15 @@ JSON.parse(document.getElementById('data').textContent).forEach((chart, index) =
   const ys = chart.series.map((s) => xs.map((x) => s.points.find((p) => p.x === x)?.y ?? null));
   const show = format[chart.unit];
   const even = chart.unit === 'loss';
-  const across = even ? 'step' : 'tokens';
+  const share = chart.unit === 'share';
+  const across = even ? 'step' : share ? 'bytes' : 'tokens';
   const place = document.getElementById('chart-' + index);
   const width = Math.min(560, place.clientWidth);
   const plot = new uPlot({
     width, height: Math.round(Math.min(380, width * 0.8)),
-    scales: even ? { x: { time: false } } : { x: { time: false, distr: 3, log: 2 }, y: { distr: 3, log: chart.unit === 'bytes' ? 2 : 10 } },
+    scales: even ? { x: { time: false } } : share ? { x: { time: false, distr: 3, log: 2 }, y: { range: [0, 100] } } : { x: { time: false, distr: 3, log: 2 }, y: { distr: 3, log: chart.unit === 'bytes' ? 2 : 10 } },
     axes: [
-      { ...axis, values: (_, ticks) => ticks.map((v) => v === null ? null : even ? v : tokens(v)), label: across },
+      { ...axis, values: (_, ticks) => ticks.map((v) => v === null ? null : even ? v : share ? format.bytes(v) : tokens(v)), label: across },
       { ...axis, values: (_, ticks) => ticks.map((v) => v === null ? null : show(v)), size: 80 },
     ],
     series: [

@@ -7,6 +7,8 @@ import type { Machine } from '../machine.js';
 import * as modelText from '../models/print.js';
 import type { ModelReport } from '../models/report.js';
 import * as peerText from '../peers/print.js';
+import * as recallText from '../recall/print.js';
+import type { RecallReport } from '../recall/run.js';
 import * as scalingText from '../scaling/print.js';
 import type { ScalingReport } from '../scaling/report.js';
 import type { Chart, Page } from './page.js';
@@ -69,6 +71,28 @@ export function modelsPage(report: ModelReport): Page {
     ],
     tables: [{ title: 'Measurements', ...modelText.measurementTable(report, label) }],
     text: modelText.printModels(report, plain),
+  };
+}
+
+export function recallPage(report: RecallReport): Page {
+  const { settings: s, tasks, results } = report;
+  const bySize = [...results].sort((a, b) => a.stateBytes - b.stateBytes);
+  return {
+    title: 'Recall of small models of equal size',
+    subtitle: `${s.parameters.toLocaleString('en-US')} parameters, ${s.layers} layers of width ${s.dModel}; ${s.steps} steps on each of ${tasks.length} tasks, ${s.batch} sequences of ${s.length} tokens.`,
+    ...about(report),
+    charts: [
+      {
+        title: 'Right answers over bytes of a session',
+        unit: 'share',
+        series: tasks.map(({ name, label }) => ({
+          name: label,
+          points: bySize.map((r) => ({ x: r.stateBytes, y: 100 * r.accuracy[name]! })),
+        })),
+      },
+    ],
+    tables: [{ title: 'Results', ...recallText.recallTable(report) }],
+    text: recallText.printRecall(report),
   };
 }
 

@@ -108,18 +108,22 @@ class Derivation {
     return this.varying.has(this.spanOf(v).root);
   }
 
-  /** The loss of the logits; where a product makes them, both as one op that never holds them all. */
-  loss(): Pick<TrainingGraph, 'loss' | 'divisor' | 'dloss'> {
+  /** The loss of what the network gives: cross-entropy, which takes a last product in and never holds the logits whole. */
+  loss(squared: boolean): Pick<TrainingGraph, 'loss' | 'divisor' | 'dloss'> {
     const output = this.copies.get(this.output)!;
     const loss = this.graph.add({ kind: 'fixed', dims: [1], dtype: 'f32' });
     const factor = this.graph.add({ kind: 'fixed', dims: [1], dtype: 'f32' });
+    if (output.dims.length !== 2)
+      throw new StatespaceError('ERR_UNSUPPORTED_MODEL', 'training: the network must give rows of one axis');
+    if (squared) {
+      const inputs = { y: output, divisor: factor, loss };
+      this.nodes.push({ op: describe('squaredError'), inputs, attrs: {} });
+      return { loss, divisor: factor };
+    }
     const last = this.nodes.at(-1);
     const product =
       last?.op.name === 'linear' && last.inputs.y === output && !last.attrs.activation && !last.inputs.residual;
     if (!product || (this.uses.get(output) ?? 0) > 0) {
-      if (output.dims.length !== 2 || output.dims[0] !== 'tokens') {
-        throw new StatespaceError('ERR_UNSUPPORTED_MODEL', 'training: the network makes no logits for each token');
-      }
       const inputs = { logits: output, loss };
       this.nodes.push({ op: describe('crossEntropy'), inputs, attrs: defaults('crossEntropy') });
       return { loss, dloss: factor };
@@ -135,7 +139,7 @@ class Derivation {
   backward(dloss: Value | undefined, recompute: boolean): void {
     const forward = [...this.nodes];
     const last = forward.pop()!;
-    if (last.op.name === 'linearCrossEntropy') this.wanted(last, last.op, last.inputs, last.attrs);
+    if (last.op.name !== 'crossEntropy') this.wanted(last, last.op, last.inputs, last.attrs);
     else this.gradientNode(last, new Map([['loss', dloss!]]));
     const blocks = recompute ? blocksOf(forward) : [forward];
     for (const block of blocks.reverse()) {
@@ -333,11 +337,11 @@ const given = (values: Record<string, Value | undefined>): Record<string, Value>
 export function trainingGraph(
   of: Graph,
   output: Value,
-  o: { gradients: boolean; recompute?: boolean; trains: (weight: Value) => boolean },
+  o: { gradients: boolean; recompute?: boolean; squared?: boolean; trains: (weight: Value) => boolean },
 ): TrainingGraph {
   const derivation = new Derivation(of, output, o.trains);
   derivation.forward();
-  const ends = derivation.loss();
+  const ends = derivation.loss(o.squared ?? false);
   if (o.gradients) derivation.backward(ends.dloss, o.recompute ?? false);
   derivation.finish();
   return { graph: derivation.graph, weights: derivation.weights, ...ends };

@@ -119,6 +119,10 @@ export class Model implements AsyncDisposable, Network {
   get fingerprint(): Uint8Array {
     return this.#fingerprint;
   }
+  /** @internal Of a row that is read in place of an id; 0: ids. */
+  get features(): number {
+    return this.#features;
+  }
   /** @internal */
   get hasLogits(): boolean {
     return this.#outputPer === 'output' && this.#features === 0;

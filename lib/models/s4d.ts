@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { linear } from '../layers/linear.js';
 import { layerNorm } from '../layers/norms.js';
+import { meanPool } from '../layers/pooling.js';
 import { s4d as s4dLayer } from '../layers/s4d.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
@@ -42,7 +43,7 @@ function build(g: Graph, w: Weights, c: S4dConfig): Value {
       ? s4dLayer(g, norm(x), layer, { dState: c.dState, residual: x })
       : norm(s4dLayer(g, x, layer, { dState: c.dState, residual: x }));
   }
-  const mean = g.op('meanPool', { x, state: g.state([c.dModel]) }); // (sequences, d_model)
+  const mean = meanPool(g, x); // (sequences, d_model)
   return linear(g, mean, w, 'decoder', c.dOutput, { bias: true });
 }
 

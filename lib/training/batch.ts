@@ -1,83 +1,107 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { TrainingPart } from '../native.js';
-import { checkTensor, type TensorLike } from '../tensor.js';
+import { checkKnown } from '../options.js';
+import type { TensorLike } from '../tensor.js';
+import type { Loss } from './options.js';
+import { IGNORED, NO_VALUE, rowTargets, shiftedTargets, tensorOf } from './targets.js';
 
-/** What a step learns from. */
+/** What a step learns from: sequences of tokens, or of rows for a network that reads those, and what to say of them. */
 export interface TrainingBatch {
   /** (B, T) i32: sequences of token ids. */
-  ids: TensorLike;
-  /** (B, T) i32; default: ids. Position t predicts label t + 1; −100 is no target. The loss is the mean over all targets. */
+  ids?: TensorLike;
+  /** (B, T, features) f32, for a network that reads rows. */
+  inputs?: TensorLike;
+  /**
+   * (B, T) i32; default: ids. Of the loss of next tokens: position t predicts label t + 1; −100 is no target. The loss is the
+   * mean over all targets.
+   */
   labels?: TensorLike;
+  /**
+   * Of `crossEntropy`, i32 classes: (B, T), each of its own row, or (B), of the last row of each sequence; of a network that
+   * answers once for a sequence (B). −100 is no target. Of `mse`, f32: the same with an axis of outputs behind; NaN is no target.
+   */
+  targets?: TensorLike;
   /** B = 1: the sequences lie end to end, [0, end of the first, …, T], and nothing flows across a border. */
   cuSeqlens?: Int32Array;
 }
 
-const IGNORED = -100;
-
-function idsOf(op: string, name: string, t: TensorLike): { data: Int32Array; shape: readonly number[] } {
-  const dtype = checkTensor(`${op}: ${name}`, t);
-  if (dtype !== 'i32') throw mismatch('ERR_DTYPE', `${op}: ${name}`, 'i32', dtype);
-  if (t.shape.length !== 2) throw mismatch('ERR_SHAPE', `${op}: ${name}`, 'shape (B, T)', `(${t.shape.join(', ')})`);
-  return { data: t.data as Int32Array, shape: t.shape };
+/** What a trainer's model takes and gives. */
+export interface Reading {
+  readonly loss: Loss;
+  /** Of a row that is read in place of an id; 0: ids. */
+  readonly features: number;
+  /** Rows of the embedding. */
+  readonly idRows: number;
+  /** Classes, or numbers, of a row that it gives. */
+  readonly outputs: number;
+  /** One row for a sequence, in place of one for a token. */
+  readonly bySequence: boolean;
 }
+
+const KNOWN = ['ids', 'inputs', 'labels', 'targets', 'cuSeqlens'];
 
 function boundsOf(op: string, given: Int32Array | undefined, batch: number, length: number): Int32Array {
   if (given === undefined) return Int32Array.from({ length: batch + 1 }, (_, s) => s * length);
   const where = `${op}: cuSeqlens`;
   if (!ArrayBuffer.isView(given) || given.length < 1)
     throw mismatch('ERR_ARGUMENT', where, 'an Int32Array', show(given));
-  if (batch !== 1) throw mismatch('ERR_SHAPE', where, 'ids of one row', `${batch} rows`);
+  if (batch !== 1) throw mismatch('ERR_SHAPE', where, 'a batch of one row', `${batch} rows`);
   const bounds = Int32Array.from(given);
   if (bounds[0] !== 0 || bounds.at(-1) !== length || bounds.some((b, i) => i > 0 && b < bounds[i - 1]!))
     throw mismatch('ERR_ARGUMENT', where, `bounds that rise from 0 to ${length}`, show([...bounds]));
   return bounds;
 }
 
+/** What the network reads: its two leading axes, and the values. */
+function readSequences(op: string, batch: TrainingBatch, of: Reading) {
+  if (of.features > 0) {
+    if (batch.ids !== undefined)
+      throw new StatespaceError('ERR_ARGUMENT', `${op}: ids: this network reads rows; give it inputs`);
+    const { data, shape } = tensorOf(op, 'inputs', batch.inputs, 'f32');
+    if (shape.length !== 3 || shape[2] !== of.features)
+      throw mismatch('ERR_SHAPE', `${op}: inputs`, `shape (B, T, ${of.features})`, `(${shape.join(', ')})`);
+    return { input: data as Float32Array, count: shape[0]!, length: shape[1]! };
+  }
+  if (batch.inputs !== undefined)
+    throw new StatespaceError('ERR_ARGUMENT', `${op}: inputs: this model reads token ids; give it ids`);
+  const { data, shape } = tensorOf(op, 'ids', batch.ids, 'i32');
+  if (shape.length !== 2) throw mismatch('ERR_SHAPE', `${op}: ids`, 'shape (B, T)', `(${shape.join(', ')})`);
+  const ids = data as Int32Array;
+  const wrong = ids.findIndex((id) => id < 0 || id >= of.idRows);
+  if (wrong >= 0)
+    throw mismatch('ERR_ARGUMENT', `${op}: ids[${wrong}]`, `an id from 0 to ${of.idRows - 1}`, String(ids[wrong]));
+  return { ids, count: shape[0]!, length: shape[1]! };
+}
+
 /**
  * A batch as native code takes it, in up to `parts` groups of neighbouring sequences. Everything is copied: the caller's arrays
  * may change afterwards.
  */
-export function readBatch(
-  op: string,
-  batch: TrainingBatch,
-  parts: number,
-  vocab: number,
-  rows: number,
-): TrainingPart[] {
+export function readBatch(op: string, batch: TrainingBatch, parts: number, of: Reading): TrainingPart[] {
   if (typeof batch !== 'object' || batch === null)
-    throw mismatch('ERR_ARGUMENT', `${op}: batch`, '{ ids, labels?, cuSeqlens? }', show(batch));
-  const ids = idsOf(op, 'ids', batch.ids);
-  const labels = batch.labels === undefined ? ids : idsOf(op, 'labels', batch.labels);
-  if (labels.shape.join() !== ids.shape.join())
-    throw mismatch('ERR_SHAPE', `${op}: labels`, `shape (${ids.shape.join(', ')})`, `(${labels.shape.join(', ')})`);
-  const [count, length] = ids.shape as [number, number];
-  for (let i = 0; i < ids.data.length; i++) {
-    const [id, label] = [ids.data[i]!, labels.data[i]!];
-    if (id < 0 || id >= rows)
-      throw mismatch('ERR_ARGUMENT', `${op}: ids[${i}]`, `an id from 0 to ${rows - 1}`, String(id));
-    if (label !== IGNORED && (label < 0 || label >= vocab))
-      throw mismatch(
-        'ERR_ARGUMENT',
-        `${op}: labels[${i}]`,
-        `an id from 0 to ${vocab - 1} or ${IGNORED}`,
-        String(label),
-      );
-  }
-  const bounds = boundsOf(op, batch.cuSeqlens, count, length);
+    throw mismatch('ERR_ARGUMENT', `${op}: batch`, 'an object of tensors', show(batch));
+  checkKnown(`${op}: batch`, batch, KNOWN);
+  const read = readSequences(op, batch, of);
+  const bounds = boundsOf(op, batch.cuSeqlens, read.count, read.length);
   const sequences = bounds.length - 1;
-  if (ids.data.length === 0) throw new StatespaceError('ERR_ARGUMENT', `${op}: ids: no tokens`);
+  if (read.count * read.length === 0) throw new StatespaceError('ERR_ARGUMENT', `${op}: the batch has no tokens`);
+  const lead = [read.count, read.length] as const;
+  const targets =
+    of.loss === 'nextToken' ? shiftedTargets(op, batch, lead, bounds, of) : rowTargets(op, batch, lead, bounds, of);
+  const width = of.loss === 'mse' ? of.outputs : 1;
+  const none = of.loss === 'mse' ? NO_VALUE : IGNORED;
   const groups = Math.min(parts, sequences);
   return Array.from({ length: groups }, (_, g) => {
     const [first, last] = [Math.floor((g * sequences) / groups), Math.floor(((g + 1) * sequences) / groups)];
-    const cuSeqlens = bounds.slice(first, last + 1);
-    const [from, to] = [cuSeqlens[0]!, cuSeqlens.at(-1)!];
-    const targets = new Int32Array(to - from).fill(IGNORED);
-    let counted = 0;
-    for (let s = first; s < last; s++)
-      for (let t = bounds[s]!; t + 1 < bounds[s + 1]!; t++) {
-        targets[t - from] = labels.data[t + 1]!;
-        if (labels.data[t + 1] !== IGNORED) counted++;
-      }
-    return { ids: ids.data.slice(from, to), targets, cuSeqlens: cuSeqlens.map((b) => b - from), counted };
+    const [from, to] = [bounds[first]!, bounds[last]!];
+    const rows = of.bySequence ? [first, last] : [from, to];
+    const own = targets.slice(width * rows[0]!, width * rows[1]!);
+    return {
+      ids: read.ids?.slice(from, to),
+      input: read.input?.slice(from * of.features, to * of.features),
+      targets: own,
+      cuSeqlens: bounds.slice(first, last + 1).map((b) => b - from),
+      counted: own.reduce((n, t) => n + (t === none ? 0 : 1), 0),
+    };
   });
 }

@@ -6,6 +6,7 @@ import { trainingGraph } from '../graph/training.js';
 import { type Parameter, parametersOf } from '../models/held.js';
 import type { Model } from '../models/model.js';
 import type { TrainerLayout } from '../native.js';
+import type { Reading } from './batch.js';
 import { derivedOf } from './derived.js';
 import type { LoraOptions, ReadOptions } from './options.js';
 
@@ -19,6 +20,7 @@ export interface Trained {
 }
 
 export interface TrainedNetwork {
+  readonly reading: Reading;
   readonly training: Uint8Array;
   readonly evaluation: Uint8Array;
   readonly parameters: readonly Trained[];
@@ -60,8 +62,11 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
   const adapted = new Set(targets.map((t) => t.name));
   const trains = (weight: Value): boolean =>
     graph.weights.get(weight)!.sources.some((s) => (o.lora ? adapted.has(s.name) : !s.buffer));
-  const training = trainingGraph(graph, output, { gradients: true, recompute: o.recompute === 'blocks', trains });
-  const evaluation = trainingGraph(graph, output, { gradients: false, trains });
+  const squared = o.loss === 'mse';
+  const recompute = o.recompute === 'blocks';
+  const training = trainingGraph(graph, output, { gradients: true, recompute, squared, trains });
+  const evaluation = trainingGraph(graph, output, { gradients: false, squared, trains });
+  const bySequence = output.dims[0] === 'sequences';
   const parameters: Trained[] = [
     ...[...list.values()].map((p) => ({ name: p.name, shape: p.shape, trained: !o.lora && !p.buffer })),
     ...targets.flatMap((t): Trained[] => [
@@ -71,6 +76,13 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
   ];
   const index = new Map(parameters.map((p, i) => [p.name, i]));
   return {
+    reading: {
+      loss: o.loss,
+      features: model.features,
+      idRows: model.embeddingRows,
+      outputs: model.outputFeatures,
+      bySequence,
+    },
     training: encodeGraph(training.graph, training.loss),
     evaluation: encodeGraph(evaluation.graph, evaluation.loss),
     parameters,
@@ -110,6 +122,8 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
         loss: training.loss.id,
         divisor: training.divisor?.id ?? -1,
         dloss: training.dloss?.id ?? -1,
+        bySequence,
+        targetWidth: squared ? model.outputFeatures : 1,
       };
     },
   };

@@ -1,5 +1,6 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkKnown } from '../options.js';
+import type { StepReport } from './trainer.js';
 
 /** Low-rank adapters (Hu et al. 2021): the model's own tensors stay, W + alpha / rank · B·A is multiplied with. */
 export interface LoraOptions {
@@ -11,8 +12,16 @@ export interface LoraOptions {
   targets?: string[];
 }
 
+/**
+ * What is made small: the cross-entropy of next tokens (the default), that of rows or of whole sequences with classes of one's
+ * own, or the mean squared error of what the network gives.
+ */
+export type Loss = 'nextToken' | 'crossEntropy' | 'mse';
+
 /** How a model is trained. */
 export interface TrainerOptions {
+  /** Default nextToken. The other two are for networks of one's own; a batch then has `targets`. */
+  loss?: Loss;
   /** Of AdamW, after the warm-up; default 1e-3. */
   learningRate?: number;
   /** Of AdamW's two means; default [0.9, 0.95]. */
@@ -42,12 +51,15 @@ export interface TrainerOptions {
   lora?: LoraOptions;
   /** Of the adapters' first values; default 0. */
   seed?: number;
+  /** Called after every step with its report, skipped ones among them, before step() resolves; what it throws, step() throws. */
+  onStep?: (report: StepReport) => void | Promise<void>;
 }
 
-export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora'>> &
-  Pick<TrainerOptions, 'totalSteps' | 'lora'>;
+export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora' | 'onStep'>> &
+  Pick<TrainerOptions, 'totalSteps' | 'lora' | 'onStep'>;
 
 const KNOWN = [
+  'loss',
   'learningRate',
   'betas',
   'eps',
@@ -61,6 +73,7 @@ const KNOWN = [
   'recompute',
   'lora',
   'seed',
+  'onStep',
 ];
 
 /** Checks a trainer's options and fills in their defaults. */
@@ -98,12 +111,16 @@ export function readOptions(op: string, options: TrainerOptions): ReadOptions {
     warmupSteps: number('warmupSteps', options.warmupSteps, 0, steps, 'a number of steps'),
     schedule: choice('schedule', options.schedule, totalSteps ? 'cosine' : 'constant', ['constant', 'cosine']),
     accumulate: number('accumulate', options.accumulate, 1, counts, 'a positive number of parts'),
+    loss: choice('loss', options.loss, 'nextToken', ['nextToken', 'crossEntropy', 'mse']),
     dtype: choice('dtype', options.dtype, 'f32', ['f32', 'bf16']),
     recompute: choice('recompute', options.recompute, 'none', ['none', 'blocks']),
     seed: number('seed', options.seed, 0, steps, 'a non-negative integer'),
     totalSteps,
+    onStep: options.onStep,
     lora: options.lora && readLora(op, options.lora),
   };
+  if (options.onStep !== undefined && typeof options.onStep !== 'function')
+    throw mismatch('ERR_ARGUMENT', `${op}: onStep`, 'a function', show(options.onStep));
   if (read.schedule === 'cosine' && totalSteps === undefined)
     throw new StatespaceError('ERR_ARGUMENT', `${op}: totalSteps: a cosine schedule needs it`);
   if (totalSteps !== undefined && read.warmupSteps > totalSteps)

@@ -131,8 +131,7 @@ export class TrainerState implements Trainer {
   #parts(op: string, batch: TrainingBatch | readonly TrainingBatch[]): TrainingPart[] {
     const batches = Array.isArray(batch) ? (batch as readonly TrainingBatch[]) : [batch as TrainingBatch];
     if (batches.length === 0) throw new StatespaceError('ERR_ARGUMENT', `${op}: batch: expected one at least`);
-    const { outputFeatures, embeddingRows } = this.model;
-    return batches.flatMap((b) => readBatch(op, b, this.options.accumulate, outputFeatures, embeddingRows));
+    return batches.flatMap((b) => readBatch(op, b, this.options.accumulate, this.network.reading));
   }
 
   async #run(
@@ -155,7 +154,7 @@ export class TrainerState implements Trainer {
       );
       if (result.updated) this.steps = t;
       const gradients = op === 'gradients' ? await this.read('gradient', (p) => p.trained) : undefined;
-      const tokens = parts.reduce((sum, p) => sum + p.ids.length, 0);
+      const tokens = parts.reduce((sum, p) => sum + p.cuSeqlens.at(-1)!, 0);
       const tokensPerSecond = (1000 * tokens) / (performance.now() - begin);
       return { ...result, gradients, learningRate, tokens, tokensPerSecond, step: this.steps };
     });
@@ -171,9 +170,10 @@ export class TrainerState implements Trainer {
       options,
     );
     const report = { loss, gradNorm, tokens, step, learningRate, tokensPerSecond };
-    if (updated) return report;
     const what = Number.isFinite(loss) ? `the norm of the gradients is ${gradNorm}` : `the loss is ${loss}`;
-    return { ...report, skipped: `${what}: nothing was changed` };
+    const told: StepReport = updated ? report : { ...report, skipped: `${what}: nothing was changed` };
+    await this.options.onStep?.(told);
+    return told;
   }
 
   async gradients(batch: TrainingBatch | readonly TrainingBatch[], options: { signal?: AbortSignal } = {}) {
@@ -231,8 +231,11 @@ export class TrainerState implements Trainer {
 export function createTrainer(model: Model, options: TrainerOptions = {}): Trainer {
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `createTrainer: expected a model, received ${show(model)}`);
-  if (!model.hasLogits)
-    throw new StatespaceError('ERR_UNSUPPORTED_MODEL', 'createTrainer: the model reads no tokens or makes no logits');
   const read = readOptions('createTrainer', options);
+  if (read.loss === 'nextToken' && !model.hasLogits)
+    throw new StatespaceError(
+      'ERR_UNSUPPORTED_MODEL',
+      "createTrainer: the model reads no tokens or makes no logits; give it another loss: 'crossEntropy' or 'mse'",
+    );
   return new TrainerState(model, read, trainedNetwork(model, read));
 }

@@ -39,4 +39,21 @@ void run(const MeanPool& op, Context& cx) {
   });
 }
 
+template <>
+void run(const MeanPoolBackward& op, Context& cx) {
+  if (!op.dx) return;
+  const int64_t channels = op.dx[1];
+  const Sequences sequences(op.cu_seqlens, {}, op.dx[0]);
+  for (int64_t s = 0; s < sequences.count; ++s) {
+    const int64_t begin = sequences.begin(s), count = sequences.end(s) - begin;
+    const F share = set(count ? 1 / float(count) : 0);
+    cx.parallel_for(count, [&](int64_t t, int) {
+      for (int64_t c = 0; c < channels; c += kLanes) {
+        const int m = channels - c < kLanes ? int(channels - c) : kLanes;
+        store(op.dx.row(begin + t) + c, share * load(op.dy.row(s) + c, m), m);
+      }
+    });
+  }
+}
+
 }  // namespace statespace::STATESPACE_ISA

@@ -80,6 +80,8 @@ TrainerLayout read_layout(const Napi::Object& o) {
   layout.loss = integer(o, "loss");
   layout.divisor = integer(o, "divisor");
   layout.dloss = integer(o, "dloss");
+  layout.by_sequence = o.Get("bySequence").ToBoolean();
+  layout.target_width = large(o, "targetWidth");
   return layout;
 }
 
@@ -185,15 +187,25 @@ class TrainJob : public LongJob {
     const auto targets = o.Get("targets").As<Napi::Int32Array>(), bounds = o.Get("cuSeqlens").As<Napi::Int32Array>();
     hold(targets);
     p.targets = targets.Data();
-    p.tokens = int64_t(targets.ElementLength());
+    p.targets_given = int64_t(targets.ElementLength());
     p.counted = large(o, "counted");
     p.cu_seqlens.assign(bounds.Data(), bounds.Data() + bounds.ElementLength());
-    bool ordered = p.cu_seqlens.size() >= 1 && p.cu_seqlens.front() == 0 && p.cu_seqlens.back() == p.tokens;
+    p.tokens = p.cu_seqlens.empty() ? 0 : p.cu_seqlens.back();
+    bool ordered = p.cu_seqlens.size() >= 1 && p.cu_seqlens.front() == 0;
     for (size_t s = 1; s < p.cu_seqlens.size(); ++s) ordered &= p.cu_seqlens[s] >= p.cu_seqlens[s - 1];
     if (!ordered) throw Error(Code::kArgument, "trainer: cuSeqlens: not the bounds of the tokens");
+    const int64_t features = trainer_->features();
+    if (features > 0) {
+      const auto input = o.Get("input").As<Napi::Float32Array>();
+      hold(input);
+      if (int64_t(input.ElementLength()) != p.tokens * features)
+        throw Error(Code::kShape, "trainer: input: not the rows of the tokens");
+      p.input = input.Data();
+      return p;
+    }
     const auto ids = o.Get("ids").As<Napi::Int32Array>();
     hold(ids);
-    if (int64_t(ids.ElementLength()) != p.tokens) throw Error(Code::kShape, "trainer: as many ids as targets");
+    if (int64_t(ids.ElementLength()) != p.tokens) throw Error(Code::kShape, "trainer: ids: not those of the tokens");
     p.ids = ids.Data();
     return p;
   }

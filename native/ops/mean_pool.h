@@ -20,4 +20,18 @@ struct MeanPool {
   }
 };
 
+// dx_t = dy_s / the number of tokens of its sequence s, which begins here.
+struct MeanPoolBackward {
+  static constexpr const char* kName = "meanPoolBackward";
+  using GradientOf = MeanPool;
+  Tensor dy, cu_seqlens, dx;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("dy", dy, "sequences channels");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.wanted("dx", dx, "tokens channels");
+  }
+};
+
 }  // namespace statespace

@@ -31,6 +31,7 @@
 #include "ops/linear.h"
 #include "ops/long_conv.h"
 #include "ops/mamba3.h"
+#include "ops/max_pool.h"
 #include "ops/mean_pool.h"
 #include "ops/mix_streams.h"
 #include "ops/moe.h"
@@ -49,6 +50,7 @@
 #include "ops/short_conv.h"
 #include "ops/sinkhorn.h"
 #include "ops/sparse_attention.h"
+#include "ops/squared_error.h"
 #include "ops/ssd.h"
 #include "ops/stream_gate.h"
 #include "ops/token_shift.h"
@@ -111,7 +113,10 @@ using AllOps = OpList<
     LinearCrossEntropy,
     LongConv,
     Mamba3,
+    MaxPool,
+    MaxPoolBackward,
     MeanPool,
+    MeanPoolBackward,
     MixStreams,
     Moe,
     MoeBackward,
@@ -135,6 +140,7 @@ using AllOps = OpList<
     ShortConv,
     Sinkhorn,
     SparseAttention,
+    SquaredError,
     Ssd,
     SsdBackward,
     StreamGate,

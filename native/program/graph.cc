@@ -122,7 +122,7 @@ Tensor stand_in(Runtime which) {
   t.shape[0] = kStandIn[2];
   t.shape[1] = 999979;  // max_pages
   if (which == Runtime::cu_seqlens) t.shape[0] = kStandIn[2] + 1;
-  if (which == Runtime::positions || which == Runtime::ids || which == Runtime::targets) t.shape[0] = kStandIn[0];
+  if (which == Runtime::positions || which == Runtime::ids) t.shape[0] = kStandIn[0];
   if (which == Runtime::rows) t.shape[0] = kStandIn[1];
   t.row_stride = t.row_size();
   t.data = which == Runtime::none || which == Runtime::absent ? nullptr : anything;
@@ -144,6 +144,9 @@ void read_tensors(Reader& in, const Graph& g, Node& node, const std::string& nam
     node.values.push_back(id);
     if (runtime ? id != -1 : id < -1 || id >= int64_t(g.values.size())) bad(name + ": " + field + " names no value");
     if (runtime) *f.tensor = stand_in(node.runtimes.back());
+    // One for each row of what the loss is of, which comes first.
+    if (runtime && node.runtimes.back() == Runtime::targets && node.values.front() >= 0)
+      f.tensor->shape[0] = stand_in(g, node.values.front()).shape[0];
     if (id < 0) continue;
     const ValueKind value = g.values[id].kind;
     const bool remembered = value == ValueKind::state || value == ValueKind::cache;

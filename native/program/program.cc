@@ -128,12 +128,14 @@ Tensor Program::bind(int32_t id, const Frame& f) const {
 
 // Which of its values a node multiplies by, which it only reads, and what a vocabulary is as high as.
 void Program::note_uses(const Node& node, const OpFields& fields, std::vector<bool>& multiplied) {
+  // The rows of other tables than those of ids, of a loss's classes, say nothing of ids.
+  const bool by_id = std::find(node.runtimes.begin(), node.runtimes.end(), Runtime::ids) != node.runtimes.end();
+  reads_ids_ |= by_id;
   for (size_t i = 0; i < fields.tensors.size(); ++i) {
     const int32_t id = node.values[i];
-    if (node.runtimes[i] == Runtime::ids) reads_ids_ = true;
     if (id < 0) continue;
     const std::string shape = fields.tensors[i].shape, dtypes = fields.tensors[i].dtypes;
-    if (shape.starts_with("vocab")) {
+    if (by_id && shape.starts_with("vocab")) {
       const int64_t rows = graph_.values[id].dims[0];
       vocab_ = vocab_ ? std::min(vocab_, rows) : rows;
     }

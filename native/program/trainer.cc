@@ -274,7 +274,9 @@ void Trainer::run_part(const Program& program, const TrainingPart& part, int64_t
     for (int32_t t = part.cu_seqlens[s]; t < part.cu_seqlens[s + 1]; ++t) batch.positions[t] = t - part.cu_seqlens[s];
   }
   if (part.ids) batch.ids.assign(part.ids, part.ids + part.tokens);
-  batch.targets.assign(part.targets, part.targets + part.tokens);
+  if (part.targets_given != (layout_.by_sequence ? batch.sequences : part.tokens) * layout_.target_width)
+    throw Error(Code::kShape, "trainer: targets of another number than the rows that they are for");
+  batch.targets.assign(part.targets, part.targets + part.targets_given);
   batch.input = part.input;
   const int64_t slot = program.state_bytes();
   if (slot * batch.sequences > states_.bytes()) states_ = Buffer(slot * batch.sequences);

@@ -46,16 +46,19 @@ struct TrainerLayout {
   std::vector<Weight> weights;
   std::vector<Adapter> adapters;
   int32_t loss = -1;
-  int32_t divisor = -1;  // what a loss over parts of a batch divides by, or
-  int32_t dloss = -1;    // the share of this part in the batch's mean
+  int32_t divisor = -1;      // what a loss over parts of a batch divides by, or
+  int32_t dloss = -1;        // the share of this part in the batch's mean
+  bool by_sequence = false;  // targets are of sequences, else of tokens
+  int64_t target_width = 1;  // numbers that one target has
 };
 
 // Some sequences of a batch; arrays are kept alive by the caller.
 struct TrainingPart {
-  const int32_t* ids = nullptr;  // (tokens), or
-  const float* input = nullptr;  // (tokens, features)
-  const int32_t* targets = nullptr;
-  int64_t tokens = 0, counted = 0;  // counted: targets that are none to be ignored
+  const int32_t* ids = nullptr;      // (tokens), or
+  const float* input = nullptr;      // (tokens, features)
+  const int32_t* targets = nullptr;  // ids, or the bits of f32 numbers
+  int64_t tokens = 0, targets_given = 0;
+  int64_t counted = 0;  // targets that are none to be ignored
   std::vector<int32_t> cu_seqlens;
 };
 
@@ -72,6 +75,8 @@ class Trainer {
   // merged: the value that weights are made of, with its adapter.
   enum class Which : uint8_t { value, gradient, mean, square, merged };
   int64_t count(int32_t parameter) const;
+  // Of a row that is fed in place of an id; 0: ids.
+  int64_t features() const { return training_.input_features(); }
   void read(Which which, int32_t parameter, float* to) const;
   void write(Which which, int32_t parameter, const float* from);
   // Makes the weights of the parameters; after write().

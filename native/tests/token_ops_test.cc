@@ -1,7 +1,12 @@
-// tokenShift, tokenShiftMix, lerp, reverse, meanPool: over ragged packed sequences, one of them empty.
+// tokenShift, tokenShiftMix, lerp, reverse, meanPool, maxPool, squaredError: over ragged packed sequences, one of them
+// empty.
+#include <cstring>
+
 #include "ops/lerp.h"
+#include "ops/max_pool.h"
 #include "ops/mean_pool.h"
 #include "ops/reverse.h"
+#include "ops/squared_error.h"
 #include "ops/token_shift.h"
 #include "ops/token_shift_mix.h"
 #include "tests/support.h"
@@ -169,5 +174,85 @@ TEST_CASE("meanPool: a row a sequence") {
     op.state = view(state, {1, 1});
     run(backend, op);
     CHECK(std::fabs(y[0] - 0.1f) < 5e-7);
+  });
+}
+
+TEST_CASE("maxPool and the gradients of both pools") {
+  each_backend([](const Backend& backend) {
+    for (int64_t c : {1, 9, 64}) {
+      auto x = uniform(kTokens * c, 1, -2, 2), dy = uniform(4 * c, 2);
+      auto bounds = kBounds, slots = kSlots;
+      for (int64_t i = 0; i < c; ++i) x[3 * c + i] = x[2 * c + i];  // of equal ones the first counts
+      std::vector<float> state(kPool * c, -INFINITY), y(4 * c, NAN), most(4 * c, -INFINITY);
+      std::vector<float> dmax(kTokens * c, 0.f), dmean(kTokens * c), dx(kTokens * c, NAN);
+      for (size_t s = 0; s < 4; ++s)
+        for (int64_t i = 0; i < c; ++i) {
+          int64_t best = bounds[s];
+          for (int64_t t = bounds[s]; t < bounds[s + 1]; ++t) {
+            if (x[t * c + i] > x[best * c + i]) best = t;
+            dmean[t * c + i] = dy[s * c + i] / float(bounds[s + 1] - bounds[s]);
+          }
+          if (bounds[s] == bounds[s + 1]) continue;
+          most[s * c + i] = x[best * c + i];
+          dmax[best * c + i] = dy[s * c + i];
+        }
+      MaxPool op;
+      op.x = view(x, {kTokens, c});
+      op.cu_seqlens = view(bounds);
+      op.slots = view(slots);
+      op.state = view(state, {kPool, c});
+      op.y = view(y, {4, c});
+      run(backend, op);
+      CHECK(y == most);
+      for (size_t s = 0; s < 4; ++s)
+        for (int64_t i = 0; i < c; ++i) CHECK(state[kSlots[s] * c + i] == y[s * c + i]);
+      // Larger than all that came before.
+      std::fill(state.begin(), state.end(), 3.f);
+      run(backend, op);
+      CHECK(y == std::vector<float>(4 * c, 3.f));
+
+      MaxPoolBackward gradient;
+      gradient.x = op.x, gradient.cu_seqlens = op.cu_seqlens;
+      gradient.dy = view(dy, {4, c});
+      gradient.dx = view(dx, {kTokens, c});
+      run(backend, gradient);
+      CHECK(dx == dmax);
+      MeanPoolBackward mean;
+      mean.dy = gradient.dy, mean.cu_seqlens = op.cu_seqlens, mean.dx = gradient.dx;
+      run(backend, mean);
+      CHECK(max_error(dx, dmean) < 1e-7);
+    }
+  });
+}
+
+TEST_CASE("squaredError: NaN is no target") {
+  each_backend([](const Backend& backend) {
+    for (int64_t c : {1, 7, 40}) {
+      const int64_t rows = 6;
+      auto y = uniform(rows * c, 1), targets = uniform(rows * c, 2);
+      targets[0] = targets[c] = NAN;
+      std::vector<int32_t> bits(rows * c);
+      std::memcpy(bits.data(), targets.data(), rows * c * 4);
+      const double count = double(rows * c) - 2;
+      double sum = 0;
+      std::vector<float> dy(rows * c, NAN), expected(rows * c, 0.f), loss(1, NAN), divisor{float(2 * count)};
+      for (int64_t i = 0; i < rows * c; ++i)
+        if (!std::isnan(targets[i])) {
+          sum += (double(y[i]) - targets[i]) * (double(y[i]) - targets[i]);
+          expected[i] = float(2 * (double(y[i]) - targets[i]) / count);
+        }
+      SquaredError op;
+      op.y = view(y, {rows, c});
+      op.targets = view(bits);
+      op.loss = view(loss, {1});
+      op.dy = view(dy, {rows, c});
+      run(backend, op);
+      CHECK(loss[0] == doctest::Approx(sum / count));
+      CHECK(max_error(dy, expected) < 1e-6);
+      op.divisor = view(divisor, {1});
+      op.dy = Tensor();
+      run(backend, op);
+      CHECK(loss[0] == doctest::Approx(sum / count / 2));
+    }
   });
 }

@@ -5,6 +5,7 @@ import { addBenchKernels } from './bench-kernels.js';
 import { addBenchModels } from './bench-models.js';
 import { addBenchPeers } from './bench-peers.js';
 import { addBenchQuantised } from './bench-quantised.js';
+import { addBenchRecall } from './bench-recall.js';
 import { addBenchScaling } from './bench-scaling.js';
 
 export function addBench(program: Command, signal: AbortSignal): void {
@@ -14,6 +15,7 @@ export function addBench(program: Command, signal: AbortSignal): void {
   addBenchScaling(bench, signal);
   addBenchModels(bench, signal);
   addBenchQuantised(bench, signal);
+  addBenchRecall(bench, signal);
   addBenchKernels(bench, signal);
   addBenchPeers(bench, signal);
   addBenchCalls(bench, signal);

@@ -4,6 +4,7 @@ import { significant } from '../../../bench/format.js';
 import { type Engine, library } from '../../../bench/library.js';
 import { UsageError } from '../errors.js';
 import { parseCount, parseNumber, parsePositive } from '../parse.js';
+import { shippedModel } from '../shipped.js';
 import { colours, isTerminal, progress } from '../terminal.js';
 
 interface Options {
@@ -12,6 +13,7 @@ interface Options {
   temperature: number;
   topP?: number;
   seed?: number;
+  stop?: string[];
   threads?: number;
   quiet?: boolean;
 }
@@ -20,7 +22,7 @@ type Message = { role: 'system' | 'user' | 'assistant'; content: string };
 
 export function addChat(program: Command, signal: AbortSignal): void {
   program
-    .command('chat <model>')
+    .command('chat [model]')
     .description('Talk with a model that has a chat template: a folder, a .gguf file or hf:owner/name.')
     .option('-s, --system <text>', 'what the model is told before the conversation')
     .option('-n, --max-tokens <n>', 'tokens of an answer at most', parsePositive, 1024)
@@ -35,11 +37,17 @@ export function addChat(program: Command, signal: AbortSignal): void {
 A line is a message; /reset forgets the conversation, /exit (or Ctrl-D) ends. Ctrl-C stops an answer, or ends.
 What was said before is not read again: its state is kept.
 
+Without a model the small one of the package goes on from what is said, as far as its paragraph.
+
 Examples:
+  $ statespace chat
   $ statespace chat ./mamba-chat --system "Answer in one sentence."
   $ echo "What is a state space?" | statespace chat ./model.gguf -t 0`,
     )
-    .action((model: string, options: Options) => chat(model, options, signal));
+    .action((model: string | undefined, options: Options) =>
+      // What the small model of the package says ends with its paragraph.
+      model === undefined ? chat(shippedModel(), { ...options, stop: ['\n'] }, signal) : chat(model, options, signal),
+    );
 }
 
 async function chat(path: string, options: Options, signal: AbortSignal): Promise<void> {
@@ -102,8 +110,10 @@ async function talk(engine: Engine, options: Options, signal: AbortSignal): Prom
 
 /** Prints an answer as it comes; one that is stopped counts as far as it came. */
 async function answer(engine: Engine, messages: Message[], options: Options, signal: AbortSignal): Promise<string> {
-  const { maxTokens, temperature, topP, seed, quiet } = options;
-  const sampling = Object.fromEntries(Object.entries({ temperature, topP, seed }).filter(([, v]) => v !== undefined));
+  const { maxTokens, temperature, topP, seed, stop, quiet } = options;
+  const sampling = Object.fromEntries(
+    Object.entries({ temperature, topP, seed, stop }).filter(([, v]) => v !== undefined),
+  );
   const started = performance.now();
   const stream = engine.generate({ messages: [...messages], maxTokens, ...sampling, signal });
   let said = '';

@@ -6,10 +6,11 @@ import { heldTypes } from '../../dtype.js';
 import { UsageError } from '../errors.js';
 import { readStandardInput } from '../files.js';
 import { parseCount, parseIds, parseNumber, parsePositive } from '../parse.js';
+import { shippedModel } from '../shipped.js';
 import { progress } from '../terminal.js';
 
 interface Options extends GenerateOptions {
-  prompt: string;
+  prompt?: string;
   maxTokens: number;
   stop: string[];
   threads?: number;
@@ -18,20 +19,24 @@ interface Options extends GenerateOptions {
   quiet?: boolean;
 }
 
+// Of the shipped model: at 0 one of its size says the same thing over and over.
+const TEMPERATURE = 0.7;
+const PROMPT = 'She had never';
+
 const collect = (value: string, all: string[]) => [...all, value];
 
 export function addGenerate(program: Command, signal: AbortSignal): void {
   program
-    .command('generate <model>')
+    .command('generate [model]')
     .description(
       'Continue a prompt with a checkpoint in Hugging Face format or a GGUF file; tokens are printed as they come.',
     )
-    .requiredOption(
+    .option(
       '-p, --prompt <text>',
       'text, - for standard input; token ids such as 12,5,7 where the model has no tokenizer',
     )
     .option('-n, --max-tokens <n>', 'tokens to generate at most', parsePositive, 128)
-    .option('-t, --temperature <x>', '0 takes the likeliest token', parseNumber(0), 0)
+    .option('-t, --temperature <x>', '0, the default, takes the likeliest token', parseNumber(0))
     .option('--top-k <n>', 'sample among the n likeliest tokens', parsePositive)
     .option('--top-p <p>', 'sample among the likeliest that together reach p', parseNumber(0, 1))
     .option('--min-p <p>', 'drop tokens below p times the likeliest', parseNumber(0, 1))
@@ -45,24 +50,29 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
     .addHelpText(
       'after',
       `
-Tokens go to stdout, everything else to stderr. Ctrl-C stops after the current token (exit code 130).
+Tokens go to stdout, everything else to stderr. Ctrl-C stops after the current token (exit code 130). Without a model the
+small one of the package writes, at a temperature of ${TEMPERATURE}.
 
 Examples:
+  $ statespace generate
   $ statespace generate ./mamba-130m -p "The capital of France is" -n 20
   $ statespace generate ./mamba-130m.q8_0.gguf -p "Once upon a time"
   $ statespace generate ./tiny --prompt 12,5,7 --max-tokens 8
   $ statespace generate ./llama -p - < question.txt
   $ statespace generate ./llama -p "Once" -t 0.8 --top-p 0.95 --seed 7`,
     )
-    .action((folder: string, options: Options) => generate(folder, options, signal));
+    .action((folder: string | undefined, options: Options) => generate(folder, options, signal));
 }
 
-async function generate(folder: string, options: Options, signal: AbortSignal): Promise<void> {
+async function generate(given: string | undefined, options: Options, signal: AbortSignal): Promise<void> {
+  const folder = given ?? shippedModel();
   if (!existsSync(folder)) throw new UsageError(`no file or folder ${folder}`);
   if (!statSync(folder).isDirectory() && !/\.gguf$/i.test(folder))
     throw new UsageError(`${folder} is neither a folder nor a .gguf file`);
   const { threads, dtype, device, quiet } = options;
-  const prompt = options.prompt === '-' ? await readStandardInput() : options.prompt;
+  const asked = options.prompt ?? (given === undefined ? PROMPT : undefined);
+  if (asked === undefined) throw new UsageError("required option '-p, --prompt <text>' not specified");
+  const prompt = asked === '-' ? await readStandardInput() : asked;
   if (prompt === '') throw new UsageError('the prompt is empty');
   const bar = quiet ? undefined : progress('loading');
   let model: Model;
@@ -78,13 +88,16 @@ async function generate(folder: string, options: Options, signal: AbortSignal): 
     bar?.stop();
   }
   try {
-    await stream(model, { ...options, prompt }, signal);
+    const temperature = options.temperature ?? (given === undefined ? TEMPERATURE : 0);
+    // What was begun for the caller is part of the text.
+    if (options.prompt === undefined) process.stdout.write(prompt);
+    await stream(model, { ...options, temperature, prompt }, signal);
   } finally {
     await model.dispose();
   }
 }
 
-async function stream(model: Model, options: Options, signal: AbortSignal): Promise<void> {
+async function stream(model: Model, options: Options & { prompt: string }, signal: AbortSignal): Promise<void> {
   const text = model.tokenizer !== undefined;
   const prompt = text ? options.prompt : parseIds(options.prompt);
   if (prompt === null) {

@@ -3,8 +3,9 @@ import type { Command } from 'commander';
 import { library } from '../../../bench/library.js';
 import { Interrupted, UsageError } from '../errors.js';
 import { parseBytes, parseLeast, parsePositive } from '../parse.js';
+import { shippedModel } from '../shipped.js';
 import { write } from '../terminal.js';
-import { addEngineOptions, asked, type EngineFlags, given, openEngine } from './engine-options.js';
+import { addEngineOptions, asked, given as defined, type EngineFlags, openEngine } from './engine-options.js';
 
 interface Options extends EngineFlags {
   port: number;
@@ -24,7 +25,7 @@ const MAX_PORT = 65_535;
 
 export function addServe(program: Command, signal: AbortSignal): void {
   const command = program
-    .command('serve <model>')
+    .command('serve [model]')
     .description("Serve a model over HTTP by OpenAI's API, with a page at / to try it.")
     .option('--port <n>', 'port; 0: any that is free', parseLeast(0), 8080)
     .option('--host <address>', 'address to listen on; 0.0.0.0: all of this machine', '127.0.0.1')
@@ -41,27 +42,29 @@ export function addServe(program: Command, signal: AbortSignal): void {
     .addHelpText(
       'after',
       `
-Prints one line with its URL on stdout when it is ready. SIGTERM: answers what runs, then ends. More requests than may
+Without a model: the small one of the package. Prints one line with its URL on stdout when it is ready. SIGTERM: answers what runs, then ends. More requests than may
 wait get 429.
 
 Examples:
+  $ statespace serve
   $ statespace serve ./mamba-130m
   $ statespace serve ./jamba --host 0.0.0.0 --api-key SECRET --cache-folder /var/cache/statespace
   $ curl http://127.0.0.1:8080/v1/completions -H 'content-type: application/json' \\
       -d '{"prompt": "State space models", "max_tokens": 50}'`,
     )
-    .action((model: string, options: Options) => serve(model, options, signal));
+    .action((model: string | undefined, options: Options) => serve(model, options, signal));
 }
 
-async function serve(path: string, options: Options, interrupted: AbortSignal): Promise<void> {
+async function serve(given: string | undefined, options: Options, interrupted: AbortSignal): Promise<void> {
   const { host, port, maxTokens, page } = options;
+  const path = given ?? shippedModel();
   if (port > MAX_PORT) throw new UsageError(`there is no port ${port}`);
   const { engine, close } = await openEngine(path, options, interrupted);
   const keys = options.apiKey ?? (process.env.STATESPACE_API_KEY ? [process.env.STATESPACE_API_KEY] : undefined);
   const name = options.modelName ?? basename(resolve(path));
   const server = await library().listen(engine, {
     ...{ host, port, maxTokens, page, model: name },
-    ...given({ apiKey: keys, bodyLimit: options.bodyLimit }),
+    ...defined({ apiKey: keys, bodyLimit: options.bodyLimit }),
     ...(options.cors ? { cors: options.cors.includes('*') ? '*' : options.cors } : {}),
     ...(options.timeout ? { timeoutMs: options.timeout * 1000 } : {}),
     ...(options.log === 'json' ? { log: (entry: object) => process.stderr.write(`${JSON.stringify(entry)}\n`) } : {}),

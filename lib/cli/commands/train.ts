@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatSeconds } from '../../../bench/format.js';
 import { renderPage } from '../../../bench/html/page.js';
 import { library, type Model } from '../../../bench/library.js';
@@ -12,6 +12,7 @@ import { Interrupted, UsageError } from '../errors.js';
 import { checkWritable, readModelConfig, writeOutput } from '../files.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
 import { progress, write } from '../terminal.js';
+import { learnTokenizer } from '../train/bpe.js';
 import { byteTokenizer, encodeBytes } from '../train/byte-tokenizer.js';
 import { joinTokens, readDocuments, windows } from '../train/data.js';
 import { curve, type History, summary, trainingPage } from '../train/report.js';
@@ -19,6 +20,7 @@ import { curve, type History, summary, trainingPage } from '../train/report.js';
 interface Options {
   config: string;
   tokenizer?: string;
+  vocabulary?: number;
   out: string;
   steps: number;
   batch: number;
@@ -39,6 +41,18 @@ interface Options {
   quiet?: boolean;
 }
 
+/** Sequences that are evaluated at once. */
+const ROWS = 16;
+const BYTES = 256;
+const MOST_TOKENS = 65_536;
+
+function parseVocabulary(value: string): number {
+  const size = parsePositive(value);
+  if (size < BYTES || size > MOST_TOKENS)
+    throw new InvalidArgumentError(`expected ${BYTES} (the bytes) to ${MOST_TOKENS} tokens.`);
+  return size;
+}
+
 export function addTrain(program: Command, signal: AbortSignal): void {
   program
     .command('train <text>')
@@ -48,6 +62,11 @@ export function addTrain(program: Command, signal: AbortSignal): void {
       'config.json of a new model, or the folder of one whose weights are trained on',
     )
     .option('--tokenizer <path>', 'tokenizer.json or its folder; "bytes" (default: the model folder’s, else bytes)')
+    .addOption(
+      new Option('--vocabulary <n>', 'learn a byte-level BPE tokenizer of n tokens from the text')
+        .argParser(parseVocabulary)
+        .conflicts('tokenizer'),
+    )
     .option('-o, --out <folder>', 'where the model is saved; a run that is there goes on', 'trained')
     .option('-n, --steps <n>', 'steps in all', parsePositive, 1000)
     .option('-b, --batch <n>', 'sequences a step', parsePositive, 8)
@@ -82,19 +101,46 @@ Examples:
 /** What text becomes ids with, and the files that make the trained model read it again. */
 interface Encoding {
   encode(text: string): Int32Array;
+  /** Of the text that an id stands for. */
+  bytes(id: number): number;
   folder?: string;
   files?: Record<string, object>;
 }
 
-async function chooseEncoding(options: Options, fromFolder: boolean): Promise<Encoding> {
+const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'> => ({
+  encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }),
+  bytes: (id) => tokenizer.tokenBytes?.(id)?.length ?? 0,
+});
+
+async function chooseEncoding(options: Options, fromFolder: boolean, documents: readonly string[]): Promise<Encoding> {
+  if (options.vocabulary !== undefined) return learnt(options.out, documents, options.vocabulary);
   const given = options.tokenizer ?? (fromFolder ? options.config : 'bytes');
-  if (given === 'bytes') return { encode: encodeBytes, files: byteTokenizer() };
+  if (given === 'bytes') return { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
   if (!existsSync(given)) throw new UsageError(`no file or folder ${given}`);
   const folder = statSync(given).isDirectory() ? given : join(given, '..');
   const tokenizer: TextTokenizer | undefined = await loadTokenizer(folder);
   if (!tokenizer && options.tokenizer) throw new UsageError(`${folder} has no tokenizer.json`);
-  if (!tokenizer) return { encode: encodeBytes, files: byteTokenizer() };
-  return { encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }), folder };
+  if (!tokenizer) return { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
+  return { ...encodingBy(tokenizer), folder };
+}
+
+/** A tokenizer of the documents' own; of a run that goes on, the one that it began with. */
+async function learnt(out: string, documents: readonly string[], size: number): Promise<Encoding> {
+  const before = await loadTokenizer(out);
+  if (before) return encodingBy(before);
+  const files = learnTokenizer(documents, size);
+  const folder = await mkdtemp(join(tmpdir(), 'statespace-tokenizer-'));
+  try {
+    await writeFiles(folder, files);
+    const tokenizer = (await loadTokenizer(folder))!;
+    return { ...encodingBy(tokenizer), files };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function writeFiles(folder: string, files: Record<string, object>): Promise<void> {
+  for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), JSON.stringify(content));
 }
 
 /** The model to begin with: random weights of a config, or those of a folder; tokenizer files beside either. */
@@ -109,8 +155,7 @@ async function beginning(options: Options, encoding: Encoding, fromFolder: boole
   for (const name of ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json'])
     if (encoding.folder && existsSync(join(encoding.folder, name)))
       await cp(join(encoding.folder, name), join(first, name));
-  for (const [name, content] of Object.entries(encoding.files ?? {}))
-    await writeFile(join(first, name), JSON.stringify(content));
+  await writeFiles(first, encoding.files ?? {});
   return library().loadModel(first, { device: 'cpu' });
 }
 
@@ -121,10 +166,10 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const { setThreads, createTrainer, resumeTrainer } = library();
   if (options.threads !== undefined) setThreads(options.threads);
   const fromFolder = statSync(options.config).isDirectory() && hasWeights(options.config);
-  const encoding = await chooseEncoding(options, fromFolder);
+  const documents = await readDocuments(path);
+  const encoding = await chooseEncoding(options, fromFolder, documents);
   const config = await readModelConfig(options.config);
   const end = typeof config.eos_token_id === 'number' && encoding.folder ? config.eos_token_id : undefined;
-  const documents = await readDocuments(path);
   const tokens = joinTokens(documents.map(encoding.encode), end);
   const held = Math.floor(tokens.length * options.heldOut);
   const [training, evaluation] = [tokens.subarray(0, tokens.length - held), tokens.subarray(tokens.length - held)];
@@ -171,6 +216,22 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
     const { loss } = await trainer.evaluate({ ids: { data, shape: [rows, width] } }, { signal });
     history.held.push([trainer.steps, loss]);
   };
+  /** All of it, row by row: each predicts all of its tokens but the first. */
+  const assess = async () => {
+    const rows = Math.floor(evaluation.length / length);
+    let [nats, predicted, bytes] = [0, 0, 0];
+    for (let first = 0; first < rows; first += ROWS) {
+      const count = Math.min(ROWS, rows - first);
+      const data = evaluation.slice(first * length, (first + count) * length);
+      const { loss } = await trainer.evaluate({ ids: { data, shape: [count, length] } }, { signal });
+      nats += loss * count * (length - 1);
+      predicted += count * (length - 1);
+      data.forEach((id, i) => {
+        if (i % length > 0) bytes += encoding.bytes(id);
+      });
+    }
+    if (bytes > 0) history.final = { loss: nats / predicted, bitsPerByte: nats / Math.LN2 / bytes };
+  };
   try {
     while (trainer.steps < steps) {
       const data = windows(training, batch, length, seed, trainer.steps);
@@ -188,6 +249,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
       if (trainer.steps % options.evaluateEvery === 0 || trainer.steps === steps) await look();
       if (trainer.steps % options.saveEvery === 0 && trainer.steps < steps) await trainer.save(out);
     }
+    await assess();
     await trainer.save(out);
   } catch (error) {
     if (!signal.aborted) throw error;

@@ -10,6 +10,8 @@ export interface History {
   held: [number, number][];
   seconds: number;
   tokens: number;
+  /** Of all held-out text, at the end. */
+  final?: { loss: number; bitsPerByte: number };
 }
 
 const COLUMNS = 64;
@@ -28,9 +30,13 @@ export function curve({ losses }: History): string {
 /** One line: where the run stands. */
 export function summary(h: History): string {
   const last = h.held.at(-1);
-  const held = last ? `, held-out loss ${last[1].toFixed(4)} (${(last[1] / Math.LN2).toFixed(4)} bits a token)` : '';
+  const whole = h.final
+    ? `; all held-out text: loss ${h.final.loss.toFixed(4)}, ${h.final.bitsPerByte.toFixed(4)} bits a byte`
+    : '';
+  const held =
+    last && !h.final ? `, held-out loss ${last[1].toFixed(4)} (${(last[1] / Math.LN2).toFixed(4)} bits a token)` : '';
   const speed = h.seconds > 0 ? `, ${significant(h.tokens / h.seconds)} tokens/s` : '';
-  return `${group(h.losses.length)} steps in ${formatSeconds(h.seconds)}${speed}, loss ${(h.losses.at(-1) ?? Number.NaN).toFixed(4)}${held}`;
+  return `${group(h.losses.length)} steps in ${formatSeconds(h.seconds)}${speed}, loss ${(h.losses.at(-1) ?? Number.NaN).toFixed(4)}${held}${whole}`;
 }
 
 export function trainingPage(h: History, subtitle: string, command: string, machine: [string, string][]): Page {
