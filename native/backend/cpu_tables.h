@@ -15,12 +15,14 @@
 namespace statespace {
 struct Backend;
 struct Conversions;
+struct Optimizer;
 struct Limits;
 #define STATESPACE_DECLARE(isa) \
   namespace isa {               \
   void fill_table(Backend& b);  \
   Limits limits();              \
   Conversions conversions();    \
+  Optimizer optimizer();        \
   }
 STATESPACE_CPU_ISAS(STATESPACE_DECLARE)
 #undef STATESPACE_DECLARE

@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "backend/cpu_tables.h"
 #include "backend/cuda_loader.h"
+#include "core/adamw.h"
 #include "core/conversions.h"
 #include "core/error.h"
 
@@ -93,17 +94,32 @@ const Backend* cpu_backend(const char* name) {
   return nullptr;
 }
 
+// What the widest of this machine's instruction sets has.
+#define STATESPACE_WIDEST(isa) \
+  if (machine_has(#isa)) widest = isa::STATESPACE_OF();
+
 const Conversions& conversions() {
   static const Conversions best = [] {
     Conversions widest = scalar::conversions();
-#define STATESPACE_CONVERSIONS(isa) \
-  if (machine_has(#isa)) widest = isa::conversions();
-    STATESPACE_CPU_ISAS(STATESPACE_CONVERSIONS)
-#undef STATESPACE_CONVERSIONS
+#define STATESPACE_OF conversions
+    STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
+#undef STATESPACE_OF
     return widest;
   }();
   return best;
 }
+
+const Optimizer& optimizer() {
+  static const Optimizer best = [] {
+    Optimizer widest = scalar::optimizer();
+#define STATESPACE_OF optimizer
+    STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
+#undef STATESPACE_OF
+    return widest;
+  }();
+  return best;
+}
+#undef STATESPACE_WIDEST
 
 const char* const* available_cpu_backends(int* count) {
   *count = CpuBackends::get().count;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "backend/kernels.h"
@@ -9,8 +10,8 @@
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// A piece of work: so many channels over all tokens, so that no two sum into one weight. Tokens come in tiles, whose
-// rows stay in L1 while the vectors of channels pass over them.
+// A piece of work: so many channels, at most, over all tokens, so that no two sum into one weight. Tokens come in
+// tiles, whose rows stay in L1 while the vectors of channels pass over them.
 constexpr int64_t kChannels = 128, kTile = 16;
 
 class ChannelGradient {
@@ -19,8 +20,8 @@ class ChannelGradient {
   // of the state, and the addresses of a tile's inputs.
   static int64_t floats(int64_t d_conv) { return (4 * d_conv + 2) * kChannels + 2 * (d_conv + kTile); }
 
-  ChannelGradient(const CausalConv1dBackward& op, int64_t first, float* scratch)
-      : op_(op), d_conv_(op.weight[1]), first_(first), width_(std::min(kChannels, op.x[1] - first)) {
+  ChannelGradient(const CausalConv1dBackward& op, int64_t first, int64_t width, float* scratch)
+      : op_(op), d_conv_(op.weight[1]), first_(first), width_(width) {
     weight_ = scratch;
     dweight_ = weight_ + d_conv_ * kChannels;
     later_ = dweight_ + d_conv_ * kChannels;
@@ -64,6 +65,11 @@ class ChannelGradient {
       const int64_t t = from - past + i;
       inputs_[i] = t >= begin ? op_.x.row(t) + first_ : past_ + (t - begin + past) * kChannels;
     }
+    for (int64_t t = std::max(begin, from - kTile); t < from; ++t)  // the tile to come
+      for (int64_t c = 0; c < width_; c += 16) {
+        prefetch(op_.x.row(t) + first_ + c);
+        prefetch(op_.dy.row(t) + first_ + c);
+      }
     for (int64_t c = 0; c < width_; c += kLanes) {
       const int n = lanes_of(width_ - c);
       op_.activation ? vector<true>(from, to, c, n) : vector<false>(from, to, c, n);
@@ -175,10 +181,15 @@ class ChannelGradient {
 template <>
 void run(const CausalConv1dBackward& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, Tensor(), op.x[0]);
-  cx.parallel_for(ceil_div(op.x[1], kChannels), [&](int64_t i, int worker) {
-    ChannelGradient channels(op, i * kChannels, cx.local<float>(worker, ChannelGradient::floats(op.weight[1])));
-    for (int64_t s = 0; s < sequences.count; ++s) channels.sequence(s, sequences.begin(s), sequences.end(s));
-    channels.finish();
+  // As many pieces for every thread, of whole cache lines.
+  constexpr int64_t kLine = 16;
+  const int64_t channels = op.x[1], least = ceil_div(ceil_div(channels, kChannels), cx.threads()) * cx.threads();
+  const int64_t width = std::clamp<int64_t>(ceil_div(ceil_div(channels, least), kLine) * kLine, kLine, kChannels);
+  cx.parallel_for(ceil_div(channels, width), [&](int64_t i, int worker) {
+    ChannelGradient piece(op, i * width, std::min(width, channels - i * width),
+                          cx.local<float>(worker, ChannelGradient::floats(op.weight[1])));
+    for (int64_t s = 0; s < sequences.count; ++s) piece.sequence(s, sequences.begin(s), sequences.end(s));
+    piece.finish();
   });
 }
 

@@ -128,7 +128,7 @@ void run(const LinearCrossEntropy& op, Context& cx) {
     block.shape[0] = count;
     Tensor x = op.x;
     x.data = op.x.as<char>() + first * op.x.row_stride * (x.dtype == DType::f32 ? 4 : 2), x.shape[0] = count;
-    const int64_t bytes = std::max(matmul_scratch(op.weight, count), gradient_scratch(op.weight, count));
+    const int64_t bytes = std::max(matmul_scratch(op.weight, count), gradient_scratch(op.weight));
     void* scratch = cx.shared<char>(bytes);
     Epilogue e;
     if (op.bias) e.bias = op.bias.f32();
@@ -146,11 +146,11 @@ void run(const LinearCrossEntropy& op, Context& cx) {
     if (op.dx) {
       Tensor dx = op.dx;
       dx.data = op.dx.row(first);
-      matmul_dx(cx, to, count, op.weight, 0, dx, false, scratch);
+      matmul_dx(cx, to, count, op.weight, 0, dx, false, rounds_gradients(cx, op.weight), scratch);
     }
     if (op.dweight)
       matmul_dweight(cx, to, x, count, vocab, d_model, op.dweight.f32(), op.dweight.row_stride, add,
-                     rounds_gradients(op.weight), scratch);
+                     rounds_gradients(cx, op.weight), scratch);
     if (op.dbias) sum_rows(cx, block, op.dbias.f32(), add);
   }
   *op.loss.f32() = mean_loss(losses, rows, divisor);

@@ -2,6 +2,7 @@
 // Gradients of the recurrences whose state is a matrix a head, token by token and backwards in time: the states of a
 // chunk of tokens are computed again from the one that was kept at its start, so that memory grows with 1/kChunk of all
 // states. What an op has of its own are two steps over (rows, cols) matrices.
+#include <algorithm>
 #include <cstring>
 
 #include "core/context.h"
@@ -24,6 +25,84 @@ inline void store_padded(const float* from, int64_t n, float* to) {
     const int m = lanes_of(n - i);
     store(to + i, load(from + i), m);
   }
+}
+
+// to = the sums over lanes of a vector of each row: from (rows, kLanes); whole vectors are stored.
+inline void sum_lanes(const float* from, int64_t rows, float* to) {
+  for (int64_t i = 0; i < rows; i += kLanes) {
+    F r[kLanes];
+#pragma GCC unroll 16
+    for (int l = 0; l < kLanes; ++l) r[l] = i + l < rows ? load(from + (i + l) * kLanes) : zero();
+    store(to + i, sums(r));
+  }
+}
+
+// A row's vectors: in registers where their number N is known when the kernel is compiled, else (N = 0) in `memory`.
+template <int N>
+class RowVectors {
+ public:
+  RowVectors(float*, int64_t) {}
+  static constexpr int count() { return N; }
+  F get(int c) const { return v_[c]; }
+  void set(int c, F x) { v_[c] = x; }
+
+ private:
+  F v_[N];
+};
+template <>
+class RowVectors<0> {
+ public:
+  RowVectors(float* memory, int64_t width) : memory_(memory), count_(int(width / kLanes)) {}
+  int count() const { return count_; }
+  F get(int c) const { return load(memory_ + c * kLanes); }
+  void set(int c, F x) { store(memory_ + c * kLanes, x); }
+
+ private:
+  float* memory_;
+  int count_;
+};
+
+// Rows of N vectors, N = 0: of any number. Every loop over a row's vectors is one of these.
+template <int N>
+struct RowLoop {
+  int64_t width;
+  template <class Fn>
+  [[gnu::always_inline]] void each(Fn&& fn) const {
+    if constexpr (N > 0) {
+#pragma GCC unroll 8
+      for (int c = 0; c < N; ++c) fn(c);
+    } else {
+      for (int c = 0; c < int(width / kLanes); ++c) fn(c);
+    }
+  }
+  // Σ_c fn(c), of all lanes.
+  template <class Fn>
+  [[gnu::always_inline]] float sum_of(Fn&& fn) const {
+    F total = zero();
+    each([&](int c) { total = fn(c, total); });
+    return sum(total);
+  }
+  [[gnu::always_inline]] RowVectors<N> read(const float* from, float* memory) const {
+    RowVectors<N> v(memory, width);
+    each([&](int c) { v.set(c, load(from + c * kLanes)); });
+    return v;
+  }
+  [[gnu::always_inline]] RowVectors<N> zeros(float* memory) const {
+    RowVectors<N> v(memory, width);
+    each([&](int c) { v.set(c, zero()); });
+    return v;
+  }
+  [[gnu::always_inline]] void write(const RowVectors<N>& v, float* to) const {
+    each([&](int c) { store(to + c * kLanes, v.get(c)); });
+  }
+};
+
+// fn(RowLoop<N>) for rows of `width` floats.
+template <class Fn>
+void with_row_loop(int64_t width, Fn&& fn) {
+  if (width == 4 * kLanes) return fn(RowLoop<4>{width});
+  if (width == 8 * kLanes) return fn(RowLoop<8>{width});
+  fn(RowLoop<0>{width});
 }
 
 // Sizes of one head's state, and where its matrices lie: rows of `width` floats.
@@ -62,7 +141,7 @@ void each_head_backwards(Context& cx, const HeadStates& states, HeadShape shape,
     float* inside = kept + (chunks + 1) * size;  // of one chunk, behind each of its tokens
     float* G = inside + kChunk * size;
     auto at = [&](const Tensor& t) { return t.row(s) + h * one; };
-    std::memset(own, 0, (whole_vectors(extra) + (chunks + kChunk + 2) * size) * sizeof(float));
+    for (float* first : {kept, G}) std::memset(first, 0, size * sizeof(float));
     if (states.initial) shape.read(at(states.initial), kept);
     if (states.last) shape.read(at(states.last), G);
     for (int64_t c = 0; c + 1 < chunks; ++c) {

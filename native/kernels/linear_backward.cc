@@ -34,11 +34,11 @@ void run(const LinearBackward& op, Context& cx) {
   const int64_t rows = op.x[0], out = op.weight[0], in = op.weight[1];
   const Tensor dy = op.activation ? before_activation(op, cx) : op.dy;
   if (op.dbias) sum_rows(cx, dy, op.dbias.f32(), op.accumulate);
-  void* scratch = cx.shared<char>(gradient_scratch(op.weight, rows));
-  if (op.dx) matmul_dx(cx, dy, rows, op.weight, 0, op.dx, false, scratch);
+  void* scratch = cx.shared<char>(gradient_scratch(op.weight));
+  const bool pairs = rounds_gradients(cx, op.weight);
+  if (op.dx) matmul_dx(cx, dy, rows, op.weight, 0, op.dx, false, pairs, scratch);
   if (op.dweight)
-    matmul_dweight(cx, dy, op.x, rows, out, in, op.dweight.f32(), op.dweight.row_stride, op.accumulate,
-                   rounds_gradients(op.weight), scratch);
+    matmul_dweight(cx, dy, op.x, rows, out, in, op.dweight.f32(), op.dweight.row_stride, op.accumulate, pairs, scratch);
 }
 
 }  // namespace statespace::STATESPACE_ISA

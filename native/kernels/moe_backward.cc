@@ -76,8 +76,8 @@ void run(const MoeBackward& op, Context& cx) {
   const Hidden h{hidden, gated ? hidden + tokens * d_ff : nullptr, hidden + 2 * tokens * d_ff,
                  hidden + 3 * tokens * d_ff};
   int64_t bytes = std::max(matmul_scratch(op.down, tokens), matmul_scratch(op.gate_up, tokens));
-  bytes = std::max({bytes, gradient_scratch(op.down, tokens), gradient_scratch(op.gate_up, tokens)});
-  if (op.router) bytes = std::max({bytes, matmul_scratch(op.router, tokens), gradient_scratch(op.router, tokens)});
+  bytes = std::max({bytes, gradient_scratch(op.down), gradient_scratch(op.gate_up)});
+  if (op.router) bytes = std::max({bytes, matmul_scratch(op.router, tokens), gradient_scratch(op.router)});
   char* scratch = cx.shared<char>(bytes);
 
   Epilogue exact;
@@ -103,17 +103,19 @@ void run(const MoeBackward& op, Context& cx) {
     const int64_t parts = gated ? 2 : 1;
     matmul(cx, x, count, op.gate_up, parts * e, {}, rows_of(h.a, d_ff), scratch);
     if (gated) matmul(cx, x, count, op.gate_up, parts * e + 1, {}, rows_of(h.b, d_ff), scratch);
-    matmul_dx(cx, dy, count, op.down, e, rows_of(h.through, d_ff), false, scratch);
+    matmul_dx(cx, dy, count, op.down, e, rows_of(h.through, d_ff), false, rounds_gradients(cx, op.down), scratch);
     hidden_gradient(op, h, routes.weight + first, sorted_dc + first, count, d_ff, cx);
     if (op.ddown)
       matmul_dweight(cx, dy, rows_of(h.weighted, d_ff), count, d_model, d_ff, op.ddown.f32() + e * d_model * d_ff, d_ff,
-                     false, false, scratch);
+                     false, rounds_gradients(cx, op.down), scratch);
     for (int64_t part = 0; part < parts; ++part) {
       const Rows gradient = rows_of(part ? h.b : h.a, d_ff);
       if (op.dgate_up)
         matmul_dweight(cx, gradient, x, count, d_ff, d_model, op.dgate_up.f32() + (parts * e + part) * d_ff * d_model,
-                       d_model, false, false, scratch);
-      if (op.dx) matmul_dx(cx, gradient, count, op.gate_up, parts * e + part, Rows(op.dx, index), true, scratch);
+                       d_model, false, rounds_gradients(cx, op.gate_up), scratch);
+      if (op.dx)
+        matmul_dx(cx, gradient, count, op.gate_up, parts * e + part, Rows(op.dx, index), true,
+                  rounds_gradients(cx, op.gate_up), scratch);
     }
   }
 
@@ -139,7 +141,7 @@ void run(const MoeBackward& op, Context& cx) {
   if (op.drouter)
     matmul_dweight(cx, dlogit, op.x, tokens, experts, d_model, op.drouter.f32(), op.drouter.row_stride, false, false,
                    scratch);
-  if (op.dx) matmul_dx(cx, dlogit, tokens, op.router, 0, op.dx, true, scratch);
+  if (op.dx) matmul_dx(cx, dlogit, tokens, op.router, 0, op.dx, true, false, scratch);
 }
 
 }  // namespace statespace::STATESPACE_ISA

@@ -17,21 +17,22 @@ template <bool kGated, bool kBefore>
 void rms_group(const RmsNormBackward& op, const RmsGroup& g, int64_t n) {
   const F offset = set(op.unit_offset ? 1.f : 0.f);
   auto weight = [&](int64_t c, int m) { return g.weight ? load(g.weight + c, m) + offset : set(1.f); };
-  // What was normalised, and the gradient of the norm's output.
-  auto normed = [&](int64_t c, int m) {
-    const F x = load(g.x + c, m);
-    return kGated && !kBefore ? x * silu(load(g.z + c, m)) : x;
-  };
-  auto upstream = [&](int64_t c, int m) {
-    const F dy = load(g.dy + c, m);
-    return kGated && kBefore ? dy * silu(load(g.z + c, m)) : dy;
-  };
+  // Sigmoids of z are kept from the first pass to the second.
+  constexpr int64_t kMost = kGated ? 2048 : 1;
+  alignas(64) float sigmoids[kMost];
+  const bool keeps = n <= kMost - kLanes;
   F squares = zero(), products = zero();
   for (int64_t c = 0; c < n; c += kLanes) {
     const int m = lanes_of(n - c);
-    const F v = normed(c, m);
+    // What was normalised, and the gradient of the norm's output.
+    F v = load(g.x + c, m), up = load(g.dy + c, m);
+    if constexpr (kGated) {
+      const F z = load(g.z + c, m), s = sigmoid(z);
+      if (keeps) store(sigmoids + c, s);
+      (kBefore ? up : v) = (kBefore ? up : v) * z * s;
+    }
     squares = fma(v, v, squares);
-    products = fma(upstream(c, m) * weight(c, m), v, products);
+    products = fma(up * weight(c, m), v, products);
   }
   const float r = 1 / ::sqrtf(sum(squares) / float(n) + op.eps);
   const F scale = set(r), mean = set(sum(products) * r / float(n));
@@ -40,7 +41,7 @@ void rms_group(const RmsNormBackward& op, const RmsGroup& g, int64_t n) {
     const F dy = load(g.dy + c, m), x = load(g.x + c, m), w = weight(c, m);
     F gate = set(1.f), gradient = zero();
     if constexpr (kGated) {
-      const F z = load(g.z + c, m), s = sigmoid(z);
+      const F z = load(g.z + c, m), s = keeps ? load(sigmoids + c) : sigmoid(z);
       gate = z * s;
       gradient = s * fma(z, set(1.f) - s, set(1.f));
     }

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/adamw.h"
+#include "core/conversions.h"
 #include "core/error.h"
 #include "core/halves.h"
 
@@ -197,7 +199,11 @@ void Trainer::refresh() {
     for (const auto& p : w.parts) {
       const float* from = source(p.parameter) + p.first;
       const bool there = t.dtype == DType::f32 && from == t.f32() + at;
-      if (!there)
+      if (!there && w.map == TrainerLayout::Map::copy && t.dtype != DType::f32)
+        for_pieces(p.count, [&](int64_t begin, int64_t end) {
+          conversions().narrow(from + begin, end - begin, t.dtype, t.as<char>() + dtype_bytes(t.dtype, at + begin));
+        });
+      else if (!there)
         for_pieces(p.count, [&](int64_t begin, int64_t end) {
           for (int64_t i = begin; i < end; ++i)
             write_float(t.data, t.dtype, at + i, w.map == TrainerLayout::Map::copy ? from[i] : -std::exp(from[i]));
@@ -334,25 +340,22 @@ double Trainer::gradient_norm() const {
 }
 
 void Trainer::update(const AdamW& o, double norm) {
-  const float clip = o.max_norm > 0 ? float(std::min(1.0, o.max_norm / (norm + 1e-6))) : 1;
   const double first = 1 - std::pow(o.beta1, double(o.t)), second = 1 - std::pow(o.beta2, double(o.t));
-  const float rate = float(o.learning_rate / first), root = float(1 / std::sqrt(second)), eps = float(o.eps);
-  const float b1 = float(o.beta1), b2 = float(o.beta2), c1 = float(1 - o.beta1), c2 = float(1 - o.beta2);
+  AdamWStep step{};
+  step.clip = o.max_norm > 0 ? float(std::min(1.0, o.max_norm / (norm + 1e-6))) : 1;
+  step.beta1 = float(o.beta1), step.beta2 = float(o.beta2);
+  step.rest1 = float(1 - o.beta1), step.rest2 = float(1 - o.beta2);
+  step.rate = float(o.learning_rate / first), step.root = float(1 / std::sqrt(second)), step.eps = float(o.eps);
   for (size_t p = 0; p < memory_.size(); ++p) {
     const auto& parameter = layout_.parameters[p];
     if (!parameter.trained) continue;
-    const float keep = parameter.decayed ? float(1 - o.learning_rate * o.decay) : 1;
+    step.keep = parameter.decayed ? float(1 - o.learning_rate * o.decay) : 1;
     float* w = memory_[p].value;
     float* m = floats(memory_[p].mean, parameter.count);
     float* v = floats(memory_[p].square, parameter.count);
     const float* gradients = gradient(int32_t(p));
     for_pieces(parameter.count, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const float g = gradients[i] * clip;
-        m[i] = b1 * m[i] + c1 * g;
-        v[i] = b2 * v[i] + c2 * g * g;
-        w[i] = w[i] * keep - rate * m[i] / (std::sqrt(v[i]) * root + eps);
-      }
+      optimizer().adamw(step, gradients + begin, end - begin, w + begin, m + begin, v + begin);
     });
   }
   refresh();
