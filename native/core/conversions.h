@@ -1,5 +1,6 @@
 #pragma once
-// f16 and bf16 to and from f32 by an instruction set's own instructions. Round to nearest even.
+// f16 and bf16 to and from f32 by an instruction set's own instructions, rounded to nearest even, and the blocks whose
+// scales are searched.
 #include <algorithm>
 #include <cstdint>
 
@@ -12,6 +13,8 @@ struct Conversions {
   // `count` values of f16 or bf16.
   void (*widen)(const void* from, DType type, int64_t count, float* to);
   void (*narrow)(const float* from, int64_t count, DType type, void* to);
+  // One block of a K-quant, iq4_nl or iq4_xs, as encode_blocks() writes it.
+  void (*search_block)(DType type, const float* x, const float* importance, uint8_t* out);
 };
 
 // This machine's, in native/backend.

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/blocks.h"
+#include "core/conversions.h"
 #include "core/halves.h"
 
 namespace statespace {
@@ -133,9 +134,6 @@ void encode_blocks(DType type, const float* x, int64_t count, const float* impor
   const auto plain = [&](auto encode) {
     for (int64_t i = 0; i < count; i += block, out += bytes) encode(x + i, out);
   };
-  const auto searched = [&](auto encode) {
-    for (int64_t i = 0; i < count; i += block, out += bytes) encode(x + i, importance ? importance + i : nullptr, out);
-  };
   switch (type) {
     case DType::q8_0:
       return plain(q8_0);
@@ -153,22 +151,10 @@ void encode_blocks(DType type, const float* x, int64_t count, const float* impor
       return plain(tq1_0);
     case DType::tq2_0:
       return plain(tq2_0);
-    case DType::q2_k:
-      return searched(encode_q2_k);
-    case DType::q3_k:
-      return searched(encode_q3_k);
-    case DType::q4_k:
-      return searched(encode_q4_k);
-    case DType::q5_k:
-      return searched(encode_q5_k);
-    case DType::q6_k:
-      return searched(encode_q6_k);
-    case DType::iq4_nl:
-      return searched(encode_iq4_nl);
-    case DType::iq4_xs:
-      return searched(encode_iq4_xs);
-    default:
-      break;  // is_encoded() said so
+    default:  // is_encoded() said so
+      const auto search = conversions().search_block;
+      for (int64_t i = 0; i < count; i += block, out += bytes)
+        search(type, x + i, importance ? importance + i : nullptr, out);
   }
 }
 

@@ -14,13 +14,4 @@ constexpr bool is_encoded(DType t) { return is_held(t) || t == DType::tq1_0 || t
 // nullptr for ones, matters where scales are searched.
 void encode_blocks(DType type, const float* x, int64_t count, const float* importance, uint8_t* out);
 
-// The searched ones; one block.
-void encode_q2_k(const float* x, const float* importance, uint8_t* out);
-void encode_q3_k(const float* x, const float* importance, uint8_t* out);
-void encode_q4_k(const float* x, const float* importance, uint8_t* out);
-void encode_q5_k(const float* x, const float* importance, uint8_t* out);
-void encode_q6_k(const float* x, const float* importance, uint8_t* out);
-void encode_iq4_nl(const float* x, const float* importance, uint8_t* out);
-void encode_iq4_xs(const float* x, const float* importance, uint8_t* out);
-
 }  // namespace statespace

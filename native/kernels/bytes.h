@@ -3,7 +3,7 @@
 // field<shift, bits, to>(b): bits [shift, shift + bits) of every byte, moved to bit `to`   a | b   store_bytes(p, b)
 // lookup(table, b): entry b of a table of 16 that fills every 16 bytes   set_quad(p): four bytes, over and over
 // Ints: kLanes sums of 32 bits; set_int(x)   to_float(i)   widen(uint8_t*): kLanes floats   narrow(int8_t*, f): whole
-// floats of magnitude up to 127.
+// floats of magnitude up to 127   each_byte<i>(b): byte i of every four.
 //
 // dot(sums, codes, x): sums + codes·x in fours, codes unsigned, x from -127 to 127, exact. Three forms, which differ in
 // nothing else: DotInstruction where has_int8_dot(), DotSmall for codes below 128, DotAny.
@@ -53,6 +53,10 @@ inline Bytes lookup(Bytes table, Bytes b) { return {_mm512_shuffle_epi8(table.v,
 inline Bytes set_quad(const int32_t* p) { return {_mm512_set1_epi32(*p)}; }
 inline Ints set_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline F to_float(Ints i) { return {_mm512_cvtepi32_ps(i.v)}; }
+template <int i>
+inline F each_byte(Bytes b) {
+  return {_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(b.v, 8 * i), _mm512_set1_epi32(255)))};
+}
 inline F widen(const uint8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
@@ -128,6 +132,10 @@ inline Bytes lookup(Bytes table, Bytes b) { return {_mm256_shuffle_epi8(table.v,
 inline Bytes set_quad(const int32_t* p) { return {_mm256_set1_epi32(*p)}; }
 inline Ints set_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
 inline F to_float(Ints i) { return {_mm256_cvtepi32_ps(i.v)}; }
+template <int i>
+inline F each_byte(Bytes b) {
+  return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(b.v, 8 * i), _mm256_set1_epi32(255)))};
+}
 inline F widen(const uint8_t* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
 }
@@ -228,6 +236,12 @@ inline Ints set_int(int32_t x) {
 inline F to_float(const Ints& i) {
   float f[kLanes];
   for (int j = 0; j < kLanes; ++j) f[j] = float(i.v[j]);
+  return load(f);
+}
+template <int i>
+inline F each_byte(const Bytes& b) {
+  float f[kLanes];
+  for (int j = 0; j < kLanes; ++j) f[j] = float(b.v[4 * j + i]);
   return load(f);
 }
 inline F widen(const uint8_t* p) {

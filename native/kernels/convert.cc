@@ -21,6 +21,8 @@ void narrow(const float* from, int64_t count, Half* to) {
 
 }  // namespace
 
+void search_block(DType type, const float* x, const float* importance, uint8_t* out);
+
 Conversions conversions() {
   return {[](const void* from, DType type, int64_t count, float* to) {
             type == DType::bf16 ? widen(static_cast<const bf16_t*>(from), count, to)
@@ -29,7 +31,8 @@ Conversions conversions() {
           [](const float* from, int64_t count, DType type, void* to) {
             type == DType::bf16 ? narrow(from, count, static_cast<bf16_t*>(to))
                                 : narrow(from, count, static_cast<f16_t*>(to));
-          }};
+          },
+          search_block};
 }
 
 }  // namespace statespace::STATESPACE_ISA

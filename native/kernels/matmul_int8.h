@@ -245,6 +245,34 @@ void unpack_panel(const uint8_t* panel, int64_t in, uint8_t* to) {
   }
 }
 
+// to (in, kPanel) = the values of a panel.
+template <DType T>
+void widen_quantised(const uint8_t* panel, int64_t in, float* to) {
+  using B = Blocks<T>;
+  constexpr Form f = B::kForm;
+  constexpr int kBlock = int(dtype_block(T)), kGroups = 8 / f.halves;
+  for (int64_t k = 0; k < in; k += kBlock, panel += packed_block_bytes(T)) {
+    const uint8_t* codes = panel + kPanel * head_bytes(f);
+    for (int b = 0; b < kBlock / 32; ++b, to += 32 * kPanel)
+      for (int v = 0; v < kTileVectors; ++v, codes += B::kCodes) {
+        Bytes q[8];
+        B::unpack(codes, q);
+        for (int h = 0; h < f.halves; ++h) {
+          const F scale = B::scale(panel, b * f.halves + h, v);
+          F offset = set(float(1 << std::max(0, f.zero)));
+          if constexpr (f.has_min()) offset = B::min(panel, b * f.halves + h, v);
+          float* row = to + h * kGroups * 4 * kPanel + v * kLanes;
+          auto put = [&](F code) {
+            store(row, f.has_min() ? code * scale - offset : (code - offset) * scale);
+            row += kPanel;
+          };
+          for (int g = h * kGroups; g < (h + 1) * kGroups; ++g)
+            put(each_byte<0>(q[g])), put(each_byte<1>(q[g])), put(each_byte<2>(q[g])), put(each_byte<3>(q[g]));
+        }
+      }
+  }
+}
+
 // out (M, kPanel) = M rows of x times an unpacked panel.
 template <int M, int kHalves, bool kMin, class Dot>
 void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* out) {

@@ -189,4 +189,11 @@ void matmul_quantised(const Context& cx, const Rows& x, int64_t rows, const Matr
   Product(cx, x, rows, w, planes, e, y, scratch).run();
 }
 
+void widen_panels(const Context& cx, const Matrix& w, float* to) {
+  cx.parallel_for(w.panels(), [&](int64_t p, int) {
+    with_blocks(w.dtype,
+                [&](auto type) { widen_quantised<decltype(type)::value>(w.panel(p), w.in, to + p * w.in * kPanel); });
+  });
+}
+
 }  // namespace statespace::STATESPACE_ISA

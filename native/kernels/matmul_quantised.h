@@ -9,5 +9,7 @@ namespace statespace::STATESPACE_ISA {
 void matmul_quantised(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, int planes,
                       const Epilogue& epilogue, const Rows& y, void* scratch);
 int64_t quantised_scratch(int64_t in, int64_t rows);
+// All panels in f32: to (panels, in, kPanel).
+void widen_panels(const Context& cx, const Matrix& w, float* to);
 
 }  // namespace statespace::STATESPACE_ISA

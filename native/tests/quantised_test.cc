@@ -1,5 +1,7 @@
 // Products of every quantised type, on every backend and in both layouts, against f64 over the decoded values.
+#include "backend/cpu_tables.h"
 #include "core/blocks.h"
+#include "core/conversions.h"
 #include "core/quantise.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
@@ -89,6 +91,21 @@ void each_host_backend(Fn&& fn) {
 }
 
 }  // namespace
+
+TEST_CASE("quantised: searched blocks have the same bytes on every instruction set") {
+  const auto x = uniform(256, 3), w = uniform(256, 4);
+  std::vector<float> importance(256);
+  for (int i = 0; i < 256; ++i) importance[i] = w[i] * w[i];
+  for (const DType type :
+       {DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs})
+    for (const float* weights : {static_cast<const float*>(nullptr), static_cast<const float*>(importance.data())}) {
+      std::vector<uint8_t> plain(dtype_bytes(type, dtype_block(type))), wide(plain.size());
+      scalar::conversions().search_block(type, x.data(), weights, plain.data());
+      conversions().search_block(type, x.data(), weights, wide.data());
+      CAPTURE(int(type));
+      CHECK(plain == wide);
+    }
+}
 
 TEST_CASE("quantised products: every type, number of rows and layout") {
   for (DType type : kTypes)
