@@ -147,6 +147,11 @@ inline void store_threes(float* p, F a, F b, F c) {
 }
 inline M less(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 inline F select(M m, F a, F b) { return {_mm256_blendv_ps(b.v, a.v, m.v)}; }
+#if defined(__GNUC__)
+// gcc 12 takes a function that does nothing but prefetch for one without effect and leaves out its calls.
+inline void prefetch(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*static_cast<const char*>(p))); }
+#else
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+#endif
 
 }  // namespace statespace::STATESPACE_ISA

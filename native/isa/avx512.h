@@ -167,7 +167,12 @@ inline void store_threes(float* p, F a, F b, F c) {
 }
 inline M less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 inline F select(M m, F a, F b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }
+#if defined(__GNUC__)
+// gcc 12 takes a function that does nothing but prefetch for one without effect and leaves out its calls.
+inline void prefetch(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*static_cast<const char*>(p))); }
+#else
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+#endif
 
 // Products of pairs of bf16, where the machine has them: functions that use them carry this attribute and are called
 // after has_bf16_dot().

@@ -1,6 +1,8 @@
 #include "ops/attention.h"
 
+#include <algorithm>
 #include <type_traits>
+#include <utility>
 
 #include "backend/kernels.h"
 #include "kernels/attention_blocks.h"
@@ -11,8 +13,6 @@
 
 namespace statespace::STATESPACE_ISA {
 namespace {
-
-constexpr int kMostRows = 32;  // of a panel, whatever multiplies it
 
 // One worker's memory for one task.
 struct Workspace {
@@ -64,10 +64,11 @@ class Block {
         width_(round_up(headdim_, kWide)),
         first_(plan.first_row(task)),
         rows_(plan.rows(span_, task.block)),
+        all_rows_(rows_ * task.heads),
         scale_(op.softcap > 0 ? op.scale / op.softcap : op.scale * kLog2e) {}
 
   void run() {
-    for (int64_t r = 0; r < rows_; ++r) w_.states[r] = RowState{};
+    for (int64_t r = 0; r < all_rows_; ++r) w_.states[r] = RowState{};
     with_float(op_.k.dtype, [&](auto type) { attend<decltype(type)>(); });
     span_.splits > 1 ? keep_partial() : finish();
   }
@@ -75,12 +76,7 @@ class Block {
  private:
   template <class T>
   void attend() {
-    if (rows_ <= kFewRows) {
-      load_queries(rows_, w_.q, scale_, [&](int64_t r, int64_t d) { return r * width_ + d; });
-      return each_block<T>([&](const T* const* keys, const T* const* values, int64_t begin, int64_t end) {
-        few_rows(keys, values, begin, end);
-      });
-    }
+    if (rows_ <= kFewRows) return few_rows<T>();
 #if defined(STATESPACE_BF16_DOT)
     if constexpr (std::is_same_v<T, bf16_t>)
       if (span_.keys >= kPairKeys && has_bf16_dot()) return pairs();
@@ -119,17 +115,18 @@ class Block {
     const KeyRows<T> keys(op_, op_.k, span_, task_.sequence, task_.head);
     const KeyRows<T> values(op_, op_.v, span_, task_.sequence, task_.head);
     const T** key_rows = reinterpret_cast<const T**>(w_.addresses);
-    const T** value_rows = key_rows + kBlockKeys;
     for (int64_t j = range.begin; j < range.end; j += kBlockKeys) {
       const int64_t end = j + kBlockKeys < range.end ? j + kBlockKeys : range.end;
+      const T** value_rows = key_rows + (end - j);
       keys.addresses(j, end, key_rows);
       values.addresses(j, end, value_rows);
       fn(key_rows, value_rows, j, end);
     }
   }
 
-  int64_t token(int64_t r) const { return (first_ + r) / plan_.group; }
-  int64_t head(int64_t r) const { return task_.head * plan_.group + (first_ + r) % plan_.group; }
+  // Rows of all heads of the task, those of one head after the other.
+  int64_t token(int64_t r) const { return (first_ + r % rows_) / plan_.group; }
+  int64_t head(int64_t r) const { return (task_.head + r / rows_) * plan_.group + (first_ + r % rows_) % plan_.group; }
 
   // to[at(row, channel)] = scale · q, and sums of zeros; rows and channels that do not exist are zero.
   template <class To, class At>
@@ -137,7 +134,7 @@ class Block {
     for (int64_t i = 0; i < rows * width_; ++i) w_.q[i] = w_.out[i] = 0;
     with_float(op_.q.dtype, [&](auto type) {
       using T = decltype(type);
-      for (int64_t r = 0; r < rows_; ++r) {
+      for (int64_t r = 0; r < all_rows_; ++r) {
         const T* q = op_.q.as<T>() + (span_.query0 + token(r)) * op_.q.row_stride + head(r) * headdim_;
         for (int64_t d = 0; d < headdim_; ++d) from_float(to_float(q[d]) * scale, to[at(r, d)]);
       }
@@ -192,43 +189,88 @@ class Block {
   }
 
   template <class T>
-  void few_rows(const T* const* keys, const T* const* values, int64_t begin, int64_t end) {
-    auto go = [&]<int kRows>() {
-      score_rows<kRows>(w_.q, width_, keys, end - begin, headdim_, w_.scores);
-      Visible each[kRows], any{end, 0};
-      for (int r = 0; r < kRows; ++r) {
-        const Visible v = each[r] = seen(r, begin, end);
-        const float shrink = soften_row<FloatTiles>(r, v, w_.scores + r * kScoreStride);
-        for (int64_t d = 0; d < width_; ++d) w_.out[r * width_ + d] *= shrink;
-        if (v.begin < v.end && v.begin < any.begin) any.begin = v.begin;
-        if (v.begin < v.end && v.end > any.end) any.end = v.end;
-      }
-      bool same = true;
-      for (const Visible& v : each) same = same && v.begin == any.begin && v.end == any.end;
-      if (same) return blend_rows<kRows>(w_.scores, values, headdim_, any.begin, any.end, w_.out, width_);
-      for (int r = 0; r < kRows; ++r)
-        blend_rows<1>(w_.scores + r * kScoreStride, values, headdim_, each[r].begin, each[r].end, w_.out + r * width_,
-                      width_);
+  void few_rows() {
+    load_queries(all_rows_, w_.q, scale_,
+                 [&](int64_t r, int64_t d) { return r * width_ + channel_place<T>(d, headdim_); });
+    const Visible range = plan_.keys(task_);
+    for (int64_t j = range.begin; j < range.end; j += kBlockKeys) few_rows<T>({j, std::min(j + kBlockKeys, range.end)});
+  }
+
+  // Keys as they lie, and then values: part by part, all heads of a part one after the other. While a part of one head
+  // is read, what follows is fetched.
+  template <class T>
+  void few_rows(const Visible& range) {
+    const int64_t heads = task_.heads, units = ceil_div(range.end - range.begin, kPartKeys) * heads;
+    const T **here = reinterpret_cast<const T**>(w_.addresses), **next = here + kPartKeys;
+    auto first_key = [&](int64_t unit) { return range.begin + unit % units / heads * kPartKeys; };
+    auto addresses = [&](int64_t unit, const T** to) {
+      const KeyRows<T> rows(op_, unit < units ? op_.k : op_.v, span_, task_.sequence, task_.head + unit % heads);
+      const int64_t begin = first_key(unit), end = std::min(begin + kPartKeys, range.end);
+      rows.addresses(begin, end, to);
+      return end - begin;
     };
-    if (rows_ == 1) return go.template operator()<1>();
-    if (rows_ == 2) return go.template operator()<2>();
-    if (rows_ == 3) return go.template operator()<3>();
-    go.template operator()<4>();
+    int64_t count = addresses(0, here);
+    for (int64_t unit = 0; unit < 2 * units; ++unit) {
+      const int64_t following = unit + 1 < 2 * units ? addresses(unit + 1, next) : 0;
+      const RowList<T> list{here, count, next, following, headdim_};
+      if (unit == units) soften_rows(range);
+      const int64_t row = unit % heads * rows_, j = first_key(unit) - range.begin;
+      unit < units ? score_part(list, row, j) : blend_part(list, row, j, range);
+      std::swap(here, next), count = following;
+    }
+  }
+
+  void soften_rows(const Visible& range) {
+    for (int64_t r = 0; r < all_rows_; ++r) {
+      const Visible v = seen(r, range.begin, range.end);
+      const float shrink = soften_row<FloatTiles>(r, v, w_.scores + r * kScoreStride);
+      for (int64_t d = 0; d < width_; ++d) w_.out[r * width_ + d] *= shrink;
+    }
+  }
+
+  template <class T>
+  void score_part(const RowList<T>& keys, int64_t row, int64_t j) {
+    each_rows(rows_, [&]<int kRows>(int64_t r) {
+      score_rows<kRows>(w_.q + (row + r) * width_, width_, keys, w_.scores + (row + r) * kScoreStride + j);
+    });
+  }
+
+  // Only what a row sees: a hidden value may be anything, even NaN.
+  template <class T>
+  void blend_part(const RowList<T>& values, int64_t row, int64_t j, const Visible& range) {
+    Visible each[kFewRows];
+    bool same = true;
+    for (int64_t r = 0; r < rows_; ++r) {
+      const Visible v = seen(row + r, range.begin, range.end);
+      each[r] = {std::clamp<int64_t>(v.begin - j, 0, values.count), std::clamp<int64_t>(v.end - j, 0, values.count)};
+      same = same && each[r].begin == each[0].begin && each[r].end == each[0].end;
+    }
+    auto blend = [&]<int kRows>(int64_t r) {
+      blend_rows<kRows>(w_.scores + (row + r) * kScoreStride + j, values, each[r].begin, each[r].end,
+                        w_.out + (row + r) * width_, width_);
+    };
+    if (same) return each_rows(rows_, blend);
+    for (int64_t r = 0; r < rows_; ++r) blend.template operator()<1>(r);
+  }
+
+  // Where channel d of a row's result stands.
+  int64_t place(int64_t d) const {
+    return rows_ <= kFewRows && op_.k.dtype == DType::bf16 ? channel_place<bf16_t>(d, headdim_) : d;
   }
 
   void finish() {
-    for (int64_t r = 0; r < rows_; ++r) {
+    for (int64_t r = 0; r < all_rows_; ++r) {
       const float sum = w_.states[r].sum, scale = sum == 0 ? 0 : 1 / sum;
       float* y = op_.y.row(span_.query0 + token(r)) + head(r) * headdim_;
-      for (int64_t d = 0; d < headdim_; ++d) y[d] = w_.out[r * width_ + d] * scale;
+      for (int64_t d = 0; d < headdim_; ++d) y[d] = w_.out[r * width_ + place(d)] * scale;
       if (op_.lse) op_.lse.row(span_.query0 + token(r))[head(r)] = log_sum(w_.states[r].max, sum);
     }
   }
 
   void keep_partial() {
-    float* to = plan_.partial(span_, task_.head, task_.split);
-    for (int64_t r = 0; r < rows_; ++r, to += headdim_ + 2) {
-      for (int64_t d = 0; d < headdim_; ++d) to[d] = w_.out[r * width_ + d];
+    for (int64_t r = 0; r < all_rows_; ++r) {
+      float* to = plan_.partial(span_, task_.head + r / rows_, task_.split) + r % rows_ * (headdim_ + 2);
+      for (int64_t d = 0; d < headdim_; ++d) to[d] = w_.out[r * width_ + place(d)];
       to[headdim_] = w_.states[r].max;
       to[headdim_ + 1] = w_.states[r].sum;
     }
@@ -240,7 +282,7 @@ class Block {
   const Span& span_;
   const Workspace& w_;
   const TileUnit unit_;
-  const int64_t headdim_, width_, first_, rows_;
+  const int64_t headdim_, width_, first_, rows_, all_rows_;
   const float scale_;  // to units of log2, or of the softcap
 };
 

@@ -1,9 +1,11 @@
 #pragma once
-// How an attention call is cut into tasks: (sequence, key head, block of query rows, range of keys). The cuts depend on
-// the shapes alone, so results do not depend on the number of threads.
+// How an attention call is cut into tasks: (sequence, key heads, block of query rows, range of keys). The cuts depend
+// on the shapes alone, so results do not depend on the number of threads.
 //
 // A query row is one (token, query head): the heads that share a key head are neighbours, so that a block of rows reads
 // and packs each key once for the whole group.
+#include <algorithm>
+
 #include "core/context.h"
 #include "kernels/sequences.h"
 #include "ops/attention.h"
@@ -11,19 +13,24 @@
 namespace statespace::STATESPACE_ISA {
 
 // Up to kFewRows rows of a sequence and key head are read against the keys in place; more are worth packing the keys.
-constexpr int kFewRows = 4;
+constexpr int kFewRows = 8;
 // A sequence whose rows fill at most one block (decode, short chunks) is cut along its keys as well.
-constexpr int64_t kSplitFew = 512, kSplitBlock = 2048;
+constexpr int64_t kSplitFew = 256, kSplitBlock = 2048;
+// Keys that few rows are read against at a time. A task of few rows takes neighbouring heads: so many bytes of keys
+// that lie in one piece in a page, which reads faster than heads apart (8 KB each in bf16).
+constexpr int64_t kPartKeys = 64, kPieceBytes = 32768;
+constexpr int64_t kMostRows = 32;  // of all heads of such a task, and of a panel, whatever multiplies it
 
 struct Span {
   int64_t query0, queries, key0, keys;
   int64_t blocks;              // of query rows
+  int64_t heads;               // of a task
   int64_t splits, split_keys;  // of the keys, where there is one block
   int64_t partials;            // first of its partial results, in floats
 };
 
 struct Task {
-  int32_t sequence, head, block, split;
+  int32_t sequence, head, heads, block, split;
 };
 
 // Keys [begin, end) that a query sees.
@@ -40,7 +47,7 @@ class AttentionPlan {
     for (int64_t s = 0; s < sequences_; ++s) {
       const Span span = measure(s, floats);
       floats += span.splits > 1 ? op.k[1] * span.splits * partial_size(span) : 0;
-      tasks_ += op.k[1] * span.blocks * span.splits;
+      tasks_ += ceil_div(op.k[1], span.heads) * span.blocks * span.splits;
     }
     const int64_t spans_bytes = sequences_ * sizeof(Span), tasks_bytes = tasks_ * sizeof(Task);
     char* memory = cx.shared<char>(spans_bytes + tasks_bytes + floats * sizeof(float));
@@ -97,6 +104,7 @@ class AttentionPlan {
     }
     const int64_t rows = span.queries * group;
     span.blocks = ceil_div(rows, block_rows_);
+    span.heads = rows > kFewRows ? 1 : heads_together(rows);
     span.splits = 1;
     span.split_keys = span.keys;
     span.partials = partials;
@@ -106,6 +114,11 @@ class AttentionPlan {
       if (all.end - all.begin > span.split_keys) span.splits = ceil_div(all.end - all.begin, span.split_keys);
     }
     return span;
+  }
+
+  int64_t heads_together(int64_t rows) const {
+    const int64_t piece = kPartKeys * headdim * (op_.k.dtype == DType::f32 ? 4 : 2);
+    return std::clamp<int64_t>(kPieceBytes / piece, 1, std::min(op_.k[1], kMostRows / std::max<int64_t>(rows, 1)));
   }
 
   Visible keys(const Span& span, int64_t block, int64_t split) const {
@@ -137,11 +150,12 @@ class AttentionPlan {
   template <class Fn>
   void each(Fn&& fn) const {
     for (int32_t s = 0; s < sequences_; ++s)
-      for (int32_t head = 0; head < op_.k[1]; ++head)
+      for (int32_t head = 0; head < op_.k[1]; head += int32_t(spans_[s].heads))
         for (int32_t block = 0; block < spans_[s].blocks; ++block)
           for (int32_t split = 0; split < spans_[s].splits; ++split) {
             const Visible v = keys(spans_[s], block, split);
-            fn(Task{s, head, block, split}, rows(spans_[s], block) * (v.end - v.begin));
+            const int32_t heads = int32_t(std::min(spans_[s].heads, op_.k[1] - head));
+            fn(Task{s, head, heads, block, split}, heads * rows(spans_[s], block) * (v.end - v.begin));
           }
   }
 
