@@ -105,6 +105,9 @@ export function kernelsPage(report: KernelReport): Page {
     tables: [
       { title: 'Limits', ...kernelText.limitsTable(report.limits, report.machine.threads) },
       { title: 'Kernels', ...kernelText.kernelTable(report) },
+      ...(report.measurements.some((m) => m.gradient)
+        ? [{ title: 'Gradients', ...kernelText.gradientTable(report) }]
+        : []),
     ],
     text: kernelText.printKernels(report, { colours: plain }),
   };

@@ -3,6 +3,7 @@ import type { Plan } from '../../lib/ops/run.js';
 import type { DType, Tensor, TensorLike } from '../library.js';
 import { Random } from '../random.js';
 import { relativeError } from '../scaling/preset.js';
+import type { GradientOp } from './plans.js';
 
 export type Sizes = Readonly<Record<string, number>>;
 
@@ -33,6 +34,12 @@ export interface Prepared {
   bound: number;
 }
 
+/** The public op of a kernel, whose gradient is measured too, and an argument by whose values the result is checked. */
+export interface Differentiable {
+  op: GradientOp;
+  by: string;
+}
+
 export interface Kernel {
   name: string;
   /** What it computes and what its sizes mean, for people. */
@@ -41,6 +48,7 @@ export interface Kernel {
   dtypes: readonly DType[];
   /** The unit that its speed is told in. */
   unit: 'flops' | 'bytes' | 'updates';
+  gradient?: Differentiable;
   prepare: (variant: Variant) => Prepared;
 }
 
@@ -52,6 +60,7 @@ export function kernel<K extends string>(k: {
   variants?: readonly { sizes?: Partial<Record<NoInfer<K>, number>>; dtype?: DType }[];
   dtypes?: readonly DType[];
   unit: Kernel['unit'];
+  gradient?: Differentiable;
   prepare: (sizes: Readonly<Record<K, number>>, dtype: DType) => Prepared;
 }): Kernel {
   const { variants = [{}], dtypes = ['f32'], ...rest } = k;

@@ -29,6 +29,7 @@ export const linear = kernel({
     ...(['f32', 'bf16'] as const).flatMap((dtype) => [1, 4, 16].map((rows) => ({ sizes: { rows, ...HEAD }, dtype }))),
   ],
   unit: 'flops',
+  gradient: { op: 'linear', by: 'x' },
   prepare({ rows, in: inner, out }, dtype) {
     const { Tensor } = library();
     const values = new Values(10);
@@ -60,6 +61,7 @@ export const moe = kernel({
   variants: [{}, { sizes: { T: 1 } }],
   dtypes: ['f32', 'bf16'],
   unit: 'flops',
+  gradient: { op: 'moe', by: 'down' },
   prepare({ T, d, f, E, topK }, dtype) {
     const { Tensor } = library();
     const values = new Values(11);

@@ -7,6 +7,18 @@ export function plans(): typeof Plans {
   return require('../../lib/ops/plans.js') as typeof Plans;
 }
 
+/** The ops with a gradient here: `opBackward` takes what `op` takes, and dy. */
+export type GradientOp = keyof {
+  [Name in keyof typeof Plans as `${Name}Backward` extends keyof typeof Plans ? Name : never]: true;
+};
+
+type Arguments = Readonly<Record<string, unknown>>;
+
+/** The prepared call of an op or of its gradient, of arguments that are right for it. */
+export function planOf<R>(op: GradientOp | `${GradientOp}Backward`, args: Arguments): Plan<R> {
+  return (plans()[op] as unknown as (args: Arguments) => Plan<R>)(args);
+}
+
 /** Makes a prepared call, on this thread. It may be made again: the memory is the same. */
 export function runPlan<R>(plan: Plan<R>): R {
   return (require('../../lib/ops/run.js') as typeof import('../../lib/ops/run.js')).runSync(plan);

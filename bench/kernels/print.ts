@@ -28,6 +28,7 @@ export function printKernels(report: KernelReport, { colours }: { colours: Colou
     '',
     rendered(kernelTable(report)),
     '',
+    ...(report.measurements.some((m) => m.gradient) ? [rendered(gradientTable(report)), ''] : []),
     dim(notes(report)),
   ].join('\n');
 }
@@ -101,6 +102,36 @@ export function kernelTable(report: KernelReport): Table {
   };
 }
 
+/** Gradients beside their forwards. */
+export function gradientTable(report: KernelReport): Table {
+  return {
+    columns: [
+      { title: 'gradient of', align: 'left' },
+      { title: 'shape', align: 'left' },
+      { title: 'median' },
+      { title: 'spread' },
+      { title: 'of forward' },
+      { title: 'limit' },
+      { title: 'error' },
+    ],
+    rows: report.measurements.flatMap((m) =>
+      m.gradient
+        ? [
+            [
+              m.kernel,
+              formatSizes(m),
+              formatSeconds(m.gradient.time.median),
+              formatSpread(m.gradient.time),
+              significant(m.gradient.ratio),
+              String(m.gradient.limit),
+              m.gradient.check.error.toExponential(1),
+            ],
+          ]
+        : [],
+    ),
+  };
+}
+
 function notes(report: KernelReport): string {
   return [
     wrap(
@@ -113,6 +144,11 @@ function notes(report: KernelReport): string {
       'Limit: the operations of the definition at the rate of multiply-adds measured right after each sample, or the bytes ' +
         'of inputs and outputs at the rate of reads, whichever takes longer. Data that stays in caches between samples can ' +
         `pass a limit set by reads, and a chunked form may need fewer operations than its definition. Scan operations: ${SCAN_OPERATIONS} vector operations an update, one multiply-add's time each.`,
+      WIDTH,
+    ),
+    wrap(
+      "A gradient is of all the op's arguments, its time divided by the forward's, sampled in turns. Error: its slope along a " +
+        'random direction of one argument against a difference of two forwards.',
       WIDTH,
     ),
     ...report.kernels.map(({ name, title }) => wrap(`  ${name}: ${title}`, WIDTH, '    ')),

@@ -29,6 +29,7 @@ export const ssd = kernel({
   title: "Mamba-2's state space duality in chunks; H heads of P channels with N states each, L tokens, one group",
   sizes: { L: 2048, H: 24, P: 64, N: 128 },
   unit: 'flops',
+  gradient: { op: 'ssd', by: 'x' },
   prepare({ L, H, P, N }) {
     const values = new Values(5);
     const args = {
@@ -68,6 +69,7 @@ export const retention = kernel({
   title: "RetNet's retention in chunks; H heads, keys of K and values of V channels, L tokens",
   sizes: { L: 2048, H: 8, K: 64, V: 128 },
   unit: 'flops',
+  gradient: { op: 'retention', by: 'q' },
   prepare({ L, H, K, V }) {
     const values = new Values(6);
     const args = { q: values.normal([1, L, H, K]), k: values.normal([1, L, H, K]), v: values.normal([1, L, H, V]) };
@@ -90,6 +92,7 @@ export const wkv6 = kernel({
   title: "RWKV-6's linear attention in chunks; H heads of P channels, L tokens",
   sizes: { L: 2048, H: 12, P: 64 },
   unit: 'flops',
+  gradient: { op: 'wkv6', by: 'r' },
   prepare({ L, H, P }) {
     const values = new Values(7);
     const shape = [1, L, H, P];
@@ -123,6 +126,7 @@ export const wkv7 = kernel({
   title: "RWKV-7's generalised delta rule in chunks; H heads of P channels, L tokens",
   sizes: { L: 2048, H: 12, P: 64 },
   unit: 'flops',
+  gradient: { op: 'wkv7', by: 'r' },
   prepare({ L, H, P }) {
     const values = new Values(8);
     const shape = [1, L, H, P];
@@ -167,6 +171,7 @@ export const gatedDelta = kernel({
   title: 'the gated delta rule (Qwen3-Next) in chunks; H heads, keys of K and values of V channels, L tokens',
   sizes: { L: 2048, H: 8, K: 128, V: 128 },
   unit: 'flops',
+  gradient: { op: 'gatedDeltaRule', by: 'q' },
   prepare({ L, H, K, V }) {
     const values = new Values(9);
     const args = {

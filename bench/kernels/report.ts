@@ -3,6 +3,7 @@ import type { DType } from '../library.js';
 import type { Limits } from '../limits.js';
 import type { Machine } from '../machine.js';
 import type { Sample } from '../statistics.js';
+import type { GradientMeasurement } from './gradient.js';
 import type { Kernel, Sizes, Work } from './kernel.js';
 
 export const SCHEMA = 'statespace.bench.kernels';
@@ -26,6 +27,8 @@ export interface KernelMeasurement {
   /** limit.seconds / time.median. */
   ofLimit: number;
   check: { error: number; bound: number };
+  /** Of f32 kernels that have one. */
+  gradient?: GradientMeasurement;
 }
 
 export interface KernelReport {

@@ -3,6 +3,7 @@ import { type Limits, type Meter, measureLimits, multiplyAddNow } from '../limit
 import { collectGarbage, type Machine } from '../machine.js';
 import { breathe } from '../sampling.js';
 import { median, summarise } from '../statistics.js';
+import { measureGradient } from './gradient.js';
 import type { Kernel, Variant } from './kernel.js';
 import { formatVariant } from './parse.js';
 import { runPlan } from './plans.js';
@@ -64,7 +65,8 @@ async function measure(
   limits: Limits,
   { reps, meter, signal }: KernelSettings,
 ): Promise<KernelMeasurement> {
-  const { plan, work, check, bound } = kernel.prepare(variant);
+  const prepared = kernel.prepare(variant);
+  const { plan, work, check, bound } = prepared;
   const call = plan();
   runPlan(call);
   const error = check(call.result.y.data as Float32Array);
@@ -88,6 +90,16 @@ async function measure(
   }
   const time = summarise(samples);
   const multiplyAdd = median(rates);
+  const gradient =
+    kernel.gradient && variant.dtype === 'f32'
+      ? await measureGradient(kernel.gradient, prepared, reps, (run) => seconds(run, Math.ceil(times / 4)))
+      : undefined;
+  if (gradient && !(gradient.check.error <= gradient.check.bound)) {
+    throw new WrongResult(
+      `check failed: the gradient of ${formatVariant(kernel, variant)}: error ${gradient.check.error.toExponential(2)}, ` +
+        `allowed ${gradient.check.bound}`,
+    );
+  }
   const limit = limitOf(work, variant.dtype, limits, multiplyAdd);
   return {
     kernel: kernel.name,
@@ -99,6 +111,7 @@ async function measure(
     limit,
     ofLimit: limit.seconds / time.median,
     check: { error, bound },
+    ...(gradient && { gradient }),
   };
 }
 

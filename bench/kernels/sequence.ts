@@ -18,6 +18,7 @@ export const scan = kernel({
   sizes: { L: 2048, D: 1536, N: 16 },
   variants: [{}, { sizes: { N: 128 } }],
   unit: 'updates',
+  gradient: { op: 'selectiveScan', by: 'u' },
   prepare({ L, D, N }) {
     const values = new Values(1);
     const args = {
@@ -53,6 +54,7 @@ export const conv = kernel({
   title: 'causal depthwise convolution of width K with bias and SiLU; D channels, L tokens',
   sizes: { L: 2048, D: 1536, K: 4 },
   unit: 'bytes',
+  gradient: { op: 'causalConv1d', by: 'x' },
   prepare({ L, D, K }) {
     const values = new Values(2);
     const args = {
@@ -89,6 +91,7 @@ export const attention = kernel({
   dtypes: ['f32', 'bf16', 'f16'],
   variants: [{}, { dtype: 'bf16' }],
   unit: 'flops',
+  gradient: { op: 'attention', by: 'q' },
   prepare({ L, H, P }, dtype) {
     const { Tensor } = library();
     const values = new Values(3);
@@ -122,6 +125,7 @@ export const fftConv = kernel({
   title: 'causal convolution as long as the sequence, by FFT; D channels, L tokens',
   sizes: { L: 2048, D: 768 },
   unit: 'flops',
+  gradient: { op: 'fftConv', by: 'x' },
   prepare({ L, D }) {
     const values = new Values(4);
     const args = {

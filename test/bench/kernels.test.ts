@@ -52,6 +52,9 @@ describe('bench kernels', () => {
       expect(m.time.median).toBeGreaterThan(0);
       expect(m.check.error).toBeLessThanOrEqual(m.check.bound);
       expect(m.ofLimit).toBeGreaterThan(0);
+      const { gradient } = KERNELS.find(({ name }) => name === m.kernel)!;
+      expect(m.gradient !== undefined).toBe(gradient !== undefined && m.dtype === 'f32');
+      if (m.gradient) expect(m.gradient.ratio).toBeGreaterThan(0);
     }
     const text = printKernels(report, { colours: createColors(false) });
     for (const { name } of KERNELS) expect(text).toMatch(new RegExp(`^${name} `, 'm'));
