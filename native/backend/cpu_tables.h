@@ -16,11 +16,13 @@ namespace statespace {
 struct Backend;
 struct Conversions;
 struct Limits;
+struct LogitLoops;
 #define STATESPACE_DECLARE(isa) \
   namespace isa {               \
   void fill_table(Backend& b);  \
   Limits limits();              \
   Conversions conversions();    \
+  LogitLoops logit_loops();     \
   }
 STATESPACE_CPU_ISAS(STATESPACE_DECLARE)
 #undef STATESPACE_DECLARE

@@ -7,6 +7,7 @@
 #include "backend/cuda_loader.h"
 #include "core/conversions.h"
 #include "core/error.h"
+#include "core/logits.h"
 
 namespace statespace {
 namespace {
@@ -93,17 +94,31 @@ const Backend* cpu_backend(const char* name) {
   return nullptr;
 }
 
+#define STATESPACE_WIDEST(isa) \
+  if (machine_has(#isa)) widest = isa::STATESPACE_LOOPS();
+
 const Conversions& conversions() {
+#define STATESPACE_LOOPS conversions
   static const Conversions best = [] {
     Conversions widest = scalar::conversions();
-#define STATESPACE_CONVERSIONS(isa) \
-  if (machine_has(#isa)) widest = isa::conversions();
-    STATESPACE_CPU_ISAS(STATESPACE_CONVERSIONS)
-#undef STATESPACE_CONVERSIONS
+    STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
     return widest;
   }();
+#undef STATESPACE_LOOPS
   return best;
 }
+
+const LogitLoops& logit_loops() {
+#define STATESPACE_LOOPS logit_loops
+  static const LogitLoops best = [] {
+    LogitLoops widest = scalar::logit_loops();
+    STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
+    return widest;
+  }();
+#undef STATESPACE_LOOPS
+  return best;
+}
+#undef STATESPACE_WIDEST
 
 const char* const* available_cpu_backends(int* count) {
   *count = CpuBackends::get().count;

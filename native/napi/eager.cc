@@ -123,7 +123,7 @@ void run_on(const Backend& backend, EagerOp<Op>& call, const std::atomic<bool>* 
   auto scratch = ScratchPool::get().take();
   Context cx{ThreadPool::global(), *scratch};
   cx.stop = stop;
-  call.run(cx, backend.host_memory, [&](Op& op) {
+  call.run(cx, backend.host_memory, [&](Op& op, Context& cx) {
     if (backend.host_memory)
       backend.run[op_id<Op>()](&op, cx);
     else

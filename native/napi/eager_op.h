@@ -5,6 +5,7 @@
 // fit into the cache: its state goes on from one to the next, as in a forward. So do calls over very many tokens, that
 // they hear of it when nobody waits for them any more.
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -56,12 +57,14 @@ class EagerOp {
     check_runtime(op);
   }
 
-  // execute(op) runs the kernel; on a device all at once, as everything has to be copied there.
+  // execute(op, cx) runs the kernel; on a device all at once, as everything has to be copied there.
   template <class Execute>
   void run(Context& cx, bool on_host, Execute execute) {
     prepare(cx);
     const int64_t block = on_host && divisible() ? block_tokens(cx) : tokens_;
-    if (block < tokens_)
+    if (block < tokens_ && rows_alone())
+      run_rows(cx, execute);
+    else if (block < tokens_)
       run_blocks(cx, block, execute);
     else
       run_whole(cx, execute);
@@ -71,6 +74,7 @@ class EagerOp {
 
  private:
   static constexpr int64_t kBlockBytes = 1 << 20;  // floats of a block of tokens, for each thread
+  static constexpr int64_t kRowBytes = 1 << 18;    // the same where a thread takes a block by itself
   // Values of state written between two looks at `stop`, and how many of them a token costs beside its state.
   static constexpr int64_t kLongWork = 1 << 28, kTokenWork = 1 << 14, kLeastBlock = 256;
 
@@ -116,14 +120,25 @@ class EagerOp {
     return tokens_ > 0 && rows && !many_products_ && (state ? bounds && slots : !bounds);
   }
 
+  int64_t converted_bytes() {  // of a token's floats
+    int64_t bytes = 0;
+    each([&](Tensor& t, Field& f) { bytes += t && f.converted && f.per_token ? 4 * t.row_size() : 0; });
+    return bytes;
+  }
+
+  // Whether tokens know nothing of each other, so that threads take them in any order.
+  bool rows_alone() {
+    bool alone = true;
+    for (const Field& f : fields) alone &= f.kind != FieldKind::state && f.kind != FieldKind::runtime;
+    return alone && converted_bytes() > 0;
+  }
+
   int64_t block_tokens(const Context& cx) {
     int64_t block = tokens_;
     if (cx.stop && state_size_)
       block =
           std::min(block, std::max(kLeastBlock, kLongWork / (state_size_ + kTokenWork) / kLeastBlock * kLeastBlock));
-    int64_t bytes = 0;  // of a token's floats
-    each([&](Tensor& t, Field& f) { bytes += t && f.converted && f.per_token ? 4 * t.row_size() : 0; });
-    if (bytes) {
+    if (const int64_t bytes = converted_bytes()) {
       const int64_t fitting = kBlockBytes * cx.threads() / bytes;
       block = std::min(block, std::max(kLeastBlock, fitting / kLeastBlock * kLeastBlock));
     }
@@ -138,9 +153,48 @@ class EagerOp {
       t.data = f.floats.data();
       if (!is_written(f.kind)) convert_floats(f.given.data, f.given.dtype, t.size(), t.data, DType::f32, cx);
     });
-    execute(op);
+    execute(op, cx);
     for (Field& f : fields)
       if (f.converted && is_written(f.kind)) take_back(f, f.given, cx);
+  }
+
+  // What a thread converts it multiplies as well: the floats of a block never leave its cache.
+  template <class Execute>
+  void run_rows(Context& cx, Execute execute) {
+    struct Own {
+      ThreadPool pool{1};
+      Scratch scratch;
+      std::vector<FloatBlock> floats;
+    };
+    std::vector<std::unique_ptr<Own>> owns(ThreadPool::kMaxWorkers);
+    const int64_t block = std::max<int64_t>(1, kRowBytes / converted_bytes());
+    cx.parallel_for((tokens_ + block - 1) / block, [&](int64_t i, int worker) {
+      auto& own = owns[worker];
+      if (!own) own = std::make_unique<Own>(), own->floats.resize(fields.size());
+      Context alone{own->pool, own->scratch, cx.tiles, cx.exact, cx.stop};
+      const int64_t first = i * block, count = std::min(block, tokens_ - first);
+      Op part = op;
+      auto each_row = [&](auto fn) {  // fn(tensor, field, its rows as they were given, floats)
+        size_t at = 0;
+        each_tensor(part, [&](FieldKind, const char*, Tensor& t, const char*, const char*) {
+          Field& f = fields[at];
+          FloatBlock& floats = own->floats[at++];
+          if (!t || !f.per_token) return;
+          fn(t, f, static_cast<char*>(f.given.data) + dtype_bytes(f.given.dtype, first * t.row_size()), floats);
+        });
+      };
+      each_row([&](Tensor& t, const Field& f, char* given, FloatBlock& floats) {
+        t.shape[0] = count, t.data = given;
+        if (!f.converted) return;
+        if (!floats.data()) floats = FloatBlock(block * t.row_size());
+        t.data = floats.data();
+        if (!is_written(f.kind)) conversions().widen(given, f.given.dtype, t.size(), floats.data());
+      });
+      execute(part, alone);
+      each_row([&](Tensor& t, const Field& f, char* given, FloatBlock& floats) {
+        if (f.converted && is_written(f.kind)) conversions().narrow(floats.data(), t.size(), f.given.dtype, given);
+      });
+    });
   }
 
   template <class Execute>
@@ -168,7 +222,7 @@ class EagerOp {
         t.data = f.floats.data();
         if (!is_written(f.kind)) convert_floats(data, f.given.dtype, t.size(), t.data, DType::f32, cx);
       });
-      execute(op);
+      execute(op, cx);
       each([&](Tensor& t, Field& f) {
         if (!t || !f.converted || !f.per_token || !is_written(f.kind)) return;
         Tensor to = t;
