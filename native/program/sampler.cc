@@ -50,18 +50,24 @@ struct Candidate {
   bool operator<(const Candidate& o) const { return logit != o.logit ? logit > o.logit : id < o.id; }
 };
 
-// The k best of a row, sorted. Most of a row is below the worst of the best so far: one comparison each.
+// The k best of a row, sorted. Most blocks of a row are below the worst of the best so far: a look at their highest.
 std::vector<Candidate> best(const float* x, int64_t n, int64_t k) {
+  constexpr int64_t kBlock = 256;
   std::vector<Candidate> kept;
   kept.reserve(2 * k);
   float least = kBanned;
-  for (int64_t i = 0; i < n; ++i) {
-    if (!(x[i] > least) && int64_t(kept.size()) >= k) continue;
+  const auto take = [&](int64_t i) {
+    if (!(x[i] > least) && int64_t(kept.size()) >= k) return;
     kept.push_back({std::isnan(x[i]) ? kBanned : x[i], int32_t(i)});
-    if (int64_t(kept.size()) < 2 * k) continue;
+    if (int64_t(kept.size()) < 2 * k) return;
     std::nth_element(kept.begin(), kept.begin() + (k - 1), kept.end());
     kept.resize(k);
     least = kept.back().logit;
+  };
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t end = std::min(n, first + kBlock);
+    if (int64_t(kept.size()) >= k && !(logit_loops().highest(x + first, end - first) > least)) continue;
+    for (int64_t i = first; i < end; ++i) take(i);
   }
   std::sort(kept.begin(), kept.end());
   if (int64_t(kept.size()) > k) kept.resize(k);
