@@ -17,12 +17,14 @@ struct Backend;
 struct Conversions;
 struct Optimizer;
 struct Limits;
+struct LogitLoops;
 #define STATESPACE_DECLARE(isa) \
   namespace isa {               \
   void fill_table(Backend& b);  \
   Limits limits();              \
   Conversions conversions();    \
   Optimizer optimizer();        \
+  LogitLoops logit_loops();     \
   }
 STATESPACE_CPU_ISAS(STATESPACE_DECLARE)
 #undef STATESPACE_DECLARE

@@ -8,6 +8,7 @@
 #include "core/adamw.h"
 #include "core/conversions.h"
 #include "core/error.h"
+#include "core/logits.h"
 
 namespace statespace {
 namespace {
@@ -113,6 +114,17 @@ const Optimizer& optimizer() {
   static const Optimizer best = [] {
     Optimizer widest = scalar::optimizer();
 #define STATESPACE_OF optimizer
+    STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
+#undef STATESPACE_OF
+    return widest;
+  }();
+  return best;
+}
+
+const LogitLoops& logit_loops() {
+  static const LogitLoops best = [] {
+    LogitLoops widest = scalar::logit_loops();
+#define STATESPACE_OF logit_loops
     STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
 #undef STATESPACE_OF
     return widest;

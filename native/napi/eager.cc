@@ -135,9 +135,9 @@ void run_on(const Backend& backend, EagerOp& op, const std::atomic<bool>* stop =
   auto scratch = ScratchPool::get().take();
   Context cx{ThreadPool::global(), *scratch};
   cx.stop = stop;
-  op.run(cx, backend.host_memory, [&] {
+  op.run(cx, backend.host_memory, [&](void* kernel_op, Context& cx) {
     if (backend.host_memory)
-      backend.run[op.id](op.op(), cx);
+      backend.run[op.id](kernel_op, cx);
     else
       run_on_device(backend, op, cx);
   });

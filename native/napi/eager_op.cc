@@ -1,6 +1,7 @@
 #include "napi/eager_op.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 
 #include "core/check.h"
@@ -11,6 +12,7 @@ namespace statespace {
 namespace {
 
 constexpr int64_t kBlockBytes = 1 << 20;  // floats of a block of tokens, for each thread
+constexpr int64_t kRowBytes = 1 << 18;    // the same where a thread takes a block by itself
 // Values of state written between two looks at `stop`, and how many of them a token costs beside its state.
 constexpr int64_t kLongWork = 1 << 28, kTokenWork = 1 << 14, kLeastBlock = 256;
 
@@ -56,10 +58,12 @@ void EagerOp::check() {
   check_runtime(name, *lists_);
 }
 
-void EagerOp::run(Context& cx, bool on_host, const std::function<void()>& execute) {
+void EagerOp::run(Context& cx, bool on_host, const Execute& execute) {
   prepare(cx);
   const int64_t block = on_host && divisible() ? block_tokens(cx) : tokens_;
-  if (block < tokens_)
+  if (block < tokens_ && rows_alone())
+    run_rows(cx, execute);
+  else if (block < tokens_)
     run_blocks(cx, block, execute);
   else
     run_whole(cx, execute);
@@ -100,20 +104,31 @@ bool EagerOp::divisible() const {
   return tokens_ > 0 && rows && !many_products_ && (state ? bounds && slots : !bounds);
 }
 
+int64_t EagerOp::converted_bytes() const {  // of a token's floats
+  int64_t bytes = 0;
+  for (const Field& f : fields) bytes += *f.tensor && f.converted && f.per_token ? 4 * f.tensor->row_size() : 0;
+  return bytes;
+}
+
+// Whether tokens know nothing of each other, so that threads take them in any order.
+bool EagerOp::rows_alone() const {
+  bool alone = true;
+  for (const Field& f : fields) alone &= f.kind != FieldKind::state && f.kind != FieldKind::runtime;
+  return alone && converted_bytes() > 0;
+}
+
 int64_t EagerOp::block_tokens(const Context& cx) const {
   int64_t block = tokens_;
   if (cx.stop && state_size_)
     block = std::min(block, std::max(kLeastBlock, kLongWork / (state_size_ + kTokenWork) / kLeastBlock * kLeastBlock));
-  int64_t bytes = 0;  // of a token's floats
-  for (const Field& f : fields) bytes += *f.tensor && f.converted && f.per_token ? 4 * f.tensor->row_size() : 0;
-  if (bytes) {
+  if (const int64_t bytes = converted_bytes()) {
     const int64_t fitting = kBlockBytes * cx.threads() / bytes;
     block = std::min(block, std::max(kLeastBlock, fitting / kLeastBlock * kLeastBlock));
   }
   return std::max<int64_t>(1, block);
 }
 
-void EagerOp::run_whole(Context& cx, const std::function<void()>& execute) {
+void EagerOp::run_whole(Context& cx, const Execute& execute) {
   for (Field& f : fields) {
     Tensor& t = *f.tensor;
     if (!f.converted || !f.per_token) continue;
@@ -121,9 +136,50 @@ void EagerOp::run_whole(Context& cx, const std::function<void()>& execute) {
     t.data = f.floats.data();
     if (!is_written(f.kind)) widen(f.given.data, f.given.dtype, t, cx);
   }
-  execute();
+  execute(op(), cx);
   for (const Field& f : fields)
     if (f.converted && is_written(f.kind)) take_back(f, f.given, cx);
+}
+
+// What a thread converts it multiplies as well: the floats of a block never leave its cache.
+void EagerOp::run_rows(Context& cx, const Execute& execute) {
+  struct Own {
+    explicit Own(size_t fields) : floats(fields) {}
+    ThreadPool pool{1};
+    Scratch scratch;
+    std::vector<FloatBlock> floats;
+    std::vector<char> op;
+  };
+  std::vector<std::unique_ptr<Own>> owns(ThreadPool::kMaxWorkers);
+  const char* whole = static_cast<const char*>(op());
+  const int64_t block = std::max<int64_t>(1, kRowBytes / converted_bytes());
+  cx.parallel_for((tokens_ + block - 1) / block, [&](int64_t i, int worker) {
+    auto& own = owns[worker];
+    if (!own) own = std::make_unique<Own>(fields.size());
+    own->op.assign(whole, whole + size());
+    Context alone{own->pool, own->scratch, cx.tiles, cx.exact, cx.stop};
+    const int64_t first = i * block, count = std::min(block, tokens_ - first);
+    auto each_row = [&](auto fn) {  // fn(tensor, field, its rows as they were given, floats)
+      for (size_t at = 0; at < fields.size(); ++at) {
+        const Field& f = fields[at];
+        Tensor& t = *reinterpret_cast<Tensor*>(own->op.data() + (reinterpret_cast<const char*>(f.tensor) - whole));
+        if (!t || !f.per_token) continue;
+        char* given = static_cast<char*>(f.given.data) + dtype_bytes(f.given.dtype, first * t.row_size());
+        fn(t, f, given, own->floats[at]);
+      }
+    };
+    each_row([&](Tensor& t, const Field& f, char* given, FloatBlock& floats) {
+      t.shape[0] = count, t.data = given;
+      if (!f.converted) return;
+      if (!floats.data()) floats = FloatBlock(block * t.row_size());
+      t.data = floats.data();
+      if (!is_written(f.kind)) conversions().widen(given, f.given.dtype, t.size(), floats.data());
+    });
+    execute(own->op.data(), alone);
+    each_row([&](Tensor& t, const Field& f, char* given, FloatBlock& floats) {
+      if (f.converted && is_written(f.kind)) conversions().narrow(floats.data(), t.size(), f.given.dtype, given);
+    });
+  });
 }
 
 // What a block's runtime tensors point to.
@@ -131,7 +187,7 @@ struct EagerOp::Sequences {
   std::vector<int32_t> bounds, slots, positions;
 };
 
-void EagerOp::run_blocks(Context& cx, int64_t block, const std::function<void()>& execute) {
+void EagerOp::run_blocks(Context& cx, int64_t block, const Execute& execute) {
   std::vector<Tensor> whole;
   for (Field& f : fields) {
     whole.push_back(*f.tensor);
@@ -158,7 +214,7 @@ void EagerOp::run_blocks(Context& cx, int64_t block, const std::function<void()>
       t.data = f.converted ? static_cast<void*>(f.floats.data()) : part(f);
       if (f.converted && !is_written(f.kind)) widen(part(f), f.given.dtype, t, cx);
     }
-    execute();
+    execute(op(), cx);
     for (const Field& f : fields) {
       if (!*f.tensor || !f.converted || !f.per_token || !is_written(f.kind)) continue;
       Tensor to = *f.tensor;

@@ -41,21 +41,27 @@ class EagerOp {
 
   // After the tensors and attributes are set.
   void check();
-  // execute() runs the kernel on op(); on a device all at once, as everything has to be copied there.
-  void run(Context& cx, bool on_host, const std::function<void()>& execute);
+  // Runs the kernel on op(), or on a copy with some of its rows; on a device all at once, as everything has to be
+  // copied there.
+  using Execute = std::function<void(void* op, Context& cx)>;
+  void run(Context& cx, bool on_host, const Execute& execute);
 
  protected:
   EagerOp(const char* op_name, int op_id) : name(op_name), id(op_id) {}
   void list(OpFields lists);
   virtual OpFields lists() = 0;
   virtual void check_itself() = 0;
+  virtual size_t size() const = 0;  // of the op
 
  private:
   void prepare(const Context& cx);
   bool divisible() const;
+  bool rows_alone() const;
+  int64_t converted_bytes() const;
   int64_t block_tokens(const Context& cx) const;
-  void run_whole(Context& cx, const std::function<void()>& execute);
-  void run_blocks(Context& cx, int64_t block, const std::function<void()>& execute);
+  void run_whole(Context& cx, const Execute& execute);
+  void run_rows(Context& cx, const Execute& execute);
+  void run_blocks(Context& cx, int64_t block, const Execute& execute);
   struct Sequences;
   void bind_runtime(const Field& f, int64_t first, int64_t count, Sequences& sequences) const;
 
@@ -75,6 +81,8 @@ class EagerOpOf final : public EagerOp {
   void check_itself() override {
     if constexpr (requires { op_.check(); }) op_.check();
   }
+  size_t size() const override { return sizeof(Op); }
+  static_assert(std::is_trivially_copyable_v<Op>);
   Op op_;
 };
 

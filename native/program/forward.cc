@@ -7,8 +7,13 @@
 namespace statespace {
 namespace {
 
-// So few tokens are over before an abort could be heard: a decode step keeps no copy of its session's state.
-constexpr int64_t kUninterrupted = 16;
+// So few tokens are over before an abort could be heard: a decode step keeps no copies of its sessions' states, which
+// would cost a sixth of it. More than the least where all of them pass by the weights within a twentieth of a second.
+constexpr int64_t kLeastUninterrupted = 16, kMostUninterrupted = 64, kUninterruptedBytes = int64_t(1) << 35;
+int64_t most_uninterrupted(int64_t weight_bytes) {
+  return std::clamp(kUninterruptedBytes / std::max<int64_t>(1, weight_bytes), kLeastUninterrupted, kMostUninterrupted);
+}
+
 // States so small that a copy is never felt; a run that runs out of memory then leaves the session as it was, too.
 constexpr int64_t kSmallState = 64 << 10;
 
@@ -102,7 +107,8 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests, fl
     whole_ = program_.has_whole_form() &&
              std::all_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::whole; });
     const int64_t states = program_.state_bytes() * int64_t(pieces_.size());
-    undoable_ = states > 0 && (total_ > kUninterrupted || states <= kSmallState || total_ > workspace_->most_tokens);
+    interruptible_ = total_ > most_uninterrupted(model_->weight_bytes());
+    undoable_ = states > 0 && (interruptible_ || states <= kSmallState || total_ > workspace_->most_tokens);
     if (undoable_) {
       const auto device = lock_device(program_.backend());
       char* kept = static_cast<char*>(workspace_->kept.reserve(states));
@@ -216,7 +222,7 @@ void Forward::run_chunk() {
   batch.page_pool = model_->pages_.capacity();
 
   for (Piece& p : pieces_) p.touched |= p.length > 0;
-  program_.run(batch, *workspace_, total_ > kUninterrupted ? *cancelled_ : nullptr, undo_);
+  program_.run(batch, *workspace_, interruptible_ ? *cancelled_ : nullptr, undo_);
   workspace_->rows.resize(program_.output_rows(batch) * width_);
   program_.read_output(batch, *workspace_, workspace_->rows.data());
   hand_out();

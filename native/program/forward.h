@@ -53,7 +53,8 @@ class Forward {
   Undo undo_, kept_;  // of the chunk under way, and of those before it
   int64_t total_ = 0, done_ = 0;
   bool whole_ = false, hidden_ = false, undoable_ = false, over_ = false;
-  int64_t width_ = 0;  // values of a row
+  bool interruptible_ = false;  // an abort is looked for between ops
+  int64_t width_ = 0;           // values of a row
   const Program::Cancelled* cancelled_ = nullptr;
 };
 

@@ -11,23 +11,34 @@ constexpr float kFarthest = 64;  // keys beyond share the last bucket: their wei
 
 }  // namespace
 
-Ranking::Ranking(const float* keys, const float* weights, int64_t count)
-    : keys_(keys), weights_(weights), count_(count), bucket_(count), counts_(kBuckets), masses_(kBuckets) {
-  float farthest = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const float k = keys[i] < kFarthest ? keys[i] : 0;
-    farthest = k > farthest ? k : farthest;
-  }
+void Ranking::rank(const float* keys, const float* weights, int64_t count) {
+  keys_ = keys, weights_ = weights, count_ = count;
+  bucket_.resize(count);
+  counts_.assign(kBuckets, 0);
+  masses_.assign(kBuckets, 0);
+  sorted_.clear();
+  constexpr int kLanes = 16;
+  float far[kLanes] = {}, farthest = 0;
+  int64_t whole = 0;
+  for (; whole + kLanes <= count; whole += kLanes)
+    for (int l = 0; l < kLanes; ++l) {
+      const float k = keys[whole + l] < kFarthest ? keys[whole + l] : 0;
+      far[l] = k > far[l] ? k : far[l];
+    }
+  for (int64_t i = whole; i < count; ++i) farthest = std::max(farthest, keys[i] < kFarthest ? keys[i] : 0);
+  farthest = std::max(farthest, *std::max_element(far, far + kLanes));
   const float scale = farthest > 0 ? float(kBuckets - 1) / farthest : 0;
   for (int64_t i = 0; i < count; ++i) {
     const float at = keys[i] * scale;
-    bucket_[i] = uint16_t(at < float(kBuckets - 1) ? int32_t(at) : kBuckets - 1);
-    if (!(keys[i] < kFarthest)) bucket_[i] = kBuckets - 1;
+    const float in = at < float(kBuckets - 1) && keys[i] < kFarthest ? at : float(kBuckets - 1);
+    bucket_[i] = uint16_t(int32_t(in));
   }
   // Four sums a bucket: neighbours fall into the same ones, and a sum waits for the one before it.
   constexpr int kApart = 4;
-  std::vector<int32_t> counts(kApart * kBuckets);
-  std::vector<double> masses(kApart * kBuckets);
+  counts_apart_.assign(kApart * kBuckets, 0);
+  masses_apart_.assign(kApart * kBuckets, 0);
+  int32_t* counts = counts_apart_.data();
+  double* masses = masses_apart_.data();
   for (int64_t i = 0; i < count; ++i) {
     const int64_t at = bucket_[i] * kApart + i % kApart;
     ++counts[at];
@@ -83,10 +94,10 @@ int64_t Ranking::reach(double target, int64_t kept) {
 }
 
 int32_t Ranking::find(double left, int64_t kept) {
-  int32_t best = -1;
+  int64_t first = -1;  // bucket that holds any
   for (int64_t b = 0; b < kBuckets && kept > 0; kept -= counts_[b++]) {
     if (counts_[b] == 0) continue;
-    if (best < 0) best = members(b)[0];
+    if (first < 0) first = b;
     if (counts_[b] <= kept && left >= masses_[b]) {
       left -= masses_[b];
       continue;
@@ -97,7 +108,7 @@ int32_t Ranking::find(double left, int64_t kept) {
       if (left < 0) return list[i];
     }
   }
-  return best;
+  return first < 0 ? -1 : members(first)[0];
 }
 
 std::vector<int32_t> Ranking::first(int64_t kept) {

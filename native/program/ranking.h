@@ -9,8 +9,9 @@ namespace statespace {
 
 class Ranking {
  public:
-  // Keys from 0 on, +inf among them. The arrays stay the caller's.
-  Ranking(const float* keys, const float* weights, int64_t count);
+  // Keys from 0 on, +inf among them. The arrays stay the caller's. A ranking is used again and again: fresh memory for
+  // a vocabulary costs more than ranking it.
+  void rank(const float* keys, const float* weights, int64_t count);
 
   // The weight of the first `kept`.
   double mass(int64_t kept);
@@ -24,11 +25,13 @@ class Ranking {
 
  private:
   const std::vector<int32_t>& members(int64_t bucket);  // sorted
-  const float *keys_, *weights_;
-  const int64_t count_;
+  const float *keys_ = nullptr, *weights_ = nullptr;
+  int64_t count_ = 0;
   std::vector<uint16_t> bucket_;  // of each
   std::vector<int32_t> counts_;   // by bucket
   std::vector<double> masses_;
+  std::vector<int32_t> counts_apart_;
+  std::vector<double> masses_apart_;
   std::map<int64_t, std::vector<int32_t>> sorted_;
 };
 

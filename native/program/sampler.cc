@@ -1,10 +1,10 @@
 #include "program/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 
+#include "core/logits.h"
 #include "program/ranking.h"
 
 namespace statespace {
@@ -14,26 +14,14 @@ constexpr float kBanned = -std::numeric_limits<float>::infinity();
 // Up to so many are kept by top-k in a buffer; more are ranked.
 constexpr int64_t kFew = 1024;
 
-// e^x for x <= 0 to 2e-7, in a form that compilers vectorise; below e^-87 zero.
-inline float exp_below(float x) {
-  const float z = std::max(x, -87.0f) * 1.44269504f;
-  constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
-  const float whole = (z + kRound) - kRound, f = (z - whole) * 0.693147181f;
-  const float p = 1 + f * (1 + f * (0.5f + f * (1 / 6.0f + f * (1 / 24.0f + f * (1 / 120.0f + f * (1 / 720.0f))))));
-  const float power = std::bit_cast<float>((int32_t(whole) + 127) << 23);
-  return x < -87.0f ? 0 : p * power;
-}
-
-// The largest that is no NaN; -inf where there is none.
-float highest(const float* x, int64_t n) {
-  constexpr int kLanes = 16;
-  float top[kLanes];
-  std::fill_n(top, kLanes, kBanned);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int l = 0; l < kLanes; ++l) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
-  for (; i < n; ++i) top[0] = x[i] > top[0] ? x[i] : top[0];
-  return *std::max_element(top, top + kLanes);
+// One thread's memory for a row: a vocabulary's worth of fresh pages costs more than a pass over it.
+struct RowMemory {
+  std::vector<float> keys, weights, distances;
+  Ranking ranking, typical;
+};
+RowMemory& row_memory() {
+  static thread_local RowMemory memory;
+  return memory;
 }
 
 int32_t first_of(const float* x, int64_t n, float value) {
@@ -49,19 +37,10 @@ inline float below(float x, float top) {
 }
 
 double log_sum_exp(const float* x, int64_t n, float top) {
-  constexpr int64_t kBlock = 1024;
-  double sum = 0;
-  for (int64_t i = 0; i < n; i += kBlock) {
-    constexpr int kLanes = 16;
-    float part[kLanes] = {};
-    const int64_t end = std::min(n, i + kBlock);
-    int64_t j = i;
-    for (; j + kLanes <= end; j += kLanes)
-      for (int l = 0; l < kLanes; ++l) part[l] += exp_below(-below(x[j + l], top));
-    for (; j < end; ++j) part[0] += exp_below(-below(x[j], top));
-    for (float p : part) sum += p;
-  }
-  return top + std::log(sum);
+  if (std::isinf(top)) return top;
+  auto& weights = row_memory().weights;
+  weights.resize(n);
+  return top + std::log(logit_loops().weigh(x, n, top, 1, 0, weights.data(), nullptr));
 }
 
 struct Candidate {
@@ -71,18 +50,24 @@ struct Candidate {
   bool operator<(const Candidate& o) const { return logit != o.logit ? logit > o.logit : id < o.id; }
 };
 
-// The k best of a row, sorted. Most of a row is below the worst of the best so far: one comparison each.
+// The k best of a row, sorted. Most blocks of a row are below the worst of the best so far: a look at their highest.
 std::vector<Candidate> best(const float* x, int64_t n, int64_t k) {
+  constexpr int64_t kBlock = 256;
   std::vector<Candidate> kept;
   kept.reserve(2 * k);
   float least = kBanned;
-  for (int64_t i = 0; i < n; ++i) {
-    if (!(x[i] > least) && int64_t(kept.size()) >= k) continue;
+  const auto take = [&](int64_t i) {
+    if (!(x[i] > least) && int64_t(kept.size()) >= k) return;
     kept.push_back({std::isnan(x[i]) ? kBanned : x[i], int32_t(i)});
-    if (int64_t(kept.size()) < 2 * k) continue;
+    if (int64_t(kept.size()) < 2 * k) return;
     std::nth_element(kept.begin(), kept.begin() + (k - 1), kept.end());
     kept.resize(k);
     least = kept.back().logit;
+  };
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t end = std::min(n, first + kBlock);
+    if (int64_t(kept.size()) >= k && !(logit_loops().highest(x + first, end - first) > least)) continue;
+    for (int64_t i = first; i < end; ++i) take(i);
   }
   std::sort(kept.begin(), kept.end());
   if (int64_t(kept.size()) > k) kept.resize(k);
@@ -90,19 +75,16 @@ std::vector<Candidate> best(const float* x, int64_t n, int64_t k) {
 }
 
 // Typical sampling: of things with weights e^-key, those whose surprise is nearest the mean until they reach `share`.
-// Calls draw(ranking by that distance, how many are kept).
+// Calls draw(ranking by that distance, how many are kept). total: of the weights.
 template <class Fn>
-auto with_typical(const std::vector<float>& keys, const std::vector<float>& weights, double share, Fn&& draw) {
-  const int64_t n = int64_t(weights.size());
-  double total = 0, mean = 0;
-  for (int64_t i = 0; i < n; ++i)
-    if (weights[i] > 0) total += weights[i], mean += double(weights[i]) * keys[i];
-  const float middle = float(mean / total);  // of keys: surprise is key + log(total)
-  std::vector<float> distance(n);
-  for (int64_t i = 0; i < n; ++i)
-    distance[i] = weights[i] > 0 ? std::abs(keys[i] - middle) : std::numeric_limits<float>::infinity();
-  Ranking ranking(distance.data(), weights.data(), n);
-  return draw(ranking, ranking.reach(share * total, n));
+auto with_typical(const float* keys, const float* weights, int64_t n, double total, double share, Fn&& draw) {
+  RowMemory& memory = row_memory();
+  memory.distances.resize(n);
+  const float middle =
+      float(logit_loops().weighted(weights, keys, n) / total);  // of keys: surprise is key + log(total)
+  logit_loops().distances(weights, keys, n, middle, memory.distances.data());
+  memory.typical.rank(memory.distances.data(), weights, n);
+  return draw(memory.typical, memory.typical.reach(share * total, n));
 }
 
 }  // namespace
@@ -191,12 +173,12 @@ int32_t Sampler::draw_of_few(const float* logits, int64_t n) {
   }
   while (count > 1 && weights[count - 1] < o.min_p) --count;
   weights.resize(count);
-  if (o.typical_p < 1)
-    return kept[with_typical(keys, weights, o.typical_p,
-                             [&](Ranking& r, int64_t some) { return r.find(uniform() * r.mass(some), some); })]
-        .id;
   double left = 0;
   for (float w : weights) left += w;
+  if (o.typical_p < 1)
+    return kept[with_typical(keys.data(), weights.data(), int64_t(count), left, o.typical_p,
+                             [&](Ranking& r, int64_t some) { return r.find(uniform() * r.mass(some), some); })]
+        .id;
   left *= uniform();
   for (size_t i = 0; i < count; ++i)
     if ((left -= weights[i]) < 0) return kept[i].id;
@@ -206,28 +188,20 @@ int32_t Sampler::draw_of_few(const float* logits, int64_t n) {
 int32_t Sampler::draw(const float* logits, int64_t n, float top) {
   const SamplerOptions& o = options_;
   if (o.top_k > 0 && o.top_k <= kFew) return draw_of_few(logits, n);
-  weights_.resize(n);
-  const float factor = float(-1 / o.temperature);
+  if (std::isinf(top)) return first_of(logits, n, top);
+  RowMemory& memory = row_memory();
+  memory.weights.resize(n);
+  const LogitLoops& loops = logit_loops();
+  float* weights = memory.weights.data();
+  const float factor = float(1 / o.temperature), least = float(o.min_p);
   const bool ranked = o.top_k > 0 || o.top_p < 1;
-  const float least = float(o.min_p);
   if (!ranked && o.typical_p >= 1) {
     constexpr int64_t kBlock = 256;
     std::vector<double> parts((n + kBlock - 1) / kBlock);
     double sum = 0;
     for (int64_t b = 0; b < int64_t(parts.size()); ++b) {
-      const int64_t end = std::min(n, (b + 1) * kBlock);
-      constexpr int kLanes = 16;
-      float part[kLanes] = {};
-      int64_t i = b * kBlock;
-      const auto weigh = [&](int64_t j) {
-        const float w = exp_below(below(logits[j], top) * factor);
-        return weights_[j] = w >= least ? w : 0;
-      };
-      for (; i + kLanes <= end; i += kLanes)
-        for (int l = 0; l < kLanes; ++l) part[l] += weigh(i + l);
-      for (; i < end; ++i) part[0] += weigh(i);
-      for (float p : part) parts[b] += p;
-      sum += parts[b];
+      const int64_t i = b * kBlock;
+      sum += parts[b] = loops.weigh(logits + i, std::min(kBlock, n - i), top, factor, least, weights + i, nullptr);
     }
     double left = uniform() * sum;
     for (int64_t b = 0; b < int64_t(parts.size()); ++b) {
@@ -236,29 +210,36 @@ int32_t Sampler::draw(const float* logits, int64_t n, float top) {
         continue;
       }
       for (int64_t i = b * kBlock; i < std::min(n, (b + 1) * kBlock); ++i)
-        if ((left -= weights_[i]) < 0) return int32_t(i);
+        if ((left -= weights[i]) < 0) return int32_t(i);
     }
     return first_of(logits, n, top);
   }
-  std::vector<float> keys(n);
-  for (int64_t i = 0; i < n; ++i) {
-    keys[i] = below(logits[i], top) * -factor;
-    weights_[i] = exp_below(-keys[i]);
+  memory.keys.resize(n);
+  float* keys = memory.keys.data();
+  const auto find = [&](Ranking& r, int64_t some) { return r.find(uniform() * r.mass(some), some); };
+  if (!ranked) {
+    const double total = loops.weigh(logits, n, top, factor, least, weights, keys);
+    return with_typical(keys, weights, n, total, o.typical_p, find);
   }
-  Ranking ranking(keys.data(), weights_.data(), n);
+  loops.weigh(logits, n, top, factor, 0, weights, keys);
+  Ranking& ranking = memory.ranking;
+  ranking.rank(keys, weights, n);
   int64_t kept = o.top_k > 0 ? std::min(o.top_k, n) : n;
   if (o.top_p < 1) kept = ranking.reach(o.top_p * ranking.mass(kept), kept);
   if (least > 0) {
     int64_t likely = 0;
-    for (int64_t i = 0; i < n; ++i) likely += weights_[i] >= least;
+    for (int64_t i = 0; i < n; ++i) likely += weights[i] >= least;
     kept = std::clamp<int64_t>(likely, 1, kept);
   }
-  if (o.typical_p >= 1) return ranking.find(uniform() * ranking.mass(kept), kept);
+  if (o.typical_p >= 1) return find(ranking, kept);
   const std::vector<int32_t> ids = ranking.first(kept);
-  std::vector<float> kept_keys(ids.size()), weights(ids.size());
-  for (size_t i = 0; i < ids.size(); ++i) kept_keys[i] = keys[ids[i]], weights[i] = weights_[ids[i]];
-  return ids[with_typical(kept_keys, weights, o.typical_p,
-                          [&](Ranking& r, int64_t some) { return r.find(uniform() * r.mass(some), some); })];
+  std::vector<float> kept_keys(ids.size()), kept_weights(ids.size());
+  double total = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    kept_keys[i] = keys[ids[i]], kept_weights[i] = weights[ids[i]];
+    total += kept_weights[i];
+  }
+  return ids[with_typical(kept_keys.data(), kept_weights.data(), int64_t(ids.size()), total, o.typical_p, find)];
 }
 
 Chosen Sampler::choose(const float* row, int64_t count, const History& history, const int32_t* fed, int64_t fed_count,
@@ -266,13 +247,13 @@ Chosen Sampler::choose(const float* row, int64_t count, const History& history, 
   const int64_t n = std::min(count, options_.vocab);
   count_tokens(history, fed, fed_count);
   const float* logits = adjusted(row, n, mask);
-  const float top = highest(logits, n);
+  const float top = logit_loops().highest(logits, n);
   Chosen chosen;
   const bool greedy = options_.temperature == 0 || top == kBanned || n == 0;
   chosen.token = greedy ? first_of(logits, n, top) : draw(logits, n, top);
   ++chosen_;
   if (options_.logprob || options_.alternatives > 0) {
-    const double all = log_sum_exp(row, n, logits == row ? top : highest(row, n));
+    const double all = log_sum_exp(row, n, logits == row ? top : logit_loops().highest(row, n));
     chosen.logprob = float(row[chosen.token] - all);
     if (options_.alternatives > 0)
       for (const Candidate& c : best(row, n, std::min(options_.alternatives, n)))

@@ -60,7 +60,7 @@ class Sampler {
   std::vector<int32_t> counts_;  // by id
   std::vector<int32_t> seen_;    // ids whose count was above 0
   std::vector<int32_t> recent_;  // the last penalty_last_n tokens, as a ring
-  std::vector<float> logits_, weights_;
+  std::vector<float> logits_;
 };
 
 }  // namespace statespace

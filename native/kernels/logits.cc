@@ -1,0 +1,76 @@
+#include "core/logits.h"
+
+#include "backend/cpu_tables.h"
+#include "isa/math.h"
+
+namespace statespace::STATESPACE_ISA {
+namespace {
+
+constexpr float kFarthest = 87;          // e^-87 is about the least float that keeps its bits
+constexpr int64_t kBlock = 64 * kLanes;  // summed in floats
+
+// Calls fn(i, n...) for vectors of [begin, end), the last one with its lanes.
+template <class Fn>
+void vectors(int64_t begin, int64_t end, Fn&& fn) {
+  int64_t i = begin;
+  for (; i + kLanes <= end; i += kLanes) fn(i);
+  if (i < end) fn(i, int(end - i));
+}
+
+template <class Fn>
+double summed(int64_t count, Fn&& fn) {
+  double total = 0;
+  for (int64_t i = 0; i < count; i += kBlock) {
+    F part = zero();
+    vectors(i, i + kBlock < count ? i + kBlock : count, [&](int64_t j, auto... n) { part = part + fn(j, n...); });
+    total += sum(part);
+  }
+  return total;
+}
+
+float highest(const float* x, int64_t count) {
+  F top[4];
+  for (F& t : top) t = set(-INFINITY);
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) top[k] = max(load(x + i + k * kLanes), top[k]);  // a NaN in the first is passed over
+  }
+  float most = max_of(max(max(top[0], top[1]), max(top[2], top[3])));
+  for (; i < count; ++i) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+double weigh(const float* x, int64_t count, float top, float factor, float least, float* weights, float* keys) {
+  const F from = set(top), scale = set(factor), far = set(kFarthest), floor_ = set(least), infinity = set(INFINITY);
+  return summed(count, [&](int64_t i, auto... n) {
+    const F d = from - load(x + i, n...);
+    const F key = select(less(set(-1.f), d), d * scale, infinity);
+    F w = exp(zero() - min(key, far));
+    w = select(less(w, floor_), zero(), select(less(key, far), w, zero()));
+    if (keys) store(keys + i, key, n...);
+    store(weights + i, w, n...);
+    if constexpr (sizeof...(n) > 0) w = load(weights + i, n...);  // lanes past the end are none
+    return w;
+  });
+}
+
+double weighted(const float* weights, const float* keys, int64_t count) {
+  return summed(count, [&](int64_t i, auto... n) {
+    const F w = load(weights + i, n...);
+    return select(less(zero(), w), w * load(keys + i, n...), zero());
+  });
+}
+
+void distances(const float* weights, const float* keys, int64_t count, float middle, float* to) {
+  vectors(0, count, [&](int64_t i, auto... n) {
+    const F d = abs(load(keys + i, n...) - set(middle));
+    store(to + i, select(less(zero(), load(weights + i, n...)), d, set(INFINITY)), n...);
+  });
+}
+
+}  // namespace
+
+LogitLoops logit_loops() { return {highest, weigh, weighted, distances}; }
+
+}  // namespace statespace::STATESPACE_ISA
