@@ -6,7 +6,7 @@
 //   y = Σ_blocks s_x·d·Σ code·q - s_x·min·Σ q       for those that count from a minimum
 //
 // where x ≈ s_x·q in a block of 32, q from -127 to 127. A tile of M rows of x is, for each 32 of `in`:
-//   int32 (8, M)        four q of each group
+//   int32 (M, 8)        four q of each group
 //   f32 (M)             s_x
 //   32 bits (halves, M) -zero·Σ q as integers, or s_x·Σ q as floats
 //
@@ -56,17 +56,17 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
     const F least = set(1e-30f);
     F scale = amax * set(1.f / 127), inverse = select(less(least, amax), set(127.f) / max(least, amax), zero());
     for (int p = 0; p < planes; ++p, scale = scale * set(1.f / 254), inverse = inverse * set(254.f)) {
-      alignas(64) int8_t q[kLanes * 32];
       alignas(64) float scales[kLanes], inverses[kLanes], sums_of[2][kLanes];
       store(scales, scale), store(inverses, inverse);
       F low[kLanes], high[kLanes];
       for (int b = 0; b < blocks; ++b) {
+        auto* q = reinterpret_cast<int8_t*>(to + b * words + (m + p) * 8);
         F halves[2] = {zero(), zero()};
 #pragma GCC unroll 4
         for (int i = 0; i < kVectors; ++i) {
           const F r = round(v[b][i] * set(inverses[b]));
           if (p + 1 < planes) v[b][i] = fnma(r, set(scales[b]), v[b][i]);
-          narrow(q + b * 32 + i * kLanes, r);
+          narrow(q + i * kLanes, r);
           halves[i / kHalf] = halves[i / kHalf] + r;
         }
         low[b] = halves[0], high[b] = halves[1];
@@ -81,8 +81,6 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
       store(sums_of[0], first * factor), store(sums_of[1], second * factor);
       int32_t* at = to + m + p;
       for (int b = 0; b < blocks; ++b, at += words) {
-#pragma GCC unroll 8
-        for (int g = 0; g < 8; ++g) std::memcpy(at + g * M, q + b * 32 + 4 * g, 4);
         std::memcpy(at + 8 * M, scales + b, 4);
         for (int h = 0; h < form.halves; ++h) {
           if (form.has_min())
@@ -206,7 +204,7 @@ void multiply_packed(const int32_t* x, const uint8_t* panel, int64_t in, float* 
           for (int m = 0; m < M; ++m) {
             Ints sums = set_int(f.has_min() ? 0 : x[(9 + h) * M + m]);
 #pragma GCC unroll 8
-            for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) sums = Dot::dot(sums, q[g], set_quad(x + g * M + m));
+            for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) sums = Dot::dot(sums, q[g], set_quad(x + m * 8 + g));
             acc[m][v] = fma(to_float(sums) * set(scales[m]), scale, acc[m][v]);
             if constexpr (f.has_min()) acc[m][v] = fnma(set(scales[(1 + h) * M + m]), min, acc[m][v]);
           }
@@ -299,7 +297,7 @@ void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* ou
         for (int v = 0; v < V; ++v) q[v] = load_bytes(w + (g * V + v) * kByteLanes);
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
-          const Bytes a = set_quad(x + g * M + m);
+          const Bytes a = set_quad(x + m * 8 + g);
 #pragma GCC unroll 4
           for (int v = 0; v < V; ++v) sums[m][v] = Dot::dot(sums[m][v], q[v], a);
         }
