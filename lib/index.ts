@@ -41,7 +41,7 @@ export type {
 export { type ForwardOptions, fork, type SaveOptions, type Session } from './session/session.js';
 export { type SystemInfo, setThreads, systemInfo } from './system.js';
 export { type DType, Tensor, type TensorLike } from './tensor.js';
-export type { TrainingBatch } from './training/batch.js';
+export type { RowBatch, TrainingBatch } from './training/batch.js';
 export { createTrainer, resumeTrainer, saveModel } from './training/index.js';
 export type { LoraOptions, Loss, TrainerOptions } from './training/options.js';
 export type { StepReport, Trainer } from './training/trainer.js';

@@ -5,25 +5,38 @@ import type { TensorLike } from '../tensor.js';
 import type { Loss } from './options.js';
 import { IGNORED, NO_VALUE, rowTargets, shiftedTargets, tensorOf } from './targets.js';
 
-/** What a step learns from: sequences of tokens, or of rows for a network that reads those, and what to say of them. */
+/** What a step learns from: sequences of tokens. */
 export interface TrainingBatch {
   /** (B, T) i32: sequences of token ids. */
-  ids?: TensorLike;
-  /** (B, T, features) f32, for a network that reads rows. */
-  inputs?: TensorLike;
+  ids: TensorLike;
   /**
    * (B, T) i32; default: ids. Of the loss of next tokens: position t predicts label t + 1; −100 is no target. The loss is the
    * mean over all targets.
    */
   labels?: TensorLike;
-  /**
-   * Of `crossEntropy`, i32 classes: (B, T), each of its own row, or (B), of the last row of each sequence; of a network that
-   * answers once for a sequence (B). −100 is no target. Of `mse`, f32: the same with an axis of outputs behind; NaN is no target.
-   */
+  /** Of the other losses: see RowBatch. */
   targets?: TensorLike;
   /** B = 1: the sequences lie end to end, [0, end of the first, …, T], and nothing flows across a border. */
   cuSeqlens?: Int32Array;
 }
+
+/** What a network that reads rows learns from. */
+export interface RowBatch {
+  /** (B, T, features) f32. */
+  inputs: TensorLike;
+  /**
+   * Of `crossEntropy`, i32 classes: (B, T), each of its own row, or (B), of the last row of each sequence; of a network that
+   * answers once for a sequence (B). −100 is no target. Of `mse`, f32: the same with an axis of outputs behind; NaN is no target.
+   * Where cuSeqlens are given, B of the second form is the number of sequences.
+   */
+  targets: TensorLike;
+  /** As in TrainingBatch. */
+  cuSeqlens?: Int32Array;
+}
+
+/** Either, as it came. */
+export type Batch = TrainingBatch | RowBatch;
+export type Given = Partial<TrainingBatch & RowBatch>;
 
 /** What a trainer's model takes and gives. */
 export interface Reading {
@@ -53,7 +66,7 @@ function boundsOf(op: string, given: Int32Array | undefined, batch: number, leng
 }
 
 /** What the network reads: its two leading axes, and the values. */
-function readSequences(op: string, batch: TrainingBatch, of: Reading) {
+function readSequences(op: string, batch: Given, of: Reading) {
   if (of.features > 0) {
     if (batch.ids !== undefined)
       throw new StatespaceError('ERR_ARGUMENT', `${op}: ids: this network reads rows; give it inputs`);
@@ -77,7 +90,7 @@ function readSequences(op: string, batch: TrainingBatch, of: Reading) {
  * A batch as native code takes it, in up to `parts` groups of neighbouring sequences. Everything is copied: the caller's arrays
  * may change afterwards.
  */
-export function readBatch(op: string, batch: TrainingBatch, parts: number, of: Reading): TrainingPart[] {
+export function readBatch(op: string, batch: Given, parts: number, of: Reading): TrainingPart[] {
   if (typeof batch !== 'object' || batch === null)
     throw mismatch('ERR_ARGUMENT', `${op}: batch`, 'an object of tensors', show(batch));
   checkKnown(`${op}: batch`, batch, KNOWN);

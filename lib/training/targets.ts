@@ -1,7 +1,7 @@
 // What a network should have said, one entry for each row that it gives: ids, or the bits of f32 numbers.
 import { mismatch, StatespaceError } from '../errors.js';
 import { checkTensor, type TensorLike } from '../tensor.js';
-import type { Reading, TrainingBatch } from './batch.js';
+import type { Given, Reading } from './batch.js';
 
 export const IGNORED = -100;
 /** The bits of NaN, as every NaN is written here. */
@@ -23,13 +23,7 @@ function checkClass(where: string, label: number, classes: number): void {
 }
 
 /** Of next tokens: each position has its successor's label, the last of a sequence none. */
-export function shiftedTargets(
-  op: string,
-  batch: TrainingBatch,
-  lead: Lead,
-  bounds: Int32Array,
-  of: Reading,
-): Int32Array {
+export function shiftedTargets(op: string, batch: Given, lead: Lead, bounds: Int32Array, of: Reading): Int32Array {
   if (batch.targets !== undefined)
     throw new StatespaceError(
       'ERR_ARGUMENT',
@@ -47,7 +41,7 @@ export function shiftedTargets(
 }
 
 /** Of rows: as given; where a sequence has one and the network answers for every row, its last row has it. */
-export function rowTargets(op: string, batch: TrainingBatch, lead: Lead, bounds: Int32Array, of: Reading): Int32Array {
+export function rowTargets(op: string, batch: Given, lead: Lead, bounds: Int32Array, of: Reading): Int32Array {
   if (batch.labels !== undefined)
     throw new StatespaceError('ERR_ARGUMENT', `${op}: labels: of the loss of next tokens; ${of.loss} takes targets`);
   const numbers = of.loss === 'mse';

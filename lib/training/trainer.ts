@@ -4,7 +4,7 @@ import { Model } from '../models/model.js';
 import { call, type NativeHandle, type TrainingPart } from '../native.js';
 import { checkKnown } from '../options.js';
 import { Tensor } from '../tensor.js';
-import { readBatch, type TrainingBatch } from './batch.js';
+import { type Batch, readBatch } from './batch.js';
 import { type Trained, type TrainedNetwork, trainedNetwork } from './network.js';
 import { learningRateAt, type ReadOptions, readOptions, type TrainerOptions } from './options.js';
 import { saveTrainer } from './state.js';
@@ -37,19 +37,16 @@ export interface Trainer extends AsyncDisposable {
    * One step of AdamW on a batch, or on several that count as one. Aborted, or with a loss or gradient that is no finite
    * number, it changes nothing.
    */
-  step(batch: TrainingBatch | readonly TrainingBatch[], options?: { signal?: AbortSignal }): Promise<StepReport>;
+  step(batch: Batch | readonly Batch[], options?: { signal?: AbortSignal }): Promise<StepReport>;
   /** The loss and its gradients by the names of the checkpoint (of adapters, by peft's); nothing is changed. */
   gradients(
-    batch: TrainingBatch | readonly TrainingBatch[],
+    batch: Batch | readonly Batch[],
     options?: { signal?: AbortSignal },
   ): Promise<{ loss: number; gradients: ReadonlyMap<string, Tensor> }>;
   /** Copies of all tensors by their names in the checkpoint, adapters merged. */
   parameters(): Promise<ReadonlyMap<string, Tensor>>;
   /** The loss alone: no gradients, and the memory of a forward. */
-  evaluate(
-    batch: TrainingBatch | readonly TrainingBatch[],
-    options?: { signal?: AbortSignal },
-  ): Promise<{ loss: number }>;
+  evaluate(batch: Batch | readonly Batch[], options?: { signal?: AbortSignal }): Promise<{ loss: number }>;
   /**
    * Writes a folder that loadModel(), transformers and resumeTrainer() read: config.json, model.safetensors in f32, the
    * tokenizer's files, optimizer.safetensors and trainer.json. With adapters: adapter_config.json and
@@ -128,15 +125,15 @@ export class TrainerState implements Trainer {
     return result;
   }
 
-  #parts(op: string, batch: TrainingBatch | readonly TrainingBatch[]): TrainingPart[] {
-    const batches = Array.isArray(batch) ? (batch as readonly TrainingBatch[]) : [batch as TrainingBatch];
+  #parts(op: string, batch: Batch | readonly Batch[]): TrainingPart[] {
+    const batches = Array.isArray(batch) ? (batch as readonly Batch[]) : [batch as Batch];
     if (batches.length === 0) throw new StatespaceError('ERR_ARGUMENT', `${op}: batch: expected one at least`);
     return batches.flatMap((b) => readBatch(op, b, this.options.accumulate, this.network.reading));
   }
 
   async #run(
     op: 'step' | 'gradients' | 'evaluate',
-    batch: TrainingBatch | readonly TrainingBatch[],
+    batch: Batch | readonly Batch[],
     options: { signal?: AbortSignal },
   ) {
     checkCall(op, options);
@@ -160,10 +157,7 @@ export class TrainerState implements Trainer {
     });
   }
 
-  async step(
-    batch: TrainingBatch | readonly TrainingBatch[],
-    options: { signal?: AbortSignal } = {},
-  ): Promise<StepReport> {
+  async step(batch: Batch | readonly Batch[], options: { signal?: AbortSignal } = {}): Promise<StepReport> {
     const { loss, gradNorm, tokens, step, learningRate, tokensPerSecond, updated } = await this.#run(
       'step',
       batch,
@@ -176,12 +170,12 @@ export class TrainerState implements Trainer {
     return told;
   }
 
-  async gradients(batch: TrainingBatch | readonly TrainingBatch[], options: { signal?: AbortSignal } = {}) {
+  async gradients(batch: Batch | readonly Batch[], options: { signal?: AbortSignal } = {}) {
     const { loss, gradients } = await this.#run('gradients', batch, options);
     return { loss, gradients: gradients! };
   }
 
-  async evaluate(batch: TrainingBatch | readonly TrainingBatch[], options: { signal?: AbortSignal } = {}) {
+  async evaluate(batch: Batch | readonly Batch[], options: { signal?: AbortSignal } = {}) {
     const { loss } = await this.#run('evaluate', batch, options);
     return { loss };
   }

@@ -7,6 +7,7 @@ import {
   layers,
   loadModel,
   type Model,
+  type RowBatch,
   registerModel,
   StatespaceError,
   Tensor,
@@ -17,6 +18,7 @@ import {
 } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
+type Batch = TrainingBatch | RowBatch;
 const FEATURES = 5;
 const MAMBA = { model_type: 'mamba', vocab_size: 19, hidden_size: 16, num_hidden_layers: 1, state_size: 4 };
 const scan = { dInner: 24, dState: 4, dConv: 3, dtRank: 2 };
@@ -44,10 +46,10 @@ const ids = new Tensor(
   Int32Array.from({ length: 11 }, (_, i) => (i * 7) % 19),
   [1, 11],
 );
-const packed = (batch: TrainingBatch): TrainingBatch => ({ ...batch, cuSeqlens: BOUNDS });
+const packed = (batch: Batch): Batch => ({ ...batch, cuSeqlens: BOUNDS });
 
 /** The network, its loss, and a batch; targets of rows that have none are among them. */
-const cases: [string, 'crossEntropy' | 'mse', TrainingBatch][] = [
+const cases: [string, 'crossEntropy' | 'mse', Batch][] = [
   ['rows', 'mse', { inputs, targets: new Tensor(noise(33, 2.7).fill(Number.NaN, 4, 6), [1, 11, 3]) }],
   ['rows', 'crossEntropy', { inputs, targets: new Tensor(classes(11).fill(-100, 2, 4), [1, 11]) }],
   ['rows', 'crossEntropy', { inputs, targets: new Tensor(classes(2), [2]) }],
@@ -71,7 +73,7 @@ interface Internal {
   write(which: 'value', values: ReadonlyMap<string, Float32Array>): Promise<void>;
 }
 
-async function expectSlopes(trainer: Trainer, batch: TrainingBatch): Promise<void> {
+async function expectSlopes(trainer: Trainer, batch: Batch): Promise<void> {
   const inside = trainer as unknown as Internal;
   const { loss, gradients } = await trainer.gradients(batch);
   expect(loss).toBeCloseTo((await trainer.evaluate(batch)).loss, 6);
@@ -178,7 +180,7 @@ test.each([
 ] as const)('%s %j refuses what does not fit: %#', async (name, options, batch, message) => {
   const attempt = async () => {
     await using trainer = createTrainer(models.get(name)!, options);
-    await trainer.evaluate(batch as TrainingBatch);
+    await trainer.evaluate(batch as Batch);
   };
   await expect(attempt()).rejects.toThrow(message);
 });
