@@ -413,7 +413,7 @@ async function weightsKey(
     for (const part of entry.parts) {
       const array = 'data' in part ? part.data : part.rows;
       if (!array) continue;
-      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))));
+      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), true)));
     }
   }
   return hash.digest('hex');
