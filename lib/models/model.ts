@@ -1,4 +1,4 @@
-import { Cancellation, checkCall } from '../cancellation.js';
+import { Cancellation, carried, checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
@@ -325,7 +325,7 @@ export class Model implements AsyncDisposable, Network {
     const of = Int32Array.from(lengths);
     const [samplers, masks] = [undefined, undefined];
     return this.#cancellable(options, (flag) =>
-      call((n) => n.forward(sessions, data, of, logits, flag, options.onProgress, samplers, masks, out)),
+      call((n) => n.forward(sessions, data, of, logits, flag, carried(options.onProgress), samplers, masks, out)),
     );
   }
 
