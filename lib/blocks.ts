@@ -1,4 +1,4 @@
-import { Cancellation } from './cancellation.js';
+import { Cancellation, carried } from './cancellation.js';
 import { byteLength, type StoredType } from './dtype.js';
 import { call } from './native.js';
 
@@ -21,7 +21,9 @@ export async function decodeRows(
 ): Promise<Float32Array> {
   const to = new Float32Array(rows * columns);
   const { flag, run } = cancellable(options);
-  await run(() => call((n) => n.decodeBlocks(type, from, rows, columns, to, undefined, flag, options.onProgress)));
+  await run(() =>
+    call((n) => n.decodeBlocks(type, from, rows, columns, to, undefined, flag, carried(options.onProgress))),
+  );
   return to;
 }
 
@@ -40,7 +42,7 @@ export async function encodeRows(
   const to = new Uint8Array(byteLength(type, rows * columns));
   const { flag, run } = cancellable(options);
   await run(() =>
-    call((n) => n.encodeBlocks(type, from, rows, columns, to, options.importance, flag, options.onProgress)),
+    call((n) => n.encodeBlocks(type, from, rows, columns, to, options.importance, flag, carried(options.onProgress))),
   );
   return to;
 }

@@ -12,6 +12,23 @@ export function checkCall(op: string, options: unknown): void {
     throw mismatch('ERR_ARGUMENT', `${op}: onProgress`, 'a function', show(onProgress));
 }
 
+/**
+ * A progress callback for the addon, which can carry objects that are thrown but no other values: those come as Errors
+ * with the value as their cause.
+ */
+export function carried<A>(onProgress: ((done: A) => void) | undefined): ((done: A) => void) | undefined {
+  return (
+    onProgress &&
+    ((done) => {
+      try {
+        onProgress(done);
+      } catch (thrown) {
+        throw thrown instanceof Object ? thrown : new Error(String(thrown), { cause: thrown });
+      }
+    })
+  );
+}
+
 /** Ends native work early: the caller's AbortSignal, or dispose(). The addon reads `flag` between ops and pieces. */
 export class Cancellation {
   readonly flag = new Int32Array(new SharedArrayBuffer(4));

@@ -207,7 +207,8 @@ export interface NativeBinding {
   importSession(session: NativeHandle, state: Uint8Array, position: number, sync: true): void;
   importSession(session: NativeHandle, state: Uint8Array, position: number, sync: false): Promise<void>;
   /** 32 bytes that differ when the bytes do. */
-  digest(bytes: Uint8Array): Uint8Array;
+  digest(bytes: Uint8Array, sync: true): Uint8Array;
+  digest(bytes: Uint8Array, sync: false): Promise<Uint8Array>;
   createSampler(options: Record<string, unknown>): NativeHandle;
   /** The next token of a row that was changed by hand. */
   sampleRow(sampler: NativeHandle, session: NativeHandle, row: Float32Array): number;

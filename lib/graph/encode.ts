@@ -23,10 +23,12 @@ export function encodeGraph(g: Graph, output: Value): Uint8Array {
     at += n;
     return at - n;
   };
-  const u8 = (x: number) => view.setUint8(room(1), x);
-  const i32 = (x: number) => view.setInt32(room(4), x, true);
-  const f32 = (x: number) => view.setFloat32(room(4), x, true);
-  const f64 = (x: number) => view.setFloat64(room(8), x, true);
+  // Room first: it may move what `view` looks at.
+  const put = (n: number, write: (offset: number) => void) => write(room(n));
+  const u8 = (x: number) => put(1, (offset) => view.setUint8(offset, x));
+  const i32 = (x: number) => put(4, (offset) => view.setInt32(offset, x, true));
+  const f32 = (x: number) => put(4, (offset) => view.setFloat32(offset, x, true));
+  const f64 = (x: number) => put(8, (offset) => view.setFloat64(offset, x, true));
 
   i32(MAGIC);
   i32(VERSION);

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { Cancellation, checkCall } from '../cancellation.js';
+import { Cancellation, carried, checkCall } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
 import { isBlocks } from '../checkpoint/stored.js';
@@ -384,7 +384,9 @@ async function finish(
   const handle: NativeHandle = call((n) => n.buildModel(graph, options.device ?? 'auto', options.exact ?? false));
   const cancellation = new Cancellation(options.signal);
   const totalBytes = entries.reduce((n, entry) => n + givenBytes(entry), 0);
-  const report = options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes }));
+  const report = carried(
+    options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes })),
+  );
   const key = shared ? await weightsKey(call((n) => n.modelInfo(handle)).backend, graph, files, entries) : undefined;
   if (key !== undefined && call((n) => n.adoptWeights(handle, key))) {
     report?.(totalBytes);
@@ -413,7 +415,7 @@ async function weightsKey(
     for (const part of entry.parts) {
       const array = 'data' in part ? part.data : part.rows;
       if (!array) continue;
-      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))));
+      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), true)));
     }
   }
   return hash.digest('hex');

@@ -1,4 +1,4 @@
-import { Cancellation, checkCall } from '../cancellation.js';
+import { Cancellation, carried, checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
@@ -177,7 +177,8 @@ export class Model implements AsyncDisposable, Network {
       const hash = lazyCrypto().createHash('sha256').update(this.#fingerprint);
       for (const entry of entries)
         if ('parts' in entry)
-          for (const part of entry.parts) if ('data' in part) hash.update(call((n) => n.digest(bytesOf(part.data))));
+          for (const part of entry.parts)
+            if ('data' in part) hash.update(call((n) => n.digest(bytesOf(part.data), true)));
       this.#fingerprint = new Uint8Array(hash.digest());
     })();
     const settled = work.catch(() => {});
@@ -328,7 +329,7 @@ export class Model implements AsyncDisposable, Network {
     const of = Int32Array.from(lengths);
     const [samplers, masks] = [undefined, undefined];
     return this.#cancellable(options, (flag) =>
-      call((n) => n.forward(sessions, data, of, logits, flag, options.onProgress, samplers, masks, out)),
+      call((n) => n.forward(sessions, data, of, logits, flag, carried(options.onProgress), samplers, masks, out)),
     );
   }
 

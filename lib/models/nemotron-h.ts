@@ -8,7 +8,7 @@ import { mlp } from '../layers/mlp.js';
 import { type MoeOptions, moe } from '../layers/moe.js';
 import { rmsNorm } from '../layers/norms.js';
 import { activationOf } from './activation.js';
-import type { ConfigReader } from './config.js';
+import { type ConfigReader, MOST_LAYERS } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { logits } from './ends.js';
 import { readHeads } from './heads-config.js';
@@ -40,6 +40,8 @@ function readKinds(c: ConfigReader): Kind[] {
   c.ignore('num_hidden_layers'); // transformers counts the list, whatever it says
   const pattern = c.any('hybrid_override_pattern');
   const listed = c.raw.layers_block_type ?? c.raw.layer_types;
+  const given = Array.isArray(listed) ? listed : typeof pattern === 'string' ? pattern : [];
+  if (given.length > MOST_LAYERS) throw c.error(`expected at most ${MOST_LAYERS} layers, received ${given.length}`);
   if (Array.isArray(listed) || pattern === undefined) {
     const standard: Kind[] = ['linear_attention', 'moe', 'full_attention', 'mlp'];
     const count = Array.isArray(listed) ? listed.length : standard.length;

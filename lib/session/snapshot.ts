@@ -62,9 +62,10 @@ export function snapshotBuffer(of: Pick<Expected, 'fingerprint' | 'heldType'>, s
   return bytes;
 }
 
-/** Throws ERR_STATE for anything but an intact snapshot of the model with this fingerprint. */
-export function decodeSnapshot({ fingerprint, heldType, outputFeatures, ids }: Expected, bytes: Uint8Array): Snapshot {
-  const refuse = (why: string) => new StatespaceError('ERR_STATE', `snapshot: ${why}`);
+const refuse = (why: string) => new StatespaceError('ERR_STATE', `snapshot: ${why}`);
+
+/** What the digest is of; throws ERR_STATE for bytes that are no snapshot, or not all of one. */
+export function digested(bytes: Uint8Array): Uint8Array {
   if (tagOf(bytes) !== 'Uint8Array') throw refuse('expected the Uint8Array that save() returned');
   const b = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   if (b.length < HEADER + DIGEST || b.toString('latin1', 0, 8) !== MAGIC) throw refuse('these bytes are no snapshot');
@@ -74,8 +75,16 @@ export function decodeSnapshot({ fingerprint, heldType, outputFeatures, ids }: E
   const [length, count] = [Number(b.readBigUInt64LE(72)), Number(b.readBigUInt64LE(80))];
   if (HEADER + length + 4 * values + 4 * count + DIGEST !== b.length)
     throw refuse('it is truncated or has bytes behind its end');
-  if (!b.subarray(-DIGEST).equals(call((n) => n.digest(b.subarray(0, -DIGEST)))))
-    throw refuse('its checksum does not match: it is damaged');
+  return b.subarray(0, -DIGEST);
+}
+
+/** Throws ERR_STATE for anything but an intact snapshot of the model with this fingerprint. */
+export function decodeSnapshot(expected: Expected, bytes: Uint8Array, digest: Uint8Array): Snapshot {
+  const { fingerprint, heldType, outputFeatures, ids } = expected;
+  const b = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const values = b.readUInt32LE(60);
+  const [length, count] = [Number(b.readBigUInt64LE(72)), Number(b.readBigUInt64LE(80))];
+  if (!b.subarray(-DIGEST).equals(digest)) throw refuse('its checksum does not match: it is damaged');
   const held = b.toString('latin1', 48, 48 + TYPE_BYTES).replace(/\0+$/, '');
   if (!b.subarray(16, 48).equals(fingerprint)) throw refuse(`it was saved from another model (held in ${held})`);
   if (held !== heldType)

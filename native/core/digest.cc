@@ -1,11 +1,15 @@
 #include "core/digest.h"
 
+#include <algorithm>
 #include <cstring>
+
+#include "core/thread_pool.h"
 
 namespace statespace {
 namespace {
 
 constexpr int kLanes = 4;
+constexpr int64_t kPiece = 4 << 20;  // bytes between two looks at `stop`
 constexpr uint64_t kStep[kLanes] = {0x9e3779b97f4a7c15ull, 0xbf58476d1ce4e5b9ull, 0x94d049bb133111ebull,
                                     0xd6e8feb86659fd93ull};
 
@@ -23,7 +27,7 @@ uint64_t word(const uint8_t* p) {
 
 }  // namespace
 
-void digest(const uint8_t* bytes, int64_t size, uint8_t* to) {
+void digest(const uint8_t* bytes, int64_t size, uint8_t* to, const std::atomic<bool>* stop) {
   uint64_t state[kLanes];
   for (int l = 0; l < kLanes; ++l) state[l] = fold(uint64_t(size) + kStep[l], kStep[(l + 1) % kLanes]);
   constexpr int64_t kBlock = 8 * kLanes;
@@ -33,7 +37,10 @@ void digest(const uint8_t* bytes, int64_t size, uint8_t* to) {
     for (int l = 0; l < kLanes; ++l) state[l] = fold(state[l] + word(block + 8 * l), kStep[l]);
   };
   int64_t i = 0;
-  for (; i + kBlock <= size; i += kBlock) take(bytes + i);
+  while (i + kBlock <= size) {
+    throw_if_stopped(stop);
+    for (const int64_t end = std::min(size, i + kPiece); i + kBlock <= end; i += kBlock) take(bytes + i);
+  }
   uint8_t tail[kBlock] = {};
   if (size > i) std::memcpy(tail, bytes + i, size_t(size - i));
   take(tail);

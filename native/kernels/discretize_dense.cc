@@ -4,10 +4,13 @@
 #include <cstring>
 
 #include "backend/kernels.h"
+#include "kernels/sequences.h"
 
 // In f64 throughout: a HiPPO matrix has a condition number that grows exponentially with its size.
 namespace statespace::STATESPACE_ISA {
 namespace {
+
+constexpr int64_t kRows = 16, kStrip = 64;  // of one piece of a solution
 
 enum Method { kZoh, kZohEuler, kBilinear };
 
@@ -22,7 +25,7 @@ void multiply(Context& cx, const double* a, const double* b, int64_t n, int64_t 
 }
 
 // x (n, columns) becomes a⁻¹·x; a (n, n) is overwritten. Gauss with partial pivoting; a singular a gives inf or NaN.
-void solve(double* a, double* x, int64_t n, int64_t columns) {
+void solve(Context& cx, double* a, double* x, int64_t n, int64_t columns) {
   auto swap_rows = [](double* m, int64_t i, int64_t j, int64_t width) {
     for (int64_t c = 0; c < width; ++c) {
       const double t = m[i * width + c];
@@ -34,17 +37,28 @@ void solve(double* a, double* x, int64_t n, int64_t columns) {
     for (int64_t i = k + 1; i < n; ++i)
       if (::fabs(a[i * n + k]) > ::fabs(a[pivot * n + k])) pivot = i;
     if (pivot != k) swap_rows(a, k, pivot, n), swap_rows(x, k, pivot, columns);
-    for (int64_t i = k + 1; i < n; ++i) {
+    const auto eliminate = [&](int64_t i) {
       const double f = a[i * n + k] / a[k * n + k];
       for (int64_t j = k + 1; j < n; ++j) a[i * n + j] -= f * a[k * n + j];
       for (int64_t j = 0; j < columns; ++j) x[i * columns + j] -= f * x[k * columns + j];
-    }
+    };
+    const int64_t below = n - k - 1;
+    cx.parallel_for(ceil_div(below, kRows), [&](int64_t piece, int) {
+      const int64_t begin = k + 1 + piece * kRows, end = begin + kRows < n ? begin + kRows : n;
+      for (int64_t i = begin; i < end; ++i) eliminate(i);
+    });
   }
-  for (int64_t k = n - 1; k >= 0; --k)
-    for (int64_t j = 0; j < columns; ++j) {
-      for (int64_t i = k + 1; i < n; ++i) x[k * columns + j] -= a[k * n + i] * x[i * columns + j];
-      x[k * columns + j] /= a[k * n + k];
+  // Row k from the rows below it, a strip of columns each.
+  cx.parallel_for(ceil_div(columns, kStrip), [&](int64_t piece, int) {
+    const int64_t begin = piece * kStrip, end = begin + kStrip < columns ? begin + kStrip : columns;
+    for (int64_t k = n - 1; k >= 0; --k) {
+      cx.check_stop();
+      double* row = x + k * columns;
+      for (int64_t i = k + 1; i < n; ++i)
+        for (int64_t j = begin; j < end; ++j) row[j] -= a[k * n + i] * x[i * columns + j];
+      for (int64_t j = begin; j < end; ++j) row[j] /= a[k * n + k];
     }
+  });
 }
 
 double norm1(const double* a, int64_t rows, int64_t columns) {
@@ -83,7 +97,7 @@ void exponential(Context& cx, double* m, int64_t n, double* work) {
   odd_and_even(1, u, t);
   multiply(cx, m, u, n, n, t);
   for (int64_t i = 0; i < size; ++i) u[i] = v[i] - t[i], m[i] = v[i] + t[i];
-  solve(u, m, n, n);
+  solve(cx, u, m, n, n);
   for (int s = 0; s < squarings; ++s) {
     multiply(cx, m, m, n, n, t);
     std::memcpy(m, t, size * sizeof(double));
@@ -108,7 +122,7 @@ void run(const DiscretizeDense& op, Context& cx) {
       }
       for (int64_t j = 0; j < inputs; ++j) right[i * all + n + j] = delta * op.B.row(i)[j];
     }
-    solve(left, right, n, all);
+    solve(cx, left, right, n, all);
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = 0; j < n; ++j) op.Abar.row(i)[j] = float(right[i * all + j]);
       for (int64_t j = 0; j < inputs; ++j) op.Bbar.row(i)[j] = float(right[i * all + n + j]);

@@ -14,13 +14,14 @@ constexpr double kPi = 3.14159265358979323846;
 constexpr int64_t kBlock = 128;
 
 // K (blocks, kBlock) = coarse (blocks, 2N) · fine (2N, kBlock), with coarse = 2·C·B̄·Ā^{block·i} as [re, -im].
-void vandermonde(const S4Kernel& op, int64_t c, float* scratch) {
+void vandermonde(const S4Kernel& op, int64_t c, float* scratch, const Context& cx) {
   const int64_t n_state = op.A[1], length = op.K[1], blocks = ceil_div(length, kBlock);
   float* fine = scratch;
   float* coarse = fine + 2 * n_state * kBlock;
   float* K = coarse + 2 * n_state * whole_tiles(blocks);
   const double dt = s4_dt(op.log_dt, c);
   for (int64_t n = 0; n < n_state; ++n) {
+    cx.check_stop();
     const S4Step step = s4_step(op.method, s4_value(op.A, c, n), dt);
     const Z a = Z{1, 0} + step.growth;
     Z power = {1, 0};
@@ -51,8 +52,11 @@ struct Pair {
   double slope[4], offset[4];  // 2 Re v, 2 Re(v λ̄)
 };
 
+// Nodes between two looks at whether anybody waits; a power of two.
+constexpr int64_t kHeard = 4096;
+
 // In place: x_l = Σ_j x_j e^{2πi jl/m}, m a power of two; roots[k] = e^{2πi k/m}, k < m/2.
-void inverse_dft(Z* x, int64_t m, const Z* roots) {
+void inverse_dft(Z* x, int64_t m, const Z* roots, const Context& cx) {
   for (int64_t i = 1, j = 0; i < m; ++i) {  // bit reversal
     int64_t bit = m >> 1;
     for (; j & bit; bit >>= 1) j ^= bit;
@@ -63,11 +67,13 @@ void inverse_dft(Z* x, int64_t m, const Z* roots) {
     }
   }
   for (int64_t half = 1; half < m; half *= 2)
-    for (int64_t block = 0; block < m; block += 2 * half)
+    for (int64_t block = 0; block < m; block += 2 * half) {
+      if (block % kHeard == 0) cx.check_stop();
       for (int64_t k = 0; k < half; ++k) {
         const Z a = x[block + k], b = x[block + k + half] * roots[k * (m / (2 * half))];
         x[block + k] = a + b, x[block + k + half] = a - b;
       }
+    }
 }
 
 int64_t nodes(int64_t length) {
@@ -80,7 +86,7 @@ int64_t nodes(int64_t length) {
 // its inverse transform. On the unit circle later coefficients would alias onto the first ones undamped, which C·(I -
 // Ā^m) avoids at the price of a dense power; at radius^m = 1e-8 they do so below f32's rounding, and f64 has the
 // digits.
-void cauchy(const S4Kernel& op, int64_t c, const Z* roots, Z* x, Pair* pairs) {
+void cauchy(const S4Kernel& op, int64_t c, const Z* roots, Z* x, Pair* pairs, const Context& cx) {
   const int64_t n_state = op.A[1], length = op.K[1], m = nodes(length);
   const double dt = s4_dt(op.log_dt, c), log_radius = std::log(1e-8) / double(m);
   for (int64_t n = 0; n < n_state; ++n) {
@@ -95,6 +101,7 @@ void cauchy(const S4Kernel& op, int64_t c, const Z* roots, Z* x, Pair* pairs) {
   }
   const double radius = std::exp(log_radius);
   for (int64_t j = 0; j <= m / 2; ++j) {
+    if (j % kHeard == 0) cx.check_stop();
     const Z at = radius * (2 * j < m ? conjugate(roots[j]) : Z{m > 1 ? -1.0 : 1.0, 0});
     const Z scale = inverse(Z{1, 0} + at), g = (2 / dt) * ((Z{1, 0} - at) * scale), gg = g * g;
     Z k[4] = {};
@@ -107,7 +114,7 @@ void cauchy(const S4Kernel& op, int64_t c, const Z* roots, Z* x, Pair* pairs) {
     x[j] = 2.0 * (scale * (k[0] - k[1] * k[2] * inverse(Z{1, 0} + k[3])));
     if (j > 0) x[m - j] = conjugate(x[j]);
   }
-  inverse_dft(x, m, roots);
+  inverse_dft(x, m, roots, cx);
   for (int64_t l = 0; l < length; ++l) op.K.row(c)[l] = float(x[l].re / double(m) * std::exp(-log_radius * double(l)));
 }
 
@@ -118,14 +125,15 @@ void run(const S4Kernel& op, Context& cx) {
   const int64_t channels = op.A[0], n_state = op.A[1], m = nodes(op.K[1]);
   if (op.K[1] == 0) return;
   if (!op.P)
-    return cx.parallel_for(
-        channels, [&](int64_t c, int worker) { vandermonde(op, c, cx.local<float>(worker, vandermonde_scratch(op))); });
+    return cx.parallel_for(channels, [&](int64_t c, int worker) {
+      vandermonde(op, c, cx.local<float>(worker, vandermonde_scratch(op)), cx);
+    });
   Z* roots = cx.shared<Z>(m);
   for (int64_t k = 0; k < ceil_div(m, 2); ++k)
     roots[k] = {std::cos(2 * kPi * double(k) / double(m)), std::sin(2 * kPi * double(k) / double(m))};
   cx.parallel_for(channels, [&](int64_t c, int worker) {
     Pair* pairs = reinterpret_cast<Pair*>(cx.local<char>(worker, n_state * sizeof(Pair) + (m + 1) * sizeof(Z)));
-    cauchy(op, c, roots, reinterpret_cast<Z*>(pairs + n_state), pairs);
+    cauchy(op, c, roots, reinterpret_cast<Z*>(pairs + n_state), pairs, cx);
   });
 }
 

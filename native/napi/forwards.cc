@@ -68,7 +68,7 @@ class ForwardJob : public LongJob {
   }
   bool advance() override {
     if (!forward_) forward_ = std::make_unique<Forward>(model_, std::move(requests_), out_, out_values_);
-    const bool more = forward_->advance([this] { return stopped(); });
+    const bool more = forward_->advance([this] { return stopped(); }, stop());
     report(forward_->done());
     if (!more) rows_ = forward_->take_rows();
     return more;

@@ -58,7 +58,7 @@ class LoadJob : public LongJob {
     for (const WeightEntry& e : entries_) {
       if (stopped()) throw Error(Code::kAborted, "aborted");
       if (e.random) {
-        model_->set_random(e.value, e.bound, seed_);
+        model_->set_random(e.value, e.bound, seed_, stop());
         continue;
       }
       std::vector<Model::Source> sources;
@@ -85,7 +85,7 @@ class LoadJob : public LongJob {
         sources.push_back({data, p.dtype, p.count});
         done += bytes;
       }
-      model_->set_weight(e.value, sources);
+      model_->set_weight(e.value, sources, stop());
       report(done);
     }
   }

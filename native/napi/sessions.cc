@@ -75,8 +75,8 @@ struct Exported {
   int64_t state_bytes() const { return session->exported_bytes(); }
   int64_t row_values() const { return row && session->last_row() ? session->last_row()->count() : 0; }
   int64_t bytes() const { return state_bytes() + 4 * (row_values() + session->history().size()); }
-  void write(uint8_t* to) const {
-    session->export_state(to);
+  void write(uint8_t* to, const std::atomic<bool>* stop) const {
+    session->export_state(to, stop);
     to += state_bytes();
     if (row_values()) std::memcpy(to, session->last_row()->data(), 4 * row_values());
     to += 4 * row_values();
@@ -100,11 +100,12 @@ Napi::Value export_sizes(const Napi::CallbackInfo& info) {
 }
 
 // Writes a snapshot's parts behind `begin` of a buffer and a checksum of all before it into the last bytes.
-void write_snapshot(const Exported& e, uint8_t* bytes, int64_t size, int64_t begin) {
+void write_snapshot(const Exported& e, uint8_t* bytes, int64_t size, int64_t begin,
+                    const std::atomic<bool>* stop = nullptr) {
   if (begin < 0 || size != begin + e.bytes() + kDigestBytes)
     throw Error(Code::kArgument, "export: the buffer is of another size");
-  e.write(bytes + begin);
-  digest(bytes, size - kDigestBytes, bytes + size - kDigestBytes);
+  e.write(bytes + begin, stop);
+  digest(bytes, size - kDigestBytes, bytes + size - kDigestBytes, stop);
 }
 
 class ExportJob : public Job {
@@ -113,7 +114,7 @@ class ExportJob : public Job {
       : exported_(std::move(e)), to_(to.Data()), size_(int64_t(to.ByteLength())), begin_(begin) {
     hold(to);
   }
-  void execute() override { write_snapshot(exported_, to_, size_, begin_); }
+  void execute() override { write_snapshot(exported_, to_, size_, begin_, stop()); }
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
 
  private:
@@ -137,13 +138,31 @@ Napi::Value export_session(const Napi::CallbackInfo& info) {
   });
 }
 
-// (bytes): their checksum.
+class DigestJob : public Job {
+ public:
+  explicit DigestJob(const Napi::Uint8Array& bytes) : bytes_(bytes.Data()), size_(int64_t(bytes.ByteLength())) {
+    hold(bytes);
+  }
+  void execute() override { digest(bytes_, size_, digest_, stop()); }
+  Napi::Value result(Napi::Env env) override {
+    auto out = Napi::Uint8Array::New(env, kDigestBytes);
+    std::copy(digest_, digest_ + kDigestBytes, out.Data());
+    return out;
+  }
+
+ private:
+  const uint8_t* const bytes_;
+  const int64_t size_;
+  uint8_t digest_[kDigestBytes];
+};
+
+// (bytes, synchronously): their checksum.
 Napi::Value digest_bytes(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const auto bytes = info[0].As<Napi::Uint8Array>();
-    auto out = Napi::Uint8Array::New(info.Env(), kDigestBytes);
-    digest(bytes.Data(), int64_t(bytes.ByteLength()), out.Data());
-    return Napi::Value(out);
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto job = std::make_unique<DigestJob>(info[0].As<Napi::Uint8Array>());
+    if (!info[1].ToBoolean()) return Jobs::of(info.Env()).start(info.Env(), std::move(job));
+    job->execute();
+    return job->result(info.Env());
   });
 }
 
@@ -157,7 +176,7 @@ class ImportJob : public Job {
         position_(position) {
     hold(bytes);
   }
-  void execute() override { session_->import_state(bytes_, size_, position_); }
+  void execute() override { session_->import_state(bytes_, size_, position_, stop()); }
   Napi::Value result(Napi::Env env) override {
     if (HeldSession& s = *handle_.Value().As<Napi::External<HeldSession>>().Data(); s.ref)
       s.tell(env, session_->own_bytes());

@@ -16,6 +16,9 @@ int64_t most_uninterrupted(int64_t weight_bytes) {
 
 // States so small that a copy is never felt; a run that runs out of memory then leaves the session as it was, too.
 constexpr int64_t kSmallState = 64 << 10;
+// Rows of every token are computed so many bytes at a time: an abort is heard between them, and more would only be
+// held.
+constexpr int64_t kMostRows = 64 << 20;
 
 }  // namespace
 
@@ -126,9 +129,9 @@ Forward::~Forward() {
   if (!over_) roll_back();
 }
 
-bool Forward::advance(const Program::Cancelled& cancelled) {
+bool Forward::advance(const Program::Cancelled& cancelled, const std::atomic<bool>* stop) {
   try {
-    cancelled_ = &cancelled;
+    cancelled_ = &cancelled, stop_ = stop;
     if (done_ < total_) run_chunk();
     if (done_ < total_) return true;
     sample();
@@ -165,9 +168,29 @@ void Forward::own_states(Undo& undo) {
     for (int64_t i = 0; i < int64_t(copies.size()); ++i) copy(i, 0);
 }
 
+// In tokens. A network that looks ahead has its sequence whole.
+int64_t Forward::longest_chunk() const {
+  if (whole_ || program_.looks_ahead()) return INT64_MAX;
+  const bool every =
+      std::any_of(pieces_.begin(), pieces_.end(), [](const Piece& p) { return p.computed() >= Rows::all; });
+  const int64_t most = model_->chunk_tokens_;
+  return every && width_ > 0 ? std::min(most, std::max<int64_t>(64, kMostRows / (4 * width_))) : most;
+}
+
+// Where a chunk's output is what one request asked for, that request's place for it.
+float* Forward::place_of_all() {
+  Piece* only = nullptr;
+  for (Piece& p : pieces_) {
+    if (p.length == 0) continue;
+    if (only || p.computed() < Rows::all || program_.output_dim() != kOutputs) return nullptr;
+    only = &p;
+  }
+  return only ? out_ + (only->first + only->rows) * width_ : nullptr;
+}
+
 void Forward::run_chunk() {
   const auto device = lock_device(program_.backend());  // its pools may move between chunks
-  int64_t room = whole_ ? INT64_MAX : model_->chunk_tokens_;
+  int64_t room = longest_chunk();
   for (Piece& p : pieces_) {
     p.length = std::min(room, p.total - p.done);
     room -= p.length;
@@ -222,10 +245,14 @@ void Forward::run_chunk() {
   batch.page_pool = model_->pages_.capacity();
 
   for (Piece& p : pieces_) p.touched |= p.length > 0;
-  program_.run(batch, *workspace_, interruptible_ ? *cancelled_ : nullptr, undo_);
-  workspace_->rows.resize(program_.output_rows(batch) * width_);
-  program_.read_output(batch, *workspace_, workspace_->rows.data());
-  hand_out();
+  program_.run(batch, *workspace_, interruptible_ ? *cancelled_ : nullptr, undo_, interruptible_ ? stop_ : nullptr);
+  float* rows = place_of_all();
+  if (!rows) {
+    workspace_->rows.resize(program_.output_rows(batch) * width_);
+    rows = workspace_->rows.data();
+  }
+  program_.read_output(batch, *workspace_, rows);
+  hand_out(rows);
 
   for (Piece& p : pieces_) {
     Session& s = *p.session;
@@ -242,9 +269,8 @@ void Forward::run_chunk() {
 }
 
 // Gives each request its rows of the chunk's output.
-void Forward::hand_out() {
+void Forward::hand_out(const float* from) {
   const int64_t width = width_;
-  const float* from = workspace_->rows.data();
   for (Piece& p : pieces_) {
     if (p.length == 0) continue;
     const Rows rows = p.computed();
@@ -259,7 +285,8 @@ void Forward::hand_out() {
       there = wanted = rows >= Rows::all ? p.length - skipped : rows == Rows::last && last;
     from += there * width;
     if (rows == Rows::none || wanted == 0) continue;
-    if (p.request->rows != Rows::none) std::copy(from - wanted * width, from, out_ + (p.first + p.rows) * width);
+    float* to = out_ + (p.first + p.rows) * width;
+    if (p.request->rows != Rows::none && to != from - wanted * width) std::copy(from - wanted * width, from, to);
     p.rows += wanted;
     if (!last || hidden_ || program_.output_dim() != kOutputs) continue;
     p.last = std::make_shared<FloatBlock>(width);

@@ -24,7 +24,7 @@ class Forward {
   Forward(const Forward&) = delete;
 
   // Runs a chunk; whether there is more to run. One that throws is over.
-  bool advance(const Program::Cancelled& cancelled);
+  bool advance(const Program::Cancelled& cancelled, const std::atomic<bool>* stop = nullptr);
   int64_t done() const { return done_; }  // tokens
   int64_t left() const { return total_ - done_; }
   // After the last chunk: the rows that were asked for, requests in order; none where they were written to `out`.
@@ -37,7 +37,9 @@ class Forward {
   void check(const Request& r) const;
   void run_chunk();
   void own_states(Undo& undo);
-  void hand_out();
+  int64_t longest_chunk() const;
+  float* place_of_all();
+  void hand_out(const float* from);
   void sample();
   void commit();
   void roll_back();
@@ -56,6 +58,7 @@ class Forward {
   bool interruptible_ = false;  // an abort is looked for between ops
   int64_t width_ = 0;           // values of a row
   const Program::Cancelled* cancelled_ = nullptr;
+  const std::atomic<bool>* stop_ = nullptr;
 };
 
 }  // namespace statespace

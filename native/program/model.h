@@ -50,11 +50,12 @@ class Model : public std::enable_shared_from_this<Model> {
     int64_t count;
   };
   // Converts the sources (laid end to end they are the weight) to `dtype` and lays them out for the backend.
-  void set_weight(int32_t value, const std::vector<Source>& sources);
+  // `stop` ends it between pieces with ERR_ABORTED; the weight is then as before.
+  void set_weight(int32_t value, const std::vector<Source>& sources, const std::atomic<bool>* stop = nullptr);
   // The values of a weight as it is held, as f32.
   void read_weight(int32_t value, float* to);
   // Uniform in [-bound, bound), a function of seed, value and index alone.
-  void set_random(int32_t value, float bound, uint64_t seed);
+  void set_random(int32_t value, float bound, uint64_t seed, const std::atomic<bool>* stop = nullptr);
   // Models of one process that hold the same weights hold them once, whichever thread made them. adopt(): takes those
   // that another one has published under this key, which says all that they depend on; false where there is none.
   // publish(): lets others have these, or takes those that another one was quicker with.

@@ -202,7 +202,8 @@ void Program::restore(const Undo& undo, void* state_base) const {
     }
 }
 
-void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, Undo& undo) const {
+void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, Undo& undo,
+                  const std::atomic<bool>* stop) const {
   Frame f{batch, {}, {batch.tokens, batch.outputs, batch.sequences}, {}, nullptr};
   for (int d = 0; d < kBatchDims; ++d)
     f.arenas[d] = static_cast<char*>(w.arenas[d].reserve(plan_.row_bytes[d] * f.rows[d]));
@@ -254,6 +255,7 @@ void Program::run(const Batch& batch, Workspace& w, const Cancelled& cancelled, 
 
   Context cx{ThreadPool::global(), w.scratch};
   cx.exact = exact_;
+  cx.stop = stop;
   std::vector<char> op;
   for (size_t n = 0; n < graph_.nodes.size(); ++n) {
     const Node& node = graph_.nodes[n];

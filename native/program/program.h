@@ -115,7 +115,8 @@ class Program {
   // Asked between ops; true ends the run with ERR_ABORTED. May be empty.
   using Cancelled = std::function<bool()>;
   // Enqueues all ops. The result lies in the workspace: read_output().
-  void run(const Batch& batch, Workspace& w, const Cancelled& cancelled, Undo& undo) const;
+  void run(const Batch& batch, Workspace& w, const Cancelled& cancelled, Undo& undo,
+           const std::atomic<bool>* stop = nullptr) const;
   // Puts back what run() has saved.
   void restore(const Undo& undo, void* state_base) const;
   // Host copy of the output rows; waits. Throws ERR_DEVICE.

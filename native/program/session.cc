@@ -120,18 +120,20 @@ void each_run(const Program& p, int64_t page, int64_t begin, int64_t end, Fn&& f
 
 }  // namespace
 
-void Session::export_state(uint8_t* to) const {
+void Session::export_state(uint8_t* to, const std::atomic<bool>* stop) const {
   if (broken_) throw Error(Code::kState, "session: its state was lost in a failed forward");
   const Program& p = program();
   const auto device = lock_device(p.backend());
   if (p.state_bytes()) p.backend().download(to, model->states_.at(slot_), p.state_bytes());
   to += p.state_bytes();
   const int64_t first = first_visible();
-  for (int64_t page = first / kPageTokens; page < int64_t(pages_.size()); ++page)
+  for (int64_t page = first / kPageTokens; page < int64_t(pages_.size()); ++page) {
+    throw_if_stopped(stop);
     each_run(p, page, first, position_, [&](int64_t offset, int64_t bytes) {
       p.backend().download(to, static_cast<char*>(model->pages_.at(pages_[page])) + offset, bytes);
       to += bytes;
     });
+  }
 }
 
 std::vector<uint8_t> Session::export_state() const {
@@ -140,7 +142,7 @@ std::vector<uint8_t> Session::export_state() const {
   return out;
 }
 
-void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position) {
+void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position, const std::atomic<bool>* stop) {
   const Program& p = program();
   const int64_t most = p.max_tokens();
   if (position < 0 || position > most || size != exported_bytes(p, position))
@@ -160,6 +162,7 @@ void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position)
     const int64_t first = fresh.first_visible();
     fresh.pages_.assign(pages_for(position), -1);
     for (int64_t page = first / kPageTokens; page < int64_t(fresh.pages_.size()); ++page) {
+      throw_if_stopped(stop);
       const int32_t taken = fresh.pages_[page] = model->pages_.take();
       each_run(p, page, first, position, [&](int64_t offset, int64_t run) {
         p.backend().upload(static_cast<char*>(model->pages_.at(taken)) + offset, bytes, run);

@@ -42,9 +42,9 @@ class Session {
   // The state and the visible keys and values, in a form that any backend restores: import_state() throws ERR_STATE
   // when the size does not fit. `to` has room for exported_bytes().
   int64_t exported_bytes() const { return exported_bytes(program(), position_); }
-  void export_state(uint8_t* to) const;
+  void export_state(uint8_t* to, const std::atomic<bool>* stop = nullptr) const;
   std::vector<uint8_t> export_state() const;
-  void import_state(const uint8_t* bytes, int64_t size, int64_t position);
+  void import_state(const uint8_t* bytes, int64_t size, int64_t position, const std::atomic<bool>* stop = nullptr);
   static int64_t exported_bytes(const Program& p, int64_t position);
 
   const std::shared_ptr<Model> model;

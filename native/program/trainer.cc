@@ -268,7 +268,7 @@ void Trainer::gather_adapters() {
 }
 
 void Trainer::run_part(const Program& program, const TrainingPart& part, int64_t total,
-                       const Program::Cancelled& cancelled) {
+                       const Program::Cancelled& cancelled, const std::atomic<bool>* stop) {
   Batch batch;
   batch.whole = true;
   batch.tokens = batch.outputs = part.tokens;
@@ -294,10 +294,11 @@ void Trainer::run_part(const Program& program, const TrainingPart& part, int64_t
   if (layout_.divisor >= 0) *fixed(layout_.divisor) = float(total);
   if (layout_.dloss >= 0) *fixed(layout_.dloss) = total ? float(double(part.counted) / double(total)) : 0;
   Undo undo;
-  program.run(batch, workspace_, cancelled, undo);
+  program.run(batch, workspace_, cancelled, undo, stop);
 }
 
-float Trainer::run(const std::vector<TrainingPart>& parts, bool gradients, const Program::Cancelled& cancelled) {
+float Trainer::run(const std::vector<TrainingPart>& parts, bool gradients, const Program::Cancelled& cancelled,
+                   const std::atomic<bool>* stop) {
   int64_t total = 0;
   for (const auto& p : parts) {
     total += p.counted;
@@ -310,7 +311,7 @@ float Trainer::run(const std::vector<TrainingPart>& parts, bool gradients, const
   if (gradients) several_ = parts.size() > 1;
   double loss = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    run_part(gradients ? training_ : evaluation_, parts[i], total, cancelled);
+    run_part(gradients ? training_ : evaluation_, parts[i], total, cancelled, stop);
     const double share = layout_.dloss >= 0 ? *fixed(layout_.dloss) : 1;
     loss += share * *fixed(layout_.loss);
     if (gradients) gather(i == 0);

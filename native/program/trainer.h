@@ -83,7 +83,8 @@ class Trainer {
   void refresh();
 
   // The mean loss of a batch's targets; with gradients, those of every trained parameter too.
-  float run(const std::vector<TrainingPart>& parts, bool gradients, const Program::Cancelled& cancelled);
+  float run(const std::vector<TrainingPart>& parts, bool gradients, const Program::Cancelled& cancelled,
+            const std::atomic<bool>* stop = nullptr);
   // Of all gradients together.
   double gradient_norm() const;
   // One step with the gradients at hand.
@@ -96,7 +97,8 @@ class Trainer {
     Buffer own, sum, effective, mean, square;
   };
   void place();
-  void run_part(const Program& program, const TrainingPart& part, int64_t total, const Program::Cancelled& cancelled);
+  void run_part(const Program& program, const TrainingPart& part, int64_t total, const Program::Cancelled& cancelled,
+                const std::atomic<bool>* stop);
   void gather(bool first);
   void gather_adapters();
   void refresh_adapters();

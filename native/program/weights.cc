@@ -31,27 +31,31 @@ void write_values(void* to, DType type, int64_t begin, int64_t end, Fn&& value) 
   }
 }
 
-void convert(const void* from, DType from_type, int64_t count, void* to, DType to_type, int64_t to_index) {
+void convert(const void* from, DType from_type, int64_t count, void* to, DType to_type, int64_t to_index,
+             const std::atomic<bool>* stop) {
   const int64_t pieces = (count + kPiece - 1) / kPiece;
-  ThreadPool::global().parallel_for(pieces, [&](int64_t piece, int) {
-    const int64_t begin = piece * kPiece, end = std::min(count, begin + kPiece);
-    const auto* bytes = static_cast<const uint8_t*>(from) + dtype_bytes(from_type, begin);
-    if (from_type == to_type) {
-      std::memcpy(static_cast<uint8_t*>(to) + dtype_bytes(to_type, to_index + begin), bytes,
-                  dtype_bytes(to_type, end - begin));
-      return;
-    }
-    if (is_quantised(from_type)) {
-      const DenormalGuard exact(DenormalGuard::keep);
-      std::vector<float> values(end - begin);
-      decode_blocks(from_type, bytes, end - begin, values.data());
-      write_values(to, to_type, to_index + begin, to_index + end,
-                   [&](int64_t i) { return values[i - to_index - begin]; });
-      return;
-    }
-    write_values(to, to_type, to_index + begin, to_index + end,
-                 [&](int64_t i) { return read_float(from, from_type, i - to_index); });
-  });
+  ThreadPool::global().parallel_for(
+      pieces,
+      [&](int64_t piece, int) {
+        const int64_t begin = piece * kPiece, end = std::min(count, begin + kPiece);
+        const auto* bytes = static_cast<const uint8_t*>(from) + dtype_bytes(from_type, begin);
+        if (from_type == to_type) {
+          std::memcpy(static_cast<uint8_t*>(to) + dtype_bytes(to_type, to_index + begin), bytes,
+                      dtype_bytes(to_type, end - begin));
+          return;
+        }
+        if (is_quantised(from_type)) {
+          const DenormalGuard exact(DenormalGuard::keep);
+          std::vector<float> values(end - begin);
+          decode_blocks(from_type, bytes, end - begin, values.data());
+          write_values(to, to_type, to_index + begin, to_index + end,
+                       [&](int64_t i) { return values[i - to_index - begin]; });
+          return;
+        }
+        write_values(to, to_type, to_index + begin, to_index + end,
+                     [&](int64_t i) { return read_float(from, from_type, i - to_index); });
+      },
+      stop);
 }
 
 // splitmix64: the i-th value of a seed's sequence without the ones before it.
@@ -108,7 +112,7 @@ void Model::store(int32_t value, const Tensor& host) {
   if (!again) held_->bytes += bytes;
 }
 
-void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
+void Model::set_weight(int32_t value, const std::vector<Source>& sources, const std::atomic<bool>* stop) {
   Tensor t = rows_tensor(value);
   int64_t count = 0;
   for (const Source& s : sources) {
@@ -129,7 +133,7 @@ void Model::set_weight(int32_t value, const std::vector<Source>& sources) {
     t.data = rows.reserve(t.bytes());
     int64_t at = 0;
     for (const Source& s : sources) {
-      convert(s.data, s.dtype, s.count, t.data, t.dtype, at);
+      convert(s.data, s.dtype, s.count, t.data, t.dtype, at, stop);
       at += s.count;
     }
   }
@@ -147,7 +151,7 @@ void Model::read_weight(int32_t value, float* to) {
     Buffer raw(std::max<int64_t>(rows.bytes(), 1));
     backend.download(raw.data(), held.data, rows.bytes());
     if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
-    convert(raw.data(), rows.dtype, rows.size(), to, DType::f32, 0);
+    convert(raw.data(), rows.dtype, rows.size(), to, DType::f32, 0, nullptr);
     return;
   }
   const int64_t in = rows[rows.rank - 1], out = rows[rows.rank - 2], matrices = rows.size() / (in * out);
@@ -176,16 +180,19 @@ void Model::read_weight(int32_t value, float* to) {
   }
 }
 
-void Model::set_random(int32_t value, float bound, uint64_t seed) {
+void Model::set_random(int32_t value, float bound, uint64_t seed, const std::atomic<bool>* stop) {
   Tensor t = rows_tensor(value);
   Buffer rows(t.bytes());
   t.data = rows.data();
   const uint64_t stream = mix(seed ^ mix(uint64_t(value)));
   const int64_t count = t.size();
-  ThreadPool::global().parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-    write_values(t.data, t.dtype, piece * kPiece, std::min(count, (piece + 1) * kPiece),
-                 [&](int64_t i) { return bound * (float(mix(stream + i) >> 40) * 0x1p-23f - 1); });
-  });
+  ThreadPool::global().parallel_for(
+      (count + kPiece - 1) / kPiece,
+      [&](int64_t piece, int) {
+        write_values(t.data, t.dtype, piece * kPiece, std::min(count, (piece + 1) * kPiece),
+                     [&](int64_t i) { return bound * (float(mix(stream + i) >> 40) * 0x1p-23f - 1); });
+      },
+      stop);
   store(value, t);
 }
 

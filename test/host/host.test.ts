@@ -232,6 +232,16 @@ it('a progress callback that throws ends the call with its error', async () => {
   };
   await expect(session.forward(new Int32Array(50_000), { onProgress })).rejects.toBe(failure);
   expect(session.position).toBe(0);
+  for (const thrown of ['a text', undefined, 5, Symbol('s')]) {
+    const told = await session
+      .forward(new Int32Array(50_000), {
+        onProgress: () => {
+          throw thrown;
+        },
+      })
+      .catch((e) => e);
+    expect(told).toMatchObject({ message: String(thrown), cause: thrown });
+  }
   await session.forward([1]);
   await model.dispose();
 });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import * as statespace from 'statespace';
 import { transpileModule } from 'typescript';
 import { beforeAll, expect, test } from 'vitest';
+import { encodeGraph } from '../../dist/lib/graph/encode.js';
 import { safetensorsOf, scratchFolders } from '../support/checkpoint-files.js';
 import { expectClose } from '../support/golden.js';
 import { wave } from '../support/sessions.js';
@@ -97,4 +98,14 @@ test('the causal variant streams: chunks of frames equal the whole', async () =>
   }
   expect(session.position).toBe(40);
   expectClose(rows, whole, { atol: 1e-5, rtol: 1e-4 });
+});
+
+test('a graph is encoded whole, wherever its bytes outgrow their room', () => {
+  const value = { kind: 'weight', dtype: 'f32', dims: [] };
+  for (const extra of [0, 1, 2, 3]) {
+    const values = [...new Array(17_000).fill(value), { ...value, dims: new Array(extra).fill(3) }].reverse();
+    const bytes = encodeGraph({ values, nodes: [] } as never, { id: 7 } as never);
+    expect(bytes).toHaveLength(20 + 4 * values.length + 4 * extra);
+    expect(new Set(bytes.subarray(24 + 4 * extra).filter((_, i) => i % 4 === 0))).toEqual(new Set([bytes[20]]));
+  }
 });
