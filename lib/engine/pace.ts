@@ -2,7 +2,7 @@
  * How many tokens of prompts go into a step beside those of running texts, so that a long prompt does not stop the
  * others: the step may take GROWTH times what it takes without. Both costs are learnt from the steps themselves.
  */
-const GROWTH = 1.7;
+const GROWTH = 1.5;
 // Of the past in an estimate, a step.
 const MEMORY = 0.8;
 // Fewer tokens are hardly cheaper: the weights are read all the same.
@@ -11,14 +11,18 @@ const LEAST = 16;
 export class Pace {
   /** Of steps without prompts, by the logarithm of how many texts they advanced. */
   private readonly decodeMs: number[] = [];
+  /** Of a token of a prompt beside texts: in small pieces each costs more than in large ones. */
   private tokenMs: number | undefined;
+  private lastTokens = 0;
 
   /** Tokens of prompts beside `texts` running ones, at most `room`. */
   promptTokens(texts: number, room: number): number {
     if (texts === 0) return room;
     const decode = this.estimate(texts);
     if (decode === undefined || this.tokenMs === undefined) return Math.min(room, LEAST);
-    return Math.min(room, Math.max(LEAST, Math.floor(((GROWTH - 1) * decode) / this.tokenMs)));
+    // At most twice the last: what a token costs in small pieces says little of large ones.
+    const most = Math.min(2 * this.lastTokens, Math.floor(((GROWTH - 1) * decode) / this.tokenMs));
+    return Math.min(room, Math.max(LEAST, most));
   }
 
   /** What a step took that advanced so many texts and read so many tokens of prompts. */
@@ -28,8 +32,13 @@ export class Pace {
       this.decodeMs[size] = blend(this.decodeMs[size], ms);
       return;
     }
-    const decode = texts === 0 ? 0 : this.estimate(texts);
-    if (decode !== undefined) this.tokenMs = blend(this.tokenMs, Math.max(ms - decode, ms / 100) / promptTokens);
+    if (texts === 0) return;
+    this.lastTokens = promptTokens;
+    const decode = this.estimate(texts);
+    if (decode === undefined) return;
+    const tokenMs = Math.max(ms - decode, ms / 100) / promptTokens;
+    // One that took too long counts at once: who waits does not want the next to be like it.
+    this.tokenMs = this.tokenMs !== undefined && tokenMs > this.tokenMs ? tokenMs : blend(this.tokenMs, tokenMs);
   }
 
   /** Of as many texts, or of the nearest number that is known. */

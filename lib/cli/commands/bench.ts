@@ -6,6 +6,7 @@ import { addBenchModels } from './bench-models.js';
 import { addBenchPeers } from './bench-peers.js';
 import { addBenchQuantised } from './bench-quantised.js';
 import { addBenchScaling } from './bench-scaling.js';
+import { addBenchServing } from './bench-serving.js';
 
 export function addBench(program: Command, signal: AbortSignal): void {
   const bench = program
@@ -17,5 +18,6 @@ export function addBench(program: Command, signal: AbortSignal): void {
   addBenchKernels(bench, signal);
   addBenchPeers(bench, signal);
   addBenchCalls(bench, signal);
+  addBenchServing(bench, signal);
   addBenchEventLoop(bench);
 }
