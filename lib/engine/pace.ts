@@ -7,12 +7,15 @@ const GROWTH = 1.5;
 const MEMORY = 0.8;
 // Fewer tokens are hardly cheaper: the weights are read all the same.
 const LEAST = 16;
+// Whose median counts: a step that a neighbour on the machine made slow says nothing of the next.
+const SAMPLES = 5;
 
 export class Pace {
   /** Of steps without prompts, by the logarithm of how many texts they advanced. */
   private readonly decodeMs: number[] = [];
   /** Of a token of a prompt beside texts: in small pieces each costs more than in large ones. */
   private tokenMs: number | undefined;
+  private tokenSamples: number[] = [];
   private lastTokens = 0;
 
   /** Tokens of prompts beside `texts` running ones, at most `room`. */
@@ -36,9 +39,9 @@ export class Pace {
     this.lastTokens = promptTokens;
     const decode = this.estimate(texts);
     if (decode === undefined) return;
-    const tokenMs = Math.max(ms - decode, ms / 100) / promptTokens;
-    // One that took too long counts at once: who waits does not want the next to be like it.
-    this.tokenMs = this.tokenMs !== undefined && tokenMs > this.tokenMs ? tokenMs : blend(this.tokenMs, tokenMs);
+    const samples = [...this.tokenSamples, Math.max(ms - decode, ms / 100) / promptTokens].slice(-SAMPLES);
+    this.tokenSamples = samples;
+    this.tokenMs = [...samples].sort((a, b) => a - b)[samples.length >> 1];
   }
 
   /** Of as many texts, or of the nearest number that is known. */
