@@ -2,7 +2,7 @@
 
 /** One ratio that is watched. */
 export interface CallCase {
-  group: 'ops' | 'generate' | 'batch' | 'decode';
+  group: string;
   name: string;
   /** What is divided by what. */
   what: string;

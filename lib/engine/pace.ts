@@ -2,23 +2,30 @@
  * How many tokens of prompts go into a step beside those of running texts, so that a long prompt does not stop the
  * others: the step may take GROWTH times what it takes without. Both costs are learnt from the steps themselves.
  */
-const GROWTH = 1.7;
+const GROWTH = 1.5;
 // Of the past in an estimate, a step.
 const MEMORY = 0.8;
 // Fewer tokens are hardly cheaper: the weights are read all the same.
 const LEAST = 16;
+// Whose median counts: a step that a neighbour on the machine made slow says nothing of the next.
+const SAMPLES = 5;
 
 export class Pace {
   /** Of steps without prompts, by the logarithm of how many texts they advanced. */
   private readonly decodeMs: number[] = [];
+  /** Of a token of a prompt beside texts: in small pieces each costs more than in large ones. */
   private tokenMs: number | undefined;
+  private tokenSamples: number[] = [];
+  private lastTokens = 0;
 
   /** Tokens of prompts beside `texts` running ones, at most `room`. */
   promptTokens(texts: number, room: number): number {
     if (texts === 0) return room;
     const decode = this.estimate(texts);
     if (decode === undefined || this.tokenMs === undefined) return Math.min(room, LEAST);
-    return Math.min(room, Math.max(LEAST, Math.floor(((GROWTH - 1) * decode) / this.tokenMs)));
+    // At most twice the last: what a token costs in small pieces says little of large ones.
+    const most = Math.min(2 * this.lastTokens, Math.floor(((GROWTH - 1) * decode) / this.tokenMs));
+    return Math.min(room, Math.max(LEAST, most));
   }
 
   /** What a step took that advanced so many texts and read so many tokens of prompts. */
@@ -28,8 +35,13 @@ export class Pace {
       this.decodeMs[size] = blend(this.decodeMs[size], ms);
       return;
     }
-    const decode = texts === 0 ? 0 : this.estimate(texts);
-    if (decode !== undefined) this.tokenMs = blend(this.tokenMs, Math.max(ms - decode, ms / 100) / promptTokens);
+    if (texts === 0) return;
+    this.lastTokens = promptTokens;
+    const decode = this.estimate(texts);
+    if (decode === undefined) return;
+    const samples = [...this.tokenSamples, Math.max(ms - decode, ms / 100) / promptTokens].slice(-SAMPLES);
+    this.tokenSamples = samples;
+    this.tokenMs = [...samples].sort((a, b) => a - b)[samples.length >> 1];
   }
 
   /** Of as many texts, or of the nearest number that is known. */

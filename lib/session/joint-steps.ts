@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
 import type { Network, StepEntry, StepResult } from './network.js';
 
 interface Waiting {
@@ -10,7 +9,7 @@ interface Waiting {
 
 /**
  * Steps of texts that are generated side by side, each by its own loop, in one call of the network: those that come while
- * a step runs, or before the event loop has come round, go into the next one together. Weights are then read once for all.
+ * a step runs, or before all promises of now are settled, go into the next one together. Weights are then read once for all.
  */
 class JointSteps {
   private waiting: Waiting[] = [];
@@ -28,7 +27,7 @@ class JointSteps {
   private async run(): Promise<void> {
     this.running = true;
     while (this.waiting.length > 0) {
-      await setImmediate(); // who was answered by the step before is back with the next token
+      await ticked(); // who was answered by the step before is back with the next token
       const batch = this.waiting;
       this.waiting = [];
       const left = batch.filter(({ signal, reject }) => {
@@ -59,6 +58,9 @@ class JointSteps {
     }
   }
 }
+
+/** When all that is settled now has been answered, promises that follow from it included; no turn of the event loop. */
+const ticked = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
 
 const joint = new WeakMap<Network, JointSteps>();
 

@@ -3,10 +3,9 @@ import { type CallCase, type CallResult, runCases } from '../../../bench/calls/c
 import { decodeCases } from '../../../bench/calls/decode.js';
 import { opCallCases } from '../../../bench/calls/ops.js';
 import { sessionCases } from '../../../bench/calls/sessions.js';
-import { significant } from '../../../bench/format.js';
+import { boundsTable } from '../../../bench/calls/table.js';
 import { library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
-import { renderTable } from '../../../bench/table.js';
 import { UsageError } from '../errors.js';
 import { writeOutput } from '../files.js';
 import { parseAmount, parseLengths, parsePositive } from '../parse.js';
@@ -62,25 +61,6 @@ async function measure(options: Options, signal: AbortSignal): Promise<void> {
     const machine = describeMachine(library().systemInfo());
     writeOutput(options.json, `${JSON.stringify({ machine, size, results }, null, 2)}\n`);
   }
-  write(table(results));
+  write(boundsTable(results));
   if (options.check && results.some((r) => !r.kept)) process.exitCode = 1;
-}
-
-function table(results: readonly CallResult[]): string {
-  return renderTable(
-    [
-      { title: 'call', align: 'left' },
-      { title: 'what', align: 'left' },
-      { title: 'seen' },
-      { title: 'bound' },
-      { title: '', align: 'left' },
-    ],
-    results.map(({ name, what, seen, bound, kept }) => [
-      name,
-      what,
-      significant(seen),
-      'atMost' in bound ? `≤ ${bound.atMost}` : `≥ ${bound.atLeast}`,
-      kept ? '' : 'missed',
-    ]),
-  );
 }

@@ -7,6 +7,7 @@ import { addBenchPeers } from './bench-peers.js';
 import { addBenchQuantised } from './bench-quantised.js';
 import { addBenchRecall } from './bench-recall.js';
 import { addBenchScaling } from './bench-scaling.js';
+import { addBenchServing } from './bench-serving.js';
 
 export function addBench(program: Command, signal: AbortSignal): void {
   const bench = program
@@ -19,5 +20,6 @@ export function addBench(program: Command, signal: AbortSignal): void {
   addBenchKernels(bench, signal);
   addBenchPeers(bench, signal);
   addBenchCalls(bench, signal);
+  addBenchServing(bench, signal);
   addBenchEventLoop(bench);
 }
