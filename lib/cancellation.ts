@@ -70,7 +70,7 @@ const watches = new WeakMap<AbortSignal, Watch>();
  * Calls `stop` when the signal aborts; returns what forgets it. However many calls share a signal it has one listener:
  * Node warns of a leak from the eleventh on.
  */
-function onAbort(signal: AbortSignal, stop: () => unknown): () => void {
+export function onAbort(signal: AbortSignal, stop: () => unknown): () => void {
   const watch = watches.get(signal) ?? startWatch(signal);
   const own = () => void stop();
   watch.stops.add(own);

@@ -1,5 +1,4 @@
 /** Many clients of one engine: what they get beside forwardBatch, and what a long prompt does to those that read on. */
-import { setMaxListeners } from 'node:events';
 import { type CallCase, seconds } from '../calls/case.js';
 import { someTokens } from '../calls/sessions.js';
 import { type Engine, library, type Model } from '../library.js';
@@ -92,7 +91,6 @@ async function rate(model: Model, lengths: readonly number[], { generated, round
 async function gaps(model: Model, { clients, longest, generated }: Load): Promise<number> {
   await using engine = engineOf(model);
   const stop = new AbortController();
-  setMaxListeners(0, stop.signal); // a listener for each client
   const most = 4096; // more than the long prompt takes steps
   const others: number[][] = [];
   const reading = promptsOf(model, new Array(clients - 1).fill(SHORTEST)).map(async (prompt) => {

@@ -1,3 +1,4 @@
+import { onAbort } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { PageRun } from './cache/pages.js';
@@ -62,7 +63,7 @@ export class Run {
   /** Whether the queue has counted it. */
   counted = false;
   private timer: NodeJS.Timeout | undefined;
-  private readonly onAbort = () => this.cancel(this.terms.signal!.reason);
+  private readonly forgetSignal?: () => void;
 
   constructor(
     readonly task: Task,
@@ -72,8 +73,8 @@ export class Run {
     private readonly watch: Watch,
   ) {
     this.pending = prompt;
-    terms.signal?.addEventListener('abort', this.onAbort, { once: true });
-    const { timeoutMs } = terms;
+    const { signal, timeoutMs } = terms;
+    if (signal) this.forgetSignal = onAbort(signal, () => this.cancel(signal.reason));
     if (timeoutMs !== undefined) {
       const late = () =>
         this.cancel(new StatespaceError('ERR_TIMEOUT', `engine: the request took more than ${timeoutMs} ms`));
@@ -98,7 +99,7 @@ export class Run {
     if (this.ended) return;
     this.ended = true;
     clearTimeout(this.timer);
-    this.terms.signal?.removeEventListener('abort', this.onAbort);
+    this.forgetSignal?.();
     this.watch.left(this);
   }
 }

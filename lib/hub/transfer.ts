@@ -2,6 +2,7 @@
 // hash are those that the hub lists.
 import type { Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
+import { onAbort } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
 
@@ -166,14 +167,16 @@ async function hashFile(hash: Hash, path: string, signal: AbortSignal | undefine
 
 function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
-    const stop = () => {
-      clearTimeout(timer);
-      reject(signal!.reason);
-    };
     const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', stop);
+      forget?.();
       resolve();
     }, ms);
-    signal?.addEventListener('abort', stop, { once: true });
+    const forget =
+      signal &&
+      onAbort(signal, () => {
+        clearTimeout(timer);
+        forget?.();
+        reject(signal.reason);
+      });
   });
 }

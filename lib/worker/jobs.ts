@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ConnectionOptions, Job, Queue, QueueEvents } from 'bullmq';
+import { onAbort } from '../cancellation.js';
 import type { GenerateRequest, Usage } from '../engine/request.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
@@ -98,10 +99,11 @@ class RedisJobs implements Jobs {
     const job = (await queue.getJob(id)) as Job<JobRequest, JobResult> | undefined;
     if (!job) throw new StatespaceError('ERR_ARGUMENT', `jobs: there is no job ${show(id)}`);
     signal?.throwIfAborted();
+    let forget: (() => void) | undefined;
     const aborted = new Promise<never>((_, reject) => {
-      signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+      if (signal) forget = onAbort(signal, () => reject(signal.reason));
     });
-    return Promise.race([job.waitUntilFinished(events), aborted]);
+    return Promise.race([job.waitUntilFinished(events), aborted]).finally(() => forget?.());
   }
 
   async close(): Promise<void> {

@@ -61,11 +61,12 @@ int planes_of(const Context& cx, const Matrix& w, const Epilogue& e) {
   return e.exact || cx.exact || side < kLargeMatrix ? 3 : side < kLargeQuantised ? 2 : 1;
 }
 
-// A small quantised matrix is widened whole: its three planes would cost a prompt more than f32 does, as each row is
-// rounded three times for few outputs. For any number of rows, whose results are then the same to the bit.
-bool widens_whole(const Matrix& w) {
-  constexpr int64_t kMost = 1 << 20;
-  return is_quantised(w.dtype) && std::min(w.in, w.out) < kLargeMatrix && w.panels() * kPanel * w.in * 4 <= kMost;
+// A small quantised matrix that many rows are multiplied with is widened whole: three planes cost more than f32, as
+// each row is rounded three times for few outputs.
+bool widens_whole(const Matrix& w, int64_t rows) {
+  constexpr int64_t kMost = 4 << 20;
+  return is_quantised(w.dtype) && rows >= kManyRows && std::min(w.in, w.out) < kLargeMatrix &&
+         w.panels() * kPanel * w.in * 4 <= kMost;
 }
 int64_t widened_bytes(const Matrix& w) { return w.panels() * panel_bytes(DType::f32, w.in); }
 
@@ -302,7 +303,7 @@ int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
   const int64_t in = weight[weight.rank - 1];
   const Matrix w = matrix_of(weight);
   int64_t bytes = is_quantised(weight.dtype) ? quantised_scratch(in, rows) : rows * even(in) * int64_t(sizeof(float));
-  if (widens_whole(w)) bytes = round_up(rows * in * int64_t(sizeof(float)), 64) + widened_bytes(w);
+  if (widens_whole(w, rows)) bytes = round_up(rows * in * int64_t(sizeof(float)), 64) + widened_bytes(w);
 #if defined(STATESPACE_TILES)
   bytes = std::max(bytes, tile_scratch(in, rows));
 #endif
@@ -320,10 +321,10 @@ void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight
     cx.parallel_for(w.panels(), [&](int64_t p, int) { pack_panel(w, p, const_cast<uint8_t*>(packed.panel(p))); });
     w = packed;
   }
-  if (widens_whole(w)) {
+  if (widens_whole(w, rows)) {
     float* wide = static_cast<float*>(scratch) + round_up(rows * w.in, 16);
     widen_panels(cx, w, wide);
-    w.dtype = DType::f32, w.layout = Layout::packed, w.data = reinterpret_cast<const uint8_t*>(wide);
+    w.dtype = DType::f32, w.data = reinterpret_cast<const uint8_t*>(wide);
   }
 #if defined(STATESPACE_TILES)
   if (cx.tiles != TileUnit::none && rounds_x(cx, w, e) && rows >= kLeastTileRows)

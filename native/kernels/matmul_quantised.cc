@@ -190,18 +190,9 @@ void matmul_quantised(const Context& cx, const Rows& x, int64_t rows, const Matr
 }
 
 void widen_panels(const Context& cx, const Matrix& w, float* to) {
-  const int64_t own = w.layout == Layout::rows ? panel_bytes(w.dtype, w.in) : 0;
-  cx.parallel_for(w.panels(), [&](int64_t p, int worker) {
-    const uint8_t* panel = nullptr;
-    if (own) {
-      uint8_t* local = cx.local<uint8_t>(worker, own);
-      pack_panel(w, p, local);
-      panel = local;
-    } else {
-      panel = w.panel(p);
-    }
+  cx.parallel_for(w.panels(), [&](int64_t p, int) {
     with_blocks(w.dtype,
-                [&](auto type) { widen_quantised<decltype(type)::value>(panel, w.in, to + p * w.in * kPanel); });
+                [&](auto type) { widen_quantised<decltype(type)::value>(w.panel(p), w.in, to + p * w.in * kPanel); });
   });
 }
 

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { Pace } from '../../dist/lib/engine/pace.js';
 
-test('a step beside texts grows by half at most, from small pieces on, and one slow step changes nothing', () => {
+test('a step beside texts grows by a third at most, from small pieces on, and one slow step changes nothing', () => {
   const pace = new Pace();
   expect(pace.promptTokens(0, 512)).toBe(512);
   pace.learn(0, 512, 5); // large pieces alone are cheap: that says nothing of small ones beside texts
@@ -12,8 +12,8 @@ test('a step beside texts grows by half at most, from small pieces on, and one s
     pace.learn(32, tokens, 10 + tokens * tokenMs);
     return tokens;
   };
-  expect(Array.from({ length: 5 }, () => step(0.05))).toEqual([16, 32, 64, 100, 100]);
-  expect(step(1)).toBe(100);
-  expect(step(0.05)).toBe(100);
+  expect(Array.from({ length: 5 }, () => step(0.05))).toEqual([16, 32, 64, 70, 70]);
+  expect(step(1)).toBe(70);
+  expect(step(0.05)).toBe(70);
   expect(Array.from({ length: 9 }, () => step(0.5)).at(-1)).toBe(16);
 });

@@ -212,9 +212,14 @@ it('many calls on one signal warn of no leak, and hear it all', async () => {
   const calls = Array.from({ length: 30 }, () =>
     model.createSession().forward(new Int32Array(20_000).fill(1), { signal: controller.signal }),
   );
+  const engine = model.createEngine();
+  const asked = Array.from({ length: 12 }, async () => {
+    const request = { tokens: new Int32Array(20_000).fill(1), maxTokens: 4, signal: controller.signal };
+    for await (const _ of engine.generate(request));
+  });
   await setTimeout(5);
   controller.abort(new Error('enough'));
-  for (const outcome of await Promise.allSettled(calls)) {
+  for (const outcome of await Promise.allSettled([...calls, ...asked])) {
     expect(outcome.status === 'rejected' && outcome.reason.message).toBe('enough');
   }
   await setTimeout(5);
