@@ -166,7 +166,8 @@ class TrainJob : public LongJob {
   }
 
   void execute() override {
-    loss_ = trainer_->run(parts_, mode_ > 0, [this] { return stopped(); }, stop());
+    loss_ = trainer_->run(
+        parts_, mode_ > 0, [this] { return stopped(); }, stop());
     if (mode_ == 0) return;
     norm_ = trainer_->gradient_norm();
     if (stopped()) throw Error(Code::kAborted, "aborted");
