@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { concat } from './linear.js';
 
+/** Of {@link bidirectional}. */
 export interface BidirectionalOptions {
   /** sum: (tokens, width); concat: (tokens, 2 width), forward first. Default sum. */
   merge?: 'sum' | 'concat';

@@ -99,6 +99,7 @@ export function gatedHeadNorm(
   return g.op('gate', { x: g.reshape(headRmsNorm(g, y, w, name, { eps }), width), gate: z }, { activation: act });
 }
 
+/** Of {@link deltaNet}. */
 export interface DeltaNetOptions extends DeltaHeads {
   dConv: number;
   /** 2 where a value may be written the other way round (eigenvalues down to -1). */

@@ -5,6 +5,7 @@ import { filled, normal } from './initial.js';
 import { linear } from './linear.js';
 import { conv1d } from './mamba.js';
 
+/** Of {@link hyena}. */
 export interface HyenaOptions {
   /** Tokens that the filters are made for, and the most that a sequence can have. */
   lMax: number;

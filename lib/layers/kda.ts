@@ -4,6 +4,7 @@ import { aLogInit, deltaRule, gatedHeadNorm, qkvConv } from './delta-net.js';
 import { linear, linearBy, scaled } from './linear.js';
 import { dtBiasInit } from './mamba.js';
 
+/** Of {@link kda}. */
 export interface KdaOptions {
   nHeads: number;
   headDim: number;

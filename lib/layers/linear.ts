@@ -1,6 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 
+/** What follows a product, value by value. */
 export type Activation =
   | 'none'
   | 'silu'
@@ -13,6 +14,7 @@ export type Activation =
   | 'exp'
   | 'softplus';
 
+/** Of {@link linear}. */
 export interface LinearOptions {
   bias?: boolean;
   /** Added to the result. */
@@ -89,6 +91,7 @@ export function addScaled(g: Graph, residual: Value, x: Value, factor = 1): Valu
   return g.op('add', { a: residual, b: x }, { beta: factor });
 }
 
+/** Of {@link head}. */
 export interface HeadOptions {
   /** (vocabSize). */
   bias?: Value;

@@ -3,6 +3,7 @@ import type { Init, Weights } from '../graph/weights.js';
 import { linear } from './linear.js';
 import { rmsNorm } from './norms.js';
 
+/** Of {@link mamba}. */
 export interface MambaOptions {
   dInner: number;
   dState: number;

@@ -4,6 +4,7 @@ import { linear, linearBy } from './linear.js';
 import { conv1d, dtBiasInit, negativeExp } from './mamba.js';
 import { rmsNorm } from './norms.js';
 
+/** Of {@link mamba2}. */
 export interface Mamba2Options {
   /** Width of the scan; nHeads · headDim. */
   dInner: number;

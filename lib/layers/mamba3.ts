@@ -4,6 +4,7 @@ import { linear } from './linear.js';
 import { dtBiasInit } from './mamba.js';
 import { repeated } from './norms.js';
 
+/** Of {@link mamba3}. */
 export interface Mamba3Options {
   nHeads: number;
   headDim: number;

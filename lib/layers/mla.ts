@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
 
+/** Of {@link mla}. */
 export interface MlaOptions {
   nHeads: number;
   /** Width of the latent that keys and values are made of. */

@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type Activation, adapted, addScaled, type LowRank, linear, scaled } from './linear.js';
 
+/** Of {@link gatedMlp}. */
 export interface MlpOptions {
   dFf: number;
   activation?: Activation;
@@ -19,6 +20,7 @@ export interface MlpOptions {
   residual?: Value;
 }
 
+/** Of {@link mlp}. */
 export interface MlpLayerOptions {
   dFf: number;
   /** Default: gelu, the exact one. */

@@ -14,6 +14,7 @@ export interface RoutingOptions {
   bias?: string;
 }
 
+/** Of {@link moe}. */
 export interface MoeOptions {
   experts: number;
   topK: number;

@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 
 const width = (x: Value): number => x.dims.slice(1).reduce<number>((n, d) => n * (d as number), 1);
 
+/** Of {@link rmsNorm} and {@link headRmsNorm}. */
 export interface RmsNormOptions {
   eps: number;
   /** False: without a weight. */

@@ -8,7 +8,10 @@ export function meanPool(g: Graph, x: Value): Value {
   return g.op('meanPool', { x, state: g.state([x.dims[1] as number]) });
 }
 
-/** {@link meanPool}'s rows with the maximum of every channel; −∞ for an empty sequence. */
+/**
+ * One row for a sequence, the maximum of every channel over its tokens so far: x (tokens, channels) to (sequences,
+ * channels); −∞ for an empty one.
+ */
 export function maxPool(g: Graph, x: Value): Value {
   const channels = x.dims[1] as number;
   const lowest = new Array<number>(channels).fill(Number.NEGATIVE_INFINITY);

@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
 
+/** Of {@link retention}. */
 export interface RetentionOptions {
   nHeads: number;
   /** Width of the values, all heads together; d_model is that of queries and keys. */

@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { linear } from './linear.js';
 import { ramp, tokenMixes, vector } from './rwkv.js';
 
+/** Of {@link rwkv4}. */
 export interface Rwkv4Options {
   /** Width of the mixer. */
   dAtt: number;

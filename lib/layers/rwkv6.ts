@@ -4,6 +4,7 @@ import { linear, linearBy, scaled } from './linear.js';
 import { negativeExp } from './mamba.js';
 import { headNorm, lora, loraRank, ramp, rightProduct, tokenMixes, transposed, vector } from './rwkv.js';
 
+/** Of {@link rwkv5}. */
 export interface Rwkv5Options {
   nHeads: number;
   headSize: number;
@@ -12,6 +13,7 @@ export interface Rwkv5Options {
   residual?: Value;
 }
 
+/** Of {@link rwkv6}. */
 export interface Rwkv6Options extends Rwkv5Options {
   /** Ranks of the low-rank products; default: the checkpoint's, else 32 and 64 (64 and 128 from width 4096). */
   mixRank?: number;

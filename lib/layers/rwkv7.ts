@@ -4,6 +4,7 @@ import { unitHeads } from './delta-net.js';
 import { type Activation, linear, linearBy, scaled } from './linear.js';
 import { headNorm, lora, loraRank, ramp, tokenMixes, vector } from './rwkv.js';
 
+/** Of {@link rwkv7}. */
 export interface Rwkv7Options {
   nHeads: number;
   headSize: number;

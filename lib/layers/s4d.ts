@@ -10,6 +10,7 @@ import { linearBy } from './linear.js';
  */
 export type LtiMode = 'auto' | 'recurrent' | 'convolution';
 
+/** Of {@link s4d}. */
 export interface S4dOptions {
   /** State size N in real numbers, even: N/2 complex values are kept. Default 64. */
   dState?: number;

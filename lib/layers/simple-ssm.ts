@@ -6,6 +6,7 @@ import { linear, linearBy } from './linear.js';
 import { conv1d, dtBiasInit } from './mamba.js';
 import type { LtiMode } from './s4d.js';
 
+/** Of {@link simpleSSM}. */
 export interface SimpleSsmOptions {
   /** N. */
   dState: number;
@@ -68,6 +69,7 @@ export function simpleSSM(g: Graph, x: Value, w: Weights, o: SimpleSsmOptions): 
   return o.residual ? g.op('add', { a: o.residual, b: y }) : y;
 }
 
+/** Of {@link selectiveSSM}. */
 export interface SelectiveSsmOptions {
   /** N. */
   dState: number;

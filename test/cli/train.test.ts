@@ -47,7 +47,7 @@ test('trains on a text, goes on after a kill as if there had been none, and gene
   ];
   const whole = await run([...args(to('whole')), '--html', to('page.html')]);
   expect(whole.code, whole.err).toBe(0);
-  expect(whole.out).toMatch(/24 steps in .*held-out loss \d/);
+  expect(whole.out).toMatch(/24 steps in .*held-out text: loss \d.* bits a byte/);
   expect(await readFile(to('page.html'), 'utf8')).toContain('Loss (nats a token)');
 
   const killed = await run(args(to('killed')), /step 1[0-9] of 24/);

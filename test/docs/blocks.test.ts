@@ -87,6 +87,10 @@ const SHORT: [RegExp, string[]][] = [
   ],
   [/^bench models(?!.*--ratio)/, ['--families', 'mamba,llama']], // all of them: test/cli/installed.test.ts
   [/^bench kernels/, ['--shape', 'scan:L=64,D=32', '--shape', 'linear:rows=2,in=32,out=32']],
+  [
+    /^bench recall/,
+    ['--models', 'mamba', '--tasks', 'mqar', '--parameters', '20K', '--d-model', '32', '--steps', '2', '--asked', '4'],
+  ],
   [/^bench event-loop/, ['--parameters', '300K', '--d-model', '64', '--tokens', '64']],
 ];
 

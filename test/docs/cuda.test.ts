@@ -6,7 +6,7 @@ import { ROOT } from '../support/markdown.js';
 
 // The roofline is of what serves; gradients and the loss are not in it.
 /** The loss, and steps of single families that are small beside their products: checked, not timed. */
-const ofFewModels = ['crossEntropy', 'joinStreams', 'mixStreams', 'sinkhorn', 'sparseAttention'];
+const ofFewModels = 'crossEntropy joinStreams mixStreams ngramEmbedding sinkhorn sparseAttention streamGate'.split(' ');
 
 it('docs/cuda-performance.md has a row for every op of a forward that has a kernel', () => {
   const text = readFileSync(join(ROOT, 'docs', 'cuda-performance.md'), 'utf8');

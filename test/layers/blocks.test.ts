@@ -16,6 +16,7 @@ const heads = { nHeads: 3, headSize: 4, eps: 64e-5 };
 
 /** A network of each layer over float rows. */
 const rows: Record<string, Build> = {
+  activate: (g) => layers.activate(g, g.input(D), 'gelu'),
   adapted: (g, w) => {
     const x = g.input(D);
     const y = layers.linear(g, x, w, 'project', 7);
@@ -83,6 +84,11 @@ const rows: Record<string, Build> = {
     const weight = layers.linear(g, x, w, 'gate', 1, { activation: 'sigmoid' });
     return layers.weightedExpert(g, x, w, weight, 8);
   },
+  multiply: (g, w) => {
+    const x = g.input(D);
+    return layers.multiply(g, x, layers.linear(g, x, w, 'project', D));
+  },
+  relu: (g) => layers.relu(g, g.input(D)),
   retention: (g, w) => layers.retention(g, g.input(D), w, { nHeads: 3, dValue: 24, eps: 1e-6 }),
   rmsNorm: (g, w) => layers.rmsNorm(g, g.input(D), w, 'norm', { eps: 1e-5, groupSize: 4 }),
   rope: (g) => {
@@ -115,10 +121,15 @@ const tokens: Record<string, Build> = {
     return layers.head(g, layers.embedding(g, table), table);
   },
 };
+/** Those that make one row of a sequence: what of each of its channels. */
+const pools: Record<string, { build: Build; of: (channel: number[]) => number }> = {
+  meanPool: { build: (g) => layers.meanPool(g, g.input(D)), of: (c) => c.reduce((a, b) => a + b, 0) / c.length },
+  maxPool: { build: (g) => layers.maxPool(g, g.input(D)), of: (c) => Math.max(...c) },
+};
 const looksAhead = new Set(['bidirectional']);
 
 test('the tables name every layer', () => {
-  expect([...Object.keys(rows), ...Object.keys(tokens)].sort()).toEqual(Object.keys(layers).sort());
+  expect([rows, tokens, pools].flatMap(Object.keys).sort()).toEqual(Object.keys(layers).sort());
 });
 
 const network = (name: string, build: Build) => {
@@ -145,6 +156,21 @@ describe.each(Object.entries(rows))('%s', (name, build) => {
     }
     await model.dispose();
   });
+});
+
+test.each(Object.entries(pools))('%s: a row for a sequence, whole or in pieces', async (name, { build, of }) => {
+  const model = await network(name, build);
+  const x = wave(2 * L * D, 1);
+  const want = Float32Array.from({ length: 2 * D }, (_, i) =>
+    of(Array.from({ length: L }, (_, t) => x[(Math.floor(i / D) * L + t) * D + (i % D)]!)),
+  );
+  expectClose((await model.run(new Tensor(x, [2, L, D]))).toFloat32Array(), want, f32);
+  const session = model.createSession();
+  const pieces = [x.slice(0, D), x.slice(D, 9 * D), x.slice(9 * D, L * D)];
+  const answers = [];
+  for (const piece of pieces) answers.push(await session.forward(new Tensor(piece, [piece.length / D, D])));
+  expectClose(answers.at(-1)!.toFloat32Array(), want.subarray(0, D), f32, 'in pieces');
+  await model.dispose();
 });
 
 describe.each(Object.entries(tokens))('%s', (name, build) => {
