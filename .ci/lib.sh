@@ -86,7 +86,8 @@ cxx_tests() {
     cmake --build "$folder" -j 2 --target statespace_tests && in_halves "./$folder/statespace_tests"
 }
 
-# in_halves COMMAND…: a doctest program as two processes, each with half the cases: most cases keep one core busy.
+# in_halves COMMAND…: a doctest program as two processes, each with half the cases: most cases keep one core busy. Both
+# count all of them, so only one says how many passed.
 in_halves() {
   local half first second
   half=$(("$("$@" --count --no-version | grep -oE '[0-9]+$' | tail -n 1)" / 2))
@@ -95,7 +96,7 @@ in_halves() {
   second=$?
   wait $!
   first=$?
-  cat "$logs/half"
+  grep -v 'test cases:' "$logs/half"
   return $((first | second))
 }
 
