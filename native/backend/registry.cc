@@ -95,42 +95,29 @@ const Backend* cpu_backend(const char* name) {
   return nullptr;
 }
 
-// What the widest of this machine's instruction sets has.
-#define STATESPACE_WIDEST(isa) \
-  if (machine_has(#isa)) widest = isa::STATESPACE_OF();
+// `loops`(): what the widest of this machine's instruction sets has.
+#define STATESPACE_TAKE(isa) \
+  if (machine_has(#isa)) widest = isa::STATESPACE_LOOPS();
+#define STATESPACE_WIDEST(Type, loops)     \
+  const Type& loops() {                    \
+    static const Type best = [] {          \
+      Type widest = scalar::loops();       \
+      STATESPACE_CPU_ISAS(STATESPACE_TAKE) \
+      return widest;                       \
+    }();                                   \
+    return best;                           \
+  }
 
-const Conversions& conversions() {
-  static const Conversions best = [] {
-    Conversions widest = scalar::conversions();
-#define STATESPACE_OF conversions
-    STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
-#undef STATESPACE_OF
-    return widest;
-  }();
-  return best;
-}
-
-const Optimizer& optimizer() {
-  static const Optimizer best = [] {
-    Optimizer widest = scalar::optimizer();
-#define STATESPACE_OF optimizer
-    STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
-#undef STATESPACE_OF
-    return widest;
-  }();
-  return best;
-}
-
-const LogitLoops& logit_loops() {
-  static const LogitLoops best = [] {
-    LogitLoops widest = scalar::logit_loops();
-#define STATESPACE_OF logit_loops
-    STATESPACE_CPU_ISAS(STATESPACE_WIDEST)
-#undef STATESPACE_OF
-    return widest;
-  }();
-  return best;
-}
+#define STATESPACE_LOOPS conversions
+STATESPACE_WIDEST(Conversions, conversions)
+#undef STATESPACE_LOOPS
+#define STATESPACE_LOOPS optimizer
+STATESPACE_WIDEST(Optimizer, optimizer)
+#undef STATESPACE_LOOPS
+#define STATESPACE_LOOPS logit_loops
+STATESPACE_WIDEST(LogitLoops, logit_loops)
+#undef STATESPACE_LOOPS
+#undef STATESPACE_TAKE
 #undef STATESPACE_WIDEST
 
 const char* const* available_cpu_backends(int* count) {
