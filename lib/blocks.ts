@@ -1,4 +1,4 @@
-import { Cancellation, carried } from './cancellation.js';
+import { Cancellation, watched } from './cancellation.js';
 import { byteLength, type StoredType } from './dtype.js';
 import { call } from './native.js';
 
@@ -20,9 +20,8 @@ export async function decodeRows(
   options: BlocksOptions = {},
 ): Promise<Float32Array> {
   const to = new Float32Array(rows * columns);
-  const { flag, run } = cancellable(options);
-  await run(() =>
-    call((n) => n.decodeBlocks(type, from, rows, columns, to, undefined, flag, carried(options.onProgress))),
+  await cancellable(options, (flag, report) =>
+    call((n) => n.decodeBlocks(type, from, rows, columns, to, undefined, flag, report)),
   );
   return to;
 }
@@ -40,14 +39,22 @@ export async function encodeRows(
   options: BlocksOptions & { importance?: Float32Array } = {},
 ): Promise<Uint8Array> {
   const to = new Uint8Array(byteLength(type, rows * columns));
-  const { flag, run } = cancellable(options);
-  await run(() =>
-    call((n) => n.encodeBlocks(type, from, rows, columns, to, options.importance, flag, carried(options.onProgress))),
+  await cancellable(options, (flag, report) =>
+    call((n) => n.encodeBlocks(type, from, rows, columns, to, options.importance, flag, report)),
   );
   return to;
 }
 
-function cancellable(options: BlocksOptions) {
-  const cancellation = new Cancellation(options.signal);
-  return { flag: cancellation.flag, run: <T>(work: () => Promise<T>) => cancellation.run(work) };
+async function cancellable(
+  options: BlocksOptions,
+  start: (flag: Int32Array, report: ((values: number) => void) | undefined) => Promise<void>,
+): Promise<void> {
+  const watch = watched(options);
+  const cancellation = new Cancellation(watch.signal);
+  try {
+    await cancellation.run(() => start(cancellation.flag, watch.report));
+    watch.check();
+  } finally {
+    watch.end();
+  }
 }

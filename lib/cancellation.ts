@@ -12,21 +12,56 @@ export function checkCall(op: string, options: unknown): void {
     throw mismatch('ERR_ARGUMENT', `${op}: onProgress`, 'a function', show(onProgress));
 }
 
+/** A call with the progress callback that watches it. */
+export interface Watched<A> {
+  /** Aborts as the caller's does, and when the callback fails. */
+  readonly signal: AbortSignal | undefined;
+  /** Never throws. */
+  readonly report: ((done: A) => void) | undefined;
+  /** Throws what the callback failed of, in whatever way: the work may be done all the same. */
+  check(): void;
+  end(): void;
+}
+
 /**
- * A progress callback for the addon, which can carry objects that are thrown but no other values: those come as Errors
- * with the value as their cause.
+ * What a progress callback throws, or a promise of it rejects with, ends the call as an abort does: the call rejects with
+ * that error, or, where it is no object, with an Error whose cause it is. After the call there is nobody to tell: a warning.
  */
-export function carried<A>(onProgress: ((done: A) => void) | undefined): ((done: A) => void) | undefined {
-  return (
-    onProgress &&
-    ((done) => {
+export function watched<A>(options: {
+  signal?: AbortSignal;
+  onProgress?: ((done: A) => unknown) | undefined;
+}): Watched<A> {
+  const { signal, onProgress } = options;
+  if (!onProgress) return { signal, report: undefined, check() {}, end() {} };
+  const stop = new AbortController();
+  const forget = signal && onAbort(signal, () => stop.abort(signal.reason));
+  let failure: { error: unknown } | undefined;
+  let ended = false;
+  const fail = (thrown: unknown) => {
+    const error = thrown instanceof Object ? thrown : new Error(String(thrown), { cause: thrown });
+    if (ended) return process.emitWarning(`onProgress: ${String(error)}`, { code: 'STATESPACE_PROGRESS' });
+    failure ??= { error };
+    stop.abort(failure.error);
+  };
+  return {
+    signal: stop.signal,
+    report(done) {
+      if (failure) return;
       try {
-        onProgress(done);
+        const result = onProgress(done) as PromiseLike<unknown> | undefined;
+        if (typeof result?.then === 'function') result.then(undefined, fail);
       } catch (thrown) {
-        throw thrown instanceof Object ? thrown : new Error(String(thrown), { cause: thrown });
+        fail(thrown);
       }
-    })
-  );
+    },
+    check() {
+      if (failure) throw failure.error;
+    },
+    end() {
+      ended = true;
+      forget?.();
+    },
+  };
 }
 
 /** Ends native work early: the caller's AbortSignal, or dispose(). The addon reads `flag` between ops and pieces. */

@@ -24,15 +24,65 @@ export function checkOptions(op: string, options: unknown, known: readonly strin
 
 const plain = (name: string) => name.replace(/[_\-\s]/g, '').toLowerCase();
 
-/** The known name that is written nearly so: in another case, with a letter wrong in four. */
+/** What other libraries call it; a name that one of ours begins with, or that begins with one of ours, needs none. */
+const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
+  maxTokens: ['maxnewtokens', 'maxlength', 'npredict', 'numpredict', 'maxcompletiontokens', 'maxgentokens'],
+  stop: ['eostokenid', 'eostoken', 'customstoptriggers'],
+  seed: ['randomseed', 'randomstate'],
+  repetitionPenalty: ['repeatpenalty', 'repetitionpenality'],
+  penaltyLastN: ['repeatlastn'],
+  logprobs: ['toplogprobs', 'returnlogprobs'],
+  processLogits: ['logitsprocessor', 'logitprocessor'],
+  responseFormat: ['grammar', 'jsonschema'],
+  prompt: ['input', 'text', 'inputs'],
+  messages: ['chat', 'conversation'],
+  signal: ['abortsignal', 'abort', 'cancel'],
+  onProgress: ['progresscallback', 'progress'],
+  dtype: ['torchdtype', 'precision', 'quantization', 'type'],
+  device: ['devicemap', 'gpu'],
+  threads: ['nthreads', 'numthreads'],
+  maxRunning: ['maxbatchsize', 'maxnumseqs', 'parallel'],
+  learningRate: ['lr'],
+};
+
+/**
+ * The known name that is written nearly so (in another case, with a letter wrong in four), one of which either begins with
+ * the other, or what other libraries have this name for.
+ */
 function closest(key: string, known: readonly string[]): string | undefined {
-  const ranked = known.map((name) => ({ name, distance: edits(plain(key), plain(name)) }));
-  ranked.sort((a, b) => a.distance - b.distance);
+  const near = misspelt(key, known);
+  if (near !== undefined) return near;
+  const asked = plain(key);
+  const ranked = known.map((name) => ({ name, common: begun(asked, plain(name)) }));
+  const longer = ranked.filter(
+    ({ name, common }) => (common === plain(name).length && common > 2) || (common === asked.length && common > 3),
+  );
+  longer.sort((a, b) => b.common - a.common);
+  return longer[0]?.name ?? known.find((name) => ELSEWHERE[name]?.includes(asked));
+}
+
+/** The known name that `key` is written nearly as. */
+export function misspelt(key: string, known: readonly string[]): string | undefined {
+  const asked = plain(key);
+  const ranked = known.map((name) => ({
+    name,
+    distance: edits(asked, plain(name)),
+    common: begun(asked, plain(name)),
+  }));
+  // Of two that are as near, the one that begins the same: `stopp` is `stop`, not `topP`.
+  ranked.sort((a, b) => a.distance - b.distance || b.common - a.common);
   const best = ranked[0];
   if (!best) return undefined;
   // One letter wrong of one or two is another name.
   const allowed = best.name.length > 2 ? Math.max(1, Math.floor(best.name.length / 4)) : 0;
   return best.distance <= allowed ? best.name : undefined;
+}
+
+/** Letters that both begin with. */
+function begun(a: string, b: string): number {
+  let n = 0;
+  while (n < a.length && a[n] === b[n]) n++;
+  return n;
 }
 
 /** Letters to change, add or drop, and neighbours to swap (optimal string alignment). */

@@ -11,6 +11,7 @@ import {
   openJobs,
   ops,
   pull,
+  quantize,
   redisStore,
   type StatespaceError,
   startWorker,
@@ -74,14 +75,16 @@ const calls: [string, (o: never) => unknown, string, string][] = [
   ['save', (o) => model.createSession().save(o), 'Logits', 'logits'],
   ['saveAsync', (o) => model.createSession().saveAsync(o), 'logit', 'logits'],
   ['run', (o) => model.run(x, o), 'Signal', 'signal'],
-  ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'epsilon', ''],
+  ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'epsilon', 'eps'],
   ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'wieght', 'weight'],
   ['an op’s options', (o) => ops.rmsNorm({ x }, o), 'sginal', 'signal'],
   ['createEngine', (o) => createEngine(model, o), 'max_running', 'maxRunning'],
   ['prefixCache', (o) => createEngine(model, { prefixCache: o }), 'byte', 'bytes'],
   ['engine.generate', (o) => first(engine.generate({ prompt: [1], ...(o as Options) })), 'timeout', 'timeoutMs'],
   ['engine.generate', (o) => first(engine.generate({ prompt: [1], ...(o as Options) })), 'topk', 'topK'],
-  ['engine.score', (o) => engine.score([1, 2], o), 'abortSignal', ''],
+  ['engine.score', (o) => engine.score([1, 2], o), 'abortSignal', 'signal'],
+  ['engine.embed', (o) => engine.embed([1, 2], o), 'poolling', 'pooling'],
+  ['quantize', (o) => quantize('x', 'y', { type: 'q8_0', ...(o as Options) }), 'importances', 'importance'],
   ['folderStore', (o) => folderStore('x', o), 'Bytes', 'bytes'],
   ['redisStore', (o) => redisStore('redis://127.0.0.1', o), 'ttlSecond', 'ttlSeconds'],
   ['createApp', (o) => createApp(engine, o), 'api_key', 'apiKey'],
@@ -93,6 +96,26 @@ const calls: [string, (o: never) => unknown, string, string][] = [
 ];
 const tokenizer = async () => (await loadTokenizer(folders.put(tokenizerFiles(SMALL, false))))!;
 const first = (stream: AsyncIterable<unknown>) => stream[Symbol.asyncIterator]().next();
+
+it.each([
+  ['stopp', 'stop'], // as near to topP
+  ['stop_sequences', 'stop'],
+  ['stopStrings', 'stop'],
+  ['top-p', 'topP'],
+  ['temp', 'temperature'],
+  ['max_new_tokens', 'maxTokens'],
+  ['n_predict', 'maxTokens'],
+  ['repeat_penalty', 'repetitionPenalty'],
+  ['abortSignal', 'signal'],
+  ['randomSeed', 'seed'],
+  ['logits_processor', 'processLogits'],
+  ['response_format', 'responseFormat'],
+  ['top_logprobs', 'logprobs'],
+  ['frequency', 'frequencyPenalty'],
+])('generate: %s is %s', async (wrong, meant) => {
+  const stream = model.createSession().generate({ prompt: [1], [wrong]: 1 });
+  await expect(stream.next()).rejects.toThrow(`unknown option "${wrong}"; did you mean '${meant}'?`);
+});
 
 describe.each(calls)('%s', (_, call, wrong, meant) => {
   it(`refuses ${wrong}`, async () => {

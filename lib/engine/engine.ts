@@ -161,6 +161,8 @@ export class Engine implements AsyncDisposable {
     input: string | ArrayLike<number>,
     options: { pooling?: Pooling; signal?: AbortSignal; client?: string } = {},
   ): Promise<{ embedding: Float32Array; tokens: number }> {
+    checkCall('embed', options);
+    checkKnown('embed', options, ['pooling', 'signal', 'client']);
     const { pooling = 'mean' } = options;
     if (pooling !== 'mean' && pooling !== 'last')
       throw mismatch('ERR_ARGUMENT', 'embed: pooling', 'mean or last', show(pooling));

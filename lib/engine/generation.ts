@@ -10,7 +10,7 @@ export type GenerationEvent =
   /** `whole`: no part of its text is held back as the beginning of a character or of a stop text. */
   | { kind: 'token'; token: EngineToken; whole: boolean }
   /** `text`: what had been held back as the beginning of a stop text. */
-  | { kind: 'end'; finishReason: FinishReason; usage: Usage; text: string };
+  | { kind: 'end'; finishReason: FinishReason; stoppedBy?: string | number; usage: Usage; text: string };
 
 /** A text that is generated: what it has come to so far, and what its reader has not taken yet. */
 export class Generation implements Task {
@@ -25,7 +25,7 @@ export class Generation implements Task {
   private wake: (() => void) | undefined;
 
   constructor(
-    private readonly model: Model,
+    model: Model,
     private readonly prompt: Int32Array,
     private readonly limits: Limits,
     private readonly chooser: Chooser,
@@ -55,26 +55,29 @@ export class Generation implements Task {
     this.fedTokens = this.generated.length;
     const { token, logprob, alternatives } = next!;
     const stop = this.limits.stopIds.get(token);
-    if (stop) return this.end(stop);
+    if (stop) return this.end(stop.reason, stop.by);
     this.generated.push(token);
     const part: EngineToken = { token, logprob, cachedTokens: this.cachedTokens };
-    if (this.text) part.text = this.text.push(token);
-    if (alternatives) part.alternatives = alternatives.map((a) => ({ ...a, ...this.textOf(a.token) }));
-    const stopped = this.text?.stopped !== undefined;
-    if (stopped && !part.text) {
+    const { text } = this;
+    if (alternatives)
+      part.alternatives = alternatives.map((a) => (text ? { ...a, text: text.peek(a.token) } : { ...a }));
+    if (text) part.text = text.push(token);
+    const stopped = text?.stopped;
+    if (stopped !== undefined && !part.text) {
       this.generated.pop();
-      return this.end('stop');
+      return this.end('stop', stopped);
     }
-    this.push({ kind: 'token', token: part, whole: !this.text?.holds });
-    if (stopped) return this.end('stop');
+    this.push({ kind: 'token', token: part, whole: !text?.holds });
+    if (stopped !== undefined) return this.end('stop', stopped);
     return this.generated.length < this.limits.maxTokens ? Int32Array.of(token) : this.end('length');
   }
 
   /** At once, where no token was asked for. */
-  end(finishReason: FinishReason): 'ended' {
+  end(finishReason: FinishReason, stoppedBy?: string | number): 'ended' {
     const text = this.text?.rest() ?? '';
     const counts = { promptTokens: this.prompt.length, cachedTokens: this.cachedTokens };
-    this.push({ kind: 'end', finishReason, text, usage: { ...counts, generatedTokens: this.generated.length } });
+    const usage = { ...counts, generatedTokens: this.generated.length };
+    this.push({ kind: 'end', finishReason, ...(stoppedBy === undefined ? {} : { stoppedBy }), text, usage });
     return 'ended';
   }
 
@@ -108,16 +111,13 @@ export class Generation implements Task {
     this.events.push(event);
     this.wake?.();
   }
-
-  private textOf(token: number): { text?: string } {
-    const { tokenizer } = this.model;
-    return tokenizer ? { text: tokenizer.decode([token]) } : {};
-  }
 }
 
 /** Tokens as they are chosen; after the end, why it ended and what it took. */
 export interface EngineStream extends AsyncGenerator<EngineToken, void, undefined> {
   readonly finishReason: FinishReason | undefined;
+  /** Which of `stop` (or which eos token) it was. */
+  readonly stoppedBy: string | number | undefined;
   readonly usage: Usage | undefined;
 }
 
@@ -126,18 +126,25 @@ export interface EngineStream extends AsyncGenerator<EngineToken, void, undefine
  * stream itself say why, and what it took.
  */
 export function tokensOf(events: AsyncGenerator<GenerationEvent, void>): EngineStream {
-  const end: { finishReason?: FinishReason; usage?: Usage } = {};
+  const end: End = {};
   const stream = run(events, end);
   Object.defineProperties(stream, {
     finishReason: { get: () => end.finishReason, enumerable: true },
+    stoppedBy: { get: () => end.stoppedBy, enumerable: true },
     usage: { get: () => end.usage, enumerable: true },
   });
   return stream as unknown as EngineStream;
 }
 
+interface End {
+  finishReason?: FinishReason;
+  stoppedBy?: string | number;
+  usage?: Usage;
+}
+
 async function* run(
   events: AsyncGenerator<GenerationEvent, void>,
-  end: { finishReason?: FinishReason; usage?: Usage },
+  end: End,
 ): AsyncGenerator<EngineToken, void, undefined> {
   let last: EngineToken | undefined;
   let held: EngineToken | undefined;
@@ -150,8 +157,9 @@ async function* run(
         if (!held) yield last;
         continue;
       }
-      Object.assign(end, { finishReason: event.finishReason, usage: event.usage });
-      if (last) Object.assign(last, end);
+      const { finishReason, stoppedBy, usage } = event;
+      Object.assign(end, { finishReason, stoppedBy, usage });
+      if (last) Object.assign(last, { finishReason, usage });
       if (held) {
         held.text += event.text;
         const whole = held;

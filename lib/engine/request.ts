@@ -6,7 +6,7 @@ import { type FinishReason, GENERATE_OPTIONS, type Generated, type GenerateOptio
 import { encodePrompt } from '../session/prompt.js';
 
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
-export interface GenerateRequest extends Omit<GenerateOptions, 'processLogits'> {
+export interface GenerateRequest extends GenerateOptions {
   /** Token ids; the same as an array of ids for `prompt`. */
   tokens?: ArrayLike<number>;
   /** A chat, rendered by the model's template. */
@@ -45,30 +45,26 @@ export interface Prompt {
 
 export interface Limits {
   maxTokens: number;
-  /** Token ids that end it, and which reason that is. */
-  stopIds: Map<number, FinishReason>;
+  /** Token ids that end it, which reason that is, and what of `stop` each is. */
+  stopIds: Map<number, { reason: FinishReason; by: string | number }>;
   stopTexts: string[];
 }
 
 const DEFAULT_MAX_TOKENS = 256;
 const INPUTS = ['tokens', 'messages', 'templateOptions'];
-const OPTIONS = [
-  ...GENERATE_OPTIONS.filter((o) => o !== 'processLogits'),
-  ...INPUTS,
-  'priority',
-  'client',
-  'timeoutMs',
-];
+export const REQUEST_OPTIONS: readonly string[] = [...GENERATE_OPTIONS, ...INPUTS, 'priority', 'client', 'timeoutMs'];
 
 /** ERR_ARGUMENT for what session.generate() refuses as well, and for what only the engine takes. */
 export function readLimits(model: Model, request: GenerateRequest): Limits {
   checkCall('generate', request);
-  checkKnown('generate', request, OPTIONS);
-  const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], priority = 0, timeoutMs, client } = request;
+  checkKnown('generate', request, REQUEST_OPTIONS);
+  const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], priority = 0, timeoutMs, client, processLogits } = request;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 0)
     throw mismatch('ERR_ARGUMENT', 'generate: maxTokens', 'a non-negative integer', show(maxTokens));
   if (!Array.isArray(stop) || !stop.every((s) => (typeof s === 'string' && s !== '') || Number.isInteger(s)))
     throw mismatch('ERR_ARGUMENT', 'generate: stop', 'an array of token ids and texts', show(stop));
+  if (processLogits !== undefined && typeof processLogits !== 'function')
+    throw mismatch('ERR_ARGUMENT', 'generate: processLogits', 'a function', show(processLogits));
   if (!Number.isFinite(priority)) throw mismatch('ERR_ARGUMENT', 'generate: priority', 'a number', show(priority));
   if (timeoutMs !== undefined && !(Number.isFinite(timeoutMs) && timeoutMs > 0))
     throw mismatch('ERR_ARGUMENT', 'generate: timeoutMs', 'milliseconds above 0', show(timeoutMs));
@@ -77,11 +73,11 @@ export function readLimits(model: Model, request: GenerateRequest): Limits {
   const stopTexts = stop.filter((s) => typeof s === 'string');
   if (stopTexts.length > 0 && !model.tokenizer)
     throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
-  const stopIds = new Map<number, FinishReason>();
-  for (const id of model.eosTokens) stopIds.set(id, 'eos');
+  const stopIds: Limits['stopIds'] = new Map();
+  for (const id of model.eosTokens) stopIds.set(id, { reason: 'eos', by: id });
   for (const by of stop) {
     const id = typeof by === 'number' ? by : model.tokenizer!.specialToken?.(by);
-    if (id !== undefined) stopIds.set(id, 'stop');
+    if (id !== undefined) stopIds.set(id, { reason: 'stop', by });
   }
   return { maxTokens, stopIds, stopTexts };
 }
@@ -107,7 +103,8 @@ function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: Gene
       throw mismatch('ERR_ARGUMENT', 'generate: messages', 'an array of at least one message', show(messages));
     if (!tokenizer)
       throw new StatespaceError('ERR_ARGUMENT', 'generate: messages: the model folder has no chat template');
-    return tokenizer.encodeChat(messages, { addGenerationPrompt: true, ...templateOptions });
+    const addGenerationPrompt = templateOptions?.continueFinalMessage !== true;
+    return tokenizer.encodeChat(messages, { addGenerationPrompt, ...templateOptions });
   }
   if (typeof prompt !== 'string') return (prompt ?? tokens)!;
   if (!tokenizer)

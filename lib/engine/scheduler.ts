@@ -9,7 +9,7 @@ import type { ResolvedOptions } from './options.js';
 import { Pace } from './pace.js';
 import { FairQueue } from './queue.js';
 import type { Run } from './run.js';
-import { type Outcome, type Piece, runStep } from './step.js';
+import { type Outcome, type Piece, runStep, type Stepped } from './step.js';
 
 // Longer than the next mask of a text takes where nothing else keeps the grammar engine busy.
 const WAIT_MS = 3;
@@ -67,10 +67,12 @@ export class Scheduler {
     this.queue.add(run);
     if (this.persistence && run.task.cacheable) {
       run.preparing = true;
-      void this.prepare(run, this.persistence).finally(() => {
-        run.preparing = false;
-        this.wake();
-      });
+      void this.prepare(run, this.persistence)
+        .catch(() => {}) // the model went away meanwhile: the run fails of that itself
+        .finally(() => {
+          run.preparing = false;
+          this.wake();
+        });
     }
     this.wake();
   }
@@ -239,11 +241,11 @@ export class Scheduler {
     this.onStep?.({ texts, promptTokens, ms });
   }
 
-  private async outcomes(shares: readonly Share[]): Promise<(Outcome | { error: unknown })[]> {
+  private async outcomes(shares: readonly Share[]): Promise<Stepped[]> {
     const pieces = shares.map(({ run, tokens, last }): Piece => {
       return { session: run.session!, tokens, ...run.task.want(last) };
     });
-    const outcomes = new Map<Piece, Outcome | { error: unknown }>();
+    const outcomes = new Map<Piece, Stepped>();
     for (const hidden of [false, true]) {
       const group = pieces.filter((piece) => (piece.want === 'hidden') === hidden);
       if (group.length === 0) continue;
@@ -253,7 +255,7 @@ export class Scheduler {
   }
 
   /** All in one call; where that fails each by itself, so that one that cannot go on takes no other with it. */
-  private async together(pieces: readonly Piece[]): Promise<(Outcome | { error: unknown })[]> {
+  private async together(pieces: readonly Piece[]): Promise<Stepped[]> {
     try {
       return await runStep(this.model, pieces, this.stop.signal);
     } catch (error) {
@@ -270,7 +272,7 @@ export class Scheduler {
     }
   }
 
-  private advance({ run, tokens, last }: Share, outcome: Outcome | { error: unknown }): void {
+  private advance({ run, tokens, last }: Share, outcome: Stepped): void {
     if (run.ended) this.release(run);
     else if ('error' in outcome) run.cancel(outcome.error);
     else if (outcome.whole) this.conclude(run, outcome);
@@ -294,9 +296,13 @@ export class Scheduler {
 
   /** Nothing was fed, and nothing will be. */
   private conclude(run: Run, outcome: Outcome): void {
-    run.task.received(outcome, new Int32Array(0), true);
-    if (run.decoding) this.keepAnswer(run);
-    run.finish();
+    try {
+      run.task.received(outcome, new Int32Array(0), true);
+      if (run.decoding) this.keepAnswer(run);
+      run.finish();
+    } catch (error) {
+      run.cancel(error);
+    }
   }
 
   private checkpoint(run: Run): void {

@@ -1,5 +1,9 @@
 import type { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
+import { call, type NativeHandle } from '../native.js';
+import type { GenerateOptions } from '../session/generate.js';
+import { chooseByHook } from '../session/hook.js';
+import type { StepEntry, StepResult } from '../session/network.js';
 import { type Chosen, Sampler, type SamplingOptions } from '../session/sampler.js';
 import { Session } from '../session/session.js';
 
@@ -29,8 +33,8 @@ export class Chooser {
   readonly sampler: Sampler;
 
   constructor(
-    options: SamplingOptions,
-    vocabSize: number,
+    readonly options: SamplingOptions & Pick<GenerateOptions, 'processLogits'>,
+    readonly vocabSize: number,
     stopIds: Iterable<number>,
     readonly mask?: TokenMask,
   ) {
@@ -38,59 +42,63 @@ export class Chooser {
   }
 }
 
+/** What came of a piece, or what it failed of by itself. */
+export type Stepped = Outcome | { error: unknown };
+
 /**
- * One native call for all pieces and the tokens that follow; all or nothing, as Model.forwardBatch(). Pieces that want
- * hidden states go by themselves.
+ * One native call for all pieces and the tokens that follow; all or nothing, as Model.forwardBatch(), but for what a
+ * request's own hook throws. Pieces that want hidden states go by themselves.
  */
-export async function runStep(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Outcome[]> {
+export async function runStep(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Stepped[]> {
   if (pieces[0]!.want !== 'hidden') return step(model, pieces, signal);
   return (await hiddenRows(model, pieces, signal)).map((rows) => ({ rows }));
 }
 
-async function step(model: Model, all: readonly Piece[], signal: AbortSignal): Promise<Outcome[]> {
+type Mask = Int32Array | undefined;
+
+async function step(model: Model, all: readonly Piece[], signal: AbortSignal): Promise<Stepped[]> {
   const masks = await Promise.all(
     all.map(({ want, chooser }) => (want === 'next' ? chooser!.mask?.allowed() : undefined)),
   );
   const pieces = all.filter((_, i) => masks[i] !== 'whole');
-  const outcomes =
-    pieces.length > 0
-      ? await feed(
-          model,
-          pieces,
-          masks.filter((m) => m !== 'whole'),
-          signal,
-        )
-      : [];
+  const allowed = masks.filter((mask): mask is Mask => mask !== 'whole');
+  const outcomes = pieces.length > 0 ? await feed(model, pieces, allowed, signal) : [];
   let at = 0;
   return masks.map((mask) => (mask === 'whole' ? { whole: true } : outcomes[at++]!));
 }
 
-async function feed(
-  model: Model,
-  pieces: readonly Piece[],
-  masks: readonly (Int32Array | undefined)[],
-  signal: AbortSignal,
-): Promise<Outcome[]> {
-  const results = await Session.together(
+function feed(model: Model, pieces: readonly Piece[], masks: readonly Mask[], signal: AbortSignal): Promise<Stepped[]> {
+  return Session.together(
     pieces.map((p) => p.session),
-    (handles) =>
-      model.step(
-        pieces.map(({ tokens, want, chooser }, i) => ({
-          session: handles[i]!,
-          tokens,
-          logits: want === 'all' ? 'all' : 'none',
-          ...(want === 'next' ? { sampler: chooser!.sampler, mask: masks[i] } : {}),
-        })),
-        { signal },
-      ),
+    async (handles) => {
+      const entries = pieces.map(({ tokens, want, chooser }, i): StepEntry => {
+        const session = handles[i]!;
+        if (want !== 'next') return { session, tokens, logits: want === 'all' ? 'all' : 'none' };
+        if (chooser!.options.processLogits) return { session, tokens, logits: 'last' };
+        return { session, tokens, logits: 'none', sampler: chooser!.sampler, mask: masks[i] };
+      });
+      const results = await model.step(entries, { signal });
+      return results.map((result, i) => outcome(pieces[i]!, result, handles[i]!, masks[i]));
+    },
   );
-  return results.map(({ next, rows }, i) => {
-    const { want, chooser } = pieces[i]!;
-    if (want === 'all') return { rows: rows.slice() };
-    if (!next) return {};
+}
+
+function outcome({ want, chooser }: Piece, result: StepResult, session: NativeHandle, mask: Mask): Stepped {
+  if (want === 'all') return { rows: result.rows.slice() };
+  if (want !== 'next') return {};
+  try {
+    const next = result.next ?? hookedChoice(chooser!, result.rows.slice(), session, mask);
     chooser!.mask?.accept(next.token);
     return { next };
-  });
+  } catch (error) {
+    return { error };
+  }
+}
+
+function hookedChoice({ options, sampler, vocabSize }: Chooser, row: Float32Array, session: NativeHandle, mask: Mask) {
+  const tokens = call((n) => n.sessionTokens(session, 0));
+  const choose = (changed: Float32Array) => call((n) => n.sampleRow(sampler.handle, session, changed));
+  return chooseByHook(options, { row, vocabSize, tokens, mask, choose });
 }
 
 async function hiddenRows(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Float32Array[]> {

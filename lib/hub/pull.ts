@@ -1,7 +1,7 @@
 // A model from the Hugging Face hub, in the cache that Python's tools share: models--owner--name with blobs by hash,
 // snapshots of links by commit, and refs that say which commit a branch was.
 import { dirname, join, relative } from 'node:path';
-import { checkCall } from '../cancellation.js';
+import { checkCall, type Watched, watched } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { checkKnown } from '../options.js';
@@ -14,7 +14,12 @@ export interface PullOptions {
   /** Stops it; what has arrived stays and is gone on from next time. */
   signal?: AbortSignal;
   /** Called as bytes arrive; what an earlier attempt left counts as loaded. */
-  onProgress?: (done: { loadedBytes: number; totalBytes: number }) => void;
+  onProgress?: (done: Progress) => void;
+}
+
+interface Progress {
+  loadedBytes: number;
+  totalBytes: number;
 }
 
 interface Listed {
@@ -49,7 +54,13 @@ export async function pull(text: string, options: PullOptions = {}): Promise<str
   const listed = await list(source, commit, token);
   const names = neededFiles(source.repo, [...listed.keys()], source.file);
   const files = names.map((name) => listed.get(name)!);
-  await bring(cache, source, commit, files, token, options);
+  const watch = watched(options);
+  try {
+    await bring(cache, source, commit, files, token, watch);
+    watch.check();
+  } finally {
+    watch.end();
+  }
   await writeRef(cache, source.revision, commit);
   return placeOf(join(cache, 'snapshots', commit), names);
 }
@@ -142,14 +153,14 @@ async function bring(
   commit: string,
   files: readonly Listed[],
   token: string | undefined,
-  { signal, onProgress }: PullOptions,
+  { signal, report }: Watched<Progress>,
 ): Promise<void> {
   const totalBytes = files.reduce((n, f) => n + f.size, 0);
   let loadedBytes = 0;
   let failed: { error: unknown } | undefined;
   const count = (n: number) => {
     loadedBytes += n;
-    onProgress?.({ loadedBytes, totalBytes });
+    report?.({ loadedBytes, totalBytes });
   };
   const waiting = [...files].sort((a, b) => a.size - b.size);
   const worker = async (): Promise<void> => {

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { Cancellation, carried, checkCall } from '../cancellation.js';
+import { Cancellation, checkCall, watched } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
 import { isBlocks } from '../checkpoint/stored.js';
@@ -59,7 +59,7 @@ export interface LoadOptions {
   weights?: ReadonlyMap<string, TensorLike>;
   /** Stops loading; the promise rejects with its reason. */
   signal?: AbortSignal;
-  /** Called as weights are read. */
+  /** Called as weights are read; of an 'hf:' source also before, as its files arrive. */
   onProgress?: (done: { loadedBytes: number; totalBytes: number }) => void;
 }
 
@@ -172,7 +172,8 @@ export async function loadModel(
   if (typeof path !== 'string')
     throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(path)}`);
   checkOptions('loadModel', options);
-  const folder = path.startsWith('hf:') ? await lazyHub().pull(path, { signal: options.signal }) : path;
+  const { signal, onProgress } = options;
+  const folder = path.startsWith('hf:') ? await lazyHub().pull(path, { signal, onProgress }) : path;
   const checkpoint = await lazyCheckpoint().openCheckpoint(folder);
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
@@ -382,18 +383,26 @@ async function finish(
 ): Promise<Model> {
   const graph = encodeGraph(built.graph, built.output);
   const handle: NativeHandle = call((n) => n.buildModel(graph, options.device ?? 'auto', options.exact ?? false));
-  const cancellation = new Cancellation(options.signal);
-  const totalBytes = entries.reduce((n, entry) => n + givenBytes(entry), 0);
-  const report = carried(
-    options.onProgress && ((loadedBytes: number) => options.onProgress!({ loadedBytes, totalBytes })),
-  );
   const key = shared ? await weightsKey(call((n) => n.modelInfo(handle)).backend, graph, files, entries) : undefined;
-  if (key !== undefined && call((n) => n.adoptWeights(handle, key))) {
-    report?.(totalBytes);
-    return new Model(handle, built);
+  const totalBytes = entries.reduce((n, entry) => n + givenBytes(entry), 0);
+  const watch = watched(options);
+  const report = watch.report && ((loadedBytes: number) => watch.report!({ loadedBytes, totalBytes }));
+  try {
+    const cancellation = new Cancellation(watch.signal);
+    if (key !== undefined && call((n) => n.adoptWeights(handle, key))) report?.(totalBytes);
+    else {
+      const load = () => call((n) => n.loadWeights(handle, files, entries, seed, cancellation.flag, report));
+      await cancellation.run(load);
+      if (key !== undefined) call((n) => n.publishWeights(handle, key));
+    }
+    await undefined; // what an asynchronous callback has come to is known then
+    watch.check();
+  } catch (error) {
+    call((n) => n.dispose(handle));
+    throw error;
+  } finally {
+    watch.end();
   }
-  await cancellation.run(() => call((n) => n.loadWeights(handle, files, entries, seed, cancellation.flag, report)));
-  if (key !== undefined) call((n) => n.publishWeights(handle, key));
   return new Model(handle, built);
 }
 

@@ -1,4 +1,4 @@
-import { Cancellation, carried, checkCall } from '../cancellation.js';
+import { Cancellation, checkCall, watched } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
@@ -328,8 +328,8 @@ export class Model implements AsyncDisposable, Network {
   ): Promise<Float32Array> {
     const of = Int32Array.from(lengths);
     const [samplers, masks] = [undefined, undefined];
-    return this.#cancellable(options, (flag) =>
-      call((n) => n.forward(sessions, data, of, logits, flag, carried(options.onProgress), samplers, masks, out)),
+    return this.#cancellable(options, (flag, report) =>
+      call((n) => n.forward(sessions, data, of, logits, flag, report, samplers, masks, out)),
     );
   }
 
@@ -369,16 +369,23 @@ export class Model implements AsyncDisposable, Network {
     });
   }
 
-  async #cancellable<T>(options: Watch, start: (flag: Int32Array) => Promise<T>): Promise<T> {
+  async #cancellable<T>(
+    options: Watch,
+    start: (flag: Int32Array, report: ((tokensDone: number) => void) | undefined) => Promise<T>,
+  ): Promise<T> {
     this.#native();
     while (this.#changing) await this.#changing;
-    const cancellation = new Cancellation(options.signal);
-    const work = cancellation.run(() => start(cancellation.flag));
+    const watch = watched(options);
+    const cancellation = new Cancellation(watch.signal);
+    const work = cancellation.run(() => start(cancellation.flag, watch.report));
     this.#running.set(work, cancellation);
     try {
-      return await work;
+      const result = await work;
+      watch.check();
+      return result;
     } finally {
       this.#running.delete(work);
+      watch.end();
     }
   }
 

@@ -2,7 +2,7 @@
 import { basename, dirname, resolve } from 'node:path';
 import { replaceFileBy } from '../atomic-file.js';
 import { decodeRows, encodeRows } from '../blocks.js';
-import { checkCall } from '../cancellation.js';
+import { checkCall, watched } from '../cancellation.js';
 import { InputFile } from '../checkpoint/files.js';
 import { type Pair, text, u32 } from '../checkpoint/gguf/pairs.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
@@ -13,6 +13,7 @@ import { valueRange } from '../checkpoint/views.js';
 import { byteLength, isQuantized, type StoredType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
+import { checkKnown } from '../options.js';
 import { fromFile } from './file.js';
 import { type Contents, fromFolder, type PlannedTensor } from './folder.js';
 import { tokenizerPairs } from './tokenizer.js';
@@ -74,6 +75,7 @@ const PIECE = 1 << 18;
  */
 export async function quantize(path: string, out: string, options: QuantizeOptions): Promise<QuantizeReport> {
   checkCall('quantize', options);
+  checkKnown('quantize', options, ['type', 'importance', 'importanceTokens', 'signal', 'onProgress']);
   if (typeof out !== 'string' || out === '')
     throw mismatch('ERR_ARGUMENT', 'quantize: out', 'the path of a file', show(out));
   const mix = mixNamed(options.type);
@@ -100,8 +102,16 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
     ['general.quantization_version', u32(2)] as const,
   ]);
   const reports: TensorReport[] = [];
-  const work = new Work(tensors, options, importance, reports);
-  await replaceFileBy(resolve(out), (file) => writeGguf(file, pairs, tensors, (i) => work.pieces(i)));
+  const watch = watched(options);
+  const work = new Work(tensors, { signal: watch.signal, onProgress: watch.report }, importance, reports);
+  try {
+    await replaceFileBy(resolve(out), async (file) => {
+      await writeGguf(file, pairs, tensors, (i) => work.pieces(i));
+      watch.check();
+    });
+  } finally {
+    watch.end();
+  }
   const bytes = (await lazyFiles().stat(out)).size;
   const values = reports.reduce((n, t) => n + count(t.shape), 0);
   return {
@@ -178,7 +188,7 @@ class Work {
 
   constructor(
     private readonly tensors: readonly Planned[],
-    private readonly options: QuantizeOptions,
+    private readonly options: Pick<QuantizeOptions, 'signal' | 'onProgress'>,
     private readonly weights: Importance | undefined,
     private readonly reports: TensorReport[],
   ) {

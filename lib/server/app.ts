@@ -3,6 +3,7 @@ import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
 import type { Engine } from '../engine/engine.js';
+import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { Body } from './body.js';
 import { chat } from './chat.js';
@@ -64,7 +65,9 @@ export interface Limits {
 }
 
 /** What a route has come to: an answer, or one that is still being streamed; `usage` is filled as it goes. */
-export type Served = { json: unknown; usage: Partial<ApiUsage> } | { response: Response; usage: Partial<ApiUsage> };
+export type Served =
+  | { json: unknown; usage: Partial<ApiUsage> }
+  | { response: Response; ended: Promise<void>; usage: Partial<ApiUsage> };
 
 type Route = (engine: Engine, body: Body, limits: Limits, gone: AbortController) => Promise<Served>;
 type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown };
@@ -80,7 +83,7 @@ export interface App {
  * stays the caller's to dispose of.
  */
 export function createApp(engine: Engine, options: AppOptions = {}): App {
-  checkOptions('createApp', options, APP_OPTIONS);
+  checkApp(options);
   const limits: Limits = { model: options.model ?? 'model', maxTokens: options.maxTokens ?? 4096 };
   const created = now();
   const metrics = new Metrics(engine);
@@ -118,6 +121,25 @@ export function createApp(engine: Engine, options: AppOptions = {}): App {
   return app;
 }
 
+function checkApp(options: AppOptions): void {
+  checkOptions('createApp', options, APP_OPTIONS);
+  const texts = (value: unknown) => [value].flat().every((text) => typeof text === 'string' && text !== '');
+  const whole = (value: unknown) => Number.isSafeInteger(value) && (value as number) > 0;
+  const rules: [keyof AppOptions, string, (value: unknown) => boolean][] = [
+    ['model', 'a name', (value) => typeof value === 'string' && value !== ''],
+    ['apiKey', 'a key, or an array of keys', (value) => texts(value) && [value].flat().length > 0],
+    ['cors', 'an origin, or an array of origins', texts],
+    ['bodyLimit', 'a whole number of bytes', whole],
+    ['maxTokens', 'a whole number from 1 on', whole],
+    ['timeoutMs', 'milliseconds above 0', (value) => typeof value === 'number' && value > 0 && value < 2 ** 31],
+    ['page', 'true or false', (value) => typeof value === 'boolean'],
+    ['log', 'a function', (value) => typeof value === 'function'],
+  ];
+  for (const [key, wanted, right] of rules)
+    if (options[key] !== undefined && !right(options[key]))
+      throw mismatch('ERR_ARGUMENT', `createApp: ${key}`, wanted, show(options[key]));
+}
+
 type AppContext = Context<{ Variables: Variables }>;
 
 const notFound = (c: AppContext): ApiError =>
@@ -148,9 +170,20 @@ async function serve(
   const body = Body.of(await readJson(c.req.raw));
   checkModel(body.string('model') ?? limits.model, limits);
   const late = timeoutMs && setTimeout(() => gone.abort(new ApiError(504, 'it took too long', 'timeout')), timeoutMs);
-  const served = await route(engine, body, limits, gone).finally(() => late && clearTimeout(late));
-  c.set('usage', served.usage);
-  return 'json' in served ? c.json(served.json as object) : served.response;
+  const end = () => late && clearTimeout(late);
+  try {
+    const served = await route(engine, body, limits, gone);
+    c.set('usage', served.usage);
+    if ('json' in served) {
+      end();
+      return c.json(served.json as object);
+    }
+    void served.ended.then(end);
+    return served.response;
+  } catch (error) {
+    end();
+    throw error;
+  }
 }
 
 async function readJson(request: Request): Promise<unknown> {
@@ -212,10 +245,9 @@ function logged(metrics: Metrics, log: AppOptions['log']) {
     await next();
     c.header('x-request-id', id);
     const done = () => {
-      const path = c.res.status === 404 ? 'other' : c.req.path;
-      metrics.answered(path, c.res.status);
+      metrics.answered(c.req.path, c.res.status);
       const { usage, error } = c.var;
-      log?.({
+      told(log, {
         ...{ time: new Date().toISOString(), id, method: c.req.method, path: c.req.path.slice(0, 200) },
         ...{ status: c.res.status, ms: Math.round(performance.now() - started) },
         ...(usage?.prompt_tokens === undefined ? {} : { promptTokens: usage.prompt_tokens }),
@@ -232,6 +264,15 @@ function logged(metrics: Metrics, log: AppOptions['log']) {
       c.res = new Response(watched, { status, headers });
     } else done();
   };
+}
+
+/** A log that fails is no reason to fail a request. */
+function told(log: AppOptions['log'], entry: LogEntry): void {
+  try {
+    log?.(entry);
+  } catch (error) {
+    process.emitWarning(`log: ${String(error)}`, { code: 'STATESPACE_LOG' });
+  }
 }
 
 /** The same stream, and when it has ended or was given up. */

@@ -1,3 +1,4 @@
+import { misspelt } from '../options.js';
 import { type ApiError, invalid } from './errors.js';
 
 /** Fields of a JSON body, each checked as it is read. null is as if a field were not there, as OpenAI's API has it. */
@@ -63,6 +64,15 @@ export class Body {
   object(key: string): Body | undefined {
     const value = this.get(key);
     return value === undefined ? undefined : Body.of(value, this.path ? `${this.path}.${key}` : key);
+  }
+
+  /** Fields of other servers are ignored; one that is nearly one of ours is a mistake, which would go unnoticed. */
+  checkSpelling(known: readonly string[]): void {
+    for (const key of Object.keys(this.fields)) {
+      const meant = known.includes(key) ? undefined : misspelt(key, known);
+      if (meant)
+        throw invalid(`unknown field ${JSON.stringify(key)}; did you mean "${meant}"?`, key, 'unknown_parameter');
+    }
   }
 
   /** What this server does not do, unless it is asked for in the one way that changes nothing. */

@@ -3,7 +3,7 @@ import type { Engine } from '../engine/engine.js';
 import type { EngineToken } from '../engine/request.js';
 import type { Limits, Served } from './app.js';
 import { Body } from './body.js';
-import { Choices, textOf, tokenText } from './choices.js';
+import { Choices, textOf, tokenBytes } from './choices.js';
 import { now } from './completions.js';
 import { invalid } from './errors.js';
 import { readCommon } from './sampling.js';
@@ -21,6 +21,9 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   const top = body.integer('top_logprobs', 0, 20);
   if (top !== undefined && !withLogprobs) throw body.wrong('top_logprobs', 'logprobs: true beside it');
   const templateOptions = {
+    ...given('addGenerationPrompt', body.boolean('add_generation_prompt')),
+    ...given('continueFinalMessage', body.boolean('continue_final_message')),
+    ...given('documents', body.array('documents', MAX_MESSAGES)),
     ...(body.object('chat_template_kwargs')?.fields ?? {}),
     ...(tools ? { tools: tools.list } : {}),
   };
@@ -57,7 +60,7 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
       }
       if (includeUsage) yield { ...base, choices: [], usage: choices.usage };
     }
-    return { response: eventStream(chunks(), gone), usage: choices.usage };
+    return { ...eventStream(chunks(), gone), usage: choices.usage };
   }
 
   const all = Array.from({ length: n }, (_, index) => {
@@ -87,6 +90,8 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   return { json: { ...json, usage: choices.usage }, usage: choices.usage };
 }
 
+const given = (key: string, value: unknown) => (value === undefined ? {} : { [key]: value });
+
 /** A streamed answer: what may be the beginning of a tool call is held back until it is clear. */
 class Answer {
   private text = '';
@@ -115,8 +120,8 @@ class Answer {
 
 function logprobOf(engine: Engine, token: EngineToken): object {
   const one = (id: number, logprob: number) => {
-    const text = tokenText(engine, id);
-    return { token: text, logprob, bytes: [...Buffer.from(text)] };
+    const bytes = tokenBytes(engine, id);
+    return { token: bytes.toString(), logprob, bytes: [...bytes] };
   };
   const top_logprobs = (token.alternatives ?? []).map((a) => one(a.token, a.logprob));
   return { ...one(token.token, token.logprob), top_logprobs };

@@ -85,7 +85,10 @@ export class Choices {
 /** A token's text where the model has a tokenizer; its id, and a space, where it has none. */
 export const textOf = (token: { token: number; text?: string }): string => token.text ?? `${token.token} `;
 
-/** The ids' own text, for log-probabilities. */
-export function tokenText(engine: Engine, token: number): string {
-  return engine.model.tokenizer?.decode([token]) ?? `${token}`;
+/** What a token stands for behind other text, for log-probabilities: of some tokenizers a part of a character. */
+export function tokenBytes(engine: Engine, token: number): Buffer {
+  const { tokenizer } = engine.model;
+  if (!tokenizer) return Buffer.from(`${token}`);
+  const bytes = tokenizer.tokenBytes?.(token);
+  return bytes ? Buffer.from(bytes) : Buffer.from(tokenizer.decode([token], { skipSpecialTokens: false }));
 }

@@ -3,7 +3,7 @@ import type { Engine } from '../engine/engine.js';
 import type { EngineToken } from '../engine/request.js';
 import type { Limits, Served } from './app.js';
 import type { Body } from './body.js';
-import { Choices, textOf, tokenText } from './choices.js';
+import { Choices, textOf, tokenBytes } from './choices.js';
 import { readCommon, readInputs } from './sampling.js';
 import { eventStream } from './sse.js';
 
@@ -50,7 +50,7 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
       }
       if (includeUsage) yield { ...base, choices: [], usage: choices.usage };
     }
-    return { response: eventStream(chunks(), gone), usage: choices.usage };
+    return { ...eventStream(chunks(), gone), usage: choices.usage };
   }
 
   const all = Array.from({ length: prompts.length * n }, (_, index) => {
@@ -70,8 +70,8 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
 }
 
 function logprobsOf(engine: Engine, token: EngineToken, offset: number): Logprobs {
-  const text = tokenText(engine, token.token);
-  const top = (token.alternatives ?? []).map((a) => [tokenText(engine, a.token), a.logprob]);
+  const text = tokenBytes(engine, token.token).toString();
+  const top = (token.alternatives ?? []).map((a) => [tokenBytes(engine, a.token).toString(), a.logprob]);
   return {
     ...{ tokens: [text], token_logprobs: [token.logprob], text_offset: [offset] },
     top_logprobs: [Object.fromEntries(top)],

@@ -13,6 +13,7 @@ export interface Common {
 
 /** `maxTokens`: where the request names none. */
 export function readCommon(body: Body, maxTokens: number | undefined, limit: number): Common {
+  body.checkSpelling(FIELDS);
   for (const [key, neutral] of UNSUPPORTED) body.unsupported(key, neutral);
   const asked =
     body.integer('max_completion_tokens', 0, limit) ?? body.integer('max_tokens', 0, limit) ?? maxTokens ?? limit;
@@ -55,6 +56,39 @@ const UNSUPPORTED: [string, unknown[]][] = [
   ['audio', []],
   ['prediction', []],
   ['web_search_options', []],
+  ['functions', []],
+  ['function_call', ['none', 'auto']],
+];
+
+/** All that this API has: read here or by a route, refused, or without a meaning for a model of one's own. */
+const FIELDS: readonly string[] = [
+  ...[
+    'model',
+    'prompt',
+    'messages',
+    'input',
+    'n',
+    'stream',
+    'stream_options',
+    'stop',
+    'stop_token_ids',
+    'seed',
+    'user',
+  ],
+  ...['max_tokens', 'max_completion_tokens', 'min_tokens', 'temperature', 'top_p', 'top_k', 'min_p', 'typical_p'],
+  ...['repetition_penalty', 'frequency_penalty', 'presence_penalty', 'logit_bias', 'logprobs', 'top_logprobs'],
+  ...[
+    'response_format',
+    'tools',
+    'tool_choice',
+    'parallel_tool_calls',
+    'chat_template_kwargs',
+    'documents',
+    'priority',
+  ],
+  ...['add_generation_prompt', 'continue_final_message', 'encoding_format', 'dimensions', 'metadata', 'modalities'],
+  ...['prompt_cache_key', 'reasoning_effort', 'safety_identifier', 'service_tier', 'store', 'verbosity'],
+  ...UNSUPPORTED.map(([key]) => key),
 ];
 
 function readStop(body: Body): (string | number)[] | undefined {

@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { serve as serveNode } from '@hono/node-server';
 import type { Engine } from '../engine/engine.js';
+import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { APP_OPTIONS, type AppOptions, createApp } from './app.js';
 
@@ -25,6 +26,7 @@ export interface Listening {
 const HEADERS_MS = 15_000;
 const REQUEST_MS = 60_000;
 const KEEP_ALIVE_MS = 5_000;
+const MAX_PORT = 65_535;
 
 /**
  * Serves an engine over HTTP; rejects where the address cannot be had.
@@ -33,6 +35,9 @@ const KEEP_ALIVE_MS = 5_000;
 export async function listen(engine: Engine, options: ServeOptions = {}): Promise<Listening> {
   checkOptions('listen', options, [...APP_OPTIONS, 'port', 'host']);
   const { port = 8080, host = '127.0.0.1', ...ofApp } = options;
+  if (!Number.isSafeInteger(port) || port < 0 || port > MAX_PORT)
+    throw mismatch('ERR_ARGUMENT', 'listen: port', `a whole number from 0 to ${MAX_PORT}`, show(port));
+  if (typeof host !== 'string' || host === '') throw mismatch('ERR_ARGUMENT', 'listen: host', 'an address', show(host));
   const app = createApp(engine, ofApp);
   const server = await new Promise<Server>((resolve, reject) => {
     const made = serveNode(

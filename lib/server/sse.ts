@@ -1,11 +1,14 @@
 import { apiError } from './errors.js';
 
-/** Server-sent events of JSON values, ending in `[DONE]`; a failure in the middle is one more event. */
+/** Server-sent events of JSON values, ending in `[DONE]`; a failure in the middle is one more event. `ended`: or given up. */
 export function eventStream(
   values: AsyncGenerator<unknown, void>,
   gone: AbortController,
-  headers: Record<string, string> = {},
-): Response {
+): { response: Response; ended: Promise<void> } {
+  let end!: () => void;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
   const encoder = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
@@ -18,21 +21,23 @@ export function eventStream(
         send(JSON.stringify(apiError(error).body));
       }
       controller.close();
+      end();
     },
     // The client has gone. What is being waited for ends by the abort, so that the values can be returned.
     async cancel() {
+      end();
       gone.abort();
       await values.return();
     },
   });
-  return new Response(body, {
+  const response = new Response(body, {
     headers: {
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache, no-transform',
       'x-accel-buffering': 'no',
-      ...headers,
     },
   });
+  return { response, ended };
 }
 
 /** What several sources give, each with its number, as it comes. Returning ends all of them. */

@@ -47,22 +47,22 @@ export async function forwardBatch(
   });
   options.signal?.throwIfAborted();
   if (parts.length === 0) return [];
-  return Session.together(
-    parts.map((p) => p.session),
-    async (handles) => {
-      const data = joined(parts.map((p) => p.data));
-      const lengths = parts.map((p) => p.data.length / model.inputWidth);
-      const logits = parts.map((p) => p.logits);
-      const rows = await model.forward(handles, data, lengths, logits, options);
-      let at = 0;
-      return parts.map((p, i) => {
-        const values = model.outputRows(p.logits, lengths[i]!) * model.outputFeatures;
-        at += values;
-        const width = model.outputFeatures;
-        return new Tensor(rows.slice(at - values, at), [values / width, width]);
-      });
-    },
-  );
+  const sessions = parts.map((p) => p.session);
+  return Session.together(sessions, async (handles) => {
+    const data = joined(parts.map((p) => p.data));
+    const lengths = parts.map((p) => p.data.length / model.inputWidth);
+    const logits = parts.map((p) => p.logits);
+    const rows = await Session.restoring(sessions, handles, options, () =>
+      model.forward(handles, data, lengths, logits, options),
+    );
+    let at = 0;
+    return parts.map((p, i) => {
+      const values = model.outputRows(p.logits, lengths[i]!) * model.outputFeatures;
+      at += values;
+      const width = model.outputFeatures;
+      return new Tensor(rows.slice(at - values, at), [values / width, width]);
+    });
+  });
 }
 
 function joined(parts: (Int32Array | Float32Array)[]): Int32Array | Float32Array {

@@ -3,9 +3,10 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import type { ResponseFormat } from '../grammar/format.js';
 import type { TokenMask } from '../grammar/mask.js';
 import { checkKnown } from '../options.js';
+import { chooseByHook } from './hook.js';
 import type { Network } from './network.js';
 import { encodePrompt } from './prompt.js';
-import { type Chosen, logProbability, SAMPLING_OPTIONS, Sampler, type SamplingOptions } from './sampler.js';
+import { type Chosen, SAMPLING_OPTIONS, Sampler, type SamplingOptions } from './sampler.js';
 import { TextStream } from './text.js';
 
 /** What is generated from, how tokens are chosen, and where it ends. */
@@ -215,19 +216,13 @@ async function next(
   if (allowed === 'whole') return undefined;
   if (!processLogits) return session.next(tokens, sampler, { signal, mask: allowed });
   const row = await session.row(tokens, { signal });
-  const { vocabSize } = session.network;
-  const raw = row.slice(0, vocabSize);
-  processLogits(row, Array.from(session.tokens(0)));
-  if (allowed) lazyMasks().applyMask(row, allowed);
-  const token = session.choose(row, sampler);
-  const chosen: Chosen = { token, logprob: logProbability(raw, vocabSize, token) };
-  if (logprobs) {
-    const best = Array.from(raw.keys()).sort((a, b) => raw[b]! - raw[a]! || a - b);
-    chosen.alternatives = best
-      .slice(0, logprobs)
-      .map((id) => ({ token: id, logprob: logProbability(raw, vocabSize, id) }));
-  }
-  return chosen;
+  return chooseByHook(
+    { processLogits, logprobs },
+    {
+      ...{ row, vocabSize: session.network.vocabSize, tokens: session.tokens(0), mask: allowed },
+      choose: (changed) => session.choose(changed, sampler),
+    },
+  );
 }
 
 function check(session: Generating, options: GenerateOptions): Checked {

@@ -109,6 +109,32 @@ export class Session implements AsyncDisposable {
   }
 
   /**
+   * @internal Work of together() whose progress callback may fail when native code has done all of it: the sessions are
+   * then what they were before.
+   */
+  static async restoring<T>(
+    sessions: readonly Session[],
+    handles: readonly NativeHandle[],
+    { onProgress }: Pick<ForwardOptions, 'onProgress'>,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    if (!onProgress) return work();
+    const before = handles.map((handle) => call((n) => n.forkSession(handle)));
+    let done = false;
+    try {
+      const result = await work();
+      done = true;
+      return result;
+    } finally {
+      for (const [i, session] of sessions.entries()) {
+        const restored = !done && session.handle === handles[i];
+        if (restored) session.handle = before[i];
+        call((n) => n.dispose(restored ? handles[i]! : before[i]!));
+      }
+    }
+  }
+
+  /**
    * Feeds tokens (or, to a network of float rows, rows of its features) and returns logits: (1, V), with 'all' (L, V),
    * with 'none' (0, V); f32. A long prompt runs in chunks. An aborted or failed call leaves the session as it was.
    */
@@ -142,7 +168,9 @@ export class Session implements AsyncDisposable {
     const handle = this.native();
     const inPlace = out?.dtype === 'f32' ? (out.data as Float32Array) : undefined;
     const lengths = [data.length / this.model.inputWidth];
-    const rows = await this.model.forward([handle], data, lengths, [logits], options, inPlace);
+    const rows = await Session.restoring([this], [handle], options, () =>
+      this.model.forward([handle], data, lengths, [logits], options, inPlace),
+    );
     if (!out) return new Tensor(rows, [rows.length / this.model.outputFeatures, this.model.outputFeatures]);
     if (!inPlace) await call((n) => n.convert(rows, 'f32', out.data, out.dtype, false));
     return out;

@@ -13,7 +13,7 @@ export interface JobsOptions {
 }
 
 /** What a job asks for: what Engine.generate() takes, but for what cannot be written down. */
-export type JobRequest = Omit<GenerateRequest, 'signal' | 'client' | 'timeoutMs'>;
+export type JobRequest = Omit<GenerateRequest, 'signal' | 'client' | 'timeoutMs' | 'processLogits'>;
 
 /** What came of a job. */
 export interface JobResult {

@@ -52,10 +52,57 @@ describe.each(['mamba', 'llama'])('an engine of a %s', (name) => {
     const stopped = await collect(engine.generate({ tokens: prompt, maxTokens: 6, stop: [stop] }));
     expect(stopped.map((p) => p.token)).toEqual(plain.slice(0, at).map((p) => p.token));
     if (at > 0) expect(stopped.at(-1)).toMatchObject({ finishReason: 'stop', cachedTokens: 19 });
+    const why = engine.generate({ tokens: prompt, maxTokens: 6, stop: [stop] });
+    await collect(why);
+    expect([why.finishReason, why.stoppedBy]).toEqual(['stop', stop]);
     const none = engine.generate({ prompt, maxTokens: 0 });
     expect(await collect(none)).toEqual([]);
     expect(none.finishReason).toBe('length');
     expect(none.usage).toEqual({ promptTokens: 20, cachedTokens: 0, generatedTokens: 0 });
+  });
+});
+
+describe('a hook that changes logits', () => {
+  const prompt = ids(numbers(15), 12);
+  /** Bans what was said, as an example of what only the caller knows. */
+  const processLogits = (row: Float32Array, tokens: readonly number[]) => {
+    for (const id of tokens) row[id] = Number.NEGATIVE_INFINITY;
+  };
+
+  test.each([{}, { temperature: 0.9, seed: 5, repetitionPenalty: 1.3 }, { minTokens: 3, stop: [1] }])(
+    'chooses beside others what it chooses alone: %j',
+    async (options) => {
+      const model = models.mamba!;
+      await using engine = createEngine(model);
+      const request = { prompt, maxTokens: 12, logprobs: 2, processLogits, ...options };
+      const plain = { prompt: prompt.subarray(2), maxTokens: 12 };
+      const [hooked, other] = await Promise.all([collect(engine.generate(request)), tokensOf(engine.generate(plain))]);
+      expect(other).toEqual(await alone(model, plain));
+      const expected = [];
+      for await (const part of model.createSession().generate(request)) expected.push(part);
+      expect(hooked.map((p) => p.token)).toEqual(expected.map((p) => p.token));
+      for (const [i, { logprob, alternatives }] of hooked.entries()) {
+        expect(logprob).toBeCloseTo(expected[i]!.logprob, 4);
+        expect(alternatives!.map((a) => a.token)).toEqual(expected[i]!.alternatives!.map((a) => a.token));
+      }
+    },
+  );
+
+  test('ends its own request where it throws, and no other', async () => {
+    const model = models.llama!;
+    await using engine = createEngine(model);
+    const failure = new Error('mine');
+    const throws = () => {
+      throw failure;
+    };
+    const plain = { prompt: prompt.subarray(2), maxTokens: 12 };
+    const [failed, other] = await Promise.allSettled([
+      tokensOf(engine.generate({ prompt, processLogits: throws })),
+      tokensOf(engine.generate(plain)),
+    ]);
+    expect(failed).toEqual({ status: 'rejected', reason: failure });
+    expect(other).toEqual({ status: 'fulfilled', value: await alone(model, plain) });
+    await expect(tokensOf(engine.generate({ prompt, processLogits: 5 as never }))).rejects.toThrow(/a function/);
   });
 });
 

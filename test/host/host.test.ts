@@ -228,29 +228,6 @@ it('many calls on one signal warn of no leak, and hear it all', async () => {
   await model.dispose();
 });
 
-it('a progress callback that throws ends the call with its error', async () => {
-  const model = await createModel(MAMBA, { seed: 1 });
-  const session = model.createSession();
-  const failure = new TypeError('mine');
-  const onProgress = () => {
-    throw failure;
-  };
-  await expect(session.forward(new Int32Array(50_000), { onProgress })).rejects.toBe(failure);
-  expect(session.position).toBe(0);
-  for (const thrown of ['a text', undefined, 5, Symbol('s')]) {
-    const told = await session
-      .forward(new Int32Array(50_000), {
-        onProgress: () => {
-          throw thrown;
-        },
-      })
-      .catch((e) => e);
-    expect(told).toMatchObject({ message: String(thrown), cause: thrown });
-  }
-  await session.forward([1]);
-  await model.dispose();
-});
-
 describe('initial systems', () => {
   it('are bounded before work', async () => {
     for (const call of [

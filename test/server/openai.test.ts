@@ -1,11 +1,21 @@
 // OpenAI's own client against the server.
 import { rmSync } from 'node:fs';
 import OpenAI from 'openai';
-import { createEngine, type Engine, type Listening, type LogEntry, listen, loadModel, type Model } from 'statespace';
+import {
+  createApp,
+  createEngine,
+  type Engine,
+  type Listening,
+  type LogEntry,
+  listen,
+  loadModel,
+  type Model,
+} from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { alone, textAlone } from '../support/engines.js';
 import { textModelFolder } from '../support/text-model.js';
 
+type App = ReturnType<typeof createApp>;
 const folder = textModelFolder();
 const log: LogEntry[] = [];
 let model: Model;
@@ -117,7 +127,7 @@ describe('completions', () => {
   test('logprobs: of the tokens and of the likeliest', async () => {
     const { choices } = await client.completions.create({ ...ask, max_tokens: 4, logprobs: 3 });
     const { tokens, token_logprobs, top_logprobs, text_offset } = choices[0]!.logprobs!;
-    expect(` ${tokens!.join(' ')}`).toBe(choices[0]!.text);
+    expect(tokens!.join('')).toBe(choices[0]!.text);
     expect(text_offset![0]).toBe(0);
     for (const [i, top] of top_logprobs!.entries()) {
       expect(Object.keys(top).length).toBe(3);
@@ -236,6 +246,8 @@ describe('errors in the form of OpenAI`s API', () => {
     ['top_logprobs without logprobs', () => client.chat.completions.create({ ...chatting, top_logprobs: 2 }), 400],
     ['a suffix', () => client.completions.create({ model: 'tiny', prompt: 'a', suffix: 'b' }), 400],
     ['a forced tool', () => client.chat.completions.create({ ...chatting, tool_choice: 'required' }), 400],
+    ['functions, as they were before tools', () => client.chat.completions.create({ ...chatting, functions: [] }), 400],
+    ['a misspelt field', () => client.completions.create({ model: 'tiny', prompt: 'a', max_token: 5 } as never), 400],
     ['another path', () => client.files.list(), 404],
   ] as const)('%s', async (_, call, status) => {
     const error = await (call() as Promise<unknown>).then(
@@ -263,6 +275,100 @@ describe('errors in the form of OpenAI`s API', () => {
     await Promise.all(Array.from({ length: 4 }, () => patient(5).completions.create({ ...ask, max_tokens: 5 })));
     await busy.close(0);
     await small.dispose();
+  });
+});
+
+test('fields of other servers, and those without a meaning here, are no errors', async () => {
+  const foreign = {
+    store: true,
+    metadata: { a: 'b' },
+    parallel_tool_calls: false,
+    service_tier: 'auto',
+    use_beam_search: false,
+  };
+  const { choices } = await client.chat.completions.create({
+    model: 'tiny',
+    messages,
+    max_tokens: 2,
+    ...foreign,
+  } as never);
+  expect(choices.length).toBe(1);
+});
+
+test('a chat goes on from its last message where it is asked to', async () => {
+  const begun = [...messages, { role: 'assistant' as const, content: 'hello' }];
+  const ask = { model: 'tiny', messages: begun, max_completion_tokens: 4, temperature: 0 };
+  const { choices } = await client.chat.completions.create({ ...ask, continue_final_message: true } as never);
+  const prompt = model.tokenizer!.encodeChat(begun, { continueFinalMessage: true });
+  expect(choices[0]!.message.content).toBe(await textAlone(model, { prompt, maxTokens: 4 }));
+});
+
+describe('an app of its own options', () => {
+  const post = (app: App, body: object) =>
+    app.request('/v1/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+  const endless = { prompt: 'hello', max_tokens: 4000, logit_bias: { '42': 100 } };
+
+  test.each([true, false])('past its time a request ends: streamed: %s', async (stream) => {
+    const response = await post(createApp(engine, { timeoutMs: 80 }), { ...endless, stream });
+    const text = await response.text();
+    expect(response.status).toBe(stream ? 200 : 504);
+    expect(text).toContain('"code":"timeout"');
+    expect(text).not.toContain('[DONE]');
+    for (let i = 0; i < 100 && engine.stats().running > 0; i++) await new Promise((done) => setTimeout(done, 10));
+    expect(engine.stats().running).toBe(0);
+  });
+
+  test('a log that throws costs no answer', async () => {
+    const warnings: string[] = [];
+    const listen = ({ message }: Error) => warnings.push(message);
+    process.on('warning', listen);
+    const app = createApp(engine, {
+      log: () => {
+        throw new Error('full');
+      },
+    });
+    expect((await post(app, { prompt: 'hello', max_tokens: 2 })).status).toBe(200);
+    const streamed = await (await post(app, { prompt: 'hello', max_tokens: 2, stream: true })).text();
+    expect(streamed).toContain('[DONE]');
+    await new Promise((done) => setTimeout(done, 5));
+    process.off('warning', listen);
+    expect(warnings).toEqual(['log: Error: full', 'log: Error: full']);
+  });
+
+  test('names that somebody makes up are no labels of metrics', async () => {
+    const app = createApp(engine, { apiKey: 'k' });
+    for (let i = 0; i < 20; i++) {
+      expect((await app.request(`/v1/x${i}`)).status).toBe(401);
+      await app.request(`/v1/models/y${i}`, { method: 'POST', headers: { authorization: 'Bearer k' } });
+    }
+    const text = await (await app.request('/metrics')).text();
+    expect(text).toContain('statespace_http_requests_total{path="other",status="401"} 20');
+    expect(text.match(/^statespace_http_requests_total/gm)!.length).toBe(2);
+    expect(text).toContain('# TYPE statespace_generated_tokens_total counter');
+  });
+
+  test.each([
+    { apiKey: '' },
+    { apiKey: [] },
+    { apiKey: null },
+    { maxTokens: 0 },
+    { bodyLimit: -1 },
+    { timeoutMs: Number.NaN },
+    { page: 'no' },
+    { log: true },
+    { model: 5 },
+    { cors: 5 },
+  ] as never[])('%j is refused', (options) => {
+    expect(() => createApp(engine, options)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }));
+  });
+
+  test('a port that is none is refused', async () => {
+    await expect(listen(engine, { port: 70_000 })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    await expect(listen(engine, { host: 5 as never })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
   });
 });
 

@@ -1,6 +1,6 @@
 // Text streamed is the text decoded whole: for every kind of tokenizer, from every position on, whatever is cut where.
 import { cpSync } from 'node:fs';
-import { type GenerateOptions, loadModel, type Model, type Session } from 'statespace';
+import { type Generated, type GenerateOptions, loadModel, type Model, type Session } from 'statespace';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadTokenizer } from '../../dist/lib/models/tokenizer.js';
 import { TextStream } from '../../dist/lib/session/text.js';
@@ -139,6 +139,39 @@ describe('a session', () => {
         const whole = model.tokenizer!.decode([...ids('▁hello'), a.token]);
         expect([token, a.text]).toEqual([token, whole.slice('hello'.length)]);
       }
+  });
+
+  it('an engine says the same, alternatives and reasons included', async () => {
+    await using engine = model.createEngine();
+    const session = model.createSession();
+    const request = {
+      prompt: 'hello',
+      maxTokens: 12,
+      logprobs: 3,
+      temperature: 1.5,
+      seed: 4,
+      stop: ['▁a', '<im_end>'],
+    };
+    const own = session.generate(request);
+    const theirs = engine.generate(request);
+    const [expected, got]: [object[], object[]] = [[], []];
+    const seen = ({ token, text, alternatives }: Generated) => ({
+      ...{ token, text },
+      alternatives: alternatives!.map((a) => a.text),
+    });
+    for await (const part of own) expected.push(seen(part));
+    for await (const part of theirs) got.push(seen(part));
+    expect(got).toEqual(expected);
+    expect([theirs.finishReason, theirs.stoppedBy]).toEqual([own.finishReason, own.stoppedBy]);
+    const ended = engine.generate({
+      ...{
+        prompt: 'hello',
+        stop: ['<im_end>'],
+        processLogits: (row: Float32Array) => row.fill(1e9, ids('<im_end>')[0], ids('<im_end>')[0]! + 1),
+      },
+    });
+    for await (const _ of ended);
+    expect([ended.finishReason, ended.stoppedBy, ended.usage!.generatedTokens]).toEqual(['stop', '<im_end>', 0]);
   });
 
   it.each([

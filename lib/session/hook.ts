@@ -1,0 +1,36 @@
+import type { GenerateOptions } from './generate.js';
+import { type Chosen, logProbability } from './sampler.js';
+
+// Loaded at its first use.
+const lazyMasks = (): typeof import('../grammar/mask.js') => require('../grammar/mask.js');
+
+/** What a hook's choice is made of: the row of logits, which is changed, and what it follows. */
+export interface HookedRow {
+  row: Float32Array;
+  /** Ids below it can be chosen. */
+  vocabSize: number;
+  /** All of the sequence so far. */
+  tokens: Int32Array;
+  /** Of the ids that may come next. */
+  mask?: Int32Array;
+  choose(row: Float32Array): number;
+}
+
+/** The token that is chosen of a row which the caller's processLogits has changed. */
+export function chooseByHook(
+  { processLogits, logprobs }: Pick<GenerateOptions, 'processLogits' | 'logprobs'>,
+  { row, vocabSize, tokens, mask, choose }: HookedRow,
+): Chosen {
+  const raw = row.slice(0, vocabSize);
+  processLogits!(row, Array.from(tokens));
+  if (mask) lazyMasks().applyMask(row, mask);
+  const token = choose(row);
+  const chosen: Chosen = { token, logprob: logProbability(raw, vocabSize, token) };
+  if (logprobs) {
+    const best = Array.from(raw.keys()).sort((a, b) => raw[b]! - raw[a]! || a - b);
+    chosen.alternatives = best
+      .slice(0, logprobs)
+      .map((id) => ({ token: id, logprob: logProbability(raw, vocabSize, id) }));
+  }
+  return chosen;
+}
