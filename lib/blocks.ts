@@ -4,8 +4,8 @@ import { call } from './native.js';
 
 /** Stops the work, and hears how many values are done. */
 export interface BlocksOptions {
-  signal?: AbortSignal;
-  onProgress?: (values: number) => void;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((values: number) => void) | undefined;
 }
 
 /**

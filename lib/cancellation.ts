@@ -28,7 +28,7 @@ export interface Watched<A> {
  * that error, or, where it is no object, with an Error whose cause it is. After the call there is nobody to tell: a warning.
  */
 export function watched<A>(options: {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   onProgress?: ((done: A) => unknown) | undefined;
 }): Watched<A> {
   const { signal, onProgress } = options;

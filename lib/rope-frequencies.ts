@@ -2,8 +2,8 @@ import { mismatch, StatespaceError, show } from './errors.js';
 
 /** The keys of Hugging Face's `rope_parameters` (older: `rope_scaling`), with `type` or `rope_type`. */
 export interface RopeScaling {
-  type?: string;
-  rope_type?: string;
+  type?: string | undefined;
+  rope_type?: string | undefined;
   [key: string]: unknown;
 }
 
@@ -23,13 +23,13 @@ const f32 = Math.fround;
  * divisors (of each frequency, as GGUF stores what llama3 makes).
  */
 export function ropeFrequencies(o: {
-  theta?: number;
+  theta?: number | undefined;
   rotaryDim: number;
   /** What exponents are divided by, where that is not rotaryDim: transformers rotates an odd share of a head so. */
-  exponentDim?: number;
-  scaling?: RopeScaling;
+  exponentDim?: number | undefined;
+  scaling?: RopeScaling | undefined;
   /** Whose arguments errors speak of. Default 'rope'. */
-  op?: string;
+  op?: string | undefined;
 }): RopeFrequencies {
   const { theta = 10000, rotaryDim, exponentDim = rotaryDim, op = 'rope' } = o;
   if (!(theta > 0 && Number.isFinite(theta)))

@@ -12,7 +12,7 @@ export interface TensorLike {
    * Default: by the type of data (a Float16Array, where Node has it, is f16); Uint16Array needs 'f16' or 'bf16',
    * Uint8Array 'q8_0' or 'q4_0'.
    */
-  readonly dtype?: DType;
+  readonly dtype?: DType | undefined;
 }
 
 /** A Float16Array, which this package's own types do not ask for. */

@@ -4,13 +4,13 @@ import { renderTemplate } from './jinja/template.js';
 /** How a conversation becomes a prompt; other keys are variables of the template (enable_thinking, documents, …). */
 export interface ChatTemplateOptions {
   /** Functions that the model may call, as JSON schemas. Default: none. */
-  tools?: unknown[];
+  tools?: unknown[] | undefined;
   /** Ends with what opens the assistant's turn. Default: false. */
-  addGenerationPrompt?: boolean;
+  addGenerationPrompt?: boolean | undefined;
   /** The last message is left open, to be continued; a text names the field to continue. Default: false. */
-  continueFinalMessage?: boolean | string;
+  continueFinalMessage?: boolean | string | undefined;
   /** A template, or the name of one of the folder's. Default: `tool_use` where tools are given and it exists, else `default`. */
-  template?: string;
+  template?: string | undefined;
   [variable: string]: unknown;
 }
 

@@ -134,7 +134,7 @@ export class Engine implements AsyncDisposable {
   /** Log-probability of every token but the first; the sum, negated and divided by their number, is the log of the perplexity. */
   async score(
     tokens: ArrayLike<number>,
-    options: { signal?: AbortSignal; client?: string } = {},
+    options: { signal?: AbortSignal | undefined; client?: string | undefined } = {},
   ): Promise<Float32Array> {
     checkCall('score', options);
     checkKnown('score', options, ['signal', 'client']);
@@ -151,7 +151,7 @@ export class Engine implements AsyncDisposable {
    */
   async embed(
     input: string | ArrayLike<number>,
-    options: { pooling?: Pooling; signal?: AbortSignal; client?: string } = {},
+    options: { pooling?: Pooling | undefined; signal?: AbortSignal | undefined; client?: string | undefined } = {},
   ): Promise<Float32Array> {
     return (await this.embedding(input, options)).embedding;
   }
@@ -159,7 +159,7 @@ export class Engine implements AsyncDisposable {
   /** @internal embed(), and how many tokens it took. */
   async embedding(
     input: string | ArrayLike<number>,
-    options: { pooling?: Pooling; signal?: AbortSignal; client?: string } = {},
+    options: { pooling?: Pooling | undefined; signal?: AbortSignal | undefined; client?: string | undefined } = {},
   ): Promise<{ embedding: Float32Array; tokens: number }> {
     checkCall('embed', options);
     checkKnown('embed', options, ['pooling', 'signal', 'client']);

@@ -7,25 +7,25 @@ import type { SnapshotStore } from './cache/store.js';
 /** How an engine shares a model between requests. */
 export interface EngineOptions {
   /** Tokens that one step feeds at most, prompts and single tokens together. Default: 512. */
-  maxBatchTokens?: number;
+  maxBatchTokens?: number | undefined;
   /** Requests that hold a session at the same time. Default: 128. */
-  maxRunning?: number;
+  maxRunning?: number | undefined;
   /** Requests that wait for one; one more is ERR_OVERLOADED. Default: 1024. */
-  maxQueued?: number;
+  maxQueued?: number | undefined;
   /** What sessions and prefix cache may hold together. Default: half of the memory that is free now. */
-  memoryBytes?: number;
+  memoryBytes?: number | undefined;
   /** What is kept of prompts that were read; `false`: nothing. */
-  prefixCache?: false | PrefixCacheOptions;
+  prefixCache?: false | PrefixCacheOptions | undefined;
 }
 
 /** What the prefix cache keeps. */
 export interface PrefixCacheOptions {
   /** What its checkpoints may hold together. Default: a quarter of memoryBytes, at most 1 GiB. */
-  bytes?: number;
+  bytes?: number | undefined;
   /** A checkpoint every so many tokens of a prompt. Default: the larger a state, the fewer; see docs/serving.md. */
-  every?: number;
+  every?: number | undefined;
   /** Where checkpoints outlive the process: folderStore(), redisStore() or one's own. */
-  store?: SnapshotStore;
+  store?: SnapshotStore | undefined;
 }
 
 export interface ResolvedOptions {

@@ -8,17 +8,17 @@ import { encodePrompt } from '../session/prompt.js';
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
 export interface GenerateRequest extends GenerateOptions {
   /** Token ids; the same as an array of ids for `prompt`. */
-  tokens?: ArrayLike<number>;
+  tokens?: ArrayLike<number> | undefined;
   /** A chat, rendered by the model's template. */
-  messages?: readonly Record<string, unknown>[];
+  messages?: readonly Record<string, unknown>[] | undefined;
   /** What else the template gets: tools, documents, variables of its own. */
-  templateOptions?: Record<string, unknown>;
+  templateOptions?: Record<string, unknown> | undefined;
   /** Higher ones are admitted first. Default: 0. */
-  priority?: number;
+  priority?: number | undefined;
   /** Whose request this is: clients of equal priority are served equally. Default: one for all. */
-  client?: string;
+  client?: string | undefined;
   /** Until its last token; past that it fails with ERR_TIMEOUT. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /** What a request took. */

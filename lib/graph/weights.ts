@@ -6,9 +6,9 @@ export interface WeightSource {
   readonly name: string;
   readonly shape: readonly number[];
   /** Stored with the parameters, but not trained: it does not count as one. */
-  readonly buffer?: boolean;
+  readonly buffer?: boolean | undefined;
   /** A part of it: its first value and how many. Default: all. */
-  readonly span?: readonly [number, number];
+  readonly span?: readonly [number, number] | undefined;
 }
 
 /** How a new model's values are drawn. uniform: in [-bound, bound); values: computed in f32. */
@@ -27,9 +27,9 @@ export interface WeightSpec {
   readonly sources: readonly WeightSource[];
   /** Held in the model's dtype; everything else stays f32. */
   readonly matrix: boolean;
-  readonly transform?: Transform;
+  readonly transform?: Transform | undefined;
   /** Of 64-bit integers, each as four words of 16 bits, lowest first: f32 holds no larger ones exactly. */
-  readonly words?: boolean;
+  readonly words?: boolean | undefined;
   readonly init: readonly Init[];
   /** Share of it that one token uses (experts). */
   activeShare: number;
@@ -38,17 +38,17 @@ export interface WeightSpec {
 /** How a weight is held and drawn. */
 export interface WeightOptions {
   /** Held in the model's dtype (large, read by products). Default: rank 2 and more. */
-  matrix?: boolean;
+  matrix?: boolean | undefined;
   /** Load-time arithmetic, in f32, over the values of the sources. */
-  transform?: Transform;
+  transform?: Transform | undefined;
   /** Distinguishes weights that different transforms make of the same sources. */
-  part?: string | number;
+  part?: string | number | undefined;
   /** The source's 64-bit integers as four words of 16 bits each, lowest first: (…, 4). */
-  words?: boolean;
+  words?: boolean | undefined;
   /** Shape in the checkpoint where it is not the weight's own. */
-  stored?: readonly number[];
-  init?: Init | 'ones' | 'zeros';
-  activeShare?: number;
+  stored?: readonly number[] | undefined;
+  init?: Init | 'ones' | 'zeros' | undefined;
+  activeShare?: number | undefined;
 }
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -62,12 +62,12 @@ function readInit(init: WeightOptions['init'], shape: readonly number[]): Init {
 
 /** What a checkpoint calls the weights, and the shapes that it holds of them. */
 export interface CheckpointNames {
-  readonly rename?: (name: string) => string;
+  readonly rename?: ((name: string) => string) | undefined;
   readonly shape?: (name: string) => readonly number[] | undefined;
   /** What is the same object for names of one tensor; undefined where it lacks the name. */
-  readonly identity?: (name: string) => unknown;
+  readonly identity?: ((name: string) => unknown) | undefined;
   /** Tensors that it holds: a network that asks for many more is not the one that was saved. */
-  readonly tensors?: number;
+  readonly tensors?: number | undefined;
 }
 
 /** Of a network: the largest published ones have some 200,000. */

@@ -12,9 +12,9 @@ import { transfer, type Wanted } from './transfer.js';
 /** How a download is watched and stopped. */
 export interface PullOptions {
   /** Stops it; what has arrived stays and is gone on from next time. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called as bytes arrive; what an earlier attempt left counts as loaded. */
-  onProgress?: (done: Progress) => void;
+  onProgress?: ((done: Progress) => void) | undefined;
 }
 
 interface Progress {

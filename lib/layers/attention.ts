@@ -9,23 +9,23 @@ export interface AttentionOptions {
   nHeadsKv: number;
   headDim: number;
   /** Default: 1/sqrt(headDim). */
-  scale?: number;
+  scale?: number | undefined;
   /** Keys that a query sees, itself included. */
-  window?: number;
-  softcap?: number;
+  window?: number | undefined;
+  softcap?: number | undefined;
   /** False: every query sees every key of the sequence; such a layer cannot stream. */
-  causal?: boolean;
-  rope?: RopeOptions;
+  causal?: boolean | undefined;
+  rope?: RopeOptions | undefined;
 }
 
 export interface RopeOptions {
   theta: number;
   /** Default: the whole head. */
-  rotaryDim?: number;
+  rotaryDim?: number | undefined;
   /** What the exponents of theta are divided by; default rotaryDim. */
-  exponentDim?: number;
-  interleaved?: boolean;
-  scaling?: RopeScaling;
+  exponentDim?: number | undefined;
+  interleaved?: boolean | undefined;
+  scaling?: RopeScaling | undefined;
 }
 
 /** Rotates the first rotaryDim channels of heads by position (Su et al. 2021): x (tokens, heads, headdim), same shape out. */
@@ -57,20 +57,22 @@ export function attend(g: Graph, q: Value, k: Value, v: Value, o: AttentionOptio
 }
 
 export interface AttentionLayerOptions extends AttentionOptions {
-  qkvBias?: boolean;
-  outBias?: boolean;
-  names?: { q: string; k: string; v: string; out: string };
+  qkvBias?: boolean | undefined;
+  outBias?: boolean | undefined;
+  names?: { q: string; k: string; v: string; out: string } | undefined;
   /** The name of one projection that holds the rows of q, k and v. */
-  fused?: string;
+  fused?: string | undefined;
   /** RMSNorm of q and k before the rotation: of every head by itself, or of the whole projection. */
-  qkNorm?: { eps: number; over: 'head' | 'projection'; unitOffset?: boolean; names?: { q: string; k: string } };
+  qkNorm?:
+    | { eps: number; over: 'head' | 'projection'; unitOffset?: boolean; names?: { q: string; k: string } }
+    | undefined;
   /** Factor of the keys. */
-  keyScale?: number;
+  keyScale?: number | undefined;
   /** Low-rank additions to the projections. */
-  adapters?: { q: LowRank; k: LowRank; v: LowRank };
+  adapters?: { q: LowRank; k: LowRank; v: LowRank } | undefined;
   /** Width of the result, where it is not that of x. */
-  dOut?: number;
-  residual?: Value;
+  dOut?: number | undefined;
+  residual?: Value | undefined;
 }
 
 const NAMES = { q: 'q_proj', k: 'k_proj', v: 'v_proj', out: 'o_proj' };

@@ -5,8 +5,8 @@ import { concat } from './linear.js';
 /** Of {@link bidirectional}. */
 export interface BidirectionalOptions {
   /** sum: (tokens, width); concat: (tokens, 2 width), forward first. Default sum. */
-  merge?: 'sum' | 'concat';
-  residual?: Value;
+  merge?: 'sum' | 'concat' | undefined;
+  residual?: Value | undefined;
 }
 
 /**

@@ -8,7 +8,7 @@ export interface CcaOptions extends AttentionOptions {
   taps: readonly [number, number];
   /** Biases of the projections and of o_proj. */
   bias: boolean;
-  residual?: Value;
+  residual?: Value | undefined;
 }
 
 /** Tap `tap` of a head's block in the grouped convolution (channels, headDim, taps), as a matrix (headDim, headDim). */

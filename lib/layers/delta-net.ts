@@ -106,11 +106,11 @@ export interface DeltaNetOptions extends DeltaHeads {
   betaFactor: number;
   /** Of the norm behind the rule. */
   eps: number;
-  residual?: Value;
+  residual?: Value | undefined;
   /** Without a convolution q, k and v go through silu alone. */
-  convolves?: boolean;
+  convolves?: boolean | undefined;
   /** Without a gate the norm stands alone. */
-  gated?: boolean;
+  gated?: boolean | undefined;
 }
 
 /**

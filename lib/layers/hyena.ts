@@ -10,25 +10,25 @@ export interface HyenaOptions {
   /** Tokens that the filters are made for, and the most that a sequence can have. */
   lMax: number;
   /** Gates, one long convolution between two of them. Default 2. */
-  order?: number;
+  order?: number | undefined;
   /** Width of the filter's network. Default 64. */
-  filterOrder?: number;
+  filterOrder?: number | undefined;
   /** Values that encode a position: its time, then sines and cosines; odd, at least 3. Default 3. */
-  embDim?: number;
+  embDim?: number | undefined;
   /** Inner layers of the filter's network. Default 2. */
-  innerMlps?: number;
+  innerMlps?: number | undefined;
   /** Width of the short convolution. Default 3. */
-  shortFilterOrder?: number;
+  shortFilterOrder?: number | undefined;
   /** The filter's window: taps times e^{-t·|deltas|} + shift. Default: on, with shift 0. */
-  modulate?: boolean;
-  shift?: number;
+  modulate?: boolean | undefined;
+  shift?: number | undefined;
   /** Whether the encoding of positions is trained, and so a parameter. Default: true. */
-  trainedPositions?: boolean;
+  trainedPositions?: boolean | undefined;
   /** Skip term of the long convolutions. Default: true. */
-  filterBias?: boolean;
+  filterBias?: boolean | undefined;
   /** How a new filter starts: frequency of its sines, and the window's decays. */
-  initial?: { w?: number; fastDecay?: number; slowDecay?: number; target?: number };
-  residual?: Value;
+  initial?: { w?: number; fastDecay?: number; slowDecay?: number; target?: number } | undefined;
+  residual?: Value | undefined;
 }
 
 type Source = { name: string; shape: number[]; init: { values: () => Float32Array } };

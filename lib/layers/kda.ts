@@ -12,8 +12,8 @@ export interface KdaOptions {
   /** Of the norm behind the rule. */
   eps: number;
   /** Below 0: the log decay is this times σ(e^{A_log} (f + dt_bias)); undefined: -e^{A_log} softplus(f + dt_bias). */
-  lowerBound?: number;
-  residual?: Value;
+  lowerBound?: number | undefined;
+  residual?: Value | undefined;
 }
 
 /** e^{A_log} of its head for every channel, times a sign, or times the channel's dt_bias. */

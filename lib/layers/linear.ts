@@ -16,10 +16,10 @@ export type Activation =
 
 /** Of {@link linear}. */
 export interface LinearOptions {
-  bias?: boolean;
+  bias?: boolean | undefined;
   /** Added to the result. */
-  residual?: Value;
-  activation?: Activation;
+  residual?: Value | undefined;
+  activation?: Activation | undefined;
 }
 
 const width = (x: Value): number => x.dims[x.dims.length - 1] as number;
@@ -94,11 +94,11 @@ export function addScaled(g: Graph, residual: Value, x: Value, factor = 1): Valu
 /** Of {@link head}. */
 export interface HeadOptions {
   /** (vocabSize). */
-  bias?: Value;
+  bias?: Value | undefined;
   /** Factor of the logits. */
-  scale?: number;
+  scale?: number | undefined;
   /** logits ← cap · tanh(logits / cap). */
-  softcap?: number;
+  softcap?: number | undefined;
 }
 
 /**

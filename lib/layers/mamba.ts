@@ -10,11 +10,11 @@ export interface MambaOptions {
   dConv: number;
   dtRank: number;
   /** Biases of in_proj and out_proj. */
-  bias?: boolean;
-  convBias?: boolean;
+  bias?: boolean | undefined;
+  convBias?: boolean | undefined;
   /** RMSNorms on dt, B and C before they are used; weightless in FalconMamba, with these names in Jamba. */
-  innerNorms?: { eps: number; names?: { dt: string; B: string; C: string } };
-  residual?: Value;
+  innerNorms?: { eps: number; names?: { dt: string; B: string; C: string } } | undefined;
+  residual?: Value | undefined;
 }
 
 /** A = -exp(A_log), once at load. */
@@ -42,7 +42,7 @@ export function conv1d(
   g: Graph,
   x: Value,
   w: Weights,
-  o: { dConv: number; bias?: boolean; activation?: 'none' | 'silu'; name?: string },
+  o: { dConv: number; bias?: boolean | undefined; activation?: 'none' | 'silu' | undefined; name?: string | undefined },
 ): Value {
   const channels = x.dims[1] as number;
   const name = o.name ?? 'conv1d';

@@ -9,24 +9,24 @@ export interface Mamba2Options {
   /** Width of the scan; nHeads · headDim. */
   dInner: number;
   /** Extra width that bypasses the scan as silu(z0)·x0 (d_inner − d_ssm of mamba_ssm). */
-  dMlp?: number;
+  dMlp?: number | undefined;
   nHeads: number;
   headDim: number;
   dState: number;
   nGroups: number;
   dConv: number;
-  bias?: boolean;
+  bias?: boolean | undefined;
   /** Bias of out_proj, where it has a switch of its own; default: bias. */
-  outBias?: boolean;
-  convBias?: boolean;
-  dtLimit?: readonly [number, number];
+  outBias?: boolean | undefined;
+  convBias?: boolean | undefined;
+  dtLimit?: readonly [number, number] | undefined;
   /** D per channel (H·P) and not per head. */
-  dPerChannel?: boolean;
+  dPerChannel?: boolean | undefined;
   /** Factors of what in_proj gives: z, x, B, C, dt (Falcon-H1). */
-  multipliers?: readonly number[];
+  multipliers?: readonly number[] | undefined;
   /** Gated norm after the scan; undefined: y·silu(z) inside it. */
-  norm?: { eps: number; groupSize?: number; normBeforeGate?: boolean };
-  residual?: Value;
+  norm?: { eps: number; groupSize?: number; normBeforeGate?: boolean } | undefined;
+  residual?: Value | undefined;
 }
 
 /**

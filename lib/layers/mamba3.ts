@@ -13,13 +13,13 @@ export interface Mamba3Options {
   /** Pairs of channels that are rotated. */
   angles: number;
   /** Inputs and outputs of a head (MIMO); undefined: one of each (SISO). */
-  rank?: number;
+  rank?: number | undefined;
   /** Decays are no faster than e^{-aFloor dt}. */
   aFloor: number;
   /** RMSNorm of every head before the gate. */
   outNorm: boolean;
   eps: number;
-  residual?: Value;
+  residual?: Value | undefined;
 }
 
 /**

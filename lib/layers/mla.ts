@@ -9,7 +9,7 @@ export interface MlaOptions {
   /** Width of the latent that keys and values are made of. */
   kvRank: number;
   /** Width of the latent that queries are made of; undefined: none. */
-  qRank?: number;
+  qRank?: number | undefined;
   /** Channels of a head's key of its own, and of the part that all heads share. */
   nopeDim: number;
   ropeDim: number;
@@ -17,8 +17,8 @@ export interface MlaOptions {
   /** Of the norms of the latents. */
   eps: number;
   /** Biases of the first projections and of o_proj. */
-  bias?: boolean;
-  residual?: Value;
+  bias?: boolean | undefined;
+  residual?: Value | undefined;
 }
 
 /** Queries against the cached rows (tokens, heads, kvRank + ropeDim) and those rows, one head, to what attention gives. */

@@ -5,30 +5,30 @@ import { type Activation, adapted, addScaled, type LowRank, linear, scaled } fro
 /** Of {@link gatedMlp}. */
 export interface MlpOptions {
   dFf: number;
-  activation?: Activation;
-  bias?: boolean;
+  activation?: Activation | undefined;
+  bias?: boolean | undefined;
   /** Names of the three projections. */
-  names?: { gate: string; up: string; down: string };
+  names?: { gate: string; up: string; down: string } | undefined;
   /** The name of one projection that holds the rows of gate and up. */
-  fused?: string;
+  fused?: string | undefined;
   /** Low-rank addition to the fused projection. */
-  adapter?: LowRank;
+  adapter?: LowRank | undefined;
   /** Factors of the gate before its activation, and of the result. */
-  multipliers?: readonly [number, number];
+  multipliers?: readonly [number, number] | undefined;
   /** > 0: clamps the gate from above and up from both sides. */
-  limit?: number;
-  residual?: Value;
+  limit?: number | undefined;
+  residual?: Value | undefined;
 }
 
 /** Of {@link mlp}. */
 export interface MlpLayerOptions {
   dFf: number;
   /** Default: gelu, the exact one. */
-  activation?: Activation;
+  activation?: Activation | undefined;
   /** Default: true. */
-  bias?: boolean;
-  names?: { up: string; down: string };
-  residual?: Value;
+  bias?: boolean | undefined;
+  names?: { up: string; down: string } | undefined;
+  residual?: Value | undefined;
 }
 
 /**

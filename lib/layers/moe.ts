@@ -6,12 +6,12 @@ import { type Activation, linearBy } from './linear.js';
 export interface RoutingOptions {
   score: 'softmax' | 'sigmoid';
   /** Renormalised weights are divided by their sum plus this. */
-  eps?: number;
-  scale?: number;
-  groups?: number;
-  topkGroups?: number;
+  eps?: number | undefined;
+  scale?: number | undefined;
+  groups?: number | undefined;
+  topkGroups?: number | undefined;
   /** The name of the bias (experts) that is added for the choice alone. */
-  bias?: string;
+  bias?: string | undefined;
 }
 
 /** Of {@link moe}. */
@@ -22,17 +22,17 @@ export interface MoeOptions {
   /** Divide the chosen experts' weights by their sum (Mixtral), or keep them (Jamba). */
   renormalize: boolean;
   /** Default: a softmax over all experts. */
-  routing?: RoutingOptions;
+  routing?: RoutingOptions | undefined;
   /** What the router reads, where that is not what the experts read. */
-  routerInput?: Value;
+  routerInput?: Value | undefined;
   /** Of the experts; default silu. */
-  activation?: Activation;
+  activation?: Activation | undefined;
   /** > 0: clamps the experts' gate from above and up from both sides. */
-  limit?: number;
+  limit?: number | undefined;
   /** Names of the projections of an expert, `experts.E.gate.weight` …; without `gate` it has none: down(act(up x)). */
-  names: { router: string; experts: string; gate?: string; up: string; down: string };
+  names: { router: string; experts: string; gate?: string | undefined; up: string; down: string };
   /** Names of tensors that hold all experts: gate and up as (experts, 2 dFf, D), down as (experts, D, dFf). */
-  packed?: { gateUp: string; down: string };
+  packed?: { gateUp: string; down: string } | undefined;
 }
 
 /** Stacked weights of all experts: gate and up (experts, 2, dFf, D), or up (experts, 1, dFf, D), and down. */

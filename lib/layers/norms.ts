@@ -7,13 +7,13 @@ const width = (x: Value): number => x.dims.slice(1).reduce<number>((n, d) => n *
 export interface RmsNormOptions {
   eps: number;
   /** False: without a weight. */
-  weight?: boolean;
+  weight?: boolean | undefined;
   /** Mean over groups of this many channels. */
-  groupSize?: number;
+  groupSize?: number | undefined;
   /** Gate: norm(x · silu(z)), or norm(x) · silu(z) with normBeforeGate. */
-  z?: Value;
-  normBeforeGate?: boolean;
-  unitOffset?: boolean;
+  z?: Value | undefined;
+  normBeforeGate?: boolean | undefined;
+  unitOffset?: boolean | undefined;
 }
 
 /**
@@ -49,7 +49,7 @@ export function headRmsNorm(
   x: Value,
   w: Weights,
   name: string,
-  o: { eps: number; unitOffset?: boolean; z?: Value; normBeforeGate?: boolean },
+  o: { eps: number; unitOffset?: boolean | undefined; z?: Value | undefined; normBeforeGate?: boolean | undefined },
 ): Value {
   const [nHeads, headDim] = x.dims.slice(1) as [number, number];
   const weight = w.tensor(`${name}.weight`, [nHeads * headDim], {
@@ -72,7 +72,7 @@ export function layerNorm(
   x: Value,
   w: Weights,
   name: string,
-  o: { eps: number; groupSize?: number; bias?: boolean },
+  o: { eps: number; groupSize?: number | undefined; bias?: boolean | undefined },
 ): Value {
   const weight = w.tensor(`${name}.weight`, [width(x)], { init: 'ones' });
   const bias = o.bias === false ? undefined : w.tensor(`${name}.bias`, [width(x)], { init: 'zeros' });

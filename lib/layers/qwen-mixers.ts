@@ -9,7 +9,7 @@ import { headRmsNorm } from './norms.js';
 export interface QwenAttention extends AttentionOptions {
   bias: boolean;
   eps: number;
-  residual?: Value;
+  residual?: Value | undefined;
 }
 
 /** What attention of the heads gives, for a model that masks more than the order of tokens does. */
@@ -61,7 +61,7 @@ export interface QwenDelta extends DeltaHeads {
   gate: Activation;
   /** in_proj_qkvz and in_proj_ba hold [q | k | v | z] and [b | a] of one key head after the other (Qwen3-Next). */
   grouped: boolean;
-  residual?: Value;
+  residual?: Value | undefined;
 }
 
 /** Rows of q of all key heads, then k, v, z, where each key head has its own four together. */

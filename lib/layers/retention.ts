@@ -10,7 +10,7 @@ export interface RetentionOptions {
   dValue: number;
   /** Of the weightless norm over each head's output. */
   eps: number;
-  residual?: Value;
+  residual?: Value | undefined;
 }
 
 /** ln γ_h = ln(1 − 2^(−5−h)). */

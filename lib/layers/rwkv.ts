@@ -32,7 +32,7 @@ export const ramp = (channels: number, from: number, to: number): Init => ({
 export interface MixOptions {
   names: readonly string[];
   /** What the weights weigh: the token itself (`time_mix_*`, default), or the one before it (`time_maa_*`, `x_*`). */
-  of?: 'current' | 'previous';
+  of?: 'current' | 'previous' | undefined;
 }
 
 /** Token shift: mixes of each token with its predecessor, one (tokens, channels) per name; the session keeps the last. */
@@ -69,7 +69,7 @@ export function rightProduct(
   w: Weights,
   name: string,
   outFeatures: number,
-  o: { bias?: Value; activation?: Activation } = {},
+  o: { bias?: Value | undefined; activation?: Activation | undefined } = {},
 ): Value {
   const inFeatures = x.dims[1] as number;
   const weight = w.tensor(name, [outFeatures, inFeatures], {
@@ -90,7 +90,14 @@ export function lora(
   g: Graph,
   x: Value,
   w: Weights,
-  o: { names: [string, string]; rank: number; inner?: Activation; out: number; bias?: Value; activation?: Activation },
+  o: {
+    names: [string, string];
+    rank: number;
+    inner?: Activation | undefined;
+    out: number;
+    bias?: Value | undefined;
+    activation?: Activation | undefined;
+  },
 ): Value {
   const inner = rightProduct(g, x, w, o.names[0], o.rank, { activation: o.inner });
   return rightProduct(g, inner, w, o.names[1], o.out, { bias: o.bias, activation: o.activation });

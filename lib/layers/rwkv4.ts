@@ -7,7 +7,7 @@ import { ramp, tokenMixes, vector } from './rwkv.js';
 export interface Rwkv4Options {
   /** Width of the mixer. */
   dAtt: number;
-  residual?: Value;
+  residual?: Value | undefined;
 }
 
 /** RWKV-4's time mix (Peng et al. 2023, section 3): x (tokens, d_model) to (tokens, d_model). */

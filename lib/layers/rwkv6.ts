@@ -10,14 +10,14 @@ export interface Rwkv5Options {
   headSize: number;
   /** Of the group norm over heads, on the undivided output: 1e-5 · head_size_divisor². */
   eps: number;
-  residual?: Value;
+  residual?: Value | undefined;
 }
 
 /** Of {@link rwkv6}. */
 export interface Rwkv6Options extends Rwkv5Options {
   /** Ranks of the low-rank products; default: the checkpoint's, else 32 and 64 (64 and 128 from width 4096). */
-  mixRank?: number;
-  decayRank?: number;
+  mixRank?: number | undefined;
+  decayRank?: number | undefined;
 }
 
 interface Mixed {

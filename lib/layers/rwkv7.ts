@@ -14,14 +14,14 @@ export interface Rwkv7Options {
    * Names and shapes of the weights: of the official releases (default), or of flash-linear-attention, whose low-rank
    * products are Linear layers.
    */
-  layout?: 'official' | 'fla';
+  layout?: 'official' | 'fla' | undefined;
   /** A key's length is sqrt(Σ + 1e-6), as flash-linear-attention's fused norm has it, and not at least 1e-12. */
-  roundedKeys?: boolean;
+  roundedKeys?: boolean | undefined;
   /** The first layer's values, which later layers mix theirs with; undefined: this is the first layer. */
-  firstValues?: Value;
+  firstValues?: Value | undefined;
   /** Ranks of the low-rank products; default: the checkpoint's, else what the published models have at this width. */
-  ranks?: { decay?: number; rate?: number; value?: number; gate?: number };
-  residual?: Value;
+  ranks?: { decay?: number; rate?: number; value?: number; gate?: number } | undefined;
+  residual?: Value | undefined;
 }
 
 const NAMES = {
@@ -30,9 +30,9 @@ const NAMES = {
 };
 
 interface LowRankOptions {
-  inner?: Activation;
-  bias?: Init | 'ones' | 'zeros';
-  activation?: Activation;
+  inner?: Activation | undefined;
+  bias?: Init | 'ones' | 'zeros' | undefined;
+  activation?: Activation | undefined;
 }
 
 /** act(inner(x W1) W2 + bias) by its letter: `w1`, `w2`, `w0` of the releases, or `w_lora.lora.{0,2}`. */

@@ -13,10 +13,10 @@ export type LtiMode = 'auto' | 'recurrent' | 'convolution';
 /** Of {@link s4d}. */
 export interface S4dOptions {
   /** State size N in real numbers, even: N/2 complex values are kept. Default 64. */
-  dState?: number;
+  dState?: number | undefined;
   /** Default 'auto'. */
-  mode?: LtiMode;
-  residual?: Value;
+  mode?: LtiMode | undefined;
+  residual?: Value | undefined;
 }
 
 /** A = -e^{log_A_real} + i·A_imag as [re, im]. */

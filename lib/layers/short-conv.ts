@@ -13,7 +13,7 @@ export function shortConv(
   g: Graph,
   x: Value,
   w: Weights,
-  o: { dConv: number; bias?: boolean; residual?: Value },
+  o: { dConv: number; bias?: boolean | undefined; residual?: Value | undefined },
 ): Value {
   const d = x.dims[1] as number;
   const bias = o.bias ?? false;

@@ -14,8 +14,8 @@ export interface SimpleSsmOptions {
    * Default 'recurrent'. The convolution has a kernel for every pair of an input and an output, so it costs d_model
    * times as much; it is there because it is the same function.
    */
-  mode?: LtiMode;
-  residual?: Value;
+  mode?: LtiMode | undefined;
+  residual?: Value | undefined;
 }
 
 /** Ā = e^{ΔA} in f64 inside, or B̄ = ΔB (the method zoh-euler of discretizeDense). */
@@ -74,8 +74,8 @@ export interface SelectiveSsmOptions {
   /** N. */
   dState: number;
   /** K. Default 4. */
-  dConv?: number;
-  residual?: Value;
+  dConv?: number | undefined;
+  residual?: Value | undefined;
 }
 
 /**

@@ -5,28 +5,28 @@ export interface Indexer {
   /** (tokens, indexHeads, indexDim), ready for the product. */
   q: Value;
   /** A weight for every head, (tokens, indexHeads); default 1. */
-  weights?: Value;
+  weights?: Value | undefined;
   /** The cache of the rows that blocks' keys are made of. */
   keys: Value;
   /** Tokens of a block, and blocks that a query sees besides its last, incomplete one. */
   blockSize: number;
   topBlocks: number;
   scale: number;
-  eps?: number;
+  eps?: number | undefined;
   /** How a block's key comes about: RMSNorm (1 + norm) of the mean, rotated by freq; or gated by [key | gate] rows. */
-  norm?: Value;
-  freq?: Value;
-  ape?: Value;
+  norm?: Value | undefined;
+  freq?: Value | undefined;
+  ape?: Value | undefined;
 }
 
 export interface SparseAttentionOptions {
   scale: number;
-  window?: number;
+  window?: number | undefined;
   /** Biases by distance: rel (tokens, nHeads, r) times proj (r, extent). */
-  relative?: { rel: Value; proj: Value };
-  logFloor?: number;
-  logAlpha?: number;
-  indexer?: Indexer;
+  relative?: { rel: Value; proj: Value } | undefined;
+  logFloor?: number | undefined;
+  logAlpha?: number | undefined;
+  indexer?: Indexer | undefined;
 }
 
 /** A cache of one row (tokens, width) for every token, the rows of this call in it. */

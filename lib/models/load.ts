@@ -36,31 +36,31 @@ export interface LoadOptions {
    * Where weights lie and forwards run. `cuda`: a GPU, else ERR_DEVICE with the reason. Default `auto`: what the
    * environment's STATESPACE_BACKEND names, else a GPU, else the CPU.
    */
-  device?: 'auto' | 'cpu' | 'cuda';
+  device?: 'auto' | 'cpu' | 'cuda' | undefined;
   /**
    * Type that the large matrices are held in; default: as in the checkpoint (a new model: f32). A matrix whose rows are
    * no whole blocks of the type gets a close one with blocks of 32, or f32.
    */
-  dtype?: HeldType;
+  dtype?: HeldType | undefined;
   /**
    * Nothing is rounded while computing: neither activations (to bf16 for matrices of bf16, to int8 for quantised ones)
    * nor keys and values. As exact as weights widened to f32, and slower. Default: false.
    */
-  exact?: boolean;
+  exact?: boolean | undefined;
   /** Compute threads of the process, as setThreads(). */
-  threads?: number;
+  threads?: number | undefined;
   /** loadModel: false loads a checkpoint although no layer asks for some of its tensors, with a warning. Default: true. */
-  strict?: boolean;
+  strict?: boolean | undefined;
   /** loadModel: folders of LoRA adapters in peft's format, merged into the weights. */
-  adapters?: string[];
+  adapters?: string[] | undefined;
   /** loadModel of tensors in memory: what config.json would hold. */
-  config?: Record<string, unknown>;
+  config?: Record<string, unknown> | undefined;
   /** createModel: all tensors by their names in a checkpoint, as model.parameters() gives them; default: random ones. */
-  weights?: ReadonlyMap<string, TensorLike>;
+  weights?: ReadonlyMap<string, TensorLike> | undefined;
   /** Stops loading; the promise rejects with its reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called as weights are read; of an 'hf:' source also before, as its files arrive. */
-  onProgress?: (done: { loadedBytes: number; totalBytes: number }) => void;
+  onProgress?: ((done: { loadedBytes: number; totalBytes: number }) => void) | undefined;
 }
 
 type Built = Blueprint;
@@ -241,7 +241,7 @@ async function loadValues(
 /** A model from a config alone, with random weights drawn from `seed`. */
 export async function createModel(
   config: Record<string, unknown>,
-  options: LoadOptions & { seed?: number } = {},
+  options: LoadOptions & { seed?: number | undefined } = {},
 ): Promise<Model> {
   checkOptions('createModel', options, ['seed', 'weights']);
   if (options.weights) return loadValues('createModel', options.weights, config, options);

@@ -21,7 +21,7 @@ const lazyEngine = (): typeof import('../engine/engine.js') => require('../engin
 interface Opening {
   config: Record<string, unknown>;
   generationConfig?: Record<string, unknown>;
-  tokenizer?: TextTokenizer;
+  tokenizer?: TextTokenizer | undefined;
   identity: string;
   /** Where it was loaded from: its tokenizer's files lie there. */
   folder?: string;
@@ -229,7 +229,7 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */
-  async run(x: TensorLike, options: { signal?: AbortSignal } = {}): Promise<Tensor> {
+  async run(x: TensorLike, options: { signal?: AbortSignal | undefined } = {}): Promise<Tensor> {
     const handle = this.#native();
     checkCall('run', options);
     checkKnown('run', options, ['signal']);
@@ -268,7 +268,7 @@ export class Model implements AsyncDisposable, Network {
    */
   forwardBatch(
     entries: readonly BatchEntry[],
-    options: { signal?: AbortSignal; onProgress?: (tokensDone: number) => void } = {},
+    options: { signal?: AbortSignal | undefined; onProgress?: ((tokensDone: number) => void) | undefined } = {},
   ): Promise<Tensor[]> {
     return forwardBatch(this, entries, options);
   }

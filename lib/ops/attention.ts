@@ -19,17 +19,17 @@ export interface AttentionArgs extends Out<AttentionResult> {
   /** As k. */
   v: TensorLike;
   /** Default true: query i sees keys up to i + Lk − Lq (the queries stand at the end). */
-  causal?: boolean;
+  causal?: boolean | undefined;
   /** Of the scores; default 1/√P. */
-  scale?: number;
+  scale?: number | undefined;
   /** Sliding window: of those, the keys in (i − window, i], with i counted in keys. 0 or absent: all. */
-  window?: number;
+  window?: number | undefined;
   /** Scores become softcap·tanh(score/softcap). 0 or absent: none. */
-  softcap?: number;
+  softcap?: number | undefined;
   /** Packed sequences of queries and keys: B = 1, Lk = Lq, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** Whether the result has lse, which {@link attentionBackward} takes. Default false. */
-  withLse?: boolean;
+  withLse?: boolean | undefined;
 }
 
 /** What {@link attention} gives. */
@@ -37,7 +37,7 @@ export interface AttentionResult {
   /** (B, Lq, H, P). A query that sees no key gives zeros. */
   y: Tensor;
   /** (B, Lq, H), if asked for: the logarithm of the sum of a row's e^score; 0 where it sees no key. */
-  lse?: Tensor;
+  lse?: Tensor | undefined;
 }
 
 const rules = {
@@ -102,11 +102,11 @@ export function attentionSync(args: AttentionArgs): AttentionResult {
 /** Arguments of {@link attentionBackward}. */
 export interface AttentionBackwardArgs extends Omit<AttentionArgs, 'withLse' | 'out'>, Out<AttentionGradients> {
   /** (B, Lq, H, P): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
   /** What {@link attention} gave, both or neither: without them it is run again. */
-  y?: TensorLike;
+  y?: TensorLike | undefined;
   /** (B, Lq, H), of attention's withLse. */
-  lse?: TensorLike;
+  lse?: TensorLike | undefined;
 }
 /** What {@link attentionBackward} gives: gradients in the shapes of q, k and v, in f32. */
 export type AttentionGradients = Gradients<'q' | 'k' | 'v'>;

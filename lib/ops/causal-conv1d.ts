@@ -12,13 +12,13 @@ export interface CausalConv1dArgs extends Out<CausalConv1dResult> {
   /** (D, K), any K ≥ 1; the last column meets the present input. */
   weight: TensorLike;
   /** (D). */
-  bias?: TensorLike;
+  bias?: TensorLike | undefined;
   /** Default 'none'. */
-  activation?: 'none' | 'silu';
+  activation?: 'none' | 'silu' | undefined;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** The K−1 inputs before the first, oldest first: (B, D, K−1), packed (S, D, K−1); zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
 }
 
 /** What {@link causalConv1d} gives. */
@@ -77,9 +77,9 @@ export function causalConv1dSync(args: CausalConv1dArgs): CausalConv1dResult {
 /** Arguments of {@link causalConv1dBackward}. */
 export interface CausalConv1dBackwardArgs extends Omit<CausalConv1dArgs, 'out'>, Out<CausalConv1dGradients> {
   /** (B, L, D): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
   /** (B, D, K−1), packed (S, D, K−1): the gradient of finalState; zero when absent. */
-  dfinalState?: TensorLike;
+  dfinalState?: TensorLike | undefined;
 }
 /** What {@link causalConv1dBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type CausalConv1dGradients = Gradients<'x' | 'weight', 'bias' | 'initialState'>;

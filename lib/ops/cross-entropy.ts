@@ -12,9 +12,9 @@ export interface CrossEntropyArgs {
   /** (B, L), i32: classes from 0 to V − 1, or ignoreIndex. */
   targets: TensorLike;
   /** A target that is none: no loss, and not counted. Default −100. */
-  ignoreIndex?: number;
+  ignoreIndex?: number | undefined;
   /** ε: the target becomes (1 − ε)·onehot + ε/V. Default 0. */
-  labelSmoothing?: number;
+  labelSmoothing?: number | undefined;
 }
 
 /** What {@link crossEntropy} gives. */
@@ -62,7 +62,7 @@ export function crossEntropySync(args: CrossEntropyArgs): CrossEntropyResult {
 /** Arguments of {@link crossEntropyBackward}. */
 export interface CrossEntropyBackwardArgs extends Omit<CrossEntropyArgs, 'out'>, Out<CrossEntropyGradients> {
   /** (1): the gradient of the loss; zero when absent. */
-  dloss?: TensorLike;
+  dloss?: TensorLike | undefined;
 }
 /** What {@link crossEntropyBackward} gives: rows of ignored targets are exactly 0. */
 export type CrossEntropyGradients = Gradients<'logits'>;
@@ -96,11 +96,11 @@ export interface LinearCrossEntropyArgs extends Omit<CrossEntropyArgs, 'logits'>
   /** The head, (V, d), of any float or quantised dtype. */
   weight: TensorLike;
   /** (V). */
-  bias?: TensorLike;
+  bias?: TensorLike | undefined;
   /** Of the logits; default 1. */
-  scale?: number;
+  scale?: number | undefined;
   /** Whether dx, dweight and dbias come with the loss. Default false. */
-  gradients?: boolean;
+  gradients?: boolean | undefined;
 }
 /** What {@link linearCrossEntropy} gives. */
 export type LinearCrossEntropyResult = CrossEntropyResult & Partial<Gradients<'x' | 'weight', 'bias'>>;

@@ -13,7 +13,7 @@ export interface DiscretizeDenseArgs extends Out<DiscretizeDenseResult> {
   /** (N, M). */
   B: TensorLike;
   /** Default 'zoh'. */
-  method?: DiscretizeMethod;
+  method?: DiscretizeMethod | undefined;
 }
 
 /** What {@link discretizeDense} gives. */

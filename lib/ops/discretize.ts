@@ -17,7 +17,7 @@ export interface DiscretizeArgs extends Out<DiscretizeResult> {
   /** (B, L, N), or constant (D, N). */
   B: TensorLike;
   /** Default 'zoh'. */
-  method?: DiscretizeMethod;
+  method?: DiscretizeMethod | undefined;
 }
 
 /** What {@link discretize} gives. */

@@ -60,7 +60,7 @@ export function embeddingSync(args: EmbeddingArgs): EmbeddingResult {
 /** Arguments of {@link embeddingBackward}: of the weight only the shape is read. */
 export interface EmbeddingBackwardArgs extends Omit<EmbeddingArgs, 'out'>, Out<EmbeddingGradients> {
   /** (B, L, d): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
 }
 /** What {@link embeddingBackward} gives: the gradient of the whole table, in f32. */
 export type EmbeddingGradients = Gradients<'weight'>;

@@ -12,9 +12,9 @@ export interface FftConvArgs extends Out<FftConvResult> {
   /** (D, Lk); values past L are not read, missing ones are 0. */
   kernel: TensorLike;
   /** Skip weight, (D). */
-  D?: TensorLike;
+  D?: TensorLike | undefined;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
 }
 
 /** What {@link fftConv} gives. */
@@ -61,7 +61,7 @@ export function fftConvSync(args: FftConvArgs): FftConvResult {
 /** Arguments of {@link fftConvBackward}. */
 export interface FftConvBackwardArgs extends Omit<FftConvArgs, 'out'>, Out<FftConvGradients> {
   /** (B, L, D): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
 }
 /** What {@link fftConvBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type FftConvGradients = Gradients<'x' | 'kernel', 'D'>;

@@ -56,9 +56,9 @@ export function gatedDeltaRuleSync(args: GatedDeltaRuleArgs): GatedDeltaRuleResu
 /** Arguments of {@link gatedDeltaRuleBackward}. */
 export interface GatedDeltaRuleBackwardArgs extends Omit<GatedDeltaRuleArgs, 'out'>, Out<GatedDeltaRuleGradients> {
   /** (B, L, H, V): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
   /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
-  dlastState?: TensorLike;
+  dlastState?: TensorLike | undefined;
 }
 /** What {@link gatedDeltaRuleBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type GatedDeltaRuleGradients = Gradients<'q' | 'k' | 'v' | 'g' | 'beta', 'initialState'>;

@@ -11,7 +11,7 @@ export type Gradients<Given extends string, Optional extends string = never> = {
 /** An op's inputs as its native forms take them. */
 export interface Inputs {
   tensors: Plan<unknown>['tensors'];
-  attrs?: Plan<unknown>['attrs'];
+  attrs?: Plan<unknown>['attrs'] | undefined;
 }
 
 /**

@@ -6,11 +6,11 @@ import { sequences } from './sequences.js';
 /** Arguments that the recurrences over a head's (K, V) matrix have in common. */
 export interface HeadRecurrenceArgs {
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, H, K, V), packed (S, H, K, V), H the heads of v; zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
   /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
-  mode?: 'chunked' | 'recurrent';
+  mode?: 'chunked' | 'recurrent' | undefined;
 }
 
 /** What they give. */

@@ -9,7 +9,7 @@ export interface HippoArgs extends Out<HippoResult> {
   /** State size, at most 16,384. */
   N: number;
   /** Default 'legs', the only one. */
-  measure?: 'legs';
+  measure?: 'legs' | undefined;
 }
 
 /** What {@link hippo} gives. */

@@ -10,13 +10,13 @@ export interface LayerNormArgs extends Out<LayerNormResult> {
   /** (…, D). */
   x: TensorLike;
   /** (D). */
-  weight?: TensorLike;
+  weight?: TensorLike | undefined;
   /** (D). */
-  bias?: TensorLike;
+  bias?: TensorLike | undefined;
   /** Default 1e-5. */
-  eps?: number;
+  eps?: number | undefined;
   /** Mean and variance are over each group of so many channels (a group norm); default D. */
-  groupSize?: number;
+  groupSize?: number | undefined;
 }
 
 /** What {@link layerNorm} gives. */
@@ -71,7 +71,7 @@ export function layerNormSync(args: LayerNormArgs): LayerNormResult {
 /** Arguments of {@link layerNormBackward}. */
 export interface LayerNormBackwardArgs extends Omit<LayerNormArgs, 'out'>, Out<LayerNormGradients> {
   /** As x: the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
 }
 /** What {@link layerNormBackward} gives: gradients in the shapes of the arguments that are given. */
 export type LayerNormGradients = Gradients<'x', 'weight' | 'bias'>;

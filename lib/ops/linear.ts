@@ -11,7 +11,7 @@ export interface LinearArgs extends Out<LinearResult> {
   /** (out, in), of any float or quantised dtype. */
   weight: TensorLike;
   /** (out). */
-  bias?: TensorLike;
+  bias?: TensorLike | undefined;
 }
 
 /** What {@link linear} gives. */
@@ -57,7 +57,7 @@ export function linearSync(args: LinearArgs): LinearResult {
 /** Arguments of {@link linearBackward}. */
 export interface LinearBackwardArgs extends Omit<LinearArgs, 'out'>, Out<LinearGradients> {
   /** (…, out): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
 }
 /** What {@link linearBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type LinearGradients = Gradients<'x' | 'weight', 'bias'>;

@@ -37,27 +37,27 @@ export interface Mamba3Args {
   /** As BBias. */
   CBias: TensorLike;
   /** (H). */
-  D?: TensorLike;
+  D?: TensorLike | undefined;
   /** Gate, (B, L, H, P). */
-  z?: TensorLike;
+  z?: TensorLike | undefined;
   /** MIMO: what x is multiplied by for each rank, (H, R, P). */
-  mimoX?: TensorLike;
+  mimoX?: TensorLike | undefined;
   /** MIMO with z: what z is multiplied by, (H, R, P). */
-  mimoZ?: TensorLike;
+  mimoZ?: TensorLike | undefined;
   /** MIMO: what each rank's output is multiplied by before they are added, (H, R, P). */
-  mimoO?: TensorLike;
+  mimoO?: TensorLike | undefined;
   /** RMSNorm over a head's channels before the gate, (H, P). */
-  normWeight?: TensorLike;
+  normWeight?: TensorLike | undefined;
   /** Default 1e-5. */
-  normEps?: number;
+  normEps?: number | undefined;
   /** Zeros by default. Packed: a row for each sequence. */
-  initialState?: Mamba3State;
+  initialState?: Mamba3State | undefined;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
-  mode?: 'chunked' | 'recurrent';
+  mode?: 'chunked' | 'recurrent' | undefined;
   /** Most tokens of a chunk, default 64; the result does not depend on it. */
-  chunkSize?: number;
+  chunkSize?: number | undefined;
 }
 
 /** What {@link mamba3} gives. */

@@ -19,7 +19,7 @@ export interface MoeArgs extends Out<MoeResult> {
   /** Experts per token, 1 to E. */
   topK: number;
   /** Divide the chosen probabilities by their sum (Mixtral) or leave them (Jamba). Default false. */
-  renormalize?: boolean;
+  renormalize?: boolean | undefined;
 }
 
 /** What {@link moe} gives. */
@@ -77,7 +77,7 @@ export function moeSync(args: MoeArgs): MoeResult {
 /** Arguments of {@link moeBackward}. */
 export interface MoeBackwardArgs extends Omit<MoeArgs, 'out'>, Out<MoeGradients> {
   /** (B, L, d): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
 }
 /** What {@link moeBackward} gives: gradients in the shapes of the arguments, in f32. */
 export type MoeGradients = Gradients<'x' | 'router' | 'gateUp' | 'down'>;

@@ -9,7 +9,7 @@ export interface Out<R> {
    * the result and nothing is allocated for them. One that overlaps an input or another is ERR_ARGUMENT; after a call
    * that fails or is aborted, its values are undefined.
    */
-  out?: { readonly [K in keyof R]?: TensorLike };
+  out?: { readonly [K in keyof R]?: TensorLike | undefined } | undefined;
 }
 
 /** The `out` of one call. */

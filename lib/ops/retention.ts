@@ -14,15 +14,15 @@ export interface RetentionArgs extends Out<RetentionResult> {
   /** (B, L, H, V). */
   v: TensorLike;
   /** ln γ per head, (H); default ln(1 − 2^(−5−h)). */
-  logDecay?: TensorLike;
+  logDecay?: TensorLike | undefined;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, H, K, V), packed (S, H, K, V); zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
   /** All compute the same function. Default 'chunkwise'. */
-  mode?: 'parallel' | 'recurrent' | 'chunkwise';
+  mode?: 'parallel' | 'recurrent' | 'chunkwise' | undefined;
   /** Tokens of a chunk in mode 'chunkwise', default 64; the result does not depend on it. */
-  chunkSize?: number;
+  chunkSize?: number | undefined;
 }
 
 /** What {@link retention} gives. */
@@ -89,9 +89,9 @@ export function retentionSync(args: RetentionArgs): RetentionResult {
 /** Arguments of {@link retentionBackward}. */
 export interface RetentionBackwardArgs extends Omit<RetentionArgs, 'out'>, Out<RetentionGradients> {
   /** (B, L, H, V): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
   /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
-  dlastState?: TensorLike;
+  dlastState?: TensorLike | undefined;
 }
 /** What {@link retentionBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type RetentionGradients = Gradients<'q' | 'k' | 'v', 'logDecay' | 'initialState'>;

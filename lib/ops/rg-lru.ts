@@ -12,7 +12,7 @@ export interface RgLruArgs {
    * Positions, (L) or (B·L): where one is 0 the state begins anew, also inside a sequence. By default every sequence
    * begins at 0, or with initialState goes on and none does.
    */
-  positions?: Int32Array;
+  positions?: Int32Array | undefined;
   /** Used as x·W, (H, D/H, D/H). */
   inputGateWeight: TensorLike;
   /** (H, D/H). */
@@ -24,9 +24,9 @@ export interface RgLruArgs {
   /** (D). */
   recurrentParam: TensorLike;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, D), packed (S, D); zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
 }
 
 /** What {@link rgLru} gives. */

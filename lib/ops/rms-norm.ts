@@ -10,19 +10,19 @@ export interface RmsNormArgs extends Out<RmsNormResult> {
   /** (…, D). */
   x: TensorLike;
   /** (D). */
-  weight?: TensorLike;
+  weight?: TensorLike | undefined;
   /** (D). */
-  bias?: TensorLike;
+  bias?: TensorLike | undefined;
   /** Default 1e-5. */
-  eps?: number;
+  eps?: number | undefined;
   /** Gate, as x: norm(x·silu(z)), or norm(x)·silu(z) with normBeforeGate. */
-  z?: TensorLike;
+  z?: TensorLike | undefined;
   /** Default false. */
-  normBeforeGate?: boolean;
+  normBeforeGate?: boolean | undefined;
   /** The mean is over each group of so many channels; default D. */
-  groupSize?: number;
+  groupSize?: number | undefined;
   /** The weight is an offset from 1, as Gemma stores it. Default false. */
-  unitOffset?: boolean;
+  unitOffset?: boolean | undefined;
 }
 
 /** What {@link rmsNorm} gives. */
@@ -81,7 +81,7 @@ export function rmsNormSync(args: RmsNormArgs): RmsNormResult {
 /** Arguments of {@link rmsNormBackward}. */
 export interface RmsNormBackwardArgs extends Omit<RmsNormArgs, 'out'>, Out<RmsNormGradients> {
   /** As x: the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
 }
 /** What {@link rmsNormBackward} gives: gradients in the shapes of the arguments that are given. */
 export type RmsNormGradients = Gradients<'x', 'weight' | 'bias' | 'z'>;

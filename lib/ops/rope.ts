@@ -23,15 +23,15 @@ export interface RopeArgs extends Out<RopeResult> {
   /** (B, L, H, P). */
   x: TensorLike;
   /** (B·L) or (L); default 0 … L−1 in every sequence. */
-  positions?: Int32Array;
+  positions?: Int32Array | undefined;
   /** Base of the frequencies; default 10,000. */
-  theta?: number;
+  theta?: number | undefined;
   /** How many leading values of a head rotate; even, default P. */
-  rotaryDim?: number;
+  rotaryDim?: number | undefined;
   /** Rotate the pairs (2j, 2j+1) instead of (j, j + rotaryDim/2). Default false. */
-  interleaved?: boolean;
+  interleaved?: boolean | undefined;
   /** Keys of Hugging Face's rope_parameters: factor, original_max_position_embeddings, low_freq_factor … */
-  scaling?: RopeScaling & { type: 'linear' | 'llama3' | 'yarn' };
+  scaling?: (RopeScaling & { type: 'linear' | 'llama3' | 'yarn' }) | undefined;
 }
 
 /** What {@link rope} gives. */
@@ -92,7 +92,7 @@ export function ropeSync(args: RopeArgs): RopeResult {
 /** Arguments of {@link ropeBackward}: of x only the shape is read. */
 export interface RopeBackwardArgs extends Omit<RopeArgs, 'out'>, Out<RopeGradients> {
   /** (B, L, H, P): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
 }
 /** What {@link ropeBackward} gives. */
 export type RopeGradients = Gradients<'x'>;

@@ -10,7 +10,7 @@ import type { Input, Sizes } from './check.js';
 /** How an op is called, whatever its arguments. */
 export interface CallOptions {
   /** Ends the op early: the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** One native call with all its memory allocated: outputs and states are written in place. */
@@ -21,7 +21,7 @@ export interface Plan<R> {
   sizes: Sizes;
   /** By the names of the op's fields. */
   tensors: Record<string, Input | undefined>;
-  attrs?: Record<string, number | boolean | string | undefined>;
+  attrs?: Record<string, number | boolean | string | undefined> | undefined;
   result: R;
 }
 

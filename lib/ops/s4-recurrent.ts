@@ -10,11 +10,11 @@ export interface S4RecurrentArgs extends S4System, Out<S4RecurrentResult> {
   /** (B, L, D). */
   x: TensorLike;
   /** Skip weight, (D). */
-  D?: TensorLike;
+  D?: TensorLike | undefined;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, D, N, 2), with `real` (B, D, N), packed S for B; zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
 }
 
 /** What {@link s4Recurrent} gives. */

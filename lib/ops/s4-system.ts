@@ -11,13 +11,13 @@ export interface S4System {
   /** As A. */
   C: TensorLike;
   /** Low-rank part, (D, N, 2): A = diag(A) − P·P* (S4). */
-  P?: TensorLike;
+  P?: TensorLike | undefined;
   /** Log of the time step, (D). */
   logDt: TensorLike;
   /** Default 'zoh'; with P 'bilinear', the only one then. */
-  method?: 'zoh' | 'bilinear';
+  method?: 'zoh' | 'bilinear' | undefined;
   /** A, B, C without the last axis; the factor 2 stays. Default false. */
-  real?: boolean;
+  real?: boolean | undefined;
 }
 
 /** Rules of the system's arguments for a call with these. */

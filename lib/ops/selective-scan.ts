@@ -18,19 +18,19 @@ export interface SelectiveScanArgs extends Out<SelectiveScanResult> {
   /** As B. */
   C: TensorLike;
   /** Skip weight, (D). */
-  D?: TensorLike;
+  D?: TensorLike | undefined;
   /** Gate, (B, L, D): y is multiplied by silu(z), after D. */
-  z?: TensorLike;
+  z?: TensorLike | undefined;
   /** (D), added to delta before softplus. */
-  deltaBias?: TensorLike;
+  deltaBias?: TensorLike | undefined;
   /** Default false. */
-  deltaSoftplus?: boolean;
+  deltaSoftplus?: boolean | undefined;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, D, N), packed (S, D, N); zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
   /** A, B, C and states with a last axis [re, im]; y = 2·Re(C·h). Default false. */
-  complex?: boolean;
+  complex?: boolean | undefined;
 }
 
 /** What {@link selectiveScan} gives. */
@@ -129,9 +129,9 @@ export function selectiveScanSync(args: SelectiveScanArgs): SelectiveScanResult 
 /** Arguments of {@link selectiveScanBackward}. */
 export interface SelectiveScanBackwardArgs extends Omit<SelectiveScanArgs, 'out'>, Out<SelectiveScanGradients> {
   /** (B, L, D): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
   /** (B, D, N), packed (S, D, N): the gradient of lastState; zero when absent. */
-  dlastState?: TensorLike;
+  dlastState?: TensorLike | undefined;
 }
 /** What {@link selectiveScanBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type SelectiveScanGradients = Gradients<

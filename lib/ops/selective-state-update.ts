@@ -19,13 +19,13 @@ export interface SelectiveStateUpdateArgs extends Out<SelectiveStateUpdateResult
   /** As B. */
   C: TensorLike;
   /** (D); with heads (H, P). */
-  D?: TensorLike;
+  D?: TensorLike | undefined;
   /** Gate, as x. */
-  z?: TensorLike;
+  z?: TensorLike | undefined;
   /** As D. */
-  dtBias?: TensorLike;
+  dtBias?: TensorLike | undefined;
   /** Default false. */
-  dtSoftplus?: boolean;
+  dtSoftplus?: boolean | undefined;
 }
 
 /** What {@link selectiveStateUpdate} gives. */

@@ -14,11 +14,11 @@ export interface ShortConvArgs {
   /** (D, K), any K ≥ 1; the last column meets the present input. */
   weight: TensorLike;
   /** (D). */
-  bias?: TensorLike;
+  bias?: TensorLike | undefined;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** The K−1 products b∘x before the first, oldest first: (B, D, K−1), packed (S, D, K−1); zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
 }
 
 /** What {@link shortConv} gives. */

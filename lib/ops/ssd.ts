@@ -19,23 +19,23 @@ export interface SsdArgs extends Out<SsdResult> {
   /** As B. */
   C: TensorLike;
   /** Skip weight, (H) or (H, P). */
-  D?: TensorLike;
+  D?: TensorLike | undefined;
   /** Gate, (B, L, H, P): (y + D·x)·silu(z). */
-  z?: TensorLike;
+  z?: TensorLike | undefined;
   /** (H), added to dt before softplus. */
-  dtBias?: TensorLike;
+  dtBias?: TensorLike | undefined;
   /** Default false. */
-  dtSoftplus?: boolean;
+  dtSoftplus?: boolean | undefined;
   /** dt is clamped to it after softplus; default [0, Infinity]. */
-  dtLimit?: [number, number];
+  dtLimit?: [number, number] | undefined;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, H, P, N), packed (S, H, P, N); zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
   /** Longest chunk of mode 'chunked', default 256; the result does not depend on it. */
-  chunkSize?: number;
+  chunkSize?: number | undefined;
   /** All compute the same function. Default 'chunked'. */
-  mode?: 'chunked' | 'recurrent' | 'quadratic';
+  mode?: 'chunked' | 'recurrent' | 'quadratic' | undefined;
 }
 
 /** What {@link ssd} gives. */
@@ -121,13 +121,13 @@ export function ssdSync(args: SsdArgs): SsdResult {
 /** Arguments of {@link ssdBackward}. */
 export interface SsdBackwardArgs extends Omit<SsdArgs, 'out' | 'mode' | 'chunkSize'>, Out<SsdGradients> {
   /** As of {@link ssd}; the gradient does not depend on it. */
-  chunkSize?: number;
+  chunkSize?: number | undefined;
   /** As of {@link ssd}; the gradient does not depend on it. */
-  mode?: SsdArgs['mode'];
+  mode?: SsdArgs['mode'] | undefined;
   /** (B, L, H, P): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
   /** (B, H, P, N), packed (S, H, P, N): the gradient of lastState; zero when absent. */
-  dlastState?: TensorLike;
+  dlastState?: TensorLike | undefined;
 }
 /** What {@link ssdBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type SsdGradients = Gradients<'x' | 'dt' | 'A' | 'B' | 'C', 'D' | 'z' | 'dtBias' | 'initialState'>;

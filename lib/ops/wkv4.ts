@@ -16,9 +16,9 @@ export interface Wkv4Args extends Out<Wkv4Result> {
   /** Bonus of the present token, (D). */
   timeFirst: TensorLike;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, 3, D), packed (S, 3, D): numerator, denominator, exponent; default 0, 0, −1e38. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
 }
 
 /** What {@link wkv4} gives. */
@@ -85,7 +85,7 @@ export function wkv4Sync(args: Wkv4Args): Wkv4Result {
 /** Arguments of {@link wkv4Backward}. */
 export interface Wkv4BackwardArgs extends Omit<Wkv4Args, 'out'>, Out<Wkv4Gradients> {
   /** (B, L, D): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
 }
 /** What {@link wkv4Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type Wkv4Gradients = Gradients<'k' | 'v' | 'timeDecay' | 'timeFirst', 'initialState'>;

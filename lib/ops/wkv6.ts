@@ -18,11 +18,11 @@ export interface Wkv6Args extends Out<Wkv6Result> {
   /** Bonus of the present token, (H, K). */
   u: TensorLike;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, H, K, V), packed (S, H, K, V); zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
   /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
-  mode?: 'chunked' | 'recurrent';
+  mode?: 'chunked' | 'recurrent' | undefined;
 }
 
 /** What {@link wkv6} gives. */
@@ -83,9 +83,9 @@ export function wkv6Sync(args: Wkv6Args): Wkv6Result {
 /** Arguments of {@link wkv6Backward}. */
 export interface Wkv6BackwardArgs extends Omit<Wkv6Args, 'out'>, Out<Wkv6Gradients> {
   /** (B, L, H, V): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
   /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
-  dlastState?: TensorLike;
+  dlastState?: TensorLike | undefined;
 }
 /** What {@link wkv6Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type Wkv6Gradients = Gradients<'r' | 'k' | 'v' | 'w' | 'u', 'initialState'>;

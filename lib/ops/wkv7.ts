@@ -20,11 +20,11 @@ export interface Wkv7Args extends Out<Wkv7Result> {
   /** What is put in its place, (B, L, H, K): kk∘gate in RWKV-7. */
   b: TensorLike;
   /** Packed sequences: B = 1, their starts and the total, (S+1). */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** (B, H, V, K), packed (S, H, V, K); zeros by default. */
-  initialState?: TensorLike;
+  initialState?: TensorLike | undefined;
   /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
-  mode?: 'chunked' | 'recurrent';
+  mode?: 'chunked' | 'recurrent' | undefined;
 }
 
 /** What {@link wkv7} gives. */
@@ -87,9 +87,9 @@ export function wkv7Sync(args: Wkv7Args): Wkv7Result {
 /** Arguments of {@link wkv7Backward}. */
 export interface Wkv7BackwardArgs extends Omit<Wkv7Args, 'out'>, Out<Wkv7Gradients> {
   /** (B, L, H, V): the gradient of y; zero when absent. */
-  dy?: TensorLike;
+  dy?: TensorLike | undefined;
   /** (B, H, V, K), packed (S, H, V, K): the gradient of lastState; zero when absent. */
-  dlastState?: TensorLike;
+  dlastState?: TensorLike | undefined;
 }
 /** What {@link wkv7Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type Wkv7Gradients = Gradients<'r' | 'w' | 'k' | 'v' | 'a' | 'b', 'initialState'>;

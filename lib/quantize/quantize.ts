@@ -29,13 +29,13 @@ export interface QuantizeOptions {
    * A text that the model reads first, in f32 and whole in memory: errors then count by what it feeds each column. Token
    * ids such as 12,5,7 where the model has no tokenizer. Default: all columns count alike.
    */
-  importance?: string;
+  importance?: string | undefined;
   /** Tokens of that text that are read. Default: 4096. */
-  importanceTokens?: number;
+  importanceTokens?: number | undefined;
   /** Stops the work, and nothing is left of the file; rejects with its reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called as tensors are written. */
-  onProgress?: (done: { tensor: string; values: number; totalValues: number }) => void;
+  onProgress?: ((done: { tensor: string; values: number; totalValues: number }) => void) | undefined;
 }
 
 /** What became of one tensor. */

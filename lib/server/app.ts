@@ -17,21 +17,21 @@ import { page } from './page.js';
 /** How an engine is shown to the web. */
 export interface AppOptions {
   /** What clients call the model. Default: `model`. */
-  model?: string;
+  model?: string | undefined;
   /** Who does not send one of these as `Authorization: Bearer` is refused. Default: everybody may ask. */
-  apiKey?: string | readonly string[];
+  apiKey?: string | readonly string[] | undefined;
   /** Origins whose pages may call: a list, or `*`. Default: none but the server's own. */
-  cors?: string | readonly string[];
+  cors?: string | readonly string[] | undefined;
   /** Bytes of a request's body at most. Default: 4 MiB. */
-  bodyLimit?: number;
+  bodyLimit?: number | undefined;
   /** Tokens that one answer has at most, and where a chat names no limit. Default: 4096. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** Milliseconds that a request may take. Default: no limit. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
   /** Whether there is a page at `/` to try the model. Default: true. */
-  page?: boolean;
+  page?: boolean | undefined;
   /** Called for every request that was answered. */
-  log?: (entry: LogEntry) => void;
+  log?: ((entry: LogEntry) => void) | undefined;
 }
 
 export const APP_OPTIONS: readonly string[] = [

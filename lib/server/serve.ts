@@ -9,9 +9,9 @@ import { APP_OPTIONS, type AppOptions, createApp } from './app.js';
 /** Where a server listens. */
 export interface ServeOptions extends AppOptions {
   /** Default: 8080; 0: any that is free. */
-  port?: number;
+  port?: number | undefined;
   /** Default: 127.0.0.1, which this machine alone can reach. */
-  host?: string;
+  host?: string | undefined;
 }
 
 /** A server that listens. */

@@ -11,7 +11,7 @@ export interface BatchEntry {
   /** As for Session.forward(): token ids, or rows of a network's features. */
   tokens: ArrayLike<number> | TensorLike;
   /** Rows of logits to return for it: of its last token (default), of all, or none. */
-  logits?: 'last' | 'all' | 'none';
+  logits?: 'last' | 'all' | 'none' | undefined;
 }
 
 /** Checks a batch whole before anything runs, then feeds it in one native call; see Model.forwardBatch(). */

@@ -12,24 +12,24 @@ import { TextStream } from './text.js';
 /** What is generated from, how tokens are chosen, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
   /** Text (needs a tokenizer) or token ids to feed first. */
-  prompt?: string | ArrayLike<number>;
+  prompt?: string | ArrayLike<number> | undefined;
   /** Default: 256. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** Ends at these token ids or texts (the text of a special token is its id); none of it is part of what is streamed. */
-  stop?: (string | number)[];
+  stop?: (string | number)[] | undefined;
   /**
    * What the text must be: JSON, by a schema or not, or text that a regular expression or a grammar (EBNF of GBNF's kind, its
    * first rule `root`) matches. Tokens that do not lead there are left out of the choice, end-of-text and `stop` ids until
    * the text is complete. ERR_ARGUMENT for a format that cannot be kept to.
    */
-  responseFormat?: ResponseFormat;
+  responseFormat?: ResponseFormat | undefined;
   /** Ends the stream; it throws the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * Changes the logits in place before a token is chosen; tokens: all of the sequence so far. The slow way: each row is
    * copied to JavaScript, and the event loop waits for the hook.
    */
-  processLogits?: (row: Float32Array, tokens: readonly number[]) => void;
+  processLogits?: ((row: Float32Array, tokens: readonly number[]) => void) | undefined;
 }
 
 /** One token of the stream. */
@@ -58,8 +58,8 @@ export interface Generation extends AsyncGenerator<Generated, void, undefined> {
 
 /** mask: a bit for each id that may come. */
 export interface StepOptions {
-  signal?: AbortSignal;
-  mask?: Int32Array;
+  signal?: AbortSignal | undefined;
+  mask?: Int32Array | undefined;
 }
 
 /** What generate() does with its session. */
@@ -69,7 +69,7 @@ export interface Generating {
   /** Feeds tokens, and one that was accepted before them; chooses what follows. */
   next(tokens: Int32Array, sampler: Sampler, options: StepOptions): Promise<Chosen>;
   /** The row of logits that follows, to be changed by hand, and the choice from it. */
-  row(tokens: Int32Array, options: { signal?: AbortSignal }): Promise<Float32Array>;
+  row(tokens: Int32Array, options: { signal?: AbortSignal | undefined }): Promise<Float32Array>;
   choose(row: Float32Array, sampler: Sampler): number;
   tokens(from: number): Int32Array;
   /** The token belongs to the sequence; it is fed with what comes next. */

@@ -20,8 +20,8 @@ export type Rows = 'none' | 'last' | 'all' | 'whole' | 'hidden';
 
 /** What stops a forward and watches it. */
 export interface Watch {
-  signal?: AbortSignal;
-  onProgress?: (tokensDone: number) => void;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((tokensDone: number) => void) | undefined;
 }
 
 /** One sequence of a step. */

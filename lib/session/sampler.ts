@@ -4,31 +4,31 @@ import { call, type NativeHandle } from '../native.js';
 /** How a token is chosen from logits. */
 export interface SamplingOptions {
   /** 0 (default): the most likely token. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Keep the k most likely; 0: all. */
-  topK?: number;
+  topK?: number | undefined;
   /** Keep the most likely whose probabilities reach p (nucleus; Holtzman et al. 2020); 1: all. */
-  topP?: number;
+  topP?: number | undefined;
   /** Keep those at least minP times as likely as the most likely. */
-  minP?: number;
+  minP?: number | undefined;
   /** Keep those whose surprise is nearest the mean until their probabilities reach p (Meister et al. 2023); 1: all. */
-  typicalP?: number;
+  typicalP?: number | undefined;
   /** Divides positive logits of seen tokens and multiplies negative ones (Keskar et al. 2019); 1: off. */
-  repetitionPenalty?: number;
+  repetitionPenalty?: number | undefined;
   /** Taken off a logit for each time that its token was seen; 0: off. */
-  frequencyPenalty?: number;
+  frequencyPenalty?: number | undefined;
   /** Taken off the logits of seen tokens once; 0: off. */
-  presencePenalty?: number;
+  presencePenalty?: number | undefined;
   /** The penalties look at this many last tokens of the sequence, its prompt included; default: all. */
-  penaltyLastN?: number;
+  penaltyLastN?: number | undefined;
   /** Added to the logits of token ids; -Infinity bans one. */
-  logitBias?: Record<number, number>;
+  logitBias?: Record<number, number> | undefined;
   /** No stop id and no end-of-text before so many tokens. */
-  minTokens?: number;
+  minTokens?: number | undefined;
   /** The k likeliest alternatives of each token come with it. */
-  logprobs?: number;
+  logprobs?: number | undefined;
   /** Same seed, same tokens. Default: random. */
-  seed?: number;
+  seed?: number | undefined;
 }
 
 const COUNT = 2 ** 31 - 1;

@@ -13,16 +13,16 @@ import { SNAPSHOT_BEGIN, snapshotBuffer } from './snapshot.js';
 /** What a forward returns and how it can be stopped. */
 export interface ForwardOptions {
   /** Rows of logits to return: of the last token (default), of all, or none. */
-  logits?: 'last' | 'all' | 'none';
+  logits?: 'last' | 'all' | 'none' | undefined;
   /** Stops the call; the session is then as it was before. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called as chunks of the prompt are done. */
-  onProgress?: (tokensDone: number) => void;
+  onProgress?: ((tokensDone: number) => void) | undefined;
   /**
    * Where the logits are written, which the promise then resolves to: of the result's shape, f32 (nothing is allocated),
    * f16 or bf16. Its values are undefined until then, and after a call that fails or is aborted.
    */
-  out?: TensorLike;
+  out?: TensorLike | undefined;
 }
 
 const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress', 'out'];
@@ -30,7 +30,7 @@ const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress', 'out'];
 /** What a snapshot holds besides the state and the tokens. */
 export interface SaveOptions {
   /** The last row of logits, from which generate() goes on without a prompt; default false. */
-  logits?: boolean;
+  logits?: boolean | undefined;
 }
 
 /**

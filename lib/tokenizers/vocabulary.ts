@@ -21,8 +21,8 @@ export interface VocabularyOptions {
   readonly types: Int8Array;
   readonly encoder: PieceEncoder;
   readonly special: readonly Special[];
-  readonly bos?: number;
-  readonly eos?: number;
+  readonly bos?: number | undefined;
+  readonly eos?: number | undefined;
   /** A space is put in front of the text, and of what follows a special token. */
   readonly spacePrefix: boolean;
   /** The bytes that a token stands for in a text. */
@@ -31,14 +31,14 @@ export interface VocabularyOptions {
 
 export interface EncodeOptions {
   /** The marks of beginning and end that the model expects. Default: true. */
-  addSpecialTokens?: boolean;
+  addSpecialTokens?: boolean | undefined;
   /** Special tokens that are written out in the text become those tokens. Default: true. */
-  allowSpecial?: boolean;
+  allowSpecial?: boolean | undefined;
 }
 
 export interface DecodeOptions {
   /** Leave special tokens out. Default: true. */
-  skipSpecialTokens?: boolean;
+  skipSpecialTokens?: boolean | undefined;
 }
 
 export const ENCODE_OPTIONS: readonly string[] = ['addSpecialTokens', 'allowSpecial'];

@@ -13,11 +13,11 @@ export interface TrainingBatch {
    * (B, T) i32; default: ids. Of the loss of next tokens: position t predicts label t + 1; −100 is no target. The loss is the
    * mean over all targets.
    */
-  labels?: TensorLike;
+  labels?: TensorLike | undefined;
   /** Of the other losses: see RowBatch. */
-  targets?: TensorLike;
+  targets?: TensorLike | undefined;
   /** B = 1: the sequences lie end to end, [0, end of the first, …, T], and nothing flows across a border. */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
 }
 
 /** What a network that reads rows learns from. */
@@ -31,7 +31,7 @@ export interface RowBatch {
    */
   targets: TensorLike;
   /** As in TrainingBatch. */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
 }
 
 /** Either, as it came. */

@@ -9,7 +9,7 @@ export interface LoraOptions {
   /** The addition is multiplied by alpha / rank. */
   alpha: number;
   /** Names of the modules that get one, as peft's target_modules; default: q_proj and v_proj, else in_proj and out_proj. */
-  targets?: string[];
+  targets?: string[] | undefined;
 }
 
 /**
@@ -21,38 +21,38 @@ export type Loss = 'nextToken' | 'crossEntropy' | 'mse';
 /** How a model is trained. */
 export interface TrainerOptions {
   /** Default nextToken. The other two are for networks of one's own; a batch then has `targets`. */
-  loss?: Loss;
+  loss?: Loss | undefined;
   /** Of AdamW, after the warm-up; default 1e-3. */
-  learningRate?: number;
+  learningRate?: number | undefined;
   /** Of AdamW's two means; default [0.9, 0.95]. */
-  betas?: [number, number];
+  betas?: [number, number] | undefined;
   /** Added to AdamW's root; default 1e-8. */
-  eps?: number;
+  eps?: number | undefined;
   /** Decoupled, of tensors with two axes or more; default 0.1. */
-  weightDecay?: number;
+  weightDecay?: number | undefined;
   /** Gradients are scaled so that all of them together have at most this norm; 0: never. Default 1. */
-  maxGradNorm?: number;
+  maxGradNorm?: number | undefined;
   /** Steps over which the learning rate rises evenly from 0; default 0. */
-  warmupSteps?: number;
+  warmupSteps?: number | undefined;
   /** Steps after which `cosine` has come down to 0. */
-  totalSteps?: number;
+  totalSteps?: number | undefined;
   /** The learning rate after the warm-up; default: cosine where totalSteps is given, else constant. */
-  schedule?: 'constant' | 'cosine';
+  schedule?: 'constant' | 'cosine' | undefined;
   /** Parts that a batch's sequences are computed in, one after the other, for the memory of one; default 1. */
-  accumulate?: number;
+  accumulate?: number | undefined;
   /** bf16: products are those of bf16, the parameters stay f32. Default f32. */
-  dtype?: 'f32' | 'bf16';
+  dtype?: 'f32' | 'bf16' | undefined;
   /**
    * What the way back needs of the forward: kept (`none`, the default), or computed again block by block, for a forward's time
    * and much less memory.
    */
-  recompute?: 'none' | 'blocks';
+  recompute?: 'none' | 'blocks' | undefined;
   /** Trains adapters in place of the model's tensors. */
-  lora?: LoraOptions;
+  lora?: LoraOptions | undefined;
   /** Of the adapters' first values; default 0. */
-  seed?: number;
+  seed?: number | undefined;
   /** Called after every step with its report, skipped ones among them, before step() resolves; what it throws, step() throws. */
-  onStep?: (report: StepReport) => void | Promise<void>;
+  onStep?: ((report: StepReport) => void | Promise<void>) | undefined;
 }
 
 export type ReadOptions = Required<Omit<TrainerOptions, 'totalSteps' | 'lora' | 'onStep'>> &

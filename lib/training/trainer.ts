@@ -37,16 +37,16 @@ export interface Trainer extends AsyncDisposable {
    * One step of AdamW on a batch, or on several that count as one. Aborted, or with a loss or gradient that is no finite
    * number, it changes nothing.
    */
-  step(batch: Batch | readonly Batch[], options?: { signal?: AbortSignal }): Promise<StepReport>;
+  step(batch: Batch | readonly Batch[], options?: { signal?: AbortSignal | undefined }): Promise<StepReport>;
   /** The loss and its gradients by the names of the checkpoint (of adapters, by peft's); nothing is changed. */
   gradients(
     batch: Batch | readonly Batch[],
-    options?: { signal?: AbortSignal },
+    options?: { signal?: AbortSignal | undefined },
   ): Promise<{ loss: number; gradients: ReadonlyMap<string, Tensor> }>;
   /** Copies of all tensors by their names in the checkpoint, adapters merged. */
   parameters(): Promise<ReadonlyMap<string, Tensor>>;
   /** The loss alone: no gradients, and the memory of a forward. */
-  evaluate(batch: Batch | readonly Batch[], options?: { signal?: AbortSignal }): Promise<{ loss: number }>;
+  evaluate(batch: Batch | readonly Batch[], options?: { signal?: AbortSignal | undefined }): Promise<{ loss: number }>;
   /**
    * Writes a folder that loadModel(), transformers and resumeTrainer() read: config.json, model.safetensors in f32, the
    * tokenizer's files, optimizer.safetensors and trainer.json. With adapters: adapter_config.json and
@@ -134,7 +134,7 @@ export class TrainerState implements Trainer {
   async #run(
     op: 'step' | 'gradients' | 'evaluate',
     batch: Batch | readonly Batch[],
-    options: { signal?: AbortSignal },
+    options: { signal?: AbortSignal | undefined },
   ) {
     checkCall(op, options);
     checkKnown(op, options, ['signal']);
@@ -157,7 +157,7 @@ export class TrainerState implements Trainer {
     });
   }
 
-  async step(batch: Batch | readonly Batch[], options: { signal?: AbortSignal } = {}): Promise<StepReport> {
+  async step(batch: Batch | readonly Batch[], options: { signal?: AbortSignal | undefined } = {}): Promise<StepReport> {
     const { loss, gradNorm, tokens, step, learningRate, tokensPerSecond, updated } = await this.#run(
       'step',
       batch,
@@ -170,12 +170,12 @@ export class TrainerState implements Trainer {
     return told;
   }
 
-  async gradients(batch: Batch | readonly Batch[], options: { signal?: AbortSignal } = {}) {
+  async gradients(batch: Batch | readonly Batch[], options: { signal?: AbortSignal | undefined } = {}) {
     const { loss, gradients } = await this.#run('gradients', batch, options);
     return { loss, gradients: gradients! };
   }
 
-  async evaluate(batch: Batch | readonly Batch[], options: { signal?: AbortSignal } = {}) {
+  async evaluate(batch: Batch | readonly Batch[], options: { signal?: AbortSignal | undefined } = {}) {
     const { loss } = await this.#run('evaluate', batch, options);
     return { loss };
   }

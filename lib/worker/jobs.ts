@@ -9,7 +9,7 @@ import type { FinishReason } from '../session/generate.js';
 /** Where jobs are. */
 export interface JobsOptions {
   /** Of several queues of one Redis, this one. Default: `statespace`. */
-  queue?: string;
+  queue?: string | undefined;
 }
 
 /** What a job asks for: what Engine.generate() takes, but for what cannot be written down. */
@@ -26,9 +26,9 @@ export interface JobResult {
 /** How to add jobs that workers (`statespace worker`) do, and wait for what they come to. */
 export interface Jobs {
   /** Returns its id. One that is there already (given by `id`) is left as it is: adding twice is adding once. */
-  add(request: JobRequest, options?: { id?: string; priority?: number }): Promise<string>;
+  add(request: JobRequest, options?: { id?: string | undefined; priority?: number | undefined }): Promise<string>;
   /** Resolves when it is done, at once where it is; rejects with why it failed. */
-  result(id: string, options?: { signal?: AbortSignal }): Promise<JobResult>;
+  result(id: string, options?: { signal?: AbortSignal | undefined }): Promise<JobResult>;
   /** Leaves the queue; jobs stay in it. */
   close(): Promise<void>;
 }
@@ -81,7 +81,7 @@ class RedisJobs implements Jobs {
 
   async add(
     request: JobRequest,
-    { id = randomUUID(), priority }: { id?: string; priority?: number } = {},
+    { id = randomUUID(), priority }: { id?: string | undefined; priority?: number | undefined } = {},
   ): Promise<string> {
     const { queue } = await this.open();
     const age = { age: KEPT_SECONDS };
@@ -94,7 +94,7 @@ class RedisJobs implements Jobs {
     return id;
   }
 
-  async result(id: string, { signal }: { signal?: AbortSignal } = {}): Promise<JobResult> {
+  async result(id: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<JobResult> {
     const { queue, events } = await this.open();
     const job = (await queue.getJob(id)) as Job<JobRequest, JobResult> | undefined;
     if (!job) throw new StatespaceError('ERR_ARGUMENT', `jobs: there is no job ${show(id)}`);

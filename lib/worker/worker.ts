@@ -7,13 +7,13 @@ import { connectionOf, DEFAULT_QUEUE, type JobRequest, type JobResult } from './
 /** How a worker takes jobs. */
 export interface WorkerOptions {
   /** Default: `statespace`. */
-  queue?: string;
+  queue?: string | undefined;
   /** Jobs that it does together, in the engine's batches. Default: 16. */
-  concurrency?: number;
+  concurrency?: number | undefined;
   /** After so long without a sign of life a worker is believed dead, and its jobs go to others. Default: 10 s. */
-  lockMs?: number;
+  lockMs?: number | undefined;
   /** Called for every job that ended. */
-  log?: (entry: { job: string; ms: number; generatedTokens?: number; error?: string }) => void;
+  log?: ((entry: { job: string; ms: number; generatedTokens?: number; error?: string }) => void) | undefined;
 }
 
 /** A worker that runs. */

@@ -34,6 +34,32 @@ beforeAll(async () => {
   );
 }, 5 * minutes);
 
+/** Options that may be absent may be undefined as well: of every function, op, layer and method. */
+const EXACT = `
+import * as all from 'statespace';
+type Ends = string | ArrayLike<unknown> | ArrayBufferView | ReadonlyMap<unknown, unknown> | ((...args: never[]) => unknown);
+/** Keys that may be left out but not given as undefined. */
+type Strict<T> = T extends Ends | all.Value | all.Graph | all.Weights ? never : T extends object ? {
+  [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? ({ [P in K]: undefined } extends Pick<T, K> ? never : K) : never;
+}[keyof T] : never;
+type Of<F> = F extends (...args: infer A) => unknown ? Strict<NonNullable<A[number]>> : never;
+type In<M> = { [K in keyof M]-?: Of<NonNullable<M[K]>> }[keyof M];
+const { layers, ops, Graph, Tensor, Weights, registerModel, ...functions } = all;
+const none = <M,>(..._: [In<M>] extends [never] ? [] : [In<M>]) => {};
+none<typeof ops>();
+none<typeof layers>();
+none<typeof functions>();
+none<Omit<all.Model, 'open'>>();
+none<all.Session>();
+none<Omit<all.Engine, 'observe'>>();
+none<all.Trainer>();
+none<all.Jobs>();
+none<NonNullable<all.Model['tokenizer']>>();
+export const absent: all.GenerateOptions = { prompt: undefined, topK: undefined, stop: undefined, signal: undefined };
+// @ts-expect-error still no number
+export const wrong: all.GenerateOptions = { topK: 'many' };
+`;
+
 const inApp = (node: string, ...args: string[]) =>
   run(node, args, { cwd: app, env: { HOME: process.env.HOME ?? work, PATH: path } });
 
@@ -171,6 +197,7 @@ describe(
         return (await createModel({})).parameters.total + y.nothing;
       }`;
       for (const name of ['types.mts', 'types.cts']) writeFileSync(join(app, name), program);
+      writeFileSync(join(app, 'exact.mts'), EXACT);
       const tsc = join(root, 'node_modules/typescript/bin/tsc');
       const options = [
         '--noEmit',
@@ -184,6 +211,9 @@ describe(
       ];
       const typeRoots = ['--types', 'node', '--typeRoots', join(root, 'node_modules/@types')];
       await succeed(process.execPath, [tsc, ...options, ...typeRoots, 'types.mts', 'types.cts'], { cwd: app });
+      // Node's own types are at odds with themselves under this option.
+      const exact = ['--exactOptionalPropertyTypes', '--skipLibCheck', 'exact.mts'];
+      await succeed(process.execPath, [tsc, ...options, ...typeRoots, ...exact], { cwd: app });
     });
   },
   5 * minutes,

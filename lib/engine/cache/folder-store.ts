@@ -8,7 +8,7 @@ import type { SnapshotStore } from './store.js';
 /** How much a folder may hold. */
 export interface FolderStoreOptions {
   /** The files that were used longest ago go first. Default: 16 GiB. */
-  bytes?: number;
+  bytes?: number | undefined;
 }
 
 const KEY = /^[a-z0-9-]+(\/[a-z0-9-]+)*$/;

@@ -6,9 +6,9 @@ import type { SnapshotStore } from './store.js';
 /** Where the Redis (or Valkey) is, and how long it keeps what. */
 export interface RedisStoreOptions {
   /** Before every key. Default: `statespace:`. */
-  prefix?: string;
+  prefix?: string | undefined;
   /** Seconds after its last use until a snapshot goes. Default: 86,400, a day. */
-  ttlSeconds?: number;
+  ttlSeconds?: number | undefined;
 }
 
 /** A store that can be closed. */
