@@ -19,6 +19,7 @@ VERSIONS.push(
   '@oven/bun-linux-x64@1.4.5',
   '@esbuild/linux-x64@0.28.2',
   '@deno/linux-x64-glibc@2.9.6',
+  'webpack@5.113.0',
 );
 let env: NodeJS.ProcessEnv;
 let tarball: string;
@@ -108,7 +109,7 @@ describe.runIf(long)('installed without a compiler', () => {
   );
 
   it(
-    'runs in Bun and in Deno, and in a bundle that leaves it out',
+    'runs in Bun and in Deno',
     async () => {
       const app = await install('npm');
       writeFileSync(join(app, 'use.cjs'), USE);
@@ -120,11 +121,64 @@ describe.runIf(long)('installed without a compiler', () => {
       expect(await succeed(deno, [...local, ...allowed, 'use.cjs'], at)).toBe('2 0.1.0\n');
       writeFileSync(join(app, 'import.cjs'), "require('statespace'); console.log('imported');");
       expect(await succeed(deno, [...local, '--allow-read', 'import.cjs'], at)).toBe('imported\n');
-      const esbuild = join(tools, '@esbuild/linux-x64/bin/esbuild');
-      const bundle = ['use.cjs', '--bundle', '--platform=node', '--outfile=out.cjs', '--log-level=error'];
-      await succeed(esbuild, [...bundle, '--external:statespace'], at);
-      expect(await succeed(node, ['out.cjs'], at)).toBe('2 0.1.0\n');
     },
     5 * minutes,
   );
+
+  describe('in a bundle', () => {
+    const esbuild = join(tools, '@esbuild/linux-x64/bin/esbuild');
+    const webpack = `
+      const [, , out, external] = process.argv;
+      const { basename, dirname } = require('node:path');
+      const esm = out.endsWith('.mjs');
+      const library = { type: esm ? 'module' : 'commonjs2' };
+      const externals = external === 'outside' ? { statespace: \`\${esm ? 'module' : 'commonjs'} statespace\` } : {};
+      const output = { path: dirname(out), filename: basename(out), library, module: esm };
+      const options = { mode: 'production', target: 'node', context: __dirname, entry: './bundled.mjs', output, externals };
+      require(process.env.WEBPACK)({ ...options, experiments: { outputModule: esm } }, (error, stats) => {
+        if (!error && !stats.hasErrors()) return;
+        console.error(error ?? stats.toString());
+        process.exitCode = 1;
+      });`;
+    let app: string;
+    beforeAll(async () => {
+      app = await install('npm');
+      const use = USE.replace("const { Tensor, ops, systemInfo } = require('statespace')", '');
+      const told = use.replace(/\nconsole.*/, '\ntry {$& } catch (e) { console.log(e.name, e.code, e.message); }');
+      writeFileSync(join(app, 'bundled.mjs'), `import { Tensor, ops, systemInfo } from 'statespace'${told}`);
+      writeFileSync(join(app, 'webpack.cjs'), webpack);
+    }, 5 * minutes);
+
+    /** What the program says from a place where nothing but `outside` gives it the package. */
+    async function bundled(bundler: string, format: 'cjs' | 'esm', external: 'outside' | 'inside') {
+      const folder = mkdtempSync(join(external === 'outside' ? app : work, 'bundle-'));
+      const out = join(folder, format === 'esm' ? 'out.mjs' : 'out.cjs');
+      const at = { cwd: app, env: { ...env, WEBPACK: join(tools, 'webpack') } };
+      const flags = ['--bundle', '--platform=node', '--log-level=error', `--format=${format}`, `--outfile=${out}`];
+      if (external === 'outside') flags.push('--external:statespace');
+      if (bundler === 'esbuild') await succeed(esbuild, ['bundled.mjs', ...flags], at);
+      else await succeed(node, ['webpack.cjs', out, external], at);
+      return run(node, [out], { cwd: folder, env });
+    }
+
+    const both = ['esbuild', 'webpack'].flatMap((b) => (['cjs', 'esm'] as const).map((f) => [b, f] as const));
+    it.each(both)(
+      'of %s, %s, that leaves it out it runs',
+      async (bundler, format) => {
+        expect(await bundled(bundler, format, 'outside')).toMatchObject({ code: 0, stdout: '2 0.1.0\n' });
+      },
+      minutes,
+    );
+
+    // esbuild's ESM has no require at all, and says so itself when it is imported.
+    it.each(both.filter(([b, f]) => b === 'webpack' || f === 'cjs'))(
+      'of %s, %s, that takes it in: the error says to leave it out',
+      async (bundler, format) => {
+        const { code, stdout } = await bundled(bundler, format, 'inside');
+        expect(code).toBe(0);
+        expect(stdout).toMatch(/^StatespaceError ERR_DEVICE .*\n[\s\S]*declare statespace external/);
+      },
+      minutes,
+    );
+  });
 });
