@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { ConnectionOptions, Job, Queue, QueueEvents } from 'bullmq';
 import { onAbort } from '../cancellation.js';
-import type { GenerateRequest, Usage } from '../engine/request.js';
+import { type GenerateRequest, REQUEST_OPTIONS, type Usage } from '../engine/request.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
-import { checkOptions } from '../options.js';
+import { checkKnown, checkOptions } from '../options.js';
 import type { FinishReason } from '../session/generate.js';
 
 /** Where jobs are. */
@@ -47,25 +47,58 @@ export function connectionOf(url: string): ConnectionOptions {
 
 export const DEFAULT_QUEUE = 'statespace';
 
+const CONNECT_MS = 5000;
+
+/** ERR_STATE where nobody answers there: BullMQ would try for ever, and say nothing. */
+export async function checkReachable(url: string): Promise<void> {
+  const { Redis } = await import('ioredis');
+  const once = { lazyConnect: true, connectTimeout: CONNECT_MS, maxRetriesPerRequest: 0, retryStrategy: () => null };
+  const redis = new Redis(url, once);
+  let reason = 'no answer';
+  redis.on('error', (error: Error) => {
+    reason = error.message;
+  });
+  try {
+    await redis.connect();
+    await redis.ping();
+  } catch (error) {
+    const place = url.replace(/\/\/[^@/]*@/, '//');
+    const why = reason === 'no answer' ? (error as Error).message : reason;
+    throw new StatespaceError('ERR_STATE', `jobs: the Redis at ${place} cannot be asked: ${why}`, { cause: error });
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** A queue's name as BullMQ takes it. */
+export function checkQueue(op: string, queue: unknown): void {
+  if (typeof queue !== 'string' || queue === '' || queue.includes(':'))
+    throw mismatch('ERR_ARGUMENT', `${op}: queue`, 'a name without colons', show(queue));
+}
+
 /**
  * Jobs in the Redis at `url`; connects at the first use.
  * @public
  */
 export function openJobs(url: string, options: JobsOptions = {}): Jobs {
   checkOptions('openJobs', options, ['queue']);
-  return new RedisJobs(connectionOf(url), options.queue ?? DEFAULT_QUEUE);
+  const { queue = DEFAULT_QUEUE } = options;
+  checkQueue('openJobs', queue);
+  return new RedisJobs(url, connectionOf(url), queue);
 }
 
 class RedisJobs implements Jobs {
   private opened: Promise<{ queue: Queue; events: QueueEvents }> | undefined;
 
   constructor(
+    private readonly url: string,
     private readonly connection: ConnectionOptions,
     private readonly name: string,
   ) {}
 
   private open(): Promise<{ queue: Queue; events: QueueEvents }> {
     this.opened ??= (async () => {
+      await checkReachable(this.url);
       const { Queue, QueueEvents } = await import('bullmq');
       const { connection, name } = this;
       const queue = new Queue(name, { connection });
@@ -76,17 +109,27 @@ class RedisJobs implements Jobs {
       await events.waitUntilReady();
       return { queue, events };
     })();
+    // The next call tries again.
+    this.opened.catch(() => {
+      this.opened = undefined;
+    });
     return this.opened;
   }
 
   async add(
     request: JobRequest,
-    { id = randomUUID(), priority }: { id?: string | undefined; priority?: number | undefined } = {},
+    options: { id?: string | undefined; priority?: number | undefined } = {},
   ): Promise<string> {
+    checkOptions('jobs.add', options, ['id', 'priority']);
+    const { id = randomUUID(), priority } = options;
+    if (typeof id !== 'string' || id === '') throw mismatch('ERR_ARGUMENT', 'jobs.add: id', 'a text', show(id));
+    if (priority !== undefined && !Number.isFinite(priority))
+      throw mismatch('ERR_ARGUMENT', 'jobs.add: priority', 'a number', show(priority));
+    const data = plain(request);
     const { queue } = await this.open();
     const age = { age: KEPT_SECONDS };
-    await queue.add(JOB, plain(request), {
-      ...{ jobId: id, attempts: ATTEMPTS, backoff: { type: 'exponential', delay: 500 } },
+    await queue.add(JOB, data, {
+      ...{ jobId: written(id), attempts: ATTEMPTS, backoff: { type: 'exponential', delay: 500 } },
       ...{ removeOnComplete: age, removeOnFail: age },
       // BullMQ's first is its smallest; ours its largest.
       ...(priority === undefined ? {} : { priority: Math.max(1, 1_000_000 - Math.round(priority)) }),
@@ -96,7 +139,7 @@ class RedisJobs implements Jobs {
 
   async result(id: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<JobResult> {
     const { queue, events } = await this.open();
-    const job = (await queue.getJob(id)) as Job<JobRequest, JobResult> | undefined;
+    const job = (await queue.getJob(written(id))) as Job<JobRequest, JobResult> | undefined;
     if (!job) throw new StatespaceError('ERR_ARGUMENT', `jobs: there is no job ${show(id)}`);
     signal?.throwIfAborted();
     let forget: (() => void) | undefined;
@@ -114,14 +157,30 @@ class RedisJobs implements Jobs {
   }
 }
 
+/** An id as BullMQ takes it: whole numbers are its own, colons part its keys. */
+function written(id: string): string {
+  const safe = String(id).replaceAll('%', '%25').replaceAll(':', '%3A');
+  return /^\d+$/.test(safe) ? `%${safe}` : safe;
+}
+
+const WRITTEN = REQUEST_OPTIONS.filter((o) => !['signal', 'client', 'timeoutMs', 'processLogits'].includes(o));
+// Far below what any logit is, and a number in JSON.
+const BANNED = -1e30;
+
+function finite(bias: Readonly<Record<number, number>>): Record<number, number> {
+  return Object.fromEntries(Object.entries(bias).map(([id, x]) => [id, x === Number.NEGATIVE_INFINITY ? BANNED : x]));
+}
+
 /** Typed arrays as arrays: a job is JSON. */
 function plain(request: JobRequest): JobRequest {
   if (typeof request !== 'object' || request === null)
     throw mismatch('ERR_ARGUMENT', 'jobs: request', 'an object', show(request));
+  checkKnown('jobs.add: request', request, WRITTEN);
   const list = (x: unknown) => (ArrayBuffer.isView(x) ? Array.from(x as Int32Array) : x);
   return {
     ...request,
     ...(request.prompt === undefined ? {} : { prompt: list(request.prompt) as number[] }),
     ...(request.tokens === undefined ? {} : { tokens: list(request.tokens) as number[] }),
+    ...(request.logitBias ? { logitBias: finite(request.logitBias) } : {}),
   };
 }

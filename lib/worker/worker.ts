@@ -1,8 +1,8 @@
 import type { Worker } from 'bullmq';
 import type { Engine } from '../engine/engine.js';
-import { StatespaceError } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
-import { connectionOf, DEFAULT_QUEUE, type JobRequest, type JobResult } from './jobs.js';
+import { checkQueue, checkReachable, connectionOf, DEFAULT_QUEUE, type JobRequest, type JobResult } from './jobs.js';
 
 /** How a worker takes jobs. */
 export interface WorkerOptions {
@@ -33,6 +33,14 @@ const MAX_STALLED = 50;
 export async function startWorker(engine: Engine, url: string, options: WorkerOptions = {}): Promise<RunningWorker> {
   checkOptions('startWorker', options, ['queue', 'concurrency', 'lockMs', 'log']);
   const { queue = DEFAULT_QUEUE, concurrency = 16, lockMs = 10_000, log } = options;
+  checkQueue('startWorker', queue);
+  for (const [name, value] of Object.entries({ concurrency, lockMs }))
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw mismatch('ERR_ARGUMENT', `startWorker: ${name}`, 'a whole number from 1 on', show(value));
+  if (log !== undefined && typeof log !== 'function')
+    throw mismatch('ERR_ARGUMENT', 'startWorker: log', 'a function', show(log));
+  const connection = connectionOf(url);
+  await checkReachable(url);
   const { UnrecoverableError, Worker } = await import('bullmq');
   const worker: Worker<JobRequest, JobResult> = new Worker(
     queue,
@@ -51,7 +59,7 @@ export async function startWorker(engine: Engine, url: string, options: WorkerOp
       }
     },
     {
-      connection: connectionOf(url),
+      connection,
       concurrency,
       ...{ lockDuration: lockMs, stalledInterval: lockMs / 2, maxStalledCount: MAX_STALLED },
     },

@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { neededFiles } from '../../dist/lib/hub/choose.js';
 import { pull } from '../../dist/lib/hub/pull.js';
 import { parseHubSource } from '../../dist/lib/hub/source.js';
+import { statespace } from '../support/cli.js';
 import { modelCase } from '../support/golden.js';
 import { COMMIT, fakeHub, gitSha1, send, sha256 } from './fake-hub.js';
 
@@ -78,6 +79,19 @@ test('a model by its name on the hub; the second time nothing is fetched, offlin
   await (await loadModel('hf:lab/mamba@v1.0')).dispose();
   expect(hub.requests).toEqual([]);
   await expect(pull('hf:lab/other')).rejects.toThrow(/not in the cache, and HF_HUB_OFFLINE/);
+});
+
+test('the command reads it by that name, as its help says', async () => {
+  const args = ['generate', 'hf:lab/mamba', '--prompt', '12,5,7', '--max-tokens', '3', '--quiet'];
+  expect(await statespace(args)).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+,\d+,\d+\n$/) });
+});
+
+test('of a model on the hub loadModel tells how far its files have come, then its weights', async () => {
+  const heard: number[] = [];
+  const model = await loadModel('hf:lab/mamba', { onProgress: ({ loadedBytes }) => heard.push(loadedBytes) });
+  await model.dispose();
+  expect(heard).toContain(weights.length + config.length);
+  expect(heard.indexOf(weights.length + config.length)).toBeLessThan(heard.length - 1);
 });
 
 describe('faults', () => {

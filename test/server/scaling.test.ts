@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { type Jobs, loadModel, type Model, openJobs } from 'statespace';
+import { type Jobs, loadModel, type Model, openJobs, startWorker } from 'statespace';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { alone, ids, numbers, textAlone } from '../support/engines.js';
 import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
@@ -92,6 +92,21 @@ describe.runIf(redisPath)('replicas', () => {
   });
 });
 
+test('a Redis that is not there is an error that says so, for jobs and workers', async () => {
+  const nowhere = 'redis://user:secret@127.0.0.1:1';
+  const jobs = openJobs(nowhere);
+  await expect(jobs.add({ prompt: [1] })).rejects.toMatchObject({
+    code: 'ERR_STATE',
+    message: expect.stringMatching(/^jobs: the Redis at redis:\/\/127\.0\.0\.1:1 cannot be asked: .*ECONNREFUSED/),
+  });
+  await expect(jobs.result('a')).rejects.toMatchObject({ code: 'ERR_STATE' });
+  await jobs.close();
+  await using engine = model.createEngine();
+  await expect(startWorker(engine, nowhere)).rejects.toMatchObject({ code: 'ERR_STATE' });
+  for (const wrong of [{ concurrency: 0 }, { lockMs: -1 }, { queue: '' }, { log: 5 }])
+    await expect(startWorker(engine, nowhere, wrong as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+});
+
 describe.runIf(redisPath)('jobs', () => {
   let jobs: Jobs;
   afterEach(() => jobs.close());
@@ -139,6 +154,15 @@ describe.runIf(redisPath)('jobs', () => {
     const id = await jobs.add({ prompt: [100_000], maxTokens: 3 });
     await expect(jobs.result(id)).rejects.toThrow(/an id from 0 to/);
     await expect(jobs.result('none')).rejects.toThrow(/there is no job/);
+    for (const wrong of [{ promt: [1] }, { prompt: [1], signal: new AbortController().signal }])
+      await expect(jobs.add(wrong as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    await expect(jobs.add({ prompt: [1] }, { id: '' })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    // Ids of any form, and numbers that JSON does not have.
+    const [plain] = (await alone(model, { prompt: [11], maxTokens: 1 })) as [number];
+    const banned = { prompt: [11], maxTokens: 5, logitBias: { [plain]: Number.NEGATIVE_INFINITY } };
+    for (const id of ['17', 'row:17', '%17']) expect(await jobs.add(banned, { id })).toBe(id);
+    for (const id of ['17', 'row:17', '%17'])
+      expect((await jobs.result(id)).tokens).toEqual(await alone(model, banned));
     const endless = await jobs.add({ prompt: [11], maxTokens: 5 });
     await expect(jobs.result(endless, { signal: AbortSignal.abort() })).rejects.toThrow(/abort/);
     expect((await jobs.result(endless)).tokens.length).toBe(5);

@@ -29,7 +29,7 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
   program
     .command('generate [model]')
     .description(
-      'Continue a prompt with a checkpoint in Hugging Face format or a GGUF file; tokens are printed as they come.',
+      'Continue a prompt with a folder in Hugging Face format, a GGUF file or hf:owner/name; tokens are printed as they come.',
     )
     .option(
       '-p, --prompt <text>',
@@ -66,9 +66,11 @@ Examples:
 
 async function generate(given: string | undefined, options: Options, signal: AbortSignal): Promise<void> {
   const folder = given ?? shippedModel();
-  if (!existsSync(folder)) throw new UsageError(`no file or folder ${folder}`);
-  if (!statSync(folder).isDirectory() && !/\.gguf$/i.test(folder))
-    throw new UsageError(`${folder} is neither a folder nor a .gguf file`);
+  if (!folder.startsWith('hf:')) {
+    if (!existsSync(folder)) throw new UsageError(`no file or folder ${folder}`);
+    if (!statSync(folder).isDirectory() && !/\.gguf$/i.test(folder))
+      throw new UsageError(`${folder} is neither a folder nor a .gguf file`);
+  }
   const { threads, dtype, device, quiet } = options;
   const asked = options.prompt ?? (given === undefined ? PROMPT : undefined);
   if (asked === undefined) throw new UsageError("required option '-p, --prompt <text>' not specified");
