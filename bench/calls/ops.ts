@@ -48,19 +48,22 @@ function opCases(): Record<string, OpCase> {
   };
 }
 
+const SAMPLE_US = 20_000; // of processor time: the clock of a kernel of 1 ms alone is mostly the threads' waiting
+
 /** By processor time, page faults included: the least of several in turn, so that neighbours do not decide. */
-function processorTime(run: () => unknown): number {
+function processorTime(run: () => unknown, times: number): number {
   const start = process.cpuUsage();
-  run();
+  for (let i = 0; i < times; i++) run();
   const { user, system } = process.cpuUsage(start);
   return user + system;
 }
 
 function ratio(rounds: number, first: () => unknown, second: () => unknown): number {
+  const times = Math.ceil(SAMPLE_US / Math.max(1, processorTime(first, 1)));
   const least: [number, number] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
   for (let i = 0; i < rounds; i++) {
-    least[0] = Math.min(least[0], processorTime(first));
-    least[1] = Math.min(least[1], processorTime(second));
+    least[0] = Math.min(least[0], processorTime(first, times));
+    least[1] = Math.min(least[1], processorTime(second, times));
   }
   return least[1] / least[0];
 }

@@ -31,14 +31,53 @@ export function checkContext(of: string, context: number): number {
   return context;
 }
 
+/** Keys that a token sees of the last `most`, itself among them. */
+type Seen = (most: number) => number;
+
 /** FLOPs of one token whose sequence has `context` tokens, a multiply-add as two. */
 export function flopsPerToken(g: Graph, context: number): number {
   let flops = 0;
-  for (const node of g.nodes) if (node.when !== 'whole') flops += nodeFlops(g, node, context);
+  for (const node of g.nodes) if (node.when !== 'whole') flops += nodeFlops(g, node, (most) => Math.min(most, context));
   return flops;
 }
 
-function nodeFlops(g: Graph, { op, inputs, attrs }: Node, context: number): number {
+/** FLOPs of a sequence's first `tokens` in one call that wants the last one's output. */
+export function promptFlops(g: Graph, tokens: number): number {
+  // A token in the middle sees so many on the average.
+  const seen: Seen = (most) => (most >= tokens ? (tokens + 1) / 2 : most - (most * (most - 1)) / (2 * tokens));
+  let flops = 0;
+  for (const node of g.nodes)
+    if (node.when !== 'whole') flops += nodeFlops(g, node, seen) * (perOutput(node) ? 1 : tokens);
+  return flops;
+}
+
+const perOutput = ({ inputs }: Node): boolean => inputs.x?.dims[0] === 'outputs';
+
+/** Bytes that one more token after `context` reads: the weights that it uses, states and the keys that it sees, once. */
+export function stepBytes(g: Graph, context: number): number {
+  let bytes = 0;
+  const multiplied = new Set(g.nodes.flatMap(({ op, inputs }) => (byId(op) ? [] : Object.values(inputs))));
+  for (const [value, { activeShare }] of g.weights) {
+    // Of a table that no product shares, a row.
+    if (multiplied.has(value)) bytes += byteLength(value.dtype, size(value)) * activeShare;
+  }
+  const rows = new Map<Value, number>();
+  for (const { op, inputs, attrs } of g.nodes) {
+    if (op.name === 'cacheAppend') continue;
+    for (const [name, value] of Object.entries(inputs)) {
+      if (value.kind === 'state') rows.set(value, 1);
+      if (value.kind !== 'cache') continue;
+      const chosen = inputs.indexQ && name !== 'indexKeys' ? attrs.topBlocks! * attrs.blockSize! : attrs.window;
+      rows.set(value, Math.max(rows.get(value) ?? 0, Math.min(context, chosen || context)));
+    }
+  }
+  for (const [value, count] of rows) bytes += count * byteLength(value.dtype, size(value));
+  return bytes;
+}
+
+const byId = (op: Node['op']): boolean => op.name === 'embedding' || op.name === 'ngramEmbedding';
+
+function nodeFlops(g: Graph, { op, inputs, attrs }: Node, seen: Seen): number {
   const weight = (v: Value | undefined): number => (v ? size(v) * (g.weights.get(v)?.activeShare ?? 1) : 0);
   switch (op.name) {
     case 'linear':
@@ -51,14 +90,19 @@ function nodeFlops(g: Graph, { op, inputs, attrs }: Node, context: number): numb
       return 2 * weight(inputs.weight) + 2 * size(inputs.x!);
     case 'rgLru':
       return 2 * (weight(inputs.inputGateWeight) + weight(inputs.recurrentGateWeight)) + 4 * size(inputs.x!);
-    case 'attention': {
-      const keys = attrs.window ? Math.min(attrs.window, context) : context;
-      return 4 * size(inputs.q!) * keys; // q·k and the weighted sum of v
+    case 'attention': // q·k and the weighted sum of v
+      return 4 * size(inputs.q!) * seen(attrs.window || Number.POSITIVE_INFINITY);
+    case 'sparseAttention': {
+      const all = attrs.window || Number.POSITIVE_INFINITY;
+      if (!inputs.indexQ) return 4 * size(inputs.q!) * seen(all);
+      // Every complete block has a score, the best ones are attended to.
+      const blocks = seen(Number.POSITIVE_INFINITY) / attrs.blockSize!;
+      return 2 * size(inputs.indexQ) * blocks + 4 * size(inputs.q!) * seen(attrs.topBlocks! * attrs.blockSize!);
     }
     case 'selectiveScan':
       return 9 * size(inputs.A!); // dt·A, exp, decay·h, dt·u·B, +, C·h (Mamba, appendix D counts the same terms)
     case 'longConv': // a step is the direct sum
-      return 2 * size(inputs.x!) * Math.min(context, inputs.kernel!.dims[0] as number);
+      return 2 * size(inputs.x!) * seen(inputs.kernel!.dims[0] as number);
     case 'denseScan':
       return 2 * size(inputs.A!);
     case 'mamba3': // a rank writes into the state twice (its own token and the one before) and reads it once

@@ -16,9 +16,12 @@ namespace statespace::STATESPACE_ISA {
 constexpr int kFewRows = 8;
 // A sequence whose rows fill at most one block (decode, short chunks) is cut along its keys as well.
 constexpr int64_t kSplitFew = 256, kSplitBlock = 2048;
-// Keys that few rows are read against at a time. A task of few rows takes neighbouring heads: so many bytes of keys
-// that lie in one piece in a page, which reads faster than heads apart (8 KB each in bf16).
-constexpr int64_t kPartKeys = 64, kPieceBytes = 32768;
+// Keys that few rows are read against at a time.
+constexpr int64_t kPartKeys = 64;
+// A task of few rows takes as many neighbouring heads as leave each thread so many tasks: their keys lie in one piece in
+// a page, and memory is read the faster the longer the pieces are (Zen 5, two threads, bf16: 27 GB/s at 16 KB, 36 at 32,
+// 50 at 96).
+constexpr int64_t kTasksPerThread = 4;
 constexpr int64_t kMostRows = 32;  // of all heads of such a task, and of a panel, whatever multiplies it
 
 struct Span {
@@ -43,7 +46,10 @@ class AttentionPlan {
   AttentionPlan(const Attention& op, Context& cx, int64_t block_rows)
       : op_(op), group(op.q[1] / op.k[1]), headdim(op.q[2]), block_rows_(block_rows) {
     sequences_ = op.cu_seqlens ? op.cu_seqlens[0] - 1 : 1;
-    int64_t floats = 0;
+    int64_t floats = 0, pieces = 0;
+    for (int64_t s = 0; s < sequences_; ++s) pieces += measure(s, 0).splits;
+    const int64_t groups = ceil_div(kTasksPerThread * cx.threads(), std::max<int64_t>(pieces, 1));
+    heads_together_ = ceil_div(op.k[1], std::min(groups, op.k[1]));
     for (int64_t s = 0; s < sequences_; ++s) {
       const Span span = measure(s, floats);
       floats += span.splits > 1 ? op.k[1] * span.splits * partial_size(span) : 0;
@@ -104,7 +110,7 @@ class AttentionPlan {
     }
     const int64_t rows = span.queries * group;
     span.blocks = ceil_div(rows, block_rows_);
-    span.heads = rows > kFewRows ? 1 : heads_together(rows);
+    span.heads = rows > kFewRows ? 1 : std::min(heads_together_, kMostRows / std::max<int64_t>(rows, 1));
     span.splits = 1;
     span.split_keys = span.keys;
     span.partials = partials;
@@ -114,11 +120,6 @@ class AttentionPlan {
       if (all.end - all.begin > span.split_keys) span.splits = ceil_div(all.end - all.begin, span.split_keys);
     }
     return span;
-  }
-
-  int64_t heads_together(int64_t rows) const {
-    const int64_t piece = kPartKeys * headdim * (op_.k.dtype == DType::f32 ? 4 : 2);
-    return std::clamp<int64_t>(kPieceBytes / piece, 1, std::min(op_.k[1], kMostRows / std::max<int64_t>(rows, 1)));
   }
 
   Visible keys(const Span& span, int64_t block, int64_t split) const {
@@ -166,7 +167,7 @@ class AttentionPlan {
 
  private:
   const int64_t block_rows_;
-  int64_t sequences_ = 1, tasks_ = 0;
+  int64_t sequences_ = 1, tasks_ = 0, heads_together_ = 1;
   Span* spans_ = nullptr;
   Task* list_ = nullptr;
   float* partials_ = nullptr;

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { addBenchCalls } from './bench-calls.js';
 import { addBenchEventLoop } from './bench-event-loop.js';
+import { addBenchFamilies } from './bench-families.js';
 import { addBenchKernels } from './bench-kernels.js';
 import { addBenchModels } from './bench-models.js';
 import { addBenchPeers } from './bench-peers.js';
@@ -15,6 +16,7 @@ export function addBench(program: Command, signal: AbortSignal): void {
     .description('Measure on this machine; every number is checked before it is timed.');
   addBenchScaling(bench, signal);
   addBenchModels(bench, signal);
+  addBenchFamilies(bench, signal);
   addBenchQuantised(bench, signal);
   addBenchRecall(bench, signal);
   addBenchKernels(bench, signal);
