@@ -215,6 +215,7 @@ export class Engine implements AsyncDisposable {
   ): Run {
     if (signal !== undefined && typeof signal?.throwIfAborted !== 'function')
       throw mismatch('ERR_ARGUMENT', 'engine: signal', 'an AbortSignal', show(signal));
+    if (typeof client !== 'string') throw mismatch('ERR_ARGUMENT', 'engine: client', 'a string', show(client));
     signal?.throwIfAborted();
     if (this.model.disposed) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
     const run = new Run(task, tokens, boundaries, { priority, client, signal, timeoutMs }, this.watch);

@@ -52,6 +52,11 @@ export function resolveOptions(model: Model, options: EngineOptions): ResolvedOp
   checkOptions('createEngine', options, ['maxBatchTokens', 'maxRunning', 'maxQueued', 'memoryBytes', 'prefixCache']);
   if (model.inputWidth > 1 || model.vocabSize === 0)
     throw new StatespaceError('ERR_ARGUMENT', 'createEngine: this model reads rows of numbers, not tokens; use run()');
+  if (!model.hasLogits)
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      'createEngine: expected a model whose rows are logits of tokens; it has no head',
+    );
   const { maxBatchTokens = 512, maxRunning = 128, maxQueued = 1024, prefixCache = {} } = options;
   const memoryBytes = whole('memoryBytes', options.memoryBytes ?? Math.floor(freemem() / 2), 1);
   return {

@@ -119,10 +119,14 @@ async function* run(
   session.begin();
   let last: Generated | undefined;
   let mask: TokenMask | undefined;
+  // Who has read the last token need not ask for another before the session may generate again.
   const finish = (reason: FinishReason, by?: string | number) => {
+    if (end.reason) return;
     end.reason = reason;
     end.by = by;
     if (last) last.finishReason = reason;
+    mask?.close();
+    session.end();
   };
   try {
     const { options, maxTokens, stopTexts, stopIds, sampler, prompt } = check(session, given);
@@ -186,9 +190,7 @@ async function* run(
       signal?.throwIfAborted();
     }
   } finally {
-    mask?.close();
-    if (!end.reason) finish('abort');
-    session.end();
+    finish('abort');
   }
 }
 

@@ -322,7 +322,7 @@ void Forward::commit() {
     s.busy_ = false;
   }
   workspace_->most_tokens = std::max(workspace_->most_tokens, total_);
-  model_->leave(std::move(workspace_));
+  leave();
 }
 
 void Forward::roll_back() {
@@ -344,6 +344,19 @@ void Forward::roll_back() {
     }
     program_.backend().finish();
   }
+  leave();
+}
+
+// Logits of a long chunk are as large as a result, and are not kept beside it; steps of many sequences find theirs.
+void Forward::leave() {
+  constexpr int64_t kRows = 256;
+  BackendBuffer& logits = workspace_->arenas[batch_dim(kOutputs)];
+  const int64_t most = kRows * width_;
+  if (logits.bytes() > 2 * most * int64_t(sizeof(float))) {
+    const auto device = lock_device(program_.backend());
+    logits = BackendBuffer(program_.backend());
+  }
+  if (int64_t(workspace_->rows.capacity()) > most) std::vector<float>().swap(workspace_->rows);
   model_->leave(std::move(workspace_));
 }
 

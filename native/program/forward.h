@@ -43,6 +43,7 @@ class Forward {
   void sample();
   void commit();
   void roll_back();
+  void leave();
 
   const std::shared_ptr<Model> model_;
   const Program& program_;
