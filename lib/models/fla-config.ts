@@ -31,12 +31,14 @@ export function readFla(c: ConfigReader, standard: { nLayers: number; eps: numbe
   if (attention !== undefined)
     throw c.error(`attn: ${show(attention)} is not supported; layers of softmax attention are not read`);
   c.only('attnres_block_size', null);
+  // Older files call it rms_norm_eps, or both.
+  const eps = c.number('norm_eps', c.number('rms_norm_eps', standard.eps));
   return {
     vocabSize: c.size('vocab_size', 32000),
     dModel,
     dFf: c.size('intermediate_size', derived),
     nLayers: c.size('num_hidden_layers', standard.nLayers),
-    eps: c.number('norm_eps', standard.eps),
+    eps,
     tied: c.boolean('tie_word_embeddings', false),
   };
 }

@@ -38,6 +38,7 @@ function readConfig(c: ConfigReader): GlaConfig {
   c.only('use_gv', false);
   const convolves = c.boolean('use_short_conv', false);
   const dConv = c.size('conv_size', 4);
+  if (!c.raw.use_short_conv) c.ignore('share_conv_kernel');
   if (c.has('clamp_min')) c.number('clamp_min');
   return {
     ...shared,

@@ -48,10 +48,8 @@ export function readRope(
   // An odd share of a head: one pair more is rotated, with exponents of the odd number, as in transformers.
   const exponentDim = Math.floor(headDim * partial);
   const rotaryDim = exponentDim + (exponentDim % 2);
-  if (exponentDim < 2 || rotaryDim > headDim)
-    throw c.error(
-      `rotary positions turn pairs of channels: head_dim ${headDim} must give a number of at least 2 that fits`,
-    );
+  if (exponentDim < 1 || rotaryDim > headDim)
+    throw c.error(`rotary positions turn pairs of channels: head_dim ${headDim} must give a number that fits`);
   const rope = exponentDim === rotaryDim ? { theta, rotaryDim } : { theta, rotaryDim, exponentDim };
   if (!nested) return rope;
   const type = nested.oneOf(nested.has('rope_type') ? 'rope_type' : 'type', TYPES, 'default');

@@ -100,6 +100,18 @@ class Product {
     tasks<1>(1);
   }
 
+  // Of few rows and a packed weight, on one thread: what goes before, and panels [begin, end).
+  void prepare_all() const {
+    for (int64_t i = 0; i < tiles_.count; ++i) prepare(i);
+  }
+  template <int P>
+  void few_panels(int64_t begin, int64_t end, float* sums) const {
+    int64_t p = begin;
+    if constexpr (P > 1)
+      for (; p + P <= end; p += P) few<P>(p, w_.panel(p), sums);
+    for (; p < end; ++p) few<1>(p, w_.panel(p), sums);
+  }
+
  private:
   char* tile(int64_t i) const { return x_tiles_ + tiles_.begin(i) * even(w_.in) * (pairs_ ? 2 : 4); }
 
@@ -335,6 +347,39 @@ void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight
   if (w.layout == Layout::rows && rows <= kFewRows)
     return few_by_rows(cx, x, rows, w, e, y, static_cast<float*>(scratch));
   Product(cx, x, rows, w, e, y, scratch).run();
+}
+
+bool chains(const Tensor& weight, int64_t rows) {
+  return rows <= kFewRows && weight.layout == Layout::packed && !is_quantised(weight.dtype);
+}
+
+void matmul_chains(const Context& cx, const std::vector<Multiplication>& all, int64_t length) {
+  if (all.empty()) return;
+  std::vector<Product> products;
+  products.reserve(all.size());
+  int64_t rows = 1;
+  for (const Multiplication& m : all) {
+    products.emplace_back(cx, m.x, m.rows, matrix_of(*m.weight, m.index), m.epilogue, m.y, m.scratch);
+    rows = std::max(rows, m.rows);
+  }
+  const int64_t chain_count = int64_t(all.size()) / length, panels = matrix_of(*all[0].weight).panels();
+  const int64_t most = kFewSums / rows;
+  const auto tasks = [&]<int P>() {
+    const int64_t parts = ceil_div(panels, P);
+    cx.parallel_for(chain_count * parts, [&](int64_t task, int worker) {
+      float* sums = cx.local<float>(worker, kTileRows * 4 * kPanel);
+      const int64_t begin = task % parts * P, end = std::min(panels, begin + P);
+      for (int64_t i = 0; i < length; ++i) {
+        const Product& product = products[task / parts * length + i];
+        product.template few_panels<P>(begin, end, sums);
+      }
+    });
+  };
+  for (const Product& product : products) product.prepare_all();
+  const int64_t each = chain_count * panels / cx.threads();
+  if (most >= 4 && each >= 16) return tasks.template operator()<4>();
+  if (most >= 2 && each >= 8) return tasks.template operator()<2>();
+  tasks.template operator()<1>();
 }
 
 }  // namespace statespace::STATESPACE_ISA

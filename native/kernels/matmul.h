@@ -1,5 +1,7 @@
 #pragma once
 // y = scale·act(x·weightᵀ + bias)·gate + residual, for every kernel that contains a matrix product.
+#include <vector>
+
 #include "core/context.h"
 #include "core/tensor.h"
 #include "isa/simd.h"
@@ -46,6 +48,26 @@ inline void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor&
                    const Rows& y, void* scratch) {
   matmul(cx, x, rows, weight, 0, epilogue, y, scratch);
 }
+
+// One product of several, of which each has scratch memory of its own.
+struct Multiplication {
+  Rows x;
+  int64_t rows;
+  const Tensor* weight;
+  int64_t index;
+  Epilogue epilogue;
+  Rows y;
+  void* scratch;
+};
+
+// Whether matmul_chains() takes products of up to `rows` rows with this weight: few rows, packed floats.
+bool chains(const Tensor& weight, int64_t rows);
+
+// Chains of `length` products, one chain after the other in `all`, in one loop over the threads: many small products
+// would each wait for all threads. The products of a chain follow one another panel by panel, so that one may read what
+// those before it have written to the same columns; chains write nothing in common. All have as many outputs. Results
+// are those of matmul().
+void matmul_chains(const Context& cx, const std::vector<Multiplication>& all, int64_t length);
 
 // out (in) = row `i` of a weight of any dtype and layout, in f32; of its matrix number `index`.
 void weight_row(const Tensor& weight, int64_t index, int64_t i, float* out);

@@ -25,6 +25,52 @@ void limited(Context& cx, const Moe& op, float* h, const float* up, int64_t rows
   });
 }
 
+// Rows of activations in memory.
+Rows rows_of(float* data, int64_t stride) {
+  Rows r;
+  r.data = data, r.stride = stride;
+  return r;
+}
+
+// Bytes that matmul_chains() needs for every (token, expert) pair, where few tokens are taken so; else 0.
+int64_t chain_scratch(const Moe& op) {
+  const int64_t tokens = op.x[0];
+  if (!chains(op.gate_up, tokens) || !chains(op.down, tokens)) return 0;
+  return matmul_scratch(op.gate_up, 1) + matmul_scratch(op.down, 1);
+}
+
+// Few tokens: the products of all experts at once, y their sum in the order of experts.
+void run_few(const Moe& op, Context& cx, const Routes& routes, float* hidden, char* scratch) {
+  const int64_t experts = op.down[0], d_ff = op.down[2], pairs = op.x[0] * op.top_k;
+  const int64_t wide = matmul_scratch(op.gate_up, 1), narrow = matmul_scratch(op.down, 1);
+  std::vector<Multiplication> up, down;
+  for (int64_t e = 0; e < experts; ++e) {
+    const int64_t first = routes.first[e], count = routes.first[e + 1] - first;
+    if (count == 0) continue;
+    const Rows x(op.x, routes.token + first), y(op.y, routes.token + first), h = rows_of(hidden + first * d_ff, d_ff);
+    void* space = scratch + first * wide;
+    Epilogue act, weighted;
+    if (op.limit > 0) {
+      up.push_back({x, count, &op.gate_up, 2 * e, {}, h, space});
+      const Rows second = rows_of(hidden + (pairs + first) * d_ff, d_ff);
+      up.push_back({x, count, &op.gate_up, 2 * e + 1, {}, second, space});
+    } else {
+      act.activation = op.activation;
+      if (op.gated()) {
+        up.push_back({x, count, &op.gate_up, 2 * e + 1, {}, h, space});
+        act.gate = h;
+      }
+      up.push_back({x, count, &op.gate_up, op.gated() ? 2 * e : e, act, h, space});
+    }
+    weighted.scale = routes.weight + first;
+    weighted.residual = y;
+    down.push_back({h, count, &op.down, e, weighted, y, scratch + pairs * wide + first * narrow});
+  }
+  matmul_chains(cx, up, op.gated() ? 2 : 1);
+  if (op.limit > 0) limited(cx, op, hidden, hidden + pairs * d_ff, pairs, d_ff);
+  matmul_chains(cx, down, int64_t(down.size()));
+}
+
 }  // namespace
 
 template <>
@@ -33,7 +79,9 @@ void run(const Moe& op, Context& cx) {
   const int64_t pairs = tokens * op.top_k;
   const int64_t floats =
       ceil_div(tokens * experts + 4 * pairs + experts + 1 + (op.limit > 0 ? 2 : 1) * pairs * d_ff, 16) * 16;
-  const int64_t scratch = std::max(matmul_scratch(op.down, tokens), matmul_scratch(op.gate_up, tokens));
+  const int64_t of_chains = chain_scratch(op);
+  const int64_t scratch =
+      std::max({matmul_scratch(op.down, tokens), matmul_scratch(op.gate_up, tokens), pairs * of_chains});
   float* p = cx.shared<float>(floats + scratch / 4);             // (tokens, experts)
   float* weight = p + tokens * experts;                          // (tokens, top_k)
   int32_t* chosen = reinterpret_cast<int32_t*>(weight + pairs);  // (tokens, top_k)
@@ -43,15 +91,9 @@ void run(const Moe& op, Context& cx) {
   routes.first = reinterpret_cast<int32_t*>(routes.weight + pairs);
   float* hidden = reinterpret_cast<float*>(routes.first + experts + 1);  // (pairs, d_ff)
   void* interleaved = p + floats;
-  auto rows = [](float* data, int64_t stride) {
-    Rows r;
-    r.data = data, r.stride = stride;
-    return r;
-  };
-
   Epilogue logits;
   logits.exact = true;
-  if (op.router) matmul(cx, op.x, tokens, op.router, logits, rows(p, experts), interleaved);
+  if (op.router) matmul(cx, op.x, tokens, op.router, logits, rows_of(p, experts), interleaved);
   for (int64_t t = 0; t < tokens; ++t) {
     if (op.router)
       softmax(p + t * experts, experts);
@@ -63,15 +105,16 @@ void run(const Moe& op, Context& cx) {
 
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t c = 0; c < d_model; ++c) op.y.row(t)[c] = 0;
+  if (of_chains) return run_few(op, cx, routes, hidden, static_cast<char*>(interleaved));
   for (int64_t e = 0; e < experts; ++e) {
     const int64_t first = routes.first[e], count = routes.first[e + 1] - first;
-    const Rows x(op.x, routes.token + first), y(op.y, routes.token + first), h = rows(hidden + first * d_ff, d_ff);
+    const Rows x(op.x, routes.token + first), y(op.y, routes.token + first), h = rows_of(hidden + first * d_ff, d_ff);
     Epilogue act;
     act.activation = op.activation;
     if (op.limit > 0) {
       float* up = hidden + (pairs + first) * d_ff;
       matmul(cx, x, count, op.gate_up, 2 * e, {}, h, interleaved);
-      matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, rows(up, d_ff), interleaved);
+      matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, rows_of(up, d_ff), interleaved);
       limited(cx, op, hidden + first * d_ff, up, count, d_ff);
     } else if (op.gated()) {  // hidden = act(gate·x) · (up·x)
       matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, h, interleaved);

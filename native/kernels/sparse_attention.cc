@@ -103,75 +103,146 @@ void relative_bias(const SparseAttention& op, int64_t token, int64_t head, int64
   }
 }
 
-// One query against the keys that it sees; p has room for a score each, bias for as many keys as relProj speaks of.
-template <class T>
-void attend(const SparseAttention& op, const Tensor& pages_k, const Tensor& pages_v, const int32_t* table,
-            int64_t token, int64_t position, int64_t head, const float* seen, float* p, float* bias) {
-  const Pages<T> keys{pages_k, table}, values{pages_v, table};
-  const int64_t headdim = op.q[2], kv = head / (op.q[1] / pages_k[1]), size = op.block_size;
-  const int64_t first = op.window > 0 && position >= op.window ? position - op.window + 1 : 0;
-  const int64_t complete = (position + 1) / size;
-  const int64_t extent = op.rel_proj ? std::min(op.rel_proj[1], position - first + 1) : 0;
-  if (extent > 0) relative_bias(op, token, head, extent, bias);
+// The keys that one query sees: those at `positions`, or all from `first` on where there is no list.
+struct Seen {
+  const int32_t* positions;
+  int64_t first, count;
+  int64_t operator[](int64_t n) const { return positions ? positions[n] : first + n; }
+};
+
+// y (kHeads, headdim) = p (kHeads, stride) times the values that are seen, a strip of channels after another.
+template <class T, int kHeads>
+void weigh(const Pages<T>& values, int64_t kv, const Seen& seen, const float* p, int64_t stride, int64_t headdim,
+           float* y) {
+  constexpr int kStrip = 4;  // vectors
+  for (int64_t d = 0; d < headdim; d += kStrip * kLanes) {
+    F sums[kHeads][kStrip];
+    int m[kStrip];
+    for (int v = 0; v < kStrip; ++v) m[v] = std::max(0, lanes_of(headdim - d - v * kLanes));
+    for (auto& row : sums)
+      for (F& x : row) x = zero();
+    const bool whole = headdim - d >= kStrip * kLanes;
+    for (int64_t n = 0; n < seen.count; ++n) {
+      const T* from = values.row(seen[n], kv) + d;
+      F x[kStrip];
+#pragma GCC unroll 4
+      for (int v = 0; v < kStrip; ++v)
+        x[v] = whole ? load(from + v * kLanes) : m[v] > 0 ? load(from + v * kLanes, m[v]) : zero();
+#pragma GCC unroll 4
+      for (int h = 0; h < kHeads; ++h) {
+        const F weight = set(p[h * stride + n]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kStrip; ++v) sums[h][v] = fma(weight, x[v], sums[h][v]);
+      }
+    }
+    for (int h = 0; h < kHeads; ++h)
+      for (int v = 0; v < kStrip; ++v)
+        if (m[v] > 0) store(y + h * headdim + d + v * kLanes, sums[h][v], m[v]);
+  }
+}
+
+// One query's heads [head, head + kHeads), which share their keys, against those that it sees. p has room for a score
+// each, in rows of `stride`, bias for as many keys as relProj speaks of.
+template <class T, int kHeads>
+void attend(const SparseAttention& op, const int32_t* table, int64_t token, int64_t position, int64_t head,
+            const Seen& seen, float* p, int64_t stride, float* bias) {
+  const Pages<T> keys{op.k, table}, values{op.v, table};
+  const int64_t headdim = op.q[2], kv = head / (op.q[1] / op.k[1]);
+  const int64_t extent = op.rel_proj ? std::min(op.rel_proj[1], position - seen[0] + 1) : 0;
   const float* q = op.q.row(token) + head * headdim;
   const float ratio = op.log_floor > 0 ? float(position + 1) / op.log_floor : 1;
   const float tau = 1 + (ratio > 1 ? op.log_alpha * std::log(ratio) : 0);
-  float top = kNone;
-  for (int64_t j = first; j <= position; ++j) {
-    p[j] = kNone;
-    if (seen && j / size < complete && !seen[j / size]) continue;
-    p[j] = op.scale * dot(q, keys.row(j, kv), headdim);
-    if (position - j < extent) p[j] += bias[position - j];
-    p[j] *= tau;
-    top = p[j] > top ? p[j] : top;
-  }
-  float* y = op.y.row(token) + head * headdim;
-  for (int64_t d = 0; d < headdim; ++d) y[d] = 0;
-  F sums = zero();
-  for (int64_t j = first; j <= position; j += kLanes) {
-    const int m = lanes_of(position + 1 - j);
-    // What is not seen is -inf, which exp takes to a tiny number and not to 0.
-    const F s = load(p + j, m);
-    store(p + j, select(less(s, set(-3e38f)), zero(), exp(s - set(top))), m);
-    sums = sums + load(p + j, m);
-  }
-  const float scale = 1 / sum(sums);
-  for (int64_t j = first; j <= position; ++j) {
-    if (p[j] == 0) continue;
-    const T* v = values.row(j, kv);
-    const F weight = set(p[j] * scale);
-    for (int64_t d = 0; d < headdim; d += kLanes) {
-      const int m = lanes_of(headdim - d);
-      store(y + d, fma(weight, load(v + d, m), load(y + d, m)), m);
+  for (int64_t n = 0; n < seen.count; ++n) {
+    const T* key = keys.row(seen[n], kv);
+    F total[kHeads];
+    for (F& x : total) x = zero();
+    for (int64_t i = 0; i < headdim; i += kLanes) {
+      const int m = lanes_of(headdim - i);
+      const F x = load(key + i, m);
+#pragma GCC unroll 4
+      for (int h = 0; h < kHeads; ++h) total[h] = fma(load(q + h * headdim + i, m), x, total[h]);
     }
+#pragma GCC unroll 4
+    for (int h = 0; h < kHeads; ++h) p[h * stride + n] = op.scale * sum(total[h]);
+  }
+  for (int h = 0; h < kHeads; ++h) {
+    float *row = p + h * stride, top = kNone;
+    if (extent > 0) relative_bias(op, token, head + h, extent, bias);
+    for (int64_t n = 0; n < seen.count; ++n) {
+      if (const int64_t back = position - seen[n]; back < extent) row[n] += bias[back];
+      row[n] *= tau;
+      top = row[n] > top ? row[n] : top;
+    }
+    F sums = zero();
+    for (int64_t n = 0; n < seen.count; n += kLanes) {
+      const int m = lanes_of(seen.count - n);
+      store(row + n, exp(load(row + n, m) - set(top)), m);
+      sums = sums + load(row + n, m);
+    }
+    const float scale = 1 / sum(sums);
+    for (int64_t n = 0; n < seen.count; ++n) row[n] *= scale;
+  }
+  weigh<T, kHeads>(values, kv, seen, p, stride, headdim, op.y.row(token) + head * headdim);
+}
+
+// Heads [begin, end), as many at once as share their keys.
+template <class T, int kHeads = 4>
+void attend_heads(const SparseAttention& op, const int32_t* table, int64_t token, int64_t position, int64_t begin,
+                  int64_t end, const Seen& seen, float* p, int64_t stride, float* bias) {
+  if (kHeads == 1 || (op.q[1] / op.k[1]) % kHeads == 0) {
+    for (int64_t h = begin; h < end; h += kHeads)
+      attend<T, kHeads>(op, table, token, position, h, seen, p, stride, bias);
+  } else if constexpr (kHeads > 1) {
+    attend_heads<T, kHeads / 2>(op, table, token, position, begin, end, seen, p, stride, bias);
   }
 }
 
 template <class T>
 void run_as(const SparseAttention& op, Context& cx) {
+  constexpr int64_t kHeads = 4;
   const Sequences sequences(op.cu_seqlens, Tensor{}, op.q[0]);
-  const int64_t heads = op.q[1], dim = op.index_q ? op.index_q[2] : 0;
-  int64_t longest = 0;
-  for (int64_t s = 0; s < sequences.count; ++s) longest = std::max<int64_t>(longest, op.key_lengths.i32()[s]);
-  const int64_t blocks = op.index_q ? longest / op.block_size : 0;
-  float* block_keys = cx.shared<float>(blocks * dim + 1);
+  const int64_t heads = op.q[1], dim = op.index_q ? op.index_q[2] : 0, size = op.block_size;
+  int64_t longest = 0, most = 0;
+  for (int64_t s = 0; s < sequences.count; ++s) {
+    longest = std::max<int64_t>(longest, op.key_lengths.i32()[s]);
+    most = std::max(most, sequences.end(s) - sequences.begin(s));
+  }
+  const int64_t blocks = op.index_q ? longest / size : 0;
+  // Of each query: the keys that it sees, after their number.
+  const int64_t listed = op.index_q ? std::min(longest, (op.top_blocks + 1) * size) + 1 : 0;
+  float* block_keys = cx.shared<float>(blocks * dim + 1 + most * listed);
+  int32_t* lists = reinterpret_cast<int32_t*>(block_keys + blocks * dim);
   for (int64_t s = 0; s < sequences.count; ++s) {
     const int64_t begin = sequences.begin(s), end = sequences.end(s), keys = op.key_lengths.i32()[s];
     if (begin == end) continue;
     const int32_t* table = op.page_table.i32() + s * op.page_table.row_stride;
-    if (op.index_q)
-      cx.parallel_for(keys / op.block_size, [&](int64_t b, int worker) {
-        block_key(op, Pages<T>{op.index_keys, table}, b * op.block_size, block_keys + b * dim,
-                  cx.local<float>(worker, dim));
+    const int64_t before = keys - (end - begin);  // keys of earlier calls
+    if (op.index_q) {
+      cx.parallel_for(keys / size, [&](int64_t b, int worker) {
+        block_key(op, Pages<T>{op.index_keys, table}, b * size, block_keys + b * dim, cx.local<float>(worker, dim));
       });
-    cx.parallel_for(end - begin, [&](int64_t i, int worker) {
-      const int64_t position = keys - (end - begin) + i, complete = op.index_q ? (position + 1) / op.block_size : 0;
-      const int64_t extent = op.rel_proj ? op.rel_proj[1] : 0;
-      float* p = cx.local<float>(worker, keys + 2 * blocks + kLanes + extent);
-      float *score = p + keys + kLanes, *seen = score + blocks, *bias = seen + blocks;
-      if (op.index_q) choose(op, begin + i, block_keys, complete, score, seen);
-      for (int64_t h = 0; h < heads; ++h)
-        attend<T>(op, op.k, op.v, table, begin + i, position, h, op.index_q ? seen : nullptr, p, bias);
+      cx.parallel_for(end - begin, [&](int64_t i, int worker) {
+        const int64_t position = before + i, complete = (position + 1) / size;
+        float *score = cx.local<float>(worker, 2 * blocks + 1), *chosen = score + blocks;
+        choose(op, begin + i, block_keys, complete, score, chosen);
+        int32_t *list = lists + i * listed, *to = list + 1;
+        for (int64_t j = op.window > 0 && position >= op.window ? position - op.window + 1 : 0; j <= position; ++j)
+          if (j / size >= complete || chosen[j / size]) *to++ = int32_t(j);
+        *list = int32_t(to - list - 1);
+      });
+    }
+    // Few queries are parted by their heads.
+    const int64_t parts = end - begin < 8 * cx.threads() ? ceil_div(heads, kHeads) : 1;
+    const int64_t each = parts == 1 ? heads : kHeads,
+                  stride = ceil_div(std::max(listed, keys), int64_t(kLanes)) * kLanes;
+    cx.parallel_for((end - begin) * parts, [&](int64_t task, int worker) {
+      const int64_t i = task / parts, position = before + i, head = task % parts * each;
+      const int32_t* list = lists + i * listed;
+      const int64_t first = op.window > 0 && position >= op.window ? position - op.window + 1 : 0;
+      const Seen seen = op.index_q ? Seen{list + 1, 0, *list} : Seen{nullptr, first, position - first + 1};
+      float* p = cx.local<float>(worker, kHeads * stride + (op.rel_proj ? op.rel_proj[1] : 0) + kLanes);
+      attend_heads<T>(op, table, begin + i, position, head, std::min(heads, head + each), seen, p, stride,
+                      p + kHeads * stride);
     });
   }
 }
