@@ -3,10 +3,12 @@
 // field<shift, bits, to>(b): bits [shift, shift + bits) of every byte, moved to bit `to`   a | b   store_bytes(p, b)
 // lookup(table, b): entry b of a table of 16 that fills every 16 bytes   set_quad(p): four bytes, over and over
 // Ints: kLanes sums of 32 bits; set_int(x)   to_float(i)   widen(uint8_t*): kLanes floats   narrow(int8_t*, f): whole
-// floats of magnitude up to 127   each_byte<i>(b): byte i of every four.
+// floats of magnitude up to 127   each_byte<i>(b): byte i of every four   store_ints(p, f): whole floats as integers,
+// NaN as any   maxima(rows): lane i is the largest of row i of kLanes vectors.
 //
 // dot(sums, codes, x): sums + codes·x in fours, codes unsigned, x from -127 to 127, exact. Three forms, which differ in
 // nothing else: DotInstruction where has_int8_dot(), DotSmall for codes below 128, DotAny.
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -26,6 +28,13 @@ constexpr int kByteLanes = 4 * kLanes;
 inline bool int8_dot_wanted() {
   const char* text = std::getenv("STATESPACE_INT8_DOT");
   return !text || std::strcmp(text, "off") != 0;
+}
+
+inline F maxima_by_columns(F (&rows)[kLanes]) {
+  transpose(rows);
+  F most = rows[0];
+  for (int i = 1; i < kLanes; ++i) most = max(most, rows[i]);
+  return most;
 }
 
 #if defined(STATESPACE_ISA_AVX512)
@@ -62,6 +71,24 @@ inline F widen(const uint8_t* p) {
 }
 inline void narrow(int8_t* p, F x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v)));
+}
+inline void store_ints(void* p, F x) { _mm512_storeu_si512(p, _mm512_cvtps_epi32(x.v)); }
+// Half the shuffles of a transposed square, as sums() does it.
+inline F maxima(F (&r)[kLanes]) {
+  __m512 t[8], u[4];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i)
+    t[i] =
+        _mm512_max_ps(_mm512_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v), _mm512_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512d a = _mm512_castps_pd(t[2 * i]), b = _mm512_castps_pd(t[2 * i + 1]);
+    u[i] = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  }
+  auto quarters = [](__m512 a, __m512 b) {
+    return _mm512_max_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  return {quarters(quarters(u[0], u[1]), quarters(u[2], u[3]))};
 }
 // 2^(e - 128) of exponents, the two denormal ones as 0.
 inline F powers(const uint8_t* p) {
@@ -144,6 +171,8 @@ inline void narrow(int8_t* p, F x) {
   const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(half, half));
 }
+inline void store_ints(void* p, F x) { _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_cvtps_epi32(x.v)); }
+inline F maxima(F (&r)[kLanes]) { return maxima_by_columns(r); }
 inline F powers(const uint8_t* p) {
   const __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   const __m256i one = _mm256_set1_epi32(1);
@@ -254,6 +283,14 @@ inline void narrow(int8_t* p, F x) {
   store(f, x);
   for (int j = 0; j < kLanes; ++j) p[j] = f[j] >= -128 && f[j] <= 127 ? int8_t(f[j]) : int8_t(0);
 }
+inline void store_ints(void* p, F x) {
+  float f[kLanes];
+  store(f, x);
+  int32_t i[kLanes];
+  for (int j = 0; j < kLanes; ++j) i[j] = std::fabs(f[j]) < 0x1p30f ? int32_t(f[j]) : 0;
+  std::memcpy(p, i, sizeof i);
+}
+inline F maxima(F (&r)[kLanes]) { return maxima_by_columns(r); }
 inline F powers(const uint8_t* p) {
   float f[kLanes];
   for (int j = 0; j < kLanes; ++j) f[j] = bits_to_float(uint32_t(p[j] > 1 ? p[j] - 1 : 0) << 23);

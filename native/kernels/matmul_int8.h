@@ -33,65 +33,74 @@ constexpr int block_words(const Form& f) { return 9 + f.halves; }
 
 // Row `m` of a tile of M rows, and behind it its other planes. As many blocks at a time as vectors have lanes, so that
 // largest values and sums are found by transposing squares.
-template <class T>
+template <bool kPlanes, class T>
 void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, int32_t* to) {
   constexpr int kVectors = 32 / kLanes, kHalf = (kVectors + 1) / 2;
   const int64_t words = M * block_words(form);
-  for (int64_t k = 0; k < in; k += 32 * kLanes) {
+  for (int64_t k = 0; k < in; k += 32 * kLanes, x += 32 * kLanes) {
     const int blocks = in - k < 32 * kLanes ? int((in - k) / 32) : kLanes;
-    F v[kLanes][kVectors], most[kLanes];
+    F rest[kPlanes ? kLanes : 1][kVectors], most[kLanes];
     for (int b = 0; b < blocks; ++b) {
       F highest = zero();
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int i = 0; i < kVectors; ++i) {
-        v[b][i] = load(x + k + b * 32 + i * kLanes);
-        highest = max(highest, abs(v[b][i]));
+        const F v = load(x + b * 32 + i * kLanes);
+        if constexpr (kPlanes) rest[b][i] = v;
+        highest = max(highest, abs(v));
       }
       most[b] = highest;
     }
     for (int b = blocks; b < kLanes; ++b) most[b] = zero();
-    transpose(most);
-    F amax = most[0];
-    for (int i = 1; i < kLanes; ++i) amax = max(amax, most[i]);
-    const F least = set(1e-30f);
+    const F amax = maxima(most), least = set(1e-30f);
     F scale = amax * set(1.f / 127), inverse = select(less(least, amax), set(127.f) / max(least, amax), zero());
     for (int p = 0; p < planes; ++p, scale = scale * set(1.f / 254), inverse = inverse * set(254.f)) {
       alignas(64) float scales[kLanes], inverses[kLanes], sums_of[2][kLanes];
-      store(scales, scale), store(inverses, inverse);
+      store(inverses, inverse);
+      if constexpr (kPlanes) store(scales, scale);
       F low[kLanes], high[kLanes];
       for (int b = 0; b < blocks; ++b) {
         auto* q = reinterpret_cast<int8_t*>(to + b * words + (m + p) * 8);
+        const F own = set(inverses[b]);
         F halves[2] = {zero(), zero()};
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int i = 0; i < kVectors; ++i) {
-          const F r = round(v[b][i] * set(inverses[b]));
-          if (p + 1 < planes) v[b][i] = fnma(r, set(scales[b]), v[b][i]);
+          F v;
+          if constexpr (kPlanes)
+            v = rest[b][i];
+          else
+            v = load(x + b * 32 + i * kLanes);
+          const F r = round(v * own);
+          if constexpr (kPlanes) rest[b][i] = fnma(r, set(scales[b]), v);
           narrow(q + i * kLanes, r);
           halves[i / kHalf] = halves[i / kHalf] + r;
         }
-        low[b] = halves[0], high[b] = halves[1];
+        low[b] = form.halves == 1 ? halves[0] + halves[1] : halves[0];
+        if (form.halves == 2) high[b] = halves[1];
       }
       for (int b = blocks; b < kLanes; ++b) low[b] = high[b] = zero();
-      F first = sums(low), second = sums(high);
+      const F first = sums(low), second = form.halves == 2 ? sums(high) : zero();
       // NaN and infinities, which have no code, spoil the row by its scale.
       const F own = fma(zero(), first + second, scale);
       store(scales, own);
-      if (form.halves == 1) first = first + second;
-      const F factor = form.has_min() ? own : set(-float(1 << form.zero));
-      store(sums_of[0], first * factor), store(sums_of[1], second * factor);
+      if (form.has_min()) {
+        store(sums_of[0], first * own), store(sums_of[1], second * own);
+      } else {
+        const F factor = set(-float(1 << form.zero));
+        store_ints(sums_of[0], first * factor), store_ints(sums_of[1], second * factor);
+      }
       int32_t* at = to + m + p;
       for (int b = 0; b < blocks; ++b, at += words) {
         std::memcpy(at + 8 * M, scales + b, 4);
-        for (int h = 0; h < form.halves; ++h) {
-          if (form.has_min())
-            std::memcpy(at + (9 + h) * M, sums_of[h] + b, 4);
-          else
-            at[(9 + h) * M] = std::isfinite(sums_of[h][b]) ? int32_t(sums_of[h][b]) : 0;
-        }
+        for (int h = 0; h < form.halves; ++h) std::memcpy(at + (9 + h) * M, sums_of[h] + b, 4);
       }
     }
     to += blocks * words;
   }
+}
+template <class T>
+void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, int32_t* to) {
+  if (planes == 1) return quantise_row<false>(x, in, form, 1, m, M, to);
+  quantise_row<true>(x, in, form, planes, m, M, to);
 }
 
 // What the codes and heads of a type say, for the kLanes outputs of vector v.
@@ -243,6 +252,26 @@ void unpack_panel(const uint8_t* panel, int64_t in, uint8_t* to) {
   }
 }
 
+// How the tiles read an unpacked panel, and one whose codes are bytes as they lie.
+template <int kHalves_, bool kMin_>
+struct Unpacked {
+  static constexpr int kHalves = kHalves_;
+  static constexpr bool kMin = kMin_;
+  static constexpr int64_t kBytes = kPanel * (32 + 4 * kHalves * (kMin ? 2 : 1));  // for 32 of `in`
+  static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(w + (g * kTileVectors + v) * kByteLanes); }
+  static F scale(const uint8_t* w, int h, int v) {
+    return load(reinterpret_cast<const float*>(w + 32 * kPanel) + h * kPanel + v * kLanes);
+  }
+  static F min(const uint8_t* w, int h, int v) { return scale(w, kHalves + h, v); }
+};
+struct AsBytes {
+  static constexpr int kHalves = 1;
+  static constexpr bool kMin = false;
+  static constexpr int64_t kBytes = packed_block_bytes(DType::q8_0);
+  static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(w + 2 * kPanel + (v * 8 + g) * kByteLanes); }
+  static F scale(const uint8_t* w, int, int v) { return load(reinterpret_cast<const f16_t*>(w) + v * kLanes); }
+};
+
 // to (in, kPanel) = the values of a panel.
 template <DType T>
 void widen_quantised(const uint8_t* panel, int64_t in, float* to) {
@@ -272,17 +301,17 @@ void widen_quantised(const uint8_t* panel, int64_t in, float* to) {
 }
 
 // out (M, kPanel) = M rows of x times an unpacked panel.
-template <int M, int kHalves, bool kMin, class Dot>
+template <int M, class W, class Dot>
 void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* out) {
-  constexpr int V = kTileVectors, kGroups = 8 / kHalves;
+  constexpr int V = kTileVectors, kHalves = W::kHalves, kGroups = 8 / kHalves;
+  constexpr bool kMin = W::kMin;
   F acc[M][V];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[m][v] = zero();
-  for (int64_t k = 0; k < in; k += 32, x += M * (9 + kHalves), w += kPanel * (32 + 4 * kHalves * (kMin ? 2 : 1))) {
+  for (int64_t k = 0; k < in; k += 32, x += M * (9 + kHalves), w += W::kBytes) {
     const float* scales = reinterpret_cast<const float*>(x + 8 * M);
-    const float* d = reinterpret_cast<const float*>(w + 32 * kPanel);
 #pragma GCC unroll 2
     for (int h = 0; h < kHalves; ++h) {
       Ints sums[M][V];
@@ -294,7 +323,7 @@ void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* ou
       for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) {
         Bytes q[V];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) q[v] = load_bytes(w + (g * V + v) * kByteLanes);
+        for (int v = 0; v < V; ++v) q[v] = W::codes(w, g, v);
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
           const Bytes a = set_quad(x + m * 8 + g);
@@ -304,9 +333,9 @@ void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* ou
       }
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        const F scale = load(d + h * kPanel + v * kLanes);
+        const F scale = W::scale(w, h, v);
         F min;
-        if constexpr (kMin) min = load(d + (kHalves + h) * kPanel + v * kLanes);
+        if constexpr (kMin) min = W::min(w, h, v);
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
           acc[m][v] = fma(to_float(sums[m][v]) * set(scales[m]), scale, acc[m][v]);

@@ -28,11 +28,11 @@ void packed_tile(int rows, const int32_t* x, const uint8_t* panel, int64_t in, f
   multiply_packed<T, M, Dot>(x, panel, in, sums);
 }
 
-template <int kHalves, bool kMin, class Dot, int M = kInt8Rows>
+template <class W, class Dot, int M = kInt8Rows>
 void unpacked_tile(int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
   if constexpr (M > kLeastRows)
-    if (rows < M) return unpacked_tile<kHalves, kMin, Dot, M - 1>(rows, x, w, in, sums);
-  multiply_unpacked<M, kHalves, kMin, Dot>(x, w, in, sums);
+    if (rows < M) return unpacked_tile<W, Dot, M - 1>(rows, x, w, in, sums);
+  multiply_unpacked<M, W, Dot>(x, w, in, sums);
 }
 
 // x in int8, in tiles of rows, then tasks of a group of tiles by a few panels.
@@ -133,20 +133,24 @@ class Product {
   void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, const uint8_t* next, uint8_t* wide,
             float* sums) const {
     const int64_t lines = next ? panel_bytes(w_.dtype, w_.in) / 64 / std::max<int64_t>(1, end - begin) + 1 : 0;
-    with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, wide); });
+    const bool unpacks = form_.low != 8;
+    if (unpacks) with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, wide); });
+    const uint8_t* codes = unpacks ? wide : panel;
     with_dot(form_, [&](auto dot) {
       using Dot = decltype(dot);
       auto each = [&](auto multiply) {
         for (int64_t i = begin; i < end; ++i) {
           for (int64_t line = 0; line < lines; ++line, next += 64) prefetch(next);
-          multiply(width(i), tile(i), wide, w_.in, sums);
+          multiply(width(i), tile(i), codes, w_.in, sums);
           store_panel(i, p, sums);
         }
       };
-      if (form_.halves == 2)
-        form_.has_min() ? each(unpacked_tile<2, true, Dot>) : each(unpacked_tile<2, false, Dot>);
+      if (form_.low == 8)
+        each(unpacked_tile<AsBytes, Dot>);
+      else if (form_.halves == 2)
+        form_.has_min() ? each(unpacked_tile<Unpacked<2, true>, Dot>) : each(unpacked_tile<Unpacked<2, false>, Dot>);
       else
-        form_.has_min() ? each(unpacked_tile<1, true, Dot>) : each(unpacked_tile<1, false, Dot>);
+        form_.has_min() ? each(unpacked_tile<Unpacked<1, true>, Dot>) : each(unpacked_tile<Unpacked<1, false>, Dot>);
     });
   }
 

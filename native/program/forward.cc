@@ -20,6 +20,15 @@ constexpr int64_t kSmallState = 64 << 10;
 // held.
 constexpr int64_t kMostRows = 64 << 20;
 
+// A row of logits into memory that may be new, whose pages cost more than the copy: of 50,280 of them one thread took
+// 1 ms of a decode step of 4 ms.
+void copy_row(const float* from, int64_t count, float* to) {
+  constexpr int64_t kPart = 16 << 10;
+  ThreadPool::global().parallel_for((count + kPart - 1) / kPart, [&](int64_t i, int) {
+    std::copy(from + i * kPart, from + std::min(count, (i + 1) * kPart), to + i * kPart);
+  });
+}
+
 }  // namespace
 
 // A request in progress.
@@ -286,11 +295,12 @@ void Forward::hand_out(const float* from) {
     from += there * width;
     if (rows == Rows::none || wanted == 0) continue;
     float* to = out_ + (p.first + p.rows) * width;
-    if (p.request->rows != Rows::none && to != from - wanted * width) std::copy(from - wanted * width, from, to);
+    if (p.request->rows != Rows::none && to != from - wanted * width)
+      copy_row(from - wanted * width, wanted * width, to);
     p.rows += wanted;
     if (!last || hidden_ || program_.output_dim() != kOutputs) continue;
     p.last = std::make_shared<FloatBlock>(width);
-    std::copy(from - width, from, p.last->data());
+    copy_row(from - width, width, p.last->data());
   }
 }
 
