@@ -39,11 +39,14 @@ export async function measureGradient(
   reps: number,
   seconds: (run: () => unknown) => number,
 ): Promise<GradientMeasurement> {
-  const forward = planOf<{ y: Tensor }>(op, args);
+  // What a training step keeps of the forward, the gradient gets.
+  const keeps = op === 'attention';
+  const forward = planOf<{ y: Tensor; lse?: Tensor }>(op, keeps ? { ...args, withLse: true } : args);
   runPlan(forward);
   const random = new Random(17);
   const dy = { data: random.array(forward.result.y.data.length, 1), shape: forward.result.y.shape };
-  const backward = planOf<Record<string, Tensor>>(`${op}Backward`, { ...args, dy });
+  const kept = keeps ? { y: forward.result.y, lse: forward.result.lse } : {};
+  const backward = planOf<Record<string, Tensor>>(`${op}Backward`, { ...args, ...kept, dy });
   runPlan(backward);
   const error = errorAlong(op, by, args, dy.data, floats(backward.result[`d${by}`]!), random);
   const [ahead, back]: [number[], number[]] = [[], []];

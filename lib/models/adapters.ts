@@ -1,4 +1,4 @@
-// Low-rank adapters in peft's format, merged into the tensors that they add to.
+// Low-rank adapters in peft's format, read, and merged into the tensors that they add to.
 import { join } from 'node:path';
 import { parseConfig } from '../checkpoint/config.js';
 import { asCheckpointError, readText } from '../checkpoint/files.js';
@@ -7,7 +7,8 @@ import { readSafetensors } from '../checkpoint/safetensors.js';
 import { StatespaceError, show } from '../errors.js';
 import { compute } from '../graph/compute.js';
 
-interface Adapter {
+/** @public */
+export interface Adapter {
   file: string;
   scale: number;
   a?: StoredTensor;
@@ -61,6 +62,22 @@ async function readAdapter(folder: string): Promise<Map<string, Adapter>> {
 const isSet = (v: unknown): boolean =>
   v !== undefined && v !== null && v !== false && !(typeof v === 'object' && Object.keys(v).length === 0);
 
+/** A (rank, in) and B (out, rank) of a tensor (out, in). ERR_CHECKPOINT for others. @public */
+export function checkedHalves(
+  name: string,
+  shape: readonly number[],
+  { file, a, b }: Adapter,
+): { a: StoredTensor; b: StoredTensor } {
+  const [out, columns] = shape;
+  const rank = a?.shape[0] ?? 0;
+  if (!a || !b || shape.length !== 2 || a.shape.join() !== `${rank},${columns}` || b.shape.join() !== `${out},${rank}`)
+    throw new StatespaceError(
+      'ERR_CHECKPOINT',
+      `${file}: ${name} (${shape.join(', ')}): expected A (rank, ${columns}) and B (${out}, rank), received ${show(a?.shape)} and ${show(b?.shape)}`,
+    );
+  return { a, b };
+}
+
 /** values (out, in) + Σ scale · B·A, of a tensor of the checkpoint. @public */
 export async function merged(
   name: string,
@@ -70,19 +87,10 @@ export async function merged(
 ): Promise<Float32Array> {
   let sum = values;
   const [out, columns] = shape as [number, number];
-  for (const { file, scale, a, b } of adapters) {
-    const rank = a?.shape[0] ?? 0;
-    if (
-      !a ||
-      !b ||
-      shape.length !== 2 ||
-      a.shape.join() !== `${rank},${columns}` ||
-      b.shape.join() !== `${out},${rank}`
-    )
-      throw new StatespaceError(
-        'ERR_CHECKPOINT',
-        `${file}: ${name} (${shape.join(', ')}): expected A (rank, ${columns}) and B (${out}, rank), received ${show(a?.shape)} and ${show(b?.shape)}`,
-      );
+  for (const adapter of adapters) {
+    const { a, b } = checkedHalves(name, shape, adapter);
+    const { scale } = adapter;
+    const rank = a.shape[0]!;
     const down = await readTensorF32(a);
     const across = new Float32Array(down.length); // (in, rank)
     for (let r = 0; r < rank; r++) for (let i = 0; i < columns; i++) across[i * rank + r] = down[r * columns + i]!;

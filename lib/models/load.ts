@@ -27,6 +27,7 @@ import { weightParts } from './weight-parts.js';
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
 
 const lazyAdapters = (): typeof import('./adapters.js') => require('./adapters.js');
+const lazyUnmerged = (): typeof import('./unmerged.js') => require('./unmerged.js');
 const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');
 const lazyHub = (): typeof import('../hub/pull.js') => require('../hub/pull.js');
 
@@ -51,8 +52,13 @@ export interface LoadOptions {
   threads?: number | undefined;
   /** loadModel: false loads a checkpoint although no layer asks for some of its tensors, with a warning. Default: true. */
   strict?: boolean | undefined;
-  /** loadModel: folders of LoRA adapters in peft's format, merged into the weights. */
+  /** loadModel: folders of LoRA adapters in peft's format. */
   adapters?: string[] | undefined;
+  /**
+   * loadModel: true merges adapters into the weights; false multiplies with them beside matrices that stay as they are held,
+   * quantised ones too (two thin products more for each). Default: true.
+   */
+  mergeAdapters?: boolean | undefined;
   /** loadModel of tensors in memory: what config.json would hold. */
   config?: Record<string, unknown> | undefined;
   /** createModel: all tensors by their names in a checkpoint, as model.parameters() gives them; default: random ones. */
@@ -119,7 +125,18 @@ function checkDtype(op: string, dtype: HeldType | undefined): void {
     throw mismatch('ERR_DTYPE', `${op}: dtype`, `one of ${heldTypes.join(', ')}`, show(dtype));
 }
 
-const OPTIONS = ['device', 'dtype', 'exact', 'threads', 'strict', 'adapters', 'config', 'signal', 'onProgress'];
+const OPTIONS = [
+  'device',
+  'dtype',
+  'exact',
+  'threads',
+  'strict',
+  'adapters',
+  'mergeAdapters',
+  'config',
+  'signal',
+  'onProgress',
+];
 
 function checkOptions(op: string, options: LoadOptions, more: readonly string[] = []): void {
   checkCall(op, options);
@@ -139,6 +156,8 @@ function checkOptions(op: string, options: LoadOptions, more: readonly string[] 
   const { adapters } = options;
   if (adapters !== undefined && !(Array.isArray(adapters) && adapters.every((a) => typeof a === 'string')))
     throw mismatch('ERR_ARGUMENT', `${op}: adapters`, 'paths of folders', show(adapters));
+  if (options.mergeAdapters !== undefined && typeof options.mergeAdapters !== 'boolean')
+    throw mismatch('ERR_ARGUMENT', `${op}: mergeAdapters`, 'true or false', show(options.mergeAdapters));
   if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
     throw new StatespaceError(
       'ERR_ARGUMENT',
@@ -188,7 +207,15 @@ export async function loadModel(
   const dtype = options.dtype ?? matrixType(trial.graph, tensors);
   const own =
     options.dtype === undefined ? ownTypes(tensors, options.exact ?? false, options.device ?? 'auto') : undefined;
-  const built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
+  let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
+  const names = new Set([...built.graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name)));
+  const adapters = options.adapters?.length ? await lazyAdapters().readAdapters(options.adapters, names) : undefined;
+  const attached =
+    adapters && options.mergeAdapters === false ? lazyUnmerged().attachAdapters(built.graph, adapters) : undefined;
+  if (attached) {
+    tensors = new Map([...tensors, ...attached.tensors]);
+    built = { ...built, adapted: true };
+  }
 
   const files: string[] = [];
   const entries: WeightEntry[] = [];
@@ -200,10 +227,9 @@ export async function loadModel(
   }));
   const note = binding.checkUnread([...unreadOf(resolved), ...(resolved.wrapped ? TOWERS : [])], options.strict);
   if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
-  const names = new Set(found.flatMap(({ spec }) => spec.sources.map((s) => s.name)));
-  const adapters = options.adapters?.length ? await lazyAdapters().readAdapters(options.adapters, names) : undefined;
   for (const { value, spec, stored } of found) {
-    entries.push({ value: value.id, parts: await weightParts(spec, stored, files, built.originals, adapters) });
+    const merged = attached?.weights.has(value) ? undefined : adapters;
+    entries.push({ value: value.id, parts: await weightParts(spec, stored, files, built.originals, merged) });
   }
   // The vocabulary is read while native code loads the weights.
   const [model, tokenizer] = await Promise.all([

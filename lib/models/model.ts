@@ -35,6 +35,8 @@ export interface Blueprint {
   rebuild(dtype: DType): { graph: Graph; output: Value };
   /** Values of tensors that the weights hold only something computed of. */
   originals: Map<string, Float32Array>;
+  /** Adapters stand beside its matrices. */
+  adapted?: boolean;
 }
 
 /** A network with its weights. Sessions of it, and several models, run side by side. */

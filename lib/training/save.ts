@@ -52,9 +52,16 @@ export async function writeModel(
   await copyCompanions(model.folder, folder);
 }
 
+/** @public */
+export function checkMerged(op: string, model: Model): void {
+  if (model.blueprint.adapted)
+    throw new StatespaceError('ERR_ARGUMENT', `${op}: the model's adapters stand beside it; load it with them merged`);
+}
+
 /** See lib/training/index.ts. @public */
 export async function saveModel(model: Model, folder: string): Promise<void> {
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `saveModel: expected a model, received ${show(model)}`);
+  checkMerged('saveModel', model);
   await replaceFolder(folder, MARKS, (to) => writeModel(model, to, 'held', (name) => model.getParameter(name)));
 }

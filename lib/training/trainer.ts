@@ -7,6 +7,7 @@ import { Tensor } from '../tensor.js';
 import { type Batch, readBatch } from './batch.js';
 import { type Trained, type TrainedNetwork, trainedNetwork } from './network.js';
 import { learningRateAt, type ReadOptions, readOptions, type TrainerOptions } from './options.js';
+import { checkMerged } from './save.js';
 import { saveTrainer } from './state.js';
 
 /** What a step did. */
@@ -225,6 +226,7 @@ export class TrainerState implements Trainer {
 export function createTrainer(model: Model, options: TrainerOptions = {}): Trainer {
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `createTrainer: expected a model, received ${show(model)}`);
+  checkMerged('createTrainer', model);
   const read = readOptions('createTrainer', options);
   if (read.loss === 'nextToken' && !model.hasLogits)
     throw new StatespaceError(

@@ -104,9 +104,15 @@ class HeadGradient {
   template <class Row>
   void panels(int count, float scale, float* to, Row&& row) const {
     for (int r0 = 0; r0 < count; r0 += kPanelRows, to += headdim_ * kPanelRows)
-      for (int i = 0; i < kPanelRows; ++i)
-        for (int64_t d = 0; d < headdim_; ++d)
-          to[d * kPanelRows + i] = r0 + i < count ? to_float(row(r0 + i)[d]) * scale : 0;
+      for (int64_t d = 0; d < headdim_; d += kLanes)
+        for (int g = 0; g < kPanelRows; g += kLanes) {
+          const int n = lanes_of(headdim_ - d), height = std::min(kLanes, kPanelRows - g);
+          F square[kLanes];
+          for (int i = 0; i < kLanes; ++i)
+            square[i] = i < height && r0 + g + i < count ? set(scale) * load(row(r0 + g + i) + d, n) : zero();
+          transpose(square);
+          for (int c = 0; c < n; ++c) store(to + (d + c) * kPanelRows + g, square[c], height);
+        }
   }
 
   // Rows [first, first + count) against the packed keys [begin, begin + keys).

@@ -1,4 +1,5 @@
 #include "backend/kernels.h"
+#include "kernels/delta_gradient.h"
 #include "kernels/head_gradient.h"
 #include "ops/gated_delta_rule.h"
 
@@ -10,24 +11,18 @@ struct Sums {
   float *dq, *dk;
 };
 
-// R = diag(e^g) S_{t-1},  error = v - Rᵀk,  S_t = R + β k errorᵀ,  y_t = S_tᵀ q / sqrt(key); rows of S are keys, loops
-// are over values.
+// Decays by key, token by token: R = diag(e^g) S_{t-1},  error = v - Rᵀk,  S_t = R + β k errorᵀ,
+// y_t = S_tᵀ q / sqrt(key); rows of S are keys, loops are over values.
 template <class Loop>
 void gradients(const GatedDeltaRuleBackward& op, Context& cx, const HeadShape& shape, const Sums& totals, Loop loop) {
   const int64_t heads_k = op.q[1], keys = op.q[2], nheads = op.v[1], values = op.v[2], width = shape.width;
   const int64_t group = nheads / heads_k;
-  const bool by_key = op.decays_by_key();
   const float scale = 1 / ::sqrtf(float(keys));
   auto key = [&](const Tensor& x, int64_t h, int64_t t) { return x.row(t) + h / group * keys; };
   // e^g of a token's keys
   auto decays_of = [&](int64_t h, int64_t t, float* to) {
-    if (by_key && op.g) {
-      const float* g = op.g.row(t) + h * keys;
-      for (int64_t i = 0; i < keys; i += kLanes) store(to + i, exp(load(g + i, lanes_of(keys - i))));
-    } else {
-      const float decay = op.g ? ::expf(op.g.row(t)[h]) : 1;
-      std::fill(to, to + keys, decay);
-    }
+    const float* g = op.g.row(t) + h * keys;
+    for (int64_t i = 0; i < keys; i += kLanes) store(to + i, exp(load(g + i, lanes_of(keys - i))));
   };
   auto error_of = [&](int64_t h, int64_t t, const float* S, const float* decay, float* memory) {
     load_padded(op.v.row(t) + h * values, values, memory);
@@ -71,7 +66,6 @@ void gradients(const GatedDeltaRuleBackward& op, Context& cx, const HeadShape& s
     }
     const float dbeta = loop.sum_of([&](int c, F total) { return fma(dv.get(c), error.get(c), total); });
     loop.each([&](int c) { dv.set(c, set(beta) * dv.get(c)); });
-    float slopes = 0;
     for (int64_t i = 0; i < keys; ++i) {
       const float* row = S + i * width;
       float* g = G + i * width;
@@ -85,24 +79,45 @@ void gradients(const GatedDeltaRuleBackward& op, Context& cx, const HeadShape& s
         store(g + c * kLanes, kept * dR);
       });
       totals.dk[(t * nheads + h) * keys + i] = sum(product);
-      if (op.dg && by_key)
-        op.dg.row(t)[h * keys + i] = sum(slope);
-      else
-        slopes += sum(slope);
+      if (op.dg) op.dg.row(t)[h * keys + i] = sum(slope);
     }
     loop.write(dv, memory + 2 * width);
     if (op.dv) store_padded(memory + 2 * width, values, op.dv.row(t) + h * values);
     if (op.dbeta) op.dbeta.row(t)[h] = dbeta;
-    if (op.dg && !by_key) op.dg.row(t)[h] = slopes;
   };
   each_head_backwards(cx, {op.cu_seqlens, op.q[0], nheads, op.initial_state, op.dlast_state, op.dinitial_state}, shape,
                       whole_vectors(keys) + 3 * width, forward, backward);
+}
+
+// One decay for all keys of a head.
+void chunks(const GatedDeltaRuleBackward& op, Context& cx) {
+  const int64_t tokens = op.q[0], heads_k = op.q[1], keys = op.q[2], nheads = op.v[1];
+  const Sequences sequences(op.cu_seqlens, Tensor(), tokens);
+  // Where every head has its own keys their gradients are written where they belong.
+  Tensor dq = op.dq, dk = op.dk;
+  if (nheads != heads_k) {
+    float* sums = cx.kept<float>(2 * tokens * nheads * keys);
+    for (Tensor* each : {&dq, &dk}) {
+      if (!*each) continue;
+      each->data = each == &dq ? sums : sums + tokens * nheads * keys;
+      each->row_stride = nheads * keys, each->shape[1] = nheads;
+    }
+  }
+  cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
+    const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
+    DeltaGradient(op, end - begin, cx.local<float>(worker, DeltaGradient::floats(op, end - begin)))
+        .run(s, head, begin, end, dq, dk, head * keys);
+  });
+  if (nheads == heads_k) return;
+  if (op.dq) sum_heads(cx, dq.f32(), tokens, nheads, heads_k, keys, op.dq);
+  if (op.dk) sum_heads(cx, dk.f32(), tokens, nheads, heads_k, keys, op.dk);
 }
 
 }  // namespace
 
 template <>
 void run(const GatedDeltaRuleBackward& op, Context& cx) {
+  if (!op.decays_by_key()) return chunks(op, cx);
   const int64_t tokens = op.q[0], heads_k = op.q[1], keys = op.q[2], nheads = op.v[1];
   const HeadShape shape(keys, op.v[2]);
   float* dq = cx.kept<float>(2 * tokens * nheads * keys);

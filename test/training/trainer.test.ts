@@ -221,7 +221,7 @@ test('an aborted step and one that is no number change nothing', async () => {
   for (const [name, t] of before) expect(bits(after.get(name)), name).toBe(bits(t));
 });
 
-test('adapters are trained, saved as peft does and loaded merged', async () => {
+test('adapters are trained, saved as peft does and loaded, merged or beside', async () => {
   const folder = await temporary();
   await saveModel(model, join(folder, 'base'));
   await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
@@ -251,6 +251,19 @@ test('adapters are trained, saved as peft does and loaded merged', async () => {
   expect(bits(await merged.getParameter('model.norm.weight'))).toBe(
     bits(await model.getParameter('model.norm.weight')),
   );
+
+  const ids = Array.from({ length: 9 }, (_, i) => 3 * i + 1);
+  const logits = async (of: Model) => Array.from((await of.createSession().forward(ids)).data as Float32Array);
+  const apart = (a: number[], b: number[]) => Math.hypot(...a.map((x, i) => x - b[i]!)) / Math.hypot(...b);
+  for (const dtype of ['f32', 'q8_0'] as const) {
+    const options = { device: 'cpu', dtype, exact: true, mergeAdapters: false } as const;
+    await using beside = await loadModel(join(folder, 'base'), { ...options, adapters: [join(folder, 'adapter')] });
+    const distance = apart(await logits(beside), await logits(merged));
+    expect(distance).toBeLessThan(dtype === 'f32' ? 1e-5 : 0.1);
+    expect(apart(await logits(base), await logits(merged))).toBeGreaterThan(5 * distance);
+    expect(() => createTrainer(beside)).toThrow(/adapters stand beside/);
+    await expect(saveModel(beside, join(folder, 'no'))).rejects.toThrow(/adapters stand beside/);
+  }
 
   await using resumed = await resumeTrainer(join(folder, 'adapter'));
   expect((await resumed.evaluate(batch)).loss).toBe(loss);
