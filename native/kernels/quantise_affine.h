@@ -98,27 +98,20 @@ struct AffineBlock {
       p.each([&](const Wide& v, const Wide& u) __attribute__((always_inline)) { weight += u, weighted += u * v; });
       weight_[j] = total(weight), weighted_[j] = total(weighted);
     }
-    // The largest scale and min need not get the largest integers: a few starts, the best of which stays.
-    constexpr int kUnder[3][2] = {{0, 0}, {kMost / 8, 0}, {0, kMost / 8}};
-    float least = INFINITY;
-    for (const auto& [under, under_min] : kUnder) {
+    // The largest scale and min need not get the largest integers.
+    constexpr struct { int scale, min; } kUnder[] = {{0, 0}, {kMost / 8, 0}, {0, kMost / 8}};
+    const auto start = [&](const auto& under) {
       Try t;
-      t.d = rounded_half(largest_scale / float(kMost - under));
-      t.dmin = rounded_half(largest_min / float(kMost - under_min));
+      t.d = rounded_half(largest_scale / float(kMost - under.scale));
+      t.dmin = rounded_half(largest_min / float(kMost - under.min));
       for (int j = 0; j < kParts; ++j) {
         t.scale[j] = uint8_t(t.d > 0 ? code_of(fit[j].scale / t.d, kMost) : 0);
         t.min[j] = uint8_t(t.dmin > 0 ? code_of(fit[j].min / t.dmin, kMost) : 0);
       }
-      float error = improve(t);
-      for (int round = 0; round < 3; ++round) {
-        Try other = t;
-        refit(other);
-        const float e = improve(other);
-        if (!(e < error)) break;
-        t = other, error = e;
-      }
-      if (error < least || least == INFINITY) best = t, least = error;
-    }
+      return t;
+    };
+    best = best_of(
+        kUnder, start, [&](Try& t) { return improve(t); }, [&](Try& t) { refit(t); });
     for (int e = 0; e < 256; e += kWide) {
       const float step = best.d * float(best.scale[e / n]), offset = best.dmin * float(best.min[e / n]);
       Wide v;

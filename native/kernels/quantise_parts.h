@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 
 #include "core/conversions.h"
 #include "isa/simd.h"
@@ -68,6 +69,27 @@ inline int code_of(float scaled, int most) { return int(std::min(std::max(scaled
 inline void put_codes(Wide codes, uint8_t* to) {
   const WideInts q = __builtin_convertvector(codes, WideInts);
   for (int i = 0; i < kWide; ++i) to[i] = uint8_t(q[i]);
+}
+
+// The best of a few starts, each refitted as long as that helps. start(s) -> Try; improve(t) makes the integers the
+// best for its scales and returns the error; refit(t) makes the scales the best for its integers.
+template <class Starts, class Start, class Improve, class Refit>
+auto best_of(const Starts& starts, Start&& start, Improve&& improve, Refit&& refit) {
+  decltype(start(*std::begin(starts))) best;
+  float least = INFINITY;
+  for (const auto& s : starts) {
+    auto t = start(s);
+    float error = improve(t);
+    for (int round = 0; round < 3; ++round) {
+      auto other = t;
+      refit(other);
+      const float e = improve(other);
+      if (!(e < error)) break;
+      t = other, error = e;
+    }
+    if (error < least || least == INFINITY) best = t, least = error;
+  }
+  return best;
 }
 
 }  // namespace statespace::STATESPACE_ISA::quantise

@@ -101,22 +101,16 @@ struct ScaledBlock {
       fit[j] = fit_scale<L>(P(x + n * j, w + n * j));
       if (std::fabs(fit[j]) > std::fabs(extreme)) extreme = fit[j];
     }
-    float least = INFINITY;
-    for (const float lowest : {float(kLowest), 0.875f * kLowest, 0.94f * kLowest}) {
+    const float kStarts[] = {float(kLowest), 0.875f * kLowest, 0.94f * kLowest};
+    const auto start = [&](float lowest) {
       Try t;
       t.d = rounded_half(extreme / lowest);
       for (int j = 0; j < kParts; ++j)
         t.scale[j] = t.d != 0 ? std::clamp(int(std::lround(fit[j] / t.d)), kLowest, -kLowest - 1) : 0;
-      float error = improve(t);
-      for (int round = 0; round < 3; ++round) {
-        Try other = t;
-        refit(other);
-        const float e = improve(other);
-        if (!(e < error)) break;
-        t = other, error = e;
-      }
-      if (error < least || least == INFINITY) best = t, least = error;
-    }
+      return t;
+    };
+    best = best_of(
+        kStarts, start, [&](Try& t) { return improve(t); }, [&](Try& t) { refit(t); });
     for (int e = 0; e < 256; e += kWide) {
       const float step = best.d * float(best.scale[e / n]);
       Wide v;
