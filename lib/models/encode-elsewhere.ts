@@ -30,7 +30,10 @@ let thread: Worker | undefined;
 let count = 0;
 const waiting = new Map<number, Waiting>();
 
-/** The ids of a long prompt's text (as encodePrompt() gives them) or chat, made in a thread of its own. */
+/**
+ * The ids of a long prompt's text (as encodePrompt() gives them) or chat, made in a thread of its own.
+ * @public
+ */
 export function encodeElsewhere(question: Omit<Question, 'id'>): Promise<Int32Array> {
   const id = count++;
   const worker = opened();
