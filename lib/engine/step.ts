@@ -1,8 +1,7 @@
 import type { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
-import { call, type NativeHandle } from '../native.js';
 import type { GenerateOptions } from '../session/generate.js';
-import { chooseByHook } from '../session/hook.js';
+import { chooseOfSession } from '../session/hook.js';
 import type { StepEntry, StepResult } from '../session/network.js';
 import { type Chosen, Sampler, type SamplingOptions } from '../session/sampler.js';
 import { Session } from '../session/session.js';
@@ -83,22 +82,16 @@ function feed(model: Model, pieces: readonly Piece[], masks: readonly Mask[], si
   );
 }
 
-function outcome({ want, chooser }: Piece, result: StepResult, session: NativeHandle, mask: Mask): Stepped {
+function outcome({ want, chooser }: Piece, result: StepResult, session: StepEntry['session'], mask: Mask): Stepped {
   if (want === 'all') return { rows: result.rows.slice() };
   if (want !== 'next') return {};
   try {
-    const next = result.next ?? hookedChoice(chooser!, result.rows.slice(), session, mask);
+    const next = result.next ?? chooseOfSession(chooser!, result.rows.slice(), session, mask);
     chooser!.mask?.accept(next.token);
     return { next };
   } catch (error) {
     return { error };
   }
-}
-
-function hookedChoice({ options, sampler, vocabSize }: Chooser, row: Float32Array, session: NativeHandle, mask: Mask) {
-  const tokens = call((n) => n.sessionTokens(session, 0));
-  const choose = (changed: Float32Array) => call((n) => n.sampleRow(sampler.handle, session, changed));
-  return chooseByHook(options, { row, vocabSize, tokens, mask, choose });
 }
 
 async function hiddenRows(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Float32Array[]> {

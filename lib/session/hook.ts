@@ -1,5 +1,6 @@
+import { call, type NativeHandle } from '../native.js';
 import type { GenerateOptions } from './generate.js';
-import { type Chosen, logProbability } from './sampler.js';
+import { type Chosen, logProbability, type Sampler } from './sampler.js';
 
 // Loaded at its first use.
 const lazyMasks = (): typeof import('../grammar/mask.js') => require('../grammar/mask.js');
@@ -33,4 +34,17 @@ export function chooseByHook(
       .map((id) => ({ token: id, logprob: logProbability(raw, vocabSize, id) }));
   }
   return chosen;
+}
+
+/** The same of a session that has just read all of its sequence. */
+export function chooseOfSession(
+  chooser: { options: Pick<GenerateOptions, 'processLogits' | 'logprobs'>; sampler: Sampler; vocabSize: number },
+  row: Float32Array,
+  session: NativeHandle,
+  mask: Int32Array | undefined,
+): Chosen {
+  const { options, sampler, vocabSize } = chooser;
+  const tokens = call((n) => n.sessionTokens(session, 0));
+  const choose = (changed: Float32Array) => call((n) => n.sampleRow(sampler.handle, session, changed));
+  return chooseByHook(options, { row, vocabSize, tokens, ...(mask && { mask }), choose });
 }
