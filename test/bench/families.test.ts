@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { SHAPES } from '../../dist/bench/families/configs.js';
 import { printFamilies } from '../../dist/bench/families/print.js';
 import { type FamiliesReport, runFamilies } from '../../dist/bench/families/run.js';
-import { limits } from '../../dist/lib/limits.js';
+import type { Meter } from '../../dist/bench/limits.js';
 
 test.each(SHAPES.map((shape) => [shape.name, shape] as const))(
   '%s has 100 to 650 million parameters',
@@ -16,7 +16,7 @@ test.each(SHAPES.map((shape) => [shape.name, shape] as const))(
 
 test('every family that reads tokens has a shape', () => {
   const shown = new Set(SHAPES.map(({ config }) => config.model_type ?? 'mamba_ssm'));
-  const wrappers = ['qwen3_5', 'qwen3_5_moe', 'qwen4_exp', 'glm5_next', 'gemma3'];
+  const wrappers = ['qwen3_5', 'qwen3_5_moe', 'qwen4_exp', 'glm5_next', 'gemma3', 'inkling_mm_model'];
   const others = ['s4d_example', 'hyena_operator', 'rwkv4']; // rows of floats; an operator; RWKV-4 by its other name
   const known = new Set([...shown, ...wrappers, ...others]);
   expect(supportedModels().filter((type) => !known.has(type))).toEqual([]);
@@ -27,10 +27,14 @@ const small = { name: 'llama', like: 'a small one', config: { model_type: 'llama
 Object.assign(small.config, { num_hidden_layers: 2, intermediate_size: 12, num_attention_heads: 2 });
 Object.assign(small.config, { num_key_value_heads: 1, tie_word_embeddings: true });
 
+// A machine of one operation and one byte a second.
+const rates = { one: [1], all: [1] };
+const meter = { computeRates: () => [1], memoryRates: () => ({ read: rates, copy: rates }) } as unknown as Meter;
+
 test('counts operations and bytes by definition, and says which bound is missed', async () => {
   const settings = { tokens: 6, steps: 2, reps: 1, dtype: 'f32' as const };
   const machine = {} as FamiliesReport['machine'];
-  const run = { command: '', machine, meter: limits, signal: new AbortController().signal, onProgress: () => {} };
+  const run = { command: '', machine, meter, signal: new AbortController().signal, onProgress: () => {} };
   const report = await runFamilies([small], settings, run);
   const [family] = report.families;
   const matrices = 2 * (8 * 16 + 8 * 8 + 3 * 8 * 12);
