@@ -153,7 +153,7 @@ export const SHAPES: readonly FamilyShape[] = [
     ...size(2048, 2),
     ...{ ...heads(16, 2, 256), ...delta(16, 32), layer_types: [LINEAR, 'indexed_attention'], num_experts: 32 },
     ...{ num_experts_per_tok: 10, moe_intermediate_size: 512, shared_expert_intermediate_size: 512 },
-    ...{ hc_count: 4, hc_lowrank: 128, indexer_n_heads: 8, indexer_head_dim: 128 },
+    ...{ hc_count: 4, hc_lowrank: 320, indexer_n_heads: 8, indexer_head_dim: 128 },
     ...{ indexer_compress_ratio: 16, indexer_budget: 1024 },
   }),
   shape('olmo_hybrid', 'OLMo-hybrid-7B, half as wide', {

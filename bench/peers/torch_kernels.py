@@ -153,6 +153,76 @@ def gated_delta(t):
     return {"token by token": run}
 
 
+def kda(t):
+    q, k, v, g, beta = (t[name][0] for name in ("q", "k", "v", "g", "beta"))
+    scale = 1 / math.sqrt(q.shape[2])
+
+    def run():
+        decay = torch.exp(g)
+        state = torch.zeros(q.shape[1], q.shape[2], v.shape[2])
+        y = torch.empty_like(v)
+        for i in range(q.shape[0]):
+            state = decay[i][:, :, None] * state
+            seen = (k[i][:, None, :] @ state)[:, 0]
+            state = state + k[i][:, :, None] * (beta[i][:, None] * (v[i] - seen))[:, None, :]
+            y[i] = (q[i][:, None, :] @ state)[:, 0] * scale
+        return y
+
+    return {"token by token": run}
+
+
+def gla(t):
+    q, k, v, g = (t[name][0] for name in ("q", "k", "v", "g"))
+    scale = 1 / math.sqrt(q.shape[2])
+
+    def run():
+        decay = torch.exp(g)
+        state = torch.zeros(q.shape[1], q.shape[2], v.shape[2])
+        y = torch.empty_like(v)
+        for i in range(q.shape[0]):
+            state = decay[i][:, :, None] * state + k[i][:, :, None] * v[i][:, None, :]
+            y[i] = (q[i][:, None, :] @ state)[:, 0] * scale
+        return y
+
+    return {"token by token": run}
+
+
+def mamba3(t):
+    """Of any rank; what does not depend on the state is computed for all tokens at once."""
+    x, dt, adt, trap, angles = (t[name][0] for name in ("x", "dt", "adt", "trap", "angles"))
+    length, heads, channels = x.shape
+    mimo, states = "mimoX" in t, t["BBias"].shape[-1]
+    pairs = angles.shape[1]
+    first = torch.arange(pairs) * (1 if mimo else 2)
+    second = first + (states // 2 if mimo else 1)
+
+    def rotated(projected, bias, theta):
+        ranks = projected[:, :, 0] if mimo else projected  # (L, R, N)
+        out = ranks[:, None] + bias.reshape(heads, -1, states)  # (L, H, R, N)
+        a, b = out[..., first], out[..., second]
+        cos, sin = theta.cos()[:, :, None], theta.sin()[:, :, None]
+        out[..., first], out[..., second] = a * cos - b * sin, a * sin + b * cos
+        return out
+
+    def run():
+        theta = torch.cumsum(math.pi * torch.tanh(angles)[:, None] * dt[:, :, None], 0)
+        k, c = rotated(t["B"][0], t["BBias"], theta), rotated(t["C"][0], t["CBias"], theta)
+        v = x[:, :, None] * t["mimoX"] if mimo else x[:, :, None]  # (L, H, R, P)
+        tau, decay = torch.sigmoid(trap), torch.exp(adt)
+        now, before = (tau * dt)[:, :, None, None] * v, ((1 - tau) * dt * decay)[:, :, None, None]
+        state = torch.zeros(heads, channels, states)
+        y = torch.empty_like(v)
+        for i in range(length):
+            state = decay[i][:, None, None] * state + now[i].mT @ k[i]
+            if i > 0:
+                state = state + (before[i] * v[i - 1]).mT @ k[i - 1]
+            y[i] = c[i] @ state.mT
+        y = y + t["D"][:, None, None] * v
+        return (y * t["mimoO"]).sum(2) if mimo else y[:, :, 0]
+
+    return {"token by token": run}
+
+
 def moe(t):
     """Expert by expert over the tokens that chose it."""
     dtype = t["gateUp"].dtype
@@ -186,7 +256,8 @@ def fft_conv(t):
 
 
 KERNELS = {"scan": scan, "conv": conv, "linear": linear, "attention": attention, "ssd": ssd, "retention": retention,
-           "wkv6": wkv6, "wkv7": wkv7, "gatedDelta": gated_delta, "moe": moe, "fftConv": fft_conv}
+           "wkv6": wkv6, "wkv7": wkv7, "gatedDelta": gated_delta, "kda": kda,
+           "gla": gla, "mamba3": mamba3, "moe": moe, "fftConv": fft_conv}
 
 
 def answer(job):

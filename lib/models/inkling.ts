@@ -140,6 +140,30 @@ function attention(g: Graph, x: Value, w: Weights, kind: Kind, c: InklingConfig)
   return linear(g, g.reshape(y, nHeads * headDim), w, 'o_proj', c.dModel);
 }
 
+/** Released files hold gate and up as one tensor with their rows in turn: (…, 2 f, d) with all of the gate first. */
+const parted = (f: number, d: number) => ({
+  part: 'parted',
+  matrix: true,
+  transform: ([all]: Float32Array[]): Float32Array => {
+    const out = new Float32Array(all!.length);
+    for (let row = 0; row < all!.length / d; row++) {
+      const [matrix, inner] = [Math.floor(row / (2 * f)), row % (2 * f)];
+      const to = matrix * 2 * f + (inner % 2) * f + (inner >> 1);
+      out.set(all!.subarray(row * d, (row + 1) * d), to * d);
+    }
+    return out;
+  },
+});
+
+/** down(silu(gate x) · up x), of either layout. */
+function dense(g: Graph, x: Value, w: Weights, c: InklingConfig): Value {
+  const { dFf: f, dModel: d } = c;
+  if (!w.stored('w13_dn.weight')) return gatedMlp(g, x, w, { dFf: f });
+  const weight = w.tensor('w13_dn.weight', [2 * f, d], parted(f, d));
+  const [gate, up] = g.split(g.op('linear', { x, weight }), 2) as [Value, Value];
+  return linear(g, g.op('gate', { x: up, gate }, { activation: 'silu' }), w, 'down_proj', d);
+}
+
 /** Routed experts and shared ones, whose weights are shares of one sum. */
 function routed(g: Graph, x: Value, w: Weights, c: InklingConfig): Value {
   const { experts, shared, topK, dExpert: f, dModel: d } = c;
@@ -159,7 +183,12 @@ function routed(g: Graph, x: Value, w: Weights, c: InklingConfig): Value {
     {
       x,
       weights: g.view(weights, 0, experts),
-      gateUp: w.tensor('experts.gate_up_proj', [experts, 2, f, d], { stored: [experts, 2 * f, d], activeShare }),
+      gateUp: w.stored('experts.w13_weight')
+        ? w.tensor('experts.w13_weight', [experts, 2, f, d], {
+            ...{ stored: [experts, 2 * f, d], activeShare },
+            ...parted(f, d),
+          })
+        : w.tensor('experts.gate_up_proj', [experts, 2, f, d], { stored: [experts, 2 * f, d], activeShare }),
       down: w.tensor('experts.down_proj', [experts, d, f], { activeShare }),
     },
     { topK },
@@ -177,7 +206,9 @@ function routed(g: Graph, x: Value, w: Weights, c: InklingConfig): Value {
     {
       x,
       weights: g.view(weights, experts, shared),
-      gateUp: always.combined(rows, [shared, 2, f, d]),
+      gateUp: always.stored('shared_w13_weight')
+        ? always.tensor('shared_w13_weight', [shared, 2, f, d], { stored: [shared, 2 * f, d], ...parted(f, d) })
+        : always.combined(rows, [shared, 2, f, d]),
       down: always.tensor('down_proj', [shared, d, f]),
     },
     { topK: shared },
@@ -197,19 +228,47 @@ function build(g: Graph, w: Weights, c: InklingConfig): Value {
     const h = norm(x, layer, 'post_attention_layernorm');
     const mlp = layer.scope('mlp');
     const fed =
-      c.feedForwards[i] === 'sparse'
-        ? routed(g, h, mlp, c)
-        : timesScalar(g, gatedMlp(g, h, mlp, { dFf: c.dFf }), mlp, 'global_scale');
+      c.feedForwards[i] === 'sparse' ? routed(g, h, mlp, c) : timesScalar(g, dense(g, h, mlp, c), mlp, 'global_scale');
     x = g.op('add', { a: x, b: shortConv(g, fed, layer, 'mlp_sconv', c.dConv) });
   }
   const rows = w.rows('lm_head.weight', [c.vocabSize, c.dModel], [[0, c.logits]]);
   return head(g, norm(x, model, 'norm'), rows, { scale: 1 / c.mupWidth });
 }
 
+/** What released files call the same tensors, besides those whose rows are in another order. */
+const RELEASED: readonly (readonly [RegExp, string])[] = [
+  [/^model\.embed_tokens\.embed_norm\./, 'model.embed_norm.'],
+  [/^model\.embed_tokens\./, 'model.embed.'],
+  [/^lm_head\./, 'model.unembed.'],
+  [/\.self_attn\.([qkvro])_proj\./, '.attn.$1_proj.'],
+  [/\.attn\.q_proj\./, '.attn.wq_du.'],
+  [/\.attn\.k_proj\./, '.attn.wk_dv.'],
+  [/\.attn\.v_proj\./, '.attn.wv_dv.'],
+  [/\.attn\.r_proj\./, '.attn.wr_du.'],
+  [/\.attn\.o_proj\./, '.attn.wo_ud.'],
+  [/\.self_attn\./, '.attn.'],
+  [/_sconv\.conv1d\./, '_sconv.'],
+  [/\.post_attention_layernorm\./, '.mlp_norm.'],
+  [/\.input_layernorm\./, '.attn_norm.'],
+  [/\.gate\.e_score_correction_bias$/, '.gate.bias'],
+  [/\.shared_experts\.down_proj$/, '.shared_experts.shared_w2_weight'],
+  [/\.experts\.down_proj$/, '.experts.w2_weight'],
+  [/\.mlp\.down_proj\.weight$/, '.mlp.w2_md.weight'],
+];
+
+function releasedName(name: string, has: (name: string) => boolean): string {
+  if (has(name)) return name;
+  const released = RELEASED.reduce((known, [pattern, other]) => known.replace(pattern, other), name);
+  return has(released) ? released : name;
+}
+
 /** The text model of Inkling: short convolutions around attention and feed-forward, distances instead of positions. */
 export const inkling: ModelDefinition<InklingConfig> = {
   modelTypes: ['inkling_text'],
+  wrappers: { inkling_mm_model: 'inkling_text' },
   config: readConfig,
   build,
+  key: (name, _, has) => releasedName(name, has),
+  unread: [{ names: /(^|\.)mtp\./, what: 'the heads that predict further tokens (mtp)' }],
   vocabSize: (c) => c.logits,
 };
