@@ -22,7 +22,8 @@ export {
   type TensorDescription,
 } from './models/describe.js';
 export type { Parameters } from './models/held.js';
-export { createModel, type LoadOptions, loadModel } from './models/load.js';
+export { createModel, loadModel } from './models/load.js';
+export type { LoadOptions } from './models/load-options.js';
 export type { Model } from './models/model.js';
 export { modelDefinition, registerModel, supportedModels } from './models/registry.js';
 export * as ops from './ops/index.js';

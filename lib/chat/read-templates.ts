@@ -1,7 +1,8 @@
 import { join } from 'node:path';
-import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { ChatTemplates } from './chat-template.js';
+
+const lazyText = (): typeof import('../checkpoint/files.js') => require('../checkpoint/files.js');
 
 const SPECIAL = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'].map((name) => `${name}_token`);
 /** Of one template file: the largest published one has 40 KB. */
@@ -48,17 +49,8 @@ function specialTokens(config: Readonly<Record<string, unknown>>): Record<string
 }
 
 async function readTemplate(path: string): Promise<string | undefined> {
-  const { readFile, stat } = lazyFiles();
-  try {
-    const found = await stat(path);
-    if (!found.isFile() || found.size > maxBytes)
-      throw new StatespaceError('ERR_CHECKPOINT', `${path}: expected a file of at most ${maxBytes} bytes`);
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    if (error instanceof StatespaceError) throw error;
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: cannot be read: ${(error as Error).message}`);
-  }
+  const { fileExists, readText } = lazyText();
+  return (await fileExists(path)) ? readText(path, maxBytes) : undefined;
 }
 
 async function namesIn(folder: string): Promise<string[]> {

@@ -44,16 +44,17 @@ export class InputFile {
   }
 }
 
-/** ERR_CHECKPOINT, in words, for what commonly lies where weights should. */
+/** ERR_CHECKPOINT, in words, for what commonly lies where a model's file should. */
 export async function refusePlaceholder(file: InputFile): Promise<void> {
-  const head = (await file.read(0, Math.min(file.size, 64), 'first bytes')).toString('latin1');
-  if (head.startsWith('version https://git-lfs')) {
-    throw checkpointError(file.path, 'this is a Git LFS pointer, not the weights: run "git lfs pull" in its folder');
-  }
-  if (/^\s*<(!doctype|html|\?xml)/i.test(head)) {
-    throw checkpointError(file.path, 'this is a web page (of an error?), not weights: download the file again');
-  }
+  refusePlaceholderText(file.path, (await file.read(0, Math.min(file.size, 64), 'first bytes')).toString('latin1'));
   if (file.size === 0) throw checkpointError(file.path, 'the file is empty: download it again');
+}
+
+function refusePlaceholderText(path: string, head: string): void {
+  if (head.startsWith('version https://git-lfs'))
+    throw checkpointError(path, 'this is a Git LFS pointer, not the file itself: run "git lfs pull" in its folder');
+  if (/^(\xef\xbb\xbf|\ufeff)?\s*<(!doctype|html|\?xml|head|body)/i.test(head))
+    throw checkpointError(path, 'this is a web page (of an error?), not the file itself: download it again');
 }
 
 /** A whole text file, of at most maxBytes. */
@@ -62,7 +63,9 @@ export function readText(path: string, maxBytes: number): Promise<string> {
     if (file.size > maxBytes) {
       throw checkpointError(path, `expected at most ${maxBytes} bytes, received ${file.size}`);
     }
-    return decodeUtf8(path, await file.read(0, file.size, 'text'));
+    const text = decodeUtf8(path, await file.read(0, file.size, 'text'));
+    refusePlaceholderText(path, text.slice(0, 64));
+    return text;
   });
 }
 

@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
+import { asCheckpointError } from './files.js';
 import { leavesOf, type StoredTensor } from './stored.js';
 
 const SAMPLE = 256;
@@ -16,7 +17,11 @@ export async function fingerprintTensors(tensors: Iterable<StoredTensor>): Promi
       hash.update(`${t.name}|${t.dtype}|${t.shape.join(',')}|${t.byteLength}\n`);
       let file = files.get(t.file);
       if (!file) {
-        file = await lazyFiles().open(t.file);
+        file = await lazyFiles()
+          .open(t.file)
+          .catch((error): never => {
+            throw asCheckpointError(t.file, error);
+          });
         files.set(t.file, file);
       }
       const length = Math.min(SAMPLE, t.byteLength);

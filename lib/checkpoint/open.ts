@@ -11,6 +11,7 @@ import { inferRwkvConfig } from './infer-rwkv.js';
 import { readPytorch } from './pickle.js';
 import { readSafetensors } from './safetensors.js';
 import { readSharded } from './sharded.js';
+import { type Stamps, stampWeights } from './stamps.js';
 import { checkpointError, type StoredTensor } from './stored.js';
 
 export { readTensorF32 } from './read.js';
@@ -25,6 +26,8 @@ export interface Checkpoint {
   tensors: Map<string, StoredTensor>;
   /** Of all tensors, each counted as often as it is named. */
   totalBytes: number;
+  /** Of the files of weights, before any was read. */
+  stamps: Stamps;
   /** Of a GGUF file, which holds a tokenizer as well. */
   metadata?: Metadata;
   /** Of a GGUF file: its tensors by their names there, and the names here of what each holds. */
@@ -37,15 +40,16 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   }
   const root = resolve(path);
   const gguf = await findGguf(root);
+  const stamps = await stampWeights(gguf ?? root);
   if (gguf !== undefined) {
     const { openGguf } = await import('./gguf/open.js');
     const opened = await openGguf(gguf);
     let totalBytes = 0;
     for (const { byteLength } of opened.tensors.values()) totalBytes += byteLength;
-    return { folder: gguf, ...opened, totalBytes };
+    return { folder: gguf, ...opened, totalBytes, stamps };
   }
   const tensors = new Map((await readTensors(root)).map((tensor) => [tensor.name, tensor]));
-  const checkpoint: Checkpoint = { folder: root, tensors, totalBytes: 0 };
+  const checkpoint: Checkpoint = { folder: root, tensors, totalBytes: 0, stamps };
   for (const { byteLength } of tensors.values()) checkpoint.totalBytes += byteLength;
   const config = (await readOptionalConfig(root, 'config.json')) ?? inferRwkvConfig(tensors);
   if (config) checkpoint.config = config;

@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
+import { type RopeFrequencies, type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
 import { adapted, type LowRank, linearBy, scaled } from './linear.js';
 import { headRmsNorm, rmsNorm } from './norms.js';
 
@@ -28,10 +28,22 @@ export interface RopeOptions {
   scaling?: RopeScaling | undefined;
 }
 
+const known = new WeakMap<Graph, Map<string, RopeFrequencies>>();
+
+/** Of all layers that rotate alike, computed once: a power for each pair of channels is what a graph takes longest for. */
+export function frequenciesIn(g: Graph, o: RopeOptions & { rotaryDim: number }): RopeFrequencies {
+  const ofGraph = known.get(g) ?? new Map<string, RopeFrequencies>();
+  known.set(g, ofGraph);
+  const key = JSON.stringify([o.theta, o.rotaryDim, o.exponentDim, o.scaling]);
+  const frequencies = ofGraph.get(key) ?? ropeFrequencies(o);
+  ofGraph.set(key, frequencies);
+  return frequencies;
+}
+
 /** Rotates the first rotaryDim channels of heads by position (Su et al. 2021): x (tokens, heads, headdim), same shape out. */
 export function rope(g: Graph, x: Value, o: RopeOptions): Value {
   const rotaryDim = o.rotaryDim ?? (x.dims[2] as number);
-  const { invFreq, scale } = ropeFrequencies({ ...o, rotaryDim });
+  const { invFreq, scale } = frequenciesIn(g, { ...o, rotaryDim });
   const table = g.weight({ sources: [], matrix: false, transform: () => invFreq, init: [], activeShare: 1 }, [
     invFreq.length,
   ]);

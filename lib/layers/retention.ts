@@ -23,8 +23,8 @@ export const retentionAngles = (keyDim: number): Float32Array => {
   return Float32Array.from({ length: n }, (_, j) => 10000 ** (n > 1 ? -j / (n - 1) : 0));
 };
 
-const constant = (g: Graph, values: Float32Array): Value =>
-  g.weight({ sources: [], matrix: false, transform: () => values, init: [], activeShare: 1 }, [values.length]);
+const constant = (g: Graph, values: () => Float32Array, length: number): Value =>
+  g.weight({ sources: [], matrix: false, transform: values, init: [], activeShare: 1 }, [length]);
 
 /** Multi-scale retention (Sun et al. 2023, section 2.2) as torchscale has it: x (tokens, d_model) to the same. */
 export function retention(g: Graph, x: Value, w: Weights, o: RetentionOptions): Value {
@@ -37,10 +37,10 @@ export function retention(g: Graph, x: Value, w: Weights, o: RetentionOptions): 
     [2 * dModel + 2 * dValue, dModel],
   );
   const projected = linearBy(g, x, weight); // rows [q | k | v | g]
-  const invFreq = constant(g, retentionAngles(keyDim));
+  const invFreq = constant(g, () => retentionAngles(keyDim), keyDim / 2);
   const rotated = (first: number) =>
     g.op('rope', { x: g.view(projected, first, nHeads, keyDim), invFreq }, { interleaved: true });
-  const logDecay = constant(g, retentionDecays(nHeads));
+  const logDecay = constant(g, () => retentionDecays(nHeads), nHeads);
   const y = g.op('retention', {
     q: rotated(0),
     k: rotated(dModel),

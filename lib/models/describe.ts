@@ -1,7 +1,8 @@
 import { byteLength, type HeldType } from '../dtype.js';
 import { StatespaceError } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
-import { describeModel as describeConfig, type LoadOptions, loadModel } from './load.js';
+import { describeModel as describeConfig, loadModel } from './load.js';
+import type { LoadOptions } from './load-options.js';
 import { withTap } from './tap.js';
 
 /** What a config makes: sizes and costs. */

@@ -1,6 +1,5 @@
-import type { FileHandle } from 'node:fs/promises';
+import { InputFile } from '../checkpoint/files.js';
 import type { StoredTensor } from '../checkpoint/open.js';
-import { lazyFiles } from '../lazy.js';
 import type { Tensors } from './bind.js';
 
 const STEP = 1 << 20;
@@ -23,18 +22,17 @@ const plain = (t: StoredTensor) => !(t.parts || t.rows || t.strides || t.derived
 
 async function equal(a: StoredTensor, b: StoredTensor): Promise<boolean> {
   if (a.file === b.file && a.offset === b.offset) return true;
-  const files: FileHandle[] = [];
-  try {
-    for (const t of [a, b]) files.push(await lazyFiles().open(t.file));
-    const [one, two] = [Buffer.alloc(STEP), Buffer.alloc(STEP)];
-    for (let at = 0; at < a.byteLength; at += STEP) {
-      const length = Math.min(STEP, a.byteLength - at);
-      await files[0]!.read(one, 0, length, a.offset + at);
-      await files[1]!.read(two, 0, length, b.offset + at);
-      if (one.compare(two, 0, length, 0, length) !== 0) return false;
-    }
-    return true;
-  } finally {
-    for (const file of files) await file.close();
-  }
+  return InputFile.use(a.file, (fileA) =>
+    InputFile.use(b.file, async (fileB) => {
+      for (let at = 0; at < a.byteLength; at += STEP) {
+        const length = Math.min(STEP, a.byteLength - at);
+        const [one, two] = [
+          await fileA.read(a.offset + at, length, a.name),
+          await fileB.read(b.offset + at, length, b.name),
+        ];
+        if (!one.equals(two)) return false;
+      }
+      return true;
+    }),
+  );
 }

@@ -1,13 +1,12 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { rope } from '../layers/attention.js';
+import { frequenciesIn, rope } from '../layers/attention.js';
 import { concat, embedding, linear, scaled } from '../layers/linear.js';
 import type { MoeOptions } from '../layers/moe.js';
 import { type Lookup, lookedUp } from '../layers/ngram-lookup.js';
 import { headRmsNorm } from '../layers/norms.js';
 import { gatedAttention, gatedDeltaNet, type QwenAttention, type QwenDelta } from '../layers/qwen-mixers.js';
 import { cacheRows, type Indexer, sparseAttend } from '../layers/sparse-attention.js';
-import { ropeFrequencies } from '../rope-frequencies.js';
 import { onlySilu } from './activation.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
@@ -113,7 +112,7 @@ function indexer(g: Graph, h: Value, w: Weights, c: Qwen4Config): Indexer {
   const rows = linear(g, h, w, 'index_qk_proj', (heads + 1) * dim); // [q of every head | k]
   const q = headRmsNorm(g, g.view(rows, 0, heads, dim), w, 'q_layernorm', { eps: c.eps, unitOffset: true });
   const turned = c.attention.rope!;
-  const { invFreq } = ropeFrequencies({ ...turned, rotaryDim: turned.rotaryDim! });
+  const { invFreq } = frequenciesIn(g, { ...turned, rotaryDim: turned.rotaryDim! });
   return {
     q: rope(g, q, turned),
     keys: cacheRows(g, g.view(rows, heads * dim, dim)),

@@ -18,6 +18,9 @@ const SCALING_KEYS = [
   'divisors',
 ];
 
+/** Channels of a head: each pair has a frequency, and published heads have up to 512. */
+const MOST_ROTATED = 1 << 16;
+
 export interface RopeStandard {
   /** rope_theta where the config has none; default 10000. */
   theta?: number;
@@ -48,6 +51,8 @@ export function readRope(
   // An odd share of a head: one pair more is rotated, with exponents of the odd number, as in transformers.
   const exponentDim = Math.floor(headDim * partial);
   const rotaryDim = exponentDim + (exponentDim % 2);
+  if (rotaryDim > MOST_ROTATED)
+    throw c.error(`head_dim: expected at most ${MOST_ROTATED} channels to rotate, received ${rotaryDim}`);
   if (exponentDim < 1 || rotaryDim > headDim)
     throw c.error(`rotary positions turn pairs of channels: head_dim ${headDim} must give a number that fits`);
   const rope = exponentDim === rotaryDim ? { theta, rotaryDim } : { theta, rotaryDim, exponentDim };

@@ -1,6 +1,6 @@
 // Looks into a network: another output than its own, made of values on the way to it.
 import type { Graph, Value } from '../graph/graph.js';
-import type { LoadOptions } from './load.js';
+import type { LoadOptions } from './load-options.js';
 import type { ResolvedModel } from './registry.js';
 
 export type Tap = (graph: Graph, output: Value) => Value;
