@@ -6,7 +6,7 @@ import type { StoredTensor } from '../checkpoint/open.js';
 import { checkStamps } from '../checkpoint/stamps.js';
 import { isBlocks, leavesOf } from '../checkpoint/stored.js';
 import { byteLength, type HeldType, heldTypes } from '../dtype.js';
-import { mismatch, StatespaceError, show } from '../errors.js';
+import { StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph } from '../graph/graph.js';
