@@ -149,6 +149,8 @@ export function checkTensor(where: string, tensor: TensorLike): DType {
   if (typeof tensor !== 'object' || tensor === null) {
     throw mismatch('ERR_ARGUMENT', where, 'a tensor { data, shape, dtype? }', show(tensor));
   }
+  if (ArrayBuffer.isView(tensor) || Array.isArray(tensor))
+    throw mismatch('ERR_ARGUMENT', where, 'a tensor { data, shape, dtype? }', `a bare ${tagOf(tensor) ?? 'array'}`);
   checkAlive(where, tensor);
   const { data, shape } = tensor;
   const size = sizeOf(where, shape);

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { type DType, StatespaceError, Tensor } from 'statespace';
+import { type DType, ops, StatespaceError, Tensor, type TensorLike } from 'statespace';
 import { describe, expect, test } from 'vitest';
 
 const f32 = (values: number[]) => new Tensor(Float32Array.from(values), [values.length]);
@@ -22,6 +22,16 @@ describe('construction', () => {
     const tensor = new Tensor(new Float32Array(6), shape);
     shape[0] = 7;
     expect(tensor.shape).toEqual([2, 3]);
+  });
+
+  test.each([new Float32Array(4), [1, 2, 3]])('values without a shape are no tensor: %o', async (bare) => {
+    const failure = await ops.rmsNorm({ x: bare as unknown as TensorLike }).catch((error) => error);
+    expect(failure).toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringMatching(
+        /x: expected a tensor \{ data, shape, dtype\? \}, received a bare (Float32Array|array)/,
+      ),
+    });
   });
 
   test.each<[string, () => unknown, string, RegExp]>([

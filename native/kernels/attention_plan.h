@@ -18,9 +18,9 @@ constexpr int kFewRows = 8;
 constexpr int64_t kSplitFew = 256, kSplitBlock = 2048;
 // Keys that few rows are read against at a time.
 constexpr int64_t kPartKeys = 64;
-// A task of few rows takes as many neighbouring heads as leave each thread so many tasks: their keys lie in one piece in
-// a page, and memory is read the faster the longer the pieces are (Zen 5, two threads, bf16: 27 GB/s at 16 KB, 36 at 32,
-// 50 at 96).
+// A task of few rows takes as many neighbouring heads as leave each thread so many tasks: their keys lie in one piece
+// in a page, and memory is read the faster the longer the pieces are (Zen 5, two threads, bf16: 27 GB/s at 16 KB, 36 at
+// 32, 50 at 96).
 constexpr int64_t kTasksPerThread = 4;
 constexpr int64_t kMostRows = 32;  // of all heads of such a task, and of a panel, whatever multiplies it
 

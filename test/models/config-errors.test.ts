@@ -53,6 +53,7 @@ for (const [outer, inner] of Object.entries({
   gemma3: 'gemma3_text',
   qwen4_exp: 'qwen4_exp_text',
   glm5_next: 'glm5_next_text',
+  inkling_mm_model: 'inkling_text',
 })) {
   const text = configs.get(inner);
   if (!text) continue;
