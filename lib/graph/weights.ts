@@ -72,6 +72,8 @@ export interface CheckpointNames {
 
 /** Of a network: the largest published ones have some 200,000. */
 const MOST_SOURCES = 300_000;
+/** Parts that weights are laid together of, rows of heads for instance, over all weights: memory before any is read. */
+const MOST_PARTS = 1_000_000;
 /** What a network may lack of a checkpoint before it is given up: names are sorted out after it is built. */
 const SLACK = 1000;
 
@@ -86,11 +88,19 @@ export class Weights {
     private readonly checkpoint: CheckpointNames = {},
     private readonly taken: Map<string, Value> = new Map(),
     private readonly asked: Set<string> = new Set(),
+    private readonly tally = { parts: 0 },
   ) {}
 
   /** The same declarations under a longer prefix. */
   scope(...path: (string | number)[]): Weights {
-    return new Weights(this.graph, `${this.prefix}${path.join('.')}.`, this.checkpoint, this.taken, this.asked);
+    return new Weights(
+      this.graph,
+      `${this.prefix}${path.join('.')}.`,
+      this.checkpoint,
+      this.taken,
+      this.asked,
+      this.tally,
+    );
   }
 
   /** The shape that the checkpoint being loaded holds under a name; undefined where it lacks it, or there is none. */
@@ -173,6 +183,9 @@ export class Weights {
     const known = this.taken.get(key);
     if (known) return known;
     for (const { name } of sources) this.ask(name);
+    this.tally.parts += sources.length;
+    if (this.tally.parts > MOST_PARTS)
+      throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `config: asks for weights of more than ${MOST_PARTS} parts`);
     if (
       !options.transform &&
       !options.words &&

@@ -15,7 +15,7 @@ function readRopes(c: ConfigReader, headDim: number): { full: Rope; sliding: Rop
     const rope = readRope(c, headDim);
     return { full: rope, sliding: rope };
   }
-  const parameters = c.raw.rope_parameters as Record<string, unknown> | undefined | null;
+  const parameters = c.nested('rope_parameters')?.raw;
   const local = c.positive('rope_local_base_freq', 1e4);
   const byKind = parameters && ('full_attention' in parameters || 'sliding_attention' in parameters);
   if (!byKind) return { full: readRope(c, headDim, { theta: 1e6 }), sliding: { theta: local, rotaryDim: headDim } };

@@ -1,6 +1,7 @@
 // Only regular files are read: a pipe in the place of any file of a model is refused, and nothing waits for its writer.
+// What a download left in place of a file is said in words.
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadModel } from 'statespace';
 import { describe, expect, it } from 'vitest';
@@ -33,6 +34,27 @@ describe.runIf(process.platform !== 'win32').each(FILES)('%s', (name) => {
     expect(failure).toMatchObject({ name: 'StatespaceError', code: 'ERR_CHECKPOINT' });
     expect(failure.message).toContain(name);
   });
+});
+
+describe('what a failed download leaves', () => {
+  const left = {
+    'a Git LFS pointer': ['version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n', /LFS pointer/],
+    'a web page': ['\n<!DOCTYPE html>\n<html><body>Access denied</body></html>', /web page/],
+    'a page of another kind': ['<html lang="en"><head></head></html>', /web page/],
+  } as const;
+  it.each(FILES.flatMap((name) => Object.keys(left).map((what) => [name, what as keyof typeof left] as const)))(
+    '%s that is %s is said in words',
+    async (name, what) => {
+      const [text, message] = left[what];
+      const place = folder();
+      if (name.startsWith('pytorch') || name.endsWith('index.json')) rmSync(join(place, 'model.safetensors'));
+      writeFileSync(join(place, name), text);
+      const failure = await loadModel(place).catch((e) => e);
+      expect(failure).toMatchObject({ name: 'StatespaceError', code: 'ERR_CHECKPOINT' });
+      expect(failure.message).toMatch(message);
+      expect(failure.message).toContain(name);
+    },
+  );
 });
 
 it.runIf(process.platform !== 'win32')('a snapshot that is a pipe', async () => {

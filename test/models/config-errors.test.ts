@@ -256,6 +256,17 @@ describe('sizes are bounded before they are work', () => {
     ['experts', { model_type: 'jamba', num_experts: 1_000_000_000 }, /num_experts: expected at most 10000/],
     ['channels', { model_type: 'llama', head_dim: 2_147_483_646 }, /head_dim: expected at most 16777216/],
     [
+      'heads',
+      { model_type: 'qwen3_next', num_attention_heads: 2 ** 24 },
+      /num_attention_heads: expected at most 65536/,
+    ],
+    [
+      'heads of all layers',
+      { model_type: 'qwen3_next', num_hidden_layers: 1900, num_attention_heads: 65_536, num_key_value_heads: 2 },
+      /more than 1000000 parts/,
+    ],
+    ['channels to rotate', { model_type: 'llama', head_dim: 2 ** 24 }, /at most 65536 channels to rotate/],
+    [
       'their product',
       { model_type: 'mixtral', num_hidden_layers: 1900, num_local_experts: 9000 },
       /more than 300000 tensors/,
