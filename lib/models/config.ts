@@ -8,7 +8,7 @@ const MOST_HEADS = 2 ** 16;
 const MOST_CHANNELS = 2 ** 24;
 function mostOf(key: string): number {
   if (/layer/.test(key)) return MOST_LAYERS;
-  if (/expert|num_hash|n_streams|hc_(mult|count)|^order$|inner_mlps/.test(key)) return MOST_PARTS;
+  if (/expert|num_hash|n_streams|hc_(mult|count)|^order$|inner_mlps|cca_time/.test(key)) return MOST_PARTS;
   if (/heads|n_head|groups/.test(key)) return MOST_HEADS;
   return /window|position|length|context|size_limit|l_max/.test(key) ? 2 ** 31 - 1 : MOST_CHANNELS;
 }

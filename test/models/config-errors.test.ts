@@ -6,6 +6,7 @@ import { createModel, describeModel, loadModel, StatespaceError, supportedModels
 import { describe, expect, test, vi } from 'vitest';
 import { safetensorsOf, scratchFolders } from '../support/checkpoint-files.js';
 import { goldenRoot, isBeside, kernelCase, modelCase, modelNames } from '../support/golden.js';
+import { long } from '../support/scale.js';
 
 const folders = scratchFolders();
 
@@ -44,6 +45,21 @@ function refusal(config: Config): string | undefined {
 // Saved only as the text part of a multimodal one.
 const glm = configs.get('glm5_next')?.text_config as Config | undefined;
 if (glm) configs.set('glm5_next_text', { ...glm, model_type: 'glm5_next_text' });
+
+const absurd: readonly unknown[] = [2 ** 24, 'x', ...(long ? [2 ** 31 - 2, 2 ** 53 - 1, 1e300, 9999, 0, -1, [1]] : [])];
+
+/** Every key of a config, inner ones as well: its name, and the config with another value there. */
+function keysOf(config: Config): [string, (value: unknown) => Config][] {
+  return Object.entries(config).flatMap(([key, held]) => {
+    const own: [string, (value: unknown) => Config] = [key, (value) => ({ ...config, [key]: value })];
+    if (typeof held !== 'object' || held === null || Array.isArray(held)) return [own];
+    const inner = keysOf(held as Config).map(([name, inside]): typeof own => [
+      `${key}.${name}`,
+      (value) => ({ ...config, [key]: inside(value) }),
+    ]);
+    return [own, ...inner];
+  });
+}
 
 /** Multimodal types, whose text part is one of the others. */
 const wrapping = new Set<string>();
@@ -241,6 +257,20 @@ describe.each(
       if (required[type]?.includes(key)) expect(message).toContain(`${key} is missing`);
       // A default may not fit the sizes that are there: then the message says what it is at odds with.
       else if (message !== undefined) expect(message).toMatch(new RegExp(`${key}|multiple|contradicts|exceeds|must`));
+    }
+  });
+
+  test('any key of any size or kind is understood or refused, and never much work', () => {
+    for (const [key, inside] of keysOf(config)) {
+      for (const value of absurd) {
+        const at = performance.now();
+        try {
+          describeModel(inside(value));
+        } catch (error) {
+          expect(error, `${key}: ${value}`).toBeInstanceOf(StatespaceError);
+        }
+        expect(performance.now() - at, `${key}: ${value}`).toBeLessThan(10_000);
+      }
     }
   });
 
