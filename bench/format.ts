@@ -18,6 +18,11 @@ export function group(value: number): string {
   return value.toLocaleString('en-US', { maximumFractionDigits: 0 });
 }
 
+/** 45 %: a share of 1 in whole percents. */
+export function percent(share: number): string {
+  return `${Math.round(100 * share)} %`;
+}
+
 /** 1.23 M, 45.6 k: for rates and counts whose last digits say nothing. */
 export function formatCount(value: number): string {
   return scaled(value, 1000, ['', 'k', 'M', 'B', 'T', 'P', 'E']);

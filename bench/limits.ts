@@ -1,9 +1,18 @@
 /** What this machine reaches at most, measured in the run that it is compared with. */
 import type { limits } from '../lib/limits.js';
-import { availableMemory } from './machine.js';
+import { availableMemory, type Machine } from './machine.js';
 import { median } from './statistics.js';
 
 export type Meter = typeof limits;
+
+/** What a benchmark is told that holds what it measures against the machine. */
+export interface AgainstLimits {
+  command: string;
+  machine: Machine;
+  meter: Meter;
+  signal: AbortSignal;
+  onProgress: (fraction: number, note: string) => void;
+}
 
 export interface Rates {
   one: number;

@@ -29,7 +29,7 @@ const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   maxTokens: ['maxnewtokens', 'maxlength', 'npredict', 'numpredict', 'maxcompletiontokens', 'maxgentokens'],
   stop: ['eostokenid', 'eostoken', 'customstoptriggers'],
   seed: ['randomseed', 'randomstate'],
-  repetitionPenalty: ['repeatpenalty', 'repetitionpenality'],
+  repetitionPenalty: ['repeatpenalty'],
   penaltyLastN: ['repeatlastn'],
   logprobs: ['toplogprobs', 'returnlogprobs'],
   processLogits: ['logitsprocessor', 'logitprocessor'],

@@ -1,8 +1,6 @@
-import { formatCount, group } from '../format.js';
+import { formatCount, group, percent } from '../format.js';
 import { renderTable } from '../table.js';
 import type { FamiliesReport, FamilyMeasurement } from './run.js';
-
-const percent = (share: number) => `${Math.round(100 * share)} %`;
 
 /** Whether a family keeps both bounds. */
 export const keepsBounds = ({ prefill, decode }: FamilyMeasurement, bounds: FamiliesReport['bounds']): boolean =>

@@ -1,9 +1,9 @@
 /** How near every family's prefill and decode come to what the machine can do, measured in the same run. */
 import { promptFlops, stepBytes } from '../../lib/graph/cost.js';
+import { seconds } from '../calls/case.js';
 import { library, type Model } from '../library.js';
-import { type Meter, multiplyAddNow } from '../limits.js';
-import type { Machine } from '../machine.js';
-import { collectGarbage } from '../machine.js';
+import { type AgainstLimits, type Meter, multiplyAddNow } from '../limits.js';
+import { collectGarbage, type Machine } from '../machine.js';
 import { Random } from '../random.js';
 import { breathe } from '../sampling.js';
 import { relativeError } from '../scaling/preset.js';
@@ -38,14 +38,6 @@ export interface FamiliesReport {
   families: FamilyMeasurement[];
 }
 
-export interface FamiliesRun {
-  command: string;
-  machine: Machine;
-  meter: Meter;
-  signal: AbortSignal;
-  onProgress: (fraction: number, note: string) => void;
-}
-
 /** Shares of the machine's rates that are asked for. */
 export const BOUNDS = { prefill: 0.45, decode: 0.75 };
 
@@ -57,7 +49,7 @@ const READ_BUFFER = 2 ** 28;
 export async function runFamilies(
   shapes: readonly FamilyShape[],
   settings: FamiliesSettings,
-  { command, machine, meter, signal, onProgress }: FamiliesRun,
+  { command, machine, meter, signal, onProgress }: AgainstLimits,
 ): Promise<FamiliesReport> {
   const families: FamilyMeasurement[] = [];
   for (const [i, shape] of shapes.entries()) {
@@ -162,10 +154,4 @@ async function promptAgainstSteps(model: Model, ids: Int32Array): Promise<number
   }
   await Promise.all([one.dispose(), other.dispose()]);
   return median(errors);
-}
-
-async function seconds(run: () => Promise<unknown>): Promise<number> {
-  const started = performance.now();
-  await run();
-  return (performance.now() - started) / 1000;
 }

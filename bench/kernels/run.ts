@@ -1,6 +1,6 @@
 /** The kernel benchmark: the machine's limits, then every case checked and timed. */
-import { type Limits, type Meter, measureLimits, multiplyAddNow } from '../limits.js';
-import { collectGarbage, type Machine } from '../machine.js';
+import { type AgainstLimits, type Limits, measureLimits, multiplyAddNow } from '../limits.js';
+import { collectGarbage } from '../machine.js';
 import { breathe } from '../sampling.js';
 import { median, summarise } from '../statistics.js';
 import { measureGradient } from './gradient.js';
@@ -14,13 +14,8 @@ export interface KernelCase {
   variant: Variant;
 }
 
-export interface KernelSettings {
+export interface KernelSettings extends AgainstLimits {
   reps: number;
-  command: string;
-  machine: Machine;
-  meter: Meter;
-  signal: AbortSignal;
-  onProgress: (fraction: number, note: string) => void;
 }
 
 /** A result was wrong: nothing is printed, because the time of a wrong result means nothing. */

@@ -135,56 +135,34 @@ def wkv7(t):
     return {"token by token": run}
 
 
+def by_token(t, delta):
+    """One state a head, decayed by head or by key; the delta rule writes what the state does not hold yet."""
+    q, k, v, g = (t[name][0] for name in ("q", "k", "v", "g"))
+    beta = t["beta"][0] if delta else None
+    scale = 1 / math.sqrt(q.shape[2])
+
+    def run():
+        decay = torch.exp(g).reshape(g.shape[0], g.shape[1], -1, 1)
+        state = torch.zeros(q.shape[1], q.shape[2], v.shape[2])
+        y = torch.empty_like(v)
+        for i in range(q.shape[0]):
+            state = decay[i] * state
+            written = v[i]
+            if delta:
+                written = beta[i][:, None] * (v[i] - (k[i][:, None, :] @ state)[:, 0])
+            state = state + k[i][:, :, None] * written[:, None, :]
+            y[i] = (q[i][:, None, :] @ state)[:, 0] * scale
+        return y
+
+    return {"token by token": run}
+
+
 def gated_delta(t):
-    q, k, v, g, beta = (t[name][0] for name in ("q", "k", "v", "g", "beta"))
-    scale = 1 / math.sqrt(q.shape[2])
-
-    def run():
-        decay = torch.exp(g)
-        state = torch.zeros(q.shape[1], q.shape[2], v.shape[2])
-        y = torch.empty_like(v)
-        for i in range(q.shape[0]):
-            state = decay[i][:, None, None] * state
-            seen = (k[i][:, None, :] @ state)[:, 0]
-            state = state + k[i][:, :, None] * (beta[i][:, None] * (v[i] - seen))[:, None, :]
-            y[i] = (q[i][:, None, :] @ state)[:, 0] * scale
-        return y
-
-    return {"token by token": run}
-
-
-def kda(t):
-    q, k, v, g, beta = (t[name][0] for name in ("q", "k", "v", "g", "beta"))
-    scale = 1 / math.sqrt(q.shape[2])
-
-    def run():
-        decay = torch.exp(g)
-        state = torch.zeros(q.shape[1], q.shape[2], v.shape[2])
-        y = torch.empty_like(v)
-        for i in range(q.shape[0]):
-            state = decay[i][:, :, None] * state
-            seen = (k[i][:, None, :] @ state)[:, 0]
-            state = state + k[i][:, :, None] * (beta[i][:, None] * (v[i] - seen))[:, None, :]
-            y[i] = (q[i][:, None, :] @ state)[:, 0] * scale
-        return y
-
-    return {"token by token": run}
+    return by_token(t, delta=True)
 
 
 def gla(t):
-    q, k, v, g = (t[name][0] for name in ("q", "k", "v", "g"))
-    scale = 1 / math.sqrt(q.shape[2])
-
-    def run():
-        decay = torch.exp(g)
-        state = torch.zeros(q.shape[1], q.shape[2], v.shape[2])
-        y = torch.empty_like(v)
-        for i in range(q.shape[0]):
-            state = decay[i][:, :, None] * state + k[i][:, :, None] * v[i][:, None, :]
-            y[i] = (q[i][:, None, :] @ state)[:, 0] * scale
-        return y
-
-    return {"token by token": run}
+    return by_token(t, delta=False)
 
 
 def mamba3(t):
@@ -256,7 +234,7 @@ def fft_conv(t):
 
 
 KERNELS = {"scan": scan, "conv": conv, "linear": linear, "attention": attention, "ssd": ssd, "retention": retention,
-           "wkv6": wkv6, "wkv7": wkv7, "gatedDelta": gated_delta, "kda": kda,
+           "wkv6": wkv6, "wkv7": wkv7, "gatedDelta": gated_delta, "kda": gated_delta,
            "gla": gla, "mamba3": mamba3, "moe": moe, "fftConv": fft_conv}
 
 

@@ -1,8 +1,6 @@
-import { formatBytes, group, significant } from '../format.js';
+import { formatBytes, group, percent, significant } from '../format.js';
 import { renderTable, type Table } from '../table.js';
 import type { RecallReport } from './run.js';
-
-const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
 
 export function recallTable({ tasks, results }: RecallReport): Table {
   return {

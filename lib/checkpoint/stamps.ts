@@ -1,5 +1,6 @@
 // Whether files are still what they were when reading began: a download that starts again, or another save, writes
 // into them meanwhile, and what was read would be parts of two checkpoints.
+import type { BigIntStats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { lazyFiles } from '../lazy.js';
 import { asCheckpointError } from './files.js';
@@ -31,12 +32,20 @@ export async function checkStamps(stamps: Stamps, files: Iterable<string>): Prom
   for (const file of new Set(files)) {
     const before = stamps.get(file);
     if (before === undefined) continue;
-    const now = await stampOf(file).catch((error) => Promise.reject(asCheckpointError(file, error)));
-    if (now !== before) throw checkpointError(file, 'it was changed while it was read');
+    if ((await stampOf(file)) !== before) throw checkpointError(file, 'it was changed while it was read');
   }
 }
 
 async function stampOf(file: string): Promise<string> {
-  const { dev, ino, size, mtimeNs } = await lazyFiles().stat(file, { bigint: true });
+  const { dev, ino, size, mtimeNs } = await statOf(file);
   return [dev, ino, size, mtimeNs].join();
+}
+
+/** What the system says of a file; ERR_CHECKPOINT where it says nothing. */
+export async function statOf(file: string): Promise<BigIntStats> {
+  try {
+    return await lazyFiles().stat(file, { bigint: true });
+  } catch (error) {
+    throw asCheckpointError(file, error);
+  }
 }

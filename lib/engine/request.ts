@@ -113,7 +113,13 @@ export function readLongPrompt(model: Model, request: GenerateRequest): Prompt |
       ? { folder, chat: { messages: chat, options: chatOptions(templateOptions) } }
       : { folder, text: prompt as string },
   );
-  return ids.then((found) => readPrompt(model, { tokens: found }));
+  return ids.then(
+    (found) => readPrompt(model, { tokens: found }),
+    (error) => {
+      if (error.name === 'DataCloneError') return readPrompt(model, request); // which says what is wrong with it
+      throw error;
+    },
+  );
 }
 
 /** About as many characters as a chat has; no more is looked at than is needed to know that it is long. */

@@ -38,9 +38,9 @@ export function encodeElsewhere(question: Omit<Question, 'id'>): Promise<Int32Ar
   const id = count++;
   const worker = opened();
   return new Promise((resolve, reject) => {
+    worker.postMessage({ ...question, id }); // throws where a template's options cannot be sent
     waiting.set(id, { resolve, reject });
     worker.ref();
-    worker.postMessage({ ...question, id });
   });
 }
 
@@ -48,6 +48,7 @@ function opened(): Worker {
   if (thread) return thread;
   const { Worker } = lazyThreads();
   const made = new Worker(join(__dirname, 'encode-thread.js'));
+  made.unref();
   const end = (error: Error) => {
     if (thread === made) thread = undefined;
     for (const { reject } of waiting.values()) reject(error);

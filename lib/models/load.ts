@@ -1,9 +1,8 @@
 import { join } from 'node:path';
 import { Cancellation, watched } from '../cancellation.js';
-import { asCheckpointError } from '../checkpoint/files.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
-import { checkStamps } from '../checkpoint/stamps.js';
+import { checkStamps, statOf } from '../checkpoint/stamps.js';
 import { isBlocks, leavesOf } from '../checkpoint/stored.js';
 import { byteLength, type HeldType, heldTypes } from '../dtype.js';
 import { StatespaceError, show } from '../errors.js';
@@ -11,7 +10,7 @@ import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes
 import { encodeGraph } from '../graph/encode.js';
 import { Graph } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
-import { lazyCrypto, lazyFiles } from '../lazy.js';
+import { lazyCrypto } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { DType, TensorLike } from '../tensor.js';
 import type { Adapters } from './adapters.js';
@@ -356,9 +355,7 @@ async function weightsKey(
 ): Promise<string> {
   const hash = lazyCrypto().createHash('sha256').update(backend).update(graph);
   for (const file of files) {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await lazyFiles()
-      .stat(file, { bigint: true })
-      .catch((error) => Promise.reject(asCheckpointError(file, error)));
+    const { dev, ino, size, mtimeNs, ctimeNs } = await statOf(file);
     hash.update(JSON.stringify([dev, ino, size, mtimeNs, ctimeNs].map(String)));
   }
   for (const entry of entries) {

@@ -1,6 +1,7 @@
 #pragma once
-// How an attention call is cut into tasks: (sequence, key heads, block of query rows, range of keys). The cuts depend
-// on the shapes alone, so results do not depend on the number of threads.
+// How an attention call is cut into tasks: (sequence, key heads, block of query rows, range of keys). Rows and
+// keys are cut by the shapes alone and threads decide only how many heads a task takes, so results do not depend on
+// their number.
 //
 // A query row is one (token, query head): the heads that share a key head are neighbours, so that a block of rows reads
 // and packs each key once for the whole group.

@@ -375,7 +375,8 @@ void matmul_chains(const Context& cx, const std::vector<Multiplication>& all, in
       }
     });
   };
-  for (const Product& product : products) product.prepare_all();
+  for (size_t i = 0; i < all.size(); ++i)
+    if (i == 0 || all[i].scratch != all[i - 1].scratch) products[i].prepare_all();
   const int64_t each = chain_count * panels / cx.threads();
   if (most >= 4 && each >= 16) return tasks.template operator()<4>();
   if (most >= 2 && each >= 8) return tasks.template operator()<2>();

@@ -49,7 +49,7 @@ inline void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor&
   matmul(cx, x, rows, weight, 0, epilogue, y, scratch);
 }
 
-// One product of several, of which each has scratch memory of its own.
+// One product of several. Neighbours that share their scratch memory share x as well, which is made ready once.
 struct Multiplication {
   Rows x;
   int64_t rows;

@@ -1,23 +1,14 @@
 // Long texts become ids in a thread of their own: the event loop has other requests to serve meanwhile.
-import { rmSync } from 'node:fs';
-import { createEngine, loadModel, type Model } from 'statespace';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { textModelFolder } from '../support/text-model.js';
+import { createEngine } from 'statespace';
+import { expect, test } from 'vitest';
+import { forAllTests, textModelFolder } from '../support/text-model.js';
 
-const folder = textModelFolder();
-let model: Model;
-beforeAll(async () => {
-  model = await loadModel(folder);
-});
-afterAll(async () => {
-  await model.dispose();
-  rmSync(folder, { recursive: true });
-});
+const held = forAllTests(textModelFolder());
 
 /** Calls of the tokenizer on this thread from now on. */
 function encodings(): { count: number } {
   const seen = { count: 0 };
-  const tokenizer = model.tokenizer!;
+  const tokenizer = held.model.tokenizer!;
   for (const name of ['encode', 'encodeChat'] as const) {
     const own = tokenizer[name].bind(tokenizer) as (...args: unknown[]) => Int32Array;
     tokenizer[name] = ((...args: unknown[]) => {
@@ -29,11 +20,11 @@ function encodings(): { count: number } {
 }
 
 test('the same ids as here, of a text, of a chat and of an embedding', async () => {
-  await using engine = createEngine(model, { prefixCache: false });
+  await using engine = createEngine(held.model, { prefixCache: false });
   const text = Array.from({ length: 10_000 }, (_, i) => `w${10 + (i % 80)}`).join(' ');
   const messages = [{ role: 'user', content: text }];
-  const ids = model.tokenizer!.encode(text);
-  const chat = model.tokenizer!.encodeChat(messages, { addGenerationPrompt: true });
+  const ids = held.model.tokenizer!.encode(text);
+  const chat = held.model.tokenizer!.encodeChat(messages, { addGenerationPrompt: true });
   const tokens = async (request: object) => {
     const all: number[] = [];
     for await (const { token } of engine.generate({ maxTokens: 3, ...request })) all.push(token);
@@ -43,6 +34,11 @@ test('the same ids as here, of a text, of a chat and of an embedding', async () 
   const seen = encodings();
   expect([await tokens({ prompt: text }), await tokens({ messages }), await engine.embed(text)]).toEqual(expected);
   expect(seen.count).toBe(0);
+  // What no thread can be sent is refused in the words of the template.
+  await expect(tokens({ messages, templateOptions: { now: () => 0 } })).rejects.toMatchObject({
+    code: 'ERR_ARGUMENT',
+    message: expect.stringContaining('a function cannot be given to a template'),
+  });
   expect(engine.stats()).toMatchObject({ running: 0, queued: 0, failed: 0 });
   const template = '{{ raise_exception("none of this") }}';
   const refused = tokens({ messages, templateOptions: { template } });

@@ -1,19 +1,9 @@
 // Structured output: whatever a model that knows nothing says, its text keeps to the format, and ends where that does.
-import { rmSync } from 'node:fs';
-import { createEngine, type GenerateOptions, loadModel, type Model, type ResponseFormat } from 'statespace';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ASCII_END, asciiModelFolder } from '../support/text-model.js';
+import { createEngine, type GenerateOptions, type ResponseFormat } from 'statespace';
+import { describe, expect, test } from 'vitest';
+import { ASCII_END, asciiModelFolder, forAllTests } from '../support/text-model.js';
 
-const folder = asciiModelFolder();
-let model: Model;
-
-beforeAll(async () => {
-  model = await loadModel(folder);
-});
-afterAll(async () => {
-  await model.dispose();
-  rmSync(folder, { recursive: true });
-});
+const held = forAllTests(asciiModelFolder());
 
 interface Said {
   text: string;
@@ -37,14 +27,14 @@ const ways: [string, Generate][] = [
   [
     'session.generate',
     async (options) => {
-      await using session = model.createSession();
+      await using session = held.model.createSession();
       return await collect(session.generate(options));
     },
   ],
   [
     'engine.generate',
     async (options) => {
-      await using engine = createEngine(model);
+      await using engine = createEngine(held.model);
       return await collect(engine.generate(options) as never);
     },
   ],
@@ -165,7 +155,7 @@ describe.each(ways)('%s', (_, generate) => {
 });
 
 test('processLogits sees the row before the format takes its part', async () => {
-  await using session = model.createSession();
+  await using session = held.model.createSession();
   const rows: number[] = [];
   const processLogits = (row: Float32Array) => {
     rows.push(row.filter(Number.isFinite).length);
@@ -177,7 +167,7 @@ test('processLogits sees the row before the format takes its part', async () => 
 });
 
 test('many at once, with texts of no format beside them: each keeps to its own, and says what it says alone', async () => {
-  await using engine = createEngine(model);
+  await using engine = createEngine(held.model);
   const formats = Array.from({ length: 12 }, (_, i) => {
     return i % 3 === 2 ? undefined : ({ type: 'regex', pattern: `${i}[a-z]{${i}}[!?]` } as const);
   });
@@ -187,7 +177,7 @@ test('many at once, with texts of no format beside them: each keeps to its own, 
     ),
   );
   for (const [i, responseFormat] of formats.entries()) {
-    await using session = model.createSession();
+    await using session = held.model.createSession();
     const alone = await collect(session.generate({ prompt: `p${i}`, maxTokens: 20, responseFormat }) as never);
     expect(said[i]).toEqual(alone);
     if (responseFormat) expect(said[i]!.text).toMatch(new RegExp(`^${responseFormat.pattern}$`));

@@ -1,7 +1,9 @@
 // A small model whose tokens are words, with a chat template; what it says is the same every time.
-import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loadModel, type Model } from 'statespace';
+import { afterAll, beforeAll } from 'vitest';
 import { modelCase } from './golden.js';
 
 const TEMPLATE =
@@ -54,3 +56,16 @@ export function asciiModelFolder(): string {
 
 /** Its token that ends a text. */
 export const ASCII_END = 95;
+
+/** The model of a folder, loaded before the tests of a file; both go after them. */
+export function forAllTests(folder: string): { model: Model } {
+  const held = {} as { model: Model };
+  beforeAll(async () => {
+    held.model = await loadModel(folder);
+  });
+  afterAll(async () => {
+    await held.model.dispose();
+    rmSync(folder, { recursive: true });
+  });
+  return held;
+}

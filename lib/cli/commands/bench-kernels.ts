@@ -4,12 +4,11 @@ import { KERNELS } from '../../../bench/kernels/kernels.js';
 import { selectCases } from '../../../bench/kernels/parse.js';
 import { printKernels } from '../../../bench/kernels/print.js';
 import { type KernelCase, runKernels } from '../../../bench/kernels/run.js';
-import { library } from '../../../bench/library.js';
-import { describeMachine } from '../../../bench/machine.js';
 import { UsageError } from '../errors.js';
 import { parseLeast, parsePositive } from '../parse.js';
 import { addReportFiles, checkReportFiles, type ReportFiles, writeReport } from '../report-files.js';
-import { colours, progress } from '../terminal.js';
+import { colours } from '../terminal.js';
+import { againstLimits } from './against-limits.js';
 
 interface Options extends ReportFiles {
   only?: string[];
@@ -49,24 +48,10 @@ Examples:
 async function kernels(options: Options, signal: AbortSignal): Promise<void> {
   const cases = chosenCases(options);
   checkReportFiles(options);
-  const { systemInfo, setThreads } = library();
-  const { limits } = require('../../limits.js') as typeof import('../../limits.js');
-  if (options.threads !== undefined) setThreads(options.threads);
-  const bar = progress('bench kernels');
-  try {
-    const report = await runKernels(cases, {
-      reps: options.reps,
-      command: ['statespace', ...process.argv.slice(2)].join(' '),
-      machine: describeMachine(systemInfo()),
-      meter: limits,
-      signal,
-      onProgress: (fraction, note) => bar.update(fraction, note),
-    });
-    bar.stop();
-    writeReport(options, report, kernelsPage, printKernels(report, { colours: colours() }));
-  } finally {
-    bar.stop();
-  }
+  const report = await againstLimits('bench kernels', options.threads, signal, (about) =>
+    runKernels(cases, { reps: options.reps, ...about }),
+  );
+  writeReport(options, report, kernelsPage, printKernels(report, { colours: colours() }));
 }
 
 export function chosenCases({ only, shape }: Pick<Options, 'only' | 'shape'>): KernelCase[] {

@@ -33,10 +33,15 @@ export function addReportOptions(command: Command): Command {
     .option('--check', 'exit with 1 where a bound is not kept');
 }
 
+/** Throws UsageError for a name that is none of these. */
+export function checkOnly(only: readonly string[] | undefined, names: readonly string[]): void {
+  const unknown = only?.find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new UsageError(`--only: "${unknown}" is none of ${names.join(', ')}`);
+}
+
 /** Throws UsageError for a group that does not exist, or a width that no model has. */
 export function checkBoundsOptions({ only, dModel }: BoundsOptions, groups: readonly string[]): void {
-  const unknown = only?.find((name) => !groups.includes(name));
-  if (unknown !== undefined) throw new UsageError(`--only: "${unknown}" is none of ${groups.join(', ')}`);
+  checkOnly(only, groups);
   if (dModel % 64 !== 0) throw new UsageError(`--d-model ${dModel} is no multiple of 64`);
 }
 
