@@ -150,7 +150,7 @@ export function checkTensor(where: string, tensor: TensorLike): DType {
     throw mismatch('ERR_ARGUMENT', where, 'a tensor { data, shape, dtype? }', show(tensor));
   }
   if (ArrayBuffer.isView(tensor) || Array.isArray(tensor))
-    throw mismatch('ERR_ARGUMENT', where, 'a tensor { data, shape, dtype? }', `a bare ${tagOf(tensor) ?? 'array'}`);
+    throw mismatch('ERR_SHAPE', where, 'a tensor { data, shape, dtype? }', `a bare ${tagOf(tensor) ?? 'array'}`);
   checkAlive(where, tensor);
   const { data, shape } = tensor;
   const size = sizeOf(where, shape);

@@ -27,7 +27,7 @@ describe('construction', () => {
   test.each([new Float32Array(4), [1, 2, 3]])('values without a shape are no tensor: %o', async (bare) => {
     const failure = await ops.rmsNorm({ x: bare as unknown as TensorLike }).catch((error) => error);
     expect(failure).toMatchObject({
-      code: 'ERR_ARGUMENT',
+      code: 'ERR_SHAPE',
       message: expect.stringMatching(
         /x: expected a tensor \{ data, shape, dtype\? \}, received a bare (Float32Array|array)/,
       ),
