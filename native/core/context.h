@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/scratch.h"
+#include "core/stretches.h"
 #include "core/thread_pool.h"
 #include "core/tile_unit.h"
 
@@ -35,6 +36,18 @@ struct Context {
   template <class Fn>
   void parallel_for(int64_t count, Fn&& fn) const {
     pool.parallel_for(count, fn, stop);
+  }
+  // The same for pieces that lie side by side in memory and are read once: each thread runs a stretch of them in order
+  // and then what others have left of theirs, so that memory is read in long runs.
+  template <class Fn>
+  void parallel_stretches(int64_t count, Fn&& fn) const {
+    Stretches stretches(count, threads());
+    parallel_for(stretches.parts(), [&](int64_t part, int worker) {
+      stretches.run(part, [&](int64_t i) {
+        check_stop();
+        fn(i, worker);
+      });
+    });
   }
   // Between the steps of a long piece; throws ERR_ABORTED.
   void check_stop() const { throw_if_stopped(stop); }

@@ -140,6 +140,10 @@ inline void load_threes(const float* p, F (&x)[3]) {
   const __m256i at = _mm256_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21);
   for (int i = 0; i < 3; ++i) x[i] = {_mm256_i32gather_ps(p + i, at, 4)};
 }
+inline void load_fours(const float* p, F (&x)[4]) {
+  const __m256i at = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+  for (int i = 0; i < 4; ++i) x[i] = {_mm256_i32gather_ps(p + i, at, 4)};
+}
 inline void store_threes(float* p, F a, F b, F c) {
   alignas(32) float x[3][8];
   _mm256_store_ps(x[0], a.v), _mm256_store_ps(x[1], b.v), _mm256_store_ps(x[2], c.v);

@@ -153,6 +153,13 @@ inline void load_threes(const float* p, F (&x)[3]) {
   const __m512i last2 = _mm512_set_epi32(31, 28, 25, 22, 19, 16, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   x[2] = {_mm512_permutex2var_ps(_mm512_permutex2var_ps(v0, i2, v1), last2, v2)};
 }
+inline void load_fours(const float* p, F (&x)[4]) {
+  const __m512 v0 = _mm512_loadu_ps(p), v1 = _mm512_loadu_ps(p + 16), v2 = _mm512_loadu_ps(p + 32);
+  const __m512 v3 = _mm512_loadu_ps(p + 48);
+  __m512i i = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8, 4, 0);
+  for (int j = 0; j < 4; ++j, i = _mm512_add_epi32(i, _mm512_set1_epi32(1)))
+    x[j] = {_mm512_mask_blend_ps(0xff00, _mm512_permutex2var_ps(v0, i, v1), _mm512_permutex2var_ps(v2, i, v3))};
+}
 inline void store_threes(float* p, F a, F b, F c) {
   // Two of the three interleaved, then the third between them: x names a lane of a, 16 + x of b.
   const __m512i ab0 = _mm512_set_epi32(5, 0, 20, 4, 0, 19, 3, 0, 18, 2, 0, 17, 1, 0, 16, 0);

@@ -93,6 +93,10 @@ inline void load_threes(const float* p, F (&x)[3]) {
   const float32x4x3_t v = vld3q_f32(p);
   for (int i = 0; i < 3; ++i) x[i] = {v.val[i]};
 }
+inline void load_fours(const float* p, F (&x)[4]) {
+  const float32x4x4_t v = vld4q_f32(p);
+  for (int i = 0; i < 4; ++i) x[i] = {v.val[i]};
+}
 inline void store_threes(float* p, F a, F b, F c) { vst3q_f32(p, {{a.v, b.v, c.v}}); }
 inline M less(F a, F b) { return {vcltq_f32(a.v, b.v)}; }
 inline F select(M m, F a, F b) { return {vbslq_f32(m.v, a.v, b.v)}; }

@@ -68,6 +68,9 @@ inline void transpose(F (&)[kLanes]) {}
 inline void load_threes(const float* p, F (&x)[3]) {
   for (int i = 0; i < 3; ++i) x[i] = {p[i]};
 }
+inline void load_fours(const float* p, F (&x)[4]) {
+  for (int i = 0; i < 4; ++i) x[i] = {p[i]};
+}
 inline void store_threes(float* p, F a, F b, F c) { p[0] = a.v, p[1] = b.v, p[2] = c.v; }
 inline M less(F a, F b) { return {a.v < b.v}; }
 inline F select(M m, F a, F b) { return m.v ? a : b; }

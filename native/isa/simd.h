@@ -15,6 +15,7 @@
 //   sums(rows): lane i is the sum of row i of kLanes vectors
 //   reciprocal(x) for x in [1, 2^126]: within an ulp
 //   load_threes(p, x) store_threes(p, a, b, c): kLanes elements of three floats, x[i] the i-th of each
+//   load_fours(p, x): the same of four
 //   transpose(rows): kLanes vectors as a square   less(a, b) -> M   select(m, a, b) = m ? a : b   prefetch(p) into L2
 //   where a Table of 2^kTableBits floats fits in registers (AVX2, AVX-512):
 //     load_table(p)   lookup(t, x) = entry floor(x · 2^kTableBits) mod 2^kTableBits of it

@@ -123,41 +123,38 @@ void step(const CausalConv1d& op, int64_t first, int64_t width, float* state, in
   const float *x = op.x.row(token) + first, *bias = op.bias ? op.bias.f32() + first : nullptr;
   const float* weight = op.weight.row(first);
   float* y = op.y.row(token) + first;
-  auto channels = [&](auto count) {
-    for (int64_t i = 0; i < width; ++i, state += past, weight += op.weight.row_stride) {
-      const float input = x[i];  // y may be x
-      float sum = bias ? bias[i] : 0.f;
-      for (int64_t j = 0; j < count; ++j) sum = fma1(weight[j], state[j], sum);
-      for (int64_t j = 0; j + 1 < count; ++j) state[j] = state[j + 1];
-      if (count > 0) state[count - 1] = input;
-      y[i] = fma1(weight[count], input, sum);
-    }
-  };
-  past == 3 ? channels(std::integral_constant<int64_t, 3>()) : channels(past);
+  for (int64_t i = 0; i < width; ++i, state += past, weight += op.weight.row_stride) {
+    const float input = x[i];  // y may be x
+    float sum = bias ? bias[i] : 0.f;
+    for (int64_t j = 0; j < past; ++j) sum = fma1(weight[j], state[j], sum);
+    for (int64_t j = 0; j + 1 < past; ++j) state[j] = state[j + 1];
+    if (past > 0) state[past - 1] = input;
+    y[i] = fma1(weight[past], input, sum);
+  }
   for (int64_t i = 0; i < width; i += kLanes) {
     const int lanes = lanes_of(width - i);
     store(y + i, act(load(y + i, lanes)), lanes);
   }
 }
 
-// The same for d_conv = 4, a vector of channels at a time, with weights and bias brought into rows: worth it where
-// kTogether sequences share them.
-constexpr int64_t kTogether = 4;
+// The same for d_conv = 4, a vector of channels at a time.
 template <class Act>
-void step_vectors(const CausalConv1d& op, const Channels& c, float* state, int64_t token, Act act) {
-  const float* x = op.x.row(token) + c.first;
-  float* y = op.y.row(token) + c.first;
+void step_fours(const CausalConv1d& op, int64_t first, int64_t width, float* state, int64_t token, Act act) {
+  const float *x = op.x.row(token) + first, *bias = op.bias ? op.bias.f32() + first : nullptr;
+  const float* weight = op.weight.row(first);
+  float* y = op.y.row(token) + first;
   int64_t i = 0;
-  for (; i + kLanes <= c.width; i += kLanes) {
-    F past[3], sum = load(c.bias + i);
+  for (; i + kLanes <= width; i += kLanes) {
+    F w[4], past[3], sum = bias ? load(bias + i) : zero();
     const F input = load(x + i);
+    load_fours(weight + 4 * i, w);
     load_threes(state + 3 * i, past);
 #pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) sum = fma(load(c.weight + j * c.width + i), past[j], sum);
+    for (int j = 0; j < 3; ++j) sum = fma(w[j], past[j], sum);
     store_threes(state + 3 * i, past[1], past[2], input);
-    store(y + i, act(fma(load(c.weight + 3 * c.width + i), input, sum)));
+    store(y + i, act(fma(w[3], input, sum)));
   }
-  if (i < c.width) step(op, c.first + i, c.width - i, state + 3 * i, token, act);
+  if (i < width) step(op, first + i, width - i, state + 3 * i, token, act);
 }
 
 }  // namespace
@@ -177,7 +174,8 @@ void run(const CausalConv1d& op, Context& cx) {
     update_state(op, first, width, state_of(s, first), sequences.begin(s), sequences.end(s));
   };
 
-  cx.parallel_for(token_blocks * channel_blocks, [&](int64_t i, int worker) {
+  const bool in_fours = d_conv == 4 && op.weight.row_stride == 4;
+  cx.parallel_stretches(token_blocks * channel_blocks, [&](int64_t i, int worker) {
     const int64_t from = i / channel_blocks * block, to = from + block < tokens ? from + block : tokens;
     const int64_t first_channel = i % channel_blocks * kChannels, left = op.x[1] - first_channel;
     Channels c{first_channel, left < kChannels ? left : kChannels, nullptr, nullptr, nullptr, nullptr};
@@ -186,20 +184,16 @@ void run(const CausalConv1d& op, Context& cx) {
       const int64_t first = begin < from ? from : begin, last = end < to ? end : to;
       auto tokens_with = [&](auto act) { run_tokens(op, c, state_of(s, c.first), begin, first, last, act); };
       if (first == last) continue;
-      const bool vectors = d_conv == 4 && sequences.count >= kTogether;
-      if (end - begin == 1 && !vectors) {
+      if (end - begin == 1) {
         float* state = state_of(s, c.first);
-        op.activation ? step(op, c.first, c.width, state, begin, [](F x) { return silu(x); })
-                      : step(op, c.first, c.width, state, begin, [](F x) { return x; });
+        const auto step_with = [&](auto act) {
+          in_fours ? step_fours(op, c.first, c.width, state, begin, act)
+                   : step(op, c.first, c.width, state, begin, act);
+        };
+        op.activation ? step_with([](F x) { return silu(x); }) : step_with([](F x) { return x; });
         continue;
       }
       if (!c.taps) c = gather(op, i % channel_blocks, cx.local<float>(worker, scratch_floats(d_conv)));
-      if (end - begin == 1) {
-        float* state = state_of(s, c.first);
-        op.activation ? step_vectors(op, c, state, begin, [](F x) { return silu(x); })
-                      : step_vectors(op, c, state, begin, [](F x) { return x; });
-        continue;
-      }
       if (op.activation)
         tokens_with([](F x) { return silu(x); });
       else

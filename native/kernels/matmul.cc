@@ -145,7 +145,7 @@ class Product {
     const int64_t panels = w_.panels(), parts = ceil_div(panels, panels_a_task);
     const int64_t own = w_.layout == Layout::rows ? panel_bytes(w_.dtype, w_.in) : 0;
     const int64_t wide = pairs_ || few_ || w_.dtype == DType::f32 ? 0 : w_.in * kPanel * 4;
-    cx_.parallel_for(tiles_.groups * parts, [&](int64_t task, int worker) {
+    const auto run = [&](int64_t task, int worker) {
       float* sums = cx_.local<float>(worker, kTileRows * 4 * kPanel + (own * P + wide) / 4);
       uint8_t* local = reinterpret_cast<uint8_t*>(sums + kTileRows * 4 * kPanel);
       float* widened = reinterpret_cast<float*>(local + own * P);
@@ -162,7 +162,8 @@ class Product {
           many(tiles_.group_begin(group), tiles_.group_begin(group + 1), p, panel, next_panel(p, end, panels_a_task),
                widened, sums);
       }
-    });
+    };
+    few_ ? cx_.parallel_stretches(parts, run) : cx_.parallel_for(tiles_.groups * parts, run);
   }
 
   // The panel that this thread will probably read after `p`: behind the last of a task, where the others have taken one
@@ -290,7 +291,7 @@ void few_by_rows(const Context& cx, const Rows& x, const Matrix& w, const Epilog
       }
     }
   });
-  cx.parallel_for(ceil_div(w.out, kOutputs), [&](int64_t task, int) {
+  cx.parallel_stretches(ceil_div(w.out, kOutputs), [&](int64_t task, int) {
     const int64_t end = std::min(w.out, (task + 1) * kOutputs);
     for (int64_t o = task * kOutputs; o < end; o += kGroup) {
       alignas(64) float sums[M * kGroup + kLanes];

@@ -65,28 +65,29 @@ class Product {
       if (panels < 4 * threads) groups = std::max(groups, std::min(tiles_ / 8, ceil_div(4 * threads, panels)));
     }
     groups = std::max<int64_t>(1, std::min(groups, tiles_));
-    const int64_t each = std::min<int64_t>(4, std::max<int64_t>(1, panels * groups / (8 * threads)));
-    const int64_t parts = ceil_div(panels, each);
     const int64_t own = w_.layout == Layout::rows ? panel_bytes(w_.dtype, w_.in) : 0;
     const int64_t unpacked = few_ ? 0 : w_.in / 32 * unpacked_block_bytes(form_);
     constexpr int64_t kSums = kInt8Rows * kPanel;
-    cx_.parallel_for(groups * parts, [&](int64_t task, int worker) {
+    const auto with_memory = [&](int64_t p, int worker, auto&& multiply) {
       float* sums = cx_.local<float>(worker, kSums + 16 + (own + unpacked) / 4 + 16);
       uint8_t* wide = reinterpret_cast<uint8_t*>(sums + (kSums + 15) / 16 * 16);
       uint8_t* local = wide + unpacked;
+      if (own) pack_panel(w_, p, local);
+      multiply(own ? local : w_.panel(p), wide, sums);
+    };
+    if (few_)
+      return cx_.parallel_stretches(panels, [&](int64_t p, int worker) {
+        with_memory(p, worker, [&](const uint8_t* panel, uint8_t*, float* sums) { few(p, panel, sums); });
+      });
+    const int64_t each = std::min<int64_t>(4, std::max<int64_t>(1, panels * groups / (8 * threads)));
+    const int64_t parts = ceil_div(panels, each);
+    cx_.parallel_for(groups * parts, [&](int64_t task, int worker) {
       const int64_t group = task / parts, first = task % parts * each;
-      for (int64_t p = first; p < std::min(panels, first + each); ++p) {
-        const uint8_t* panel = local;
-        if (own)
-          pack_panel(w_, p, local);
-        else
-          panel = w_.panel(p);
-        if (few_)
-          few(p, panel, sums);
-        else
+      for (int64_t p = first; p < std::min(panels, first + each); ++p)
+        with_memory(p, worker, [&](const uint8_t* panel, uint8_t* wide, float* sums) {
           many(group * tiles_ / groups, (group + 1) * tiles_ / groups, p, panel, next_panel(p, first + each, each),
                wide, sums);
-      }
+        });
     });
   }
 

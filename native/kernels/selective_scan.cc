@@ -87,7 +87,7 @@ void run_real(const SelectiveScan& op, const Sequences& sequences, Context& cx) 
   int64_t width = ceil_div(ceil_div(per_group * ngroups * sequences.count, 4 * cx.threads()), kLine) * kLine;
   width = width < kLeast ? kLeast : width > kMost ? kMost : width;
   const int64_t blocks = ceil_div(per_group, width), pieces = ngroups * blocks;
-  cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
+  cx.parallel_stretches(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, group = i % pieces / blocks, offset = i % blocks * width;
     const int64_t left = per_group - offset;
     const Block block{group * per_group + offset, left < width ? left : width, group};

@@ -195,11 +195,19 @@ inline F step_states(F dt, F du, const float* A, F B, F C, float* h, F sum, Lane
   return fma(C, next, sum);
 }
 
+// Rows of A and of the states that lie `ahead` floats behind the next vector: one token passes by each of them once.
+// Left to the processor, a step of 1536 channels by 16 read 16 of 55 GB/s.
+constexpr int64_t kAhead = 1024;
+inline void fetch_rows(const float* A, const float* state, int64_t floats) {
+  for (int64_t i = 0; i < floats; i += 16) prefetch(A + i), prefetch(state + i);
+}
+
 // One short sequence, states across lanes: A, the states and constant B and C are read in place.
 inline void scan_narrow(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
                         const Buffers& buffers) {
   const int64_t d_state = op.A[1], width = b.width();
   const bool constant_B = op.constant(op.B), constant_C = op.constant(op.C);
+  fetch_rows(op.A.row(b.first), state, std::min(kAhead, b.count * d_state));
   prepare(op, b, begin, end - begin, buffers);
   for (int64_t t = begin; t < end; ++t) {
     const float *dts = buffers.dt + (t - begin) * width, *dus = buffers.du + (t - begin) * width;
@@ -224,6 +232,7 @@ inline void scan_narrow(const SelectiveScan& op, const Block& b, int64_t begin, 
       for (int64_t c = 0; c < b.count; c += kLanes) {
         F parts[kLanes];
         const int channels = b.count - c < kLanes ? int(b.count - c) : kLanes;
+        if (t == begin) fetch_rows(op.A.row(b.first + c) + kAhead, state + c * d_state + kAhead, channels * d_state);
         for (int i = 0; i < channels; ++i) parts[i] = step(c + i);
         for (int i = channels; i < kLanes; ++i) parts[i] = zero();
         transpose(parts);

@@ -256,12 +256,16 @@ void Forward::run_chunk() {
   for (Piece& p : pieces_) p.touched |= p.length > 0;
   program_.run(batch, *workspace_, interruptible_ ? *cancelled_ : nullptr, undo_, interruptible_ ? stop_ : nullptr);
   float* rows = place_of_all();
-  if (!rows) {
-    workspace_->rows.resize(program_.output_rows(batch) * width_);
-    rows = workspace_->rows.data();
+  if (!rows && program_.backend().host_memory) {
+    hand_out(program_.output(batch, *workspace_));
+  } else {
+    if (!rows) {
+      workspace_->rows.resize(program_.output_rows(batch) * width_);
+      rows = workspace_->rows.data();
+    }
+    program_.read_output(batch, *workspace_, rows);
+    hand_out(rows);
   }
-  program_.read_output(batch, *workspace_, rows);
-  hand_out(rows);
 
   for (Piece& p : pieces_) {
     Session& s = *p.session;

@@ -273,12 +273,16 @@ int64_t Program::output_rows(const Batch& batch) const {
   return rows[batch_dim(output_dim())];
 }
 
+const float* Program::output(const Batch& batch, const Workspace& w) const {
+  const int32_t output = batch.hidden ? hidden_ : graph_.output;
+  const char* arena = static_cast<const char*>(w.arenas[batch_dim(output_dim())].data());
+  return reinterpret_cast<const float*>(arena + plan_.offset[output] * output_rows(batch));
+}
+
 void Program::read_output(const Batch& batch, const Workspace& w, float* to) const {
   if (const char* failure = backend_.finish()) throw Error(Code::kDevice, failure);
-  const int64_t rows = output_rows(batch);
-  const int32_t output = batch.hidden ? hidden_ : graph_.output;
-  const char* from = static_cast<const char*>(w.arenas[batch_dim(output_dim())].data()) + plan_.offset[output] * rows;
-  if (rows) backend_.download(to, from, rows * graph_.values[output].row_size() * 4);
+  const int64_t values = output_rows(batch) * graph_.values[batch.hidden ? hidden_ : graph_.output].row_size();
+  if (values) backend_.download(to, output(batch, w), values * 4);
 }
 
 }  // namespace statespace

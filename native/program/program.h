@@ -121,6 +121,8 @@ class Program {
   void restore(const Undo& undo, void* state_base) const;
   // Host copy of the output rows; waits. Throws ERR_DEVICE.
   void read_output(const Batch& batch, const Workspace& w, float* to) const;
+  // The output rows where they lie, valid until the next run; of a backend in host memory.
+  const float* output(const Batch& batch, const Workspace& w) const;
   int64_t output_rows(const Batch& batch) const;
 
  private:

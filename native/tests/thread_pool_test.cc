@@ -2,11 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "core/context.h"
 #include "core/error.h"
 
 namespace statespace::test {
@@ -26,6 +28,34 @@ TEST_CASE("every piece of a loop runs once, by workers whose numbers are in rang
       CHECK(once == count);
       CHECK(outside == 0);
     }
+  }
+}
+
+TEST_CASE("pieces dealt out in stretches run once each; after one that throws none begins") {
+  for (int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    Scratch scratch;
+    const Context cx{pool, scratch};
+    for (int64_t count : {0, 1, 2, 5, 1000}) {
+      std::vector<std::atomic<int>> runs(static_cast<size_t>(count));
+      cx.parallel_stretches(count, [&](int64_t i, int) { ++runs[size_t(i)]; });
+      CHECK(std::all_of(runs.begin(), runs.end(), [](const auto& r) { return r == 1; }));
+    }
+    std::atomic<bool> thrown{false};
+    std::atomic<int> after{0};
+    CHECK_THROWS_AS(cx.parallel_stretches(1000,
+                                          [&](int64_t i, int) {
+                                            if (thrown) ++after;
+                                            if (i % 100 == 3) {
+                                              thrown = true;
+                                              throw Error(Code::kArgument, "piece");
+                                            }
+                                          }),
+                    Error);
+    CHECK(after < 900);  // others go on until they hear of it
+    std::atomic<bool> stop{true};
+    const Context stopped{pool, scratch, TileUnit::none, false, &stop};
+    CHECK_THROWS_AS(stopped.parallel_stretches(10, [](int64_t, int) {}), Error);
   }
 }
 
