@@ -92,7 +92,7 @@ template <int Max, class Fn>
 inline void each_head_columns(Context& cx, int64_t sequences, int64_t nheads, int64_t values, Fn&& fn) {
   constexpr int64_t kWidth = Max * kLanes;
   const int64_t blocks = ceil_div(values, kWidth);
-  cx.parallel_for(sequences * nheads * blocks, [&](int64_t i, int worker) {
+  cx.parallel_stretches(sequences * nheads * blocks, [&](int64_t i, int worker) {
     HeadColumns c{i / blocks / nheads, i / blocks % nheads, i % blocks * kWidth, 0};
     c.count = values - c.first < kWidth ? values - c.first : kWidth;
     if (c.count <= kLanes) return fn.template operator()<1>(c, worker);

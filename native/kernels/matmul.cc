@@ -367,7 +367,7 @@ void matmul_chains(const Context& cx, const std::vector<Multiplication>& all, in
   const int64_t most = kFewSums / rows;
   const auto tasks = [&]<int P>() {
     const int64_t parts = ceil_div(panels, P);
-    cx.parallel_for(chain_count * parts, [&](int64_t task, int worker) {
+    cx.parallel_stretches(chain_count * parts, [&](int64_t task, int worker) {
       float* sums = cx.local<float>(worker, kTileRows * 4 * kPanel);
       const int64_t begin = task % parts * P, end = std::min(panels, begin + P);
       for (int64_t i = 0; i < length; ++i) {

@@ -193,7 +193,7 @@ void run_scan(const Ssd& op, const Sizes& z, const Sequences& sequences, int64_t
   const int64_t chunk_floats = Buffers::floats(z) + Times::floats(z.chunk) + heads * z.n * z.p + 32;
   const bool bf16 = multiplies_bf16(op);
   const int64_t step_floats = recurrent_floats(z);
-  cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
+  cx.parallel_stretches(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, group = i % pieces / blocks, first = i % blocks * heads;
     const int64_t begin = sequences.begin(s), end = sequences.end(s), head = group * per_group + first;
     const int64_t count = per_group - first < heads ? per_group - first : heads;

@@ -26,7 +26,8 @@ Model::Model(const Backend& backend, Graph graph)
     : program(backend, std::move(graph)),
       states_(backend, program.state_bytes(), Fresh::zeros),
       pages_(backend, program.page_bytes(), backend.host_memory ? Fresh::anything : Fresh::zeros),
-      chunk_tokens_(choose_chunk(program)) {
+      chunk_tokens_(choose_chunk(program)),
+      held_(std::make_shared<Held>(WeightMemory(backend, program.graph()))) {
   for (const Value& v : program.graph().values)
     if (v.kind == ValueKind::fixed) throw Error(Code::kArgument, "graph: a model has no fixed values");
 }
@@ -60,7 +61,8 @@ void Model::dispose() {
 void Model::free_weights() {
   const auto device = lock_device(program.backend());
   workspaces_.clear();
-  held_ = std::make_shared<Held>();  // with the last of those that share them the weights are gone
+  // With the last of those that share them the weights are gone.
+  held_ = std::make_shared<Held>(WeightMemory(program.backend()));
 }
 
 namespace {
@@ -87,6 +89,7 @@ void Model::own() {
   if (!held_->tensors.empty()) {
     held_ = std::make_shared<Held>(*held_);
     held_->tensors.clear();
+    held_->fresh = WeightMemory(program.backend());  // the rest of the range is the other's
   }
   held_->memory.resize(program.graph().values.size());
 }

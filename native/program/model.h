@@ -11,6 +11,7 @@
 #include "program/program.h"
 #include "program/sampler.h"
 #include "program/session.h"
+#include "program/weight_memory.h"
 
 namespace statespace {
 
@@ -77,13 +78,15 @@ class Model : public std::enable_shared_from_this<Model> {
   Pool states_, pages_;
   int64_t chunk_tokens_ = 512;
   struct Held {
-    std::vector<std::shared_ptr<BackendBuffer>> memory;  // by value id
-    std::vector<Tensor> tensors;                         // by value id, once they are published
+    explicit Held(WeightMemory m) : fresh(std::move(m)) {}
+    WeightMemory fresh;
+    std::vector<std::shared_ptr<void>> memory;  // by value id
+    std::vector<Tensor> tensors;                // by value id, once they are published
     int64_t bytes = 0;
   };
   void take(std::shared_ptr<Held> held);
   void own();  // before weights change: what was published stays as it is
-  std::shared_ptr<Held> held_ = std::make_shared<Held>();
+  std::shared_ptr<Held> held_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> workspaces_;
   int64_t forwards_ = 0;  // in progress

@@ -96,10 +96,10 @@ void Model::store(int32_t value, const Tensor& host) {
   const bool pack = program.packable(value) && backend.packed;
   if (pack) held = backend.packed(host, &bytes);
   own();
-  std::shared_ptr<BackendBuffer>& place = held_->memory[value];
+  std::shared_ptr<void>& place = held_->memory[value];
   const bool again = bool(place);
-  if (!again || place.use_count() > 1) place = std::make_shared<BackendBuffer>(backend);
-  held.data = place->reserve(bytes);
+  if (!again || place.use_count() > 1) place = held_->fresh.allocate(bytes);
+  held.data = place.get();
   if (pack && held.layout == Layout::packed) {
     Scratch scratch;
     Context cx{ThreadPool::global(), scratch};
