@@ -6,6 +6,9 @@
 
 #include "core/error.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #ifdef _WIN32
 #define NOMINMAX
 #include <windows.h>
@@ -51,6 +54,12 @@ void free_pages(void* p, int64_t bytes) {
   VirtualFree(p, 0, MEM_RELEASE);
 #else
   munmap(p, size_t(bytes));
+#endif
+}
+
+void return_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
 #endif
 }
 

@@ -37,6 +37,9 @@ void free_pages(void* p, int64_t bytes);
 // Asks for large pages where the range holds any: fewer address translations for what is read from end to end.
 void prefer_huge_pages(void* p, int64_t bytes);
 
+// Returns to the system what the allocator keeps of memory that was freed: after work that needed much of it.
+void return_freed_memory();
+
 // A file of weights, read by copies: a map of it would end the process (SIGBUS) where another cuts the file short
 // meanwhile, as a download does that starts again. Throws ERR_CHECKPOINT.
 class WeightFile {

@@ -61,6 +61,10 @@ class LoadJob : public LongJob {
         model_->set_random(e.value, e.bound, seed_, stop());
         continue;
       }
+      if (streamed(e, files)) {
+        report(done += dtype_bytes(e.parts[0].dtype, e.parts[0].count));
+        continue;
+      }
       std::vector<Model::Source> sources;
       int64_t from_files = 0;
       for (const auto& p : e.parts)
@@ -88,6 +92,8 @@ class LoadJob : public LongJob {
       model_->set_weight(e.value, sources, stop());
       report(done);
     }
+    constexpr int64_t kWorthReturning = 32 << 20;
+    if (done > kWorthReturning) return_freed_memory();
   }
 
   Napi::Value result(Napi::Env env) override {
@@ -112,12 +118,30 @@ class LoadJob : public LongJob {
     for (int64_t i = 0; i < p.row_count; ++i) std::memcpy(to + i * row, from + p.rows[i] * row, row);
   }
 
-  static constexpr int64_t kAlign = 64, kPiece = 4 << 20;  // bytes; one thread reads a piece at a time
+  // A weight that is one tensor of a file, of the type in which it is held: read where it is laid out.
+  bool streamed(const WeightEntry& e, const std::vector<std::unique_ptr<WeightFile>>& files) {
+    if (e.parts.size() != 1 || e.parts[0].file < 0 || e.parts[0].rows) return false;
+    const WeightEntry::Part& p = e.parts[0];
+    const WeightFile& file = *files.at(p.file);
+    check_end(file, p, dtype_bytes(p.dtype, p.count));
+    const auto read = [&](int64_t first, int64_t count, void* to) {
+      const Value& v = model_->program.graph().values[e.value];
+      const int64_t row = dtype_bytes(p.dtype, v.dims[v.rank - 1]);
+      file.read(p.offset + first * row, count * row, to);
+    };
+    return model_->stream_weight(e.value, p.dtype, p.count, read, stop());
+  }
 
-  void read_part(const WeightFile& file, const WeightEntry::Part& p, int64_t bytes, char* to) {
+  void check_end(const WeightFile& file, const WeightEntry::Part& p, int64_t bytes) const {
     if (p.offset < 0 || p.offset > file.bytes() || bytes > file.bytes() - p.offset)
       throw Error(Code::kCheckpoint, files_[p.file] + ": holds " + std::to_string(file.bytes()) +
                                          " bytes, a tensor ends at " + std::to_string(p.offset + bytes));
+  }
+
+  static constexpr int64_t kAlign = 64, kPiece = 4 << 20;  // bytes; one thread reads a piece at a time
+
+  void read_part(const WeightFile& file, const WeightEntry::Part& p, int64_t bytes, char* to) {
+    check_end(file, p, bytes);
     ThreadPool::global().parallel_for((bytes + kPiece - 1) / kPiece,
                                       [&](int64_t i, int) {
                                         file.read(p.offset + i * kPiece, std::min(kPiece, bytes - i * kPiece),

@@ -88,28 +88,72 @@ Tensor Model::rows_tensor(int32_t value) const {
   return t;
 }
 
-void Model::store(int32_t value, const Tensor& host) {
+// Where a weight of these rows is held, and how.
+Tensor Model::place(int32_t value, const Tensor& host) {
   const Backend& backend = program.backend();
-  const auto device = lock_device(backend);
   Tensor held = host;
   int64_t bytes = host.bytes();
-  const bool pack = program.packable(value) && backend.packed;
-  if (pack) held = backend.packed(host, &bytes);
+  if (program.packable(value) && backend.packed) held = backend.packed(host, &bytes);
   own();
   std::shared_ptr<void>& place = held_->memory[value];
   const bool again = bool(place);
   if (!again || place.use_count() > 1) place = held_->fresh.allocate(bytes);
   held.data = place.get();
-  if (pack && held.layout == Layout::packed) {
+  if (!again) held_->bytes += bytes;
+  return held;
+}
+
+void Model::store(int32_t value, const Tensor& host) {
+  const Backend& backend = program.backend();
+  const auto device = lock_device(backend);
+  const Tensor held = place(value, host);
+  if (held.layout == Layout::packed) {
     Scratch scratch;
     Context cx{ThreadPool::global(), scratch};
     backend.pack(host, held, cx);
   } else {
-    backend.upload(held.data, host.data, bytes);
+    backend.upload(held.data, host.data, host.bytes());
   }
   if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
   program.weights()[value] = held;
-  if (!again) held_->bytes += bytes;
+}
+
+bool Model::stream_weight(int32_t value, DType dtype, int64_t count, const ReadRows& read,
+                          const std::atomic<bool>* stop) {
+  const Backend& backend = program.backend();
+  const Tensor rows = rows_tensor(value);
+  if (!backend.host_memory || dtype != rows.dtype || count != rows.size() || rows.rank < 2) return false;
+  const Tensor held = place(value, rows);
+  const bool packed = held.layout == Layout::packed;
+  // As matrices of `out` rows, in steps of whole panels.
+  const int64_t in = rows[rows.rank - 1], all = rows.size() / in, out = packed ? rows[rows.rank - 2] : all;
+  const int64_t matrices = all / out, row_bytes = dtype_bytes(dtype, in);
+  const auto bytes_of = [&](Tensor matrix, int64_t height) {
+    matrix.rank = 2, matrix.shape[0] = height, matrix.shape[1] = matrix.row_stride = in;
+    int64_t bytes = matrix.bytes();
+    if (packed && height) backend.packed(matrix, &bytes);
+    return height ? bytes : 0;
+  };
+  constexpr int64_t kStepBytes = 1 << 20, kWholePanels = 256;
+  const int64_t step = std::max<int64_t>(1, kStepBytes / row_bytes / kWholePanels) * kWholePanels;
+  const int64_t steps = (out + step - 1) / step;
+  Scratch scratch;
+  const Context cx{ThreadPool::global(), scratch, TileUnit::none, false, stop};
+  cx.parallel_stretches(matrices * steps, [&](int64_t i, int worker) {
+    const int64_t matrix = i / steps, first = i % steps * step, height = std::min(step, out - first);
+    char* to = static_cast<char*>(held.data) + matrix * bytes_of(rows, out) + bytes_of(rows, first);
+    char* from = packed ? cx.local<char>(worker, step * row_bytes) : to;
+    read(matrix * out + first, height, from);
+    if (!packed) return;
+    Tensor some = rows, there = held;
+    for (Tensor* t : {&some, &there}) t->rank = 2, t->shape[0] = height, t->shape[1] = t->row_stride = in;
+    some.data = from, there.data = to;
+    Scratch none;
+    Context alone{ThreadPool::global(), none};
+    backend.pack(some, there, alone);
+  });
+  program.weights()[value] = held;
+  return true;
 }
 
 void Model::set_weight(int32_t value, const std::vector<Source>& sources, const std::atomic<bool>* stop) {
