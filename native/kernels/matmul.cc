@@ -163,14 +163,14 @@ class Product {
                widened, sums);
       }
     };
-    few_ ? cx_.parallel_stretches(parts, run) : cx_.parallel_for(tiles_.groups * parts, run);
+    tiles_.groups == 1 ? cx_.parallel_stretches(parts, run) : cx_.parallel_for(tiles_.groups * parts, run);
   }
 
   // The panel that this thread will probably read after `p`: behind the last of a task, where the others have taken one
   // task each.
   const uint8_t* next_panel(int64_t p, int64_t end, int64_t panels_a_task) const {
     if (p + 1 < end) return w_.panel(p + 1);
-    const int64_t far = p + 1 + (cx_.threads() - 1) * panels_a_task;
+    const int64_t far = tiles_.groups == 1 ? p + 1 : p + 1 + (cx_.threads() - 1) * panels_a_task;
     return w_.panel(far < w_.panels() ? far : p);
   }
 

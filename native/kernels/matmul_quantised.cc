@@ -75,19 +75,23 @@ class Product {
       if (own) pack_panel(w_, p, local);
       multiply(own ? local : w_.panel(p), wide, sums);
     };
-    if (few_)
-      return cx_.parallel_stretches(panels, [&](int64_t p, int worker) {
-        with_memory(p, worker, [&](const uint8_t* panel, uint8_t*, float* sums) { few(p, panel, sums); });
+    const auto tile_panels = [&](int64_t group, int64_t p, const uint8_t* next, int worker) {
+      with_memory(p, worker, [&](const uint8_t* panel, uint8_t* wide, float* sums) {
+        if (few_) return few(p, panel, sums);
+        many(group * tiles_ / groups, (group + 1) * tiles_ / groups, p, panel, next, wide, sums);
       });
+    };
+    if (groups == 1)
+      return cx_.parallel_stretches(panels, [&](int64_t p, int worker) {
+        tile_panels(0, p, own || p + 1 == panels ? nullptr : w_.panel(p + 1), worker);
+      });
+    // Groups pass by each panel at about the same time, so that it comes from memory once.
     const int64_t each = std::min<int64_t>(4, std::max<int64_t>(1, panels * groups / (8 * threads)));
     const int64_t parts = ceil_div(panels, each);
     cx_.parallel_for(groups * parts, [&](int64_t task, int worker) {
       const int64_t group = task / parts, first = task % parts * each;
       for (int64_t p = first; p < std::min(panels, first + each); ++p)
-        with_memory(p, worker, [&](const uint8_t* panel, uint8_t* wide, float* sums) {
-          many(group * tiles_ / groups, (group + 1) * tiles_ / groups, p, panel, next_panel(p, first + each, each),
-               wide, sums);
-        });
+        tile_panels(group, p, next_panel(p, first + each, each), worker);
     });
   }
 
