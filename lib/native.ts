@@ -223,6 +223,18 @@ export interface NativeBinding {
     masks: undefined,
     out?: Float32Array,
   ): Promise<Float32Array>;
+  /** The same, each session's rows in an array of their own. */
+  forward(
+    sessions: NativeHandle[],
+    data: Int32Array | Float32Array,
+    lengths: Int32Array,
+    logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
+    cancel: Int32Array,
+    onProgress: ((tokens: number) => void) | undefined,
+    samplers: undefined,
+    masks: undefined,
+    apart: true,
+  ): Promise<Float32Array[]>;
   forward(
     sessions: NativeHandle[],
     data: Int32Array | Float32Array,
@@ -232,8 +244,9 @@ export interface NativeBinding {
     onProgress: undefined,
     samplers: (NativeHandle | undefined)[],
     masks: (Int32Array | undefined)[],
+    apart: true,
   ): Promise<{
-    rows: Float32Array;
+    rows: Float32Array[];
     tokens: Int32Array;
     logprobs: Float32Array;
     alternatives: ({ token: number; logprob: number }[] | undefined)[];

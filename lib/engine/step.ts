@@ -83,10 +83,10 @@ function feed(model: Model, pieces: readonly Piece[], masks: readonly Mask[], si
 }
 
 function outcome({ want, chooser }: Piece, result: StepResult, session: StepEntry['session'], mask: Mask): Stepped {
-  if (want === 'all') return { rows: result.rows.slice() };
+  if (want === 'all') return { rows: result.rows };
   if (want !== 'next') return {};
   try {
-    const next = result.next ?? chooseOfSession(chooser!, result.rows.slice(), session, mask);
+    const next = result.next ?? chooseOfSession(chooser!, result.rows, session, mask);
     chooser!.mask?.accept(next.token);
     return { next };
   } catch (error) {
@@ -103,14 +103,8 @@ async function hiddenRows(model: Model, pieces: readonly Piece[], signal: AbortS
     data.set(tokens, at);
     at += tokens.length;
   }
-  const rows = await Session.together(
+  return Session.together(
     pieces.map((p) => p.session),
-    (handles) => model.forward(handles, data, lengths, new Array(handles.length).fill('hidden'), { signal }),
+    (handles) => model.forwardApart(handles, data, lengths, new Array(handles.length).fill('hidden'), { signal }),
   );
-  const width = rows.length / total;
-  at = 0;
-  return lengths.map((length) => {
-    at += length;
-    return rows.slice((at - length) * width, at * width);
-  });
 }

@@ -335,6 +335,20 @@ export class Model implements AsyncDisposable, Network {
     );
   }
 
+  /** @internal The same, each session's rows in memory of their own. */
+  forwardApart(
+    sessions: NativeHandle[],
+    data: Int32Array | Float32Array,
+    lengths: number[],
+    logits: Rows[],
+    options: Watch,
+  ): Promise<Float32Array[]> {
+    const of = Int32Array.from(lengths);
+    return this.#cancellable(options, (flag, report) =>
+      call((n) => n.forward(sessions, data, of, logits, flag, report, undefined, undefined, true)),
+    );
+  }
+
   /** @internal One native call for many sequences and the tokens that follow; see Network.step(). */
   async step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]> {
     const data = new Int32Array(entries.reduce((n, e) => n + e.tokens.length, 0));
@@ -355,14 +369,12 @@ export class Model implements AsyncDisposable, Network {
           undefined,
           entries.map((e) => e.sampler?.handle),
           entries.map((e) => e.mask),
+          true,
         ),
       ),
     );
-    let taken = 0;
     return entries.map((e, i) => {
-      const values = this.outputRows(logits[i]!, e.tokens.length) * this.outputFeatures;
-      taken += values;
-      const result: StepResult = { rows: rows.subarray(taken - values, taken) };
+      const result: StepResult = { rows: rows[i]! };
       if (e.sampler) {
         result.next = { token: tokens[i]!, logprob: logprobs[i]! };
         if (alternatives[i]) result.next.alternatives = alternatives[i];

@@ -53,15 +53,10 @@ export async function forwardBatch(
     const lengths = parts.map((p) => p.data.length / model.inputWidth);
     const logits = parts.map((p) => p.logits);
     const rows = await Session.restoring(sessions, handles, options, () =>
-      model.forward(handles, data, lengths, logits, options),
+      model.forwardApart(handles, data, lengths, logits, options),
     );
-    let at = 0;
-    return parts.map((p, i) => {
-      const values = model.outputRows(p.logits, lengths[i]!) * model.outputFeatures;
-      at += values;
-      const width = model.outputFeatures;
-      return new Tensor(rows.slice(at - values, at), [values / width, width]);
-    });
+    const width = model.outputFeatures;
+    return rows.map((values) => new Tensor(values, [values.length / width, width]));
   });
 }
 

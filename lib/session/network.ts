@@ -81,6 +81,14 @@ export interface Network {
     options: Watch,
     out?: Float32Array,
   ): Promise<Float32Array>;
+  /** The same, each session's rows in memory of their own. */
+  forwardApart(
+    sessions: NativeHandle[],
+    data: Int32Array | Float32Array,
+    lengths: number[],
+    logits: Rows[],
+    options: Watch,
+  ): Promise<Float32Array[]>;
   /** The same of tokens, with the choice of those that follow; all entries or none. */
   step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]>;
 }

@@ -14,7 +14,8 @@ namespace {
 class ForwardJob : public LongJob {
  public:
   // (sessions, tokens | rows, lengths, "none" | "last" | "all" | "whole" for each, cancel, onProgress, for each a
-  // sampler or undefined, for each a mask or undefined, a Float32Array for the rows or undefined)
+  // sampler or undefined, for each a mask or undefined, a Float32Array for the rows, true for an array of each
+  // session's, or undefined for all in one)
   explicit ForwardJob(const Napi::CallbackInfo& info) : LongJob(info[4], info[5]) {
     const auto sessions = info[0].As<Napi::Array>();
     const auto data = info[1].As<Napi::TypedArray>();
@@ -56,6 +57,7 @@ class ForwardJob : public LongJob {
     if (at * width != int64_t(data.ElementLength()))
       throw Error(Code::kArgument, "forward: the lengths add up to " + std::to_string(at * width) +
                                        " values, received " + std::to_string(data.ElementLength()));
+    output_.apart = info[8].IsBoolean() && info[8].As<Napi::Boolean>();
     if (!info[8].IsTypedArray()) return;
     if (info[8].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
       throw Error(Code::kDType, "forward: out: expected f32");
@@ -63,11 +65,11 @@ class ForwardJob : public LongJob {
     hold(out);
     // Also of one that is empty, or was detached: it is refused where rows are asked for.
     static float nothing;
-    out_ = out.ElementLength() ? const_cast<float*>(out.Data()) : &nothing;
-    out_values_ = int64_t(out.ElementLength());
+    output_.data = out.ElementLength() ? const_cast<float*>(out.Data()) : &nothing;
+    output_.values = int64_t(out.ElementLength());
   }
   bool advance() override {
-    if (!forward_) forward_ = std::make_unique<Forward>(model_, std::move(requests_), out_, out_values_);
+    if (!forward_) forward_ = std::make_unique<Forward>(model_, std::move(requests_), output_);
     const bool more = forward_->advance([this] { return stopped(); }, stop());
     report(forward_->done());
     if (!more) rows_ = forward_->take_rows();
@@ -78,7 +80,7 @@ class ForwardJob : public LongJob {
     for (const Handle& handle : handles_)  // their caches may have grown
       if (HeldSession& s = *handle.Value().As<Napi::External<HeldSession>>().Data(); s.ref)
         s.tell(env, s.ref->own_bytes());
-    if (!sampled_) return to_js(env, std::move(rows_));
+    if (!sampled_) return rows_to_js(env);
     const std::vector<Chosen>& chosen = forward_->chosen();
     auto tokens = Napi::Int32Array::New(env, chosen.size());
     auto logprobs = Napi::Float32Array::New(env, chosen.size());
@@ -88,7 +90,7 @@ class ForwardJob : public LongJob {
       if (!chosen[i].alternatives.empty()) alternatives.Set(i, pairs_to_js(env, chosen[i].alternatives));
     }
     Napi::Object out = Napi::Object::New(env);
-    out.Set("rows", to_js(env, std::move(rows_)));
+    out.Set("rows", rows_to_js(env));
     out.Set("tokens", tokens);
     out.Set("logprobs", logprobs);
     out.Set("alternatives", alternatives);
@@ -111,6 +113,12 @@ class ForwardJob : public LongJob {
     hold(mask);
     r.mask = reinterpret_cast<const uint32_t*>(static_cast<const char*>(bits.ArrayBuffer().Data()) + bits.ByteOffset());
   }
+  Napi::Value rows_to_js(Napi::Env env) {
+    if (!output_.apart) return to_js(env, rows_.empty() ? FloatBlock() : std::move(rows_[0]));
+    Napi::Array all = Napi::Array::New(env, rows_.size());
+    for (uint32_t i = 0; i < rows_.size(); ++i) all.Set(i, to_js(env, std::move(rows_[i])));
+    return all;
+  }
   static Napi::Value pairs_to_js(Napi::Env env, const std::vector<std::pair<int32_t, float>>& pairs) {
     Napi::Array list = Napi::Array::New(env, pairs.size());
     for (uint32_t i = 0; i < pairs.size(); ++i) {
@@ -128,9 +136,8 @@ class ForwardJob : public LongJob {
   std::vector<Handle> handles_;
   int64_t total_ = 0;
   std::unique_ptr<Forward> forward_;
-  FloatBlock rows_;
-  float* out_ = nullptr;
-  int64_t out_values_ = 0;
+  std::vector<FloatBlock> rows_;
+  Forward::Output output_;
 };
 
 Napi::Value forward(const Napi::CallbackInfo& info) {

@@ -20,12 +20,21 @@ constexpr int64_t kSmallState = 64 << 10;
 // held.
 constexpr int64_t kMostRows = 64 << 20;
 
-// A row of logits into memory that may be new, whose pages cost more than the copy: of 50,280 of them one thread took
+// Rows of logits into memory that may be new, whose pages cost more than the copy: of 50,280 of them one thread took
 // 1 ms of a decode step of 4 ms.
-void copy_row(const float* from, int64_t count, float* to) {
+struct RowCopy {
+  const float* from;
+  float* to;
+  int64_t count;
+};
+void copy_rows(const std::vector<RowCopy>& copies) {
   constexpr int64_t kPart = 16 << 10;
-  ThreadPool::global().parallel_for((count + kPart - 1) / kPart, [&](int64_t i, int) {
-    std::copy(from + i * kPart, from + std::min(count, (i + 1) * kPart), to + i * kPart);
+  std::vector<RowCopy> parts;
+  for (RowCopy c : copies)
+    for (; c.count > 0; c.from += kPart, c.to += kPart, c.count -= kPart)
+      parts.push_back({c.from, c.to, std::min(c.count, kPart)});
+  ThreadPool::global().parallel_for(int64_t(parts.size()), [&](int64_t i, int) {
+    std::copy(parts[i].from, parts[i].from + parts[i].count, parts[i].to);
   });
 }
 
@@ -43,7 +52,8 @@ struct Forward::Piece {
   int64_t done = 0;                  // tokens of earlier chunks
   int64_t length = 0;                // tokens of this chunk
   int64_t start = 0;                 // the session's position before the forward
-  int64_t first = 0, rows = 0;       // its rows in the result, and how many are filled
+  float* out = nullptr;              // its rows of the result
+  int64_t wanted = 0, rows = 0;      // how many, and how many are filled
   int32_t shared = -1;               // the slot that it had, where others hold that too
   char* kept = nullptr;              // copies of its state
   bool touched = false;              // a chunk of it was begun
@@ -82,8 +92,8 @@ void Forward::check(const Request& r) const {
                                        std::to_string(program_.vocab() - 1) + ", received " + std::to_string(r.ids[i]));
 }
 
-Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests, float* out, int64_t out_values)
-    : model_(std::move(model)), program_(model_->program), requests_(std::move(requests)), out_(out) {
+Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests, Output output)
+    : model_(std::move(model)), program_(model_->program), requests_(std::move(requests)) {
   workspace_ = model_->enter();
   try {
     hidden_ = std::any_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::hidden; });
@@ -94,7 +104,7 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests, fl
       Session& s = *r.session;
       if (s.busy_.exchange(true)) throw Error(Code::kState, "session: it is in use by another forward");
       Piece& p = pieces_.emplace_back();
-      p.request = &r, p.session = &s, p.start = s.position_, p.first = rows;
+      p.request = &r, p.session = &s, p.start = s.position_;
       check(r);
       p.ids = r.ids, p.input = r.input, p.total = r.length;
       if (s.pending_ >= 0) {
@@ -105,16 +115,18 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests, fl
       total_ += p.total;
       if (r.rows == Rows::none || p.total == 0) continue;
       const bool single = program_.output_dim() == kSequences || r.rows == Rows::last;
-      rows += single ? 1 : r.length;
+      p.wanted = single ? 1 : r.length;
+      rows += p.wanted;
     }
-    const int64_t values = rows * width_;
-    if (!out_) {
-      rows_ = FloatBlock(values);
-      out_ = rows_.data();
-    } else if (out_values != values) {
+    if (output.data && output.values != rows * width_)
       throw Error(Code::kShape, "forward: out: expected " + std::to_string(rows) + " rows of " +
-                                    std::to_string(width_) + " values, received " + std::to_string(out_values) +
+                                    std::to_string(width_) + " values, received " + std::to_string(output.values) +
                                     " values");
+    if (!output.data && !output.apart) output.data = rows_.emplace_back(rows * width_).data();
+    for (Piece& p : pieces_) {
+      const int64_t values = p.wanted * width_;
+      p.out = output.data ? output.data : rows_.emplace_back(values).data();
+      if (output.data) output.data += values;
     }
     whole_ = program_.has_whole_form() &&
              std::all_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::whole; });
@@ -194,7 +206,7 @@ float* Forward::place_of_all() {
     if (only || p.computed() < Rows::all || program_.output_dim() != kOutputs) return nullptr;
     only = &p;
   }
-  return only ? out_ + (only->first + only->rows) * width_ : nullptr;
+  return only ? only->out + only->rows * width_ : nullptr;
 }
 
 void Forward::run_chunk() {
@@ -284,6 +296,7 @@ void Forward::run_chunk() {
 // Gives each request its rows of the chunk's output.
 void Forward::hand_out(const float* from) {
   const int64_t width = width_;
+  std::vector<RowCopy> copies;
   for (Piece& p : pieces_) {
     if (p.length == 0) continue;
     const Rows rows = p.computed();
@@ -298,14 +311,15 @@ void Forward::hand_out(const float* from) {
       there = wanted = rows >= Rows::all ? p.length - skipped : rows == Rows::last && last;
     from += there * width;
     if (rows == Rows::none || wanted == 0) continue;
-    float* to = out_ + (p.first + p.rows) * width;
+    float* to = p.out + p.rows * width;
     if (p.request->rows != Rows::none && to != from - wanted * width)
-      copy_row(from - wanted * width, wanted * width, to);
+      copies.push_back({from - wanted * width, to, wanted * width});
     p.rows += wanted;
     if (!last || hidden_ || program_.output_dim() != kOutputs) continue;
     p.last = std::make_shared<FloatBlock>(width);
-    copy_row(from - width, width, p.last->data());
+    copies.push_back({from - width, p.last->data(), width});
   }
+  copy_rows(copies);
 }
 
 // All samplers in one loop over the threads.

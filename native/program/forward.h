@@ -16,9 +16,15 @@ namespace statespace {
 
 class Forward {
  public:
-  // Checks the requests and takes their sessions. Throws ERR_STATE, ERR_ARGUMENT, ERR_DISPOSED; ERR_SHAPE where `out`,
-  // to which rows are then written, has another number of values.
-  Forward(std::shared_ptr<Model> model, std::vector<Request> requests, float* out = nullptr, int64_t out_values = 0);
+  // Where rows go: each request's to a block of its own, or all to one, or to memory of the caller's.
+  struct Output {
+    bool apart = false;
+    float* data = nullptr;
+    int64_t values = 0;
+  };
+  // Checks the requests and takes their sessions. Throws ERR_STATE, ERR_ARGUMENT, ERR_DISPOSED; ERR_SHAPE where the
+  // caller's memory has another number of values.
+  Forward(std::shared_ptr<Model> model, std::vector<Request> requests, Output output);
   // An unfinished one leaves every session as it was.
   ~Forward();
   Forward(const Forward&) = delete;
@@ -27,8 +33,8 @@ class Forward {
   bool advance(const Program::Cancelled& cancelled, const std::atomic<bool>* stop = nullptr);
   int64_t done() const { return done_; }  // tokens
   int64_t left() const { return total_ - done_; }
-  // After the last chunk: the rows that were asked for, requests in order; none where they were written to `out`.
-  FloatBlock take_rows() { return std::move(rows_); }
+  // After the last chunk: the rows that were asked for, a block for each request or one; none of the caller's memory.
+  std::vector<FloatBlock> take_rows() { return std::move(rows_); }
   // And what each request's sampler chose; token -1 where there is none.
   std::vector<Chosen>& chosen() { return chosen_; }
 
@@ -50,8 +56,7 @@ class Forward {
   const std::vector<Request> requests_;
   std::vector<Piece> pieces_;
   std::unique_ptr<Workspace> workspace_;
-  FloatBlock rows_;
-  float* out_;  // the rows, or the caller's memory
+  std::vector<FloatBlock> rows_;
   std::vector<Chosen> chosen_;
   Undo undo_, kept_;  // of the chunk under way, and of those before it
   int64_t total_ = 0, done_ = 0;

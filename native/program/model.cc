@@ -115,10 +115,10 @@ void Model::publish(const std::string& key) {
 }
 
 FloatBlock Model::forward(const std::vector<Request>& requests, const Program::Cancelled& cancelled) {
-  Forward forward(shared_from_this(), requests);
+  Forward forward(shared_from_this(), requests, {});
   while (forward.advance(cancelled)) {
   }
-  return forward.take_rows();
+  return std::move(forward.take_rows()[0]);
 }
 
 }  // namespace statespace
