@@ -40,8 +40,17 @@ void* allocate_pages(int64_t bytes) {
 #ifdef _WIN32
   void* p = VirtualAlloc(nullptr, size_t(bytes), MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
 #else
-  void* p = mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  // Of what holds large pages, the beginning is one: newer systems see to it themselves.
+  const int64_t more = bytes % kHugePage == 0 ? kHugePage - kPage : 0;
+  void* p = mmap(nullptr, size_t(bytes + more), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) p = nullptr;
+  if (p && more) {
+    char* const begin = static_cast<char*>(p);
+    const int64_t before = -intptr_t(begin) & (kHugePage - 1);
+    if (before) munmap(begin, size_t(before));
+    if (before < more) munmap(begin + before + bytes, size_t(more - before));
+    p = begin + before;
+  }
 #endif
   if (!p) throw Error(Code::kOutOfMemory, "cannot allocate " + std::to_string(bytes) + " bytes");
   prefer_huge_pages(p, bytes);
@@ -60,6 +69,14 @@ void free_pages(void* p, int64_t bytes) {
 void return_freed_memory() {
 #ifdef __GLIBC__
   malloc_trim(0);
+#endif
+}
+
+void discard_pages(void* p, int64_t bytes) {
+#ifdef _WIN32
+  VirtualFree(p, size_t(bytes), MEM_DECOMMIT);
+#else
+  madvise(p, size_t(bytes), MADV_DONTNEED);
 #endif
 }
 
@@ -104,11 +121,7 @@ void ReservedMemory::commit(int64_t offset, int64_t bytes) {
 void ReservedMemory::discard(int64_t offset, int64_t bytes) {
   const int64_t first = (offset + kPage - 1) / kPage * kPage, last = (offset + bytes) / kPage * kPage;
   if (last <= first) return;
-#ifdef _WIN32
-  VirtualFree(static_cast<char*>(data_) + first, size_t(last - first), MEM_DECOMMIT);
-#else
-  madvise(static_cast<char*>(data_) + first, size_t(last - first), MADV_DONTNEED);
-#endif
+  discard_pages(static_cast<char*>(data_) + first, last - first);
 }
 
 #ifdef _WIN32

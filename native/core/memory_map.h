@@ -33,6 +33,8 @@ class ReservedMemory {
 // Pages of whatever content, from the system and back to it at once. Throws ERR_OUT_OF_MEMORY.
 void* allocate_pages(int64_t bytes);
 void free_pages(void* p, int64_t bytes);
+// The addresses stay, what they held is gone: not to be read or written again.
+void discard_pages(void* p, int64_t bytes);
 
 // Asks for large pages where the range holds any: fewer address translations for what is read from end to end.
 void prefer_huge_pages(void* p, int64_t bytes);

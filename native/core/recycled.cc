@@ -1,7 +1,7 @@
 #include "core/recycled.h"
 
 #include <chrono>
-#include <condition_variable>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <system_error>
@@ -16,6 +16,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kSmall = 64 << 10, kLarge = 2 << 20, kKept = 256 << 20;
+// Smaller blocks are cut from one of kLarge, which is one page of the system's where it has such: on virtual machines a
+// megabyte of small pages costs 3.9 ms, of large ones 0.06 where the machine had them before, else 2.6.
+constexpr bool is_part(int64_t size) { return size < kLarge; }
 constexpr std::chrono::milliseconds kIdle(2000);  // a quarter of 2 s in whole seconds would be no time at all
 
 // Blocks that nobody uses, by size, the longest unused first.
@@ -28,10 +31,11 @@ class Kept {
 
   void* take(int64_t size) {
     const std::lock_guard lock(mutex_);
-    const auto found = free_.find(size);
-    if (found == free_.end() || found->second.empty()) return nullptr;
-    void* p = found->second.back().data;
-    found->second.pop_back();
+    std::vector<Block>& free = free_[size];
+    if (free.empty() && !is_part(size)) return nullptr;
+    if (free.empty()) cut(size, free);
+    void* p = free.back().data;
+    free.pop_back();
     bytes_ -= size;
     return p;
   }
@@ -44,6 +48,21 @@ class Kept {
     return true;
   }
 
+  // Back to the system. What was cut goes when all its parts have come; until then a part is an empty address.
+  void retire(void* p, int64_t size) {
+    if (!is_part(size)) return free_pages(p, size);
+    discard_pages(p, size);
+    void* whole;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = std::prev(parts_.upper_bound(p));
+      if (--found->second > 0) return;
+      whole = found->first;
+      parts_.erase(found);
+    }
+    free_pages(whole, kLarge);
+  }
+
   int64_t bytes() {
     const std::lock_guard lock(mutex_);
     return bytes_;
@@ -54,6 +73,14 @@ class Kept {
     void* data;
     Clock::time_point since;
   };
+
+  void cut(int64_t size, std::vector<Block>& free) {
+    char* whole = static_cast<char*>(allocate_pages(kLarge));
+    const int64_t parts = parts_[whole] = kLarge / size;
+    for (int64_t i = parts - 1; i >= 0; --i) free.push_back({whole + i * size, Clock::now()});
+    bytes_ += parts * size;
+    reaper();
+  }
 
   // A thread that frees what nobody has used for a while, and ends when nothing is left. False where there is none.
   bool reaper() {
@@ -83,13 +110,14 @@ class Kept {
         done = bytes_ == 0;
         if (done) reaping_ = false;
       }
-      for (const auto& [p, size] : idle) free_pages(p, size);
+      for (const auto& [p, size] : idle) retire(p, size);
       if (done) return;
     }
   }
 
   std::mutex mutex_;
   std::map<int64_t, std::vector<Block>> free_;
+  std::map<void*, int64_t> parts_;  // blocks that were cut: parts that are not retired
   int64_t bytes_ = 0;
   bool reaping_ = false;
 };
@@ -97,7 +125,7 @@ class Kept {
 }  // namespace
 
 int64_t Recycled::rounded(int64_t bytes) {
-  const int64_t step = bytes < kLarge ? kSmall : kLarge;
+  const int64_t step = bytes <= kLarge / 2 ? kSmall : kLarge;
   return (bytes + step - 1) / step * step;
 }
 
@@ -107,7 +135,7 @@ void* Recycled::take(int64_t size) {
 }
 
 void Recycled::give(void* p, int64_t size) {
-  if (!Kept::get().keep(p, size)) free_pages(p, size);
+  if (!Kept::get().keep(p, size)) Kept::get().retire(p, size);
 }
 
 int64_t Recycled::kept() { return Kept::get().bytes(); }

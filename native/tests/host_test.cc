@@ -1,6 +1,7 @@
 // What the package takes from its host: cores that a container pays for, files that others change, memory.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
@@ -92,8 +93,17 @@ TEST_CASE("recycled memory is used again, bounded, and goes back to the system w
   for (int i = 0; i < 20; ++i) many.push_back(Recycled::take(size));
   for (void* p : many) Recycled::give(p, size);
   CHECK(Recycled::kept() <= 256 << 20);
+  // Small ones are cut from large ones: one that is still held stays as it is when its neighbours go.
+  const int64_t row = Recycled::rounded(200'000);
+  std::vector<char*> rows;
+  for (int i = 0; i < 20; ++i) std::memset(rows.emplace_back(static_cast<char*>(Recycled::take(row))), i, size_t(row));
+  for (int i = 0; i < 20; ++i) CHECK((rows[i][0] == i && rows[i][row - 1] == i));
+  for (int i = 0; i < 20; ++i)
+    if (i != 9) Recycled::give(rows[i], row);
   for (int i = 0; i < 100 && Recycled::kept() > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   CHECK(Recycled::kept() == 0);
+  CHECK(std::all_of(rows[9], rows[9] + row, [](char c) { return c == 9; }));
+  Recycled::give(rows[9], row);
 }
 
 }  // namespace statespace::test
