@@ -1,115 +1,87 @@
 #include "backend/kernels.h"
-#include "kernels/head_gradient.h"
+#include "kernels/key_decay_gradient.h"
+#include "kernels/rows.h"
 #include "ops/wkv7.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// A token's vectors over keys in the op's own memory: e^w, k, a, b, r, and the sums dr, dk, da, db, dw; S a and the
-// gradient of it by value, dv; a vector of each for every value, whose lanes are to be summed.
-struct Vectors {
-  float *e, *k, *a, *b, *r, *dr, *dk, *da, *db, *dw, *along, *gb, *dv, *lanes;
-  static int64_t floats(int64_t width, int64_t values) { return 10 * width + (3 + 3 * kLanes) * whole_vectors(values); }
-  Vectors(float* own, int64_t width, int64_t values) {
-    for (float** each : {&e, &k, &a, &b, &r, &dr, &dk, &da, &db, &dw}) *each = own, own += width;
-    for (float** each : {&along, &gb, &dv}) *each = own, own += whole_vectors(values);
-    lanes = own;
-  }
-};
+// With r' = d r, the form of KeyDecayGradient: what a token's own decay, r·b and r·k give is added here.
+class Head {
+ public:
+  Head(const Wkv7Backward& op, int64_t head, KeyDecayGradient& chunk)
+      : op_(op), c_(chunk), head_(head), at_(head * chunk.keys) {}
 
-// S_t = S_{t-1} diag(e^w) + (S_{t-1} a) bᵀ + v kᵀ,  y_t = S_t r; rows of S are values, loops are over keys.
-template <class Loop>
-void gradients(const Wkv7Backward& op, Context& cx, const HeadShape& shape, Loop loop) {
-  const int64_t keys = op.r[2], values = op.v[2], width = shape.width;
-  auto vectors = [&](int64_t h, int64_t t, float* own) {
-    const Vectors v(own, width, values);
-    const int64_t at = h * keys;
-    for (int64_t c = 0; c < keys; c += kLanes) store(v.e + c, exp(load(op.w.row(t) + at + c, lanes_of(keys - c))));
-    load_padded(op.k.row(t) + at, keys, v.k);
-    load_padded(op.a.row(t) + at, keys, v.a);
-    load_padded(op.b.row(t) + at, keys, v.b);
-    load_padded(op.r.row(t) + at, keys, v.r);
-    return v;
-  };
-  auto forward = [&](int64_t, int64_t h, int64_t t, const float* S, float* next, float* own) {
-    const Vectors v = vectors(h, t, own);
-    const float* value = op.v.row(t) + h * values;
-    const auto e = loop.read(v.e, v.e), k = loop.read(v.k, v.k), a = loop.read(v.a, v.a), b = loop.read(v.b, v.b);
-    for (int64_t i = 0; i < values; ++i, S += width, next += width) {
-      const F along = set(loop.sum_of([&](int c, F s) { return fma(load(S + c * kLanes), a.get(c), s); }));
-      const F x = set(value[i]);
-      loop.each([&](int c) {
-        const F added = fma(along, b.get(c), x * k.get(c));
-        store(next + c * kLanes, fma(load(S + c * kLanes), e.get(c), added));
-      });
+  void read(int64_t begin, int64_t n, bool forward) {
+    const int64_t first = head_ * c_.values;
+    for (int64_t t = 0; t < n; ++t) exp_row(op_.w.row(begin + t) + at_, c_.d + t * c_.width, c_.keys);
+    copy_rows(op_.a, begin, n, at_, c_.keys, c_.a, c_.width);
+    copy_rows(op_.b, begin, n, at_, c_.keys, c_.b, c_.width);
+    copy_rows(op_.k, begin, n, at_, c_.keys, c_.k, c_.width);
+    copy_rows(op_.v, begin, n, first, c_.values, c_.v, c_.stride);
+    if (forward) return;
+    copy_rows(op_.r, begin, n, at_, c_.keys, c_.r, c_.width);
+    copy_rows(op_.dy, begin, n, first, c_.values, c_.dy, c_.stride);
+    for (int64_t t = 0; t < n; ++t) {
+      float* r = c_.r + t * c_.width;
+      c_.x_own[t] = dot(r, c_.b + t * c_.width, c_.keys);
+      c_.v_own[t] = dot(r, c_.k + t * c_.width, c_.keys);
+      scale_row(r, c_.d + t * c_.width, r, c_.width);
     }
-  };
-  // G += dy rᵀ, dr, dk, and by value S a, G b and G k.
-  auto outputs = [&](const Vectors& v, int64_t h, int64_t t, const float* S, const float* behind, float* G) {
-    const float *value = op.v.row(t) + h * values, *dy = op.dy.row(t) + h * values;
-    const auto r = loop.read(v.r, v.r), k = loop.read(v.k, v.k), a = loop.read(v.a, v.a), b = loop.read(v.b, v.b);
-    auto dr = loop.zeros(v.dr), dk = loop.zeros(v.dk);
-    float *lanes_along = v.lanes, *lanes_gb = lanes_along + values * kLanes, *lanes_dv = lanes_gb + values * kLanes;
-    for (int64_t i = 0; i < values; ++i, S += width, behind += width, G += width) {
-      const F up = set(dy[i]), x = set(value[i]);
-      F along = zero(), written = zero(), added = zero();
-      loop.each([&](int c) {
-        const F gradient = fma(up, r.get(c), load(G + c * kLanes));
-        store(G + c * kLanes, gradient);
-        dr.set(c, fma(up, load(behind + c * kLanes), dr.get(c)));
-        dk.set(c, fma(x, gradient, dk.get(c)));
-        along = fma(load(S + c * kLanes), a.get(c), along);
-        written = fma(gradient, b.get(c), written);
-        added = fma(gradient, k.get(c), added);
-      });
-      store(lanes_along + i * kLanes, along);
-      store(lanes_gb + i * kLanes, written);
-      store(lanes_dv + i * kLanes, added);
+  }
+
+  void write(int64_t begin, int64_t n) {
+    for (int64_t t = 0; t < n; ++t) {
+      const F p = set(c_.dx_own[t]), o = set(c_.dv_own[t]);
+      for (int64_t i = 0; i < c_.keys; i += kLanes) {
+        const int64_t from = t * c_.width + i, to = at_ + i;
+        const int m = lanes_of(c_.keys - i);
+        auto put = [&](const Tensor& gradient, F x) {
+          if (gradient) store(gradient.row(begin + t) + to, x, m);
+        };
+        const F r = load(op_.r.row(begin + t) + to, m), dr = load(c_.dr + from);
+        const F b = load(c_.b + from), k = load(c_.k + from);
+        put(op_.dr, fma(load(c_.d + from), dr, fma(p, b, o * k)));
+        put(op_.dw, fma(load(c_.r + from), dr, load(c_.slope + from)));
+        put(op_.da, load(c_.da + from));
+        put(op_.db, fma(p, r, load(c_.db + from)));
+        put(op_.dk, fma(o, r, load(c_.dk + from)));
+      }
     }
-    sum_lanes(lanes_along, values, v.along);
-    sum_lanes(lanes_gb, values, v.gb);
-    sum_lanes(lanes_dv, values, v.dv);
-    if (op.dv) store_padded(v.dv, values, op.dv.row(t) + h * values);
-    loop.write(dr, v.dr), loop.write(dk, v.dk);
-  };
-  // da, db, dw, and G of the state before.
-  auto through = [&](const Vectors& v, const float* S, float* G) {
-    const auto e = loop.read(v.e, v.e), a = loop.read(v.a, v.a);
-    auto da = loop.zeros(v.da), db = loop.zeros(v.db), dw = loop.zeros(v.dw);
-    for (int64_t i = 0; i < values; ++i, S += width, G += width) {
-      const F along = set(v.along[i]), gb = set(v.gb[i]);
-      loop.each([&](int c) {
-        const F gradient = load(G + c * kLanes), state = load(S + c * kLanes);
-        da.set(c, fma(gb, state, da.get(c)));
-        db.set(c, fma(along, gradient, db.get(c)));
-        dw.set(c, fma(gradient, state, dw.get(c)));
-        store(G + c * kLanes, fma(gradient, e.get(c), gb * a.get(c)));
-      });
-    }
-    loop.write(da, v.da), loop.write(db, v.db);
-    loop.each([&](int c) { store(v.dw + c * kLanes, dw.get(c) * e.get(c)); });
-  };
-  auto backward = [&](int64_t, int64_t h, int64_t t, const float* S, const float* behind, float* G, float* own) {
-    const Vectors v = vectors(h, t, own);
-    outputs(v, h, t, S, behind, G);
-    through(v, S, G);
-    const int64_t at = h * keys;
-    if (op.dr) store_padded(v.dr, keys, op.dr.row(t) + at);
-    if (op.dk) store_padded(v.dk, keys, op.dk.row(t) + at);
-    if (op.da) store_padded(v.da, keys, op.da.row(t) + at);
-    if (op.db) store_padded(v.db, keys, op.db.row(t) + at);
-    if (op.dw) store_padded(v.dw, keys, op.dw.row(t) + at);
-  };
-  each_head_backwards(cx, {op.cu_seqlens, op.r[0], op.r[1], op.initial_state, op.dlast_state, op.dinitial_state}, shape,
-                      Vectors::floats(width, values), forward, backward);
-}
+    if (op_.dv) write_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values);
+  }
+
+ private:
+  const Wkv7Backward& op_;
+  KeyDecayGradient& c_;
+  const int64_t head_, at_;
+};
 
 }  // namespace
 
 template <>
 void run(const Wkv7Backward& op, Context& cx) {
-  const HeadShape shape(op.v[2], op.r[2]);
-  with_row_loop(shape.width, [&](auto loop) { gradients(op, cx, shape, loop); });
+  const int64_t nheads = op.r[1], keys = op.r[2], values = op.v[2], one = keys * values;
+  const Sequences sequences(op.cu_seqlens, Tensor(), op.r[0]);
+  cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
+    const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
+    float* memory = cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin));
+    KeyDecayGradient chunk(keys, values, true, true, end - begin, memory);
+    // The op's states are (value, key).
+    auto each = [&](const Tensor& t, float* state, auto&& fn) {
+      float* outside = t.row(s) + head * one;
+      for (int64_t j = 0; j < values; ++j)
+        for (int64_t k = 0; k < keys; ++k) fn(outside[j * keys + k], state[k * chunk.stride + j]);
+    };
+    float* first = chunk.first_state();
+    if (op.initial_state) each(op.initial_state, first, [](float& from, float& to) { to = from; });
+    if (op.dlast_state) each(op.dlast_state, chunk.gradient(), [](float& from, float& to) { to = from; });
+    Head rows(op, head, chunk);
+    chunk.run(
+        cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
+        [&](int64_t t, int64_t n) { rows.write(t, n); });
+    if (op.dinitial_state) each(op.dinitial_state, chunk.gradient(), [](float& to, float& from) { to = from; });
+  });
 }
 
 }  // namespace statespace::STATESPACE_ISA

@@ -1,0 +1,360 @@
+#pragma once
+// The gradient of the recurrences with a decay a token and key (RWKV-6 and 7, Kimi delta attention), in chunks of
+// matrix products, S (key, value):
+//   x_t = S_{t-1}ᵀ a_t,   S_t = diag(d_t) S_{t-1} + b_t x_tᵀ + k_t v_tᵀ,   y_t = S_{t-1}ᵀ r_t + p_t x_t + o_t v_t
+// where r may hold its own token's decay, and p and o, the weights of a token's own values, are numbers.
+//   RWKV-6: no a and b; r, o = r·(u ∘ k).   RWKV-7: d r, p = r·b, o = r·k.
+//   Kimi: k and v not written but v added to x: x_t = v_t + S_{t-1}ᵀ a_t with a = -d k, b = β k, r = d q, p = q·b.
+// Inside a chunk, with S at its start, G the gradient of the state at its end, D_ts = d_{t-1} ∘ … ∘ d_{s+1} and weights
+// such as AB_ts = a_t·(D_ts ∘ b_s) for s < t, PB and PK with p and o on their diagonals:
+//   X = (D a) S + AB X + AK V,   dX = (D b) G + PBᵀ dY + ABᵀ dX,   dV = (D k) G + PKᵀ dY + AKᵀ dX
+//   G_0 = D G + (D a)ᵀ dX + (D r)ᵀ dY,   weights: dAB = dX Xᵀ, dAK = dX Vᵀ, dPB = dY Xᵀ, dPK = dY Vᵀ
+// and da, dr, db, dk are sums over those weights and products with S and G. The slope in a token's log decay is the sum
+// over all that it decays: differences of sums over all pairs would leave rounding where the decay is strong.
+#include <algorithm>
+#include <cstring>
+
+#include "core/context.h"
+#include "isa/math.h"
+#include "kernels/decay_gradient.h"
+#include "kernels/decayed_pairs.h"
+#include "kernels/head_state.h"
+#include "kernels/product.h"
+
+namespace statespace::STATESPACE_ISA {
+
+// One head of one sequence. What an op reads and writes of a chunk's tokens are rows of these.
+class KeyDecayGradient {
+ public:
+  static constexpr int64_t kRowCount = kLagged;
+  const int64_t keys, values, width, stride;
+  const bool solves, writes;  // whether there are a and b; whether k vᵀ is written
+  float *d, *r, *a, *b, *k;   // (chunk, key): the op's, zeros behind the keys
+  float *v, *dy;              // (chunk, value): the op's, zeros behind the values
+  float *x_own, *v_own;       // (chunk): the op's p and o
+  float *dr, *da, *db, *dk,
+      *slope;              // (chunk, key), slope in log d: not of what p and o are made of and the decays in r and a
+  float* dv;               // (chunk, value)
+  float *dx_own, *dv_own;  // (chunk)
+
+  KeyDecayGradient(int64_t keys, int64_t values, bool solves, bool writes, int64_t tokens, float* memory)
+      : keys(keys),
+        values(values),
+        width(padded(keys)),
+        stride(padded(values)),
+        solves(solves),
+        writes(writes),
+        size_(tile_rows(keys) * stride) {
+    float* next = memory;
+    auto take = [&](int64_t n) {
+      float* from = next;
+      next += ceil_div(n, 16) * 16;
+      return from;
+    };
+    for (float** rows : {&d, &r, &a, &b, &k, &dr, &da, &db, &dk, &slope, &r_start_, &a_start_, &b_end_, &k_end_})
+      *rows = take(kRowCount * width);
+    for (float** rows : {&v, &dy, &dv, &dx_}) *rows = take(kRowCount * stride);
+    for (float** square : {&ab_, &ak_, &pb_, &pk_, &of_x_, &of_y_}) *square = take(kRowCount * kLagged);
+    for (float** vector : {&x_own, &v_own, &dx_own, &dv_own}) *vector = take(kRowCount);
+    both_ = take(tile_rows(values) * kLagged);
+    turned_ = take(tile_rows(values) * width);
+    lanes_ = take(width * kLanes);
+    through_ = take(width + kLanes), decay_ = take(width + kLanes + kRows);
+    G_ = take(size_);
+    std::memset(memory, 0, (next - memory) * sizeof(float));
+    X_ = take(chunks(tokens) * kRowCount * stride);
+    states_ = next;
+  }
+  static int64_t floats(int64_t keys, int64_t values, int64_t tokens) {
+    const int64_t width = padded(keys), stride = padded(values);
+    return kRowCount * (14 * width + 4 * stride + 6 * kLagged + 4) + tile_rows(values) * (kLagged + width) +
+           width * (kLanes + 2) + (chunks(tokens) + 1) * tile_rows(keys) * stride +
+           chunks(tokens) * kRowCount * stride + 2048;
+  }
+
+  // The state at the start and the gradient of that at the end, (key, stride): zeros until the caller gives them.
+  float* first_state() {
+    std::memset(states_, 0, size_ * sizeof(float));
+    return states_;
+  }
+  float* gradient() const { return G_; }
+
+  // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. write(t, n): takes
+  // results.
+  template <class Read, class Write>
+  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Write&& write) {
+    const int64_t count = (end - begin + kChunk - 1) / kChunk;
+    for (int64_t c = 0; c < count; ++c) {
+      const int64_t t = begin + c * kChunk, n = std::min(kChunk, end - t);
+      if (c % 16 == 0) cx.check_stop();
+      read(t, n, c + 1 < count);
+      prepare(n);
+      if (solves) solve(n, state(c), X(c));
+      if (c + 1 < count) advance(n, state(c), X(c), state(c + 1));
+    }
+    for (int64_t c = count - 1; c >= 0; --c) {
+      const int64_t t = begin + c * kChunk, n = std::min(kChunk, end - t);
+      if (c % 16 == 0) cx.check_stop();
+      if (c + 1 < count) {  // what the last chunk read is there
+        read(t, n, false);
+        prepare(n);
+      }
+      backward(n, state(c), X(c));
+      write(t, n);
+    }
+  }
+
+ private:
+  static int64_t chunks(int64_t tokens) { return ceil_div(std::max<int64_t>(tokens, 1), kChunk); }
+  float* state(int64_t chunk) const { return states_ + chunk * size_; }
+  float* X(int64_t chunk) const { return X_ + chunk * kRowCount * stride; }
+  // Where the weights of x and of v stand in the rows of both_, of_x_ and of_y_.
+  int64_t place_of_v() const { return solves ? kChunk : 0; }
+
+  void prepare(int64_t n) {
+    if (solves) {
+      decayed_pairs(a, d, b, n, width, decay_, ab_);
+      if (writes) decayed_pairs(a, d, k, n, width, decay_, ak_);
+      std::memcpy(a_start_, a, n * width * sizeof(float));
+      std::memcpy(b_end_, b, n * width * sizeof(float));
+      decay_from_start(a_start_, d, n, width, decay_);
+      decay_to_end(b_end_, d, n, width);
+    }
+    if (writes) {
+      std::memcpy(k_end_, k, n * width * sizeof(float));
+      decay_to_end(k_end_, d, n, width);
+    }
+    if (!solves) std::memcpy(r_start_, r, n * width * sizeof(float)), decay_from_start(r_start_, d, n, width, decay_);
+  }
+
+  void solve(int64_t n, const float* S, float* X) {
+    each_tile(n, values, [&](auto place) {
+      Tile tile(place);
+      if (!writes) tile.read(v, stride);
+      tile.add(keys, {a_start_, width, 1}, S, stride);
+      if (writes) tile.template add_lower<1>({ak_, 1, kLagged}, v, stride);
+      tile.solve_unit_lower({ab_, 1, kLagged}, X, stride);
+      tile.write(X, stride);
+    });
+  }
+
+  void advance(int64_t n, const float* S, const float* X, float* next) {
+    std::memset(next + keys * stride, 0, (size_ - keys * stride) * sizeof(float));
+    each_tile(keys, values, [&](auto place) {
+      Tile tile(place);
+      tile.read(S, stride);
+      tile.scale_rows(decay_);
+      if (solves) tile.add(n, {b_end_, 1, width}, X, stride);
+      if (writes) tile.add(n, {k_end_, 1, width}, v, stride);
+      tile.write(next, stride);
+    });
+  }
+
+  void backward(int64_t n, const float* S, const float* X) {
+    if (solves) {
+      decayed_pairs(r, d, b, n, width, decay_, pb_);
+      std::memcpy(r_start_, r, n * width * sizeof(float));
+      decay_from_start(r_start_, d, n, width, decay_);
+      for (int64_t t = 0; t < n; ++t) pb_[t * kLagged + t] = x_own[t];
+      changes(n);
+    }
+    if (writes) {
+      decayed_pairs(r, d, k, n, width, through_, pk_);
+      for (int64_t t = 0; t < n; ++t) pk_[t * kLagged + t] = v_own[t];
+      each_tile(n, values, [&](auto place) {
+        Tile tile(place);
+        tile.add(keys, {k_end_, width, 1}, G_, stride);
+        const int64_t row = tile.row;
+        tile.add(n - row, {pk_ + row, kLagged, 1}, dy + row * stride, stride);
+        if (solves) tile.add(n - row, {ak_ + row, kLagged, 1}, dx_ + row * stride, stride);
+        tile.write(dv, stride);
+      });
+    } else {
+      std::memcpy(dv, dx_, n * stride * sizeof(float));
+    }
+    weights(n, X);
+    at_ends(n, S, X);
+    for (int64_t i = 0; i < width; i += kLanes)
+      solves ? (writes ? inside<true, true>(n, i) : inside<true, false>(n, i)) : inside<false, true>(n, i);
+    each_tile(keys, values, [&](auto place) {
+      Tile tile(place);
+      tile.read(G_, stride);
+      tile.scale_rows(decay_);
+      tile.add(n, {r_start_, 1, width}, dy, stride);
+      if (solves) tile.add(n, {a_start_, 1, width}, dx_, stride);
+      tile.write(G_, stride);
+    });
+  }
+
+  // dX, from the last token to the first.
+  void changes(int64_t n) {
+    for (int64_t row = (n - 1) / kRows * kRows; row >= 0; row -= kRows)
+      each_tile_of_row(row, int(std::min<int64_t>(kRows, n - row)), values, [&](auto place) {
+        Tile tile(place);
+        tile.add(keys, {b_end_, width, 1}, G_, stride);
+        tile.add(n - row, {pb_ + row, kLagged, 1}, dy + row * stride, stride);
+        const int64_t after = row + kRows;
+        tile.add(n - after, {ab_ + after, kLagged, 1}, dx_ + after * stride, stride);
+        const float* block = ab_ + row * kLagged + row;
+        auto& x = tile.v;
+        constexpr int kVectors = int(sizeof(x[0]) / sizeof(F));
+#pragma GCC unroll 8
+        for (int t = kRows - 1; t > 0; --t) {
+          if (t >= tile.rows) continue;
+#pragma GCC unroll 8
+          for (int s = 0; s < t; ++s)
+#pragma GCC unroll 2
+            for (int j = 0; j < kVectors; ++j) x[s][j] = fma(set(block[s * kLagged + t]), x[t][j], x[s][j]);
+        }
+        tile.write(dx_, stride);
+      });
+  }
+
+  // What the weights of pairs get: (t, s), of x and of v beside each other.
+  void weights(int64_t n, const float* X) {
+    if (solves) transpose_block(X, stride, n, values, both_, kLagged);
+    if (writes) transpose_block(v, stride, n, values, both_ + place_of_v(), kLagged);
+    const int64_t columns = solves && writes ? kLagged : kChunk;
+    each_tile(n, columns, [&](auto place) {
+      Tile tile(place);
+      tile.add(values, {dy, stride, 1}, both_, kLagged);
+      tile.write(of_y_, kLagged);
+    });
+    for (int64_t t = 0; t < n; ++t) {
+      if (solves) dx_own[t] = of_y_[t * kLagged + t];
+      if (writes) dv_own[t] = of_y_[t * kLagged + place_of_v() + t];
+    }
+    if (!solves) return;
+    each_tile(n, columns, [&](auto place) {
+      Tile tile(place);
+      tile.add(values, {dx_, stride, 1}, both_, kLagged);
+      tile.write(of_x_, kLagged);
+    });
+  }
+
+  // The gradients of what is decayed from the start and to the end, before their decays, and what passes the chunk.
+  void at_ends(int64_t n, const float* S, const float* X) {
+    auto product = [&](const float* rows, float* to) {
+      each_tile(n, keys, [&](auto place) {
+        Tile tile(place);
+        tile.add(values, {rows, stride, 1}, turned_, width);
+        tile.write(to, width);
+      });
+    };
+    transpose_block(S, stride, keys, values, turned_, width);
+    product(dy, dr);
+    if (solves) product(dx_, da);
+    transpose_block(G_, stride, keys, values, turned_, width);
+    if (solves) product(X, db);
+    if (writes) product(v, dk);
+    for (int64_t i = 0; i < keys; ++i) {
+      F total = zero();
+      for (int64_t c = 0; c < stride; c += kLanes)
+        total = fma(load(S + i * stride + c), load(G_ + i * stride + c), total);
+      store(lanes_ + i * kLanes, total);
+    }
+    for (int64_t i = 0; i < width; i += kLanes) {
+      F rows[kLanes];
+#pragma GCC unroll 16
+      for (int l = 0; l < kLanes; ++l) rows[l] = load(lanes_ + (i + l) * kLanes);
+      store(through_ + i, sums(rows) * load(decay_ + i));
+    }
+  }
+
+  // For a vector of keys: the decays of what at_ends gave, and the pairs inside the chunk. Of a pair (s, t) what is
+  // written at s is decayed on the way up to t and what t's gradient is on the way down to s: their product at a token
+  // between is its slope.
+  template <bool kSolves, bool kWrites>
+  void inside(int64_t n, int64_t i) {
+    F slopes[kChunk];
+    F running = load(through_ + i);
+    // What is written decays to the end: slopes of later tokens.
+    F to_end = set(1);
+    for (int64_t s = n - 1; s >= 0; --s) {
+      const int64_t at = s * width + i;
+      slopes[s] = zero();
+      if (kSolves) store(db + at, to_end * load(db + at));
+      if (kWrites) store(dk + at, to_end * load(dk + at));
+      to_end = to_end * load(d + at);
+    }
+    for (int64_t s = 0; s < n; ++s) {
+      const int64_t at = s * width + i;
+      slopes[s] = running;
+      if (kSolves) running = fma(load(b + at), load(db + at), running);
+      if (kWrites) running = fma(load(k + at), load(dk + at), running);
+    }
+    // What reads decays from the start: slopes of earlier tokens.
+    F from_start = set(1);
+    for (int64_t t = 0; t < n; ++t) {
+      const int64_t at = t * width + i;
+      store(dr + at, from_start * load(dr + at));
+      if (kSolves) store(da + at, from_start * load(da + at));
+      from_start = from_start * load(d + at);
+    }
+    running = zero();
+    for (int64_t t = n - 1; t >= 0; --t) {
+      const int64_t at = t * width + i;
+      slopes[t] = slopes[t] + running;
+      running = fma(load(r + at), load(dr + at), running);
+      if (kSolves) running = fma(load(a + at), load(da + at), running);
+    }
+
+    const int64_t second = kSolves ? kChunk : 0;
+    for (int64_t s = 0; s + 1 < n; ++s) {
+      F up_b[kChunk], up_k[kChunk];
+      F x = kSolves ? load(b + s * width + i) : zero(), y = kWrites ? load(k + s * width + i) : zero();
+      for (int64_t t = s + 1; t < n; ++t) {
+        const int64_t at = t * width + i;
+        const float *cy = of_y_ + t * kLagged + s, *cx = of_x_ + t * kLagged + s;
+        const F decay = load(d + at);
+        F sum_r = load(dr + at);
+        if (kSolves) {
+          F sum_a = fma(set(cx[0]), x, load(da + at));
+          sum_r = fma(set(cy[0]), x, sum_r);
+          if (kWrites) sum_a = fma(set(cx[second]), y, sum_a);
+          store(da + at, sum_a);
+          up_b[t] = x, x = x * decay;
+        }
+        if (kWrites) {
+          sum_r = fma(set(cy[second]), y, sum_r);
+          up_k[t] = y, y = y * decay;
+        }
+        store(dr + at, sum_r);
+      }
+      x = zero(), y = zero();
+      for (int64_t t = n - 1; t > s; --t) {
+        const int64_t at = t * width + i;
+        const float *cy = of_y_ + t * kLagged + s, *cx = of_x_ + t * kLagged + s;
+        const F decay = load(d + at), reads = load(r + at);
+        if (kSolves) {
+          const F reads_x = load(a + at);
+          x = x * decay;
+          slopes[t] = fma(x, up_b[t], slopes[t]);
+          x = fma(set(cx[0]), reads_x, fma(set(cy[0]), reads, x));
+          if (kWrites) y = y * decay;
+          if (kWrites) slopes[t] = fma(y, up_k[t], slopes[t]);
+          if (kWrites) y = fma(set(cx[second]), reads_x, fma(set(cy[second]), reads, y));
+        } else {
+          y = y * decay;
+          slopes[t] = fma(y, up_k[t], slopes[t]);
+          y = fma(set(cy[second]), reads, y);
+        }
+      }
+      if (kSolves) store(db + s * width + i, load(db + s * width + i) + x);
+      if (kWrites) store(dk + s * width + i, load(dk + s * width + i) + y);
+    }
+    for (int64_t t = 0; t < n; ++t) store(slope + t * width + i, slopes[t]);
+  }
+
+  const int64_t size_;
+  float *r_start_, *a_start_, *b_end_, *k_end_;  // (chunk, key): decayed from the chunk's start or to its end
+  float* dx_;                                    // (chunk, value)
+  float *ab_, *ak_, *pb_, *pk_;                  // (s, t ≥ s): the weights
+  float *of_x_, *of_y_;                          // (t, s): what those of dX and dY get
+  float* both_;                                  // (value, kLagged): Xᵀ and Vᵀ
+  float* turned_;                                // (value, key): a state's transpose
+  float *lanes_, *through_, *decay_;             // (key): d L / d log of the whole chunk's decay, and that decay
+  float *G_, *X_, *states_;
+};
+
+}  // namespace statespace::STATESPACE_ISA
