@@ -51,12 +51,19 @@ async function readJson(path: string): Promise<object | undefined> {
   return json;
 }
 
+/** tokenizer_config.json; of files that list no added tokens, as older ones, special_tokens_map.json says what those are. */
+async function readTokenizerConfig(folder: string): Promise<object> {
+  const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
+  if ('added_tokens_decoder' in config) return config;
+  return { ...config, ...(await readJson(join(folder, 'special_tokens_map.json'))) };
+}
+
 /** The folder's tokenizer.json through @huggingface/tokenizers; undefined where there is none. */
 export async function loadTokenizer(folder: string): Promise<TextTokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
   const json = await readJson(path);
   if (json === undefined) return undefined;
-  const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
+  const config = await readTokenizerConfig(folder);
   const chat = await lazyTemplates().readChatTemplates(folder, config as Record<string, unknown>);
   const { Tokenizer } = await import('@huggingface/tokenizers');
   const make = (definition: object) => {

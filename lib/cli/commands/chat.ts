@@ -20,6 +20,9 @@ interface Options {
 
 type Message = { role: 'system' | 'user' | 'assistant'; content: string };
 
+const COMMANDS =
+  '/reset forgets the conversation, /exit (or Ctrl-D) ends, /help says this. Ctrl-C stops an answer, drops a line, or ends.';
+
 export function addChat(program: Command, signal: AbortSignal): void {
   program
     .command('chat [model]')
@@ -34,7 +37,7 @@ export function addChat(program: Command, signal: AbortSignal): void {
     .addHelpText(
       'after',
       `
-A line is a message; /reset forgets the conversation, /exit (or Ctrl-D) ends. Ctrl-C stops an answer, or ends.
+A line is a message. ${COMMANDS}
 What was said before is not read again: its state is kept.
 
 Without a model the small one of the package goes on from what is said, as far as its paragraph.
@@ -82,7 +85,16 @@ async function talk(engine: Engine, options: Options, signal: AbortSignal): Prom
   let messages = begin();
   let answering: AbortController | undefined;
   const end = () => lines.close();
-  lines.on('SIGINT', () => (answering ? answering.abort() : end()));
+  lines.on('SIGINT', () => {
+    if (answering) answering.abort();
+    else if (lines.line === '') end();
+    else lines.write(null, { ctrl: true, name: 'u' }); // the line that is being written goes, as in a shell
+  });
+  let closed = false;
+  lines.on('close', () => {
+    closed = true;
+    if (terminal) answering?.abort(); // Ctrl-D; the lines of a pipe end before they are answered
+  });
   signal.addEventListener('abort', end, { once: true });
   lines.setPrompt(colours().bold('> '));
   if (terminal) lines.prompt();
@@ -91,15 +103,23 @@ async function talk(engine: Engine, options: Options, signal: AbortSignal): Prom
       const said = line.trim();
       if (said === '/exit') break;
       if (said === '/reset') messages = begin();
+      else if (said === '/help') process.stderr.write(`${COMMANDS}\n`);
+      else if (/^\/\w*$/.test(said)) process.stderr.write(`unknown command ${said}. ${COMMANDS}\n`);
       else if (said !== '') {
         answering = new AbortController();
-        messages.push({ role: 'user', content: said });
-        const content = await answer(engine, messages, options, AbortSignal.any([signal, answering.signal]));
+        const asked: Message[] = [...messages, { role: 'user', content: said }];
+        try {
+          const content = await answer(engine, asked, options, AbortSignal.any([signal, answering.signal]));
+          // An answer that was stopped before it began leaves nothing to go on from.
+          if (content !== '' || !answering.signal.aborted) messages = [...asked, { role: 'assistant', content }];
+        } catch (error) {
+          if (!terminal || signal.aborted) throw error;
+          process.stderr.write(`${colours(process.stderr).red((error as Error).message)}\n`);
+        }
         answering = undefined;
         signal.throwIfAborted();
-        messages.push({ role: 'assistant', content });
       }
-      if (terminal) lines.prompt();
+      if (terminal && !closed) lines.prompt();
     }
   } finally {
     signal.removeEventListener('abort', end);
@@ -107,6 +127,10 @@ async function talk(engine: Engine, options: Options, signal: AbortSignal): Prom
   }
   signal.throwIfAborted();
 }
+
+/** Without what would steer the terminal. */
+const shown = (text: string) =>
+  text.replace(/\p{Cc}/gu, (c) => (c === '\n' || c === '\t' ? c : c === '\r' ? '' : '\ufffd'));
 
 /** Prints an answer as it comes; one that is stopped counts as far as it came. */
 async function answer(engine: Engine, messages: Message[], options: Options, signal: AbortSignal): Promise<string> {
@@ -121,7 +145,7 @@ async function answer(engine: Engine, messages: Message[], options: Options, sig
   try {
     for await (const { text = '' } of stream) {
       first ??= performance.now();
-      process.stdout.write(text);
+      process.stdout.write(isTerminal() ? shown(text) : text);
       said += text;
     }
   } catch (error) {
