@@ -90,3 +90,18 @@ test('a tokenizer.json: marks and special tokens as asked for', async () => {
   expect(ids(false, false)).toEqual([1, 0, 1, 2]);
   expect(tokenizer.decode([3, 1], { skipSpecialTokens: false })).toContain('<s>');
 });
+
+test('special tokens of an older folder are those of special_tokens_map.json', async () => {
+  const files = (config: object) => ({
+    'tokenizer.json': JSON.stringify({
+      ...{ version: '1.0', added_tokens: [], normalizer: null, pre_tokenizer: null, decoder: null },
+      ...{ post_processor: null, model: { type: 'BPE', vocab: { a: 0 }, merges: [], unk_token: null } },
+    }),
+    'tokenizer_config.json': JSON.stringify({ bos_token: '<old>', chat_template: '{{ bos_token }}', ...config }),
+    'special_tokens_map.json': JSON.stringify({ bos_token: { content: '<s>', lstrip: false } }),
+  });
+  const rendered = async (config: object) =>
+    (await loadTokenizer(folders.put(files(config))))!.applyChatTemplate([{ role: 'user', content: '' }]);
+  expect(await rendered({})).toBe('<s>');
+  expect(await rendered({ added_tokens_decoder: {} })).toBe('<old>');
+});

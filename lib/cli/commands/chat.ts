@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import { significant } from '../../../bench/format.js';
@@ -15,6 +16,7 @@ interface Options {
   seed?: number;
   stop?: string[];
   threads?: number;
+  contextLength?: number;
   quiet?: boolean;
 }
 
@@ -33,6 +35,11 @@ export function addChat(program: Command, signal: AbortSignal): void {
     .option('--top-p <p>', 'sample among the likeliest that together reach p', parseNumber(0, 1))
     .option('--seed <n>', 'makes sampling repeatable', parseCount)
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .option(
+      '--context-length <n>',
+      'tokens that sequences are to hold, where rotations depend on it (longrope, dynamic)',
+      parsePositive,
+    )
     .option('-q, --quiet', 'no progress and no speed on stderr')
     .addHelpText(
       'after',
@@ -54,12 +61,14 @@ Examples:
 }
 
 async function chat(path: string, options: Options, signal: AbortSignal): Promise<void> {
+  if (!path.startsWith('hf:') && !existsSync(path)) throw new UsageError(`no folder or file ${path}`);
   const { loadModel, createEngine } = library();
   const bar = options.quiet ? undefined : progress('loading');
   const onProgress = ({ loadedBytes, totalBytes }: { loadedBytes: number; totalBytes: number }) =>
     bar?.update(totalBytes ? loadedBytes / totalBytes : 1, 'weights');
   const given = options.threads === undefined ? {} : { threads: options.threads };
-  const model = await loadModel(path, { ...given, signal, onProgress }).finally(() => bar?.stop());
+  const { contextLength } = options;
+  const model = await loadModel(path, { ...given, contextLength, signal, onProgress }).finally(() => bar?.stop());
   try {
     checkTemplate(model.tokenizer);
     await using engine = createEngine(model);
@@ -71,7 +80,7 @@ async function chat(path: string, options: Options, signal: AbortSignal): Promis
 
 function checkTemplate(tokenizer: { applyChatTemplate(messages: Message[]): string } | undefined): void {
   try {
-    if (!tokenizer) throw new Error('there is no tokenizer.json');
+    if (!tokenizer) throw new Error('it has no tokenizer');
     tokenizer.applyChatTemplate([{ role: 'user', content: 'Hello' }]);
   } catch (error) {
     throw new UsageError(`the model cannot chat: ${(error as Error).message}; statespace generate continues texts`);
