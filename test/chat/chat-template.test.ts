@@ -132,3 +132,13 @@ test('special tokens as transformers takes them: all …_token of the config', a
   const folder = folders.put({ 'chat_template.jinja': '{{ image_token }}{{ eot_token }}{{ add_bos_token }}|' });
   expect((await readChatTemplates(folder, config)).apply(hi)).toBe('<img><eot>|');
 });
+
+test.each([
+  ["{{ 'a'|center(2000000000) }}", /a width of at most 1000000/],
+  ["{{ 'a'|indent(2000000000, true) }}", /a width of at most 1000000/],
+  ['{{ [1]|tojson(indent=2000000000) }}', /a width of at most 1000000/],
+  ["{{ '\\t'.expandtabs(2000000000) }}", /a width of at most 1000000/],
+  ["{% set n = namespace(t='a') %}{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}", /too long/],
+])('%s is bounded, in words', (template, message) => {
+  expect(() => chat(template).apply(hi)).toThrow(message);
+});
