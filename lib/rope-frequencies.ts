@@ -10,8 +10,12 @@ export interface RopeScaling {
 export interface RopeFrequencies {
   /** Radians per position of each rotated pair, (rotaryDim / 2). */
   invFreq: Float32Array;
-  /** Factor of cos and sin; 1 but for yarn. */
+  /** Factor of cos and sin; 1 but for yarn and longrope. */
   scale: number;
+  /** Where they depend on the sequence's length: the longest sequence that they hold for. */
+  longest?: number | undefined;
+  /** Where they are those of longer sequences: which ones. */
+  stretched?: string | undefined;
 }
 
 const f32 = Math.fround;
@@ -20,7 +24,8 @@ const f32 = Math.fround;
  * Frequencies of rotary position embedding (Su et al. 2021): invFreq_j = f32(1 / f32(theta^f32(2j / rotaryDim))).
  * Checkpoints were trained with angles in f32, so every step rounds to f32; at position 131,071 the f64 angle would
  * move cos and sin by 4e-3. Scalings: linear (Chen et al. 2023), llama3 (Meta's for Llama 3.1), yarn (Peng et al. 2023),
- * divisors (of each frequency, as GGUF stores what llama3 makes).
+ * longrope (Ding et al. 2024), dynamic (NTK by length, "emozilla" 2023), divisors (of each frequency, as GGUF stores what
+ * llama3 makes).
  */
 export function ropeFrequencies(o: {
   theta?: number | undefined;
@@ -28,10 +33,12 @@ export function ropeFrequencies(o: {
   /** What exponents are divided by, where that is not rotaryDim: transformers rotates an odd share of a head so. */
   exponentDim?: number | undefined;
   scaling?: RopeScaling | undefined;
+  /** Tokens of the whole sequence, which longrope and dynamic depend on. Default: as many as the short form holds for. */
+  length?: number | undefined;
   /** Whose arguments errors speak of. Default 'rope'. */
   op?: string | undefined;
 }): RopeFrequencies {
-  const { theta = 10000, rotaryDim, exponentDim = rotaryDim, op = 'rope' } = o;
+  const { theta = 10000, rotaryDim, exponentDim = rotaryDim, length = 0, op = 'rope' } = o;
   if (!(theta > 0 && Number.isFinite(theta)))
     throw mismatch('ERR_ARGUMENT', `${op}: theta`, 'a number > 0', show(theta));
   if (!Number.isInteger(rotaryDim) || rotaryDim < 2 || rotaryDim % 2 !== 0)
@@ -55,8 +62,17 @@ export function ropeFrequencies(o: {
     }
     case 'yarn':
       return yarn(powers, theta, rotaryDim, read);
+    case 'longrope':
+      return longrope(powers, length, read);
+    case 'dynamic':
+      return dynamic(plain, theta, rotaryDim, length, read);
     default:
-      throw mismatch('ERR_ARGUMENT', `${op}: scaling.type`, 'linear, llama3, yarn or divisors', show(type));
+      throw mismatch(
+        'ERR_ARGUMENT',
+        `${op}: scaling.type`,
+        'linear, llama3, yarn, longrope, dynamic or divisors',
+        show(type),
+      );
   }
 }
 
@@ -132,4 +148,36 @@ function yarn(powers: Float32Array, theta: number, rotaryDim: number, read: Scal
   const growth = (m: number) => (factor <= 1 ? 1 : 0.1 * m * Math.log(factor) + 1);
   const standard = mscale && mscaleAll ? growth(mscale) / growth(mscaleAll) : growth(1);
   return { invFreq, scale: read.optional('attention_factor') ?? standard };
+}
+
+/** A factor for each pair: short ones up to the trained length, long ones for any sequence beyond it. */
+function longrope(powers: Float32Array, length: number, read: ScalingReader): RopeFrequencies {
+  const trained = read.positive('original_max_position_embeddings');
+  const factor = read.positive('factor');
+  const [short, long] = [read.list('short_factor', powers.length), read.list('long_factor', powers.length)];
+  const isLong = length > trained;
+  const standard = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(trained));
+  return {
+    invFreq: powers.map((power, j) => 1 / f32(f32((isLong ? long : short)[j]!) * power)),
+    scale: read.optional('attention_factor') ?? standard,
+    ...(isLong ? { stretched: 'longrope' } : { longest: trained }),
+  };
+}
+
+/** Beyond the trained length theta grows with the sequence, so that the slowest pair turns as far as it did in training. */
+function dynamic(
+  plain: Float32Array,
+  theta: number,
+  rotaryDim: number,
+  length: number,
+  read: ScalingReader,
+): RopeFrequencies {
+  const factor = read.positive('factor');
+  const trained = read.positive('max_position_embeddings');
+  if (length <= trained) return { invFreq: plain, scale: 1, longest: trained };
+  // In f32 step by step, as the reference, to which the length is a tensor.
+  const stretch = f32(f32(f32(factor * length) / trained) - (factor - 1));
+  const grown = f32(theta * f32(stretch ** f32(rotaryDim / (rotaryDim - 2))));
+  const invFreq = plain.map((_, j) => 1 / f32(grown ** f32((2 * j) / rotaryDim)));
+  return { invFreq, scale: 1, longest: length, stretched: `dynamic ${length}` };
 }

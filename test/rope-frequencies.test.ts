@@ -31,7 +31,7 @@ describe('ropeFrequencies', () => {
     [{ rotaryDim: 8, theta: -1 }, /theta: expected a number > 0/],
     [
       { rotaryDim: 8, scaling: { type: 'ntk' } },
-      /scaling.type: expected linear, llama3, yarn or divisors, received "ntk"/,
+      /scaling.type: expected linear, llama3, yarn, longrope, dynamic or divisors, received "ntk"/,
     ],
     [{ rotaryDim: 8, scaling: { type: 'linear' } }, /linear needs factor/],
     [{ rotaryDim: 8, scaling: { type: 'linear', factor: '4' } }, /scaling.factor: expected a finite number/],

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { expect, test } from 'vitest';
 import { readGguf } from '../dist/lib/checkpoint/gguf/container.js';
+import { readText } from '../dist/lib/checkpoint/gguf/text.js';
 import { readTokenizer } from '../dist/lib/checkpoint/gguf/tokenizer.js';
 import { loadTokenizer } from '../dist/lib/models/tokenizer.js';
 import { scratchFolders } from './support/checkpoint-files.js';
@@ -89,4 +90,41 @@ test('a tokenizer.json: marks and special tokens as asked for', async () => {
   expect(ids(true, false)).toEqual([3, 1, 0, 1, 2, 3]);
   expect(ids(false, false)).toEqual([1, 0, 1, 2]);
   expect(tokenizer.decode([3, 1], { skipSpecialTokens: false })).toContain('<s>');
+});
+
+test('special tokens of an older folder are those of special_tokens_map.json', async () => {
+  const files = (config: object) => ({
+    'tokenizer.json': JSON.stringify({
+      ...{ version: '1.0', added_tokens: [], normalizer: null, pre_tokenizer: null, decoder: null },
+      ...{ post_processor: null, model: { type: 'BPE', vocab: { a: 0 }, merges: [], unk_token: null } },
+    }),
+    'tokenizer_config.json': JSON.stringify({ bos_token: '<old>', chat_template: '{{ bos_token }}', ...config }),
+    'special_tokens_map.json': JSON.stringify({ bos_token: { content: '<s>', lstrip: false } }),
+  });
+  const rendered = async (config: object) =>
+    (await loadTokenizer(folders.put(files(config))))!.applyChatTemplate([{ role: 'user', content: '' }]);
+  expect(await rendered({})).toBe('<s>');
+  expect(await rendered({ added_tokens_decoder: {} })).toBe('<old>');
+});
+
+test('what are no ids, and flags of other kinds, are refused, in files of either form', async () => {
+  const ascii = JSON.stringify({
+    ...{ version: '1.0', added_tokens: [], normalizer: null, pre_tokenizer: null, decoder: null },
+    ...{ post_processor: null, model: { type: 'BPE', vocab: { a: 0, b: 1 }, merges: [], unk_token: null } },
+  });
+  const plain = (await loadTokenizer(folders.put({ 'tokenizer.json': ascii })))!;
+  const gguf = (await readText((await readGguf(corpusFiles(folder, '.gguf')[0]!)).metadata))!;
+  const code = 'ERR_ARGUMENT';
+  for (const tokenizer of [plain, gguf]) {
+    for (const ids of ['ab', null, undefined, 5, [-1], [1.5], [NaN], [undefined], ['1'], [2 ** 60]])
+      expect(() => tokenizer.decode(ids as never), String(ids)).toThrow(expect.objectContaining({ code }));
+    for (const flag of ['skipSpecialTokens', 'addSpecialTokens', 'allowSpecial']) {
+      const options = { [flag]: 'no' };
+      const call = () => (flag[0] === 's' ? tokenizer.decode([0], options) : tokenizer.encode('a', options));
+      expect(call, flag).toThrow(/expected true or false, received "no"/);
+    }
+    expect(tokenizer.decode([])).toBe('');
+    expect(tokenizer.decode([1e9])).toBe(''); // no token's
+    expect(tokenizer.decode(new BigInt64Array([1n]) as never)).toBe(tokenizer.decode([1]));
+  }
 });

@@ -20,5 +20,5 @@ else
   skip 'fuzz: the C++ targets' 'no clang-14 or no libclang-rt-14-dev here'
 fi
 
-stress_tests() { npm run --silent build && STATESPACE_LONG=1 npx vitest run test/stress test/checkpoint/changing.test.ts test/models/config-errors.test.ts; }
+stress_tests() { npm run --silent build && STATESPACE_LONG=1 npx vitest run test/stress test/checkpoint/changing.test.ts test/models/config-errors.test.ts test/models/saved-forms.test.ts; }
 counted 'stress: 100,000 calls, 1,000 workers, 1,000 aborts, 10,000 sessions, kills, files that change, absurd configs' stress_tests

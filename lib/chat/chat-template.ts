@@ -1,4 +1,5 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { misspelt } from '../options.js';
 import { renderTemplate } from './jinja/template.js';
 
 /** How a conversation becomes a prompt; other keys are variables of the template (enable_thinking, documents, …). */
@@ -13,6 +14,14 @@ export interface ChatTemplateOptions {
   template?: string | undefined;
   [variable: string]: unknown;
 }
+
+const OPTIONS = ['tools', 'addGenerationPrompt', 'continueFinalMessage', 'template', 'documents'];
+/** What Python's callers write; as variables of the template they would be overwritten, or read by nothing. */
+const PYTHON: Readonly<Record<string, string>> = {
+  add_generation_prompt: 'addGenerationPrompt',
+  continue_final_message: 'continueFinalMessage',
+  chat_template: 'template',
+};
 
 /** Stands behind the text to continue while the template runs, as in transformers, and is cut off with what follows. */
 const TAG = 'CONTINUE_FINAL_MESSAGE_TAG ';
@@ -36,7 +45,18 @@ export class ChatTemplates {
   apply(messages: readonly Record<string, unknown>[], options: ChatTemplateOptions = {}): string {
     if (!Array.isArray(messages) || messages.length === 0)
       throw mismatch('ERR_ARGUMENT', 'applyChatTemplate: messages', 'at least one message', show(messages));
+    const bad = messages.findIndex((m) => typeof m !== 'object' || m === null || Array.isArray(m));
+    if (bad >= 0)
+      throw mismatch(
+        'ERR_ARGUMENT',
+        `applyChatTemplate: messages[${bad}]`,
+        '{ role, content, … }',
+        show(messages[bad]),
+      );
+    if (typeof options !== 'object' || options === null)
+      throw mismatch('ERR_ARGUMENT', 'applyChatTemplate: options', 'an object', show(options));
     const { tools, addGenerationPrompt = false, continueFinalMessage = false, template, ...variables } = options;
+    checkFlags(addGenerationPrompt, continueFinalMessage);
     if (tools !== undefined && tools !== null && !Array.isArray(tools))
       throw mismatch('ERR_ARGUMENT', 'applyChatTemplate: tools', 'an array of JSON schemas', show(tools));
     if (continueFinalMessage && addGenerationPrompt) {
@@ -46,6 +66,7 @@ export class ChatTemplates {
       );
     }
     const source = this.choose(template, tools ?? undefined);
+    checkVariables(variables, source);
     const render = (chat: readonly unknown[]): string =>
       renderTemplate(source, {
         ...this.specialTokens,
@@ -75,6 +96,36 @@ export class ChatTemplates {
         ? `applyChatTemplate: the model has templates ${[...named.keys()].sort().join(', ')} and none is the default: name one`
         : 'applyChatTemplate: the model has no chat template; give one as `template`',
     );
+  }
+}
+
+function checkFlags(addGenerationPrompt: unknown, continueFinalMessage: unknown): void {
+  if (typeof addGenerationPrompt !== 'boolean')
+    throw mismatch(
+      'ERR_ARGUMENT',
+      'applyChatTemplate: addGenerationPrompt',
+      'true or false',
+      show(addGenerationPrompt),
+    );
+  if (typeof continueFinalMessage !== 'boolean' && typeof continueFinalMessage !== 'string')
+    throw mismatch(
+      'ERR_ARGUMENT',
+      'applyChatTemplate: continueFinalMessage',
+      'true, false or the name of a field',
+      show(continueFinalMessage),
+    );
+}
+
+/** Any name is a variable; one that the template does not speak of, and that is nearly an option, was meant as that. */
+function checkVariables(variables: Readonly<Record<string, unknown>>, source: string): void {
+  for (const [name, value] of Object.entries(variables)) {
+    if (value === undefined || OPTIONS.includes(name)) continue;
+    const meant = PYTHON[name] ?? (source.includes(name) ? undefined : misspelt(name, OPTIONS));
+    if (meant !== undefined)
+      throw new StatespaceError(
+        'ERR_ARGUMENT',
+        `applyChatTemplate: unknown option ${show(name)}; did you mean '${meant}'?`,
+      );
   }
 }
 

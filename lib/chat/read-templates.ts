@@ -4,13 +4,13 @@ import { ChatTemplates } from './chat-template.js';
 
 const lazyText = (): typeof import('../checkpoint/files.js') => require('../checkpoint/files.js');
 
-const SPECIAL = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'].map((name) => `${name}_token`);
 /** Of one template file: the largest published one has 40 KB. */
 const maxBytes = 4 * 1024 * 1024;
 
 /**
  * A folder's chat templates: chat_template.jinja (and additional_chat_templates/NAME.jinja), or else what
- * tokenizer_config.json holds, one or several by name. Special tokens are the tokenizer's.
+ * tokenizer_config.json holds, one or several by name. Special tokens are the tokenizer's: all that its config names
+ * `…_token`, as transformers 5 takes them.
  */
 export async function readChatTemplates(
   folder: string,
@@ -40,7 +40,7 @@ function specialTokens(config: Readonly<Record<string, unknown>>): Record<string
   const extra = config.extra_special_tokens;
   const named = typeof extra === 'object' && extra !== null && !Array.isArray(extra) ? extra : {};
   for (const [name, token] of Object.entries({ ...config, ...named })) {
-    const known = SPECIAL.includes(name) || name in named;
+    const known = name.endsWith('_token') || name in named;
     if (known && typeof text(token) === 'string') tokens[name] = text(token);
   }
   const additional = config.additional_special_tokens;

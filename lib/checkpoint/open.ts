@@ -48,7 +48,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     for (const { byteLength } of opened.tensors.values()) totalBytes += byteLength;
     return { folder: gguf, ...opened, totalBytes, stamps };
   }
-  const tensors = new Map((await readTensors(root)).map((tensor) => [tensor.name, tensor]));
+  const tensors = new Map(withoutPrefixes(await readTensors(root)).map((tensor) => [tensor.name, tensor]));
   const checkpoint: Checkpoint = { folder: root, tensors, totalBytes: 0, stamps };
   for (const { byteLength } of tensors.values()) checkpoint.totalBytes += byteLength;
   const config = (await readOptionalConfig(root, 'config.json')) ?? inferRwkvConfig(tensors);
@@ -56,6 +56,16 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const generationConfig = await readOptionalConfig(root, 'generation_config.json');
   if (generationConfig) checkpoint.generationConfig = generationConfig;
   return checkpoint;
+}
+
+/** What wrappers of modules put before every name (DataParallel, torch.compile). */
+const prefixes = ['module.', '_orig_mod.'];
+
+/** Names without what wraps every one of them. */
+function withoutPrefixes(tensors: StoredTensor[]): StoredTensor[] {
+  const prefix = prefixes.find((p) => tensors.length > 0 && tensors.every(({ name }) => name.startsWith(p)));
+  if (prefix === undefined) return tensors;
+  return withoutPrefixes(tensors.map((t) => ({ ...t, name: t.name.slice(prefix.length) })));
 }
 
 /** The GGUF file that is meant: the path itself, or the only model of a folder, split or whole. */

@@ -12,8 +12,6 @@ import { ZipFile } from './zip.js';
 const maxPickleBytes = 16 * 1024 * 1024;
 /** What training scripts put around a state dict. */
 const wrappers = ['state_dict', 'model_state_dict', 'model', 'module'];
-/** What wrappers of modules put before every name (DataParallel, torch.compile). */
-const prefixes = ['module.', '_orig_mod.'];
 /** Bytes that views which repeat their storage (expand) may take together, beside those of the file. */
 const maxRepeatedBytes = 256 * 1024 * 1024;
 
@@ -86,15 +84,7 @@ function tensorsIn(where: string, dict: Map<PickleValue, PickleValue>): Map<stri
     if (typeof name !== 'string') throw checkpointError(where, `expected tensors under names, received ${show(name)}`);
     tensors.set(name, value);
   }
-  return withoutPrefixes(tensors);
-}
-
-/** Names without what wraps every one of them. */
-function withoutPrefixes<T>(tensors: Map<string, T>): Map<string, T> {
-  const names = [...tensors.keys()];
-  const prefix = prefixes.find((p) => names.length > 0 && names.every((name) => name.startsWith(p)));
-  if (prefix === undefined) return tensors;
-  return withoutPrefixes(new Map([...tensors].map(([name, t]) => [name.slice(prefix.length), t])));
+  return tensors;
 }
 
 async function locate(

@@ -55,6 +55,10 @@ export class Graph {
   readonly weights = new Map<Value, WeightSpec>();
   /** Kinds of layers that no single op stands for, one entry a layer. */
   readonly layers: string[] = [];
+  /** Tokens that a session may hold, where what computes them is right no further; `of`: what that is. */
+  longest: { readonly tokens: number; readonly of: string } | undefined;
+  /** Where rotations are those of longer sequences than by default: which ones. States of both do not mix. */
+  stretched: string | undefined;
   private now: When = 'always';
 
   constructor(
@@ -69,6 +73,11 @@ export class Graph {
     const added = { ...value, id: this.values.length };
     this.values.push(added);
     return added;
+  }
+
+  /** Sessions hold at most so many tokens; `of` says what is defined no further. */
+  limitTo(tokens: number, of: string): void {
+    if (tokens < (this.longest?.tokens ?? Number.POSITIVE_INFINITY)) this.longest = { tokens, of };
   }
 
   /** Float rows fed from outside: (tokens, features). */

@@ -26,6 +26,8 @@ export interface RopeOptions {
   exponentDim?: number | undefined;
   interleaved?: boolean | undefined;
   scaling?: RopeScaling | undefined;
+  /** Tokens of a whole sequence, where the frequencies depend on it; default: as many as the short form holds for. */
+  length?: number | undefined;
 }
 
 const known = new WeakMap<Graph, Map<string, RopeFrequencies>>();
@@ -34,9 +36,11 @@ const known = new WeakMap<Graph, Map<string, RopeFrequencies>>();
 export function frequenciesIn(g: Graph, o: RopeOptions & { rotaryDim: number }): RopeFrequencies {
   const ofGraph = known.get(g) ?? new Map<string, RopeFrequencies>();
   known.set(g, ofGraph);
-  const key = JSON.stringify([o.theta, o.rotaryDim, o.exponentDim, o.scaling]);
+  const key = JSON.stringify([o.theta, o.rotaryDim, o.exponentDim, o.scaling, o.length]);
   const frequencies = ofGraph.get(key) ?? ropeFrequencies(o);
   ofGraph.set(key, frequencies);
+  if (frequencies.longest !== undefined) g.limitTo(frequencies.longest, `rope_type ${o.scaling!.type}`);
+  g.stretched = frequencies.stretched ?? g.stretched;
   return frequencies;
 }
 

@@ -17,22 +17,41 @@ export interface Unread {
 /** What older releases of every family stored beside the parameters: tables that follow from the config. */
 const BUFFERS = /(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|masked_bias|position_ids)$/;
 /** A head of tied weights is stored once, under one of two names, or under both. */
-const HEAD = /^(lm_head|head|output|output_projection)\.weight$/;
+const HEAD = /^(language_model\.)?(lm_head|head|output|output_projection)\.weight$/;
 /** Types that parameters come in; what no layer asks for in another type is a counter, a mask, a scale. */
 const PARAMETERS = new Set(['f32', 'f16', 'bf16', 'f64']);
 const SHOWN = 8;
 
 /**
- * The tensors under the names that the graph asks for, where the checkpoint was saved from the model without its head:
- * such a file lacks the first part of every name (`model.`, `backbone.`). Undefined where that is not the case.
+ * The tensors under the names that the graph asks for, where the checkpoint has another first part in all of them: none,
+ * as a model that was saved without its head (`model.`, `backbone.`), or one more, as one that was saved from within
+ * another (`module.`, `_orig_mod.`). Undefined where that is not the case.
  */
-export function withoutBase(graph: Graph, tensors: Tensors): Tensors | undefined {
-  const missing = sourceNames(graph).find((name) => !tensors.has(name) && name.includes('.'));
-  const base = missing?.slice(0, missing.indexOf('.') + 1);
-  if (!base || !tensors.has(missing!.slice(base.length))) return undefined;
-  const names = [...tensors.keys()];
-  if (names.some((name) => name.startsWith(base))) return undefined;
+export function underOtherBase(graph: Graph, tensors: Tensors): Tensors | undefined {
+  const missing = sourceNames(graph).filter((name) => !tensors.has(name));
+  return withoutBase(missing, tensors) ?? withinAnother(missing, tensors);
+}
+
+function withoutBase(missing: readonly string[], tensors: Tensors): Tensors | undefined {
+  const whole = missing.find((name) => name.includes('.') && tensors.has(name.slice(name.indexOf('.') + 1)));
+  const base = whole?.slice(0, whole.indexOf('.') + 1);
+  if (!base || [...tensors.keys()].some((name) => name.startsWith(base))) return undefined;
   return new Map([...tensors].map(([name, tensor]) => [HEAD.test(name) ? name : base + name, tensor]));
+}
+
+/** Beginnings of names that are tried. */
+const PARTS = 16;
+
+function withinAnother(missing: readonly string[], tensors: Tensors): Tensors | undefined {
+  const parts = new Set<string>();
+  for (const name of tensors.keys())
+    for (let at = name.indexOf('.'), n = 0; at >= 0 && n < 2 && parts.size < PARTS; at = name.indexOf('.', at + 1), n++)
+      parts.add(name.slice(0, at + 1));
+  const part = [...parts].find((p) => missing.some((name) => tensors.has(p + name)));
+  if (part === undefined) return undefined;
+  const bare = (name: string) => (name.startsWith(part) ? name.slice(part.length) : name);
+  const renamed = new Map([...tensors].map(([name, tensor]) => [bare(name), tensor]));
+  return renamed.size === tensors.size ? renamed : undefined;
 }
 
 /** Finds what the graph asks for and remembers it; `rest` then judges what nobody asked for. */
@@ -50,22 +69,28 @@ export class Binding {
 
   /** ERR_CHECKPOINT where the tensor is missing or has another shape. */
   find(source: WeightSource): StoredTensor {
-    const stored = this.tensors.get(source.name) ?? this.headInstead(source);
+    const stored = this.locate(source);
     if (!stored) throw this.error(`${this.folder}: tensor ${source.name} (${source.shape.join(', ')}) is missing`);
     if (stored.shape.join() !== source.shape.join()) {
       throw this.error(
         `${stored.file}: tensor ${source.name}: expected shape (${source.shape.join(', ')}), received (${stored.shape.join(', ')})`,
       );
     }
-    this.used.add(stored);
+    return stored;
+  }
+
+  /** The same of any shape; undefined where it is missing. */
+  locate(source: WeightSource): StoredTensor | undefined {
+    const stored = this.tensors.get(source.name) ?? this.headInstead(source);
+    if (stored) this.used.add(stored);
     return stored;
   }
 
   /** A table that is embedding and head at once may be stored as the head. */
   private headInstead(source: WeightSource): StoredTensor | undefined {
     if (!this.tied.has(source.name)) return undefined;
-    const heads = [...this.tensors.values()].filter((t) => HEAD.test(t.name));
-    return heads.length === 1 ? heads[0] : undefined;
+    const heads = [...this.tensors].filter(([name]) => HEAD.test(name));
+    return heads.length === 1 ? heads[0]![1] : undefined;
   }
 
   /**

@@ -27,6 +27,8 @@ export class ConfigReader {
     readonly raw: Readonly<Record<string, unknown>>,
     /** What errors call it. */
     readonly modelType: string,
+    /** Tokens that sessions are to hold, where the caller says it. */
+    readonly contextLength?: number,
   ) {}
 
   /** What to throw about a key: ERR_UNSUPPORTED_MODEL with the model's name. */
@@ -126,7 +128,7 @@ export class ConfigReader {
     if (value === undefined) return undefined;
     if (typeof value !== 'object' || Array.isArray(value))
       throw this.error(`${key}: expected an object, received ${show(value)}`);
-    return new ConfigReader(value as Record<string, unknown>, `${this.modelType}: ${key}`);
+    return new ConfigReader(value as Record<string, unknown>, `${this.modelType}: ${key}`, this.contextLength);
   }
 
   /** A key whose only supported value is this one: anything else would change results. */

@@ -64,9 +64,12 @@ async function describeCheckpoint(path: string, options: LoadOptions): Promise<C
       value.dims.reduce<number>((n, d) => n * (d as number), 1),
     );
   }
-  // A file that was saved without its head lacks the first part of every name.
-  const heldOf = (name: string | undefined): HeldType | null =>
-    [...bases, ''].map((base) => held.get(base + name)).find((type) => type !== undefined) ?? null;
+  // A file that was saved without its head lacks the first part of every name; one from within another has more.
+  const heldOf = (name = ''): HeldType | null => {
+    const inner = name.slice(name.indexOf('.') + 1);
+    const names = ['', ...bases].map((base) => base + name);
+    return [...names, inner, inner.slice(inner.indexOf('.') + 1)].map((n) => held.get(n)).find((t) => t) ?? null;
+  };
   const listed = origins ?? new Map([...tensors].map(([name, stored]) => [name, { stored, names: [name] }] as const));
   return {
     ...describeConfig(config),

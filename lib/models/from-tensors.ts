@@ -4,6 +4,7 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
 import type { WeightEntry } from '../native.js';
 import { checkTensor, type TensorLike } from '../tensor.js';
+import type { Binding } from './bind.js';
 import { checkTensors, parametersOf } from './held.js';
 
 export type Values = ReadonlyMap<string, TensorLike>;
@@ -21,11 +22,23 @@ export function shapesOf(values: Values): ReadonlyMap<string, StoredTensor> {
     name,
     dtype: 'f32',
     shape: [...shape],
-    file: '',
+    file: name, // each a place of its own
     offset: 0,
     byteLength: 0,
   });
   return new Map([...values].map(([name, t]) => [name, stored(name, t.shape)]));
+}
+
+/** Tensors under the names that the graph asks for, where a file would be read so: a head that is the embedding, no buffers. */
+export function asAsked(graph: Graph, given: Values, binding: Binding): Values {
+  const asked = new Map<string, TensorLike>();
+  for (const spec of graph.weights.values()) {
+    for (const source of spec.sources) {
+      const tensor = given.get(binding.locate(source)?.name ?? '');
+      if (tensor) asked.set(source.name, tensor);
+    }
+  }
+  return asked;
 }
 
 /** @throws StatespaceError ERR_CHECKPOINT for a tensor that is missing, ERR_ARGUMENT for one too many, ERR_SHAPE. */

@@ -36,10 +36,48 @@ interface GlmConfig {
   streams: { count: number; eps: number; iterations: number };
 }
 
+/** How older files say which layers choose keys: a letter each, or every so many layers from one on. */
+function readSchedule(c: ConfigReader, nLayers: number): GlmConfig['indexers'] {
+  const every = Math.max(1, c.integer('index_topk_freq', 1));
+  const first = c.integer('index_skip_topk_offset', 2) - 1;
+  const pattern = c.any('index_topk_pattern');
+  if (pattern === undefined)
+    return Array.from({ length: nLayers }, (_, i) => (Math.max(i - first, 0) % every === 0 ? 'full' : 'shared'));
+  const letters: readonly unknown[] =
+    typeof pattern === 'string' ? [...pattern] : Array.isArray(pattern) ? pattern : [];
+  const words = letters.map((l) => (l === 'F' ? 'full' : l === 'S' ? 'shared' : l));
+  if (words.length !== nLayers || !words.every((w) => w === 'full' || w === 'shared'))
+    throw c.error(`index_topk_pattern: expected F or S for each of ${nLayers} layers, received ${show(pattern)}`);
+  return words as GlmConfig['indexers'];
+}
+
+/** Sizes of linear attention: keys of their own, which an object of the first files overrules, as in transformers. */
+function readLinear(c: ConfigReader, eps: number): KdaOptions {
+  const old = c.nested('linear_attn_config');
+  old?.ignore('kda_layers', 'full_attn_layers'); // layer_types says it
+  const size = (key: string, inner: string, standard: number) => {
+    const own = c.size(key, standard);
+    return old ? old.size(inner, own) : own;
+  };
+  let lowerBound =
+    'linear_lower_bound' in c.raw && !c.has('linear_lower_bound') ? undefined : c.number('linear_lower_bound', -5);
+  if (old?.has('gate_lower_bound')) lowerBound = old.number('gate_lower_bound');
+  else if (old && 'gate_lower_bound' in old.raw) lowerBound = undefined;
+  if (old?.boolean('safe_gate', true)) lowerBound ??= -5;
+  const kda = {
+    nHeads: size('linear_num_heads', 'num_heads', 64),
+    headDim: size('linear_head_dim', 'head_dim', 128),
+    dConv: size('linear_conv_kernel_dim', 'short_conv_kernel_size', 4),
+    eps,
+    lowerBound,
+  };
+  old?.done();
+  return kda;
+}
+
 function readIndexers(c: ConfigReader, kinds: Kind[]): GlmConfig['indexers'] {
-  for (const key of ['index_topk_pattern', 'index_topk_freq', 'index_skip_topk_offset'])
-    if (c.has(key)) throw c.error(`${key}: ${show(c.any(key))} is not supported; expected indexer_types`);
-  const types = readLayerTypes(c, ['indexer_types'], kinds.length, ['full', 'shared'], () => 'full');
+  const scheduled = readSchedule(c, kinds.length);
+  const types = readLayerTypes(c, ['indexer_types'], kinds.length, ['full', 'shared'], (i) => scheduled[i]!);
   let known = false;
   for (const [i, kind] of kinds.entries()) {
     if (kind === 'linear_attention') known = false;
@@ -95,14 +133,7 @@ function readConfig(c: ConfigReader): GlmConfig {
       i < 3 ? 'dense' : 'sparse',
     ),
     indexers: readIndexers(c, kinds),
-    kda: {
-      nHeads: c.size('linear_num_heads', 64),
-      headDim: c.size('linear_head_dim', 128),
-      dConv: c.size('linear_conv_kernel_dim', 4),
-      eps,
-      lowerBound:
-        'linear_lower_bound' in c.raw && !c.has('linear_lower_bound') ? undefined : c.number('linear_lower_bound', -5),
-    },
+    kda: readLinear(c, eps),
     mla: {
       nHeads,
       kvRank: c.size('kv_lora_rank', 512),

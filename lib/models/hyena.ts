@@ -27,8 +27,8 @@ function readOperator(c: ConfigReader): HyenaOptions {
   c.only('post_order_ffn', false);
   c.only('return_state', false);
   c.only('normalized', false);
-  // Of training, or of how the reference computes the same.
-  c.ignore('filter_dropout', 'lr', 'modulation_lr', 'wd', 'layer_idx', 'channels');
+  // Of training, of how the reference computes the same, or (local_order) read by nothing there.
+  c.ignore('local_order', 'filter_dropout', 'lr', 'modulation_lr', 'wd', 'layer_idx', 'channels');
   c.ignore('fused_bias_fc', 'fused_fft_conv', 'use_flashfftconv', 'jit_filter');
   return {
     lMax: c.size('l_max', 1024),

@@ -22,6 +22,12 @@ export interface LoadOptions {
    * nor keys and values. As exact as weights widened to f32, and slower. Default: false.
    */
   exact?: boolean | undefined;
+  /**
+   * Tokens that sessions are to hold. Only models whose rotations depend on the sequence's length ask for it (rope types
+   * longrope and dynamic): they are exact up to the length that they were trained with, and refuse tokens beyond it, unless
+   * this says more; then they rotate as sequences of this length do, from the first token on.
+   */
+  contextLength?: number | undefined;
   /** Compute threads of the process, as setThreads(). */
   threads?: number | undefined;
   /** loadModel: false loads a checkpoint although no layer asks for some of its tensors, with a warning. Default: true. */
@@ -53,6 +59,7 @@ const OPTIONS = [
   'device',
   'dtype',
   'exact',
+  'contextLength',
   'threads',
   'strict',
   'adapters',
@@ -83,6 +90,9 @@ export function checkOptions(op: string, options: LoadOptions, more: readonly st
     throw mismatch('ERR_ARGUMENT', `${op}: adapters`, 'paths of folders', show(adapters));
   if (options.mergeAdapters !== undefined && typeof options.mergeAdapters !== 'boolean')
     throw mismatch('ERR_ARGUMENT', `${op}: mergeAdapters`, 'true or false', show(options.mergeAdapters));
+  const { contextLength } = options;
+  if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
+    throw mismatch('ERR_ARGUMENT', `${op}: contextLength`, 'a positive integer', show(contextLength));
   if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
     throw new StatespaceError(
       'ERR_ARGUMENT',

@@ -14,8 +14,8 @@ import { lazyCrypto } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { DType, TensorLike } from '../tensor.js';
 import type { Adapters } from './adapters.js';
-import { Binding, type Unread, withoutBase } from './bind.js';
-import { checkValues, entriesOf, shapesOf } from './from-tensors.js';
+import { Binding, type Unread, underOtherBase } from './bind.js';
+import { asAsked, checkValues, entriesOf, shapesOf } from './from-tensors.js';
 import { headAsCopy } from './head-copy.js';
 import { checkDtype, checkOptions, type LoadOptions } from './load-options.js';
 import { type Blueprint, Model } from './model.js';
@@ -37,7 +37,8 @@ type Built = Blueprint;
 /** The name under which a multimodal checkpoint holds a tensor of its text model. */
 function unwrapped(name: string, tensors?: ReadonlyMap<string, StoredTensor>): string {
   const inner = name.replace(/^model\./, '');
-  const names = [name, `model.language_model.${inner}`, `language_model.${name}`, `model.llm.${inner}`];
+  const places = [name, `model.language_model.${inner}`, `language_model.${name}`, `model.llm.${inner}`];
+  const names = [...places, `language_model.${inner}`, `llm.${inner}`]; // the last: saved without what holds the head
   return names.find((n) => tensors?.has(n)) ?? name;
 }
 
@@ -101,10 +102,10 @@ export async function loadModel(
   const checkpoint = await lazyCheckpoint().openCheckpoint(folder);
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
-  const resolved = tapped(resolveModel(config), options);
+  const resolved = tapped(resolveModel(config, options), options);
   let tensors: ReadonlyMap<string, StoredTensor> = await headAsCopy(checkpoint.tensors);
   let trial = buildGraph(resolved, 'f32', tensors);
-  const renamed = withoutBase(trial.graph, tensors);
+  const renamed = underOtherBase(trial.graph, tensors);
   if (renamed) {
     tensors = renamed;
     trial = buildGraph(resolved, 'f32', tensors);
@@ -130,8 +131,7 @@ export async function loadModel(
     spec,
     stored: spec.sources.map((s) => binding.find(s)),
   }));
-  const note = binding.checkUnread([...unreadOf(resolved), ...(resolved.wrapped ? TOWERS : [])], options.strict);
-  if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
+  warnOfUnread(binding, resolved, options);
   for (const { value, spec, stored } of found) {
     const merged = attached?.weights.has(value) ? undefined : adapters;
     entries.push({ value: value.id, parts: await weightParts(spec, stored, files, built.originals, merged) });
@@ -159,6 +159,12 @@ export async function loadModel(
   });
 }
 
+/** Names what is left unread; what nobody knows is an error where options do not say otherwise. */
+function warnOfUnread(binding: Binding, resolved: ResolvedModel, { strict }: LoadOptions): void {
+  const note = binding.checkUnread([...unreadOf(resolved), ...(resolved.wrapped ? TOWERS : [])], strict);
+  if (note) process.emitWarning(note, { code: 'STATESPACE_UNREAD' });
+}
+
 /** A model of tensors in memory. */
 async function loadValues(
   op: string,
@@ -169,8 +175,22 @@ async function loadValues(
   checkOptions(op, options, ['weights']);
   const values = checkValues(op, given);
   if (!config) throw new StatespaceError('ERR_ARGUMENT', `${op}: config: tensors alone do not say what they make`);
-  const built = buildGraph(resolveModel(config), options.exact ? 'f32' : (options.dtype ?? 'f32'), shapesOf(values));
-  const entries = await entriesOf(op, built.graph, values, built.originals);
+  const resolved = resolveModel(config, options);
+  const held = options.exact ? 'f32' : (options.dtype ?? 'f32');
+  let tensors = shapesOf(values);
+  let built = buildGraph(resolved, held, tensors);
+  let asked = values;
+  if (op === 'loadModel') {
+    const renamed = underOtherBase(built.graph, tensors);
+    if (renamed) {
+      tensors = renamed;
+      built = buildGraph(resolved, held, tensors);
+    }
+    const binding = new Binding(op, built.graph, tensors);
+    asked = asAsked(built.graph, values, binding);
+    warnOfUnread(binding, resolved, options);
+  }
+  const entries = await entriesOf(op, built.graph, asked, built.originals);
   const model = await finish(built, options, [], entries, 0);
   const hash = lazyCrypto().createHash('sha256');
   for (const [name, t] of values)
@@ -192,7 +212,7 @@ export async function createModel(
       `createModel: seed: expected a non-negative integer, received ${show(seed)}`,
     );
   }
-  const built = heldAs(resolveModel(config), options.dtype ?? 'f32', options);
+  const built = heldAs(resolveModel(config, options), options.dtype ?? 'f32', options);
   const random = mulberry32(seed);
   const entries: WeightEntry[] = [];
   const shared = new Map<string, Float32Array>(); // a source of several weights is drawn once

@@ -96,9 +96,10 @@ export class Model implements AsyncDisposable, Network {
     const layout = this.#graph.values
       .filter((v) => v.kind === 'state' || v.kind === 'cache')
       .map((v) => [v.kind, v.dims, v.dtype]);
+    const stretched = this.#graph.stretched === undefined ? [] : [this.#graph.stretched];
     const hash = lazyCrypto()
       .createHash('sha256')
-      .update(JSON.stringify([this.modelType, o.identity, layout, sortedConfig(o.config)]));
+      .update(JSON.stringify([this.modelType, o.identity, layout, sortedConfig(o.config), ...stretched]));
     this.#fingerprint = new Uint8Array(hash.digest());
     const eos = o.generationConfig?.eos_token_id ?? o.config.eos_token_id ?? [];
     this.#eos = (Array.isArray(eos) ? eos : [eos]).filter((t): t is number => Number.isInteger(t));
@@ -328,6 +329,7 @@ export class Model implements AsyncDisposable, Network {
     options: Watch,
     out?: Float32Array,
   ): Promise<Float32Array> {
+    this.#checkLengths(sessions, lengths);
     const of = Int32Array.from(lengths);
     const [samplers, masks] = [undefined, undefined];
     return this.#cancellable(options, (flag, report) =>
@@ -351,6 +353,10 @@ export class Model implements AsyncDisposable, Network {
 
   /** @internal One native call for many sequences and the tokens that follow; see Network.step(). */
   async step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]> {
+    this.#checkLengths(
+      entries.map((e) => e.session),
+      entries.map((e) => e.tokens.length),
+    );
     const data = new Int32Array(entries.reduce((n, e) => n + e.tokens.length, 0));
     let at = 0;
     for (const { tokens } of entries) {
@@ -381,6 +387,23 @@ export class Model implements AsyncDisposable, Network {
       }
       return result;
     });
+  }
+
+  /** ERR_ARGUMENT where a sequence would become longer than what the network's rotations hold for. */
+  #checkLengths(sessions: readonly NativeHandle[], lengths: readonly number[]): void {
+    const { longest } = this.#graph;
+    if (!longest) return;
+    for (const [i, session] of sessions.entries()) {
+      const { position } = call((n) => n.sessionInfo(session));
+      const after = position + lengths[i]!;
+      if (after <= longest.tokens) continue;
+      throw mismatch(
+        'ERR_ARGUMENT',
+        'session',
+        `at most ${longest.tokens} tokens, for which ${longest.of} turns as it does here (load the model with contextLength for longer ones)`,
+        `${lengths[i]} after ${position}`,
+      );
+    }
   }
 
   async #cancellable<T>(

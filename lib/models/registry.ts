@@ -66,7 +66,10 @@ export function unreadOf({ definition: { unread = [] }, config }: ResolvedModel)
 }
 
 /** The family of a config, and the config as that family read it. */
-export function resolveModel(given: Readonly<Record<string, unknown>>): ResolvedModel {
+export function resolveModel(
+  given: Readonly<Record<string, unknown>>,
+  options: { contextLength?: number | undefined } = {},
+): ResolvedModel {
   if (typeof given !== 'object' || given === null)
     throw new StatespaceError('ERR_ARGUMENT', `config: expected an object, received ${show(given)}`);
   const raw = withFloats(given, 'config');
@@ -80,7 +83,7 @@ export function resolveModel(given: Readonly<Record<string, unknown>>): Resolved
       `config: model_type ${show(modelType)} is not supported; supported: ${supportedModels().join(', ')}`,
     );
   }
-  const reader = new ConfigReader(text ?? raw, modelType);
+  const reader = new ConfigReader(text ?? raw, modelType, options.contextLength);
   const config = definition.config(reader);
   reader.done();
   return { modelType, wrapped: text !== undefined, definition, config };

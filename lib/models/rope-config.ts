@@ -1,8 +1,8 @@
 import type { AttentionOptions } from '../layers/attention.js';
-import type { RopeScaling } from '../rope-frequencies.js';
+import { type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
 import type { ConfigReader } from './config.js';
 
-const TYPES = ['default', 'linear', 'llama3', 'yarn', 'divisors'] as const;
+const TYPES = ['default', 'linear', 'llama3', 'yarn', 'longrope', 'dynamic', 'divisors'] as const;
 
 /** What ropeFrequencies() reads by itself. */
 const SCALING_KEYS = [
@@ -15,6 +15,8 @@ const SCALING_KEYS = [
   'beta_slow',
   'mscale',
   'mscale_all_dim',
+  'short_factor',
+  'long_factor',
   'divisors',
 ];
 
@@ -30,6 +32,12 @@ export interface RopeStandard {
   ignoreOuterPartial?: boolean;
   /** The kind of layer whose rope_parameters are read, where they are an object for each kind. */
   kind?: string;
+  /** The family's older words for types. */
+  words?: Readonly<Record<string, (typeof TYPES)[number]>>;
+  /** original_max_position_embeddings where the config has none beside rope_parameters. */
+  trained?: number;
+  /** max_position_embeddings where the config has none. */
+  longest?: number;
 }
 
 /** rope_parameters of transformers 5, or the older rope_theta and rope_scaling. */
@@ -57,20 +65,31 @@ export function readRope(
     throw c.error(`rotary positions turn pairs of channels: head_dim ${headDim} must give a number that fits`);
   const rope = exponentDim === rotaryDim ? { theta, rotaryDim } : { theta, rotaryDim, exponentDim };
   if (!nested) return rope;
-  const type = nested.oneOf(nested.has('rope_type') ? 'rope_type' : 'type', TYPES, 'default');
+  const key = nested.has('rope_type') ? 'rope_type' : 'type';
+  const word = standard.words?.[String(nested.raw[key])];
+  if (word) nested.ignore(key);
+  const type = word ?? nested.oneOf(key, TYPES, 'default');
   // Sections turn the positions of images; a text has one position, and all sections are equal.
   nested.ignore('type', 'mrope_section', 'mrope_interleaved', ...SCALING_KEYS);
   const truncate = nested.boolean('truncate', true);
   nested.done();
-  const outer = c.any('original_max_position_embeddings');
+  const outer = c.any('original_max_position_embeddings') ?? standard.trained;
   if (type === 'default') return rope;
   if (exponentDim !== rotaryDim && type !== 'linear' && type !== 'llama3')
     throw c.error(`rope_type ${type}: head_dim ${headDim} must give an even number`);
-  const longest = c.raw.max_position_embeddings;
+  const longest = c.raw.max_position_embeddings ?? standard.longest;
   const scaling: RopeScaling = { original_max_position_embeddings: longest, ...nested.raw, type, truncate };
-  // transformers lets the outer one win; and without a factor yarn stretches as far as the positions go.
+  // transformers lets the outer one win; and without a factor these stretch as far as the positions go.
   if (outer !== undefined) scaling.original_max_position_embeddings = outer;
-  if (type === 'yarn' && !nested.has('factor'))
+  if ((type === 'yarn' || type === 'longrope') && !nested.has('factor'))
     scaling.factor = Number(longest) / Number(scaling.original_max_position_embeddings);
-  return { ...rope, scaling };
+  if (type === 'dynamic') scaling.max_position_embeddings = longest;
+  const byLength = type === 'longrope' || type === 'dynamic';
+  const options = { ...rope, scaling, ...(byLength && c.contextLength !== undefined && { length: c.contextLength }) };
+  try {
+    ropeFrequencies(options);
+  } catch (error) {
+    throw nested.error((error as Error).message.replace(/^rope: (scaling\.)?/, ''));
+  }
+  return options;
 }

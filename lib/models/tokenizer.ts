@@ -51,12 +51,19 @@ async function readJson(path: string): Promise<object | undefined> {
   return json;
 }
 
+/** tokenizer_config.json; of files that list no added tokens, as older ones, special_tokens_map.json says what those are. */
+async function readTokenizerConfig(folder: string): Promise<object> {
+  const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
+  if ('added_tokens_decoder' in config) return config;
+  return { ...config, ...(await readJson(join(folder, 'special_tokens_map.json'))) };
+}
+
 /** The folder's tokenizer.json through @huggingface/tokenizers; undefined where there is none. */
 export async function loadTokenizer(folder: string): Promise<TextTokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
   const json = await readJson(path);
   if (json === undefined) return undefined;
-  const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
+  const config = await readTokenizerConfig(folder);
   const chat = await lazyTemplates().readChatTemplates(folder, config as Record<string, unknown>);
   const { Tokenizer } = await import('@huggingface/tokenizers');
   const make = (definition: object) => {
@@ -91,8 +98,7 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
     ...chatting(encode, chat, [...special.keys()]),
     encode,
     decode(ids, options = {}) {
-      checkOptions('tokenizer.decode', options, DECODE_OPTIONS);
-      return textOf(ids, options.skipSpecialTokens ?? true, tidies);
+      return textOf(checkDecoding(ids, options), options.skipSpecialTokens ?? true, tidies);
     },
     ...(tidies && { tidies: (ids: ArrayLike<number>) => textOf(ids, true, false) }),
     tokenBytes: (id) => bytesOf()(id),
@@ -118,7 +124,27 @@ export function chatting(
 export function checkEncoding(text: unknown, options: EncodeOptions): EncodeOptions {
   checkOptions('tokenizer.encode', options, ENCODE_OPTIONS);
   if (typeof text !== 'string') throw mismatch('ERR_ARGUMENT', 'tokenizer.encode: text', 'a string', show(text));
+  checkFlag('tokenizer.encode: addSpecialTokens', options.addSpecialTokens);
+  checkFlag('tokenizer.encode: allowSpecial', options.allowSpecial);
   return options;
+}
+
+/** ids as numbers. ERR_ARGUMENT for what are no ids, and for unknown options; ids that no token has are left out later. */
+export function checkDecoding(ids: ArrayLike<number | bigint>, options: DecodeOptions): number[] {
+  checkOptions('tokenizer.decode', options, DECODE_OPTIONS);
+  checkFlag('tokenizer.decode: skipSpecialTokens', options.skipSpecialTokens);
+  if (typeof ids !== 'object' || ids === null || !Number.isSafeInteger(ids.length))
+    throw mismatch('ERR_ARGUMENT', 'tokenizer.decode: ids', 'an array of token ids', show(ids));
+  return Array.from(ids, (given, i) => {
+    const id = typeof given === 'bigint' ? Number(given) : given;
+    if (Number.isSafeInteger(id) && id >= 0) return id;
+    throw mismatch('ERR_ARGUMENT', `tokenizer.decode: ids[${i}]`, 'an id from 0 on', show(given));
+  });
+}
+
+function checkFlag(what: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'boolean')
+    throw mismatch('ERR_ARGUMENT', what, 'true or false', show(value));
 }
 
 interface Definition {

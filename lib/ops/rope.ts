@@ -31,7 +31,7 @@ export interface RopeArgs extends Out<RopeResult> {
   /** Rotate the pairs (2j, 2j+1) instead of (j, j + rotaryDim/2). Default false. */
   interleaved?: boolean | undefined;
   /** Keys of Hugging Face's rope_parameters: factor, original_max_position_embeddings, low_freq_factor … */
-  scaling?: (RopeScaling & { type: 'linear' | 'llama3' | 'yarn' }) | undefined;
+  scaling?: (RopeScaling & { type: 'linear' | 'llama3' | 'yarn' | 'longrope' | 'dynamic' }) | undefined;
 }
 
 /** What {@link rope} gives. */
@@ -59,7 +59,10 @@ function inputs({ sizes, ...a }: Checked<typeof rules> & { sizes: Sizes }) {
   const P = sizes.of('P');
   const rotaryDim = a.rotaryDim ?? P;
   if (rotaryDim > P) throw mismatch('ERR_SHAPE', `${sizes.op}: rotaryDim`, `at most P=${P}`, String(rotaryDim));
-  const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling, op: sizes.op });
+  const byLength = a.scaling?.type === 'longrope' || a.scaling?.type === 'dynamic';
+  const at = (byLength ? a.positions.data : []) as Int32Array;
+  const length = at.reduce((most, position) => Math.max(most, position + 1), 0);
+  const { invFreq, scale } = ropeFrequencies({ theta: a.theta, rotaryDim, scaling: a.scaling, length, op: sizes.op });
   return {
     tensors: { x: tokens(a.x), positions: a.positions, invFreq: new Tensor(invFreq, [invFreq.length]) },
     attrs: { interleaved: a.interleaved, mscale: scale },
@@ -76,7 +79,7 @@ function plan(args: RopeArgs): Plan<RopeResult> {
 /**
  * Rotary position embedding (Su et al. 2021): angle = f32(position·invFreq_j), with the frequencies of theta and
  * scaling in f32, as checkpoints were trained. yarn also multiplies cos and sin by 0.1·ln(factor) + 1, or by
- * attention_factor.
+ * attention_factor, longrope by its own. longrope and dynamic depend on the largest position of the call.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */

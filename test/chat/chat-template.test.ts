@@ -105,3 +105,40 @@ describe('a folder', () => {
     expect(t.apply(hi, { bos_token: 'B' })).toBe('B</s><img>');
   });
 });
+
+test.each([
+  [{ add_generation_prompt: true }, /unknown option "add_generation_prompt"; did you mean 'addGenerationPrompt'/],
+  [{ continue_final_message: true }, /did you mean 'continueFinalMessage'/],
+  [{ chat_template: 'x' }, /did you mean 'template'/],
+  [{ addGenerationpromt: true }, /did you mean 'addGenerationPrompt'/],
+  [{ document: [] }, /did you mean 'documents'/],
+  [{ addGenerationPrompt: 'yes' }, /addGenerationPrompt: expected true or false/],
+  [{ continueFinalMessage: 1 }, /continueFinalMessage: expected true, false or the name/],
+])('an option that would pass in silence: %j', (options, message) => {
+  const error = expect.objectContaining({ code: 'ERR_ARGUMENT', message: expect.stringMatching(message) });
+  expect(() => chat(plain).apply(hi, options as never)).toThrow(error);
+});
+
+test('a variable that the template reads is one, whatever it is like', () => {
+  expect(chat('{{ tool }}{{ document }}').apply(hi, { tool: 1, document: 2 })).toBe('12');
+});
+
+test.each([['hello'], [null], [[['user', 'hi']]]])('a message that is no object: %j', (message) => {
+  expect(() => chat(plain).apply([...hi, message] as never)).toThrow(/messages\[1\]: expected \{ role/);
+});
+
+test('special tokens as transformers takes them: all …_token of the config', async () => {
+  const config = { image_token: '<img>', eot_token: { content: '<eot>' }, add_bos_token: true };
+  const folder = folders.put({ 'chat_template.jinja': '{{ image_token }}{{ eot_token }}{{ add_bos_token }}|' });
+  expect((await readChatTemplates(folder, config)).apply(hi)).toBe('<img><eot>|');
+});
+
+test.each([
+  ["{{ 'a'|center(2000000000) }}", /a width of at most 1000000/],
+  ["{{ 'a'|indent(2000000000, true) }}", /a width of at most 1000000/],
+  ['{{ [1]|tojson(indent=2000000000) }}', /a width of at most 1000000/],
+  ["{{ '\\t'.expandtabs(2000000000) }}", /a width of at most 1000000/],
+  ["{% set n = namespace(t='a') %}{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}", /too long/],
+])('%s is bounded, in words', (template, message) => {
+  expect(() => chat(template).apply(hi)).toThrow(message);
+});

@@ -1,7 +1,7 @@
 // A conversation by lines on stdin.
-import { spawn } from 'node:child_process';
-import { rmSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { spawn, spawnSync } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { createEngine, loadModel } from 'statespace';
 import { afterAll, expect, test } from 'vitest';
 import { modelCase } from '../support/golden.js';
@@ -50,4 +50,58 @@ test('a model without a chat template is wrong usage', async () => {
   const { code, stdout, stderr } = await chat([modelCase('mamba_hf').folder], 'hello\n');
   expect([code, stdout]).toEqual([2, '']);
   expect(stderr).toMatch(/cannot chat.*statespace generate/);
+});
+
+const script = spawnSync('script', ['--version']).status === 0;
+if (!script) console.log('no script(1) here: chat in a terminal is not tested');
+
+/** The command in a pseudo-terminal; a step is sent when the output since the last one matches. */
+function inTerminal(
+  args: string,
+  steps: readonly [RegExp, string][],
+): Promise<{ code: number | null; output: string }> {
+  return new Promise((done, fail) => {
+    const main = resolve(__dirname, '../../dist/lib/cli/main.js');
+    const env = { ...process.env, NO_COLOR: '1', TERM: 'xterm' };
+    const child = spawn('script', ['-qec', `"${process.execPath}" ${main} chat ${args}`, '/dev/null'], { env });
+    let [output, seen, next] = ['', 0, 0];
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      const step = steps[next];
+      if (!step?.[0].test(output.slice(seen))) return;
+      seen = output.length;
+      next++;
+      child.stdin.write(step[1]);
+    });
+    child.on('error', fail);
+    child.on('close', (code) => done({ code, output }));
+  });
+}
+
+test.skipIf(!script)('in a terminal: commands, a refusal, Ctrl-C, Ctrl-D, long lines', async () => {
+  const prompt = /> /;
+  const endless = textModelFolder({ ends: false });
+  writeFileSync(
+    join(endless, 'chat_template.jinja'),
+    "{{ raise_exception('no such thing') if 'w30' in messages[-1].content }}{% for m in messages %}{{ m.content }} {% endfor %}",
+  );
+  const { code, output } = await inTerminal(`${endless} -t 0 -n 1000000`, [
+    [prompt, '/help\r'],
+    [/Ctrl-D.*[\s\S]*> /, '/nothing\r'],
+    [/unknown command \/nothing[\s\S]*> /, 'w30\r'],
+    [/no such thing[\s\S]*> /, `${'hello '.repeat(500)}\r`],
+    [/w\d+ w\d+/, '\x03'], // while it answers
+    [prompt, 'half a line'],
+    [/half a line/, '\x03'],
+    [prompt, 'one\r'],
+    [/w\d+ w\d+/, '\x04'],
+  ]);
+  expect(output).not.toMatch(/Error|undefined/);
+  expect(code).toBe(0);
+  rmSync(endless, { recursive: true });
+});
+
+test('no folder, no file', async () => {
+  const { code, stderr } = await chat(['/no/such/model'], '');
+  expect([code, stderr]).toEqual([2, expect.stringContaining('no folder or file /no/such/model')]);
 });

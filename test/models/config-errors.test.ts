@@ -95,8 +95,12 @@ const required: Record<string, string[]> = {
 const llamaLike: [Config, RegExp][] = [
   [{ hidden_act: 'quick_gelu' }, /hidden_act: "quick_gelu" is not supported/],
   [{ num_attention_heads: 4, num_key_value_heads: 3 }, /num_attention_heads 4 is no multiple of num_key_value_heads 3/],
-  [{ rope_parameters: { rope_type: 'dynamic', factor: 2 } }, /rope_parameters.*rope_type: "dynamic" is not supported/],
-  [{ rope_parameters: { rope_type: 'longrope', long_factor: [1] } }, /rope_parameters.*"longrope" is not supported/],
+  [{ rope_parameters: { rope_type: 'ntk', factor: 2 } }, /rope_parameters.*rope_type: "ntk" is not supported/],
+  [{ rope_parameters: { rope_type: 'dynamic', factor: 0 } }, /rope_parameters\): factor: expected a number > 0/],
+  [
+    { rope_parameters: { rope_type: 'longrope', long_factor: [1], factor: 4 } },
+    /rope_parameters\): short_factor: expected 4 numbers > 0/,
+  ],
   [{ rope_parameters: { rope_type: 'yarn', factor: 2, surprise: 1 } }, /rope_parameters.*unknown key surprise/],
   [
     { rope_parameters: { rope_type: 'default', rope_theta: 1e4 }, rope_scaling: { type: 'linear', factor: 2 } },
@@ -342,6 +346,31 @@ test("every default of transformers' base classes of versions 4 and 5 says nothi
   >;
   const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
   describeModel({ ...base, model_type: 'mamba', hidden_size: 8, num_hidden_layers: 1, vocab_size: 8 });
+  expect(warn).not.toHaveBeenCalled();
+  warn.mockRestore();
+});
+
+interface Written {
+  generation: Config;
+  configs: Record<string, Config>;
+}
+const written: Written = JSON.parse(readFileSync(join(__dirname, '../configs/transformers.json'), 'utf8'));
+/** Keys without a default that works: transformers makes no model of these either. */
+const needed: Record<string, Config> = {
+  qwen4_exp_text: {
+    ...{ indexer_n_heads: 4, indexer_kv_heads: 1, indexer_head_dim: 128, indexer_budget: 2048 },
+    indexer_compress_ratio: 16,
+  },
+};
+/** Graphs of thousands of experts take half a second. */
+const quick = Object.entries(written.configs).filter(([type]) => long || !/glm5_next|moe$|inkling_mm/.test(type));
+
+test.each(quick)("every default of transformers 5.18's class for %s is understood", (type, config) => {
+  const text = config.text_config as Config | undefined;
+  const inner = text && { text_config: { ...text, ...needed[`${type}_text`] } };
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+  // What older releases wrote beside: generation defaults in config.json; keys of the family count.
+  expect(refusal({ ...written.generation, ...config, ...needed[type], ...inner })).toBeUndefined();
   expect(warn).not.toHaveBeenCalled();
   warn.mockRestore();
 });

@@ -3,7 +3,7 @@
 import { formatPercent } from './format.js';
 import { capitalize, LINES, stripText } from './methods.js';
 import { binary } from './operators.js';
-import { dumps, escapeHtml, str } from './text.js';
+import { blanks, dumps, escapeHtml, str } from './text.js';
 import {
   type Arguments,
   characters,
@@ -264,7 +264,7 @@ function slices(value: Value, a: Bound): Value {
 
 function indent(value: Value, a: Bound): Value {
   const width = a.get(0, 'width') ?? 4;
-  const by = isInt(width) ? ' '.repeat(Number(width)) : str(width);
+  const by = isInt(width) ? blanks(Number(width)) : str(width);
   const [first, blank] = [a.flag(1, 'first', false), a.flag(2, 'blank', false)];
   return textual(value, (text) => {
     const lines = text.split(LINES);
@@ -296,7 +296,7 @@ function tojson(value: Value, a: Bound): Value {
   const pair = separators === NONE ? undefined : list(separators).map(str);
   return dumps(value, {
     ensureAscii: a.flag(0, 'ensure_ascii', false),
-    indent: width === NONE ? undefined : isInt(width) ? ' '.repeat(Math.max(0, Number(width))) : str(width),
+    indent: width === NONE ? undefined : isInt(width) ? blanks(Number(width)) : str(width),
     separators: pair && [pair[0] ?? ', ', pair[1] ?? ': '],
     sortKeys: a.flag(3, 'sort_keys', false),
   });
@@ -339,7 +339,7 @@ export const FILTERS: Record<string, Filter> = {
       const width = a.int(0, 'width', 80);
       const missing = Math.max(0, width - characters(text).length);
       const left = Math.floor(missing / 2) + (missing & width & 1);
-      return ' '.repeat(left) + text + ' '.repeat(missing - left);
+      return blanks(left) + text + blanks(missing - left);
     }),
   count: size,
   d: fallback,

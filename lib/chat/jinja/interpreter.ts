@@ -426,7 +426,10 @@ function mentions(node: unknown, word: string): boolean {
 
 /** An error with the line of the innermost statement. */
 function located(error: unknown, line: number): unknown {
-  if (error instanceof RangeError) return new TemplateError(`line ${line}: nested too deeply`);
+  if (error instanceof RangeError) {
+    const what = /string length/i.test(error.message) ? 'a text that is too long' : 'nested too deeply';
+    return new TemplateError(`line ${line}: ${what}`);
+  }
   if (!(error instanceof TemplateError) || /^chat template: line \d+: /.test(error.message)) return error;
   return new TemplateError(`line ${line}: ${error.message.replace(/^chat template: /, '')}`);
 }

@@ -2,7 +2,7 @@
 // refused, as transformers' sandbox does.
 import { formatBraces } from './format.js';
 import { SPACE } from './lexer.js';
-import { escapeHtml } from './text.js';
+import { blanks, checkWidth, escapeHtml } from './text.js';
 import {
   type Arguments,
   Callable,
@@ -165,7 +165,7 @@ const every = (pattern: RegExp) => (self: string) => self !== '' && characters(s
 const fill = (args: Value[]): string => (args[1] === undefined ? ' ' : need(args[1], 'fill character'));
 const missing = (self: string, args: Value[]): number => {
   const n = count(args[0], 0) - characters(self).length;
-  return n > 1_000_000 ? fail('a width of at most 1000000') : Math.max(0, n);
+  return checkWidth(n);
 };
 const isLower = (self: string): boolean => /\p{Ll}/u.test(self) && !/[\p{Lu}\p{Lt}]/u.test(self);
 const isUpper = (self: string): boolean => /\p{Lu}/u.test(self) && !/[\p{Ll}\p{Lt}]/u.test(self);
@@ -288,7 +288,7 @@ function expandTabs(self: string, size: number): string {
       }
       const n = size > 0 ? size - (column % size) : 0;
       column += n;
-      return ' '.repeat(n);
+      return blanks(n);
     })
     .join('');
 }

@@ -171,3 +171,14 @@ export function escapeHtml(text: string): string {
     .replaceAll("'", '&#39;')
     .replaceAll('"', '&#34;');
 }
+
+/** Of what a template may fill a text up with. */
+const maxWidth = 1_000_000;
+
+/** A number of characters to fill up with, from 0 on. */
+export function checkWidth(n: number): number {
+  if (n > maxWidth) throw new TemplateError(`a width of at most ${maxWidth}`);
+  return Math.max(0, n);
+}
+
+export const blanks = (n: number): string => ' '.repeat(checkWidth(n));

@@ -1,5 +1,5 @@
 import { ChatTemplates } from '../../chat/chat-template.js';
-import { chatting, checkEncoding, type TextTokenizer } from '../../models/tokenizer.js';
+import { chatting, checkDecoding, checkEncoding, type TextTokenizer } from '../../models/tokenizer.js';
 import { readTokenizer } from './tokenizer.js';
 import type { Metadata } from './values.js';
 
@@ -18,7 +18,7 @@ export async function readText(m: Metadata): Promise<TextTokenizer | undefined> 
   return {
     ...chatting(encode, chat, [...vocabulary.control.keys()]),
     encode,
-    decode: (ids, options) => vocabulary.decode(ids, options),
+    decode: (ids, options = {}) => vocabulary.decode(checkDecoding(ids, options), options),
     tokenBytes: (id) => vocabulary.tokenBytes(id),
     specialToken: (text) => vocabulary.control.get(text),
   };

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import { significant } from '../../../bench/format.js';
@@ -15,10 +16,14 @@ interface Options {
   seed?: number;
   stop?: string[];
   threads?: number;
+  contextLength?: number;
   quiet?: boolean;
 }
 
 type Message = { role: 'system' | 'user' | 'assistant'; content: string };
+
+const COMMANDS =
+  '/reset forgets the conversation, /exit (or Ctrl-D) ends, /help says this. Ctrl-C stops an answer, drops a line, or ends.';
 
 export function addChat(program: Command, signal: AbortSignal): void {
   program
@@ -30,11 +35,16 @@ export function addChat(program: Command, signal: AbortSignal): void {
     .option('--top-p <p>', 'sample among the likeliest that together reach p', parseNumber(0, 1))
     .option('--seed <n>', 'makes sampling repeatable', parseCount)
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .option(
+      '--context-length <n>',
+      'tokens that sequences are to hold, where rotations depend on it (longrope, dynamic)',
+      parsePositive,
+    )
     .option('-q, --quiet', 'no progress and no speed on stderr')
     .addHelpText(
       'after',
       `
-A line is a message; /reset forgets the conversation, /exit (or Ctrl-D) ends. Ctrl-C stops an answer, or ends.
+A line is a message. ${COMMANDS}
 What was said before is not read again: its state is kept.
 
 Without a model the small one of the package goes on from what is said, as far as its paragraph.
@@ -51,12 +61,14 @@ Examples:
 }
 
 async function chat(path: string, options: Options, signal: AbortSignal): Promise<void> {
+  if (!path.startsWith('hf:') && !existsSync(path)) throw new UsageError(`no folder or file ${path}`);
   const { loadModel, createEngine } = library();
   const bar = options.quiet ? undefined : progress('loading');
   const onProgress = ({ loadedBytes, totalBytes }: { loadedBytes: number; totalBytes: number }) =>
     bar?.update(totalBytes ? loadedBytes / totalBytes : 1, 'weights');
   const given = options.threads === undefined ? {} : { threads: options.threads };
-  const model = await loadModel(path, { ...given, signal, onProgress }).finally(() => bar?.stop());
+  const { contextLength } = options;
+  const model = await loadModel(path, { ...given, contextLength, signal, onProgress }).finally(() => bar?.stop());
   try {
     checkTemplate(model.tokenizer);
     await using engine = createEngine(model);
@@ -68,7 +80,7 @@ async function chat(path: string, options: Options, signal: AbortSignal): Promis
 
 function checkTemplate(tokenizer: { applyChatTemplate(messages: Message[]): string } | undefined): void {
   try {
-    if (!tokenizer) throw new Error('there is no tokenizer.json');
+    if (!tokenizer) throw new Error('it has no tokenizer');
     tokenizer.applyChatTemplate([{ role: 'user', content: 'Hello' }]);
   } catch (error) {
     throw new UsageError(`the model cannot chat: ${(error as Error).message}; statespace generate continues texts`);
@@ -82,7 +94,16 @@ async function talk(engine: Engine, options: Options, signal: AbortSignal): Prom
   let messages = begin();
   let answering: AbortController | undefined;
   const end = () => lines.close();
-  lines.on('SIGINT', () => (answering ? answering.abort() : end()));
+  lines.on('SIGINT', () => {
+    if (answering) answering.abort();
+    else if (lines.line === '') end();
+    else lines.write(null, { ctrl: true, name: 'u' }); // the line that is being written goes, as in a shell
+  });
+  let closed = false;
+  lines.on('close', () => {
+    closed = true;
+    if (terminal) answering?.abort(); // Ctrl-D; the lines of a pipe end before they are answered
+  });
   signal.addEventListener('abort', end, { once: true });
   lines.setPrompt(colours().bold('> '));
   if (terminal) lines.prompt();
@@ -91,15 +112,23 @@ async function talk(engine: Engine, options: Options, signal: AbortSignal): Prom
       const said = line.trim();
       if (said === '/exit') break;
       if (said === '/reset') messages = begin();
+      else if (said === '/help') process.stderr.write(`${COMMANDS}\n`);
+      else if (/^\/\w*$/.test(said)) process.stderr.write(`unknown command ${said}. ${COMMANDS}\n`);
       else if (said !== '') {
         answering = new AbortController();
-        messages.push({ role: 'user', content: said });
-        const content = await answer(engine, messages, options, AbortSignal.any([signal, answering.signal]));
+        const asked: Message[] = [...messages, { role: 'user', content: said }];
+        try {
+          const content = await answer(engine, asked, options, AbortSignal.any([signal, answering.signal]));
+          // An answer that was stopped before it began leaves nothing to go on from.
+          if (content !== '' || !answering.signal.aborted) messages = [...asked, { role: 'assistant', content }];
+        } catch (error) {
+          if (!terminal || signal.aborted) throw error;
+          process.stderr.write(`${colours(process.stderr).red((error as Error).message)}\n`);
+        }
         answering = undefined;
         signal.throwIfAborted();
-        messages.push({ role: 'assistant', content });
       }
-      if (terminal) lines.prompt();
+      if (terminal && !closed) lines.prompt();
     }
   } finally {
     signal.removeEventListener('abort', end);
@@ -107,6 +136,10 @@ async function talk(engine: Engine, options: Options, signal: AbortSignal): Prom
   }
   signal.throwIfAborted();
 }
+
+/** Without what would steer the terminal. */
+const shown = (text: string) =>
+  text.replace(/\p{Cc}/gu, (c) => (c === '\n' || c === '\t' ? c : c === '\r' ? '' : '\ufffd'));
 
 /** Prints an answer as it comes; one that is stopped counts as far as it came. */
 async function answer(engine: Engine, messages: Message[], options: Options, signal: AbortSignal): Promise<string> {
@@ -121,7 +154,7 @@ async function answer(engine: Engine, messages: Message[], options: Options, sig
   try {
     for await (const { text = '' } of stream) {
       first ??= performance.now();
-      process.stdout.write(text);
+      process.stdout.write(isTerminal() ? shown(text) : text);
       said += text;
     }
   } catch (error) {

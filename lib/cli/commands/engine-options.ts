@@ -19,6 +19,7 @@ export interface EngineFlags {
   dtype?: LoadOptions['dtype'];
   device: LoadOptions['device'];
   threads?: number;
+  contextLength?: number;
 }
 
 export function addEngineOptions(command: Command): Command {
@@ -34,7 +35,12 @@ export function addEngineOptions(command: Command): Command {
     )
     .option('--dtype <type>', 'type that matrices are held in (default: as stored)')
     .addOption(new Option('--device <name>', 'where to run').choices(['auto', 'cpu', 'cuda']).default('auto'))
-    .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive);
+    .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .option(
+      '--context-length <n>',
+      'tokens that sequences are to hold, where rotations depend on it (longrope, dynamic)',
+      parsePositive,
+    );
 }
 
 /** The model, loaded, and its engine; `close` ends both when nothing more is asked, and writes what is to be stored. */
@@ -49,6 +55,7 @@ export async function openEngine(
   const bar = progress('loading');
   const model = await loadModel(path, {
     ...given({ dtype: options.dtype, device: options.device, threads: options.threads }),
+    contextLength: options.contextLength,
     signal,
     onProgress: ({ loadedBytes, totalBytes }) => bar.update(totalBytes ? loadedBytes / totalBytes : 1, 'weights'),
   }).finally(() => bar.stop());

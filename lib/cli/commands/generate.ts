@@ -14,6 +14,7 @@ interface Options extends GenerateOptions {
   maxTokens: number;
   stop: string[];
   threads?: number;
+  contextLength?: number;
   dtype?: LoadOptions['dtype'];
   device: LoadOptions['device'];
   quiet?: boolean;
@@ -46,6 +47,11 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
     .addOption(new Option('--dtype <type>', 'type that matrices are held in (default: as stored)').choices(heldTypes))
     .addOption(new Option('--device <name>', 'where to run').choices(['auto', 'cpu', 'cuda']).default('auto'))
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
+    .option(
+      '--context-length <n>',
+      'tokens that sequences are to hold, where rotations depend on it (longrope, dynamic)',
+      parsePositive,
+    )
     .option('-q, --quiet', 'no progress and no speed on stderr')
     .addHelpText(
       'after',
@@ -71,7 +77,7 @@ async function generate(given: string | undefined, options: Options, signal: Abo
     if (!statSync(folder).isDirectory() && !/\.gguf$/i.test(folder))
       throw new UsageError(`${folder} is neither a folder nor a .gguf file`);
   }
-  const { threads, dtype, device, quiet } = options;
+  const { threads, contextLength, dtype, device, quiet } = options;
   const asked = options.prompt ?? (given === undefined ? PROMPT : undefined);
   if (asked === undefined) throw new UsageError("required option '-p, --prompt <text>' not specified");
   const prompt = asked === '-' ? await readStandardInput() : asked;
@@ -81,6 +87,7 @@ async function generate(given: string | undefined, options: Options, signal: Abo
   try {
     model = await library().loadModel(folder, {
       ...(threads === undefined ? {} : { threads }),
+      contextLength,
       ...(dtype === undefined ? {} : { dtype }),
       ...(device === undefined ? {} : { device }),
       signal,

@@ -18,6 +18,9 @@ SMALL = dict(vocab_size=72, hidden_size=32, intermediate_size=40, num_hidden_lay
 
 TINY = dict(vocab_size=40, hidden_size=24, intermediate_size=22, num_hidden_layers=2)
 
+LONGROPE = dict(rope_type="longrope", rope_theta=1e4, short_factor=[1.0, 1.05, 1.3],
+                long_factor=[1.1, 3.0, 9.5])
+
 # Whose norms multiply by 1 + weight.
 OFFSET = ("gemma", "recurrent_gemma", "qwen3_next", "qwen3_5")
 
@@ -68,6 +71,15 @@ CASES = {
     "zamba": dict(TINY, model_type="zamba", num_hidden_layers=3, num_attention_heads=2, mamba_d_state=5, mamba_d_conv=3,
                   layers_block_type=["hybrid", "linear_attention", "hybrid"], mamba_dt_rank=3, mamba_proj_bias=True,
                   tie_word_embeddings=False),
+    # Of 6 pairs each; 24 tokens are short for the first, long for the others.
+    "phi3_longrope": dict(TINY, model_type="phi3", max_position_embeddings=160, original_max_position_embeddings=40,
+                          rope_parameters=dict(LONGROPE)),
+    "phi3_longrope_long": dict(TINY, model_type="phi3", max_position_embeddings=160, original_max_position_embeddings=16,
+                               rope_parameters=dict(LONGROPE, partial_rotary_factor=0.67,
+                                                    short_factor=LONGROPE["short_factor"][:2],
+                                                    long_factor=LONGROPE["long_factor"][:2])),
+    "llama_dynamic": dict(TINY, model_type="llama", max_position_embeddings=16, greedy=0,
+                          rope_parameters=dict(rope_type="dynamic", factor=4.0, rope_theta=1e4)),
     "bamba_odd_rope": dict(TINY, model_type="bamba", attn_layer_indices=[1], mamba_n_heads=4, mamba_n_groups=2,
                            mamba_d_state=5, rope_parameters=dict(rope_type="linear", factor=2.0, rope_theta=1e4)),
 }
@@ -91,6 +103,7 @@ def draw(model, seed):
 
 def make(name, keys):
     seed = sum(map(ord, name))
+    greedy = keys.pop("greedy", 8)
     all_keys = {key: value for key, value in {**SMALL, **keys}.items() 
                 if value is not None or key.endswith("token_id")}
     config = AutoConfig.for_model(all_keys.pop("model_type"), **all_keys)
@@ -103,13 +116,15 @@ def make(name, keys):
     with torch.no_grad():
         logits = model(ids, use_cache=False).logits
         tokens = ids
-        for _ in range(8):
+        for _ in range(greedy):
             tokens = torch.cat([tokens, model(tokens, use_cache=False).logits[:, -1:].argmax(-1)], 1)
         folder = Path(__file__).parent / name
         model.save_pretrained(folder)
         noise = (model.double()(ids, use_cache=False).logits - logits).abs().max().item()
     (folder / "generation_config.json").unlink(missing_ok=True)
-    out = dict(input_ids=ids[0].contiguous(), logits=logits[0].contiguous(), greedy_ids=tokens[0, 24:].contiguous())
+    out = dict(input_ids=ids[0].contiguous(), logits=logits[0].contiguous())
+    if greedy:
+        out["greedy_ids"] = tokens[0, 24:].contiguous()
     made_by = f"torch {torch.__version__}, transformers {transformers.__version__}"
     save_file(out, folder / "expected.safetensors", dict(f32_vs_f64_maxdiff=json.dumps(noise), source=made_by))
     print(name, f"noise {noise:.1e}", f"logits {logits.std():.2f}")
