@@ -71,4 +71,41 @@ inline void decayed_pairs(const float* x, const float* d, const float* y, int64_
     }
 }
 
+// The same of two x for half as many lags: y is decayed once for both.
+inline void lagged_dots_of_two(const float* x, const float* z, const float* d, const float* y, int64_t width,
+                               float* running, float* of_x, float* of_z) {
+  constexpr int kLags = kLanes / 2;
+  F dots[kLanes];
+#pragma GCC unroll 16
+  for (int l = 0; l < kLanes; ++l) dots[l] = zero();
+  for (int64_t i = 0; i < width; i += kLanes) {
+    F decayed = load(y + i);
+#pragma GCC unroll 8
+    for (int l = 0; l < kLags; ++l) {
+      dots[l] = fma(load(x + l * width + i), decayed, dots[l]);
+      dots[kLags + l] = fma(load(z + l * width + i), decayed, dots[kLags + l]);
+      decayed = decayed * load(d + l * width + i);
+    }
+    store(running + i, decayed);
+  }
+  alignas(64) float both[kLanes];
+  store(both, sums(dots));
+  std::memcpy(of_x, both, kLags * sizeof(float));
+  std::memcpy(of_z, both + kLags, kLags * sizeof(float));
+}
+
+// decayed_pairs() of x and of z.
+inline void decayed_pairs_of_two(const float* x, const float* z, const float* d, const float* y, int64_t n,
+                                 int64_t width, float* running, float* pairs_x, float* pairs_z) {
+  if constexpr (kLanes == 1) {
+    decayed_pairs(x, d, y, n, width, running, pairs_x);
+    decayed_pairs(z, d, y, n, width, running, pairs_z);
+    return;
+  }
+  for (int64_t s = 0; s < n; ++s)
+    for (int64_t t = s + 1; t < n; t += kLanes / 2)
+      lagged_dots_of_two(x + t * width, z + t * width, d + t * width, t == s + 1 ? y + s * width : running, width,
+                         running, pairs_x + s * kLagged + t, pairs_z + s * kLagged + t);
+}
+
 }  // namespace statespace::STATESPACE_ISA

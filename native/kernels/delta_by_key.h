@@ -1,11 +1,22 @@
 #pragma once
 // A chunk of the delta rule whose decay differs by key (Kimi delta attention).
 #include "kernels/decayed_pairs.h"
+#include "kernels/head_panels.h"
 #include "kernels/head_state.h"
-#include "kernels/product.h"
 #include "ops/gated_delta_rule.h"
 
 namespace statespace::STATESPACE_ISA {
+
+// The rows of a step's successor that go with the panel from `column` on.
+inline void fetch_rows(const GatedDeltaRule& op, const Ahead& next, int64_t column) {
+  const int64_t keys = op.k[2], values = op.v[2], at = next.head / (op.v[1] / op.k[1]) * keys;
+  const int64_t from = next.token(column, values), to = next.token(column + kPanel, values);
+  fetch_rows(op.q, from, to, at, keys);
+  fetch_rows(op.k, from, to, at, keys);
+  if (op.decays_by_key()) fetch_rows(op.g, from, to, next.head * keys, keys);
+  fetch_rows(op.v, from, to, next.head * values, values);
+  fetch_rows(op.y, from, to, next.head * values, values);
+}
 
 // Inside a chunk, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
 //   change_t = β_t (v_t - S_0ᵀ D_{t..} k_t - Σ_{s<t} (k_t·D_{t..s+1} k_s) change_s)
@@ -13,9 +24,9 @@ namespace statespace::STATESPACE_ISA {
 //   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} k_s change_sᵀ
 // With q_t and k_t decayed by their own token, the pairs below the diagonal have the form of wkv6's.
 struct DeltaByKeyChunk {
+  static constexpr int64_t kSize = kChunk;
   DeltaByKeyChunk(const GatedDeltaRule& op, float* scratch)
-      : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), stride(padded(values)), S(scratch) {
-    d = S + whole_tiles(keys) * stride;
+      : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), d(scratch) {
     q = d + kLagged * width, k_seen = q + kLagged * width, k = k_seen + kLagged * width;
     decay = k + kChunk * width;
     kk = decay + width + kRows, qk = kk + kChunk * kLagged;
@@ -23,66 +34,85 @@ struct DeltaByKeyChunk {
     change = minus_beta + kLagged;
   }
   static int64_t scratch(const GatedDeltaRule& op) {
-    const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
-    return whole_tiles(op.k[2]) * stride + (3 * kLagged + kChunk + 1) * width + kRows + 2 * (kChunk + 1) * kLagged +
-           whole_tiles(kChunk) * stride;
+    return (3 * kLagged + kChunk + 1) * padded(op.k[2]) + kRows + 2 * (kChunk + 1) * kLagged +
+           whole_tiles(kChunk) * kPanel;
   }
 
-  void step(int64_t begin, int64_t n, int64_t head) {
-    const int64_t at = head / (op.v[1] / op.k[1]) * keys;
-    const float* v = op.v.row(begin) + head * values;
-    for (int64_t t = 0; t < n; ++t) {
-      exp_row(op.g.row(begin + t) + head * keys, d + t * width, keys);
-      beta[t] = op.beta.row(begin + t)[head], minus_beta[t] = -beta[t];
-    }
-    copy_rows(op.q, begin, n, at, keys, q, width);
-    copy_rows(op.k, begin, n, at, keys, k, width);
-
-    const float root = 1 / std::sqrt(float(keys));
-    for (int64_t t = 0; t < n; ++t) {
-      scale(q + t * width, root, width);
-      qk[t * kLagged + t] = dot(q + t * width, k + t * width, keys);
-      scale_row(q + t * width, d + t * width, q + t * width, width);
-      scale_row(k + t * width, d + t * width, k_seen + t * width, width);
-    }
-    decayed_pairs(q, d, k, n, width, decay, qk);
-    decayed_pairs(k_seen, d, k, n, width, decay, kk);
+  void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
+    prepare(begin, n, head);
+    decayed_pairs_of_two(q, k_seen, d, k, n, width, decay, qk, kk);
     for (int64_t s = 0; s < n; ++s) scale_row(kk + s * kLagged, minus_beta, kk + s * kLagged, kChunk);
     decay_from_start(q, d, n, width, decay);
     decay_from_start(k_seen, d, n, width, decay);
     decay_to_end(k, d, n, width);
 
-    each_tile(n, values, [&](auto place) {
+    each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
+      fetch_rows(op, next, column);
+      columns<N>(begin, n, head, column, panel);
+    });
+  }
+
+  // d, k, k_seen and q, the last two decayed by their own token, and what a token sees of itself.
+  void prepare(int64_t begin, int64_t n, int64_t head) {
+    const int64_t at = head / (op.v[1] / op.k[1]) * keys;
+    const F root = set(1 / std::sqrt(float(keys)));
+    for (int64_t t = 0; t < n; ++t) {
+      const float *g = op.g.row(begin + t) + head * keys, *from_q = op.q.row(begin + t) + at;
+      const float* from_k = op.k.row(begin + t) + at;
+      const int64_t row = t * width;
+      F own = zero();
+      auto channels = [&](int64_t i, auto... m) {
+        const F decay = exp(load(g + i, m...)), key = load(from_k + i, m...), query = root * load(from_q + i, m...);
+        own = fma(query, key, own);
+        store(d + row + i, decay);
+        store(k + row + i, key);
+        store(k_seen + row + i, decay * key);
+        store(q + row + i, decay * query);
+      };
+      int64_t i = 0;
+      for (; i + kLanes <= keys; i += kLanes) channels(i);
+      if (i < keys) channels(i, int(keys - i));
+      qk[t * kLagged + t] = sum(own);
+      beta[t] = op.beta.row(begin + t)[head], minus_beta[t] = -beta[t];
+    }
+  }
+
+  // The chunk's part in the panel of S from `column` on, and those columns of y.
+  template <int N>
+  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t head, int64_t column, float* S) {
+    const float* v = op.v.row(begin) + head * values + column;
+    float* y = op.y.row(begin) + head * values + column;
+    each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, {k_seen, width, 1}, S, stride);
-      tile.subtract_from(v, op.v.row_stride, values);
+      tile.add(keys, {k_seen, width, 1}, S, kPanel);
+      tile.subtract_from(v, op.v.row_stride, values - column);
       tile.scale_rows(beta);
-      tile.solve_unit_lower({kk, 1, kLagged}, change, stride);
-      tile.write(change, stride);
+      tile.solve_unit_lower({kk, 1, kLagged}, change, kPanel);
+      tile.write(change, kPanel);
     });
-    each_tile(n, values, [&](auto place) {
+    each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, {q, width, 1}, S, stride);
-      tile.add_lower({qk, 1, kLagged}, change, stride);
-      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
+      tile.add(keys, {q, width, 1}, S, kPanel);
+      tile.add_lower({qk, 1, kLagged}, change, kPanel);
+      tile.write(y, op.y.row_stride, values - column);
     });
-    each_tile(keys, values, [&](auto place) {
+    each_tile_of_panel<N>(keys, [&](auto place) {
+      fetch_next_panel(S, keys, place.row);
       Tile tile(place);
-      tile.read(S, stride);
+      tile.read(S, kPanel);
       tile.scale_rows(decay);
-      tile.add(n, {k, 1, width}, change, stride);
-      tile.write(S, stride);
+      tile.add(n, {k, 1, width}, change, kPanel);
+      tile.write(S, kPanel);
     });
   }
 
   const GatedDeltaRule& op;
-  const int64_t keys, values, width, stride;
-  float* S;                   // (key, value)
+  const int64_t keys, values, width;
   float *d, *q, *k_seen, *k;  // (chunk, key): decays; q and k later from the chunk's start; k later to its end
   float* decay;               // (key): of the whole chunk
   float *kk, *qk;             // (chunk, kLagged): the weight of change_s in change_t or y_t at (s, t ≥ s)
   float *beta, *minus_beta;   // (kLagged)
-  float* change;              // (chunk, value)
+  float* change;              // (chunk, kPanel)
 };
 
 }  // namespace statespace::STATESPACE_ISA

@@ -3,8 +3,8 @@
 #include "backend/kernels.h"
 #include "kernels/delta_by_key.h"
 #include "kernels/head_chunk.h"
+#include "kernels/head_panels.h"
 #include "kernels/head_state.h"
-#include "kernels/product.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -16,8 +16,9 @@ constexpr int kMaxVectors = 2;
 constexpr int kMaxVectors = 4;
 #endif
 
-// Tokens of a chunk: the triangular solve grows with it, the passes over the state shrink.
-constexpr int64_t kTokens = 32;
+// Tokens of a chunk: the triangular solve and what must lie in the first-level cache grow with it, the passes over the
+// state shrink. 32 take 5 % longer.
+constexpr int64_t kTokens = 16;
 
 // S decays by key or as a whole, and a token's update of S is made while the next token reads it: one pass over S a
 // token instead of two.
@@ -72,70 +73,94 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
 //   change_t = β_t (v_t - D_t S_0ᵀ k_t - Σ_{s<t} D_ts (k_t·k_s) change_s)
 //   y_t = (D_t S_0ᵀ q_t + Σ_{s≤t} D_ts (q_t·k_s) change_s) / sqrt(key),   S_n = D_n S_0 + Σ_s D_ns k_s change_sᵀ
 struct Chunk {
+  static constexpr int64_t kSize = kTokens;
   Chunk(const GatedDeltaRule& op, float* scratch)
-      : op(op), keys(op.k[2]), values(op.v[2]), key_stride(padded(keys)), stride(padded(values)), S(scratch) {
-    kt = S + keys * stride;
+      : op(op), keys(op.k[2]), values(op.v[2]), key_stride(padded(keys)), kt(scratch) {
     k = kt + whole_tiles(keys) * kWidth, q = k + kRowsOfChunk * key_stride;
     kk = q + kRowsOfChunk * key_stride, qk = kk + kRowsOfChunk * kWidth, decay = qk + kRowsOfChunk * kWidth;
     change = decay + kRowsOfChunk * kWidth;
-    from_start = change + kRowsOfChunk * stride;
+    from_start = change + kRowsOfChunk * kPanel;
     beta = from_start + kWidth, minus_beta = beta + kWidth, g = minus_beta + kWidth;
     unit = g + 2 * kWidth;
     clear(unit - kWidth, 2 * kWidth + kLanes);
     unit[0] = 1;
   }
   static int64_t scratch(const GatedDeltaRule& op) {
-    const int64_t key_stride = padded(op.k[2]), stride = padded(op.v[2]);
-    return whole_tiles(op.k[2]) * (stride + kWidth) + kRowsOfChunk * (2 * key_stride + 3 * kWidth + stride) +
-           6 * kWidth + kLanes;
+    return whole_tiles(op.k[2]) * kWidth + kRowsOfChunk * (2 * padded(op.k[2]) + 3 * kWidth + kPanel) + 6 * kWidth +
+           kLanes;
   }
 
-  void step(int64_t begin, int64_t n, int64_t head) {
+  void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
     const int64_t at = head / (op.v[1] / op.k[1]) * keys;
-    copy_rows(op.q, begin, n, at, keys, q, key_stride);
-    copy_rows(op.k, begin, n, at, keys, k, key_stride);
+    const F root = set(1 / std::sqrt(float(keys)));
+    for (int64_t t = 0; t < n; ++t) {
+      const float *from_q = op.q.row(begin + t) + at, *from_k = op.k.row(begin + t) + at;
+      auto channels = [&](int64_t i, auto... m) {
+        store(q + t * key_stride + i, root * load(from_q + i, m...));
+        store(k + t * key_stride + i, load(from_k + i, m...));
+      };
+      int64_t i = 0;
+      for (; i + kLanes <= keys; i += kLanes) channels(i);
+      if (i < keys) channels(i, int(keys - i));
+    }
     decays(begin, n, head);
-    scale(q, 1 / std::sqrt(float(keys)), n * key_stride);
-    copy_transposed(op.k, begin, n, at, keys, kt, kWidth);
-    const Strided q_rows{q, key_stride, 1}, k_rows{k, key_stride, 1};
+    Tensor rows;
+    rows.data = k, rows.row_stride = key_stride;
+    copy_transposed(rows, 0, n, 0, keys, kt, kWidth);
 
+    pairs(n);
+    each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
+      fetch_rows(op, next, column);
+      columns<N>(begin, n, head, column, panel);
+    });
+  }
+
+  // kk = -β D ∘ k kᵀ and qk = D ∘ q kᵀ, on and below the diagonal.
+  [[gnu::flatten]] void pairs(int64_t n) {
     each_lower_tile(n, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, k_rows, kt, kWidth);
+      tile.add(keys, {k, key_stride, 1}, kt, kWidth);
       tile.times(decay, kWidth);
       tile.scale_rows(minus_beta);
       tile.write(kk, kWidth);
     });
     each_lower_tile(n, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, q_rows, kt, kWidth);
+      tile.add(keys, {q, key_stride, 1}, kt, kWidth);
       tile.times(decay, kWidth);
       tile.write(qk, kWidth);
     });
-    each_tile(n, values, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, k_rows, S, stride);
-      tile.scale_rows(from_start);
-      tile.subtract_from(op.v.row(begin) + head * values, op.v.row_stride, values);
-      tile.scale_rows(beta);
-      tile.solve_unit_lower({kk, kWidth, 1}, change, stride);
-      tile.write(change, stride);
-    });
-    each_tile(n, values, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, q_rows, S, stride);
-      tile.scale_rows(from_start);
-      tile.add_lower({qk, kWidth, 1}, change, stride);
-      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
-    });
+  }
 
-    for (int64_t s = 0; s < n; ++s) scale(change + s * stride, decay[(n - 1) * kWidth + s], stride);
-    each_tile(keys, values, [&](auto place) {
+  // The chunk's part in the panel of S from `column` on, and those columns of y.
+  template <int N>
+  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t head, int64_t column, float* S) {
+    const float* v = op.v.row(begin) + head * values + column;
+    float* y = op.y.row(begin) + head * values + column;
+    each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
-      tile.read(S, stride);
+      tile.add(keys, {k, key_stride, 1}, S, kPanel);
+      tile.scale_rows(from_start);
+      tile.subtract_from(v, op.v.row_stride, values - column);
+      tile.scale_rows(beta);
+      tile.solve_unit_lower({kk, kWidth, 1}, change, kPanel);
+      tile.write(change, kPanel);
+    });
+    each_tile_of_panel<N>(n, [&](auto place) {
+      Tile tile(place);
+      tile.add(keys, {q, key_stride, 1}, S, kPanel);
+      tile.scale_rows(from_start);
+      tile.add_lower({qk, kWidth, 1}, change, kPanel);
+      tile.write(y, op.y.row_stride, values - column);
+    });
+    for (int64_t s = 0; s < n; ++s) scale(change + s * kPanel, decay[(n - 1) * kWidth + s], N * kLanes);
+    each_tile_of_panel<N>(keys, [&](auto place) {
+      fetch_next_panel(S, keys, place.row);
+      Tile tile(place);
+      tile.read(S, kPanel);
       tile.scale(from_start[n - 1]);
-      tile.add(n, {kt, kWidth, 1}, change, stride);
-      tile.write(S, stride);
+      tile.add(n, {kt, kWidth, 1}, change, kPanel);
+      tile.write(S, kPanel);
     });
   }
 
@@ -159,45 +184,40 @@ struct Chunk {
   static constexpr int64_t kWidth = kTokens < kLanes ? kLanes : kTokens;
   static constexpr int64_t kRowsOfChunk = whole_tiles(kTokens);
   const GatedDeltaRule& op;
-  const int64_t keys, values, key_stride, stride;
-  float* S;                                   // (key, value)
+  const int64_t keys, values, key_stride;
   float* kt;                                  // (key, chunk)
   float *k, *q;                               // (chunk, key)
   float *kk, *qk, *decay;                     // (chunk, chunk)
-  float* change;                              // (chunk, value)
+  float* change;                              // (chunk, kPanel)
   float *from_start, *beta, *minus_beta, *g;  // (chunk)
   float* unit;                                // zeros around unit[0] = 1: row t of the unit matrix begins at unit[-t]
 };
-
-// One head of a sequence.
-template <class C, int64_t kSize>
-void chunks(const GatedDeltaRule& op, const Sequences& sequences, int64_t s, int64_t head, float* scratch) {
-  C chunk(op, scratch);
-  float* state = op.state.row(sequences.slot(s)) + head * chunk.keys * chunk.values;
-  read_rows(state, chunk.keys, chunk.values, chunk.S, chunk.stride);
-  each_chunk(sequences, s, kSize, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
-  write_rows(chunk.S, chunk.stride, chunk.keys, chunk.values, state);
-}
 
 }  // namespace
 
 template <>
 void run(const GatedDeltaRule& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.q[0]);
-  const int64_t nheads = op.v[1], values = op.v[2];
+  const int64_t nheads = op.v[1], keys = op.k[2], values = op.v[2];
   if (!op.chunked())
     return each_head_columns<kMaxVectors>(
         cx, sequences.count, nheads, values,
         [&]<int N>(const HeadColumns& c, int worker) { recurrent<N>(op, sequences, c, cx, worker); });
-  cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
-    const int64_t s = i / nheads, head = i % nheads;
-    if (sequences.end(s) - sequences.begin(s) < kShort)
-      return each_block_of_head<kMaxVectors>(
-          s, head, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, cx, worker); });
-    if (op.decays_by_key())
-      return chunks<DeltaByKeyChunk, kChunk>(op, sequences, s, head,
-                                             cx.local<float>(worker, DeltaByKeyChunk::scratch(op)));
-    chunks<Chunk, kTokens>(op, sequences, s, head, cx.local<float>(worker, Chunk::scratch(op)));
+  const HeadPieces pieces(cx, sequences.count, nheads, keys, values);
+  cx.parallel_for(pieces.count, [&](int64_t i, int worker) {
+    const int64_t s = pieces.sequence(i), begin = sequences.begin(s), end = sequences.end(s);
+    if (end - begin < kShort) {
+      for (int64_t h = pieces.head(i); h < pieces.end_head(i); ++h)
+        each_block_of_head<kMaxVectors>(
+            s, h, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, cx, worker); });
+      return;
+    }
+    auto chunks = [&]<class C>() {
+      float* panels = cx.local<float>(worker, pieces.floats() + C::scratch(op));
+      C chunk(op, panels + pieces.floats());
+      pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels);
+    };
+    op.decays_by_key() ? chunks.template operator()<DeltaByKeyChunk>() : chunks.template operator()<Chunk>();
   });
 }
 

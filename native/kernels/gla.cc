@@ -2,8 +2,8 @@
 
 #include "backend/kernels.h"
 #include "kernels/decayed_pairs.h"
+#include "kernels/head_panels.h"
 #include "kernels/head_state.h"
-#include "kernels/product.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -36,9 +36,9 @@ void recurrent(const Gla& op, const Sequences& sequences, const HeadColumns& c, 
 //   v_sᵀ
 // With q_t decayed by its own token, the pairs below the diagonal have the form of wkv6's.
 struct Chunk {
+  static constexpr int64_t kSize = kChunk;
   Chunk(const Gla& op, float* scratch)
-      : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), stride(padded(values)), S(scratch) {
-    d = S + whole_tiles(keys) * stride;
+      : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), stride(padded(values)), d(scratch) {
     q = d + kLagged * width, k = q + kLagged * width;
     decay = k + kChunk * width;
     qk = decay + width + kRows;
@@ -46,44 +46,72 @@ struct Chunk {
   }
   static int64_t scratch(const Gla& op) {
     const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
-    return whole_tiles(op.k[2]) * stride + (2 * kLagged + kChunk + 1) * width + kRows + kChunk * (kLagged + stride);
+    return (2 * kLagged + kChunk + 1) * width + kRows + kChunk * (kLagged + stride);
   }
 
-  void step(int64_t begin, int64_t n, int64_t head) {
+  void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
     const int64_t head_kv = head / (op.q[1] / op.k[1]);
-    for (int64_t t = 0; t < n; ++t) exp_row(op.g.row(begin + t) + head_kv * keys, d + t * width, keys);
-    copy_rows(op.q, begin, n, head * keys, keys, q, width);
-    copy_rows(op.k, begin, n, head_kv * keys, keys, k, width);
-    copy_rows(op.v, begin, n, head_kv * values, values, v, stride);
-
-    const float root = 1 / std::sqrt(float(keys));
+    const F root = set(1 / std::sqrt(float(keys)));
     for (int64_t t = 0; t < n; ++t) {
-      scale(q + t * width, root, width);
-      qk[t * kLagged + t] = dot(q + t * width, k + t * width, keys);
-      scale_row(q + t * width, d + t * width, q + t * width, width);
+      const float *g = op.g.row(begin + t) + head_kv * keys, *from_q = op.q.row(begin + t) + head * keys;
+      const float* from_k = op.k.row(begin + t) + head_kv * keys;
+      const int64_t row = t * width;
+      F own = zero();
+      auto channels = [&](int64_t i, auto... m) {
+        const F decay = exp(load(g + i, m...)), key = load(from_k + i, m...), query = root * load(from_q + i, m...);
+        own = fma(query, key, own);
+        store(d + row + i, decay);
+        store(k + row + i, key);
+        store(q + row + i, decay * query);
+      };
+      int64_t i = 0;
+      for (; i + kLanes <= keys; i += kLanes) channels(i);
+      if (i < keys) channels(i, int(keys - i));
+      qk[t * kLagged + t] = sum(own);
     }
+    copy_rows(op.v, begin, n, head_kv * values, values, v, stride);
     decayed_pairs(q, d, k, n, width, decay, qk);
     decay_from_start(q, d, n, width, decay);
     decay_to_end(k, d, n, width);
 
-    each_tile(n, values, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, {q, width, 1}, S, stride);
-      tile.add_lower({qk, 1, kLagged}, v, stride);
-      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
+    each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
+      fetch(next, column);
+      columns<N>(n, op.y.row(begin) + head * values, column, panel);
     });
-    each_tile(keys, values, [&](auto place) {
+  }
+
+  // The rows of the next step that go with the panel from `column` on.
+  void fetch(const Ahead& next, int64_t column) const {
+    const int64_t head_kv = next.head / (op.q[1] / op.k[1]);
+    const int64_t from = next.token(column, values), to = next.token(column + kPanel, values);
+    fetch_rows(op.q, from, to, next.head * keys, keys);
+    fetch_rows(op.k, from, to, head_kv * keys, keys);
+    fetch_rows(op.g, from, to, head_kv * keys, keys);
+    fetch_rows(op.v, from, to, head_kv * values, values);
+    fetch_rows(op.y, from, to, next.head * values, values);
+  }
+
+  // The chunk's part in the panel of S from `column` on, and those columns of y.
+  template <int N>
+  [[gnu::flatten]] void columns(int64_t n, float* y, int64_t column, float* S) {
+    each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
-      tile.read(S, stride);
+      tile.add(keys, {q, width, 1}, S, kPanel);
+      tile.add_lower({qk, 1, kLagged}, v + column, stride);
+      tile.write(y + column, op.y.row_stride, values - column);
+    });
+    each_tile_of_panel<N>(keys, [&](auto place) {
+      fetch_next_panel(S, keys, place.row);
+      Tile tile(place);
+      tile.read(S, kPanel);
       tile.scale_rows(decay);
-      tile.add(n, {k, 1, width}, v, stride);
-      tile.write(S, stride);
+      tile.add(n, {k, 1, width}, v + column, stride);
+      tile.write(S, kPanel);
     });
   }
 
   const Gla& op;
   const int64_t keys, values, width, stride;
-  float* S;          // (key, value)
   float *d, *q, *k;  // (chunk, key): decays; q, later from the chunk's start; k, later to its end
   float* decay;      // (key): of the whole chunk
   float* qk;         // (chunk, kLagged): the weight of v_s in y_t at (s, t ≥ s)
@@ -100,16 +128,18 @@ void run(const Gla& op, Context& cx) {
     recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
   };
   if (!op.chunked()) return each_head_columns<4>(cx, sequences.count, nheads, values, steps);
-  cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
-    const int64_t s = i / nheads, head = i % nheads;
-    if (sequences.end(s) - sequences.begin(s) < kShort)
-      return each_block_of_head<4>(s, head, values,
-                                   [&]<int N>(const HeadColumns& c) { steps.template operator()<N>(c, worker); });
-    Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
-    float* state = op.state.row(sequences.slot(s)) + head * keys * values;
-    read_rows(state, keys, values, chunk.S, chunk.stride);
-    each_chunk(sequences, s, kChunk, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
-    write_rows(chunk.S, chunk.stride, keys, values, state);
+  const HeadPieces pieces(cx, sequences.count, nheads, keys, values);
+  cx.parallel_for(pieces.count, [&](int64_t i, int worker) {
+    const int64_t s = pieces.sequence(i), begin = sequences.begin(s), end = sequences.end(s);
+    if (end - begin < kShort) {
+      for (int64_t h = pieces.head(i); h < pieces.end_head(i); ++h)
+        each_block_of_head<4>(s, h, values,
+                              [&]<int N>(const HeadColumns& c) { steps.template operator()<N>(c, worker); });
+      return;
+    }
+    float* panels = cx.local<float>(worker, pieces.floats() + Chunk::scratch(op));
+    Chunk chunk(op, panels + pieces.floats());
+    pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels);
   });
 }
 

@@ -13,7 +13,9 @@ inline void each_chunk(const Sequences& sequences, int64_t s, int64_t size, Fn&&
   for (int64_t t = sequences.begin(s); t < end; t += size) fn(t, end - t < size ? end - t : size);
 }
 
-inline void clear(float* p, int64_t n) { std::memset(p, 0, size_t(n) * sizeof(float)); }
+inline void clear(float* p, int64_t n) {
+  if (n > 0) std::memset(p, 0, size_t(n) * sizeof(float));
+}
 
 inline void copy_row(const float* from, float* to, int64_t n) { std::memcpy(to, from, size_t(n) * sizeof(float)); }
 

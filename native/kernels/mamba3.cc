@@ -1,6 +1,7 @@
 #include "ops/mamba3.h"
 
 #include "backend/kernels.h"
+#include "kernels/head_panels.h"
 #include "kernels/mamba3_head.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -90,7 +91,7 @@ int64_t recurrent_floats(const Sizes& z) {
 // tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
 //   y_t = D_t S_0 c_t + Σ_{s<t} D_ts w_s (c_t·k_s) v_s + own_t (c_t·k_t) v_t
 //   S_n = D_n S_0 + Σ_{s<n} D_ns w_s v_s k_sᵀ + own_n v_n k_nᵀ
-// each row of a token with each of the other. S lies transposed, (d_state, headdim).
+// each row of a token with each of the other. S lies transposed, (d_state, headdim), in panels.
 struct Chunk {
   Chunk(const Mamba3& op, const Sizes& z, int64_t tokens, int64_t heads, Arena& arena)
       : op(op),
@@ -98,7 +99,7 @@ struct Chunk {
         width(padded(tokens * z.rank)),
         weights(arena, z),
         steps(arena, tokens + 1),
-        S(arena.take(heads * whole_tiles(z.d_state) * z.p)),
+        S(arena.take(heads * panels_floats(z.d_state, z.headdim))),
         theta(arena.take(heads * z.s)),
         rates(arena.take(tokens * z.s)),
         sine(arena.take(z.s)),
@@ -109,7 +110,7 @@ struct Chunk {
     B = arena.take(rows * z.n), C = arena.take(rows * z.n);
     k = arena.take(rows * z.n), c = arena.take(rows * z.n), kt = arena.take(whole_tiles(z.d_state) * width);
     pairs = arena.take(rows * width), decay = arena.take(tokens * width);
-    v = arena.take(rows * z.p), out = arena.take(rows * z.p);
+    v = arena.take(rows * z.p), out = arena.take(rows * z.p), written = arena.take(rows * kPanel);
     from_start = arena.take(rows), to_end = arena.take(width);
     unit = arena.take(2 * width + kLanes) + width;
     clear(unit - width, 2 * width + kLanes);
@@ -117,9 +118,9 @@ struct Chunk {
   }
   static int64_t floats(const Sizes& z, int64_t tokens, int64_t heads) {
     const int64_t width = padded(tokens * z.rank), rows = whole_tiles(tokens * z.rank);
-    return HeadWeights::floats(z) + Steps::floats(tokens + 1) + heads * (whole_tiles(z.d_state) * z.p + z.s) +
+    return HeadWeights::floats(z) + Steps::floats(tokens + 1) + heads * (panels_floats(z.d_state, z.headdim) + z.s) +
            (tokens + 2) * z.s + z.rank * (heads * z.n + z.p) + 4 * rows * z.n + whole_tiles(z.d_state) * width +
-           rows * width + tokens * width + 2 * rows * z.p + rows + 3 * width + kLanes + 16 * 19;
+           rows * width + tokens * width + rows * (2 * z.p + kPanel + 1) + 3 * width + kLanes + 16 * 20;
   }
 
   // What all heads of the group share.
@@ -132,82 +133,106 @@ struct Chunk {
     for (int64_t t = 0; t < n && op.angles.rank == 2; ++t) rates_of(op, z, 0, begin + t, rates + t * z.s);
   }
 
+  float* state_of(int64_t i) const { return S + i * panels_floats(z.d_state, z.headdim); }
   void read_state(int64_t i, const HeadState& state) {
-    float* to = S + i * whole_tiles(z.d_state) * z.p;
-    for (int64_t n = 0; n < z.d_state; ++n, to += z.p) {
-      const float* from = state.ssm + z.channel(n);
-      for (int64_t p = 0; p < z.headdim; ++p) to[p] = from[p * z.d_state];
-      clear(to + z.headdim, z.p - z.headdim);
-    }
+    each_panel(state_of(i), z.d_state, z.headdim, [&]<int N>(int64_t column, float* panel) {
+      const int64_t count = z.headdim - column < kPanel ? z.headdim - column : kPanel;
+      for (int64_t n = 0; n < z.d_state; ++n, panel += kPanel) {
+        const float* from = state.ssm + column * z.d_state + z.channel(n);
+        for (int64_t p = 0; p < count; ++p) panel[p] = from[p * z.d_state];
+        clear(panel + count, kPanel - count);
+      }
+    });
     read_rows(state.angle, 1, z.angles, theta + i * z.s, z.s);
     for (int64_t r = 0; r < z.rank; ++r) z.ordered(state.k + r * state.k_stride, k_before + (i * z.rank + r) * z.n);
   }
   // Behind token `end`.
   void write_state(int64_t i, int64_t head, int64_t end, const HeadState& state) const {
-    const float* from = S + i * whole_tiles(z.d_state) * z.p;
-    for (int64_t n = 0; n < z.d_state; ++n, from += z.p) {
-      float* to = state.ssm + z.channel(n);
-      for (int64_t p = 0; p < z.headdim; ++p) to[p * z.d_state] = from[p];
-    }
+    each_panel(state_of(i), z.d_state, z.headdim, [&]<int N>(int64_t column, const float* panel) {
+      const int64_t count = z.headdim - column < kPanel ? z.headdim - column : kPanel;
+      for (int64_t n = 0; n < z.d_state; ++n, panel += kPanel) {
+        float* to = state.ssm + column * z.d_state + z.channel(n);
+        for (int64_t p = 0; p < count; ++p) to[p * z.d_state] = panel[p];
+      }
+    });
     copy_row(theta + i * z.s, state.angle, z.angles);
     for (int64_t r = 0; r < z.rank; ++r) z.restored(k_before + (i * z.rank + r) * z.n, state.k + r * state.k_stride);
     copy_row(op.x.row(end - 1) + head * z.headdim, state.v, z.headdim);
   }
 
-  // Tokens [begin, begin + n) of head `head`, whose state is the i-th; x_before: x of the token before. `more`: another
-  // token follows in the sequence.
+  // Tokens [begin, begin + n) of head `head`, whose state is the i-th; x_before: x of the token before.
   void step(int64_t i, int64_t head, int64_t begin, int64_t n, const float* x_before) {
-    const int64_t rows = n * z.rank, stride = z.p;
-    float *Sh = S + i * whole_tiles(z.d_state) * z.p, *before = k_before + i * z.rank * z.n;
+    const int64_t rows = n * z.rank;
+    float* before = k_before + i * z.rank * z.n;
     prepare(i, head, begin, n);
     inputs(op, z, head, x_before, v_before);
+    pairs_of(rows);
+    each_panel(state_of(i), z.d_state, z.headdim, [&]<int N>(int64_t column, float* panel) {
+      columns<N>(rows, before, v_before + column, v + column, out + column, panel);
+    });
+    for (int64_t t = 0; t < n; ++t) finish(op, z, head, begin + t, out + t * z.rank * z.p, v + t * z.rank * z.p);
+    copy_row(k + (rows - z.rank) * z.n, before, z.rank * z.n);
+  }
 
-    each_tile(z.d_state, z.headdim, [&](auto place) {
+  [[gnu::flatten]] void pairs_of(int64_t rows) {
+    for (int64_t column = 0; column < rows; column += kPanel)
+      for (int64_t row = 0; row < rows; row += kRows) {
+        const int height = rows - row < kRows ? int(rows - row) : kRows;
+        const int64_t seen = ceil_div(row + height, z.rank) * z.rank;  // all rows of the last token
+        if (seen > column + kLanes)
+          pair(Place<2>{row, column, height}, rows);
+        else if (seen > column)
+          pair(Place<1>{row, column, height}, rows);
+      }
+  }
+  template <int N>
+  void pair(Place<N> place, int64_t rows) {
+    Tile tile(place);
+    tile.add(z.d_state, {c, z.n, 1}, kt, width);
+    tile.each([&](int a, int b, F& x) {
+      const int64_t t = (place.row + a < rows ? place.row + a : rows - 1) / z.rank;
+      x = x * load(decay + t * width + place.column + b * kLanes);
+    });
+    tile.write(pairs, width);
+  }
+
+  // The chunk's part in a panel of S, and its columns of `out`: the token before's share, y, and the state behind.
+  template <int N>
+  [[gnu::flatten]] void columns(int64_t rows, const float* before, const float* v_before, const float* v, float* out,
+                                float* S) {
+    const int64_t stride = z.p;
+    each_tile_of_panel<N>(z.d_state, [&](auto place) {
       Tile tile(place);
       tile.add(z.rank, {before, 1, z.n}, v_before, stride);
       tile.scale(steps.carried[0]);
-      tile.each([&](int a, int b, F& x) { x = x + load(tile.place(Sh, a, b, stride)); });
-      tile.write(Sh, stride);
+      tile.each([&](int a, int b, F& x) { x = x + load(tile.place(S, a, b, kPanel)); });
+      tile.write(S, kPanel);
     });
-    for (int64_t row = 0; row < rows; row += kRows) {
-      const int height = rows - row < kRows ? int(rows - row) : kRows;
-      const int64_t seen = ceil_div(row + height, z.rank) * z.rank;  // all rows of the last token
-      each_tile_of_row(row, height, seen, [&](auto place) {
-        Tile tile(place);
-        tile.add(z.d_state, {c, z.n, 1}, kt, width);
-        tile.each([&](int a, int b, F& x) {
-          const int64_t t = (row + a < rows ? row + a : rows - 1) / z.rank;
-          x = x * load(decay + t * width + place.column + b * kLanes);
-        });
-        tile.write(pairs, width);
-      });
-      each_tile_of_row(row, height, z.headdim, [&](auto place) {
-        Tile tile(place);
-        tile.add(z.d_state, {c, z.n, 1}, Sh, stride);
-        tile.scale_rows(from_start);
-        const Strided of_rows{pairs, width, 1};
-        if (z.rank == 1)
-          tile.add_lower(of_rows, v, stride);
-        else if (z.rank == 2)
-          tile.template add_lower<0, 2>(of_rows, v, stride);
-        else if (z.rank == 4 && kRows % 4 == 0)
-          tile.template add_lower<0, 4>(of_rows, v, stride);
-        else
-          tile.add_lower_blocks(z.rank, of_rows, v, stride);
-        tile.write(out, stride);
-      });
-    }
-    for (int64_t t = 0; t < n; ++t) finish(op, z, head, begin + t, out + t * z.rank * stride, v + t * z.rank * stride);
-
-    for (int64_t row = 0; row < rows; ++row) scale(v + row * stride, to_end[row], stride);
-    each_tile(z.d_state, z.headdim, [&](auto place) {
+    each_tile_of_panel<N>(rows, [&](auto place) {
       Tile tile(place);
-      tile.read(Sh, stride);
-      tile.scale(from_start[rows - 1]);
-      tile.add(rows, {k, 1, z.n}, v, stride);
-      tile.write(Sh, stride);
+      tile.add(z.d_state, {c, z.n, 1}, S, kPanel);
+      tile.scale_rows(from_start);
+      const Strided of_rows{pairs, width, 1};
+      if (z.rank == 1)
+        tile.add_lower(of_rows, v, stride);
+      else if (z.rank == 2)
+        tile.template add_lower<0, 2>(of_rows, v, stride);
+      else if (z.rank == 4 && kRows % 4 == 0)
+        tile.template add_lower<0, 4>(of_rows, v, stride);
+      else
+        tile.add_lower_blocks(z.rank, of_rows, v, stride);
+      tile.write(out, stride);
     });
-    copy_row(k + (rows - z.rank) * z.n, before, z.rank * z.n);
+    for (int64_t row = 0; row < rows; ++row)
+      for (int j = 0; j < N; ++j)
+        store(written + row * kPanel + j * kLanes, set(to_end[row]) * load(v + row * stride + j * kLanes));
+    each_tile_of_panel<N>(z.d_state, [&](auto place) {
+      Tile tile(place);
+      tile.read(S, kPanel);
+      tile.scale(from_start[rows - 1]);
+      tile.add(rows, {k, 1, z.n}, written, kPanel);
+      tile.write(S, kPanel);
+    });
   }
 
   // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t;
@@ -259,6 +284,7 @@ struct Chunk {
   float* pairs;                  // (rows, rows)
   float* decay;                  // (tokens, rows)
   float *v, *out;                // (rows, headdim)
+  float* written;                // (rows, kPanel): v as the state behind the chunk takes it
   float *from_start, *to_end;    // (rows)
   float* unit;                   // zeros around `rank` ones: row t of a unit matrix of tokens begins at -t·rank
 };
@@ -292,6 +318,7 @@ void run(const Mamba3& op, Context& cx) {
     Chunk chunk(op, z, tokens, heads, arena);
     for (int64_t h = 0; h < count; ++h) chunk.read_state(h, HeadState(op, z, slot, first + h));
     each_chunk(sequences, s, tokens, [&](int64_t from, int64_t n) {
+      cx.check_stop();
       chunk.read(group, from, n);
       for (int64_t h = 0; h < count; ++h) {
         const float* before =

@@ -37,11 +37,26 @@ struct Sizes {
   }
   // A row of channels in that order, zeros behind; and back.
   void ordered(const float* from, float* to) const {
-    for (int64_t i = 0; i < d_state; ++i) to[i] = from[channel(i)];
+    each_run([&](int64_t at, int64_t channel, int64_t step, int64_t n) {
+      if (step == 1) return copy_row(from + channel, to + at, n);
+      for (int64_t i = 0; i < n; ++i) to[at + i] = from[channel + i * step];
+    });
     clear(to + d_state, n - d_state);
   }
   void restored(const float* from, float* to) const {
-    for (int64_t i = 0; i < d_state; ++i) to[channel(i)] = from[i];
+    each_run([&](int64_t at, int64_t channel, int64_t step, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) to[channel + i * step] = from[at + i];
+    });
+  }
+  // fn(at, channel, step, n): the n channels from `channel` on, `step` apart, stand from `at` on.
+  template <class Fn>
+  void each_run(Fn&& fn) const {
+    const int64_t half = d_state / 2;
+    fn(0, 0, mimo ? 1 : 2, angles);
+    fn(angles, mimo ? half : 1, mimo ? 1 : 2, angles);
+    if (!mimo) return fn(2 * angles, 2 * angles, 1, d_state - 2 * angles);
+    fn(2 * angles, angles, 1, half - angles);
+    fn(half + angles, half + angles, 1, d_state - half - angles);
   }
 };
 

@@ -23,8 +23,8 @@ struct Strided {
   int64_t row, column;
 };
 
-// Rows [row, row + rows) of a result and N vectors of its columns from `column` on.
-template <int N>
+// Rows [row, row + rows) of a result and N vectors of its columns from `column` on. kWhole: known to be kRows rows.
+template <int N, bool kWhole = false>
 struct Place {
   int64_t row, column;
   int rows;
@@ -33,9 +33,10 @@ struct Place {
 // The values there, 0 at first. Matrices are given whole, as seen from the result's first row and column. They are read
 // in whole tiles, whatever lies behind their last row: scratch has room for that (whole_tiles). Row-major ones have
 // strides of whole vectors and are read, and written where no width is given, up to the end of the last vector.
-template <int N>
+template <int N, bool kWhole = false>
 struct Tile {
-  [[gnu::always_inline]] explicit Tile(Place<N> p) : row(p.row), column(p.column), rows(p.rows) {
+  [[gnu::always_inline]] explicit Tile(Place<N, kWhole> p)
+      : row(p.row), column(p.column), rows(kWhole ? kRows : p.rows) {
     each([](int, int, F& x) { x = zero(); });
   }
 
@@ -125,6 +126,8 @@ struct Tile {
   }
   // m - x, of m the first `width` columns.
   [[gnu::always_inline]] void subtract_from(const float* m, int64_t stride, int64_t width) {
+    if (rows == kRows && width - column >= N * kLanes)
+      return each([&](int i, int j, F& x) { x = load(place(m, i, j, stride)) - x; });
     each([&](int i, int j, F& x) {
       const int64_t left = width - column - j * kLanes;
       if (i >= rows || left <= 0) return;
@@ -132,7 +135,9 @@ struct Tile {
       x = (left >= kLanes ? load(from) : load(from, int(left))) - x;
     });
   }
+  // A whole tile without a look at its rows: the sixteen branches cost a tile of depth 16 a fifth of its time.
   [[gnu::always_inline]] void write(float* to, int64_t stride) {
+    if (rows == kRows) return each([&](int i, int j, F& x) { store(place(to, i, j, stride), x); });
     each([&](int i, int j, F& x) {
       if (i < rows) store(place(to, i, j, stride), x);
     });
@@ -168,6 +173,9 @@ struct Tile {
   const int64_t row, column;
   const int rows;
 };
+
+// What loops over tiles is [[gnu::flatten]]: as a function of its own a tile of depth 16 takes 2900 cycles where it
+// takes 2160 inlined.
 
 // fn(place) for the tiles of rows [row, row + rows) and columns up to `end`.
 template <class Fn>

@@ -3,24 +3,29 @@
 #include "backend/kernels.h"
 #include "isa/math.h"
 #include "kernels/head_chunk.h"
+#include "kernels/head_panels.h"
 #include "kernels/head_state.h"
-#include "kernels/product.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
 
 constexpr int64_t kTokens = 64;
 
-// One head of one sequence. Its gates' weights have rows of whole vectors: where they lie, or else copied.
+// One head of one sequence. Its gates' weights lie in panels where they serve for whole chunks of tokens; for fewer
+// they have rows of whole vectors: where they are, or else copied.
 struct Head {
-  Head(const RgLru& op, int64_t head, float* scratch)
-      : op(op), width(op.input_weight[1]), stride(padded(width)), first(head * width), x(scratch) {
+  Head(const RgLru& op, int64_t head, int64_t tokens, float* scratch)
+      : op(op),
+        width(op.input_weight[1]),
+        stride(padded(width)),
+        first(head * width),
+        in_panels(tokens >= kTokens),
+        x(scratch) {
     input = x + whole_tiles(kTokens) * stride, recurrent = input + kTokens * stride;
     input_bias = recurrent + kTokens * stride, recurrent_bias = input_bias + stride, rate = recurrent_bias + stride;
     h = rate + stride;
-    float* copies = h + stride;
-    input_weight = weight(op.input_weight, head, copies);
-    recurrent_weight = weight(op.recurrent_weight, head, copies + width * stride);
+    input_weight = weight(op.input_weight, head, h + stride);
+    recurrent_weight = weight(op.recurrent_weight, head, h + stride + panels_floats(width, width));
     read_rows(op.input_bias.row(head), 1, width, input_bias, stride);
     read_rows(op.recurrent_bias.row(head), 1, width, recurrent_bias, stride);
     read_rows(op.recurrent_param.f32() + first, 1, width, rate, stride);
@@ -32,11 +37,15 @@ struct Head {
   }
   static int64_t scratch(const RgLru& op) {
     const int64_t width = op.input_weight[1], stride = padded(width);
-    return (whole_tiles(kTokens) + 2 * kTokens + 4 + 2 * width) * stride;
+    return (whole_tiles(kTokens) + 2 * kTokens + 4) * stride + 2 * panels_floats(width, width);
   }
-  const float* weight(const Tensor& w, int64_t head, float* copy) const {
-    if (width == stride) return w.row(head);
-    read_rows(w.row(head), width, width, copy, stride);
+  float* weight(const Tensor& w, int64_t head, float* copy) const {
+    if (in_panels)
+      read_panels(w.row(head), width, width, copy);
+    else if (width == stride)
+      return w.row(head);
+    else
+      read_rows(w.row(head), width, width, copy, stride);
     return copy;
   }
 
@@ -64,22 +73,26 @@ struct Head {
   }
 
   // gate = 1 + e^-(x W + b): the sigmoid's reciprocal.
-  void gates(int64_t n, const float* W, const float* bias, float* gate) {
-    each_tile(n, width, [&](auto place) {
-      Tile tile(place);
-      tile.add(width, {x, stride, 1}, W, stride);
-      tile.each([&](int, int j, F& v) { v = sigmoid_below(v + load(bias + place.column + j * kLanes)); });
-      tile.write(gate, stride);
+  [[gnu::flatten]] void gates(int64_t n, float* W, const float* bias, float* gate) {
+    each_panel(W, width, width, [&]<int N>(int64_t column, const float* panel) {
+      const float* w = in_panels ? panel : W + column;
+      each_tile_of_panel<N>(n, [&](auto place) {
+        Tile tile(place);
+        tile.add(width, {x, stride, 1}, w, in_panels ? kPanel : stride);
+        tile.each([&](int, int j, F& v) { v = sigmoid_below(v + load(bias + column + j * kLanes)); });
+        tile.write(gate + column, stride);
+      });
     });
   }
 
   const RgLru& op;
   const int64_t width, stride, first;
-  float* x;                                      // (tokens, channels of the head)
-  float *input, *recurrent;                      // the gates' reciprocals
-  float *input_bias, *recurrent_bias, *rate;     // (channels)
-  float* h;                                      // (channels)
-  const float *input_weight, *recurrent_weight;  // (channels, channels)
+  const bool in_panels;
+  float* x;                                   // (tokens, channels of the head)
+  float *input, *recurrent;                   // the gates' reciprocals
+  float *input_bias, *recurrent_bias, *rate;  // (channels)
+  float* h;                                   // (channels)
+  float *input_weight, *recurrent_weight;     // (channels, channels)
 };
 
 }  // namespace
@@ -90,10 +103,14 @@ void run(const RgLru& op, Context& cx) {
   const int64_t nheads = op.input_weight[0];
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads;
-    Head head(op, i % nheads, cx.local<float>(worker, Head::scratch(op)));
+    const int64_t tokens = sequences.end(s) - sequences.begin(s);
+    Head head(op, i % nheads, tokens, cx.local<float>(worker, Head::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head.first;
     read_rows(state, 1, head.width, head.h, head.stride);
-    each_chunk(sequences, s, kTokens, [&](int64_t begin, int64_t n) { head.run(begin, n); });
+    each_chunk(sequences, s, kTokens, [&](int64_t begin, int64_t n) {
+      cx.check_stop();
+      head.run(begin, n);
+    });
     copy_row(head.h, state, head.width);
   });
 }

@@ -1,0 +1,120 @@
+#pragma once
+// A head's state whose columns evolve by themselves, in panels of two vectors: (rows, kPanel) one behind the other. All
+// that a chunk does with a panel it does while the panel lies in the first-level cache, and its rows follow each other
+// there, where rows of the whole state would fall on few of its sets.
+#include <algorithm>
+
+#include "core/context.h"
+#include "kernels/head_chunk.h"
+#include "kernels/product.h"
+
+namespace statespace::STATESPACE_ISA {
+
+constexpr int64_t kPanel = 2 * kLanes;
+
+// Floats of a panel of `rows` rows, and of a state of n columns.
+constexpr int64_t panel_floats(int64_t rows) { return whole_tiles(rows) * kPanel; }
+inline int64_t panels_floats(int64_t rows, int64_t n) { return ceil_div(n, kPanel) * panel_floats(rows); }
+
+// fn.operator()<N>(column, panel) for each panel of a state (rows, n): N vectors from `column` on.
+template <class Fn>
+inline void each_panel(float* panel, int64_t rows, int64_t n, Fn&& fn) {
+  for (int64_t column = 0; column < n; column += kPanel, panel += panel_floats(rows))
+    if (n - column > kLanes)
+      fn.template operator()<2>(column, panel);
+    else
+      fn.template operator()<1>(column, panel);
+}
+
+// fn(place) for the tiles of m rows of a panel.
+template <int N, class Fn>
+inline void each_tile_of_panel(int64_t m, Fn&& fn) {
+  int64_t row = 0;
+  for (; row + kRows <= m; row += kRows) fn(Place<N, true>{row, 0, kRows});
+  if (row < m) fn(Place<N>{row, 0, int(m - row)});
+}
+
+// A dense matrix into panels, zeros behind its last column; and back.
+inline void read_panels(const float* from, int64_t rows, int64_t n, float* panels) {
+  each_panel(panels, rows, n, [&]<int N>(int64_t column, float* panel) {
+    const int64_t count = n - column < kPanel ? n - column : kPanel;
+    for (int64_t i = 0; i < rows; ++i, panel += kPanel) {
+      copy_row(from + i * n + column, panel, count);
+      clear(panel + count, kPanel - count);
+    }
+  });
+}
+inline void write_panels(float* panels, int64_t rows, int64_t n, float* to) {
+  each_panel(panels, rows, n, [&]<int N>(int64_t column, const float* panel) {
+    const int64_t count = n - column < kPanel ? n - column : kPanel;
+    for (int64_t i = 0; i < rows; ++i) copy_row(panel + i * kPanel, to + i * n + column, count);
+  });
+}
+
+// Columns [first, first + width) of tokens [begin, end), brought to the second-level cache: a head's rows lie pages
+// apart, where no stream is recognised.
+inline void fetch_rows(const Tensor& t, int64_t begin, int64_t end, int64_t first, int64_t width) {
+  constexpr int64_t kLine = 64 / sizeof(float);
+  for (int64_t row = begin; row < end; ++row)
+    for (int64_t i = 0; i < width; i += kLine) prefetch(t.row(row) + first + i);
+}
+
+// The tokens and the head that a step of a chunked form is followed by. It fetches their rows while it multiplies, some
+// with every panel: all at once they would wait for memory, and with every tile their loops cost as much.
+struct Ahead {
+  int64_t begin, end, head;
+  // The first token whose rows are fetched with the panel from `column` of n on.
+  int64_t token(int64_t column, int64_t n) const { return begin + (end - begin) * std::min(column, n) / n; }
+};
+
+// The rows of a tile in the next panel, brought to the first-level cache while this one's are multiplied.
+[[gnu::always_inline]] inline void fetch_next_panel(const float* panel, int64_t rows, int64_t row) {
+  panel += panel_floats(rows) + row * kPanel;
+  for (int64_t i = 0; i < kRows * kPanel; i += 64 / int64_t(sizeof(float))) __builtin_prefetch(panel + i, 0, 3);
+}
+
+// What one piece of a chunked form does: neighbouring heads of one sequence, chunk by chunk, as their rows of a token
+// are neighbours in memory. Their states stay in the second-level cache.
+class HeadPieces {
+ public:
+  HeadPieces(const Context& cx, int64_t sequences, int64_t nheads, int64_t keys, int64_t values)
+      : nheads_(nheads), keys_(keys), values_(values) {
+    constexpr int64_t kCached = 1 << 16;  // floats
+    const int64_t shared_out = sequences * nheads / (2 * cx.threads());
+    heads_ = std::max<int64_t>(1, std::min(shared_out, kCached / std::max<int64_t>(1, size())));
+    blocks_ = ceil_div(nheads, heads_);
+    count = sequences * blocks_;
+  }
+  int64_t sequence(int64_t i) const { return i / blocks_; }
+  int64_t head(int64_t i) const { return i % blocks_ * heads_; }
+  int64_t end_head(int64_t i) const { return std::min(head(i) + heads_, nheads_); }
+  // Of the states of a piece.
+  int64_t floats() const { return heads_ * size(); }
+
+  // chunk.step(first token, tokens, head, panels, next) for chunks of up to chunk.kSize of tokens [begin, end) and all
+  // heads of piece i. `state`: of the sequence, (nheads, key, value); panels: floats() of them.
+  template <class Chunk>
+  void run(Chunk& chunk, const Context& cx, int64_t i, int64_t begin, int64_t end, float* state, float* panels) const {
+    const int64_t first = head(i), last = end_head(i);
+    for (int64_t h = first; h < last; ++h)
+      read_panels(state + h * keys_ * values_, keys_, values_, panels + (h - first) * size());
+    for (int64_t t = begin; t < end; t += chunk.kSize) {
+      cx.check_stop();
+      const int64_t after = std::min(t + chunk.kSize, end), then = std::min(after + chunk.kSize, end);
+      for (int64_t h = first; h < last; ++h)
+        chunk.step(t, after - t, h, panels + (h - first) * size(),
+                   h + 1 < last ? Ahead{t, after, h + 1} : Ahead{after, then, first});
+    }
+    for (int64_t h = first; h < last; ++h)
+      write_panels(panels + (h - first) * size(), keys_, values_, state + h * keys_ * values_);
+  }
+
+  int64_t count;  // of pieces
+
+ private:
+  int64_t size() const { return panels_floats(keys_, values_); }
+  const int64_t nheads_, keys_, values_;
+  int64_t heads_, blocks_;
+};
+
+}  // namespace statespace::STATESPACE_ISA
