@@ -345,6 +345,7 @@ export class Model implements AsyncDisposable, Network {
     logits: Rows[],
     options: Watch,
   ): Promise<Float32Array[]> {
+    this.#checkLengths(sessions, lengths);
     const of = Int32Array.from(lengths);
     return this.#cancellable(options, (flag, report) =>
       call((n) => n.forward(sessions, data, of, logits, flag, report, undefined, undefined, true)),
