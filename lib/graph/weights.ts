@@ -73,7 +73,7 @@ export interface CheckpointNames {
 /** Of a network: the largest published ones have some 200,000. */
 const MOST_SOURCES = 300_000;
 /** Parts that weights are laid together of, rows of heads for instance, over all weights: memory before any is read. */
-const MOST_PARTS = 1_000_000;
+const MOST_PARTS = 300_000;
 /** What a network may lack of a checkpoint before it is given up: names are sorted out after it is built. */
 const SLACK = 1000;
 
