@@ -48,6 +48,8 @@ test('stops: the end, boundaries, the branch, near the end, and the grid, none c
   expect(positions(500, 310, [], 0, rules)).toEqual([372, 400, 468, 499]);
   expect(positions(500, 0, [55, 205], 0, rules)).toEqual([55, 100, 205, 300, 372, 400, 468, 499]);
   expect(positions(500, 0, [], 333, rules)).toEqual([100, 200, 300, 333, 372, 400, 468, 499]);
+  expect(positions(500, 0, [], 495, rules)).toEqual([100, 200, 300, 372, 400, 468, 495, 499]);
+  expect(positions(500, 0, [], 0, { every: 100, least: 43 })).toEqual([100, 200, 300, 372, 456, 499]);
   expect(positions(5, 0, [], 0, rules)).toEqual([]);
   expect(positions(1, 0, [], 0, { every: 1, least: 1 })).toEqual([]);
   expect(positions(4, 0, [], 0, { every: 1, least: 1 })).toEqual([1, 2, 3]);

@@ -24,7 +24,8 @@ const CONNECT_MS = 5000;
 /**
  * Snapshots in a Redis, for replicas that share nothing else: `redis://host:6379/0`, `rediss://` for TLS. A value is set
  * together with its name in a set of its folder, so that listing a folder reads that set alone. Give the server a
- * `maxmemory` with the policy `volatile-lru`. Connects at the first use, again when the connection is lost.
+ * `maxmemory` with the policy `volatile-lru`. Connects at the first use, which an engine
+ * makes when it is created, and again when the connection is lost.
  * @public
  */
 export function redisStore(url: string, options: RedisStoreOptions = {}): RedisStore {

@@ -13,8 +13,13 @@ export interface StopRules {
   least: number;
 }
 
-// Before the end of a prompt: who asks another question about the same text differs from it only near its end.
-const TAIL = [32, 128];
+// Tokens before the end of a prompt: who asks another question about the same text differs from it only near its end.
+const NEAR = 32;
+const FAR = 128;
+const tails = (least: number): number[] => {
+  const near = Math.max(NEAR, least + 1);
+  return FAR >= 2 * near ? [near, FAR] : [near];
+};
 
 /**
  * Where reading a prompt of `length` tokens stops to leave a checkpoint, ascending. The last token is never part of one:
@@ -35,14 +40,16 @@ export function planStops(
     { position: end, kind: 'end' },
     ...boundaries.map((position): Stop => ({ position, kind: 'boundary' })),
     { position: branch, kind: 'branch' },
-    ...TAIL.filter((back) => back >= 2 * least).map((back): Stop => ({ position: length - back, kind: 'tail' })),
+    ...tails(least).map((back): Stop => ({ position: length - back, kind: 'tail' })),
   ];
   for (let position = every; position < end; position += every) wanted.push({ position, kind: 'grid' });
-  // Of those that lie closer together than a checkpoint is worth, the better known one stays.
+  // Of those that lie closer together than a checkpoint is worth, the better known one stays; of the end and a branch
+  // before it both do, as texts are known to part there.
   const kept: Stop[] = [];
   for (const stop of wanted) {
     if (stop.position < least || stop.position > end) continue;
-    if (kept.some((other) => Math.abs(other.position - stop.position) < least)) continue;
+    const apart = stop.kind === 'branch' ? 1 : least;
+    if (kept.some((other) => Math.abs(other.position - stop.position) < apart)) continue;
     kept.push(stop);
   }
   return kept.filter((stop) => stop.position > from).sort((a, b) => a.position - b.position);
