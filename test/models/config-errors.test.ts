@@ -106,7 +106,6 @@ const llamaLike: [Config, RegExp][] = [
     { rope_parameters: { rope_type: 'default', rope_theta: 1e4 }, rope_scaling: { type: 'linear', factor: 2 } },
     /rope_parameters and rope_scaling/,
   ],
-  [{ rope_theta: 5, rope_parameters: { rope_type: 'default', rope_theta: 6 } }, /rope_theta 5 contradicts the 6/],
 ];
 
 /** Contradictions and unsupported features, by family: what is changed in the config, and what the error must say. */
@@ -237,6 +236,16 @@ const published: Record<string, Config> = {
     ...{ model_type: 'nemotron_h', hybrid_override_pattern: 'M-*', num_query_groups: 8, time_step_rank: 256 },
     ...{ norm_eps: 1e-5, rope_theta: 10000, partial_rotary_factor: 1, is_hybrid_model: true },
   },
+  'ibm-fms/Bamba-9B': {
+    ...{ model_type: 'bamba', attn_layer_indices: [9, 18, 27], attn_rotary_emb: 64, mamba_dt_rank: 256 },
+    ...{ mamba_d_state: 128, mamba_d_head: 64, num_logits_to_keep: 1, use_mamba_kernels: true, vocab_size: 128256 },
+  },
+  'a tiny MiniMax': {
+    ...{ model_type: 'minimax', head_dim: 16, hidden_size: 64, num_attention_heads: 4, num_key_value_heads: 2 },
+    ...{ num_hidden_layers: 2, layer_types: ['linear_attention', 'linear_attention'], postnorm: true, rotary_dim: 64 },
+    ...{ rope_parameters: { rope_theta: 1e6, rope_type: 'default' }, rope_theta: 1e7, router_jitter_noise: 0.0 },
+    ...{ shared_intermediate_size: 0, shared_moe_mode: 'sigmoid', num_local_experts: 4 },
+  },
   'Gemma 2, as first released': { model_type: 'gemma2', sliding_window: 4096, sliding_window_size: 4096 },
   'RecurrentGemma, as first released': { model_type: 'recurrent_gemma', embeddings_scale_by_sqrt_dim: true },
   'Qwen3.5 of experts': {
@@ -255,7 +264,19 @@ test.each(Object.entries(published))('the config of %s is understood', (_, confi
   warn.mockRestore();
 });
 
+test('where rope_theta stands twice, the one of rope_parameters counts', async () => {
+  const small = { hidden_size: 16, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 9 };
+  const logits = async (rope: Config) => {
+    await using model = await createModel({ model_type: 'llama', ...small, ...rope }, { seed: 1 });
+    return (await model.createSession().forward([1, 2, 3, 4])).toFloat32Array();
+  };
+  const now = { rope_parameters: { rope_type: 'default', rope_theta: 6 } };
+  expect(await logits({ ...now, rope_theta: 5 })).toEqual(await logits(now));
+  expect(await logits({ rope_theta: 5 })).not.toEqual(await logits(now));
+});
+
 test.each([
+  [{ model_type: 'minimax', shared_intermediate_size: 8 }, /shared_intermediate_size: 8 is not supported/],
   [{ model_type: 'granitemoehybrid', normalization_function: 'layernorm' }, /normalization_function: "layernorm"/],
   [{ model_type: 'zamba2', use_shared_mlp_adapter: false }, /use_shared_mlp_adapter: false is not supported/],
   [{ model_type: 'zamba2', intermediate_size: 512, ffn_hidden_size: 511 }, /ffn_hidden_size 511 contradicts/],
