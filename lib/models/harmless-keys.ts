@@ -41,9 +41,9 @@ const HARMLESS = new Set([...PROVENANCE, ...GENERATION, ...TRAINING]);
 const OF_TRAINING =
   /(^|_)(dropout|pdrop|drop_rate|loss|loss_coef|aux_loss|init|initializer|init_std|jitter|lr|seed)(_|$)/;
 
-/** Whether a key is known to say nothing about the network; private ones (`_name_or_path`) never do. */
+/** Whether a key is known to say nothing about the network; private ones (`_name_or_path`) and a runtime's own never do. */
 export function isHarmless(key: string): boolean {
-  return HARMLESS.has(key) || key.startsWith('_');
+  return HARMLESS.has(key) || key.startsWith('_') || key.startsWith('transformers.js');
 }
 
 /**

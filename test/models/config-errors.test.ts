@@ -240,6 +240,20 @@ const published: Record<string, Config> = {
     ...{ model_type: 'bamba', attn_layer_indices: [9, 18, 27], attn_rotary_emb: 64, mamba_dt_rank: 256 },
     ...{ mamba_d_state: 128, mamba_d_head: 64, num_logits_to_keep: 1, use_mamba_kernels: true, vocab_size: 128256 },
   },
+  'a tiny LFM2, of which widths of the first code say otherwise': {
+    ...{ model_type: 'lfm2', hidden_size: 16, block_dim: 1024, conv_dim: 1024, conv_dim_out: 1024, num_heads: 16 },
+    ...{
+      num_attention_heads: 4,
+      num_key_value_heads: 4,
+      num_hidden_layers: 2,
+      layer_types: ['conv', 'full_attention'],
+    },
+    ...{ block_ff_dim: 6656, intermediate_size: 4608, block_multiple_of: 8, use_pos_enc: true },
+  },
+  'LFM2 with keys of a runtime': {
+    ...{ model_type: 'lfm2', 'transformers.js_config': { kv_cache_dtype: { q4f16: 'float16' } }, num_hidden_layers: 2 },
+    ...{ layer_types: ['conv', 'full_attention'], tie_embedding: true },
+  },
   'a tiny MiniMax': {
     ...{ model_type: 'minimax', head_dim: 16, hidden_size: 64, num_attention_heads: 4, num_key_value_heads: 2 },
     ...{ num_hidden_layers: 2, layer_types: ['linear_attention', 'linear_attention'], postnorm: true, rotary_dim: 64 },
