@@ -35,7 +35,7 @@ function readConfig(c: ConfigReader): BambaConfig {
   const bias = c.boolean('attention_bias', false);
   onlySilu(c);
   // Of training; and of the original's code: transformers turns half of each head.
-  c.ignore('z_loss_coefficient', 'attn_rotary_emb');
+  c.ignore('z_loss_coefficient', 'attn_rotary_emb', 'mamba_dt_rank');
   // transformers overrules the partial_rotary_factor beside rope_parameters, and reads the one inside.
   const rope = readRope(c, heads.headDim, { partial: 0.5, ignoreOuterPartial: true });
   return {

@@ -55,6 +55,7 @@ function readConfig(c: ConfigReader): FalconH1Config {
   const rms = c.boolean('mamba_rms_norm', false);
   const groupSize = mamba.dInner / mamba.nGroups;
   c.only('mamba_use_mlp', true);
+  c.ignore('mlp_expansion_factor', 'expansion_factor'); // what intermediate_size came from
   return {
     vocabSize: c.size('vocab_size', 128000),
     dModel,

@@ -39,7 +39,8 @@ function readConfig(c: ConfigReader): LlamaConfig {
     (i + 1) % pattern === 0 ? 'full_attention' : 'sliding_attention',
   );
   c.only('use_bidirectional_attention', false);
-  c.ignore('hidden_act'); // of the first releases; hidden_activation is what counts
+  // Of the first releases; hidden_activation and sliding_window are what counts.
+  c.ignore('hidden_act', 'sliding_window_size');
   const cap = (key: string, standard?: number) => {
     const off = key in c.raw ? !c.has(key) : standard === undefined;
     return off ? undefined : c.positive(key, standard);

@@ -50,6 +50,7 @@ function readConfig(c: ConfigReader): GraniteConfig {
   if (positions !== undefined && typeof positions !== 'string')
     throw c.error(`position_embedding_type: expected a text or null, received ${show(positions)}`);
   const rope = readRope(c, heads.headDim);
+  c.only('normalization_function', 'rmsnorm');
   return {
     vocabSize: c.size('vocab_size', 32000),
     dModel,

@@ -10,7 +10,7 @@ const PROVENANCE = words(`
   chunk_size_feed_forward problem_type id2label label2id num_labels finetuning_task task_specific_params prefix
   bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id mask_token_id unk_token_id decoder_start_token_id
   attn_implementation experts_implementation use_cache unsloth_version unsloth_fixed quantization_config_comment
-  is_llama_config`);
+  is_llama_config add_bos_token add_eos_token`);
 
 /** Generation defaults, which older releases wrote into config.json (4.40) and newer ones keep apart (5.18). */
 const GENERATION = words(`
@@ -28,7 +28,7 @@ const GENERATION = words(`
 
 /** Training and initialisation, choices between kernels of one result, lengths that bound nothing here. */
 const TRAINING = words(`
-  initializer_range initializer_factor rescale_prenorm_residual residual_in_fp32 fused_add_norm
+  initializer_range initializer_factor init_method rescale_prenorm_residual residual_in_fp32 fused_add_norm
   attention_dropout hidden_dropout residual_dropout dropout hidden_dropout_prob attention_probs_dropout_prob embd_pdrop
   resid_pdrop attn_pdrop classifier_dropout pretraining_tp rescale_layer time_step_min time_step_max time_step_floor
   time_step_init_scheme time_step_scale use_mamba_kernels use_mambapy use_associative_scan use_fast_kernels
@@ -41,9 +41,9 @@ const HARMLESS = new Set([...PROVENANCE, ...GENERATION, ...TRAINING]);
 const OF_TRAINING =
   /(^|_)(dropout|pdrop|drop_rate|loss|loss_coef|aux_loss|init|initializer|init_std|jitter|lr|seed)(_|$)/;
 
-/** Whether a key is known to say nothing about the network; private ones (`_name_or_path`) never do. */
+/** Whether a key is known to say nothing about the network; private ones (`_name_or_path`) and a runtime's own never do. */
 export function isHarmless(key: string): boolean {
-  return HARMLESS.has(key) || key.startsWith('_');
+  return HARMLESS.has(key) || key.startsWith('_') || key.startsWith('transformers.js');
 }
 
 /**

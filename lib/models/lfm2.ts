@@ -28,7 +28,8 @@ interface Lfm2Config {
 
 /** The feed-forward's width: two thirds of the one that is written down, times a factor, rounded up to a multiple. */
 function readWidth(c: ConfigReader): number {
-  const written = c.size(c.either('intermediate_size', 'block_ff_dim'), 12288);
+  const own = c.size('intermediate_size', 12288);
+  const written = c.size('block_ff_dim', own); // which counts in transformers where both are there
   const multiple = c.size('block_multiple_of', 256);
   const factor = c.positive('block_ffn_dim_multiplier', 1);
   if (!c.boolean('block_auto_adjust_ff_dim', true)) return written;
@@ -38,8 +39,8 @@ function readWidth(c: ConfigReader): number {
 }
 
 /** Keys of the first releases that say again what others say, or how weights were drawn; transformers reads none. */
-function readOldKeys(c: ConfigReader, dModel: number): void {
-  for (const key of ['block_dim', 'conv_dim', 'conv_dim_out']) c.agrees(key, dModel);
+function readOldKeys(c: ConfigReader): void {
+  c.ignore('block_dim', 'conv_dim', 'conv_dim_out');
   for (const key of ['block_use_swiglu', 'use_pos_enc']) c.only(key, true);
   c.ignore('block_mlp_init_scale', 'block_out_init_scale', 'block_use_xavier_init', 'conv_use_xavier_init', 'theta');
   c.ignore('block_norm_eps', 'num_heads');
@@ -75,13 +76,13 @@ function readConfig(c: ConfigReader): Lfm2Config {
   const eps = c.number('norm_eps', 1e-5);
   const heads = readHeads(c, dModel, { nHeads: 32, nHeadsKv: 8 });
   const attends = readLayerNumbers(c, 'full_attn_idxs', nLayers);
-  readOldKeys(c, dModel);
+  readOldKeys(c);
   return {
     vocabSize: c.size('vocab_size', 65536),
     dModel,
     dFf: routed ? c.size('intermediate_size', 7168) : readWidth(c),
     eps,
-    tied: c.boolean(c.either('tie_word_embeddings', 'tie_embedding'), true),
+    tied: c.boolean('tie_embedding', c.boolean('tie_word_embeddings', true)),
     kinds: readLayerTypes(c, ['layer_types'], nLayers, ['conv', 'full_attention'], (i) =>
       !attends || attends.has(i) ? 'full_attention' : 'conv',
     ),

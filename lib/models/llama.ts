@@ -57,6 +57,7 @@ export function readLlamaConfig(c: ConfigReader): LlamaConfig {
   const dModel = c.size('hidden_size', 4096);
   const heads = readHeads(c, dModel, { nHeads: 32, nHeadsKv: standard.nHeadsKv });
   const bias = c.boolean('attention_bias', false);
+  c.only('rope_interleaved', false);
   return {
     vocabSize: c.size('vocab_size', 32000),
     dModel,

@@ -37,7 +37,11 @@ function readConfig(c: ConfigReader): MiniMaxConfig {
   onlySilu(c);
   c.only('sliding_window', null);
   c.only('attention_bias', false);
-  c.ignore('block_size'); // of the chunks that the reference computes in
+  c.only('postnorm', true);
+  c.only('shared_intermediate_size', 0);
+  c.ignore('block_size', 'shared_moe_mode'); // of the chunks that the reference computes in; of no shared expert
+  // transformers knows no rotary_dim; the model's own code, with which it was trained, rotates so many channels.
+  const rotated = c.has('rotary_dim') ? Math.min(1, c.size('rotary_dim') / heads.headDim) : 1;
   const factor = (name: string) => ({
     alpha: c.positive(`${name}_alpha_factor`, 1),
     beta: c.positive(`${name}_beta_factor`, 1),
@@ -50,7 +54,7 @@ function readConfig(c: ConfigReader): MiniMaxConfig {
     kinds: readLayerTypes(c, ['layer_types'], nLayers, ['linear_attention', 'full_attention'], (i) =>
       i % 2 === 0 ? 'full_attention' : 'linear_attention',
     ),
-    attention: { ...heads, rope: readRope(c, heads.headDim, { theta: 1e6 }) },
+    attention: { ...heads, rope: readRope(c, heads.headDim, { theta: 1e6, partial: rotated }) },
     heads,
     moe: {
       experts,

@@ -119,6 +119,8 @@ function readConfig(c: ConfigReader): NemotronConfig {
   c.ignore('n_shared_experts'); // the width of all of them is a key of its own
   // Attention has no bias here, whatever attention_bias says; the extra heads that predict further tokens are not read.
   c.ignore('attention_bias', 'moe_shared_expert_overlap', 'num_nextn_predict_layers', 'attention_head_dim');
+  // Of the code that the first releases came with; nothing rotates.
+  c.ignore('num_query_groups', 'time_step_rank', 'is_hybrid_model', 'norm_eps', 'rope_theta', 'partial_rotary_factor');
   c.ignore('mtp_layers_block_type', 'mtp_hybrid_override_pattern', 'keep_mtp', 'mtp_use_repeated_layer');
   return {
     vocabSize: c.size('vocab_size', 131072),

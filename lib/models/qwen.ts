@@ -20,6 +20,7 @@ function readConfig(c: ConfigReader): LlamaConfig {
   const eps = c.number('rms_norm_eps', 1e-6);
   const heads = readHeads(c, dModel, { nHeads: 32, nHeadsKv: 32, headDim: three ? 128 : undefined });
   const window = readWindow(c);
+  c.only('use_mrope', false);
   const from = c.count('max_window_layers', 28);
   const kinds = readLayerTypes(c, ['layer_types'], nLayers, ['full_attention', 'sliding_attention'], (i) =>
     window !== undefined && i >= from ? 'sliding_attention' : 'full_attention',

@@ -112,6 +112,9 @@ function readConfig(c: ConfigReader): QwenConfig {
   if (!next) c.only('output_gate_type', null); // of a later family
   c.ignore('mtp_num_hidden_layers', 'mtp_use_dedicated_embeddings', 'mamba_ssm_dtype');
   c.only('attn_output_gate', true);
+  c.only('use_sliding_window', false);
+  if (!next) c.agrees('mlp_only_layers', []);
+  if (c.modelType === 'qwen3_5_moe_text') c.only('norm_topk_prob', true); // the reference always does
   return {
     vocabSize: c.size('vocab_size', standard.vocabSize),
     dModel,

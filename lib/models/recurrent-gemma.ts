@@ -47,6 +47,7 @@ function readConfig(c: ConfigReader): RecurrentGemmaConfig {
     throw c.error(`lru_width ${width} is no multiple of num_attention_heads ${heads.nHeads}`);
   const dFf = c.size('intermediate_size', 7680);
   if (dFf % 2 !== 0) throw c.error(`intermediate_size ${dFf} is no multiple of 2`);
+  c.only('embeddings_scale_by_sqrt_dim', true);
   c.ignore('w_init_variance_scale', 'final_w_init_variance_scale');
   return {
     vocabSize: c.size('vocab_size', 256000),

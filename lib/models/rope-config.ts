@@ -54,8 +54,6 @@ export function readRope(
   const partial = nested ? nested.number('partial_rotary_factor', topPartial) : topPartial;
   const topTheta = c.number('rope_theta', standard.theta ?? 10000);
   const theta = nested ? nested.number('rope_theta', topTheta) : topTheta;
-  if (standard.kind === undefined && c.has('rope_theta') && theta !== topTheta)
-    throw c.error(`rope_theta ${topTheta} contradicts the ${theta} of rope_parameters`);
   // An odd share of a head: one pair more is rotated, with exponents of the odd number, as in transformers.
   const exponentDim = Math.floor(headDim * partial);
   const rotaryDim = exponentDim + (exponentDim % 2);

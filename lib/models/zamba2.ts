@@ -71,20 +71,24 @@ function readConfig(c: ConfigReader): Zamba2Config {
   const hybrids = kinds.flatMap((kind, i) => (kind === 'hybrid' ? [i] : []));
   c.agrees('hybrid_layer_ids', hybrids);
   const attention = readSharedAttention(c, dModel, 32);
-  const rope = readRope(c, attention.headDim);
   const rotates = c.boolean('use_mem_rope', false);
+  const rope = rotates ? readRope(c, attention.headDim) : undefined;
+  c.ignore('rope_theta', 'rope_scaling', 'rope_parameters', 'partial_rotary_factor');
   // transformers only warns that rope_theta must be the longer one's; sizes that follow from others.
-  c.ignore('use_long_context', 'kv_channels', 'num_query_groups');
+  c.ignore('use_long_context', 'kv_channels', 'num_query_groups', 'conv_kernel', 'd_model', 'd_state', 'expand');
+  const dFf = c.size('intermediate_size', 4 * dModel);
+  c.agrees('ffn_hidden_size', dFf);
+  c.only('use_shared_mlp_adapter', true); // the reference has no other
   return {
     vocabSize: c.size('vocab_size', 32000),
     dModel,
-    dFf: c.size('intermediate_size', 4 * dModel),
+    dFf,
     eps: c.number('rms_norm_eps', 1e-5),
     tied: c.boolean('tie_word_embeddings', true),
     bias,
     kinds,
     activation: activationOf(c, 'hidden_act', 'gelu'),
-    attention: { ...attention, rope: rotates ? rope : undefined },
+    attention: { ...attention, rope },
     mamba: readMamba(c, dModel, bias),
     blocks: c.size('num_mem_blocks', 1),
     adapterRank: c.size('adapter_rank', 128),

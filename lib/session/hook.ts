@@ -1,3 +1,4 @@
+import { mismatch } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import type { GenerateOptions } from './generate.js';
 import { type Chosen, logProbability, type Sampler } from './sampler.js';
@@ -23,7 +24,7 @@ export function chooseByHook(
   { row, vocabSize, tokens, mask, choose }: HookedRow,
 ): Chosen {
   const raw = row.slice(0, vocabSize);
-  processLogits!(row, Array.from(tokens));
+  checkReturned(processLogits!(row, Array.from(tokens)));
   if (mask) lazyMasks().applyMask(row, mask);
   const token = choose(row);
   const chosen: Chosen = { token, logprob: logProbability(raw, vocabSize, token) };
@@ -34,6 +35,18 @@ export function chooseByHook(
       .map((id) => ({ token: id, logprob: logProbability(raw, vocabSize, id) }));
   }
   return chosen;
+}
+
+/** The row is read as soon as the hook returns: what it does later would be lost without a word. */
+function checkReturned(returned: unknown): void {
+  if (typeof (returned as Promise<void> | undefined)?.then !== 'function') return;
+  Promise.resolve(returned).catch(() => {}); // this call fails already
+  throw mismatch(
+    'ERR_ARGUMENT',
+    'generate: processLogits',
+    'a function that has changed the row when it returns',
+    'a promise',
+  );
 }
 
 /** The same of a session that has just read all of its sequence. */

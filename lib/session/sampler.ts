@@ -91,11 +91,12 @@ export class Sampler {
 
 function readBias(bias: unknown, vocabSize: number): { ids: Int32Array; values: Float32Array } {
   if (bias === undefined) return { ids: new Int32Array(0), values: new Float32Array(0) };
-  if (typeof bias !== 'object' || bias === null)
+  // A Map or an array has entries of another kind, or none.
+  if (typeof bias !== 'object' || bias === null || Symbol.iterator in bias)
     throw mismatch('ERR_ARGUMENT', 'generate: logitBias', 'an object of token ids and numbers', show(bias));
   const entries = Object.entries(bias);
   for (const [id, value] of entries) {
-    if (!(Number.isInteger(Number(id)) && Number(id) >= 0 && Number(id) < vocabSize))
+    if (!(/^\d+$/.test(id) && Number(id) >= 0 && Number(id) < vocabSize))
       throw mismatch('ERR_ARGUMENT', 'generate: logitBias', `ids from 0 to ${vocabSize - 1}`, show(id));
     if (typeof value !== 'number' || Number.isNaN(value))
       throw mismatch('ERR_ARGUMENT', `generate: logitBias: ${id}`, 'a number', show(value));

@@ -166,6 +166,20 @@ describe('what changes logits', () => {
     ).rejects.toThrow('mine');
   });
 
+  test.each([
+    [
+      'a hook that goes on after it has returned',
+      { processLogits: async () => {} },
+      /processLogits: .*received a promise/,
+    ],
+    ['a Map of biases', { logitBias: new Map([[10, 5]]) }, /logitBias: expected an object/],
+    ['an array of biases', { logitBias: [1, 2] }, /logitBias: expected an object/],
+    ['an id in hexadecimal', { logitBias: { '0x1': 1 } }, /logitBias: expected ids from 0/],
+  ])('%s is refused', async (_, options, message) => {
+    const { session } = await start();
+    await expect(first(session, options as never)).rejects.toThrow(message);
+  });
+
   test('the likeliest alternatives come with their log-probabilities', async () => {
     const { session, row } = await start();
     const all = Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0));
