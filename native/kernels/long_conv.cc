@@ -1,5 +1,7 @@
 #include "ops/long_conv.h"
 
+#include <algorithm>
+
 #include "backend/kernels.h"
 #include "kernels/fft.h"
 #include "kernels/reach.h"
@@ -11,8 +13,9 @@ namespace {
 
 // Up to this many new tokens the sum is taken term by term: the transforms cost more.
 constexpr int64_t kDirect = 32;
-// Vectors of channels that a task of the direct sum reads side by side: a whole stretch of every row.
-constexpr int64_t kPanel = 4;
+// Vectors of channels that a task of the direct sum reads side by side, so that it reads long stretches of every row:
+// as many as leave its sums of all new tokens in the first-level cache.
+constexpr int64_t kMostVectors = 64, kLeastVectors = 4;
 
 // One sequence of a call: `length` new tokens behind `past` earlier ones, whose inputs lie in pages.
 struct Past {
@@ -42,27 +45,58 @@ struct Past {
   const int32_t* table;
 };
 
-// y_t of channels [first, last), at most kPanel vectors; a page's terms are summed before they join the rest, which
-// keeps the rounding of long sums small. total and part hold kDirect · kPanel vectors each.
-void direct(const Past& p, int64_t first, int64_t last, float* total, float* part) {
+// part += the terms of inputs [from, to), which lie behind each other at x, for one new token: four rows at a time,
+// each fetched while the four before are summed, as no stream is recognised from one row's page to the next.
+void add_terms(const Past& p, int64_t first, int64_t last, int64_t from, int64_t to, const float* x, float* part) {
   const LongConv& op = p.op;
-  const int64_t taps = op.kernel[0], vectors = ceil_div(last - first, kLanes);
-  const auto at = [](float* sums, int64_t t, int64_t v) { return sums + (t * kPanel + v) * kLanes; };
-  std::memset(total, 0, size_t(p.length * kPanel * kLanes) * sizeof(float));
+  const int64_t stride = op.history[3], lag = op.kernel.row_stride;
+  const auto rows = [&]<int kCount>(int64_t q) {
+    const float *inputs = x + (q - from) * stride, *k = op.kernel.row(p.past - q) + first;
+    const bool more = q + 2 * kCount <= to;
+    auto channels = [&](int64_t c, auto... m) {
+      F sum = load(part + c);
+#pragma GCC unroll 4
+      for (int i = 0; i < kCount; ++i) {
+        sum = fma(load(k - i * lag + c, m...), load(inputs + i * stride + c, m...), sum);
+        if (more) prefetch(k - (i + kCount) * lag + c), prefetch(inputs + (i + kCount) * stride + c);
+      }
+      store(part + c, sum);
+    };
+    int64_t c = 0;
+    for (; c + kLanes <= last - first; c += kLanes) channels(c);
+    if (c < last - first) channels(c, int(last - first - c));
+  };
+  int64_t q = from;
+  for (; q + 4 <= to; q += 4) rows.template operator()<4>(q);
+  for (; q < to; ++q) rows.template operator()<1>(q);
+}
+
+// y_t of channels [first, last), `width` vectors at most; a page's terms are summed before they join the rest, which
+// keeps the rounding of long sums small. total and part hold `width` vectors for every new token.
+void direct(const Past& p, int64_t first, int64_t last, int64_t width, float* total, float* part) {
+  const LongConv& op = p.op;
+  const int64_t taps = op.kernel[0], vectors = ceil_div(last - first, kLanes), row = width * kLanes;
+  const auto at = [&](float* sums, int64_t t, int64_t v) { return sums + t * row + v * kLanes; };
+  std::memset(total, 0, size_t(p.length * row) * sizeof(float));
   for (int64_t page = 0; page < p.end(); page += p.page_size) {
-    std::memset(part, 0, size_t(p.length * kPanel * kLanes) * sizeof(float));
+    std::memset(part, 0, size_t(p.length * row) * sizeof(float));
     const int64_t stop = page + p.page_size < p.end() ? page + p.page_size : p.end();
     const float* x = p.row(page) + first;
-    for (int64_t q = page; q < stop; ++q, x += op.history[3])
-      for (int64_t t = q > p.past ? q - p.past : 0; t < p.length; ++t) {
-        const int64_t lag = p.past + t - q;
-        if (lag >= taps) break;
-        const float* k = op.kernel.row(lag) + first;
-        for (int64_t v = 0; v < vectors; ++v) {
-          const int m = lanes_of(last - first - v * kLanes);
-          store(at(part, t, v), fma(load(k + v * kLanes, m), load(x + v * kLanes, m), load(at(part, t, v))));
+    if (p.length == 1) {
+      const int64_t seen = p.past - taps + 1, from = std::max(page, seen);
+      if (from < stop) add_terms(p, first, last, from, stop, x + (from - page) * op.history[3], part);
+    } else {
+      for (int64_t q = page; q < stop; ++q, x += op.history[3])
+        for (int64_t t = q > p.past ? q - p.past : 0; t < p.length; ++t) {
+          const int64_t lag = p.past + t - q;
+          if (lag >= taps) break;
+          const float* k = op.kernel.row(lag) + first;
+          for (int64_t v = 0; v < vectors; ++v) {
+            const int m = lanes_of(last - first - v * kLanes);
+            store(at(part, t, v), fma(load(k + v * kLanes, m), load(x + v * kLanes, m), load(at(part, t, v))));
+          }
         }
-      }
+    }
     for (int64_t t = 0; t < p.length; ++t)
       for (int64_t v = 0; v < vectors; ++v) store(at(total, t, v), load(at(total, t, v)) + load(at(part, t, v)));
   }
@@ -186,15 +220,17 @@ void run(const LongConv& op, Context& cx) {
   const FftTables tables(cx.shared<float>(FftTables::floats(size)), size);
   fill_tables(tables, cx);
 
-  const int64_t panels = ceil_div(channels, kPanel * kLanes), blocks = ceil_div(channels, kLanes);
+  const int64_t most = std::min(longest, kDirect), blocks = ceil_div(channels, kLanes);
+  const int64_t shared_out = blocks * sequences.count / (2 * cx.threads());
+  const int64_t width = std::max(kLeastVectors, std::min(shared_out, kMostVectors / std::max<int64_t>(most, 1)));
+  const int64_t panels = ceil_div(blocks, width);
   cx.parallel_for(sequences.count * panels, [&](int64_t i, int worker) {
     const Past past(op, sequences, i / panels);
     if (past.length > kDirect) return;
-    const int64_t first = i % panels * kPanel * kLanes;
-    const int64_t last = first + kPanel * kLanes < channels ? first + kPanel * kLanes : channels;
-    float* sums = cx.local<float>(worker, 2 * kDirect * kPanel * kLanes);
+    const int64_t first = i % panels * width * kLanes, last = std::min(first + width * kLanes, channels);
+    float* sums = cx.local<float>(worker, 2 * most * width * kLanes);
     past.append(first, last);
-    direct(past, first, last, sums, sums + kDirect * kPanel * kLanes);
+    direct(past, first, last, width, sums, sums + most * width * kLanes);
   });
   if (size == 0) return;
   cx.parallel_for(sequences.count * blocks, [&](int64_t i, int worker) {

@@ -90,7 +90,7 @@ int64_t recurrent_floats(const Sizes& z) {
 // Inside a chunk, with S_0 at its start (what the token before it carries over added), D_ts the product of the α of
 // tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
 //   y_t = D_t S_0 c_t + Σ_{s<t} D_ts w_s (c_t·k_s) v_s + own_t (c_t·k_t) v_t
-//   S_n = D_n S_0 + Σ_{s<n} D_ns w_s v_s k_sᵀ + own_n v_n k_nᵀ
+//   S_n = D_n S_0 + Σ_{s≤n} D_ns w_s v_s k_sᵀ, w_n = own_n where no token follows
 // each row of a token with each of the other. S lies transposed, (d_state, headdim), in panels.
 struct Chunk {
   Chunk(const Mamba3& op, const Sizes& z, int64_t tokens, int64_t heads, Arena& arena)
@@ -160,18 +160,40 @@ struct Chunk {
     copy_row(op.x.row(end - 1) + head * z.headdim, state.v, z.headdim);
   }
 
-  // Tokens [begin, begin + n) of head `head`, whose state is the i-th; x_before: x of the token before.
-  void step(int64_t i, int64_t head, int64_t begin, int64_t n, const float* x_before) {
-    const int64_t rows = n * z.rank;
-    float* before = k_before + i * z.rank * z.n;
-    prepare(i, head, begin, n);
+  // What the token before `token` carries over, x_before its x, joins the state: chunks leave that to their last token.
+  void carry(int64_t i, int64_t head, int64_t token, const float* x_before) {
+    steps.fill(op, head, token, 1);
     inputs(op, z, head, x_before, v_before);
+    each_panel(state_of(i), z.d_state, z.headdim, [&]<int N>(int64_t column, float* panel) {
+      each_tile_of_panel<N>(z.d_state, [&](auto place) {
+        Tile tile(place);
+        tile.add(z.rank, {k_before + i * z.rank * z.n, 1, z.n}, v_before + column, z.p);
+        tile.scale(steps.carried[0]);
+        tile.each([&](int a, int b, F& x) { x = x + load(tile.place(panel, a, b, kPanel)); });
+        tile.write(panel, kPanel);
+      });
+    });
+  }
+
+  // Tokens [begin, begin + n) of head `head`, whose state is the i-th; another token follows in the sequence if there
+  // is `more`.
+  void step(int64_t i, int64_t head, int64_t begin, int64_t n, bool more, const Ahead& next) {
+    const int64_t rows = n * z.rank;
+    prepare(i, head, begin, n, more);
     pairs_of(rows);
     each_panel(state_of(i), z.d_state, z.headdim, [&]<int N>(int64_t column, float* panel) {
-      columns<N>(rows, before, v_before + column, v + column, out + column, panel);
+      fetch(next, column);
+      columns<N>(rows, v + column, out + column, panel);
     });
     for (int64_t t = 0; t < n; ++t) finish(op, z, head, begin + t, out + t * z.rank * z.p, v + t * z.rank * z.p);
-    copy_row(k + (rows - z.rank) * z.n, before, z.rank * z.n);
+    copy_row(k + (rows - z.rank) * z.n, k_before + i * z.rank * z.n, z.rank * z.n);
+  }
+
+  // The rows of the next step that go with the panel from `column` on.
+  void fetch(const Ahead& next, int64_t column) const {
+    const int64_t from = next.token(column, z.headdim), to = next.token(column + kPanel, z.headdim);
+    for (const Tensor* rows : {&op.x, &op.y, &op.z})
+      if (*rows) fetch_rows(*rows, from, to, next.head * z.headdim, z.headdim);
   }
 
   [[gnu::flatten]] void pairs_of(int64_t rows) {
@@ -196,18 +218,10 @@ struct Chunk {
     tile.write(pairs, width);
   }
 
-  // The chunk's part in a panel of S, and its columns of `out`: the token before's share, y, and the state behind.
+  // The chunk's part in a panel of S, and its columns of `out`.
   template <int N>
-  [[gnu::flatten]] void columns(int64_t rows, const float* before, const float* v_before, const float* v, float* out,
-                                float* S) {
+  [[gnu::flatten]] void columns(int64_t rows, const float* v, float* out, float* S) {
     const int64_t stride = z.p;
-    each_tile_of_panel<N>(z.d_state, [&](auto place) {
-      Tile tile(place);
-      tile.add(z.rank, {before, 1, z.n}, v_before, stride);
-      tile.scale(steps.carried[0]);
-      tile.each([&](int a, int b, F& x) { x = x + load(tile.place(S, a, b, kPanel)); });
-      tile.write(S, kPanel);
-    });
     each_tile_of_panel<N>(rows, [&](auto place) {
       Tile tile(place);
       tile.add(z.d_state, {c, z.n, 1}, S, kPanel);
@@ -236,10 +250,10 @@ struct Chunk {
   }
 
   // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t;
-  // from_start (row of t) D_t; to_end (row of s) D_ns w_s, and own_n.
-  void prepare(int64_t i, int64_t head, int64_t begin, int64_t n) {
+  // from_start (row of t) D_t; to_end (row of s) D_ns w_s, where w_n is own_n in the last chunk.
+  void prepare(int64_t i, int64_t head, int64_t begin, int64_t n, bool more) {
     weights.read(op, z, head);
-    steps.fill(op, head, begin, n);
+    steps.fill(op, head, begin, n + more);
     for (int64_t t = 0; t < n; ++t) {
       if (op.angles.rank == 3) rates_of(op, z, head, begin + t, rates + t * z.s);
       turn(z, rates + t * z.s, steps.dt[t], theta + i * z.s, sine, cosine);
@@ -265,7 +279,7 @@ struct Chunk {
         const F here = load(unit + s - t * z.rank);
         row = set(steps.alpha[t]) * row;
         store(decay + t * width + s, fma(set(steps.own[t]), here, row));
-        row = fma(set(steps.own[t] + (t + 1 < n ? steps.carried[t + 1] : 0)), here, row);
+        row = fma(set(steps.own[t] + (t + 1 < n + more ? steps.carried[t + 1] : 0)), here, row);
       }
       store(to_end + s, row);
     }
@@ -316,15 +330,18 @@ void run(const Mamba3& op, Context& cx) {
       return;
     }
     Chunk chunk(op, z, tokens, heads, arena);
-    for (int64_t h = 0; h < count; ++h) chunk.read_state(h, HeadState(op, z, slot, first + h));
+    for (int64_t h = 0; h < count; ++h) {
+      const HeadState state(op, z, slot, first + h);
+      chunk.read_state(h, state);
+      chunk.carry(h, first + h, begin, state.v);
+    }
     each_chunk(sequences, s, tokens, [&](int64_t from, int64_t n) {
       cx.check_stop();
       chunk.read(group, from, n);
-      for (int64_t h = 0; h < count; ++h) {
-        const float* before =
-            from > begin ? op.x.row(from - 1) + (first + h) * z.headdim : HeadState(op, z, slot, first + h).v;
-        chunk.step(h, first + h, from, n, before);
-      }
+      const int64_t after = from + n, then = after + tokens < end ? after + tokens : end;
+      for (int64_t h = 0; h < count; ++h)
+        chunk.step(h, first + h, from, n, after < end,
+                   h + 1 < count ? Ahead{from, after, first + h + 1} : Ahead{after, then, first});
     });
     for (int64_t h = 0; h < count; ++h) chunk.write_state(h, first + h, end, HeadState(op, z, slot, first + h));
   });

@@ -190,37 +190,44 @@ inline void inputs(const Mamba3& op, const Sizes& z, int64_t head, const float* 
   }
 }
 
+// A row of p by its root mean square and the head's weights.
+inline void normalise(const Mamba3& op, const Sizes& z, int64_t head, float* row) {
+  F squares = zero();
+  for (int64_t i = 0; i < z.p; i += kLanes) squares = fma(load(row + i), load(row + i), squares);
+  const F scale = set(1 / std::sqrt(sum(squares) / float(z.headdim) + op.norm_eps));
+  for (int64_t i = 0; i < z.headdim; i += kLanes) {
+    const int m = z.headdim - i < kLanes ? int(z.headdim - i) : kLanes;
+    store(row + i, load(row + i) * scale * load_some(op.norm_weight.row(head) + i, m));
+  }
+}
+
 // y = Σ_r (norm(out_r + D v_r) ∘ silu(z ∘ mimoZ_r)) ∘ mimoO_r of one token; out and v (rank, p), out is spoilt.
 inline void finish(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, float* out, const float* v) {
   const int64_t at = head * z.headdim;
-  const F skip = op.D ? set(op.D.f32()[head]) : zero();
   const float* gate = op.z ? op.z.row(token) + at : nullptr;
+  const float *gates = z.mimo && gate ? op.mimo_z.row(head) : nullptr, *outs = z.mimo ? op.mimo_o.row(head) : nullptr;
   float* y = op.y.row(token) + at;
-  for (int64_t r = 0; r < z.rank; ++r, out += z.p, v += z.p) {
-    const int64_t row = r * z.headdim;
-    F squares = zero();
-    if (op.D || op.norm_weight)
-      for (int64_t i = 0; i < z.p; i += kLanes) {
-        const F o = fma(skip, load(v + i), load(out + i));
-        store(out + i, o);
-        squares = fma(o, o, squares);
-      }
-    const F scale = op.norm_weight ? set(1 / std::sqrt(sum(squares) / float(z.headdim) + op.norm_eps)) : set(1);
-    for (int64_t i = 0; i < z.headdim; i += kLanes) {
-      const int m = z.headdim - i < kLanes ? int(z.headdim - i) : kLanes;
-      F o = load(out + i);
-      if (op.norm_weight) o = o * scale * load_some(op.norm_weight.row(head) + i, m);
-      if (gate) {
-        F g = load_some(gate + i, m);
-        if (z.mimo) g = g * load_some(op.mimo_z.row(head) + row + i, m);
-        o = o * silu(g);
-      }
-      if (z.mimo) {
-        o = o * load_some(op.mimo_o.row(head) + row + i, m);
-        if (r > 0) o = o + load_some(y + i, m);
-      }
-      m < kLanes ? store(y + i, o, m) : store(y + i, o);
+  if (op.D) {
+    const F skip = set(op.D.f32()[head]);
+    for (int64_t i = 0; i < z.rank * z.p; i += kLanes) store(out + i, fma(skip, load(v + i), load(out + i)));
+  }
+  if (op.norm_weight)
+    for (int64_t r = 0; r < z.rank; ++r) normalise(op, z, head, out + r * z.p);
+  for (int64_t i = 0; i < z.headdim; i += kLanes) {
+    const int m = z.headdim - i < kLanes ? int(z.headdim - i) : kLanes;
+    const F g = gate ? load_some(gate + i, m) : zero();
+    F sum = zero();
+    for (int64_t r = 0; r < z.rank; ++r) {
+      F o = load(out + r * z.p + i);
+      if (gate) o = o * silu(gates ? g * load_some(gates + r * z.headdim + i, m) : g);
+      if (!outs)
+        sum = o;
+      else if (r == 0)
+        sum = o * load_some(outs + i, m);
+      else
+        sum = fma(o, load_some(outs + r * z.headdim + i, m), sum);
     }
+    m < kLanes ? store(y + i, sum, m) : store(y + i, sum);
   }
 }
 

@@ -135,15 +135,17 @@ struct Chunk {
       rk[t * kLagged + t] = dot(r + t * width, k + t * width, keys);
       scale_row(r + t * width, d + t * width, r + t * width, width);
     }
-    decayed_pairs(a, d, b, n, width, decay, ab);
-    decayed_pairs(a, d, k, n, width, decay, ak);
-    decayed_pairs(r, d, b, n, width, decay, rb);
-    decayed_pairs(r, d, k, n, width, decay, rk);
+    decayed_pairs_of_two(a, r, d, b, n, width, decay, ab, rb);
+    decayed_pairs_of_two(a, r, d, k, n, width, decay, ak, rk);
     decay_from_start(a, d, n, width, decay);
     decay_from_start(r, d, n, width, decay);
     decay_to_end(b, d, n, width);
     decay_to_end(k, d, n, width);
+    multiply(begin, n, head);
+  }
 
+  // The chunk's products with the state, and of its values.
+  [[gnu::flatten]] void multiply(int64_t begin, int64_t n, int64_t head) {
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {a, width, 1}, S, stride);
@@ -197,7 +199,10 @@ void run(const Wkv7& op, Context& cx) {
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * values * keys;
     read_transposed(state, keys, values, chunk.stride, chunk.S);
-    each_chunk(sequences, s, kChunk, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
+    each_chunk(sequences, s, kChunk, [&](int64_t begin, int64_t n) {
+      cx.check_stop();
+      chunk.step(begin, n, head);
+    });
     write_transposed(chunk.S, keys, values, chunk.stride, state);
   });
 }
