@@ -171,11 +171,12 @@ struct Chunk {
 
 // One head of a sequence.
 template <class C, int64_t kSize>
-void chunks(const GatedDeltaRule& op, const Sequences& sequences, int64_t s, int64_t head, float* scratch) {
+void chunks(const GatedDeltaRule& op, Context& cx, const Sequences& sequences, int64_t s, int64_t head,
+            float* scratch) {
   C chunk(op, scratch);
   float* state = op.state.row(sequences.slot(s)) + head * chunk.keys * chunk.values;
   read_rows(state, chunk.keys, chunk.values, chunk.S, chunk.stride);
-  each_chunk(sequences, s, kSize, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
+  each_chunk(cx, sequences, s, kSize, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
   write_rows(chunk.S, chunk.stride, chunk.keys, chunk.values, state);
 }
 
@@ -195,9 +196,9 @@ void run(const GatedDeltaRule& op, Context& cx) {
       return each_block_of_head<kMaxVectors>(
           s, head, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, cx, worker); });
     if (op.decays_by_key())
-      return chunks<DeltaByKeyChunk, kChunk>(op, sequences, s, head,
+      return chunks<DeltaByKeyChunk, kChunk>(op, cx, sequences, s, head,
                                              cx.local<float>(worker, DeltaByKeyChunk::scratch(op)));
-    chunks<Chunk, kTokens>(op, sequences, s, head, cx.local<float>(worker, Chunk::scratch(op)));
+    chunks<Chunk, kTokens>(op, cx, sequences, s, head, cx.local<float>(worker, Chunk::scratch(op)));
   });
 }
 

@@ -145,6 +145,7 @@ void each_head_backwards(Context& cx, const HeadStates& states, HeadShape shape,
     if (states.initial) shape.read(at(states.initial), kept);
     if (states.last) shape.read(at(states.last), G);
     for (int64_t c = 0; c + 1 < chunks; ++c) {
+      cx.check_stop();
       const float* from = kept + c * size;
       for (int64_t t = begin + c * kChunk; t < begin + (c + 1) * kChunk; ++t) {
         float* to = t + 1 == begin + (c + 1) * kChunk ? kept + (c + 1) * size : inside + (t % 2) * size;
@@ -153,6 +154,7 @@ void each_head_backwards(Context& cx, const HeadStates& states, HeadShape shape,
       }
     }
     for (int64_t c = chunks - 1; c >= 0; --c) {
+      cx.check_stop();
       const int64_t first = begin + c * kChunk, count = std::min(kChunk, end - first);
       auto before = [&](int64_t j) { return j ? inside + (j - 1) * size : kept + c * size; };
       for (int64_t j = 0; j < count; ++j) forward(s, h, first + j, before(j), inside + j * size, own);

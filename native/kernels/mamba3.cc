@@ -291,7 +291,7 @@ void run(const Mamba3& op, Context& cx) {
     }
     Chunk chunk(op, z, tokens, heads, arena);
     for (int64_t h = 0; h < count; ++h) chunk.read_state(h, HeadState(op, z, slot, first + h));
-    each_chunk(sequences, s, tokens, [&](int64_t from, int64_t n) {
+    each_chunk(cx, sequences, s, tokens, [&](int64_t from, int64_t n) {
       chunk.read(group, from, n);
       for (int64_t h = 0; h < count; ++h) {
         const float* before =
