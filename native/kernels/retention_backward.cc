@@ -15,7 +15,7 @@ float head_gradient(const RetentionBackward& op, Context& cx, int64_t s, int64_t
   float* states = memory + ceil_div(DecayGradient::floats(keys, values), 16) * 16;
   const int64_t chunks = ceil_div(end - begin, kDecayChunk);
   float* G = states + chunks * size;
-  std::memset(states, 0, (chunks + 1) * size * sizeof(float));
+  for (float* state : {states, G}) chunk.clear_state(state);
   auto each = [&](const Tensor& t, float* state, auto&& fn) {
     float* outside = t.row(s) + h * keys * values;
     for (int64_t i = 0; i < keys; ++i)
@@ -32,6 +32,7 @@ float head_gradient(const RetentionBackward& op, Context& cx, int64_t s, int64_t
   for (int64_t c = 0; c + 1 < chunks; ++c) {
     cx.check_stop();
     read_inputs(begin + c * kDecayChunk, kDecayChunk);
+    chunk.clear_rest(states + (c + 1) * size);
     chunk.advance(kDecayChunk, states + c * size, states + (c + 1) * size);
   }
   float slope = 0;

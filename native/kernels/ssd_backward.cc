@@ -58,8 +58,8 @@ class Heads {
   void run(Context& cx, int64_t begin, int64_t end, float* dB, float* dC) {
     const int64_t chunks = ceil_div(end - begin, kDecayChunk);
     float* G = states_ + chunks * count_ * size_;
-    std::memset(states_, 0, (chunks + 1) * count_ * size_ * sizeof(float));
     for (int64_t h = 0; h < count_; ++h) {
+      chunk_.clear_state(state(0, h)), chunk_.clear_state(G + h * size_);
       if (op_.initial_state && chunks) read(op_.initial_state, h, state(0, h));
       if (op_.dlast_state) read(op_.dlast_state, h, G + h * size_);
     }
@@ -69,6 +69,7 @@ class Heads {
       read_shared(op_.B, t, kDecayChunk, chunk_.k);
       for (int64_t h = 0; h < count_; ++h) {
         read_inputs(h, t, kDecayChunk);
+        chunk_.clear_rest(state(c + 1, h));
         chunk_.advance(kDecayChunk, state(c, h), state(c + 1, h));
       }
     }
