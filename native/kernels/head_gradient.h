@@ -27,16 +27,6 @@ inline void store_padded(const float* from, int64_t n, float* to) {
   }
 }
 
-// to = the sums over lanes of a vector of each row: from (rows, kLanes); whole vectors are stored.
-inline void sum_lanes(const float* from, int64_t rows, float* to) {
-  for (int64_t i = 0; i < rows; i += kLanes) {
-    F r[kLanes];
-#pragma GCC unroll 16
-    for (int l = 0; l < kLanes; ++l) r[l] = i + l < rows ? load(from + (i + l) * kLanes) : zero();
-    store(to + i, sums(r));
-  }
-}
-
 // A row's vectors: in registers where their number N is known when the kernel is compiled, else (N = 0) in `memory`.
 template <int N>
 class RowVectors {
@@ -179,15 +169,5 @@ inline void sum_heads(Context& cx, const float* from, int64_t tokens, int64_t nh
         }
   });
 }
-
-// to (count) = the sum over sequences of from (sequences, count), of which `to` may be the first.
-inline void sum_sequences(const float* from, int64_t sequences, int64_t count, float* to) {
-  if (sequences == 0) return void(std::memset(to, 0, count * sizeof(float)));
-  std::memmove(to, from, count * sizeof(float));
-  for (int64_t s = 1; s < sequences; ++s)
-    for (int64_t i = 0; i < count; ++i) to[i] += from[s * count + i];
-}
-
-inline int64_t sequence_count(const Tensor& cu_seqlens) { return cu_seqlens ? cu_seqlens[0] - 1 : 1; }
 
 }  // namespace statespace::STATESPACE_ISA
