@@ -112,6 +112,14 @@ class DecayGradient {
     });
   }
 
+  // Zeros in a state, or only in the rows past its last: all that is read and advance() does not write. Untouched
+  // memory costs more than the products of a chunk.
+  void clear_state(float* S) const { std::memset(S, 0, state_floats(keys, values) * sizeof(float)); }
+  void clear_rest(float* S) const {
+    const int64_t own = values * key_stride;
+    std::memset(S + own, 0, (state_floats(keys, values) - own) * sizeof(float));
+  }
+
   // After q and k have been given.
   [[gnu::noinline]] void begin(int64_t n) {
     transpose_block(q, key_stride, n, keys, qt_, kDecayChunk);

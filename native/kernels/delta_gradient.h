@@ -68,7 +68,7 @@ class DeltaGradient {
   }
 
   // dq and dk (tokens, heads, key): of this head.
-  void run(int64_t sequence, int64_t head, int64_t begin, int64_t end, const Tensor& dq, const Tensor& dk,
+  void run(Context& cx, int64_t sequence, int64_t head, int64_t begin, int64_t end, const Tensor& dq, const Tensor& dk,
            int64_t column) {
     const int64_t chunks = ceil_div(end - begin, kDeltaTokens), one = keys_ * values_;
     auto state_of = [&](const Tensor& t) { return t.row(sequence) + head * one; };
@@ -79,12 +79,14 @@ class DeltaGradient {
     if (op_.initial_state) read_rows(state_of(op_.initial_state), keys_, values_, states_, stride_);
     if (op_.dlast_state) read_rows(state_of(op_.dlast_state), keys_, values_, G_, stride_);
     for (int64_t c = 0; c < chunks; ++c) {
+      cx.check_stop();
       const int64_t t = begin + c * kDeltaTokens, n = std::min(kDeltaTokens, end - t);
       read(t, n, head);
       solve(t, n, head, state(c), X(c));
       if (c + 1 < chunks) advance(n, state(c), X(c), state(c + 1));
     }
     for (int64_t c = chunks - 1; c >= 0; --c) {
+      cx.check_stop();
       const int64_t t = begin + c * kDeltaTokens, n = std::min(kDeltaTokens, end - t);
       if (c + 1 < chunks) read(t, n, head);  // what the last chunk read is there
       backward(t, n, head, state(c), X(c));

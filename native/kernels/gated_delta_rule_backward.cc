@@ -106,7 +106,7 @@ void chunks(const GatedDeltaRuleBackward& op, Context& cx) {
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
     DeltaGradient(op, end - begin, cx.local<float>(worker, DeltaGradient::floats(op, end - begin)))
-        .run(s, head, begin, end, dq, dk, head * keys);
+        .run(cx, s, head, begin, end, dq, dk, head * keys);
   });
   if (nheads == heads_k) return;
   if (op.dq) sum_heads(cx, dq.f32(), tokens, nheads, heads_k, keys, op.dq);

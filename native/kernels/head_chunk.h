@@ -1,16 +1,21 @@
 #pragma once
 // What the chunked forms of the head recurrences share. Decays inside a chunk are running products of e^w ≤ 1, so that
 // nothing overflows and no difference of large sums is taken, however strong the decay.
+#include "core/context.h"
 #include "core/tensor.h"
 #include "isa/simd.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
 
+// Hears of an abort before each: a head of a long sequence is one piece of a loop.
 template <class Fn>
-inline void each_chunk(const Sequences& sequences, int64_t s, int64_t size, Fn&& fn) {
+inline void each_chunk(const Context& cx, const Sequences& sequences, int64_t s, int64_t size, Fn&& fn) {
   const int64_t end = sequences.end(s);
-  for (int64_t t = sequences.begin(s); t < end; t += size) fn(t, end - t < size ? end - t : size);
+  for (int64_t t = sequences.begin(s); t < end; t += size) {
+    cx.check_stop();
+    fn(t, end - t < size ? end - t : size);
+  }
 }
 
 inline void clear(float* p, int64_t n) {

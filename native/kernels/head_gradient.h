@@ -27,16 +27,6 @@ inline void store_padded(const float* from, int64_t n, float* to) {
   }
 }
 
-// to = the sums over lanes of a vector of each row: from (rows, kLanes); whole vectors are stored.
-inline void sum_lanes(const float* from, int64_t rows, float* to) {
-  for (int64_t i = 0; i < rows; i += kLanes) {
-    F r[kLanes];
-#pragma GCC unroll 16
-    for (int l = 0; l < kLanes; ++l) r[l] = i + l < rows ? load(from + (i + l) * kLanes) : zero();
-    store(to + i, sums(r));
-  }
-}
-
 // A row's vectors: in registers where their number N is known when the kernel is compiled, else (N = 0) in `memory`.
 template <int N>
 class RowVectors {
@@ -145,6 +135,7 @@ void each_head_backwards(Context& cx, const HeadStates& states, HeadShape shape,
     if (states.initial) shape.read(at(states.initial), kept);
     if (states.last) shape.read(at(states.last), G);
     for (int64_t c = 0; c + 1 < chunks; ++c) {
+      cx.check_stop();
       const float* from = kept + c * size;
       for (int64_t t = begin + c * kChunk; t < begin + (c + 1) * kChunk; ++t) {
         float* to = t + 1 == begin + (c + 1) * kChunk ? kept + (c + 1) * size : inside + (t % 2) * size;
@@ -153,6 +144,7 @@ void each_head_backwards(Context& cx, const HeadStates& states, HeadShape shape,
       }
     }
     for (int64_t c = chunks - 1; c >= 0; --c) {
+      cx.check_stop();
       const int64_t first = begin + c * kChunk, count = std::min(kChunk, end - first);
       auto before = [&](int64_t j) { return j ? inside + (j - 1) * size : kept + c * size; };
       for (int64_t j = 0; j < count; ++j) forward(s, h, first + j, before(j), inside + j * size, own);
@@ -177,15 +169,5 @@ inline void sum_heads(Context& cx, const float* from, int64_t tokens, int64_t nh
         }
   });
 }
-
-// to (count) = the sum over sequences of from (sequences, count), of which `to` may be the first.
-inline void sum_sequences(const float* from, int64_t sequences, int64_t count, float* to) {
-  if (sequences == 0) return void(std::memset(to, 0, count * sizeof(float)));
-  std::memmove(to, from, count * sizeof(float));
-  for (int64_t s = 1; s < sequences; ++s)
-    for (int64_t i = 0; i < count; ++i) to[i] += from[s * count + i];
-}
-
-inline int64_t sequence_count(const Tensor& cu_seqlens) { return cu_seqlens ? cu_seqlens[0] - 1 : 1; }
 
 }  // namespace statespace::STATESPACE_ISA

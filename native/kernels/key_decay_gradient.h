@@ -62,14 +62,14 @@ class KeyDecayGradient {
     through_ = take(width + kLanes), decay_ = take(width + kLanes + kRows);
     G_ = take(size_);
     std::memset(memory, 0, (next - memory) * sizeof(float));
-    X_ = take(chunks(tokens) * kRowCount * stride);
+    X_ = take(chunks(tokens) * whole_tiles(kChunk) * stride);
     states_ = next;
   }
   static int64_t floats(int64_t keys, int64_t values, int64_t tokens) {
     const int64_t width = padded(keys), stride = padded(values);
     return kRowCount * (14 * width + 4 * stride + 6 * kLagged + 4) + tile_rows(values) * (kLagged + width) +
            width * (kLanes + 2) + (chunks(tokens) + 1) * tile_rows(keys) * stride +
-           chunks(tokens) * kRowCount * stride + 2048;
+           chunks(tokens) * whole_tiles(kChunk) * stride + 2048;
   }
 
   // The state at the start and the gradient of that at the end, (key, stride): zeros until the caller gives them.
@@ -107,7 +107,7 @@ class KeyDecayGradient {
  private:
   static int64_t chunks(int64_t tokens) { return ceil_div(std::max<int64_t>(tokens, 1), kChunk); }
   float* state(int64_t chunk) const { return states_ + chunk * size_; }
-  float* X(int64_t chunk) const { return X_ + chunk * kRowCount * stride; }
+  float* X(int64_t chunk) const { return X_ + chunk * whole_tiles(kChunk) * stride; }
   // Where the weights of x and of v stand in the rows of both_, of_x_ and of_y_.
   int64_t place_of_v() const { return solves ? kChunk : 0; }
 

@@ -335,8 +335,7 @@ void run(const Mamba3& op, Context& cx) {
       chunk.read_state(h, state);
       chunk.carry(h, first + h, begin, state.v);
     }
-    each_chunk(sequences, s, tokens, [&](int64_t from, int64_t n) {
-      cx.check_stop();
+    each_chunk(cx, sequences, s, tokens, [&](int64_t from, int64_t n) {
       chunk.read(group, from, n);
       const int64_t after = from + n, then = after + tokens < end ? after + tokens : end;
       for (int64_t h = 0; h < count; ++h)

@@ -169,8 +169,7 @@ void chunkwise(const Retention& op, const Sequences& sequences, Context& cx) {
       });
     Blocks b(op, size, head, cx.local<float>(worker, Blocks::scratch(op, size)));
     b.read(state_of(op, sequences, s, head));
-    each_chunk(sequences, s, size, [&](int64_t begin, int64_t n) {
-      cx.check_stop();
+    each_chunk(cx, sequences, s, size, [&](int64_t begin, int64_t n) {
       b.load_queries(begin, n);
       b.load_keys(begin, n);
       b.write_y(begin, n);
@@ -205,8 +204,7 @@ void parallel(const Retention& op, const Sequences& sequences, Context& cx) {
     const int64_t s = i / nheads, head = i % nheads;
     Blocks b(op, kParallelTokens, head, cx.local<float>(worker, scratch));
     b.read(state_of(op, sequences, s, head));
-    each_chunk(sequences, s, kParallelTokens, [&](int64_t begin, int64_t n) {
-      cx.check_stop();
+    each_chunk(cx, sequences, s, kParallelTokens, [&](int64_t begin, int64_t n) {
       b.load_keys(begin, n);
       b.advance(n);
     });

@@ -7,14 +7,15 @@ namespace statespace::STATESPACE_ISA {
 namespace {
 
 // One head of one sequence; the sum of the slopes in its log decay. States are (value, key) here, (key, value) outside.
-float head_gradient(const RetentionBackward& op, int64_t s, int64_t h, int64_t begin, int64_t end, float* memory) {
+float head_gradient(const RetentionBackward& op, Context& cx, int64_t s, int64_t h, int64_t begin, int64_t end,
+                    float* memory) {
   const int64_t keys = op.q[2], values = op.v[2], size = DecayGradient::state_floats(keys, values);
   const float scale = op.scaling();
   DecayGradient chunk(keys, values, memory);
   float* states = memory + ceil_div(DecayGradient::floats(keys, values), 16) * 16;
   const int64_t chunks = ceil_div(end - begin, kDecayChunk);
   float* G = states + chunks * size;
-  std::memset(states, 0, (chunks + 1) * size * sizeof(float));
+  for (float* state : {states, G}) chunk.clear_state(state);
   auto each = [&](const Tensor& t, float* state, auto&& fn) {
     float* outside = t.row(s) + h * keys * values;
     for (int64_t i = 0; i < keys; ++i)
@@ -29,11 +30,14 @@ float head_gradient(const RetentionBackward& op, int64_t s, int64_t h, int64_t b
     copy_rows(op.v, t, n, h * values, values, chunk.x, chunk.value_stride);
   };
   for (int64_t c = 0; c + 1 < chunks; ++c) {
+    cx.check_stop();
     read_inputs(begin + c * kDecayChunk, kDecayChunk);
+    chunk.clear_rest(states + (c + 1) * size);
     chunk.advance(kDecayChunk, states + c * size, states + (c + 1) * size);
   }
   float slope = 0;
   for (int64_t c = chunks - 1; c >= 0; --c) {
+    cx.check_stop();
     const int64_t t = begin + c * kDecayChunk, n = std::min(kDecayChunk, end - t);
     read_inputs(t, n);
     copy_rows(op.q, t, n, h * keys, keys, chunk.q, chunk.key_stride);
@@ -64,7 +68,7 @@ void run(const RetentionBackward& op, Context& cx) {
     const int64_t states = ceil_div(end - begin, kDecayChunk) + 1;
     const int64_t floats =
         DecayGradient::floats(op.q[2], op.v[2]) + 16 + states * DecayGradient::state_floats(op.q[2], op.v[2]);
-    slopes[i] = head_gradient(op, s, h, begin, end, cx.local<float>(worker, floats));
+    slopes[i] = head_gradient(op, cx, s, h, begin, end, cx.local<float>(worker, floats));
   });
   if (!op.dlog_decay) return;
   for (int64_t h = 0; h < nheads; ++h) {

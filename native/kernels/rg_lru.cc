@@ -107,10 +107,7 @@ void run(const RgLru& op, Context& cx) {
     Head head(op, i % nheads, tokens, cx.local<float>(worker, Head::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head.first;
     read_rows(state, 1, head.width, head.h, head.stride);
-    each_chunk(sequences, s, kTokens, [&](int64_t begin, int64_t n) {
-      cx.check_stop();
-      head.run(begin, n);
-    });
+    each_chunk(cx, sequences, s, kTokens, [&](int64_t begin, int64_t n) { head.run(begin, n); });
     copy_row(head.h, state, head.width);
   });
 }

@@ -55,23 +55,26 @@ class Heads {
         chunk_(d_state_, headdim_, memory),
         states_(memory + ceil_div(DecayGradient::floats(d_state_, headdim_), 16) * 16) {}
 
-  void run(int64_t begin, int64_t end, float* dB, float* dC) {
+  void run(Context& cx, int64_t begin, int64_t end, float* dB, float* dC) {
     const int64_t chunks = ceil_div(end - begin, kDecayChunk);
     float* G = states_ + chunks * count_ * size_;
-    std::memset(states_, 0, (chunks + 1) * count_ * size_ * sizeof(float));
     for (int64_t h = 0; h < count_; ++h) {
+      chunk_.clear_state(state(0, h)), chunk_.clear_state(G + h * size_);
       if (op_.initial_state && chunks) read(op_.initial_state, h, state(0, h));
       if (op_.dlast_state) read(op_.dlast_state, h, G + h * size_);
     }
     for (int64_t c = 0; c + 1 < chunks; ++c) {
+      cx.check_stop();
       const int64_t t = begin + c * kDecayChunk;
       read_shared(op_.B, t, kDecayChunk, chunk_.k);
       for (int64_t h = 0; h < count_; ++h) {
         read_inputs(h, t, kDecayChunk);
+        chunk_.clear_rest(state(c + 1, h));
         chunk_.advance(kDecayChunk, state(c, h), state(c + 1, h));
       }
     }
     for (int64_t c = chunks - 1; c >= 0; --c) {
+      cx.check_stop();
       const int64_t t = begin + c * kDecayChunk, n = std::min(kDecayChunk, end - t);
       read_shared(op_.B, t, n, chunk_.k);
       read_shared(op_.C, t, n, chunk_.q);
@@ -209,7 +212,7 @@ void run(const SsdBackward& op, Context& cx) {
     const int64_t begin = sequences.begin(s), end = sequences.end(s);
     if (count <= 0) return;
     Heads(op, totals, s, group * per_group + first, count, cx.local<float>(worker, Heads::floats(op, end - begin)))
-        .run(begin, end, totals.dB + block * tokens * width, totals.dC + block * tokens * width);
+        .run(cx, begin, end, totals.dB + block * tokens * width, totals.dC + block * tokens * width);
   });
   auto write = [&](const float* from, int64_t count, const Tensor& to) {
     if (to) sum_parts(cx, from, count, to.size(), to.f32());

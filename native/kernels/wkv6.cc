@@ -115,10 +115,7 @@ void run(const Wkv6& op, Context& cx) {
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * keys * values;
     read_rows(state, keys, values, chunk.S, chunk.stride);
-    each_chunk(sequences, s, kChunk, [&](int64_t begin, int64_t n) {
-      cx.check_stop();
-      chunk.step(begin, n, head);
-    });
+    each_chunk(cx, sequences, s, kChunk, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
     write_rows(chunk.S, chunk.stride, keys, values, state);
   });
 }

@@ -199,10 +199,7 @@ void run(const Wkv7& op, Context& cx) {
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * values * keys;
     read_transposed(state, keys, values, chunk.stride, chunk.S);
-    each_chunk(sequences, s, kChunk, [&](int64_t begin, int64_t n) {
-      cx.check_stop();
-      chunk.step(begin, n, head);
-    });
+    each_chunk(cx, sequences, s, kChunk, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
     write_transposed(chunk.S, keys, values, chunk.stride, state);
   });
 }
