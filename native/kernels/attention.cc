@@ -128,6 +128,11 @@ class Block {
   int64_t token(int64_t r) const { return (first_ + r % rows_) / plan_.group; }
   int64_t head(int64_t r) const { return (task_.head + r / rows_) * plan_.group + (first_ + r % rows_) % plan_.group; }
 
+  template <class T>
+  const T* query(int64_t r) const {
+    return op_.q.as<T>() + (span_.query0 + token(r)) * op_.q.row_stride + head(r) * headdim_;
+  }
+
   // to[at(row, channel)] = scale · q, and sums of zeros; rows and channels that do not exist are zero.
   template <class To, class At>
   void load_queries(int64_t rows, To* to, float scale, At&& at) const {
@@ -135,7 +140,7 @@ class Block {
     with_float(op_.q.dtype, [&](auto type) {
       using T = decltype(type);
       for (int64_t r = 0; r < all_rows_; ++r) {
-        const T* q = op_.q.as<T>() + (span_.query0 + token(r)) * op_.q.row_stride + head(r) * headdim_;
+        const T* q = query<T>(r);
         for (int64_t d = 0; d < headdim_; ++d) from_float(to_float(q[d]) * scale, to[at(r, d)]);
       }
     });
@@ -190,8 +195,15 @@ class Block {
 
   template <class T>
   void few_rows() {
-    load_queries(all_rows_, w_.q, scale_,
-                 [&](int64_t r, int64_t d) { return r * width_ + channel_place<T>(d, headdim_); });
+    std::fill_n(w_.q, all_rows_ * width_, 0.0f);
+    std::fill_n(w_.out, all_rows_ * width_, 0.0f);
+    with_float(op_.q.dtype, [&](auto type) {
+      for (int64_t r = 0; r < all_rows_; ++r) {
+        const auto* q = query<decltype(type)>(r);
+        float* to = w_.q + r * width_;
+        each_channel<T>(headdim_, [&](int64_t d, int64_t place) { to[place] = to_float(q[d]) * scale_; });
+      }
+    });
     const Visible range = plan_.keys(task_);
     for (int64_t j = range.begin; j < range.end; j += kBlockKeys) few_rows<T>({j, std::min(j + kBlockKeys, range.end)});
   }
@@ -200,23 +212,21 @@ class Block {
   // is read, what follows is fetched.
   template <class T>
   void few_rows(const Visible& range) {
-    const int64_t heads = task_.heads, units = ceil_div(range.end - range.begin, kPartKeys) * heads;
-    const T **here = reinterpret_cast<const T**>(w_.addresses), **next = here + kPartKeys;
-    auto first_key = [&](int64_t unit) { return range.begin + unit % units / heads * kPartKeys; };
-    auto addresses = [&](int64_t unit, const T** to) {
-      const KeyRows<T> rows(op_, unit < units ? op_.k : op_.v, span_, task_.sequence, task_.head + unit % heads);
-      const int64_t begin = first_key(unit), end = std::min(begin + kPartKeys, range.end);
-      rows.addresses(begin, end, to);
-      return end - begin;
-    };
-    int64_t count = addresses(0, here);
+    const KeyRows<T> keys(op_, op_.k, span_, task_.sequence, task_.head);
+    const KeyRows<T> values(op_, op_.v, span_, task_.sequence, task_.head);
+    const int64_t part = keys.run(kPartKeys), before = range.begin / part;
+    const int64_t heads = task_.heads, units = (ceil_div(range.end, part) - before) * heads;
+    auto first_key = [&](int64_t unit) { return std::max(range.begin, (before + unit % units / heads) * part); };
+    auto address = [&](int64_t unit) { return (unit < units ? keys : values).address(first_key(unit), unit % heads); };
+    const T* here = address(0);
     for (int64_t unit = 0; unit < 2 * units; ++unit) {
-      const int64_t following = unit + 1 < 2 * units ? addresses(unit + 1, next) : 0;
-      const RowList<T> list{here, count, next, following, headdim_};
+      const T* next = unit + 1 < 2 * units ? address(unit + 1) : nullptr;
+      const int64_t row = unit % heads * rows_, begin = first_key(unit);
+      const int64_t end = std::min(range.end, (begin / part + 1) * part), j = begin - range.begin;
+      const RowRun<T> run(here, (unit < units ? keys : values).row_stride(), end - begin, next, headdim_);
       if (unit == units) soften_rows(range);
-      const int64_t row = unit % heads * rows_, j = first_key(unit) - range.begin;
-      unit < units ? score_part(list, row, j) : blend_part(list, row, j, range);
-      std::swap(here, next), count = following;
+      unit < units ? score_part(run, row, j) : blend_part(run, row, j, range);
+      here = next;
     }
   }
 
@@ -229,7 +239,7 @@ class Block {
   }
 
   template <class T>
-  void score_part(const RowList<T>& keys, int64_t row, int64_t j) {
+  void score_part(const RowRun<T>& keys, int64_t row, int64_t j) {
     each_rows(rows_, [&]<int kRows>(int64_t r) {
       score_rows<kRows>(w_.q + (row + r) * width_, width_, keys, w_.scores + (row + r) * kScoreStride + j);
     });
@@ -237,7 +247,7 @@ class Block {
 
   // Only what a row sees: a hidden value may be anything, even NaN.
   template <class T>
-  void blend_part(const RowList<T>& values, int64_t row, int64_t j, const Visible& range) {
+  void blend_part(const RowRun<T>& values, int64_t row, int64_t j, const Visible& range) {
     Visible each[kFewRows];
     bool same = true;
     for (int64_t r = 0; r < rows_; ++r) {
@@ -253,16 +263,19 @@ class Block {
     for (int64_t r = 0; r < rows_; ++r) blend.template operator()<1>(r);
   }
 
-  // Where channel d of a row's result stands.
-  int64_t place(int64_t d) const {
-    return rows_ <= kFewRows && op_.k.dtype == DType::bf16 ? channel_place<bf16_t>(d, headdim_) : d;
+  // A row's sums, times scale, in the order of channels.
+  void hand_out(int64_t r, float scale, float* to) const {
+    const float* from = w_.out + r * width_;
+    auto copy = [&](int64_t d, int64_t place) { to[d] = from[place] * scale; };
+    const bool paired = rows_ <= kFewRows && op_.k.dtype == DType::bf16;
+    paired ? each_channel<bf16_t>(headdim_, copy) : each_channel<float>(headdim_, copy);
   }
 
   void finish() {
     for (int64_t r = 0; r < all_rows_; ++r) {
       const float sum = w_.states[r].sum, scale = sum == 0 ? 0 : 1 / sum;
       float* y = op_.y.row(span_.query0 + token(r)) + head(r) * headdim_;
-      for (int64_t d = 0; d < headdim_; ++d) y[d] = w_.out[r * width_ + place(d)] * scale;
+      hand_out(r, scale, y);
       if (op_.lse) op_.lse.row(span_.query0 + token(r))[head(r)] = log_sum(w_.states[r].max, sum);
     }
   }
@@ -270,7 +283,7 @@ class Block {
   void keep_partial() {
     for (int64_t r = 0; r < all_rows_; ++r) {
       float* to = plan_.partial(span_, task_.head + r / rows_, task_.split) + r % rows_ * (headdim_ + 2);
-      for (int64_t d = 0; d < headdim_; ++d) to[d] = w_.out[r * width_ + place(d)];
+      hand_out(r, 1, to);
       to[headdim_] = w_.states[r].max;
       to[headdim_ + 1] = w_.states[r].sum;
     }

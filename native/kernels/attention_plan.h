@@ -16,7 +16,7 @@ namespace statespace::STATESPACE_ISA {
 // Up to kFewRows rows of a sequence and key head are read against the keys in place; more are worth packing the keys.
 constexpr int kFewRows = 8;
 // A sequence whose rows fill at most one block (decode, short chunks) is cut along its keys as well.
-constexpr int64_t kSplitFew = 256, kSplitBlock = 2048;
+constexpr int64_t kSplitFew = 512, kSplitBlock = 2048;
 // Keys that few rows are read against at a time.
 constexpr int64_t kPartKeys = 64;
 // A task of few rows takes as many neighbouring heads as leave each thread so many tasks: their keys lie in one piece
@@ -180,6 +180,7 @@ class KeyRows {
  public:
   KeyRows(const Attention& op, const Tensor& t, const Span& span, int64_t sequence, int64_t head) {
     stride_ = t.row_stride;
+    head_stride_ = op.paged() ? t[2] * t[3] : t[2];
     if (op.paged()) {
       base_ = t.as<T>() + head * t[2] * t[3];
       page_size_ = t[2];
@@ -190,6 +191,15 @@ class KeyRows {
     }
   }
 
+  // Keys that lie one after another from any multiple of it on: `wanted`, or as many as a page is of.
+  int64_t run(int64_t wanted) const { return pages_ && page_size_ % wanted ? page_size_ : wanted; }
+  // Of neighbours within a run.
+  int64_t row_stride() const { return pages_ ? headdim_ : stride_; }
+  // Of key j of the head so many behind this one.
+  const T* address(int64_t j, int64_t heads) const {
+    const T* p = base_ + heads * head_stride_;
+    return pages_ ? p + pages_[j / page_size_] * stride_ + j % page_size_ * headdim_ : p + j * stride_;
+  }
   // Addresses of keys [begin, end).
   void addresses(int64_t begin, int64_t end, const T** rows) const {
     if (!pages_) {
@@ -205,7 +215,7 @@ class KeyRows {
 
  private:
   const T* base_;
-  int64_t stride_, page_size_ = 1, headdim_ = 0;
+  int64_t stride_, head_stride_, page_size_ = 1, headdim_ = 0;
   const int32_t* pages_ = nullptr;
 };
 

@@ -17,11 +17,14 @@ constexpr int kRowsTogether = 4;
 // before.
 constexpr int64_t kFetchAhead = 8192;
 
-// Where channel d stands.
-template <class T>
-inline int64_t channel_place(int64_t d, int64_t headdim) {
-  if (!std::is_same_v<T, bf16_t> || d >= headdim / kWide * kWide) return d;
-  return d / kWide * kWide + d % 2 * kLanes + d % kWide / 2;
+// Calls fn(d, where it stands) for every channel.
+template <class T, class Fn>
+inline void each_channel(int64_t headdim, Fn&& fn) {
+  int64_t d = 0;
+  if constexpr (std::is_same_v<T, bf16_t>)
+    for (; d + kWide <= headdim; d += kWide)
+      for (int i = 0; i < kLanes; ++i) fn(d + 2 * i, d + i), fn(d + 2 * i + 1, d + kLanes + i);
+  for (; d < headdim; ++d) fn(d, d);
 }
 
 template <class T>
@@ -33,78 +36,111 @@ inline void load_wide(const T* p, F& first, F& second) {
   }
 }
 
-// Addresses of rows, and of those that are read after them.
+// Rows that lie one after another, and where those begin that are read after them.
 template <class T>
-struct RowList {
-  const T* const* rows;
-  int64_t count;
-  const T* const* next;
-  int64_t next_count, headdim;
-
-  void fetch_ahead(int64_t j) const {
-    const int64_t bytes = headdim * int64_t(sizeof(T)), at = j + std::clamp<int64_t>(kFetchAhead / bytes, 1, kPartKeys);
-    if (at >= count + next_count) return;
-    const char* p = reinterpret_cast<const char*>(at < count ? rows[at] : next[at - count]);
-    for (int64_t i = 0; i < bytes; i += 64) prefetch(p + i);
+struct RowRun {
+  RowRun(const T* first, int64_t stride, int64_t count, const T* next, int64_t headdim)
+      : first(first), stride(stride), count(count), headdim(headdim) {
+    const int64_t ahead = std::max<int64_t>(1, kFetchAhead / (headdim * int64_t(sizeof(T))));
+    here_ = std::max<int64_t>(0, count - ahead);
+    within_ = ahead * stride * int64_t(sizeof(T));
+    beyond_ =
+        next ? reinterpret_cast<const char*>(next) - reinterpret_cast<const char*>(first + (count - ahead) * stride)
+             : within_;
   }
+  const T* const first;
+  const int64_t stride, count, headdim;
+
+  const T* row(int64_t j) const { return first + j * stride; }
+  // From row j to the one that is to be fetched meanwhile, in bytes.
+  int64_t ahead(int64_t j) const { return j < here_ ? within_ : beyond_; }
+
+ private:
+  int64_t here_, within_, beyond_;
 };
 
-// scores[r][j] = q_r · k_j; q (kRows, width) is filled up with zeros to whole vectors.
-template <int kRows, class T>
-inline void score_rows(const float* q, int64_t width, const RowList<T>& keys, float* scores) {
-  constexpr int kSums = kRows == 3 ? 4 : kRows;  // a power of two
-  constexpr int kKeys = kLanes > kSums ? kLanes / kSums : 1;
-  const int64_t count = keys.count, headdim = keys.headdim;
+constexpr int kLine = 64;  // bytes that are fetched together
+
+// Fetches the lines of kWide values that are `ahead` bytes behind p, whose place in a row is d.
+template <class T>
+inline void fetch_ahead(const T* p, int64_t d, int64_t ahead) {
+  constexpr int kBytes = kWide * int(sizeof(T));
+  if (kBytes < kLine && d * int64_t(sizeof(T)) % kLine) return;
+#pragma GCC unroll 8
+  for (int c = 0; c < kBytes; c += kLine) prefetch(reinterpret_cast<const char*>(p) + ahead + c);
+}
+
+// scores[r][i] = q_r · key(i) of as many keys as kLanes sums hold; q (kRows, width) is filled up with zeros to whole
+// vectors.
+template <int kRows>
+constexpr int kSumsOf = kRows == 3 ? 4 : kRows;  // a power of two
+template <int kRows>
+constexpr int kKeysOf = kLanes > kSumsOf<kRows> ? kLanes / kSumsOf<kRows> : 1;
+
+template <int kRows, class T, class Key>
+inline void score_keys(const float* q, int64_t width, int64_t headdim, int64_t ahead, float* scores, Key&& key) {
+  constexpr int kSums = kSumsOf<kRows>, kKeys = kKeysOf<kRows>;
   // One lane goes channel by channel: of two products that one sum takes in a step, gcc 12's vectoriser loses one.
   const int64_t whole = kLanes == 1 ? 0 : headdim / kWide * kWide;
-  for (int64_t j = 0; j < count; j += kKeys) {
-    const T* key[kKeys];
+  F acc[kSums * kKeys];
+#pragma GCC unroll 16
+  for (F& a : acc) a = zero();
+  // All of them in the order of addresses.
+  const int64_t bytes = headdim * int64_t(sizeof(T));
+#pragma GCC unroll 16
+  for (int i = 0; i < kKeys; ++i)
+    for (int64_t c = 0; c < bytes; c += kLine) prefetch(reinterpret_cast<const char*>(key(i)) + ahead + c);
+  for (int64_t d = 0; d < whole; d += kWide) {
+    F first[kRows], second[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) load_wide(q + r * width + d, first[r], second[r]);
 #pragma GCC unroll 16
     for (int i = 0; i < kKeys; ++i) {
-      key[i] = keys.rows[j + i < count ? j + i : count - 1];
-      keys.fetch_ahead(j + i);
-    }
-    F acc[kSums * kKeys];
+      F a, b;
+      load_wide(key(i) + d, a, b);
 #pragma GCC unroll 16
-    for (F& a : acc) a = zero();
-    for (int64_t d = 0; d < whole; d += kWide) {
-      F first[kRows], second[kRows];
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) load_wide(q + r * width + d, first[r], second[r]);
-#pragma GCC unroll 16
-      for (int i = 0; i < kKeys; ++i) {
-        F a, b;
-        load_wide(key[i] + d, a, b);
-#pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) acc[r * kKeys + i] = fma(first[r], a, fma(second[r], b, acc[r * kKeys + i]));
-      }
-    }
-    for (int64_t d = whole; d < headdim; d += kLanes) {
-      const int n = int(std::min<int64_t>(headdim - d, kLanes));
-#pragma GCC unroll 16
-      for (int i = 0; i < kKeys; ++i) {
-        const F k = n == kLanes ? load(key[i] + d) : load(key[i] + d, n);
-#pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) acc[r * kKeys + i] = fma(load(q + r * width + d), k, acc[r * kKeys + i]);
-      }
-    }
-    if constexpr (kSums * kKeys == kLanes) {
-      alignas(64) float all[kLanes];
-      store(all, sums(acc));
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r)
-        std::memcpy(scores + r * kScoreStride + j, all + r * kKeys, sizeof(float) * kKeys);
-    } else {
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) scores[r * kScoreStride + j] = sum(acc[r]);
+      for (int r = 0; r < kRows; ++r) acc[r * kKeys + i] = fma(first[r], a, fma(second[r], b, acc[r * kKeys + i]));
     }
   }
+  for (int64_t d = whole; d < headdim; d += kLanes) {
+    const int n = int(std::min<int64_t>(headdim - d, kLanes));
+#pragma GCC unroll 16
+    for (int i = 0; i < kKeys; ++i) {
+      const F k = n == kLanes ? load(key(i) + d) : load(key(i) + d, n);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) acc[r * kKeys + i] = fma(load(q + r * width + d), k, acc[r * kKeys + i]);
+    }
+  }
+  if constexpr (kSums * kKeys == kLanes) {
+    alignas(64) float all[kLanes];
+    store(all, sums(acc));
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) std::memcpy(scores + r * kScoreStride, all + r * kKeys, sizeof(float) * kKeys);
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) scores[r * kScoreStride] = sum(acc[r]);
+  }
+}
+
+// scores[r][j] = q_r · k_j; up to kLanes - 1 scores behind them are overwritten.
+template <int kRows, class T>
+inline void score_rows(const float* q, int64_t width, const RowRun<T>& keys, float* scores) {
+  constexpr int kKeys = kKeysOf<kRows>;
+  int64_t j = 0;
+  for (; j + kKeys <= keys.count; j += kKeys) {
+    const T* const p = keys.row(j);
+    const int64_t s = keys.stride;
+    score_keys<kRows, T>(q, width, keys.headdim, keys.ahead(j), scores + j, [=](int i) { return p + i * s; });
+  }
+  if (j == keys.count) return;
+  const T* rest[kKeys];
+  for (int i = 0; i < kKeys; ++i) rest[i] = keys.row(std::min(j + i, keys.count - 1));
+  score_keys<kRows, T>(q, width, keys.headdim, keys.ahead(j), scores + j, [&](int i) { return rest[i]; });
 }
 
 // out[r] += Σ_j p[r][j] · v_j over keys [begin, end)
 template <int kRows, class T>
-inline void blend_rows(const float* p, const RowList<T>& values, int64_t begin, int64_t end, float* out,
-                       int64_t width) {
+inline void blend_rows(const float* p, const RowRun<T>& values, int64_t begin, int64_t end, float* out, int64_t width) {
   // As many sums as leave registers for the values and the weights.
   constexpr int kPairs = kLanes == 8 ? (kRows == 1 ? 4 : kRows == 2 ? 2 : 1) : (kRows <= 2 ? 4 : 2);
   const int64_t headdim = values.headdim, whole = headdim / kWide * kWide;
@@ -116,15 +152,17 @@ inline void blend_rows(const float* p, const RowList<T>& values, int64_t begin, 
       for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < 2 * kCount; ++c) acc[r][c] = load(out + r * width + d + c * kLanes);
-      for (int64_t j = begin; j < end; ++j) {
-        if (d == 0) values.fetch_ahead(j);
+      const T* value = values.row(begin) + d;
+      for (int64_t j = begin; j < end; ++j, value += values.stride) {
+        const int64_t ahead = values.ahead(j);
         F weight[kRows];
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) weight[r] = set(p[r * kScoreStride + j]);
 #pragma GCC unroll 16
         for (int c = 0; c < kCount; ++c) {
           F a, b;
-          load_wide(values.rows[j] + d + c * kWide, a, b);
+          load_wide(value + c * kWide, a, b);
+          fetch_ahead(value + c * kWide, d + c * kWide, ahead);
 #pragma GCC unroll 16
           for (int r = 0; r < kRows; ++r) {
             acc[r][2 * c] = fma(weight[r], a, acc[r][2 * c]);
@@ -147,7 +185,7 @@ inline void blend_rows(const float* p, const RowList<T>& values, int64_t begin, 
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) acc[r] = load(out + r * width + d);
     for (int64_t j = begin; j < end; ++j) {
-      const F v = n == kLanes ? load(values.rows[j] + d) : load(values.rows[j] + d, n);
+      const F v = n == kLanes ? load(values.row(j) + d) : load(values.row(j) + d, n);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) acc[r] = fma(set(p[r * kScoreStride + j]), v, acc[r]);
     }
