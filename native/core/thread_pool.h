@@ -49,6 +49,10 @@ class ThreadPool {
 
 int physical_cores();
 
+// For a thread that computes: Linux (from 6.12 on) then lets threads with the usual, shorter turns in as soon as they
+// wake, the event loop first of all. Its share of the processor stays what it is.
+void take_long_turns();
+
 // Throws ERR_ABORTED.
 [[noreturn]] void throw_stopped();
 inline void throw_if_stopped(const std::atomic<bool>* stop) {

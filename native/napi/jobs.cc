@@ -89,6 +89,7 @@ class Runners {
   }
   void loop() {
     flush_denormals();
+    take_long_turns();
     std::unique_lock lock(mutex_);
     for (;;) {
       ++idle_;
