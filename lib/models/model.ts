@@ -11,6 +11,7 @@ import { restore, restoreAsync } from '../session/restore.js';
 import { Session } from '../session/session.js';
 import { type DType, Tensor, type TensorLike } from '../tensor.js';
 import { callable, HeldParameters, type Parameters } from './held.js';
+import { checkLengths, readIds, readRows } from './input.js';
 import type { ResolvedModel } from './registry.js';
 import type { TextTokenizer } from './tokenizer.js';
 
@@ -290,34 +291,7 @@ export class Model implements AsyncDisposable, Network {
 
   /** @internal Checks what forward() was given and makes it an array that native code reads. */
   readInput(tokens: ArrayLike<number> | TensorLike): Int32Array | Float32Array {
-    if (this.#features > 0) return this.#readRows(tokens);
-    if (typeof tokens !== 'object' || tokens === null || typeof (tokens as ArrayLike<number>).length !== 'number') {
-      throw new StatespaceError(
-        'ERR_ARGUMENT',
-        `forward: tokens: expected an array of token ids, received ${show(tokens)}`,
-      );
-    }
-    const list = tokens as ArrayLike<number>;
-    const ids = new Int32Array(list.length);
-    const rows = this.embeddingRows;
-    for (let i = 0; i < ids.length; i++) {
-      const given: unknown = list[i];
-      const id = typeof given === 'bigint' ? Number(given) : given;
-      if (!(typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < rows)) {
-        throw mismatch('ERR_ARGUMENT', `forward: tokens[${i}]`, `an id from 0 to ${rows - 1}`, show(list[i]));
-      }
-      ids[i] = id;
-    }
-    return ids;
-  }
-
-  #readRows(x: ArrayLike<number> | TensorLike): Float32Array {
-    const t = x as Partial<TensorLike>;
-    const wanted = `rows of ${this.#features} features, shape (L, ${this.#features})`;
-    if (!t?.data || !t.shape || t.shape[t.shape.length - 1] !== this.#features) {
-      throw mismatch('ERR_SHAPE', 'forward: x', wanted, t?.shape ? `(${t.shape.join(', ')})` : show(x));
-    }
-    return new Tensor(t.data, t.shape, t.dtype).toFloat32Array().slice();
+    return this.#features > 0 ? readRows(tokens, this.#features) : readIds(tokens, this.embeddingRows);
   }
 
   /** @internal One native call; dispose() cancels it and waits. */
@@ -390,21 +364,8 @@ export class Model implements AsyncDisposable, Network {
     });
   }
 
-  /** ERR_ARGUMENT where a sequence would become longer than what the network's rotations hold for. */
   #checkLengths(sessions: readonly NativeHandle[], lengths: readonly number[]): void {
-    const { longest } = this.#graph;
-    if (!longest) return;
-    for (const [i, session] of sessions.entries()) {
-      const { position } = call((n) => n.sessionInfo(session));
-      const after = position + lengths[i]!;
-      if (after <= longest.tokens) continue;
-      throw mismatch(
-        'ERR_ARGUMENT',
-        'session',
-        `at most ${longest.tokens} tokens, for which ${longest.of} turns as it does here (load the model with contextLength for longer ones)`,
-        `${lengths[i]} after ${position}`,
-      );
-    }
+    if (this.#graph.longest) checkLengths(this.#graph.longest, sessions, lengths);
   }
 
   async #cancellable<T>(

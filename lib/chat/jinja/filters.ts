@@ -1,11 +1,12 @@
 // Jinja's filters (3.1), with transformers' tojson. Each takes the value, its arguments and what calls other filters.
 
+import type { Bound, Filter, Runtime } from './arguments.js';
 import { formatPercent } from './format.js';
 import { capitalize, LINES, stripText } from './methods.js';
+import { filesize, round, toFloat, toInt } from './numbers.js';
 import { binary } from './operators.js';
 import { blanks, dumps, escapeHtml, str } from './text.js';
 import {
-  type Arguments,
   characters,
   compare,
   Dict,
@@ -13,7 +14,6 @@ import {
   Float,
   integer,
   isInt,
-  isNumber,
   isText,
   iterate,
   keyOf,
@@ -30,53 +30,6 @@ import {
   Undefined,
   type Value,
 } from './values.js';
-
-/** What filters need of the interpreter. */
-export interface Runtime {
-  filter(name: string, value: Value, args: Arguments): Value;
-  test(name: string, value: Value, args: Arguments): boolean;
-  /** x.name or x[name], as a template reads it. */
-  item(value: Value, key: Value): Value;
-  /** x.name, items left aside. */
-  attribute(value: Value, name: string): Value;
-}
-
-export type Filter = (value: Value, args: Bound, runtime: Runtime) => Value;
-
-/** Arguments by position or name. */
-export class Bound {
-  constructor(
-    private readonly filter: string,
-    readonly all: Arguments,
-  ) {}
-  get(index: number, name: string): Value | undefined {
-    return this.all.positional[index] ?? this.all.named.get(name);
-  }
-  need(index: number, name: string): Value {
-    const value = this.get(index, name);
-    if (value === undefined) throw new TemplateError(`${this.filter}: the argument ${name} is missing`);
-    return value;
-  }
-  text(index: number, name: string, fallback: string): string {
-    const value = this.get(index, name);
-    if (value === undefined) return fallback;
-    return str(value);
-  }
-  int(index: number, name: string, fallback: number): number {
-    const value = this.get(index, name);
-    if (value === undefined) return fallback;
-    if (!isInt(value)) throw new TemplateError(`${this.filter}: ${name}: expected an int, received ${typeName(value)}`);
-    return Number(value);
-  }
-  flag(index: number, name: string, fallback: boolean): boolean {
-    const value = this.get(index, name);
-    return value === undefined ? fallback : truthy(value);
-  }
-  /** Those behind the first n. */
-  rest(n: number): Arguments {
-    return { positional: this.all.positional.slice(n), named: this.all.named };
-  }
-}
 
 const list = (value: Value): Value[] => [...iterate(value)];
 const textual = (value: Value, work: (text: string) => string): Value =>
@@ -164,74 +117,6 @@ function map(value: Value, a: Bound, runtime: Runtime): Value {
   return lazily(list(value).map((v) => runtime.filter(name, v, a.rest(1))));
 }
 
-function round(value: Value, a: Bound): Value {
-  const precision = a.int(0, 'precision', 0);
-  const method = a.text(1, 'method', 'common');
-  if (!['common', 'ceil', 'floor'].includes(method))
-    throw new TemplateError('round: method must be common, ceil or floor');
-  if (!isNumber(value)) throw new TemplateError(`round: expected a number, received ${typeName(value)}`);
-  const x = numberOf(value);
-  if (method === 'common') {
-    if (isInt(value)) return precision >= 0 ? Number(value) : Number(value) - (Number(value) % 10 ** -precision);
-    return new Float(halfEven(x, precision));
-  }
-  const scale = 10 ** precision;
-  return new Float((method === 'ceil' ? Math.ceil(x * scale) : Math.floor(x * scale)) / scale);
-}
-
-/** Python's round(): the exact binary value decides, and a tie goes to the even digit. */
-function halfEven(x: number, precision: number): number {
-  if (!Number.isFinite(x)) return x;
-  if (precision < 0) return Math.round(x / 10 ** -precision) * 10 ** -precision;
-  const text = x.toFixed(Math.min(100, precision + 30));
-  const cut = text.length - (Math.min(100, precision + 30) - precision) - (precision === 0 ? 1 : 0);
-  const tie =
-    /^5?0*$/.test(text.slice(precision === 0 ? cut + 1 : cut)) && text[precision === 0 ? cut + 1 : cut] === '5';
-  if (!tie) return Number(x.toFixed(Math.min(100, precision)));
-  const down = text.slice(0, cut);
-  const even = Number(down[down.length - 1]) % 2 === 0;
-  return even ? Number(down) : Number(down) + (x < 0 ? -1 : 1) * 10 ** -precision;
-}
-
-function toInt(value: Value, a: Bound): Value {
-  const fallback = a.get(0, 'default') ?? 0;
-  if (isInt(value)) return integer(BigInt(value));
-  if (value instanceof Float) return Number.isFinite(value.value) ? integer(BigInt(Math.trunc(value.value))) : fallback;
-  if (!isText(value)) return fallback;
-  const text = stripText(textOf(value)).replace(/(?<=\d)_(?=\d)/g, '');
-  const base = a.int(1, 'base', 10);
-  const digits =
-    base === 16
-      ? text.replace(/^([+-]?)0x/i, '$1')
-      : base === 8
-        ? text.replace(/^([+-]?)0o/i, '$1')
-        : base === 2
-          ? text.replace(/^([+-]?)0b/i, '$1')
-          : text;
-  const allowed = new RegExp(`^[+-]?[${'0123456789abcdefghijklmnopqrstuvwxyz'.slice(0, base)}]+$`, 'i');
-  if (allowed.test(digits)) {
-    const sign = digits.startsWith('-') ? -1n : 1n;
-    let n = 0n;
-    for (const c of digits.replace(/^[+-]/, '')) n = n * BigInt(base) + BigInt(Number.parseInt(c, base));
-    return integer(sign * n);
-  }
-  const float = parseFloatText(text);
-  return float === undefined || !Number.isFinite(float) ? fallback : integer(BigInt(Math.trunc(float)));
-}
-
-function parseFloatText(text: string): number | undefined {
-  const t = stripText(text).toLowerCase();
-  if (/^[+-]?(inf|infinity)$/.test(t)) return t.startsWith('-') ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
-  if (/^[+-]?nan$/.test(t)) return Number.NaN;
-  return /^[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?$/.test(t) ? Number(t.replaceAll('_', '')) : undefined;
-}
-
-function toFloat(value: Value, a: Bound): Value {
-  if (isNumber(value)) return new Float(numberOf(value));
-  const parsed = isText(value) ? parseFloatText(textOf(value)) : undefined;
-  return parsed === undefined ? (a.get(0, 'default') ?? new Float(0)) : new Float(parsed);
-}
-
 function batch(value: Value, a: Bound): Value {
   const size = a.int(0, 'linecount', 1);
   const filler = a.get(1, 'fill_with');
@@ -300,17 +185,6 @@ function tojson(value: Value, a: Bound): Value {
     separators: pair && [pair[0] ?? ', ', pair[1] ?? ': '],
     sortKeys: a.flag(3, 'sort_keys', false),
   });
-}
-
-function filesize(value: Value, a: Bound): string {
-  const bytes = isNumber(value) ? numberOf(value) : Number(str(value));
-  const base = a.flag(0, 'binary', false) ? 1024 : 1000;
-  const units = ['k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y'].map((u) => (base === 1024 ? `${u.toUpperCase()}iB` : `${u}B`));
-  if (bytes === 1) return '1 Byte';
-  if (bytes < base) return `${Math.trunc(bytes)} Bytes`;
-  let power = 1;
-  while (power < units.length && bytes >= base ** (power + 1)) power++;
-  return `${(bytes / base ** power).toFixed(1)} ${units[power - 1]}`;
 }
 
 const size: Filter = (value) => lengthOf(value);

@@ -1,6 +1,8 @@
 // Runs a parsed template over Python's values.
+
+import { Bound, type Runtime } from './arguments.js';
 import type { CallArguments, Expression, Parameters, Statement, Target } from './ast.js';
-import { Bound, FILTERS, type Runtime } from './filters.js';
+import { FILTERS } from './filters.js';
 import { methodOf } from './methods.js';
 import { binary, comparison, concat, slice, unary } from './operators.js';
 import { TESTS } from './tests.js';

@@ -1,5 +1,6 @@
 // Jinja's tests (3.1): what stands behind `is`.
-import { type Bound, FILTERS, type Runtime } from './filters.js';
+import type { Bound, Runtime } from './arguments.js';
+import { FILTERS } from './filters.js';
 import { binary, comparison } from './operators.js';
 import { str } from './text.js';
 import {

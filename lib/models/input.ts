@@ -1,0 +1,55 @@
+/** What a forward is given, checked before native code reads it. */
+import { mismatch, StatespaceError, show } from '../errors.js';
+import type { Graph } from '../graph/graph.js';
+import { call, type NativeHandle } from '../native.js';
+import { Tensor, type TensorLike } from '../tensor.js';
+
+/** Token ids, of a network with `rows` of them. */
+export function readIds(tokens: ArrayLike<number> | TensorLike, rows: number): Int32Array {
+  if (typeof tokens !== 'object' || tokens === null || typeof (tokens as ArrayLike<number>).length !== 'number') {
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `forward: tokens: expected an array of token ids, received ${show(tokens)}`,
+    );
+  }
+  const list = tokens as ArrayLike<number>;
+  const ids = new Int32Array(list.length);
+  for (let i = 0; i < ids.length; i++) {
+    const given: unknown = list[i];
+    const id = typeof given === 'bigint' ? Number(given) : given;
+    if (!(typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < rows)) {
+      throw mismatch('ERR_ARGUMENT', `forward: tokens[${i}]`, `an id from 0 to ${rows - 1}`, show(list[i]));
+    }
+    ids[i] = id;
+  }
+  return ids;
+}
+
+/** Rows of so many features. */
+export function readRows(x: ArrayLike<number> | TensorLike, features: number): Float32Array {
+  const t = x as Partial<TensorLike>;
+  const wanted = `rows of ${features} features, shape (L, ${features})`;
+  if (!t?.data || !t.shape || t.shape[t.shape.length - 1] !== features) {
+    throw mismatch('ERR_SHAPE', 'forward: x', wanted, t?.shape ? `(${t.shape.join(', ')})` : show(x));
+  }
+  return new Tensor(t.data, t.shape, t.dtype).toFloat32Array().slice();
+}
+
+/** ERR_ARGUMENT where a sequence would become longer than what the network's rotations hold for. */
+export function checkLengths(
+  longest: NonNullable<Graph['longest']>,
+  sessions: readonly NativeHandle[],
+  lengths: readonly number[],
+): void {
+  for (const [i, session] of sessions.entries()) {
+    const { position } = call((n) => n.sessionInfo(session));
+    const after = position + lengths[i]!;
+    if (after <= longest.tokens) continue;
+    throw mismatch(
+      'ERR_ARGUMENT',
+      'session',
+      `at most ${longest.tokens} tokens, for which ${longest.of} turns as it does here (load the model with contextLength for longer ones)`,
+      `${lengths[i]} after ${position}`,
+    );
+  }
+}
