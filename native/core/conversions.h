@@ -26,7 +26,7 @@ constexpr int64_t kConvertPiece = 1 << 16;  // values that one thread converts a
 inline void convert_floats(const void* from, DType from_type, int64_t count, void* to, DType to_type,
                            const Context& cx) {
   const Conversions& c = conversions();
-  cx.parallel_for((count + kConvertPiece - 1) / kConvertPiece, [&](int64_t piece, int) {
+  cx.parallel_stretches((count + kConvertPiece - 1) / kConvertPiece, [&](int64_t piece, int) {
     const int64_t begin = piece * kConvertPiece, n = std::min(kConvertPiece, count - begin);
     const char* a = static_cast<const char*>(from) + dtype_bytes(from_type, begin);
     char* b = static_cast<char*>(to) + dtype_bytes(to_type, begin);

@@ -82,11 +82,16 @@ Channels gather(const CausalConv1d& op, int64_t block, float* scratch) {
   c.weight = scratch + (d_conv + kRows) * kPointer;
   c.bias = c.weight + d_conv * c.width;
   c.past = c.bias + c.width;
-  for (int64_t i = 0; i < c.width; ++i) {
-    const float* w = op.weight.row(first + i);
-    for (int64_t j = 0; j < d_conv; ++j) c.weight[j * c.width + i] = w[j];
-    c.bias[i] = op.bias ? op.bias.f32()[first + i] : 0.f;
-  }
+  int64_t i = 0;
+  if (d_conv == 4 && op.weight.row_stride == 4)
+    for (; i + kLanes <= c.width; i += kLanes) {
+      F w[4];
+      load_fours(op.weight.row(first + i), w);
+      for (int j = 0; j < 4; ++j) store(c.weight + j * c.width + i, w[j]);
+    }
+  for (; i < c.width; ++i)
+    for (int64_t j = 0; j < d_conv; ++j) c.weight[j * c.width + i] = op.weight.row(first + i)[j];
+  for (i = 0; i < c.width; ++i) c.bias[i] = op.bias ? op.bias.f32()[first + i] : 0.f;
   return c;
 }
 
@@ -95,9 +100,17 @@ template <class Act>
 void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, int64_t begin, int64_t from, int64_t to,
                 Act act) {
   const int64_t d_conv = op.weight[1], past = d_conv - 1;
-  if (from - begin < past)
-    for (int64_t i = 0; i < c.width; ++i)
+  if (from - begin < past) {
+    int64_t i = 0;
+    if (past == 3)
+      for (; i + kLanes <= c.width; i += kLanes) {
+        F x[3];
+        load_threes(state + 3 * i, x);
+        for (int j = 0; j < 3; ++j) store(c.past + j * c.width + i, x[j]);
+      }
+    for (; i < c.width; ++i)
       for (int64_t j = 0; j < past; ++j) c.past[j * c.width + i] = state[i * past + j];
+  }
   for (int64_t t = from; t < to; t += kRows) {
     const int64_t rows = to - t < kRows ? to - t : kRows;
     for (int64_t j = 0; j < past + rows; ++j) {
@@ -111,7 +124,13 @@ void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, i
 // The last d_conv - 1 inputs of the sequence [begin, end), in place of those before it.
 void update_state(const CausalConv1d& op, int64_t first, int64_t width, float* state, int64_t begin, int64_t end) {
   const int64_t past = op.weight[1] - 1, length = end - begin;
-  for (int64_t i = 0; i < width; ++i, state += past)
+  int64_t i = 0;
+  if (past == 3 && length >= 3)
+    for (; i + kLanes <= width; i += kLanes, state += 3 * kLanes) {
+      const auto input = [&](int64_t back) { return load(op.x.row(end - back) + first + i); };
+      store_threes(state, input(3), input(2), input(1));
+    }
+  for (; i < width; ++i, state += past)
     for (int64_t j = 0; j < past; ++j)
       state[j] = length + j < past ? state[length + j] : op.x.row(end - past + j)[first + i];
 }

@@ -84,15 +84,41 @@ inline void finish(const SelectiveScan& op, const Block& b, int64_t token, int64
   }
 }
 
+// fn(channel, state) for squares of kLanes channels by kLanes states, rest(channel, state) for what is left.
+template <class Fn, class Rest>
+inline void squares_of(int64_t channels, int64_t d_state, Fn&& fn, Rest&& rest) {
+  const int64_t whole = d_state / kLanes * kLanes;
+  for (int64_t c = 0; c < channels; c += kLanes) {
+    const bool full = c + kLanes <= channels;
+    for (int64_t n = 0; full && n < whole; n += kLanes) fn(c, n);
+    const int64_t end = full ? c + kLanes : channels;
+    for (int64_t i = c; i < end; ++i)
+      for (int64_t n = full ? whole : 0; n < d_state; ++n) rest(i, n);
+  }
+}
+
 // (count, d_state) rows to (width / kLanes, d_state, kLanes), times `scale`, missing channels zero; and back.
 inline void interleave(const float* rows, int64_t stride, const Block& b, int64_t d_state, float scale, float* out) {
-  for (int64_t c = 0; c < b.width(); ++c)
-    for (int64_t n = 0; n < d_state; ++n)
-      out[(c / kLanes * d_state + n) * kLanes + c % kLanes] = c < b.count ? scale * rows[c * stride + n] : 0.f;
+  const auto place = [&](int64_t c, int64_t n) { return out + (c / kLanes * d_state + n) * kLanes + c % kLanes; };
+  const auto square = [&](int64_t c, int64_t n) {
+    F r[kLanes];
+    for (int i = 0; i < kLanes; ++i) r[i] = load(rows + (c + i) * stride + n) * set(scale);
+    transpose(r);
+    for (int i = 0; i < kLanes; ++i) store(place(c, n + i), r[i]);
+  };
+  squares_of(b.count, d_state, square, [&](int64_t c, int64_t n) { *place(c, n) = scale * rows[c * stride + n]; });
+  for (int64_t c = b.count; c < b.width(); ++c)
+    for (int64_t n = 0; n < d_state; ++n) *place(c, n) = 0.f;
 }
 inline void deinterleave(const float* in, const Block& b, int64_t d_state, float* rows) {
-  for (int64_t c = 0; c < b.count; ++c)
-    for (int64_t n = 0; n < d_state; ++n) rows[c * d_state + n] = in[(c / kLanes * d_state + n) * kLanes + c % kLanes];
+  const auto place = [&](int64_t c, int64_t n) { return in + (c / kLanes * d_state + n) * kLanes + c % kLanes; };
+  const auto square = [&](int64_t c, int64_t n) {
+    F r[kLanes];
+    for (int i = 0; i < kLanes; ++i) r[i] = load(place(c, n + i));
+    transpose(r);
+    for (int i = 0; i < kLanes; ++i) store(rows + (c + i) * d_state + n, r[i]);
+  };
+  squares_of(b.count, d_state, square, [&](int64_t c, int64_t n) { rows[c * d_state + n] = *place(c, n); });
 }
 
 // Where B or C of a token is, and how its state n reads: one float for all channels, or a vector of theirs.
