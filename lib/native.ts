@@ -4,6 +4,16 @@ import { type ErrorCode, StatespaceError } from './errors.js';
 import { checkWhole, explainLoadFailure } from './load-failure.js';
 import type { DType } from './tensor.js';
 
+/** What every forward is given. */
+type ForwardCall = [
+  sessions: NativeHandle[],
+  data: Int32Array | Float32Array,
+  lengths: Int32Array,
+  logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
+  cancel: Int32Array,
+  onProgress: ((tokens: number) => void) | undefined,
+];
+
 /** A tensor as the addon takes it: no defaults, no checks but those that memory safety needs. */
 export interface NativeTensor {
   data: Float32Array | Int32Array | Uint16Array | Uint8Array;
@@ -212,39 +222,11 @@ export interface NativeBinding {
   createSampler(options: Record<string, unknown>): NativeHandle;
   /** The next token of a row that was changed by hand. */
   sampleRow(sampler: NativeHandle, session: NativeHandle, row: Float32Array): number;
-  forward(
-    sessions: NativeHandle[],
-    data: Int32Array | Float32Array,
-    lengths: Int32Array,
-    logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
-    cancel: Int32Array,
-    onProgress: ((tokens: number) => void) | undefined,
-    samplers: undefined,
-    masks: undefined,
-    out?: Float32Array,
-  ): Promise<Float32Array>;
+  forward(...call: [...ForwardCall, samplers: undefined, masks: undefined, out?: Float32Array]): Promise<Float32Array>;
   /** The same, each session's rows in an array of their own. */
+  forward(...call: [...ForwardCall, samplers: undefined, masks: undefined, apart: true]): Promise<Float32Array[]>;
   forward(
-    sessions: NativeHandle[],
-    data: Int32Array | Float32Array,
-    lengths: Int32Array,
-    logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
-    cancel: Int32Array,
-    onProgress: ((tokens: number) => void) | undefined,
-    samplers: undefined,
-    masks: undefined,
-    apart: true,
-  ): Promise<Float32Array[]>;
-  forward(
-    sessions: NativeHandle[],
-    data: Int32Array | Float32Array,
-    lengths: Int32Array,
-    logits: ('none' | 'last' | 'all' | 'whole' | 'hidden')[],
-    cancel: Int32Array,
-    onProgress: undefined,
-    samplers: (NativeHandle | undefined)[],
-    masks: (Int32Array | undefined)[],
-    apart: true,
+    ...call: [...ForwardCall, samplers: (NativeHandle | undefined)[], masks: (Int32Array | undefined)[], apart: true]
   ): Promise<{
     rows: Float32Array[];
     tokens: Int32Array;

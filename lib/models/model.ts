@@ -6,7 +6,7 @@ import { lazyCrypto, lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
-import type { Network, Rows, StepEntry, StepResult, Watch } from '../session/network.js';
+import type { Fed, Network, StepEntry, StepResult, Watch } from '../session/network.js';
 import { restore, restoreAsync } from '../session/restore.js';
 import { Session } from '../session/session.js';
 import { type DType, Tensor, type TensorLike } from '../tensor.js';
@@ -295,14 +295,7 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** @internal One native call; dispose() cancels it and waits. */
-  forward(
-    sessions: NativeHandle[],
-    data: Int32Array | Float32Array,
-    lengths: number[],
-    logits: Rows[],
-    options: Watch,
-    out?: Float32Array,
-  ): Promise<Float32Array> {
+  forward(...[sessions, data, lengths, logits, options, out]: [...Fed, out?: Float32Array]): Promise<Float32Array> {
     this.#checkLengths(sessions, lengths);
     const of = Int32Array.from(lengths);
     const [samplers, masks] = [undefined, undefined];
@@ -312,13 +305,7 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** @internal The same, each session's rows in memory of their own. */
-  forwardApart(
-    sessions: NativeHandle[],
-    data: Int32Array | Float32Array,
-    lengths: number[],
-    logits: Rows[],
-    options: Watch,
-  ): Promise<Float32Array[]> {
+  forwardApart(...[sessions, data, lengths, logits, options]: Fed): Promise<Float32Array[]> {
     this.#checkLengths(sessions, lengths);
     const of = Int32Array.from(lengths);
     return this.#cancellable(options, (flag, report) =>

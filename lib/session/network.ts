@@ -44,6 +44,15 @@ export interface StepResult {
   rows: Float32Array;
 }
 
+/** Sessions and what each reads, laid end to end, with the rows that it wants. */
+export type Fed = [
+  sessions: NativeHandle[],
+  data: Int32Array | Float32Array,
+  lengths: number[],
+  logits: Rows[],
+  options: Watch,
+];
+
 /**
  * What a session needs of the network that it is a sequence of: what the network is, what it can read, and a forward.
  * A Model is one.
@@ -73,22 +82,9 @@ export interface Network {
   outputRows(logits: 'none' | 'last' | 'all', length: number): number;
 
   /** One native call over several sessions; the network's end cancels it. `out`: memory for the rows, no more, no less. */
-  forward(
-    sessions: NativeHandle[],
-    data: Int32Array | Float32Array,
-    lengths: number[],
-    logits: Rows[],
-    options: Watch,
-    out?: Float32Array,
-  ): Promise<Float32Array>;
+  forward(...fed: [...Fed, out?: Float32Array]): Promise<Float32Array>;
   /** The same, each session's rows in memory of their own. */
-  forwardApart(
-    sessions: NativeHandle[],
-    data: Int32Array | Float32Array,
-    lengths: number[],
-    logits: Rows[],
-    options: Watch,
-  ): Promise<Float32Array[]>;
+  forwardApart(...fed: Fed): Promise<Float32Array[]>;
   /** The same of tokens, with the choice of those that follow; all entries or none. */
   step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]>;
 }

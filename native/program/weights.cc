@@ -122,7 +122,7 @@ bool Model::stream_weight(int32_t value, DType dtype, int64_t count, const ReadR
                           const std::atomic<bool>* stop) {
   const Backend& backend = program.backend();
   const Tensor rows = rows_tensor(value);
-  if (!backend.host_memory || dtype != rows.dtype || count != rows.size() || rows.rank < 2) return false;
+  if (!backend.host_memory || dtype != rows.dtype || count != rows.size() || count == 0 || rows.rank < 2) return false;
   const Tensor held = place(value, rows);
   const bool packed = held.layout == Layout::packed;
   // As matrices of `out` rows, in steps of whole panels.
