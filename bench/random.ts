@@ -1,3 +1,5 @@
+import { library } from './library.js';
+
 /** Repeatable inputs. Uniform, not normal: benchmarks fill hundreds of megabytes, and only the scale matters. */
 export class Random {
   #state: number;
@@ -21,8 +23,9 @@ export class Random {
     return this.uniform(length, -scale * Math.sqrt(3), scale * Math.sqrt(3));
   }
 
+  /** In memory as the activations of a model and the results of ops are: large arrays in large pages. */
   uniform(length: number, low: number, high: number): Float32Array {
-    const out = new Float32Array(length);
+    const out = library().Tensor.zeros([length]).data as Float32Array;
     for (let i = 0; i < length; i++) out[i] = this.next(low, high);
     return out;
   }

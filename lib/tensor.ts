@@ -1,5 +1,6 @@
 import { blockSize, byteLength, type DType, decode, encode, isQuantized } from './dtype.js';
 import { mismatch, StatespaceError, show } from './errors.js';
+import { allocated, floats, halves, LARGE, memoryOf } from './memory.js';
 import { call } from './native.js';
 
 export type { DType } from './dtype.js';
@@ -52,6 +53,23 @@ export class Tensor implements TensorLike, Disposable {
   }
 
   /**
+   * Zeros: f32, f16, bf16 or i32, f32 by default. Large ones lie in the large pages that results of ops lie in, which suits
+   * inputs that are filled once, and `out`: a scan of 16,384 tokens by 1,024 channels takes 1.25 times as long over arrays that
+   * JavaScript made, because their pages of 4 KB are looked up one by one.
+   */
+  static zeros(shape: readonly number[], dtype: DType = 'f32'): Tensor {
+    const size = sizeOf('Tensor.zeros', shape);
+    if (isQuantized(dtype) || !Object.hasOwn(arrayOf, dtype))
+      throw mismatch('ERR_DTYPE', 'Tensor.zeros', 'f32, f16, bf16 or i32', show(dtype));
+    const bytes = byteLength(dtype, size);
+    return new Tensor(
+      allocated('Tensor.zeros', () => zerosOf(dtype, bytes)),
+      shape,
+      dtype,
+    );
+  }
+
+  /**
    * A converted copy, also to the type that it has. Halves are rounded to nearest even; quantised types group 32 values of
    * the last axis (ggml block layout).
    */
@@ -67,9 +85,9 @@ export class Tensor implements TensorLike, Disposable {
     if (dtype === 'f32') return new Tensor(this.toFloat32Array(), this.shape, dtype);
     const values = this.dtype === 'f32' ? (this.data as Float32Array) : this.toFloat32Array();
     if (isQuantized(dtype)) return new Tensor(encode(values, dtype), this.shape, dtype);
-    const halves = new Uint16Array(values.length);
-    call((n) => n.convert(values, 'f32', halves, dtype, true));
-    return new Tensor(halves, this.shape, dtype);
+    const bits = halves(values.length);
+    call((n) => n.convert(values, 'f32', bits, dtype, true));
+    return new Tensor(bits, this.shape, dtype);
   }
 
   /** {@link to}, between f32, f16 and bf16 off the event loop: for large tensors. */
@@ -78,7 +96,7 @@ export class Tensor implements TensorLike, Disposable {
     const [from, data] = [this.dtype, this.data];
     if (!(from === 'f32' && (dtype === 'f16' || dtype === 'bf16')) && !(isHalf(from) && dtype === 'f32'))
       return this.to(dtype);
-    const values = dtype === 'f32' ? new Float32Array(data.length) : new Uint16Array(data.length);
+    const values = dtype === 'f32' ? floats(data.length) : halves(data.length);
     await call((n) => n.convert(data, from, values, dtype, false));
     return new Tensor(values, this.shape, dtype);
   }
@@ -89,7 +107,7 @@ export class Tensor implements TensorLike, Disposable {
     const { data, dtype } = this;
     if (dtype === 'f32') return new Float32Array(data);
     if (!isHalf(dtype)) return decode(data, dtype, sizeOf('Tensor', this.shape));
-    const values = new Float32Array(data.length);
+    const values = floats(data.length);
     call((n) => n.convert(data, dtype, values, 'f32', true));
     return values;
   }
@@ -227,6 +245,16 @@ function emptyOf(data: Data): Data {
     default:
       return new Uint8Array(0);
   }
+}
+
+function zerosOf(dtype: DType, bytes: number): Data {
+  const buffer = bytes < LARGE ? new ArrayBuffer(bytes) : (memoryOf(bytes) as ArrayBuffer);
+  if (bytes >= LARGE) new Uint8Array(buffer).fill(0);
+  return dtype === 'f32'
+    ? new Float32Array(buffer)
+    : dtype === 'i32'
+      ? new Int32Array(buffer)
+      : new Uint16Array(buffer);
 }
 
 /** The same values in memory of their own, whatever the array's class: a Buffer's slice() would be a view. */

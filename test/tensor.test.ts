@@ -56,6 +56,30 @@ describe('construction', () => {
   });
 });
 
+describe('zeros', () => {
+  test.each(['f32', 'f16', 'bf16', 'i32'] as const)(
+    '%s, small and large, also in memory that was used before',
+    (dtype) => {
+      for (const shape of [[], [0, 3], [2, 3], [700, 1024]]) {
+        const used = Tensor.zeros(shape, dtype);
+        used.data.fill(7);
+        used.dispose();
+        const tensor = Tensor.zeros(shape, dtype);
+        expect(tensor.shape).toEqual(shape);
+        expect(tensor.dtype).toBe(dtype);
+        expect(tensor.data.length).toBe(shape.reduce((n, s) => n * s, 1));
+        expect(tensor.data.every((x) => x === 0)).toBe(true);
+      }
+    },
+  );
+
+  test('what cannot be is a typed error', () => {
+    expect(() => Tensor.zeros([32], 'q8_0')).toThrow(/Tensor\.zeros: expected f32, f16, bf16 or i32/);
+    expect(() => Tensor.zeros([-1])).toThrow(expect.objectContaining({ code: 'ERR_SHAPE' }));
+    expect(() => Tensor.zeros([2 ** 50])).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_MEMORY' }));
+  });
+});
+
 describe('halves', () => {
   test.each(['f16', 'bf16'] as const)('every %s survives a trip through f32, NaNs as NaNs', (dtype) => {
     const values = decoded(every16, dtype);

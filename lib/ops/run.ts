@@ -1,7 +1,7 @@
-import { constants } from 'node:buffer';
 import { Cancellation, checkCall } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { opCatalog } from '../graph/catalog.js';
+import { allocated, LARGE, memoryOf } from '../memory.js';
 import { call, type NativeTensor } from '../native.js';
 import { checkKnown } from '../options.js';
 import { Tensor } from '../tensor.js';
@@ -78,8 +78,6 @@ export function asF32(t: Input): Input {
   return { data: new Tensor(t.data, t.shape, t.dtype).toFloat32Array(), shape: t.shape, dtype: 'f32' };
 }
 
-/** Smaller ones are cheaper to make anew. */
-const LARGE = 1 << 20;
 let poison: boolean | undefined;
 
 /** STATESPACE_POISON=1, for tests: every output begins as NaN. Read late: a runtime may ask for leave to read it. */
@@ -97,28 +95,10 @@ export function output({ op, outs }: Sizes, name: string, shape: readonly number
   if (theirs) return theirs;
   const bytes = shape.reduce((n, s) => n * s, 4);
   const data = allocated(op, () =>
-    bytes < (poisoned() ? 4 : LARGE) ? new Float32Array(bytes / 4) : new Float32Array(memory(bytes) as ArrayBuffer),
+    bytes < (poisoned() ? 4 : LARGE) ? new Float32Array(bytes / 4) : new Float32Array(memoryOf(bytes) as ArrayBuffer),
   );
   if (poisoned()) data.fill(Number.NaN);
   return new Tensor(data, shape);
-}
-
-/** Bytes of whatever content. */
-function memory(bytes: number): ArrayBufferLike {
-  const recycled = call((n) => n.outputMemory(bytes));
-  // V8 looks only when it allocates itself how much its young buffers hold; it then collects the dropped ones.
-  if (recycled && new ArrayBuffer(1)) return recycled;
-  return bytes <= constants.MAX_LENGTH ? Buffer.allocUnsafeSlow(bytes).buffer : new ArrayBuffer(bytes);
-}
-
-/** What `make` allocates; too much of it is a typed error. */
-function allocated<T>(op: string, make: () => T): T {
-  try {
-    return make();
-  } catch (cause) {
-    if ((cause as Error)?.name !== 'RangeError') throw cause;
-    throw new StatespaceError('ERR_OUT_OF_MEMORY', `${op}: no memory for its output`, { cause });
-  }
 }
 
 /** By the state's own array: the caller's initial state, which the op copies before it begins; null for zeros. */
