@@ -35,7 +35,12 @@ export function printScaling(
     ...skippedLines(report, label),
     '',
     bold('Growth: cost = a · N^b, least squares over the lengths above; b with its 95 % confidence interval'),
-    dim(wrap('Time: of processor time over all threads, to which neighbours on the machine add little.', WIDTH)),
+    dim(
+      wrap(
+        'Time: of the lower quartile of processor time over all threads: neighbours on the machine only add to it.',
+        WIDTH,
+      ),
+    ),
     '',
     rendered(growthTable(report, label)),
     '',

@@ -1,6 +1,14 @@
 /** The result of a scaling run as data: what --json writes. The version changes with the meaning of any field. */
 import type { Machine } from '../machine.js';
-import { type Crossover, crossover, fitPower, fitRobustly, type PowerFit, type Sample } from '../statistics.js';
+import {
+  type Crossover,
+  crossover,
+  fitPower,
+  fitRobustly,
+  type PowerFit,
+  quantile,
+  type Sample,
+} from '../statistics.js';
 import type { Check, Contender, Shape } from './preset.js';
 
 export const SCHEMA = 'statespace.bench.scaling';
@@ -35,7 +43,7 @@ export interface Skipped {
 
 export interface Growth {
   contender: string;
-  /** Of processor time, whose growth neighbours do not change. */
+  /** Of the lower quartile of processor time, whose growth neighbours hardly change. */
   time: PowerFit | null;
   /** Lengths left out of it, as they lie far from the others' line. */
   outliers: number[];
@@ -70,7 +78,7 @@ export function growth(contenders: readonly Contender[], measurements: readonly 
     const fit = (value: (m: Measurement) => number) => fitPower(lengths, own.map(value));
     const time = fitRobustly(
       lengths,
-      own.map((m) => m.processor.median),
+      own.map((m) => leastDisturbed(m.processor)),
     );
     return {
       contender: id,
@@ -80,6 +88,11 @@ export function growth(contenders: readonly Contender[], measurements: readonly 
       keptMemory: fit((m) => m.keptBytes),
     };
   });
+}
+
+/** What a computation costs: neighbours on the machine only ever add to it. */
+function leastDisturbed({ samples }: Sample): number {
+  return quantile(samples, 0.25);
 }
 
 export function crossovers(

@@ -1,10 +1,13 @@
-/** The scaling benchmark: for every length check, then time the contenders in turn, within the budget. */
+/**
+ * The scaling benchmark: every length is checked, then the contenders are timed in turn, in passes over all lengths and within
+ * the budget: a slow minute of the machine slows all lengths, not one of them.
+ */
 import { formatBytes } from '../format.js';
 import { availableMemory, collectGarbage, type Machine, peakGrowth } from '../machine.js';
 import { type Entrant, sampleInTurn, type Timing, time } from '../sampling.js';
 import { allowance, leastSeconds, planRuns } from '../schedule.js';
-import { summarise } from '../statistics.js';
-import type { Check, Contender, Preset } from './preset.js';
+import { median, summarise } from '../statistics.js';
+import type { Check, Contender, Prepared, Preset } from './preset.js';
 import {
   crossovers,
   growth,
@@ -39,6 +42,8 @@ export class CheckFailed extends Error {
 const CHECKED_RUN = 1;
 // Of the public call, beside the samples of its kernel.
 const CALLS = 3;
+// Over all lengths. Only the first checks; each makes its inputs again, so that one length lies in memory at a time.
+const PASSES = 3;
 // Long enough that the cost per token, not the cost per call, predicts what follows.
 const PROBE_LENGTH = 1024;
 // Of what is free: the rest is for outputs, inputs of the next length and everybody else.
@@ -54,14 +59,20 @@ export async function runScaling(preset: Preset, settings: ScalingSettings): Pro
   for (const [i, length] of lengths.entries()) {
     const later = lengths.slice(i + 1).map((longer) => run.leastSeconds(longer));
     const seconds = allowance(
-      budgetSeconds - elapsed(),
+      budgetSeconds - elapsed() - run.owedSeconds(),
       later.reduce((sum, s) => sum + s, 0),
     );
     await run.measure(length, seconds, (note) => onProgress(elapsed() / budgetSeconds, note));
     collectGarbage();
   }
+  for (let pass = 2; pass <= PASSES; pass++) {
+    for (const length of lengths) {
+      await run.goOn(length, pass, (note) => onProgress(elapsed() / budgetSeconds, note));
+      collectGarbage();
+    }
+  }
   const { contenders } = preset;
-  const measurements = withRatios(run.measurements, contenders);
+  const measurements = withRatios(run.measurements(), contenders);
   return {
     schema: SCHEMA,
     schemaVersion: SCHEMA_VERSION,
@@ -82,8 +93,21 @@ export async function runScaling(preset: Preset, settings: ScalingSettings): Pro
   };
 }
 
+/** What is known of a contender at a length. */
+interface Entry {
+  length: number;
+  id: string;
+  /** Seconds of one run, from the checked one. */
+  cost: number;
+  /** Samples that later passes take. */
+  owed: number;
+  peakBytes: number | null;
+  samples: Timing[];
+  calls: Timing[];
+}
+
 class Run {
-  readonly measurements: Measurement[] = [];
+  readonly #entries: Entry[] = [];
   readonly skipped: Skipped[] = [];
   readonly checks: ScalingReport['checks'] = [];
   /** Seconds of one run at the length where a contender ran last. */
@@ -130,28 +154,68 @@ class Run {
     const costs = new Map([...running].map((id) => [id, this.#known.get(id)!.seconds]));
     const left = seconds - (performance.now() - started) / 1000;
     const plans = planRuns(costs, { wanted: this.reps, seconds: left });
-    const entrants: Entrant[] = [];
     for (const id of running) {
       const { reps, reason } = plans.get(id)!;
       if (reps === 0) this.skipped.push({ length, contender: id, reason });
-      else entrants.push({ id, run: prepared.run[id]!, cost: costs.get(id)!, reps });
+      else
+        this.#entries.push({
+          length,
+          id,
+          cost: costs.get(id)!,
+          owed: reps,
+          peakBytes: peaks.get(id) ?? null,
+          samples: [],
+          calls: [],
+        });
     }
+    await this.#sample(length, prepared, 1, note);
+    for (const { id, samples } of this.#at(length))
+      this.#known.set(id, { length, seconds: median(undisturbed(samples)) });
+  }
+
+  /** A later pass over a length, where samples are owed. */
+  async goOn(length: number, pass: number, note: (text: string) => void): Promise<void> {
+    if (this.#at(length).some(({ owed }) => owed > 0))
+      await this.#sample(length, this.preset.prepare(length), pass, note);
+  }
+
+  /** Of the samples that later passes take. */
+  owedSeconds(): number {
+    return this.#entries.reduce((sum, { cost, owed }) => sum + owed * cost, 0);
+  }
+
+  measurements(): Measurement[] {
+    return this.#entries.map((entry) => this.#measured(entry));
+  }
+
+  #at(length: number): Entry[] {
+    return this.#entries.filter((entry) => entry.length === length);
+  }
+
+  /** This pass's share of what is owed, contenders in turn. */
+  async #sample(length: number, prepared: Prepared, pass: number, note: (text: string) => void): Promise<void> {
+    const entries = this.#at(length);
+    const entrants: Entrant[] = entries.flatMap(({ id, cost, owed }) =>
+      owed > 0 ? [{ id, run: prepared.run[id]!, cost, reps: Math.ceil(owed / (PASSES + 1 - pass)) }] : [],
+    );
+    const calls: Entrant[] = entrants.flatMap(({ id, cost }) => {
+      const call = prepared.call?.[id];
+      return call ? [{ id, run: call, cost, reps: Math.ceil(CALLS / PASSES) }] : [];
+    });
+    const place = `${length} tokens, pass ${pass} of ${PASSES}`;
     const samples = await sampleInTurn(
       entrants,
       this.signal,
-      (done, of, id) => note(`${length} tokens: sample ${done + 1} of ${of}, ${this.#contender(id).label}`),
+      (done, of, id) => note(`${place}: sample ${done + 1} of ${of}, ${this.#contender(id).label}`),
       this.sampleSeconds,
     );
-    const calls = await sampleInTurn(
-      entrants.flatMap(({ id, cost }) => {
-        const call = prepared.call?.[id];
-        return call ? [{ id, run: call, cost, reps: CALLS }] : [];
-      }),
-      this.signal,
-      undefined,
-      this.sampleSeconds,
-    );
-    for (const [id, taken] of samples) this.#record(length, id, taken, calls.get(id) ?? [], peaks.get(id) ?? null);
+    const called = await sampleInTurn(calls, this.signal, undefined, this.sampleSeconds);
+    for (const entry of entries) {
+      const taken = samples.get(entry.id) ?? [];
+      entry.samples.push(...taken);
+      entry.calls.push(...(called.get(entry.id) ?? []));
+      entry.owed -= taken.length;
+    }
   }
 
   /** Of the checked run and the least samples of every contender, by prediction. */
@@ -192,11 +256,10 @@ class Run {
     }
   }
 
-  #record(length: number, id: string, samples: Timing[], calls: Timing[], peakBytes: number | null): void {
+  #measured({ length, id, samples, calls, peakBytes }: Entry): Measurement {
     const summary = summarise(undisturbed(samples));
-    this.#known.set(id, { length, seconds: summary.median });
     const { working, kept } = this.#contender(id).memory(length);
-    this.measurements.push({
+    return {
       length,
       contender: id,
       time: summary,
@@ -208,7 +271,7 @@ class Run {
       keptBytes: kept,
       peakBytes,
       timesScan: null,
-    });
+    };
   }
 
   #contender(id: string): Contender {
