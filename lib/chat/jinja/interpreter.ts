@@ -3,7 +3,7 @@
 import { Bound, type Runtime } from './arguments.js';
 import type { CallArguments, Expression, Parameters, Statement, Target } from './ast.js';
 import { FILTERS } from './filters.js';
-import { methodOf } from './methods.js';
+import { attribute, item, member } from './members.js';
 import { binary, comparison, concat, slice, unary } from './operators.js';
 import { TESTS } from './tests.js';
 import { str } from './text.js';
@@ -13,16 +13,12 @@ import {
   Dict,
   equal,
   Float,
-  isInt,
-  isText,
   iterate,
   Markup,
   Namespace,
   NONE,
-  Range,
   TemplateError,
   Tuple,
-  textOf,
   truthy,
   typeName,
   Undefined,
@@ -317,10 +313,10 @@ class Interpreter implements Runtime {
           ? this.evaluate(e.no, scope)
           : new Undefined('the inline if-expression evaluated to false and no else section was defined.');
       case 'attribute':
-        return this.member(this.evaluate(e.of, scope), e.name);
+        return member(this.evaluate(e.of, scope), e.name);
       case 'item': {
         const of = this.evaluate(e.of, scope);
-        if (e.key.type !== 'slice') return this.item(of, this.evaluate(e.key, scope));
+        if (e.key.type !== 'slice') return item(of, this.evaluate(e.key, scope));
         const part = (x?: Expression) => (x ? this.evaluate(x, scope) : NONE);
         return slice(of, { start: part(e.key.start), stop: part(e.key.stop), step: part(e.key.step) });
       }
@@ -383,40 +379,13 @@ class Interpreter implements Runtime {
   }
 
   attribute(value: Value, name: string): Value {
-    if (value instanceof Undefined) value.fail();
-    if (value instanceof Namespace) return value.attributes.get(name) ?? missing(value, name);
-    if (value instanceof Callable) return value.attribute(name) ?? missing(value, name);
-    return methodOf(value, name) ?? missing(value, name);
+    return attribute(value, name);
   }
 
-  /** x.name: an attribute, else an item. */
-  private member(value: Value, name: string): Value {
-    const found = this.attribute(value, name);
-    return found instanceof Undefined ? (this.lookUp(value, name) ?? found) : found;
-  }
-
-  /** x[key]: an item, else an attribute. */
   item(value: Value, key: Value): Value {
-    if (value instanceof Undefined) value.fail();
-    const found = this.lookUp(value, key);
-    if (found !== undefined) return found;
-    if (!isText(key)) return missing(value, str(key));
-    if (value instanceof Namespace || value instanceof Callable) return this.attribute(value, textOf(key));
-    return methodOf(value, textOf(key)) ?? missing(value, textOf(key));
-  }
-
-  private lookUp(value: Value, key: Value): Value | undefined {
-    if (value instanceof Dict) return Array.isArray(key) || key instanceof Dict ? undefined : value.get(key);
-    if (!isInt(key)) return undefined;
-    const sequence =
-      value instanceof Tuple ? value.items : value instanceof Range || isText(value) ? [...iterate(value)] : value;
-    if (!Array.isArray(sequence)) return undefined;
-    return sequence[Number(key) < 0 ? sequence.length + Number(key) : Number(key)];
+    return item(value, key);
   }
 }
-
-const missing = (value: Value, name: string): Undefined =>
-  new Undefined(`'${typeName(value)} object' has no attribute '${name}'`);
 
 /** Whether a macro's body reads a variable: varargs, kwargs and caller are accepted only then. */
 function mentions(node: unknown, word: string): boolean {
