@@ -4,6 +4,7 @@
 // Fused per token the same work runs at a fifth of the speed.
 #include <cfloat>
 
+#include "core/context.h"
 #include "isa/math.h"
 #include "kernels/sequences.h"
 #include "ops/selective_scan.h"
@@ -184,7 +185,7 @@ inline void scan_vector(const float* dt, const float* du, int64_t width, int64_t
 // One sequence, channels across lanes.
 template <bool kConstantB, bool kConstantC>
 void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
-               const Buffers& buffers) {
+               const Buffers& buffers, const Context& cx) {
   const int64_t d_state = op.A[1], width = b.width();
   interleave(op.A.row(b.first), op.A.row_stride, b, d_state, kLog2e, buffers.A);
   for (int64_t i = 0; i < width * d_state; i += kLanes) store(buffers.A + i, bounded(load(buffers.A + i)));
@@ -194,6 +195,7 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
   // Lanes behind the last channel stay finite: their states multiply with whatever stands here.
   for (int64_t i = 0; i < 2 * kTokens * width; ++i) buffers.dt[i] = 0.f;
   for (int64_t t = begin; t < end; t += kTokens) {
+    cx.check_stop();
     const int64_t count = end - t < kTokens ? end - t : kTokens;
     const bool last = t + 2 * kTokens > end;
     prepare(op, b, t, count, buffers);
@@ -279,13 +281,13 @@ inline void scan_narrow(const SelectiveScan& op, const Block& b, int64_t begin, 
 }
 
 inline void scan_block(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
-                       const Buffers& buffers) {
+                       const Buffers& buffers, const Context& cx) {
   if (end - begin < kShort) return scan_narrow(op, b, begin, end, state, buffers);
   const bool constant_B = op.constant(op.B), constant_C = op.constant(op.C);
-  if (!constant_B && !constant_C) return scan_wide<false, false>(op, b, begin, end, state, buffers);
-  if (constant_B && constant_C) return scan_wide<true, true>(op, b, begin, end, state, buffers);
-  if (constant_B) return scan_wide<true, false>(op, b, begin, end, state, buffers);
-  return scan_wide<false, true>(op, b, begin, end, state, buffers);
+  if (!constant_B && !constant_C) return scan_wide<false, false>(op, b, begin, end, state, buffers, cx);
+  if (constant_B && constant_C) return scan_wide<true, true>(op, b, begin, end, state, buffers, cx);
+  if (constant_B) return scan_wide<true, false>(op, b, begin, end, state, buffers, cx);
+  return scan_wide<false, true>(op, b, begin, end, state, buffers, cx);
 }
 
 }  // namespace statespace::STATESPACE_ISA::selective_scan
