@@ -95,6 +95,21 @@ export class Cancellation {
   }
 }
 
+/** What is waited for, or the signal's reason as soon as it aborts; the others that wait for the same go on. */
+export async function unlessAborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
+  if (!signal) return work;
+  signal.throwIfAborted();
+  let forget: (() => void) | undefined;
+  const aborted = new Promise<never>((_, fail) => {
+    forget = onAbort(signal, () => fail(signal.reason));
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    forget?.();
+  }
+}
+
 interface Watch {
   stops: Set<() => void>;
   end(): void;

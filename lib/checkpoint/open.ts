@@ -48,7 +48,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     for (const { byteLength } of opened.tensors.values()) totalBytes += byteLength;
     return { folder: gguf, ...opened, totalBytes, stamps };
   }
-  const tensors = new Map(withoutPrefixes(await readTensors(root)).map((tensor) => [tensor.name, tensor]));
+  const tensors = new Map(withoutPrefixes(await readTensors(root, path)).map((tensor) => [tensor.name, tensor]));
   const checkpoint: Checkpoint = { folder: root, tensors, totalBytes: 0, stamps };
   for (const { byteLength } of tensors.values()) checkpoint.totalBytes += byteLength;
   const config = (await readOptionalConfig(root, 'config.json')) ?? inferRwkvConfig(tensors);
@@ -89,13 +89,20 @@ async function isFolder(path: string): Promise<boolean> {
 }
 
 /** From the first of the files that a model may be kept in; the others are copies of the same. */
-async function readTensors(root: string): Promise<StoredTensor[]> {
-  const files = await list(root);
+async function readTensors(root: string, given: string): Promise<StoredTensor[]> {
+  const files = await list(root).catch((error) => {
+    throw asCheckpointError(root, notFolder(given, error) ?? error);
+  });
   const has = (name: string) => files.includes(name);
   if (has('model.safetensors')) return readSafetensors(join(root, 'model.safetensors'));
   if (has('model.safetensors.index.json')) return readSharded(root, 'model.safetensors.index.json', readSafetensors);
   if (has('pytorch_model.bin')) return readPytorch(join(root, 'pytorch_model.bin'));
   if (has('pytorch_model.bin.index.json')) return readSharded(root, 'pytorch_model.bin.index.json', readPytorch);
+  if (has('adapter_config.json'))
+    throw checkpointError(
+      root,
+      'holds an adapter and no model: load the model that it is for, with it among `adapters`',
+    );
   const pth = files.filter((name) => name.endsWith('.pth'));
   if (pth.length === 1) return readPytorch(join(root, pth[0]!));
   throw checkpointError(
@@ -104,6 +111,16 @@ async function readTensors(root: string): Promise<StoredTensor[]> {
       pth.length > 1 ? `${pth.length} .pth files: ${show(pth)}` : 'none of them'
     }`,
   );
+}
+
+/** What is no folder, in words; undefined where the file system says it all. */
+function notFolder(given: string, { cause }: Error): Error | undefined {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  if (code === 'ENOTDIR') return new Error('is a file: give the folder that it lies in, with config.json', { cause });
+  if (code !== 'ENOENT' || !/^[\w.-]+\/[\w.-]+$/.test(given)) return undefined;
+  return new Error(`there is no such folder; the repository of that name on the hub is ${show(`hf:${given}`)}`, {
+    cause,
+  });
 }
 
 async function list(root: string): Promise<string[]> {

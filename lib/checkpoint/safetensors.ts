@@ -80,6 +80,7 @@ function sizes(where: string, key: string, value: Json | undefined): number[] {
 }
 
 function readMetadata(file: string, metadata: Json): Record<string, string> {
+  if (metadata === null) return {};
   if (!isJsonObject(metadata) || !Object.values(metadata).every((text) => typeof text === 'string')) {
     throw checkpointError(file, '__metadata__: expected an object of strings');
   }

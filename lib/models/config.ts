@@ -3,6 +3,8 @@ import { isHarmless, isIdle, warnOfKeys } from './harmless-keys.js';
 
 /** Sizes that would be work before they are an error: no published network comes near. Windows and lengths cost nothing. */
 export const MOST_LAYERS = 2000;
+/** Of weights in the layouts of other libraries. */
+const QUANTISED = 'weights quantised this way are not read; load the original ones, with `dtype`, or a GGUF file';
 const MOST_PARTS = 10_000;
 const MOST_HEADS = 2 ** 16;
 const MOST_CHANNELS = 2 ** 24;
@@ -158,6 +160,8 @@ export class ConfigReader {
   done(): void {
     const unknown = Object.keys(this.raw).filter((k) => !this.seen.has(k) && !isHarmless(k) && this.raw[k] !== null);
     const serious = unknown.filter((k) => !isIdle(k, this.raw[k]));
+    const quantised = serious.find((k) => k === 'quantization_config' || k === 'quantization');
+    if (quantised) throw this.error(`${quantised}: ${QUANTISED}`);
     if (serious.length > 0) throw this.error(`unknown ${serious.length > 1 ? 'keys' : 'key'} ${serious.join(', ')}`);
     warnOfKeys(`config (${this.modelType})`, unknown);
   }

@@ -33,7 +33,8 @@ const TRAINING = words(`
   resid_pdrop attn_pdrop classifier_dropout pretraining_tp rescale_layer time_step_min time_step_max time_step_floor
   time_step_init_scheme time_step_scale use_mamba_kernels use_mambapy use_associative_scan use_fast_kernels
   mamba_chunk_size chunk_size output_router_logits router_aux_loss_coef router_jitter_noise router_z_loss_coef
-  gradient_checkpointing use_flash_attention flash_attn max_window_layers max_position_embeddings max_sequence_length
+  gradient_checkpointing use_flash_attention use_flash_attn use_flash_attention_2 flash_attn model_max_length
+  max_window_layers max_position_embeddings max_sequence_length
   n_ctx n_positions layer_norm_eps_training`);
 
 const HARMLESS = new Set([...PROVENANCE, ...GENERATION, ...TRAINING]);

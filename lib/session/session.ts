@@ -1,5 +1,5 @@
 import { replaceFile } from '../atomic-file.js';
-import { checkCall } from '../cancellation.js';
+import { checkCall, unlessAborted } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
@@ -87,8 +87,14 @@ export class Session implements AsyncDisposable {
   }
 
   /** Runs after all earlier calls on this session. */
-  private inOrder<T>(work: () => Promise<T>): Promise<T> {
-    return this.during(this.queue.then(work));
+  private inOrder<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    if (!signal || this.pending === 0) return this.during(this.queue.then(work));
+    // An abort is heard while earlier calls run; those that come later wait for these all the same.
+    const before = this.queue;
+    const result = this.during(unlessAborted(signal, before).then(work));
+    const own = this.queue;
+    this.queue = before.then(() => own);
+    return result;
   }
 
   /** Counts a call on this session until it has ended; the next call waits for it. */
@@ -153,7 +159,7 @@ export class Session implements AsyncDisposable {
       const data = this.model.readInput(tokens);
       const out = options.out && this.readOut(options.out, tokens, data.length / this.model.inputWidth, logits);
       signal?.throwIfAborted();
-      return this.inOrder(() => this.feed(data, logits, options, out));
+      return this.inOrder(() => this.feed(data, logits, options, out), signal);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -201,8 +207,8 @@ export class Session implements AsyncDisposable {
     return {
       network: model,
       position: () => this.position,
-      next: (tokens, sampler, options) => this.inOrder(() => this.choose(tokens, sampler, options)),
-      row: (tokens, options) => this.inOrder(() => this.nextRow(tokens, options)),
+      next: (tokens, sampler, options) => this.inOrder(() => this.choose(tokens, sampler, options), options.signal),
+      row: (tokens, options) => this.inOrder(() => this.nextRow(tokens, options), options.signal),
       choose: (row, sampler) => call((n) => n.sampleRow(sampler.handle, this.native(), row)),
       tokens: (from) => call((n) => n.sessionTokens(this.native(), from)),
       accept: (token) => this.accept(token),

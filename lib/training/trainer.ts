@@ -1,4 +1,4 @@
-import { Cancellation, checkCall } from '../cancellation.js';
+import { Cancellation, checkCall, unlessAborted } from '../cancellation.js';
 import { StatespaceError, show } from '../errors.js';
 import { Model } from '../models/model.js';
 import { call, type NativeHandle, type TrainingPart } from '../native.js';
@@ -109,11 +109,11 @@ export class TrainerState implements Trainer {
   }
 
   /** Runs work when all that was asked for before has ended. */
-  exclusive<T>(work: (handle: NativeHandle) => Promise<T>): Promise<T> {
+  exclusive<T>(work: (handle: NativeHandle) => Promise<T>, signal?: AbortSignal): Promise<T> {
     if (this.#disposed) return Promise.reject(new StatespaceError('ERR_DISPOSED', 'trainer: it has been disposed of'));
     const before = this.#queue;
     const result = (async () => {
-      await before;
+      await unlessAborted(signal, before);
       if (!this.#handle) throw new StatespaceError('ERR_DISPOSED', 'trainer: it has been disposed of');
       return work(this.#handle);
     })();
@@ -155,7 +155,7 @@ export class TrainerState implements Trainer {
       const tokens = parts.reduce((sum, p) => sum + p.cuSeqlens.at(-1)!, 0);
       const tokensPerSecond = (1000 * tokens) / (performance.now() - begin);
       return { ...result, gradients, learningRate, tokens, tokensPerSecond, step: this.steps };
-    });
+    }, options.signal);
   }
 
   async step(batch: Batch | readonly Batch[], options: { signal?: AbortSignal | undefined } = {}): Promise<StepReport> {

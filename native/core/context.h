@@ -15,7 +15,7 @@ struct Context {
   Scratch& scratch;
   TileUnit tiles = TileUnit::none;
   bool exact = false;                       // products round no activations: neither to bf16 nor to int8
-  const std::atomic<bool>* stop = nullptr;  // set when nobody waits for the result any more
+  const std::atomic<bool>* stop = nullptr;  // for is_stopped(): whether nobody waits for the result any more
 
   // At least `bytes` of 64-byte aligned memory, private to `worker`, until the kernel returns.
   template <class T>

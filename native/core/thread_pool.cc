@@ -199,8 +199,14 @@ void ThreadPool::run(int64_t count, Body body, void* closure, const std::atomic<
   region->work(0);
   region->state.fetch_and(~kOpen, std::memory_order_acq_rel);
   // A helper's last piece is short; only when its core was taken is it worth giving way.
-  for (int spins = 0; region->state.load(std::memory_order_acquire) & kUsers; ++spins)
-    spins < 4096 ? pause() : std::this_thread::yield();
+  for (int spins = 0; region->state.load(std::memory_order_acquire) & kUsers; ++spins) {
+    if (spins < 4096) {
+      pause();
+      continue;
+    }
+    is_stopped(stop);  // a synchronous call's helpers hear only what this thread asks
+    std::this_thread::yield();
+  }
   const std::exception_ptr failure = std::exchange(region->failure, nullptr);
   region->state.store(0, std::memory_order_release);
   if (failure) std::rethrow_exception(failure);

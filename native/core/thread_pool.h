@@ -53,10 +53,15 @@ int physical_cores();
 // wake, the event loop first of all. Its share of the processor stays what it is.
 void take_long_turns();
 
+// Whether a flag that is set means what it says: that of a synchronous call asks for a look (core/watched_call.h).
+bool means_stop(const std::atomic<bool>* stop);
+inline bool is_stopped(const std::atomic<bool>* stop) {
+  return stop && stop->load(std::memory_order_relaxed) && means_stop(stop);
+}
 // Throws ERR_ABORTED.
 [[noreturn]] void throw_stopped();
 inline void throw_if_stopped(const std::atomic<bool>* stop) {
-  if (stop && stop->load(std::memory_order_relaxed)) throw_stopped();
+  if (is_stopped(stop)) throw_stopped();
 }
 
 }  // namespace statespace

@@ -53,13 +53,13 @@ void with_float(DType type, Fn&& fn) {
 
 class Block {
  public:
-  Block(const Attention& op, const AttentionPlan& plan, const Task& task, const Workspace& w, TileUnit unit)
+  Block(const Attention& op, const AttentionPlan& plan, const Task& task, const Workspace& w, const Context& cx)
       : op_(op),
         plan_(plan),
         task_(task),
         span_(plan.span(task.sequence)),
         w_(w),
-        unit_(unit),
+        cx_(cx),
         headdim_(plan.headdim),
         width_(round_up(headdim_, kWide)),
         first_(plan.first_row(task)),
@@ -70,6 +70,7 @@ class Block {
   void run() {
     for (int64_t r = 0; r < all_rows_; ++r) w_.states[r] = RowState{};
     with_float(op_.k.dtype, [&](auto type) { attend<decltype(type)>(); });
+    cx_.check_stop();
     span_.splits > 1 ? keep_partial() : finish();
   }
 
@@ -87,8 +88,8 @@ class Block {
 #if defined(STATESPACE_BF16_DOT)
   void pairs() {
 #if defined(STATESPACE_TILES)
-    if (unit_ == TileUnit::amx) return panels<bf16_t, UnitTiles<AmxTiles>>();
-    if (unit_ == TileUnit::emulated) return panels<bf16_t, UnitTiles<EmulatedTiles>>();
+    if (cx_.tiles == TileUnit::amx) return panels<bf16_t, UnitTiles<AmxTiles>>();
+    if (cx_.tiles == TileUnit::emulated) return panels<bf16_t, UnitTiles<EmulatedTiles>>();
 #endif
     panels<bf16_t, PairTiles>();
   }
@@ -116,6 +117,7 @@ class Block {
     const KeyRows<T> values(op_, op_.v, span_, task_.sequence, task_.head);
     const T** key_rows = reinterpret_cast<const T**>(w_.addresses);
     for (int64_t j = range.begin; j < range.end; j += kBlockKeys) {
+      if (is_stopped(cx_.stop)) break;  // run() throws when the unit is given back
       const int64_t end = j + kBlockKeys < range.end ? j + kBlockKeys : range.end;
       const T** value_rows = key_rows + (end - j);
       keys.addresses(j, end, key_rows);
@@ -294,7 +296,7 @@ class Block {
   const Task task_;
   const Span& span_;
   const Workspace& w_;
-  const TileUnit unit_;
+  const Context& cx_;
   const int64_t headdim_, width_, first_, rows_, all_rows_;
   const float scale_;  // to units of log2, or of the softcap
 };
@@ -325,7 +327,7 @@ void run(const Attention& op, Context& cx) {
   const AttentionPlan plan(op, cx, kBlockRows);
   cx.parallel_for(plan.tasks(), [&](int64_t i, int worker) {
     const Workspace workspace(cx, worker, plan.headdim);
-    Block(op, plan, plan.task(i), workspace, cx.tiles).run();
+    Block(op, plan, plan.task(i), workspace, cx).run();
   });
   cx.parallel_for(plan.sequences() * op.k[1], [&](int64_t i, int) {
     const Span& span = plan.span(i / op.k[1]);

@@ -38,8 +38,8 @@ struct Workspace {
 class HeadGradient {
  public:
   HeadGradient(const AttentionBackward& op, const AttentionPlan& plan, const Span& span, int64_t head, const float* r,
-               const Workspace& w)
-      : op_(op), plan_(plan), span_(span), head_(head), r_(r), w_(w), headdim_(plan.headdim) {}
+               const Workspace& w, const Context& cx)
+      : op_(op), plan_(plan), span_(span), head_(head), r_(r), w_(w), cx_(cx), headdim_(plan.headdim) {}
 
   // Blocks of keys first, first + step …: their dk and dv, and what they add to dq, whose row t of head h lies at
   // dq + (t · nheads + h) · headdim.
@@ -79,6 +79,7 @@ class HeadGradient {
     std::memset(w_.dk, 0, kKeys * width * sizeof(float));
     std::memset(w_.dv, 0, kKeys * width * sizeof(float));
     for (int64_t r = 0; r < rows(); r += kBlock) {
+      cx_.check_stop();
       const int64_t last = std::min<int64_t>(r + kBlock, rows());
       const Visible from = plan_.visible(span_, r / plan_.group), to = plan_.visible(span_, (last - 1) / plan_.group);
       if (from.begin >= begin + count || to.end <= begin) continue;
@@ -230,6 +231,7 @@ class HeadGradient {
   const int64_t head_;
   const float* r_;
   const Workspace& w_;
+  const Context& cx_;
   const int64_t headdim_;
 };
 
@@ -287,7 +289,8 @@ void run(const AttentionBackward& given, Context& cx) {
   cx.parallel_for(sequences * nheads_kv * splits, [&](int64_t i, int worker) {
     const int64_t split = i % splits, head = i / splits % nheads_kv, sequence = i / splits / nheads_kv;
     const Workspace workspace(cx, worker, headdim);
-    HeadGradient(op, plan, plan.span(sequence), head, r, workspace).run(split, splits, dq + split * queries * headdim);
+    HeadGradient(op, plan, plan.span(sequence), head, r, workspace, cx)
+        .run(split, splits, dq + split * queries * headdim);
   });
   if (!op.dq || direct) return;
   for_row_blocks(cx, tokens, nheads * headdim, [&](int64_t begin, int64_t end, int) {

@@ -98,7 +98,7 @@ Channels gather(const CausalConv1d& op, int64_t block, float* scratch) {
 // Tokens [from, to) of the sequence that starts at `begin`; inputs before it come from the state.
 template <class Act>
 void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, int64_t begin, int64_t from, int64_t to,
-                Act act) {
+                Act act, const Context& cx) {
   const int64_t d_conv = op.weight[1], past = d_conv - 1;
   if (from - begin < past) {
     int64_t i = 0;
@@ -112,6 +112,7 @@ void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, i
       for (int64_t j = 0; j < past; ++j) c.past[j * c.width + i] = state[i * past + j];
   }
   for (int64_t t = from; t < to; t += kRows) {
+    cx.check_stop();
     const int64_t rows = to - t < kRows ? to - t : kRows;
     for (int64_t j = 0; j < past + rows; ++j) {
       const int64_t source = t - past + j;
@@ -201,7 +202,7 @@ void run(const CausalConv1d& op, Context& cx) {
     for (int64_t s = sequences.containing(from); s < sequences.count && sequences.begin(s) < to; ++s) {
       const int64_t begin = sequences.begin(s), end = sequences.end(s);
       const int64_t first = begin < from ? from : begin, last = end < to ? end : to;
-      auto tokens_with = [&](auto act) { run_tokens(op, c, state_of(s, c.first), begin, first, last, act); };
+      auto tokens_with = [&](auto act) { run_tokens(op, c, state_of(s, c.first), begin, first, last, act, cx); };
       if (first == last) continue;
       if (end - begin == 1) {
         float* state = state_of(s, c.first);

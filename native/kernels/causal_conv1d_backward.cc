@@ -36,14 +36,16 @@ class ChannelGradient {
     }
   }
 
-  void sequence(int64_t s, int64_t begin, int64_t end) {
+  void sequence(int64_t s, int64_t begin, int64_t end, const Context& cx) {
     const int64_t past = d_conv_ - 1;
     for (int64_t c = 0; c < width_; ++c)
       for (int64_t j = 0; j < past; ++j)
         past_[j * kChannels + c] = op_.initial_state ? state(op_.initial_state, s, c)[j] : 0;
     std::memset(later_, 0, d_conv_ * kChannels * sizeof(float));
-    for (int64_t t = (std::max<int64_t>(end - begin, 1) - 1) / kTile * kTile + begin; t >= begin; t -= kTile)
+    for (int64_t t = (std::max<int64_t>(end - begin, 1) - 1) / kTile * kTile + begin; t >= begin; t -= kTile) {
+      cx.check_stop();
       tile(begin, t, std::min(t + kTile, end));
+    }
     if (op_.dinitial_state) initial(s);
     if (op_.dfinal_state) final(s, begin, end);
   }
@@ -188,7 +190,7 @@ void run(const CausalConv1dBackward& op, Context& cx) {
   cx.parallel_for(ceil_div(channels, width), [&](int64_t i, int worker) {
     ChannelGradient piece(op, i * width, std::min(width, channels - i * width),
                           cx.local<float>(worker, ChannelGradient::floats(op.weight[1])));
-    for (int64_t s = 0; s < sequences.count; ++s) piece.sequence(s, sequences.begin(s), sequences.end(s));
+    for (int64_t s = 0; s < sequences.count; ++s) piece.sequence(s, sequences.begin(s), sequences.end(s), cx);
     piece.finish();
   });
 }

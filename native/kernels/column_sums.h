@@ -10,6 +10,7 @@
 namespace statespace::STATESPACE_ISA {
 
 constexpr int64_t kPartRows = 32, kMostParts = 64;
+constexpr int64_t kStretch = 1 << 18;  // values of a stretch
 
 class ColumnSums {
  public:
@@ -20,13 +21,19 @@ class ColumnSums {
     sums_ = cx.shared<float>(before + parts_ * stride_) + before;
   }
 
-  // fn(begin, end, worker, sums) for the rows of each part; sums (width) are zeros at first and to be added to.
+  // fn(begin, end, worker, sums) for the rows of each part, stretch by stretch, between which it hears of an abort;
+  // sums (width) are zeros at first and to be added to.
   template <class Fn>
   void each_part(Fn&& fn) {
     cx_.parallel_for(parts_, [&](int64_t i, int worker) {
       float* sums = sums_ + i * stride_;
       std::memset(sums, 0, width_ * sizeof(float));
-      fn(i * rows_ / parts_, (i + 1) * rows_ / parts_, worker, sums);
+      const int64_t stretch = std::max<int64_t>(1, kStretch / std::max<int64_t>(1, width_));
+      const int64_t end = (i + 1) * rows_ / parts_;
+      for (int64_t begin = i * rows_ / parts_; begin < end; begin += stretch) {
+        cx_.check_stop();
+        fn(begin, std::min(begin + stretch, end), worker, sums);
+      }
     });
   }
 

@@ -37,6 +37,7 @@ void run(const DenseScan& op, Context& cx) {
     float* state = op.state.row(sequences.slot(s));
     std::memcpy(h, state, size_t(d_state) * sizeof(float));
     for (int64_t t = sequences.begin(s); t < sequences.end(s); ++t) {
+      cx.check_stop();
       int64_t n = 0;
       for (; n + kVectors * kLanes <= stride; n += kVectors * kLanes)
         step<kVectors>(columns, stride, h, d_state, op.v.row(t), n, next);

@@ -36,6 +36,7 @@ void run(const EmbeddingBackward& op, Context& cx) {
   cx.parallel_for(ceil_div(d_model, kChannels), [&](int64_t task, int) {
     const int64_t first = task * kChannels, last = std::min(d_model, first + kChannels);
     for (int64_t t = 0; t < op.dy[0]; ++t) {
+      cx.check_stop();
       const float* dy = op.dy.row(t);
       float* to = op.dweight.row(ids[t]);
       for (int64_t c = first; c < last; c += kLanes) {

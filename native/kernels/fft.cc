@@ -10,9 +10,9 @@ void FftTables::fill_quarter(int64_t begin, int64_t end) const {
   }
 }
 
-void FftTables::fill_powers(int64_t m) const {
-  float* out = powers + 6 * (m / 4 - 1);
-  for (int64_t j = 0; j < m / 4; ++j)
+void FftTables::fill_powers(int64_t m, int64_t begin, int64_t end) const {
+  float* out = powers + 6 * (m / 4 - 1 + begin);
+  for (int64_t j = begin; j < end; ++j)
     for (int64_t power = 1; power <= 3; ++power, out += 2) {
       // e^{-2πi·power·j/m}: the quarter's entry, turned by -i once for each quarter of the circle.
       const int64_t k = 4 * power * j * (size / m);
@@ -36,7 +36,9 @@ void fill_tables(const FftTables& tables, Context& cx) {
   cx.parallel_for((size + kPiece - 1) / kPiece, [&](int64_t i, int) {
     tables.fill_quarter(i * kPiece, (i + 1) * kPiece < size ? (i + 1) * kPiece : size);
   });
-  for (int64_t m = 4; m <= size; m *= 2) tables.fill_powers(m);
+  for (int64_t m = 4; m <= size; m *= 2)
+    cx.parallel_for((m / 4 + kPiece - 1) / kPiece,
+                    [&](int64_t i, int) { tables.fill_powers(m, i * kPiece, std::min(m / 4, (i + 1) * kPiece)); });
 }
 
 void fft_pass(const FftTables& tables, float* x, int64_t m, int64_t begin, int64_t end) {

@@ -37,9 +37,10 @@ struct FftTables {
   static int64_t floats(int64_t size) { return 2 * size + 6 * (size < 4 ? 0 : size / 2 - 1); }
   FftTables(float* memory, int64_t size) : size(size), quarter(memory), powers(memory + 2 * size) {}
 
-  // Fills entries [begin, end) of `quarter`, in f64; then, all of those being there, the powers for blocks of m points.
+  // Fills entries [begin, end) of `quarter`, in f64; then, all of those being there, of the powers for blocks of m
+  // points.
   void fill_quarter(int64_t begin, int64_t end) const;
-  void fill_powers(int64_t m) const;
+  void fill_powers(int64_t m, int64_t begin, int64_t end) const;
 
   // e^{iπk/(2·size)}, k < size: a quarter of the circle.
   const float* root(int64_t k) const { return quarter + 2 * k; }

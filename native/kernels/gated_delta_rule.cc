@@ -36,6 +36,7 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
   const float* before = op.k.row(begin) + at;
   Block<N> change = zero_block<N>();
   for (int64_t t = begin; t < end; ++t) {
+    throw_if_stopped(c.stop);
     const float *q = op.q.row(t) + at, *k = op.k.row(t) + at;
     F decay = set(1);
     if constexpr (kByKey)

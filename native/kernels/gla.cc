@@ -16,6 +16,7 @@ void recurrent(const Gla& op, const Sequences& sequences, const HeadColumns& c, 
   float* state = op.state.row(sequences.slot(c.sequence)) + c.head * keys * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
   for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
+    throw_if_stopped(c.stop);
     exp_row(op.g.row(t) + at, decay, keys);
     const float *q = op.q.row(t) + c.head * keys, *k = op.k.row(t) + at;
     const Block<N> v = load_block<N>(op.v.row(t) + head_kv * values + c.first, c.count);

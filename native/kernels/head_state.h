@@ -85,6 +85,7 @@ inline Block<N> operator-(const Block<N>& a, const Block<N>& b) {
 // Columns [first, first + count) of head `head` of sequence `sequence`.
 struct HeadColumns {
   int64_t sequence, head, first, count;
+  const std::atomic<bool>* stop = nullptr;  // looked at between tokens of a sequence that may be long
 };
 
 // fn.operator()<N>(columns, worker) for all blocks of up to Max vectors, N the smallest that holds the block.
@@ -93,7 +94,7 @@ inline void each_head_columns(Context& cx, int64_t sequences, int64_t nheads, in
   constexpr int64_t kWidth = Max * kLanes;
   const int64_t blocks = ceil_div(values, kWidth);
   cx.parallel_stretches(sequences * nheads * blocks, [&](int64_t i, int worker) {
-    HeadColumns c{i / blocks / nheads, i / blocks % nheads, i % blocks * kWidth, 0};
+    HeadColumns c{i / blocks / nheads, i / blocks % nheads, i % blocks * kWidth, 0, cx.stop};
     c.count = values - c.first < kWidth ? values - c.first : kWidth;
     if (c.count <= kLanes) return fn.template operator()<1>(c, worker);
     if (c.count <= 2 * kLanes) return fn.template operator()<(Max < 2 ? Max : 2)>(c, worker);

@@ -73,12 +73,13 @@ void add_terms(const Past& p, int64_t first, int64_t last, int64_t from, int64_t
 
 // y_t of channels [first, last), `width` vectors at most; a page's terms are summed before they join the rest, which
 // keeps the rounding of long sums small. total and part hold `width` vectors for every new token.
-void direct(const Past& p, int64_t first, int64_t last, int64_t width, float* total, float* part) {
+void direct(const Past& p, int64_t first, int64_t last, int64_t width, float* total, float* part, const Context& cx) {
   const LongConv& op = p.op;
   const int64_t taps = op.kernel[0], vectors = ceil_div(last - first, kLanes), row = width * kLanes;
   const auto at = [&](float* sums, int64_t t, int64_t v) { return sums + t * row + v * kLanes; };
   std::memset(total, 0, size_t(p.length * row) * sizeof(float));
   for (int64_t page = 0; page < p.end(); page += p.page_size) {
+    cx.check_stop();
     std::memset(part, 0, size_t(p.length * row) * sizeof(float));
     const int64_t stop = page + p.page_size < p.end() ? page + p.page_size : p.end();
     const float* x = p.row(page) + first;
@@ -127,12 +128,13 @@ class Blocks {
         sum(scratch + 2 * m * kPoint) {}
   static int64_t scratch_floats(int64_t m) { return 3 * m * kPoint; }
 
-  void run() const {
+  void run(const Context& cx) const {
     std::memset(sum, 0, size_t(m * kPoint) * sizeof(float));
     bool all = true;
     F last = set(-HUGE_VALF);  // the last input that is not finite, from the new tokens on
     for (int64_t b = 0; (b - 1) * m < p.past; ++b) {
       if ((b - 1) * m >= op.kernel[0]) break;
+      cx.check_stop();
       const bool inputs = load_inputs(p.past - b * m), weights = load_taps(b * m);
       if (!inputs) last = max(last, load_finite_inputs(p.past - b * m));
       if (!weights) load_taps(b * m, false);
@@ -230,7 +232,7 @@ void run(const LongConv& op, Context& cx) {
     const int64_t first = i % panels * width * kLanes, last = std::min(first + width * kLanes, channels);
     float* sums = cx.local<float>(worker, 2 * most * width * kLanes);
     past.append(first, last);
-    direct(past, first, last, width, sums, sums + most * width * kLanes);
+    direct(past, first, last, width, sums, sums + most * width * kLanes, cx);
   });
   if (size == 0) return;
   cx.parallel_for(sequences.count * blocks, [&](int64_t i, int worker) {
@@ -238,7 +240,7 @@ void run(const LongConv& op, Context& cx) {
     if (past.length <= kDirect) return;
     const int64_t first = i % blocks * kLanes, m = points(past.length);
     past.append(first, first + kLanes < channels ? first + kLanes : channels);
-    Blocks(past, tables, m, first, cx.local<float>(worker, Blocks::scratch_floats(m))).run();
+    Blocks(past, tables, m, first, cx.local<float>(worker, Blocks::scratch_floats(m))).run(cx);
   });
 }
 

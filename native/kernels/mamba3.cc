@@ -30,7 +30,7 @@ struct HeadState {
 
 // Token by token, one head of one sequence, its state in place.
 void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, const HeadState& state,
-               Arena arena) {
+               Arena arena, const Context& cx) {
   if (begin == end) return;
   const int64_t rows = z.rank * z.n, group = z.group(head) * z.d_state;
   HeadWeights weights(arena, z);
@@ -44,6 +44,7 @@ void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, in
   for (int64_t r = 0; r < z.rank; ++r) read_rows(state.k + r * state.k_stride, 1, z.d_state, k_before + r * z.n, z.n);
   inputs(op, z, head, state.v, v_before);
   for (int64_t t = begin; t < end; ++t) {
+    cx.check_stop();
     steps.fill(op, head, t, 1);
     rates_of(op, z, head, t, rates);
     turn(z, rates, steps.dt[0], theta, sine, cosine);
@@ -326,7 +327,7 @@ void run(const Mamba3& op, Context& cx) {
     Arena arena{cx.local<float>(worker, chunk_floats > step_floats ? chunk_floats : step_floats)};
     if (!op.chunked() || end - begin < kShortest) {
       for (int64_t h = 0; h < count; ++h)
-        recurrent(op, z, first + h, begin, end, HeadState(op, z, slot, first + h), arena);
+        recurrent(op, z, first + h, begin, end, HeadState(op, z, slot, first + h), arena, cx);
       return;
     }
     Chunk chunk(op, z, tokens, heads, arena);

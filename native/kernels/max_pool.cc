@@ -14,7 +14,10 @@ void run(const MaxPool& op, Context& cx) {
     const int m = channels - c < kLanes ? int(channels - c) : kLanes;
     float* state = op.state.row(sequences.slot(s)) + c;
     F most = load(state, m);
-    for (int64_t t = sequences.begin(s); t < sequences.end(s); ++t) most = max(most, load(op.x.row(t) + c, m));
+    for (int64_t t = sequences.begin(s); t < sequences.end(s); ++t) {
+      cx.check_stop();
+      most = max(most, load(op.x.row(t) + c, m));
+    }
     store(state, most, m);
     store(op.y.row(s) + c, most, m);
   });
@@ -32,6 +35,7 @@ void run(const MaxPoolBackward& op, Context& cx) {
     int64_t first[kLanes];
     for (int l = 0; l < m; ++l) first[l] = begin;
     for (int64_t t = begin; t < end; ++t) {
+      cx.check_stop();
       store(op.dx.row(t) + c, zero(), m);
       for (int l = 0; l < m; ++l)
         if (op.x.row(t)[c + l] > op.x.row(first[l])[c + l]) first[l] = t;

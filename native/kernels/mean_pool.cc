@@ -10,10 +10,12 @@ namespace {
 constexpr int64_t kTokens = 256;
 
 // The mean of `count` values, of which tokens [begin, end) are the last and `before` is that of the others.
-F column_mean(const Tensor& x, int64_t begin, int64_t end, int64_t c, int m, F before, int64_t count) {
+F column_mean(const Tensor& x, int64_t begin, int64_t end, int64_t c, int m, F before, int64_t count,
+              const Context& cx) {
   if (begin == end) return before;
   F total = zero();
   for (int64_t block = begin; block < end; block += kTokens) {
+    cx.check_stop();
     F part = zero();
     for (int64_t t = block; t < end && t < block + kTokens; ++t) part = part + load(x.row(t) + c, m);
     total = total + part;
@@ -33,7 +35,7 @@ void run(const MeanPool& op, Context& cx) {
     float* state = op.state.row(sequences.slot(s)) + c;
     const int64_t count = op.key_lengths ? op.key_lengths.i32()[s] : end - begin;
     const F before = count > end - begin ? load(state, m) : zero();
-    const F mean = column_mean(op.x, begin, end, c, m, before, count);
+    const F mean = column_mean(op.x, begin, end, c, m, before, count, cx);
     store(state, mean, m);
     store(op.y.row(s) + c, mean, m);
   });

@@ -15,6 +15,7 @@ void recurrent(const Retention& op, const Sequences& sequences, const HeadColumn
   float* state = op.state.row(sequences.slot(c.sequence)) + at * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
   for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
+    throw_if_stopped(c.stop);
     const float *q = op.q.row(t) + at, *k = op.k.row(t) + at;
     const Block<N> v = load_block<N>(op.v.row(t) + c.head * values + c.first, c.count);
     Block<N> y = zero_block<N>();
@@ -193,6 +194,7 @@ void parallel(const Retention& op, const Sequences& sequences, Context& cx) {
       b.load_queries(begin, n);
       b.from_state(n, decay_over(log_decay, begin - first));
       for (int64_t key = first; key < begin; key += kParallelTokens) {
+        cx.check_stop();
         b.load_keys(key, kParallelTokens);
         b.across(n, kParallelTokens, decay_over(log_decay, begin - key - kParallelTokens));
       }

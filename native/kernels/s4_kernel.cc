@@ -12,13 +12,16 @@ constexpr double kPi = 3.14159265358979323846;
 
 // Steps of a block of the Vandermonde product: l = block·i + j, Ā^l = Ā^{block·i} · Ā^j.
 constexpr int64_t kBlock = 128;
+// Blocks at a time: a kernel may be of any length, what it is computed in stays in the cache.
+constexpr int64_t kBlocks = 256;
 
 // K (blocks, kBlock) = coarse (blocks, 2N) · fine (2N, kBlock), with coarse = 2·C·B̄·Ā^{block·i} as [re, -im].
 void vandermonde(const S4Kernel& op, int64_t c, float* scratch, const Context& cx) {
   const int64_t n_state = op.A[1], length = op.K[1], blocks = ceil_div(length, kBlock);
-  float* fine = scratch;
+  Z *weights = reinterpret_cast<Z*>(scratch), *powers = weights + n_state;  // (N): of the next block; Ā^kBlock
+  float* fine = reinterpret_cast<float*>(powers + n_state);
   float* coarse = fine + 2 * n_state * kBlock;
-  float* K = coarse + 2 * n_state * whole_tiles(blocks);
+  float* K = coarse + 2 * n_state * whole_tiles(kBlocks);
   const double dt = s4_dt(op.log_dt, c);
   for (int64_t n = 0; n < n_state; ++n) {
     cx.check_stop();
@@ -29,20 +32,26 @@ void vandermonde(const S4Kernel& op, int64_t c, float* scratch, const Context& c
       fine[2 * n * kBlock + j] = float(power.re);
       fine[(2 * n + 1) * kBlock + j] = float(power.im);
     }
-    Z weight = 2.0 * (s4_value(op.C, c, n) * s4_value(op.B, c, n) * step.input);
-    for (int64_t i = 0; i < blocks; ++i, weight = weight * power) {
-      coarse[i * 2 * n_state + 2 * n] = float(weight.re);
-      coarse[i * 2 * n_state + 2 * n + 1] = float(-weight.im);
-    }
+    weights[n] = 2.0 * (s4_value(op.C, c, n) * s4_value(op.B, c, n) * step.input);
+    powers[n] = power;
   }
-  std::memset(K, 0, size_t(blocks * kBlock) * sizeof(float));
-  add_product(blocks, kBlock, 2 * n_state, {coarse, 2 * n_state, 1}, fine, kBlock, K, kBlock);
-  std::memcpy(op.K.row(c), K, size_t(length) * sizeof(float));
+  for (int64_t first = 0; first < blocks; first += kBlocks) {
+    cx.check_stop();
+    const int64_t count = std::min(kBlocks, blocks - first), from = first * kBlock;
+    for (int64_t n = 0; n < n_state; ++n)
+      for (int64_t i = 0; i < count; ++i, weights[n] = weights[n] * powers[n]) {
+        coarse[i * 2 * n_state + 2 * n] = float(weights[n].re);
+        coarse[i * 2 * n_state + 2 * n + 1] = float(-weights[n].im);
+      }
+    std::memset(K, 0, size_t(count * kBlock) * sizeof(float));
+    add_product(count, kBlock, 2 * n_state, {coarse, 2 * n_state, 1}, fine, kBlock, K, kBlock);
+    std::memcpy(op.K.row(c) + from, K, size_t(std::min(count * kBlock, length - from)) * sizeof(float));
+  }
 }
 
 int64_t vandermonde_scratch(const S4Kernel& op) {
-  const int64_t blocks = ceil_div(op.K[1], kBlock);
-  return 2 * op.A[1] * (kBlock + whole_tiles(blocks)) + whole_tiles(blocks) * kBlock;
+  constexpr int64_t kFloats = 2 * int64_t(sizeof(Z) / sizeof(float));
+  return op.A[1] * (kFloats + 2 * (kBlock + whole_tiles(kBlocks))) + whole_tiles(kBlocks) * kBlock;
 }
 
 // Σ over conjugate pairs of v/(g-λ) + v̄/(g-λ̄) = (2 Re(v)·g - 2 Re(v λ̄)) / (g² - 2 Re(λ)·g + |λ|²), the four
@@ -58,6 +67,7 @@ constexpr int64_t kHeard = 4096;
 // In place: x_l = Σ_j x_j e^{2πi jl/m}, m a power of two; roots[k] = e^{2πi k/m}, k < m/2.
 void inverse_dft(Z* x, int64_t m, const Z* roots, const Context& cx) {
   for (int64_t i = 1, j = 0; i < m; ++i) {  // bit reversal
+    if (i % kHeard == 0) cx.check_stop();
     int64_t bit = m >> 1;
     for (; j & bit; bit >>= 1) j ^= bit;
     j ^= bit;
@@ -115,7 +125,10 @@ void cauchy(const S4Kernel& op, int64_t c, const Z* roots, Z* x, Pair* pairs, co
     if (j > 0) x[m - j] = conjugate(x[j]);
   }
   inverse_dft(x, m, roots, cx);
-  for (int64_t l = 0; l < length; ++l) op.K.row(c)[l] = float(x[l].re / double(m) * std::exp(-log_radius * double(l)));
+  for (int64_t l = 0; l < length; ++l) {
+    if (l % kHeard == 0) cx.check_stop();
+    op.K.row(c)[l] = float(x[l].re / double(m) * std::exp(-log_radius * double(l)));
+  }
 }
 
 }  // namespace
@@ -129,8 +142,11 @@ void run(const S4Kernel& op, Context& cx) {
       vandermonde(op, c, cx.local<float>(worker, vandermonde_scratch(op)), cx);
     });
   Z* roots = cx.shared<Z>(m);
-  for (int64_t k = 0; k < ceil_div(m, 2); ++k)
-    roots[k] = {std::cos(2 * kPi * double(k) / double(m)), std::sin(2 * kPi * double(k) / double(m))};
+  const int64_t half = ceil_div(m, 2);
+  cx.parallel_for(ceil_div(half, kHeard), [&](int64_t piece, int) {
+    for (int64_t k = piece * kHeard; k < std::min(half, (piece + 1) * kHeard); ++k)
+      roots[k] = {std::cos(2 * kPi * double(k) / double(m)), std::sin(2 * kPi * double(k) / double(m))};
+  });
   cx.parallel_for(channels, [&](int64_t c, int worker) {
     Pair* pairs = reinterpret_cast<Pair*>(cx.local<char>(worker, n_state * sizeof(Pair) + (m + 1) * sizeof(Z)));
     cauchy(op, c, roots, reinterpret_cast<Z*>(pairs + n_state), pairs, cx);

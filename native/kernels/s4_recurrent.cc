@@ -39,16 +39,16 @@ class Lanes {
   }
   static int64_t row_floats(const S4Recurrent& op) { return (op.P ? 7 : 4) * 2 * kLanes; }
 
-  void run(int64_t begin, int64_t end, float* pool_row) {
+  void run(int64_t begin, int64_t end, float* pool_row, const Context& cx) {
     const int64_t pair = op.A.rank == 3 ? 2 : 1;
     for (int l = 0; l < lanes; ++l)
       for (int64_t n = 0; n < n_state; ++n)
         for (int64_t part = 0; part < 2; ++part)
           *at(n, kState, l, part) = part < pair ? pool_row[((first + l) * n_state + n) * pair + part] : 0;
     if (op.P)
-      low_rank(begin, end);
+      low_rank(begin, end, cx);
     else
-      diagonal(begin, end);
+      diagonal(begin, end, cx);
     for (int l = 0; l < lanes; ++l)
       for (int64_t n = 0; n < n_state; ++n)
         for (int64_t part = 0; part < pair; ++part)
@@ -89,8 +89,9 @@ class Lanes {
     }
   }
 
-  void diagonal(int64_t begin, int64_t end) {
+  void diagonal(int64_t begin, int64_t end, const Context& cx) {
     for (int64_t t = begin; t < end; ++t) {
+      cx.check_stop();
       const F x = load(op.x.row(t) + first, lanes);
       F y = skip * x;
       for (float* p = rows; p < rows + n_state * width; p += width) {
@@ -103,10 +104,11 @@ class Lanes {
     }
   }
 
-  void low_rank(int64_t begin, int64_t end) {
+  void low_rank(int64_t begin, int64_t end, const Context& cx) {
     F q = zero();
     for (float* p = rows; p < rows + n_state * width; p += width) q = fma_conjugate(row(p, kP), load_complex(p), q);
     for (int64_t t = begin; t < end; ++t) {
+      cx.check_stop();
       const F x = load(op.x.row(t) + first, lanes);
       F s = zero(), y = skip * x;
       for (float* p = rows; p < rows + n_state * width; p += width) {
@@ -143,7 +145,7 @@ void run(const S4Recurrent& op, Context& cx) {
   cx.parallel_for(ceil_div(op.x[1], kLanes), [&](int64_t block, int worker) {
     Lanes lanes(op, block, cx.local<float>(worker, op.A[1] * Lanes::row_floats(op)));
     for (int64_t s = 0; s < sequences.count; ++s)
-      lanes.run(sequences.begin(s), sequences.end(s), op.state.row(sequences.slot(s)));
+      lanes.run(sequences.begin(s), sequences.end(s), op.state.row(sequences.slot(s)), cx);
   });
 }
 

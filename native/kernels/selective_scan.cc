@@ -54,10 +54,11 @@ struct Coefficients {
 
 // One channel of one sequence, A, B, C, h of pairs [re, im]: h = exp(dt·A) h + dt·B·u, y = 2·Re(C·h).
 void scan_complex(const SelectiveScan& op, const Coefficients& B, const Coefficients& C, int64_t begin, int64_t end,
-                  int64_t d, float* h) {
+                  int64_t d, float* h, const Context& cx) {
   const int64_t n_state = op.A[1];
   const float* A = op.A.row(d);
   for (int64_t t = begin; t < end; ++t) {
+    cx.check_stop();
     const float u = op.u.row(t)[d];
     float dt = op.delta.row(t)[d] + (op.delta_bias ? op.delta_bias.f32()[d] : 0.f);
     if (op.delta_softplus) dt = softplus1(dt);
@@ -86,7 +87,7 @@ void run_complex(const SelectiveScan& op, const Sequences& sequences, Context& c
   cx.parallel_for(sequences.count * d_inner, [&](int64_t i, int) {
     const int64_t s = i / d_inner, d = i % d_inner;
     float* h = op.state.row(sequences.slot(s)) + d * op.A[1] * 2;
-    scan_complex(op, B, C, sequences.begin(s), sequences.end(s), d, h);
+    scan_complex(op, B, C, sequences.begin(s), sequences.end(s), d, h, cx);
   });
 }
 

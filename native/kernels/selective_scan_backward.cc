@@ -72,7 +72,7 @@ class ScanGradient {
         own_(memory + Shared::floats(states)),
         sums_(sums) {}
 
-  void run(const Sequences& sequences) {
+  void run(const Sequences& sequences, const Context& cx) {
     each_vector([&](const Channels& c) {
       gather(c, op_.A, c.A, kLog2e);
       if (op_.constant(op_.B)) gather(c, op_.B, c.constant_B, 1);
@@ -80,7 +80,7 @@ class ScanGradient {
       for (float* sums : {c.dA, c.dB, c.dC}) std::memset(sums, 0, states_ * kLanes * sizeof(float));
       store(c.dD, zero()), store(c.dbias, zero());
     });
-    for (int64_t s = 0; s < sequences.count; ++s) sequence(s, sequences.begin(s), sequences.end(s));
+    for (int64_t s = 0; s < sequences.count; ++s) sequence(s, sequences.begin(s), sequences.end(s), cx);
     each_vector([&](const Channels& c) {
       scatter(c, c.dA, op_.dA);
       if (op_.constant(op_.B)) scatter(c, c.dB, op_.dB);
@@ -119,18 +119,21 @@ class ScanGradient {
       std::memset(to, 0, states_ * kLanes * sizeof(float));
   }
 
-  void sequence(int64_t s, int64_t begin, int64_t end) {
+  void sequence(int64_t s, int64_t begin, int64_t end, const Context& cx) {
     const int64_t pieces = ceil_div(end - begin, kPiece), size = states_ * kLanes;
     each_vector([&](const Channels& c) {
       read_state(c, op_.initial_state, s, c.starts);
       read_state(c, op_.dlast_state, s, c.carry);
     });
     for (int64_t i = 0; i + 1 < pieces; ++i) {
+      cx.check_stop();
       prepare(begin + i * kPiece, kPiece, false);
       each_vector([&](const Channels& c) { advance(c, c.starts + i * size, c.starts + (i + 1) * size); });
     }
-    for (int64_t i = pieces - 1; i >= 0; --i)
+    for (int64_t i = pieces - 1; i >= 0; --i) {
+      cx.check_stop();
       piece(begin + i * kPiece, std::min(kPiece, end - begin - i * kPiece), i * size);
+    }
     if (op_.dinitial_state)
       each_vector(
           [&](const Channels& c) { scatter(c, c.carry, op_.dinitial_state.row(s) + c.first * d_state_, d_state_); });
@@ -358,7 +361,7 @@ void scan_real(const SelectiveScanBackward& op, Context& cx) {
     const int64_t begin = part * vectors / parts * kLanes, end = std::min(width, (part + 1) * vectors / parts * kLanes);
     float* memory = cx.local<float>(worker, ScanGradient::floats(ceil_div(vectors, parts) + 1, states, pieces));
     const Task own{group * width + begin, end - begin, group * B_groups / groups, group * C_groups / groups};
-    ScanGradient(op, own, states, pieces, memory, sums + task * size).run(sequences);
+    ScanGradient(op, own, states, pieces, memory, sums + task * size).run(sequences, cx);
   });
   if (op.dB && !op.constant(op.B)) write_sums(cx, op.dB, sums, tokens, states, tasks, 0);
   if (op.dC && !op.constant(op.C)) write_sums(cx, op.dC, sums, tokens, states, tasks, 1);

@@ -37,7 +37,8 @@ struct ComplexCoefficient {
 };
 
 inline void channel_gradient(const SelectiveScanBackward& op, const ComplexCoefficient& B, const ComplexCoefficient& C,
-                             const Sequences& sequences, int64_t d, Complex* states, Complex* dB, Complex* dC) {
+                             const Sequences& sequences, int64_t d, Complex* states, Complex* dB, Complex* dC,
+                             const Context& cx) {
   const int64_t n_state = op.A[1];
   const auto* A = reinterpret_cast<const Complex*>(op.A.row(d));
   auto state_at = [&](const Tensor& t, int64_t s) { return reinterpret_cast<Complex*>(t.row(s)) + d * n_state; };
@@ -61,12 +62,14 @@ inline void channel_gradient(const SelectiveScanBackward& op, const ComplexCoeff
       before[n] = op.initial_state ? state_at(op.initial_state, s)[n] : Complex{0, 0};
     }
     for (int64_t t = begin; t < end; ++t) {
+      cx.check_stop();
       const float dt = step(raw(t)), u = op.u.row(t)[d];
       const Complex* h = before + (t - begin) * n_state;
       for (int64_t n = 0; n < n_state; ++n)
         before[(t - begin + 1) * n_state + n] = factor(dt, A[n]) * h[n] + dt * u * B.at(t, d)[n];
     }
     for (int64_t t = end - 1; t >= begin; --t) {
+      cx.check_stop();
       const float p = raw(t), dt = step(p), u = op.u.row(t)[d], skip = op.D ? op.D.f32()[d] : 0;
       const Complex *h = before + (t - begin) * n_state, *next = h + n_state, *b = B.at(t, d), *c = C.at(t, d);
       float g = op.dy.row(t)[d];
@@ -112,7 +115,7 @@ inline void scan_complex_gradient(const SelectiveScanBackward& op, Context& cx) 
     auto* states = cx.local<Complex>(worker, (tokens + 2) * n_state);
     Complex* own = sums + i * (B_size + C_size);
     for (int64_t d = i * d_inner / parts; d < (i + 1) * d_inner / parts; ++d)
-      channel_gradient(op, B, C, sequences, d, states, own, own + B_size);
+      channel_gradient(op, B, C, sequences, d, states, own, own + B_size, cx);
   });
   auto write = [&](const Tensor& to, int64_t offset, int64_t size) {
     for (int64_t j = 0; j < size; ++j) {

@@ -195,6 +195,7 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
   // Lanes behind the last channel stay finite: their states multiply with whatever stands here.
   for (int64_t i = 0; i < 2 * kTokens * width; ++i) buffers.dt[i] = 0.f;
   for (int64_t t = begin; t < end; t += kTokens) {
+    cx.check_stop();
     const int64_t count = end - t < kTokens ? end - t : kTokens;
     const bool last = t + 2 * kTokens > end;
     cx.check_stop();

@@ -6,13 +6,14 @@
 
 namespace statespace::STATESPACE_ISA {
 
-void ssd::recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state,
-                    Arena arena) {
+void ssd::recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state, Arena arena,
+                    const Context& cx) {
   const int64_t at = z.group(head) * z.d_state;
   float *B_copy = arena.take(z.d_state), *C_copy = arena.take(z.d_state), *x_copy = arena.take(z.headdim);
   float* out = arena.take(z.headdim);
   Times times(arena.take(Times::floats(1)), 1);
   for (int64_t t = begin; t < end; ++t) {
+    cx.check_stop();
     times.fill(op, head, t, 1);
     const float *B = f32_row(op.B, t, at, z.d_state, B_copy), *C = f32_row(op.C, t, at, z.d_state, C_copy);
     const float* x = f32_row(op.x, t, head * z.headdim, z.headdim, x_copy);
@@ -75,7 +76,7 @@ void read_queries(const Ssd& op, const Sizes& z, int64_t group, int64_t token, i
 
 // Heads [head, head + heads) of one group over one sequence.
 void chunked(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t begin, int64_t end, float* state,
-             Arena arena) {
+             Arena arena, const Context& cx) {
   Buffers b(z, arena);
   Times times(arena.take(Times::floats(z.chunk)), z.chunk);
   float* S = arena.take(heads * z.n * z.p);
@@ -83,6 +84,7 @@ void chunked(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t
   for (int64_t h = 0; h < heads; ++h) load_state(z, state + h * state_size, S + h * z.n * z.p);
 
   for (int64_t t = begin; t < end; t += z.chunk) {
+    cx.check_stop();
     const int64_t count = end - t < z.chunk ? end - t : z.chunk;
     read_queries(op, z, group, t, count, b, b.B);
     read_keys(op, z, group, t, count, b);
@@ -110,7 +112,7 @@ void chunked(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t
 
 // One tile of queries of one head against the initial state and all keys up to it. `times` starts with the sequence.
 void quadratic_rows(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t first, int64_t count,
-                    const Times& times, const float* state, Arena arena) {
+                    const Times& times, const float* state, Arena arena, const Context& cx) {
   Buffers b(z, arena);
   float* S = arena.take(z.n * z.p);
   const int64_t group = z.group(head);
@@ -119,6 +121,7 @@ void quadratic_rows(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, 
   store_from_start(times, first, count, b.decay);
   read_state(z, b.Ct, S, b.decay, count, b.out);
   for (int64_t s = 0; s <= first; s += z.chunk) {
+    cx.check_stop();
     const bool diagonal = s == first;
     const int64_t keys = diagonal ? count : z.chunk;
     read_keys(op, z, group, begin + s, keys, b);
@@ -132,7 +135,7 @@ void quadratic_rows(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, 
 
 // S = exp(Σ dt·A) S + Σ_s exp(Σ_{i>s} dt_i A) dt_s x_s B_sᵀ over a whole sequence.
 void quadratic_state(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t length, const Times& times,
-                     float* state, Arena arena) {
+                     float* state, Arena arena, const Context& cx) {
   Buffers b(z, arena);
   float* S = arena.take(z.n * z.p);
   load_state(z, state, S);
@@ -141,6 +144,7 @@ void quadratic_state(const Ssd& op, const Sizes& z, int64_t head, int64_t begin,
   store(decay, times.decay_from_start(last));
   float shrink = decay[length - 1 - last];
   for (int64_t s = 0; s < length; s += z.chunk, shrink = 1) {
+    cx.check_stop();
     const int64_t keys = length - s < z.chunk ? length - s : z.chunk;
     read_keys(op, z, z.group(head), begin + s, keys, b);
     scale_inputs(op, z, head, begin + s, s, keys, times, length - 1, b.X, b.W);
@@ -171,14 +175,14 @@ void run_quadratic(const Ssd& op, const Sizes& z, const Sequences& sequences, Co
       const int64_t head = i % z.nheads, first = (tiles - 1 - i / z.nheads) * z.chunk;  // the longest rows first
       const int64_t count = length - first < z.chunk ? length - first : z.chunk;
       quadratic_rows(op, z, head, begin, first, count, times_of(head, s), state_of(head, s),
-                     {cx.local<float>(worker, floats)});
+                     {cx.local<float>(worker, floats)}, cx);
     });
   }
   cx.parallel_for(sequences.count * z.nheads, [&](int64_t i, int worker) {
     const int64_t s = i / z.nheads, head = i % z.nheads, length = sequences.end(s) - sequences.begin(s);
     if (length)
       quadratic_state(op, z, head, sequences.begin(s), length, times_of(head, s), state_of(head, s),
-                      {cx.local<float>(worker, floats)});
+                      {cx.local<float>(worker, floats)}, cx);
   });
 }
 
@@ -200,11 +204,11 @@ void run_scan(const Ssd& op, const Sizes& z, const Sequences& sequences, int64_t
     float* state = op.state.row(sequences.slot(s)) + head * z.headdim * z.d_state;
     if (bf16 && end - begin >= shortest_chunked)
       return chunked_bf16(op, z, head, count, begin, end, state,
-                          {cx.local<float>(worker, bf16_floats(z, heads, cx.tiles))}, cx.tiles);
+                          {cx.local<float>(worker, bf16_floats(z, heads, cx.tiles))}, cx);
     const Arena arena{cx.local<float>(worker, chunk_floats > step_floats ? chunk_floats : step_floats)};
-    if (end - begin >= shortest_chunked) return chunked(op, z, head, count, begin, end, state, arena);
+    if (end - begin >= shortest_chunked) return chunked(op, z, head, count, begin, end, state, arena, cx);
     for (int64_t h = 0; h < count; ++h)
-      recurrent(op, z, head + h, begin, end, state + h * z.headdim * z.d_state, arena);
+      recurrent(op, z, head + h, begin, end, state + h * z.headdim * z.d_state, arena, cx);
   });
 }
 

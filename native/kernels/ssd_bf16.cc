@@ -230,7 +230,7 @@ void scores(const Sizes& z, const Bf16Chunk& b, int64_t count) {
 
 template <class Products>
 void chunked_bf16(const Ssd& op, const Sizes& sizes, int64_t head, int64_t heads, int64_t begin, int64_t end,
-                  float* state, Arena arena) {
+                  float* state, Arena arena, const Context& cx) {
   const Sizes z = Products::sizes(sizes);
   const Bf16Chunk b(z, arena);
   Times times(arena.take(Times::floats(z.chunk)), z.chunk);
@@ -240,6 +240,7 @@ void chunked_bf16(const Ssd& op, const Sizes& sizes, int64_t head, int64_t heads
 
   Products::begin();
   for (int64_t t = begin; t < end; t += z.chunk) {
+    if (is_stopped(cx.stop)) break;  // the unit is given back before anything is thrown
     const int64_t count = end - t < z.chunk ? end - t : z.chunk;
     copy_rows(op.C, t, count, group * z.d_state, z.d_state, b.C, z.n);
     copy_rows(op.B, t, count, group * z.d_state, z.d_state, b.B, z.n);
@@ -255,7 +256,7 @@ void chunked_bf16(const Ssd& op, const Sizes& sizes, int64_t head, int64_t heads
         // Zeros times these would reach the tokens before them.
         float* h_state = state + h * state_size;
         store_state(z, Sh, h_state);
-        recurrent(op, sizes, head + h, t, t + count, h_state, arena);
+        recurrent(op, sizes, head + h, t, t + count, h_state, arena, cx);
         load_state(z, h_state, Sh);
         continue;
       }
@@ -273,6 +274,7 @@ void chunked_bf16(const Ssd& op, const Sizes& sizes, int64_t head, int64_t heads
     }
   }
   Products::end();
+  cx.check_stop();
   for (int64_t h = 0; h < heads; ++h) store_state(z, S + h * z.n * z.p, state + h * state_size);
 }
 
@@ -293,13 +295,14 @@ int64_t bf16_floats(const Sizes& z, int64_t heads, TileUnit unit) {
 }
 
 void chunked_bf16(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t begin, int64_t end, float* state,
-                  Arena arena, TileUnit unit) {
+                  Arena arena, const Context& cx) {
 #if defined(STATESPACE_TILES)
-  if (unit == TileUnit::amx) return chunked_bf16<TileBlocks<AmxTiles>>(op, z, head, heads, begin, end, state, arena);
-  if (unit == TileUnit::emulated)
-    return chunked_bf16<TileBlocks<EmulatedTiles>>(op, z, head, heads, begin, end, state, arena);
+  if (cx.tiles == TileUnit::amx)
+    return chunked_bf16<TileBlocks<AmxTiles>>(op, z, head, heads, begin, end, state, arena, cx);
+  if (cx.tiles == TileUnit::emulated)
+    return chunked_bf16<TileBlocks<EmulatedTiles>>(op, z, head, heads, begin, end, state, arena, cx);
 #endif
-  chunked_bf16<Vectors>(op, z, head, heads, begin, end, state, arena);
+  chunked_bf16<Vectors>(op, z, head, heads, begin, end, state, arena, cx);
 }
 
 }  // namespace statespace::STATESPACE_ISA::ssd

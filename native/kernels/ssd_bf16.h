@@ -46,11 +46,11 @@ int64_t bf16_floats(const Sizes& z, int64_t heads, TileUnit unit);
 
 // Heads [head, head + heads) of one group over one sequence, as chunked() does with f32 products.
 void chunked_bf16(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t begin, int64_t end, float* state,
-                  Arena arena, TileUnit unit);
+                  Arena arena, const Context& cx);
 #else
 inline bool multiplies_bf16(const Ssd&) { return false; }
 inline int64_t bf16_floats(const Sizes&, int64_t, TileUnit) { return 0; }
-inline void chunked_bf16(const Ssd&, const Sizes&, int64_t, int64_t, int64_t, int64_t, float*, Arena, TileUnit) {}
+inline void chunked_bf16(const Ssd&, const Sizes&, int64_t, int64_t, int64_t, int64_t, float*, Arena, const Context&) {}
 #endif
 
 }  // namespace statespace::STATESPACE_ISA::ssd

@@ -3,6 +3,7 @@
 // one head with them. States are held transposed, (d_state, headdim), so that every product reads contiguous rows.
 #include <cfloat>
 
+#include "core/context.h"
 #include "isa/math.h"
 #include "kernels/ssd_tile.h"
 #include "ops/ssd.h"
@@ -255,7 +256,8 @@ inline void finish_rows(const Ssd& op, const Sizes& z, int64_t head, int64_t tok
 }
 
 // Step by step, one head of one sequence; state (headdim, d_state) in place.
-void recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state, Arena arena);
+void recurrent(const Ssd& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, float* state, Arena arena,
+               const Context& cx);
 inline int64_t recurrent_floats(const Sizes& z) { return 2 * z.d_state + 2 * z.headdim + Times::floats(1) + 80; }
 
 }  // namespace statespace::STATESPACE_ISA::ssd

@@ -22,6 +22,7 @@ void each_with_previous(const Op& op, Context& cx, Fn&& fn) {
     if (begin == end) return;
     float* state = op.state.row(sequences.slot(s));
     for (int64_t t = begin; t < end; ++t) {
+      cx.check_stop();
       const float *previous = t == begin ? state : op.x.row(t - 1), *x = op.x.row(t);
       for (int64_t c = first; c < last; c += kLanes) {
         const int m = last - c < kLanes ? int(last - c) : kLanes;

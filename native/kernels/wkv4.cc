@@ -20,11 +20,12 @@ struct Weights {
 };
 
 // One vector of channels of one sequence.
-void channels(const Wkv4& op, int64_t begin, int64_t end, float* state, int64_t c, int m) {
+void channels(const Wkv4& op, int64_t begin, int64_t end, float* state, int64_t c, int m, const Context& cx) {
   const int64_t n = op.k[1];
   const F u = load(op.time_first.f32() + c, m), w = zero() - exp(load(op.time_decay.f32() + c, m));
   F num = load(state + c, m), den = load(state + n + c, m), p = load(state + 2 * n + c, m);
   for (int64_t t = begin; t < end; ++t) {
+    cx.check_stop();
     const F k = load(op.k.row(t) + c, m), v = load(op.v.row(t) + c, m);
     const Weights now(p, u + k);
     store(op.y.row(t) + c, fma(now.old, num, now.fresh * v) / fma(now.old, den, now.fresh), m);
@@ -45,7 +46,7 @@ void run(const Wkv4& op, Context& cx) {
   cx.parallel_for(sequences.count * blocks, [&](int64_t i, int) {
     const int64_t s = i / blocks, c = i % blocks * kLanes;
     channels(op, sequences.begin(s), sequences.end(s), op.state.row(sequences.slot(s)), c,
-             n - c < kLanes ? int(n - c) : kLanes);
+             n - c < kLanes ? int(n - c) : kLanes, cx);
   });
 }
 

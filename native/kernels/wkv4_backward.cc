@@ -23,18 +23,20 @@ struct Sums {
 
 // A vector of channels of one sequence; dw and du are added to.
 void sequence(const Wkv4Backward& op, int64_t begin, int64_t end, int64_t c, int n, const float* initial,
-              float* dinitial, float* states, F& dw, F& du) {
+              float* dinitial, float* states, F& dw, F& du, const Context& cx) {
   const F w = zero() - exp(load(op.time_decay.f32() + c, n)), u = load(op.time_first.f32() + c, n);
   const int64_t channels = op.k[1];
   Sums sums{zero(), zero(), set(-1e38f)};
   if (initial) sums = {load(initial + c, n), load(initial + channels + c, n), load(initial + 2 * channels + c, n)};
   const Sums first = sums;
   for (int64_t t = begin; t < end; ++t) {
+    cx.check_stop();
     sums.write(states + (t - begin) * 3 * kLanes);
     sums.add(w, load(op.k.row(t) + c, n), load(op.v.row(t) + c, n), set(1.f));
   }
   Sums adjoint{zero(), zero(), set(-1e38f)};
   for (int64_t t = end - 1; t >= begin; --t) {
+    cx.check_stop();
     sums.read(states + (t - begin) * 3 * kLanes);
     const F k = load(op.k.row(t) + c, n), v = load(op.v.row(t) + c, n), dy = load(op.dy.row(t) + c, n);
     const F top = max(sums.p, u + k), old = exp(sums.p - top), own = exp(u + k - top);
@@ -70,7 +72,7 @@ void run(const Wkv4Backward& op, Context& cx) {
     F dw = zero(), du = zero();
     for (int64_t s = 0; s < sequences.count; ++s)
       sequence(op, sequences.begin(s), sequences.end(s), c, n, op.initial_state ? op.initial_state.row(s) : nullptr,
-               op.dinitial_state ? op.dinitial_state.row(s) : nullptr, states, dw, du);
+               op.dinitial_state ? op.dinitial_state.row(s) : nullptr, states, dw, du, cx);
     if (op.dtime_decay) store(op.dtime_decay.f32() + c, zero() - exp(load(op.time_decay.f32() + c, n)) * dw, n);
     if (op.dtime_first) store(op.dtime_first.f32() + c, du, n);
   });

@@ -27,6 +27,7 @@ void recurrent(const Wkv6& op, const Sequences& sequences, const HeadColumns& c,
   float* state = op.state.row(sequences.slot(c.sequence)) + at * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
   for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
+    throw_if_stopped(c.stop);
     if (varies) exp_row(op.w.row(t) + at, decay, keys);
     const float *r = op.r.row(t) + at, *k = op.k.row(t) + at;
     const Block<N> v = load_block<N>(op.v.row(t) + c.head * values + c.first, c.count);

@@ -50,6 +50,7 @@ void recurrent(const Wkv7& op, const Sequences& sequences, const HeadColumns& c,
   Update<N> update{decay + width, nothing, nothing, zero_block<N>(), zero_block<N>()};
   const int64_t begin = sequences.begin(c.sequence), end = sequences.end(c.sequence);
   for (int64_t t = begin; t < end; ++t) {
+    throw_if_stopped(c.stop);
     const float *r = op.r.row(t) + at, *a = op.a.row(t) + at, *b = op.b.row(t) + at, *k = op.k.row(t) + at;
     float* d = decay + (t - begin) % 2 * width;
     exp_row(op.w.row(t) + at, d, keys);

@@ -82,16 +82,19 @@ class BlocksJob : public LongJob {
     const int64_t parts = (columns_ + kPiece - 1) / kPiece, pieces = rows_ * parts;
     for (int64_t first = 0; first < pieces; first += kRound) {
       if (stopped()) throw Error(Code::kAborted, "aborted");
-      ThreadPool::global().parallel_for(std::min(kRound, pieces - first), [&](int64_t i, int) {
-        const DenormalGuard exact(DenormalGuard::keep);
-        const int64_t begin = (first + i) % parts * kPiece, count = std::min(kPiece, columns_ - begin);
-        const int64_t at = (first + i) / parts * columns_ + begin;
-        if (encode_)
-          encode_blocks(type_, reinterpret_cast<const float*>(from_) + at, count,
-                        importance_ ? importance_ + begin : nullptr, to_ + dtype_bytes(type_, at));
-        else
-          decode_blocks(type_, from_ + dtype_bytes(type_, at), count, reinterpret_cast<float*>(to_) + at);
-      });
+      ThreadPool::global().parallel_for(
+          std::min(kRound, pieces - first),
+          [&](int64_t i, int) {
+            const DenormalGuard exact(DenormalGuard::keep);
+            const int64_t begin = (first + i) % parts * kPiece, count = std::min(kPiece, columns_ - begin);
+            const int64_t at = (first + i) / parts * columns_ + begin;
+            if (encode_)
+              encode_blocks(type_, reinterpret_cast<const float*>(from_) + at, count,
+                            importance_ ? importance_ + begin : nullptr, to_ + dtype_bytes(type_, at));
+            else
+              decode_blocks(type_, from_ + dtype_bytes(type_, at), count, reinterpret_cast<float*>(to_) + at);
+          },
+          stop());
       report(std::min(pieces, first + kRound) / std::max<int64_t>(1, parts) * columns_);
     }
   }

@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "core/catalog.h"
 #include "core/denormals.h"
+#include "core/watched_call.h"
 #include "napi/convert.h"
 #include "napi/eager_op.h"
 #include "napi/jobs.h"
@@ -144,6 +145,13 @@ void run_on(const Backend& backend, EagerOp& op, const std::atomic<bool>* stop =
   ScratchPool::get().give(std::move(scratch));
 }
 
+// Whether the environment of this call is about to end: Node-API then refuses what might run JavaScript.
+bool is_ending(const void* env) {
+  const Napi::Value nothing = static_cast<const Napi::Env*>(env)->Undefined();
+  bool equal;
+  return napi_strict_equals(*static_cast<const Napi::Env*>(env), nothing, nothing, &equal) != napi_ok;
+}
+
 class OpJob : public Job {
  public:
   OpJob(const Backend& backend, std::unique_ptr<EagerOp> op) : backend_(backend), op_(std::move(op)) {}
@@ -172,7 +180,12 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
     const Backend& backend = info[4].ToBoolean() ? model_backend("cpu") : default_backend();
     if (sync) {
       const DenormalGuard guard;
-      run_on(backend, *op);
+      WatchedCall call(is_ending, &env);
+      try {
+        run_on(backend, *op, call.stop());
+      } catch (const Error& e) {
+        if (e.code != Code::kAborted) throw;  // nothing can be thrown where no JavaScript runs any more
+      }
       return env.Undefined();
     }
     auto job = std::make_unique<OpJob>(backend, std::move(op));

@@ -13,8 +13,7 @@ namespace {
 
 constexpr int64_t kBlockBytes = 1 << 20;  // floats of a block of tokens, for each thread
 constexpr int64_t kRowBytes = 1 << 18;    // the same where a thread takes a block by itself
-// Values of state written between two looks at `stop`, and how many of them a token costs beside its state.
-constexpr int64_t kLongWork = 1 << 28, kTokenWork = 1 << 14, kLeastBlock = 256;
+constexpr int64_t kLeastBlock = 256;
 
 void widen(const void* data, DType dtype, const Tensor& to, const Context& cx) {
   convert_floats(data, dtype, to.size(), to.data, DType::f32, cx);
@@ -52,7 +51,6 @@ void EagerOp::check() {
     if (f.initial && f.initial.size() != t.size())
       throw Error(Code::kShape, std::string(name) + ": " + f.name + ": its first values have another size");
     many_products_ |= types == kWeights;
-    if (f.kind == FieldKind::state) state_size_ += t.size() / std::max<int64_t>(1, t[0]);
   }
   check_itself();
   check_runtime(name, *lists_);
@@ -119,8 +117,6 @@ bool EagerOp::rows_alone() const {
 
 int64_t EagerOp::block_tokens(const Context& cx) const {
   int64_t block = tokens_;
-  if (cx.stop && state_size_)
-    block = std::min(block, std::max(kLeastBlock, kLongWork / (state_size_ + kTokenWork) / kLeastBlock * kLeastBlock));
   if (const int64_t bytes = converted_bytes()) {
     const int64_t fitting = kBlockBytes * cx.threads() / bytes;
     block = std::min(block, std::max(kLeastBlock, fitting / kLeastBlock * kLeastBlock));

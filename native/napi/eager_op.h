@@ -2,8 +2,7 @@
 // An op as a caller gave it, and how it runs: halves become f32 where its kernel wants them, states begin as told.
 //
 // Converting a whole tensor costs more than many kernels do, so an op over tokens runs by blocks of tokens whose floats
-// fit into the cache: its state goes on from one to the next, as in a forward. So do calls over very many tokens, that
-// they hear of it when nobody waits for them any more.
+// fit into the cache: its state goes on from one to the next, as in a forward.
 #include <functional>
 #include <optional>
 #include <vector>
@@ -66,7 +65,7 @@ class EagerOp {
   void bind_runtime(const Field& f, int64_t first, int64_t count, Sequences& sequences) const;
 
   std::optional<OpFields> lists_;
-  int64_t tokens_ = 0, state_size_ = 0;
+  int64_t tokens_ = 0;
   bool many_products_ = false;  // beside which conversions are little, and which want all their rows at once
 };
 

@@ -70,7 +70,7 @@ class ForwardJob : public LongJob {
   }
   bool advance() override {
     if (!forward_) forward_ = std::make_unique<Forward>(model_, std::move(requests_), output_);
-    const bool more = forward_->advance([this] { return stopped(); }, stop());
+    const bool more = forward_->advance([this] { return stopped(); }, stop(), ended());
     report(forward_->done());
     if (!more) rows_ = forward_->take_rows();
     return more;

@@ -34,6 +34,8 @@ class Job {
 
   // Asked between steps of a long job.
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+  // Set when the environment ends: nobody will see what this job leaves behind.
+  const std::atomic<bool>* ended() const { return &cancelled_; }
   // What the pieces of a loop look at.
   const std::atomic<bool>* stop() const { return flag_ ? flag_ : &cancelled_; }
   void cancel() {

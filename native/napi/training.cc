@@ -95,7 +95,7 @@ class BuildJob : public Job {
         layout_(read_layout(info[2].As<Napi::Object>())) {}
   void execute() override {
     trainer_ = std::make_shared<Trainer>(model_backend("cpu"), std::move(training_), std::move(evaluation_),
-                                         std::move(layout_));
+                                         std::move(layout_), stop());
   }
   Napi::Value result(Napi::Env env) override {
     return make_handle<TrainerRef>(env, std::move(trainer_), kTrainerTag, 0);
@@ -138,10 +138,10 @@ class CopyJob : public Job {
   void execute() override {
     for (const Values& v : values_)
       if (in_)
-        trainer_->write(v.which, v.parameter, v.data);
+        trainer_->write(v.which, v.parameter, v.data, stop());
       else
-        trainer_->read(v.which, v.parameter, v.data);
-    if (in_) trainer_->refresh();
+        trainer_->read(v.which, v.parameter, v.data, stop());
+    if (in_) trainer_->refresh(stop());
   }
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
 
@@ -169,9 +169,12 @@ class TrainJob : public LongJob {
     loss_ = trainer_->run(
         parts_, mode_ > 0, [this] { return stopped(); }, stop());
     if (mode_ == 0) return;
-    norm_ = trainer_->gradient_norm();
+    norm_ = trainer_->gradient_norm(stop());
     if (stopped()) throw Error(Code::kAborted, "aborted");
-    if (mode_ == 2 && std::isfinite(loss_) && std::isfinite(norm_)) trainer_->update(adam_, norm_), updated_ = true;
+    if (mode_ != 2 || !std::isfinite(loss_) || !std::isfinite(norm_)) return;
+    trainer_->prepare_update(stop());
+    trainer_->update(adam_, norm_, ended());
+    updated_ = true;
   }
 
   Napi::Value result(Napi::Env env) override {

@@ -14,6 +14,8 @@ int64_t most_uninterrupted(int64_t weight_bytes) {
   return std::clamp(kUninterruptedBytes / std::max<int64_t>(1, weight_bytes), kLeastUninterrupted, kMostUninterrupted);
 }
 
+// Beside so many times their bytes of weights, copies of states are not felt in any step.
+constexpr int64_t kSmallPart = 128;
 // States so small that a copy is never felt; a run that runs out of memory then leaves the session as it was, too.
 constexpr int64_t kSmallState = 64 << 10;
 // Rows of every token are computed so many bytes at a time: an abort is heard between them, and more would only be
@@ -131,7 +133,8 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests, Ou
     whole_ = program_.has_whole_form() &&
              std::all_of(requests_.begin(), requests_.end(), [](const Request& r) { return r.rows == Rows::whole; });
     const int64_t states = program_.state_bytes() * int64_t(pieces_.size());
-    interruptible_ = total_ > most_uninterrupted(model_->weight_bytes());
+    interruptible_ =
+        total_ > most_uninterrupted(model_->weight_bytes()) || states * kSmallPart <= model_->weight_bytes();
     undoable_ = states > 0 && (interruptible_ || states <= kSmallState || total_ > workspace_->most_tokens);
     if (undoable_) {
       const auto device = lock_device(program_.backend());
@@ -150,9 +153,10 @@ Forward::~Forward() {
   if (!over_) roll_back();
 }
 
-bool Forward::advance(const Program::Cancelled& cancelled, const std::atomic<bool>* stop) {
+bool Forward::advance(const Program::Cancelled& cancelled, const std::atomic<bool>* stop,
+                      const std::atomic<bool>* ended) {
   try {
-    cancelled_ = &cancelled, stop_ = stop;
+    cancelled_ = &cancelled, stop_ = stop, ended_ = ended;
     if (done_ < total_) run_chunk();
     if (done_ < total_) return true;
     sample();
@@ -266,7 +270,7 @@ void Forward::run_chunk() {
   batch.page_pool = model_->pages_.capacity();
 
   for (Piece& p : pieces_) p.touched |= p.length > 0;
-  program_.run(batch, *workspace_, interruptible_ ? *cancelled_ : nullptr, undo_, interruptible_ ? stop_ : nullptr);
+  program_.run(batch, *workspace_, interruptible_ ? *cancelled_ : nullptr, undo_, interruptible_ ? stop_ : ended_);
   float* rows = place_of_all();
   if (!rows && program_.backend().host_memory) {
     hand_out(program_.output(batch, *workspace_));

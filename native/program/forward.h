@@ -30,7 +30,8 @@ class Forward {
   Forward(const Forward&) = delete;
 
   // Runs a chunk; whether there is more to run. One that throws is over.
-  bool advance(const Program::Cancelled& cancelled, const std::atomic<bool>* stop = nullptr);
+  bool advance(const Program::Cancelled& cancelled, const std::atomic<bool>* stop = nullptr,
+               const std::atomic<bool>* ended = nullptr);
   int64_t done() const { return done_; }  // tokens
   int64_t left() const { return total_ - done_; }
   // After the last chunk: the rows that were asked for, a block for each request or one; none of the caller's memory.
@@ -64,7 +65,7 @@ class Forward {
   bool interruptible_ = false;  // an abort is looked for between ops
   int64_t width_ = 0;           // values of a row
   const Program::Cancelled* cancelled_ = nullptr;
-  const std::atomic<bool>* stop_ = nullptr;
+  const std::atomic<bool>*stop_ = nullptr, *ended_ = nullptr;
 };
 
 }  // namespace statespace

@@ -79,7 +79,7 @@ class Model : public std::enable_shared_from_this<Model> {
   void free_weights();
   Tensor rows_tensor(int32_t value) const;
   Tensor place(int32_t value, const Tensor& host);
-  void store(int32_t value, const Tensor& host);
+  void store(int32_t value, const Tensor& host, const std::atomic<bool>* stop);
 
   Pool states_, pages_;
   int64_t chunk_tokens_ = 512;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 
+#include "core/error.h"
 #include "core/logits.h"
 #include "program/ranking.h"
 
@@ -242,12 +244,24 @@ int32_t Sampler::draw(const float* logits, int64_t n, float top) {
   return ids[with_typical(kept_keys.data(), kept_weights.data(), int64_t(ids.size()), total, o.typical_p, find)];
 }
 
+namespace {
+
+// A model that computes nothing but NaN says so, and not its first token for ever.
+void check_numbers(const float* row, int64_t n) {
+  if (std::all_of(row, row + n, [](float x) { return std::isnan(x); }))
+    throw Error(Code::kState, "sample: none of the " + std::to_string(n) +
+                                  " logits is a number: the weights, or what was fed, hold NaN or infinity");
+}
+
+}  // namespace
+
 Chosen Sampler::choose(const float* row, int64_t count, const History& history, const int32_t* fed, int64_t fed_count,
                        const uint32_t* mask) {
   const int64_t n = std::min(count, options_.vocab);
   count_tokens(history, fed, fed_count);
   const float* logits = adjusted(row, n, mask);
   const float top = logit_loops().highest(logits, n);
+  if (top == kBanned && n > 0) check_numbers(row, n);
   Chosen chosen;
   const bool greedy = options_.temperature == 0 || top == kBanned || n == 0;
   chosen.token = greedy ? first_of(logits, n, top) : draw(logits, n, top);

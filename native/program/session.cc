@@ -104,6 +104,8 @@ int64_t Session::exported_bytes(const Program& p, int64_t position) {
 
 namespace {
 
+constexpr int64_t kPiece = 4 << 20;  // bytes of a state between two looks at `stop`
+
 // Calls fn(pages offset in bytes, bytes) for every run of visible tokens of every cache and head within `page`.
 template <class Fn>
 void each_run(const Program& p, int64_t page, int64_t begin, int64_t end, Fn&& fn) {
@@ -124,7 +126,11 @@ void Session::export_state(uint8_t* to, const std::atomic<bool>* stop) const {
   if (broken_) throw Error(Code::kState, "session: its state was lost in a failed forward");
   const Program& p = program();
   const auto device = lock_device(p.backend());
-  if (p.state_bytes()) p.backend().download(to, model->states_.at(slot_), p.state_bytes());
+  const char* state = p.state_bytes() ? static_cast<const char*>(model->states_.at(slot_)) : nullptr;
+  for (int64_t at = 0; at < p.state_bytes(); at += kPiece) {
+    throw_if_stopped(stop);
+    p.backend().download(to + at, state + at, std::min(kPiece, p.state_bytes() - at));
+  }
   to += p.state_bytes();
   const int64_t first = first_visible();
   for (int64_t page = first / kPageTokens; page < int64_t(pages_.size()); ++page) {
@@ -156,7 +162,11 @@ void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position,
   Session fresh(model, Empty());
   fresh.slot_ = model->states_.take(Fresh::anything);
   fresh.position_ = position;
-  if (p.state_bytes()) p.backend().upload(model->states_.at(fresh.slot_), bytes, p.state_bytes());
+  char* state = p.state_bytes() ? static_cast<char*>(model->states_.at(fresh.slot_)) : nullptr;
+  for (int64_t at = 0; at < p.state_bytes(); at += kPiece) {
+    throw_if_stopped(stop);
+    p.backend().upload(state + at, bytes + at, std::min(kPiece, p.state_bytes() - at));
+  }
   bytes += p.state_bytes();
   if (p.has_cache()) {
     const int64_t first = fresh.first_visible();

@@ -14,39 +14,57 @@ namespace {
 
 constexpr int64_t kPiece = 1 << 16;  // values that one thread works on at a time; sums have their borders there
 
+using Stop = const std::atomic<bool>*;
+
 template <class Fn>
-void for_pieces(int64_t count, Fn&& fn) {
-  ThreadPool::global().parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-    const int64_t begin = piece * kPiece;
-    fn(begin, std::min(count, begin + kPiece));
-  });
+void for_pieces(int64_t count, Stop stop, Fn&& fn) {
+  ThreadPool::global().parallel_for((count + kPiece - 1) / kPiece,
+                                    [&](int64_t piece, int) {
+                                      const int64_t begin = piece * kPiece;
+                                      fn(begin, std::min(count, begin + kPiece));
+                                    },
+                                    stop);
 }
 
-float* floats(Buffer& buffer, int64_t count) {
+// By all threads: pages that nobody has touched before cost more than most of a step.
+void clear(void* to, int64_t bytes, Stop stop) {
+  for_pieces(bytes, stop,
+             [&](int64_t begin, int64_t end) { std::memset(static_cast<char*>(to) + begin, 0, end - begin); });
+}
+void copy(const float* from, float* to, int64_t count, Stop stop) {
+  for_pieces(count, stop, [&](int64_t begin, int64_t end) { std::copy(from + begin, from + end, to + begin); });
+}
+
+// Zeros where it did not hold as many; it holds them all or is as before.
+float* floats(Buffer& buffer, int64_t count, Stop stop) {
   if (buffer.bytes() < count * 4) {
-    buffer = Buffer(std::max<int64_t>(count, 1) * 4);
-    std::memset(buffer.data(), 0, count * 4);
+    Buffer zeros(std::max<int64_t>(count, 1) * 4);
+    clear(zeros.data(), count * 4, stop);
+    buffer = std::move(zeros);
   }
   return static_cast<float*>(buffer.data());
 }
 
-void add_to(float* sum, const float* x, int64_t count) {
-  for_pieces(count, [&](int64_t begin, int64_t end) {
+void add_to(float* sum, const float* x, int64_t count, Stop stop) {
+  for_pieces(count, stop, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) sum[i] += x[i];
   });
 }
 
 // c (m, n) += scale · a (m, k) b (k, n); the strides say how a and b lie.
 void add_product(float* c, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row, int64_t m,
-                 int64_t n, int64_t k, float scale) {
-  ThreadPool::global().parallel_for(m, [&](int64_t i, int) {
-    float* row = c + i * n;
-    for (int64_t j = 0; j < k; ++j) {
-      const float factor = scale * a[i * a_row + j * a_column];
-      const float* from = b + j * b_row;
-      for (int64_t l = 0; l < n; ++l) row[l] += factor * from[l];
-    }
-  });
+                 int64_t n, int64_t k, float scale, Stop stop) {
+  ThreadPool::global().parallel_for(
+      m,
+      [&](int64_t i, int) {
+        float* row = c + i * n;
+        for (int64_t j = 0; j < k; ++j) {
+          const float factor = scale * a[i * a_row + j * a_column];
+          const float* from = b + j * b_row;
+          for (int64_t l = 0; l < n; ++l) row[l] += factor * from[l];
+        }
+      },
+      stop);
 }
 
 int64_t size_of(const TrainerLayout::Weight& w) {
@@ -59,7 +77,7 @@ int64_t size_of(const TrainerLayout::Weight& w) {
 
 }  // namespace
 
-Trainer::Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout)
+Trainer::Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout, Stop stop)
     : training_(backend, std::move(training)),
       evaluation_(backend, std::move(evaluation)),
       layout_(std::move(layout)),
@@ -67,13 +85,13 @@ Trainer::Trainer(const Backend& backend, Graph training, Graph evaluation, Train
       adapted_(layout_.parameters.size(), false),
       workspace_(backend) {
   for (const auto& a : layout_.adapters) adapted_.at(a.base) = true;
-  place();
+  place(stop);
 }
 
 int64_t Trainer::count(int32_t parameter) const { return layout_.parameters.at(parameter).count; }
 
 // Memory for weights and fixed values, and for parameters what does not lie there.
-void Trainer::place() {
+void Trainer::place(Stop stop) {
   const Graph& g = training_.graph();
   auto reserve = [&](int32_t id) -> Tensor& {
     if (id < 0 || id >= int64_t(g.values.size())) throw Error(Code::kArgument, "trainer: no such value");
@@ -85,7 +103,7 @@ void Trainer::place() {
     t.row_stride = t.row_size();
     buffers_.emplace_back(std::max<int64_t>(t.bytes(), 64));
     t.data = buffers_.back().data();
-    std::memset(t.data, 0, t.bytes());
+    clear(t.data, t.bytes(), stop);
     return t;
   };
   for (size_t id = 0; id < g.values.size(); ++id)
@@ -125,7 +143,7 @@ void Trainer::place() {
     }
   }
   for (size_t i = 0; i < memory_.size(); ++i)
-    if (!memory_[i].value) memory_[i].value = floats(memory_[i].own, layout_.parameters[i].count);
+    if (!memory_[i].value) memory_[i].value = floats(memory_[i].own, layout_.parameters[i].count, stop);
   // The evaluation graph begins as the other does: what both have is the same memory.
   for (size_t id = 0; id < evaluation_.weights().size() && id < g.values.size(); ++id)
     evaluation_.weights()[id] = training_.weights()[id];
@@ -143,7 +161,7 @@ const float* Trainer::gradient(int32_t p) const {
   return m.gradient && !several_ ? m.gradient : static_cast<const float*>(m.sum.data());
 }
 
-void Trainer::read(Which which, int32_t p, float* to) const {
+void Trainer::read(Which which, int32_t p, float* to, Stop stop) const {
   const Memory& m = memory_.at(p);
   const float* from = m.value;
   if (which == Which::gradient) from = gradient(p);
@@ -151,33 +169,33 @@ void Trainer::read(Which which, int32_t p, float* to) const {
   if (which == Which::mean) from = static_cast<const float*>(m.mean.data());
   if (which == Which::square) from = static_cast<const float*>(m.square.data());
   if (from)
-    std::memcpy(to, from, count(p) * 4);
+    copy(from, to, count(p), stop);
   else
-    std::memset(to, 0, count(p) * 4);
+    clear(to, count(p) * 4, stop);
 }
 
-void Trainer::write(Which which, int32_t p, const float* from) {
+void Trainer::write(Which which, int32_t p, const float* from, Stop stop) {
   Memory& m = memory_.at(p);
   float* to = m.value;
-  if (which == Which::mean) to = floats(m.mean, count(p));
-  if (which == Which::square) to = floats(m.square, count(p));
+  if (which == Which::mean) to = floats(m.mean, count(p), stop);
+  if (which == Which::square) to = floats(m.square, count(p), stop);
   if (which == Which::gradient || which == Which::merged)
     throw Error(Code::kArgument, "trainer: what is computed is not set");
-  std::memcpy(to, from, count(p) * 4);
+  copy(from, to, count(p), stop);
 }
 
-void Trainer::refresh_adapters() {
+void Trainer::refresh_adapters(Stop stop) {
   for (const auto& a : layout_.adapters) {
     Memory& m = memory_[a.base];
-    float* effective = floats(m.effective, a.rows * a.columns);
-    std::memcpy(effective, m.value, a.rows * a.columns * 4);
+    float* effective = floats(m.effective, a.rows * a.columns, stop);
+    copy(m.value, effective, a.rows * a.columns, stop);
     add_product(effective, memory_[a.b].value, a.rank, 1, memory_[a.a].value, a.columns, a.rows, a.columns, a.rank,
-                a.scale);
+                a.scale, stop);
   }
 }
 
-void Trainer::refresh() {
-  refresh_adapters();
+void Trainer::refresh(Stop stop) {
+  refresh_adapters(stop);
   std::vector<float> joined;
   for (const auto& w : layout_.weights) {
     const Tensor& t = training_.weights()[w.value];
@@ -189,10 +207,12 @@ void Trainer::refresh() {
       joined.clear();
       for (const auto& p : w.parts)
         joined.insert(joined.end(), source(p.parameter) + p.first, source(p.parameter) + p.first + p.count);
-      for (int64_t i = 0; i < t.size(); ++i) {
-        const float factor = w.factors.empty() ? 1 : w.factors[i], shift = w.constants.empty() ? 0 : w.constants[i];
-        write_float(t.data, t.dtype, i, factor * joined[w.index[i]] + shift);
-      }
+      for_pieces(t.size(), stop, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const float factor = w.factors.empty() ? 1 : w.factors[i], shift = w.constants.empty() ? 0 : w.constants[i];
+          write_float(t.data, t.dtype, i, factor * joined[w.index[i]] + shift);
+        }
+      });
       continue;
     }
     int64_t at = 0;
@@ -200,11 +220,11 @@ void Trainer::refresh() {
       const float* from = source(p.parameter) + p.first;
       const bool there = t.dtype == DType::f32 && from == t.f32() + at;
       if (!there && w.map == TrainerLayout::Map::copy && t.dtype != DType::f32)
-        for_pieces(p.count, [&](int64_t begin, int64_t end) {
+        for_pieces(p.count, stop, [&](int64_t begin, int64_t end) {
           conversions().narrow(from + begin, end - begin, t.dtype, t.as<char>() + dtype_bytes(t.dtype, at + begin));
         });
       else if (!there)
-        for_pieces(p.count, [&](int64_t begin, int64_t end) {
+        for_pieces(p.count, stop, [&](int64_t begin, int64_t end) {
           for (int64_t i = begin; i < end; ++i)
             write_float(t.data, t.dtype, at + i, w.map == TrainerLayout::Map::copy ? from[i] : -std::exp(from[i]));
         });
@@ -214,11 +234,11 @@ void Trainer::refresh() {
 }
 
 // Gradients of weights as those of parameters, added to what other weights and earlier parts gave.
-void Trainer::gather(bool first) {
+void Trainer::gather(bool first, Stop stop) {
   if (first)
     for (size_t p = 0; p < memory_.size(); ++p)
       if (gathers(int32_t(p)) && (several_ || !memory_[p].gradient))
-        std::memset(floats(memory_[p].sum, layout_.parameters[p].count), 0, layout_.parameters[p].count * 4);
+        clear(floats(memory_[p].sum, layout_.parameters[p].count, stop), layout_.parameters[p].count * 4, stop);
   for (const auto& w : layout_.weights)
     for (int32_t id : w.gradients) {
       const float* from = fixed(id);
@@ -226,20 +246,22 @@ void Trainer::gather(bool first) {
         std::vector<float*> to;
         for (const auto& p : w.parts) {
           const bool wanted = gathers(p.parameter);
-          float* sum = wanted ? floats(memory_[p.parameter].sum, count(p.parameter)) + p.first : nullptr;
+          float* sum = wanted ? floats(memory_[p.parameter].sum, count(p.parameter), stop) + p.first : nullptr;
           for (int64_t i = 0; i < p.count; ++i) to.push_back(wanted ? sum + i : nullptr);
         }
-        for (size_t i = 0; i < w.index.size(); ++i)
+        for (size_t i = 0; i < w.index.size(); ++i) {
+          if (i % kPiece == 0) throw_if_stopped(stop);
           if (float* sum = to[w.index[i]]) *sum += (w.factors.empty() ? 1 : w.factors[i]) * from[i];
+        }
         continue;
       }
       int64_t at = 0;
       for (const auto& p : w.parts) {
         Memory& m = memory_[p.parameter];
         if (gathers(p.parameter) && (several_ || !m.gradient)) {
-          float* sum = floats(m.sum, count(p.parameter)) + p.first;
+          float* sum = floats(m.sum, count(p.parameter), stop) + p.first;
           if (w.map == TrainerLayout::Map::copy)
-            add_to(sum, from + at, p.count);
+            add_to(sum, from + at, p.count, stop);
           else
             for (int64_t i = 0; i < p.count; ++i) sum[i] -= from[at + i] * std::exp(m.value[p.first + i]);
         }
@@ -249,26 +271,29 @@ void Trainer::gather(bool first) {
 }
 
 // With G the gradient of base + scale · b·a: db = scale · G aᵀ, da = scale · bᵀ G.
-void Trainer::gather_adapters() {
+void Trainer::gather_adapters(Stop stop) {
   for (const auto& t : layout_.adapters) {
     const float* g = static_cast<const float*>(memory_[t.base].sum.data());
     const float *a = memory_[t.a].value, *b = memory_[t.b].value;
-    float* da = floats(memory_[t.a].sum, t.rank * t.columns);
-    float* db = floats(memory_[t.b].sum, t.rows * t.rank);
+    float* da = floats(memory_[t.a].sum, t.rank * t.columns, stop);
+    float* db = floats(memory_[t.b].sum, t.rows * t.rank, stop);
     std::memset(da, 0, t.rank * t.columns * 4);
-    add_product(da, b, 1, t.rank, g, t.columns, t.rank, t.columns, t.rows, t.scale);
-    ThreadPool::global().parallel_for(t.rows, [&](int64_t i, int) {
-      for (int64_t r = 0; r < t.rank; ++r) {
-        float sum = 0;
-        for (int64_t j = 0; j < t.columns; ++j) sum += g[i * t.columns + j] * a[r * t.columns + j];
-        db[i * t.rank + r] = t.scale * sum;
-      }
-    });
+    add_product(da, b, 1, t.rank, g, t.columns, t.rank, t.columns, t.rows, t.scale, stop);
+    ThreadPool::global().parallel_for(
+        t.rows,
+        [&](int64_t i, int) {
+          for (int64_t r = 0; r < t.rank; ++r) {
+            float sum = 0;
+            for (int64_t j = 0; j < t.columns; ++j) sum += g[i * t.columns + j] * a[r * t.columns + j];
+            db[i * t.rank + r] = t.scale * sum;
+          }
+        },
+        stop);
   }
 }
 
 void Trainer::run_part(const Program& program, const TrainingPart& part, int64_t total,
-                       const Program::Cancelled& cancelled, const std::atomic<bool>* stop) {
+                       const Program::Cancelled& cancelled, Stop stop) {
   Batch batch;
   batch.whole = true;
   batch.tokens = batch.outputs = part.tokens;
@@ -298,7 +323,7 @@ void Trainer::run_part(const Program& program, const TrainingPart& part, int64_t
 }
 
 float Trainer::run(const std::vector<TrainingPart>& parts, bool gradients, const Program::Cancelled& cancelled,
-                   const std::atomic<bool>* stop) {
+                   Stop stop) {
   int64_t total = 0;
   for (const auto& p : parts) {
     total += p.counted;
@@ -314,20 +339,20 @@ float Trainer::run(const std::vector<TrainingPart>& parts, bool gradients, const
     run_part(gradients ? training_ : evaluation_, parts[i], total, cancelled, stop);
     const double share = layout_.dloss >= 0 ? *fixed(layout_.dloss) : 1;
     loss += share * *fixed(layout_.loss);
-    if (gradients) gather(i == 0);
+    if (gradients) gather(i == 0, stop);
   }
-  if (gradients) gather_adapters();
+  if (gradients) gather_adapters(stop);
   return float(loss);
 }
 
-double Trainer::gradient_norm() const {
+double Trainer::gradient_norm(Stop stop) const {
   double total = 0;
   for (size_t p = 0; p < memory_.size(); ++p) {
     if (!layout_.parameters[p].trained) continue;
     const int64_t n = layout_.parameters[p].count;
     const float* g = gradient(int32_t(p));
     std::vector<double> sums((n + kPiece - 1) / kPiece);
-    for_pieces(n, [&](int64_t begin, int64_t end) {
+    for_pieces(n, stop, [&](int64_t begin, int64_t end) {
       double part[8] = {};
       int64_t i = begin;
       for (; i + 8 <= end; i += 8)
@@ -340,7 +365,15 @@ double Trainer::gradient_norm() const {
   return std::sqrt(total);
 }
 
-void Trainer::update(const AdamW& o, double norm) {
+void Trainer::prepare_update(Stop stop) {
+  for (size_t p = 0; p < memory_.size(); ++p) {
+    if (!layout_.parameters[p].trained) continue;
+    floats(memory_[p].mean, count(int32_t(p)), stop);
+    floats(memory_[p].square, count(int32_t(p)), stop);
+  }
+}
+
+void Trainer::update(const AdamW& o, double norm, Stop ended) {
   const double first = 1 - std::pow(o.beta1, double(o.t)), second = 1 - std::pow(o.beta2, double(o.t));
   AdamWStep step{};
   step.clip = o.max_norm > 0 ? float(std::min(1.0, o.max_norm / (norm + 1e-6))) : 1;
@@ -352,14 +385,14 @@ void Trainer::update(const AdamW& o, double norm) {
     if (!parameter.trained) continue;
     step.keep = parameter.decayed ? float(1 - o.learning_rate * o.decay) : 1;
     float* w = memory_[p].value;
-    float* m = floats(memory_[p].mean, parameter.count);
-    float* v = floats(memory_[p].square, parameter.count);
+    float* m = floats(memory_[p].mean, parameter.count, ended);
+    float* v = floats(memory_[p].square, parameter.count, ended);
     const float* gradients = gradient(int32_t(p));
-    for_pieces(parameter.count, [&](int64_t begin, int64_t end) {
+    for_pieces(parameter.count, ended, [&](int64_t begin, int64_t end) {
       optimizer().adamw(step, gradients + begin, end - begin, w + begin, m + begin, v + begin);
     });
   }
-  refresh();
+  refresh(ended);
 }
 
 }  // namespace statespace

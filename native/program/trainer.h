@@ -70,25 +70,28 @@ struct AdamW {
 
 class Trainer {
  public:
-  Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout);
+  using Stop = const std::atomic<bool>*;  // ends what it is given to with ERR_ABORTED
+  Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout, Stop stop = nullptr);
 
   // merged: the value that weights are made of, with its adapter.
   enum class Which : uint8_t { value, gradient, mean, square, merged };
   int64_t count(int32_t parameter) const;
   // Of a row that is fed in place of an id; 0: ids.
   int64_t features() const { return training_.input_features(); }
-  void read(Which which, int32_t parameter, float* to) const;
-  void write(Which which, int32_t parameter, const float* from);
+  void read(Which which, int32_t parameter, float* to, Stop stop = nullptr) const;
+  void write(Which which, int32_t parameter, const float* from, Stop stop = nullptr);
   // Makes the weights of the parameters; after write().
-  void refresh();
+  void refresh(Stop stop = nullptr);
 
   // The mean loss of a batch's targets; with gradients, those of every trained parameter too.
   float run(const std::vector<TrainingPart>& parts, bool gradients, const Program::Cancelled& cancelled,
-            const std::atomic<bool>* stop = nullptr);
+            Stop stop = nullptr);
   // Of all gradients together.
-  double gradient_norm() const;
-  // One step with the gradients at hand.
-  void update(const AdamW& o, double norm);
+  double gradient_norm(Stop stop = nullptr) const;
+  // Everything of an update that can still be called off.
+  void prepare_update(Stop stop = nullptr);
+  // One step with the gradients at hand. `ended`: nobody will ever use this trainer again.
+  void update(const AdamW& o, double norm, Stop ended = nullptr);
 
  private:
   struct Memory {
@@ -96,12 +99,12 @@ class Trainer {
     float* gradient = nullptr;  // where the backward program writes it; nullptr: it is gathered
     Buffer own, sum, effective, mean, square;
   };
-  void place();
+  void place(Stop stop);
   void run_part(const Program& program, const TrainingPart& part, int64_t total, const Program::Cancelled& cancelled,
-                const std::atomic<bool>* stop);
-  void gather(bool first);
-  void gather_adapters();
-  void refresh_adapters();
+                Stop stop);
+  void gather(bool first, Stop stop);
+  void gather_adapters(Stop stop);
+  void refresh_adapters(Stop stop);
   const float* gradient(int32_t parameter) const;
   const float* source(int32_t parameter) const;  // what weights are made of
   bool gathers(int32_t parameter) const;

@@ -103,13 +103,14 @@ Tensor Model::place(int32_t value, const Tensor& host) {
   return held;
 }
 
-void Model::store(int32_t value, const Tensor& host) {
+void Model::store(int32_t value, const Tensor& host, const std::atomic<bool>* stop) {
   const Backend& backend = program.backend();
   const auto device = lock_device(backend);
   const Tensor held = place(value, host);
   if (held.layout == Layout::packed) {
     Scratch scratch;
     Context cx{ThreadPool::global(), scratch};
+    if (!program.weights()[value]) cx.stop = stop;  // one that is there stays whole
     backend.pack(host, held, cx);
   } else {
     backend.upload(held.data, host.data, host.bytes());
@@ -181,7 +182,7 @@ void Model::set_weight(int32_t value, const std::vector<Source>& sources, const 
       at += s.count;
     }
   }
-  store(value, t);
+  store(value, t, stop);
 }
 
 // A packed matrix is private to its backend, which gives its rows as embeddings.
@@ -237,7 +238,7 @@ void Model::set_random(int32_t value, float bound, uint64_t seed, const std::ato
                      [&](int64_t i) { return bound * (float(mix(stream + i) >> 40) * 0x1p-23f - 1); });
       },
       stop);
-  store(value, t);
+  store(value, t, stop);
 }
 
 }  // namespace statespace

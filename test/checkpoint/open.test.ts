@@ -75,7 +75,12 @@ describe('refused', () => {
       /received 2 \.pth files: \["a\.pth", "b\.pth"\]/,
     ],
     ['a folder that is not there', () => join(folders.put({}), 'missing'), /ENOENT/],
-    ['a file', () => join(folders.put({ 'model.safetensors': scalar }), 'model.safetensors'), /ENOTDIR/],
+    [
+      'a file',
+      () => join(folders.put({ 'model.safetensors': scalar }), 'model.safetensors'),
+      /give the folder that it/,
+    ],
+    ['an adapter', () => folders.put({ 'adapter_config.json': '{}' }), /holds an adapter .* among `adapters`/],
     ['a broken config', () => folders.put({ 'model.safetensors': scalar, 'config.json': '{' }), /config\.json:1:2/],
   ])('%s', async (_, make, message) => {
     const folder = make();
@@ -89,6 +94,11 @@ describe('refused', () => {
     const piped = folders.put({});
     execFileSync('mkfifo', [join(piped, 'model.safetensors')]);
     await expectRefused(openCheckpoint(piped), 'model.safetensors', /expected a regular file/);
+  });
+
+  test('a name on the hub, with how it is written', async () => {
+    await expect(openCheckpoint('state-spaces/mamba-130m-hf')).rejects.toThrow(/"hf:state-spaces\/mamba-130m-hf"/);
+    await expect(openCheckpoint('./state-spaces/mamba-130m-hf')).rejects.toThrow(/ENOENT/);
   });
 
   test.each([undefined, '', 7])('%s for a folder', async (folder) => {

@@ -62,6 +62,11 @@ test('tensors of every type, in any order in the header, are where the header sa
   expect(tensors.matrix).toMatchObject({ dtype: 'f32', shape: [2, 3], file, byteLength: 24 });
 });
 
+test('metadata of nothing is as none', async () => {
+  const file = put(safetensors({ __metadata__: null, w: f32(0, 4) }, Buffer.alloc(4)));
+  expect((await readSafetensors(file)).map(({ name }) => name)).toEqual(['w']);
+});
+
 test('names that mean something to JavaScript are names', async () => {
   const file = put(safetensors({ constructor: f32(0, 4), toString: f32(4, 8) }, Buffer.alloc(8)));
   expect((await readSafetensors(file)).map((t) => t.name)).toEqual(['constructor', 'toString']);

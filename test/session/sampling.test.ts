@@ -53,6 +53,22 @@ function plainly(logits: number[], o: GenerateOptions): { token: number; weight:
   return kept.map((t) => ({ token: t, weight: weight(t) }));
 }
 
+test.each([0, 1])(
+  'of a row without a number there is no token, and the session is as it was; temperature %i',
+  async (temperature) => {
+    const { session } = await start();
+    const before = session.save({ logits: true });
+    const nothing = scaled(Number.NaN);
+    await expect(first(session, { temperature, ...nothing })).rejects.toMatchObject({
+      code: 'ERR_STATE',
+      message: expect.stringMatching(/none of the 64 logits is a number/),
+    });
+    expect(session.save({ logits: true })).toEqual(before);
+    const banned = await first(session, { temperature, ...scaled(1, (i) => (i === 5 ? 0 : Number.NaN)) });
+    expect(banned.token).toBe(5);
+  },
+);
+
 function splitmix(seed: number): number {
   const mask = (1n << 64n) - 1n;
   let z = (BigInt(seed) + 0x9e3779b97f4a7c15n) & mask;

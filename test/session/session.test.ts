@@ -129,6 +129,19 @@ describe.each(Object.entries(families))('%s', (_, config) => {
     expect(session.save()).toEqual(before);
   });
 
+  test('a call that waits for another hears its abort, and the order stays', async () => {
+    const session = model.createSession();
+    const controller = new AbortController();
+    const ended: string[] = [];
+    const long = session.forward(ids(20_000, 1), { logits: 'none' }).then(() => ended.push('long'));
+    const waiting = session.forward([1], { signal: controller.signal }).catch((reason) => ended.push(reason));
+    const after = session.forward([2], { logits: 'none' }).then(() => ended.push('after'));
+    setImmediate(() => controller.abort('enough'));
+    await Promise.all([long, waiting, after]);
+    expect(ended).toEqual(['enough', 'long', 'after']);
+    expect(session.position).toBe(20_001);
+  });
+
   test('calls on one session run in order; sessions run side by side', async () => {
     const straight = model.createSession();
     await straight.forward(ids(30, 1));

@@ -200,6 +200,18 @@ test('save and resume go on to the bit; the folder is a checkpoint', async () =>
   await expect(resumeTrainer(other)).rejects.toMatchObject({ code: 'ERR_CHECKPOINT' });
 });
 
+test('a step that waits for others, or for the trainer to begin, hears its abort', async () => {
+  await using trainer = createTrainer(model, {});
+  const ended: string[] = [];
+  const first = trainer.step(batchOf(8, 64)).then(() => ended.push('first'));
+  const controller = new AbortController();
+  const waiting = trainer.step(batchOf(8, 64), { signal: controller.signal }).catch((reason) => ended.push(reason));
+  const after = trainer.step(batchOf(1, 8)).then(() => ended.push('after'));
+  controller.abort('enough');
+  await Promise.all([first, waiting, after]);
+  expect([ended, trainer.steps]).toEqual([['enough', 'first', 'after'], 2]);
+});
+
 test('an aborted step and one that is no number change nothing', async () => {
   await using trainer = createTrainer(model, {});
   const before = await trainer.parameters();
