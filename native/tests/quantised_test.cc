@@ -169,16 +169,16 @@ TEST_CASE("quantised products: every type, number of rows and layout") {
 
 TEST_CASE("quantised products: whole numbers are exact, on every instruction set and on tiles in memory") {
   for (DType type : kTypes)
-    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{512, 545}, {256, 290}, {768, 37}}) {
+    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{512, 513}, {256, 37}}) {
       const WholeBlocks w(type, out, in);
-      auto all = uniform(40 * in, 2, -3, 3);
+      auto all = uniform(18 * in, 2, -3, 3);
       for (size_t i = 0; i < all.size(); ++i)  // the largest of each 32 is 127, so that the scale is 1
         all[i] = i % 32 == i / 32 % 32 ? (i / 32 % 2 ? 127.f : -127.f) : std::trunc(all[i]);
       const auto exact = products(all, w);
       for (double y : exact) REQUIRE(std::fabs(y) < 0x1p24);
       each_host_backend_and_tiles([&](const Backend& backend) {
         const Packed packed(backend, w.tensor);
-        for (int64_t rows : {1, 2, 3, 5, 9, 40}) {
+        for (int64_t rows : {1, 2, 3, 5, 18}) {
           CAPTURE(std::string(dtype_name(type)));
           CAPTURE(in);
           CAPTURE(rows);
@@ -198,7 +198,7 @@ TEST_CASE("quantised products: tiles in memory give the bits of the vectors") {
   for (DType type : kTypes)
     for (int64_t side : {256, 512}) {
       CAPTURE(std::string(dtype_name(type)));
-      const Blocks w(type, side + 7, side);
+      const WholeBlocks w(type, side + 7, side);
       const Packed packed(*vectors, w.tensor);
       for (int64_t rows : {7, 8, 17, 33}) {
         auto x = uniform(rows * side, 2);
@@ -208,7 +208,7 @@ TEST_CASE("quantised products: tiles in memory give the bits of the vectors") {
 }
 
 TEST_CASE("quantised moe: as with what the blocks decode to") {
-  constexpr int64_t kExperts = 3, kTokens = 20, kSide = 256;
+  constexpr int64_t kExperts = 2, kTokens = 20, kSide = 256;
   for (DType type : kTypes) {
     WholeBlocks gate_up(type, kExperts * 2 * kSide, kSide), down(type, kExperts * kSide, kSide);
     auto shape = [&](Tensor t, bool up) {
@@ -217,25 +217,27 @@ TEST_CASE("quantised moe: as with what the blocks decode to") {
       return t;
     };
     auto x = uniform(kTokens * kSide, 3), router = uniform(kExperts * kSide, 4);
+    const auto mix = [&](const Backend& backend, const Tensor& up, const Tensor& back) {
+      std::vector<float> y(kTokens * kSide, NAN);
+      Moe op;
+      op.x = view(x, {kTokens, kSide});
+      op.router = view(router, {kExperts, kSide});
+      op.gate_up = up, op.down = back;
+      op.y = view(y, {kTokens, kSide});
+      op.top_k = 1;
+      run(backend, op);
+      return y;
+    };
+    int count;
+    const auto want =
+        mix(*cpu_backend(available_cpu_backends(&count)[0]), shape(view(gate_up.values, {kSide, kSide}), true),
+            shape(view(down.values, {kSide, kSide}), false));
     each_host_backend_and_tiles([&](const Backend& backend) {
-      const auto mix = [&](const Tensor& up, const Tensor& back) {
-        std::vector<float> y(kTokens * kSide, NAN);
-        Moe op;
-        op.x = view(x, {kTokens, kSide});
-        op.router = view(router, {kExperts, kSide});
-        op.gate_up = up, op.down = back;
-        op.y = view(y, {kTokens, kSide});
-        op.top_k = 2;
-        run(backend, op);
-        return y;
-      };
-      const auto want =
-          mix(shape(view(gate_up.values, {kSide, kSide}), true), shape(view(down.values, {kSide, kSide}), false));
       const Tensor up = shape(gate_up.tensor, true), back = shape(down.tensor, false);
       const Packed packed_up(backend, up), packed_back(backend, back);
       CAPTURE(std::string(dtype_name(type)));
-      CHECK(relative_error(mix(up, back), want) < 1e-4);
-      CHECK(relative_error(mix(packed_up.tensor, packed_back.tensor), want) < 1e-4);
+      CHECK(relative_error(mix(backend, up, back), want) < 1e-4);
+      CHECK(relative_error(mix(backend, packed_up.tensor, packed_back.tensor), want) < 1e-4);
     });
   }
 }
