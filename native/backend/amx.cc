@@ -28,5 +28,13 @@ bool amx_usable() {
 #endif
 }
 
+bool amx_has_int8() {
+  static const bool has = [] {
+    unsigned a, b, c, d;
+    return amx_usable() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & 1u << 25);
+  }();
+  return has;
+}
+
 }  // namespace statespace
 #endif

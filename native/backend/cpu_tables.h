@@ -39,5 +39,7 @@ bool tiles_agree();
 #define STATESPACE_TILE_TABLES
 // Whether the processor has AMX with bf16 and the system lets this process use it.
 bool amx_usable();
+// And with products of bytes.
+bool amx_has_int8();
 #endif
 }  // namespace statespace

@@ -6,8 +6,8 @@
 // floats of magnitude up to 127   each_byte<i>(b): byte i of every four   store_ints(p, f): whole floats as integers,
 // NaN as any   maxima(rows): lane i is the largest of row i of kLanes vectors.
 //
-// dot(sums, codes, x): sums + codes·x in fours, codes unsigned, x from -127 to 127, exact. Three forms, which differ in
-// nothing else: DotInstruction where has_int8_dot(), DotSmall for codes below 128, DotAny.
+// dot(sums, codes, x): sums + codes·x in fours, codes unsigned (NEON: signed), x from -127 to 127, exact. Three forms,
+// which differ in nothing else: DotInstruction where has_int8_dot(), DotSmall for codes below 128, DotAny.
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -61,6 +61,8 @@ inline Bytes load_table(const uint8_t* p) {
 inline Bytes lookup(Bytes table, Bytes b) { return {_mm512_shuffle_epi8(table.v, b.v)}; }
 inline Bytes set_quad(const int32_t* p) { return {_mm512_set1_epi32(*p)}; }
 inline Ints set_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline Ints load_ints(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline Ints operator+(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline F to_float(Ints i) { return {_mm512_cvtepi32_ps(i.v)}; }
 template <int i>
 inline F each_byte(Bytes b) {
@@ -217,7 +219,7 @@ struct DotAny {
   }
 };
 
-#else
+#elif !defined(STATESPACE_ISA_NEON)
 
 struct Bytes {
   uint8_t v[kByteLanes];
@@ -310,3 +312,7 @@ using DotInstruction = DotAny;
 #endif
 
 }  // namespace statespace::STATESPACE_ISA
+
+#if defined(STATESPACE_ISA_NEON)
+#include "kernels/bytes_neon.h"
+#endif

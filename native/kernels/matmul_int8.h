@@ -9,6 +9,7 @@
 //   int32 (M, 8)        four q of each group
 //   f32 (M)             s_x
 //   32 bits (halves, M) -zero·Σ q as integers, or s_x·Σ q as floats
+// For squares (kernels/matmul_int8_squares.h) the first are (M/2, 4, 2, 2): eight bytes of two rows by turns.
 //
 // What a row loses by its rounding, about 2^-8 of a value, is a row of its own: q₂ = round(254·(x/s_x - q)) with the
 // scale s_x/254, and q₃ once more. Two such planes are 15 bits, three are 23.
@@ -31,10 +32,14 @@ constexpr int kInt8Rows = 3, kInt8Few = 2;
 
 constexpr int block_words(const Form& f) { return 9 + f.halves; }
 
+// Where a row begins in a block, in words, and its vector i, in bytes.
+constexpr int row_place(int row, bool squares) { return squares ? row / 2 * 16 + row % 2 * 2 : row * 8; }
+constexpr int vector_place(int i, bool squares) { return (squares ? i + i / 2 * 2 : i) * kLanes; }
+
 // Row `m` of a tile of M rows, and behind it its other planes. As many blocks at a time as vectors have lanes, so that
 // largest values and sums are found by transposing squares.
 template <bool kPlanes, class T>
-void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, int32_t* to) {
+void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, bool squares, int32_t* to) {
   constexpr int kVectors = 32 / kLanes, kHalf = (kVectors + 1) / 2;
   const int64_t words = M * block_words(form);
   for (int64_t k = 0; k < in; k += 32 * kLanes, x += 32 * kLanes) {
@@ -59,7 +64,7 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
       if constexpr (kPlanes) store(scales, scale);
       F low[kLanes], high[kLanes];
       for (int b = 0; b < blocks; ++b) {
-        auto* q = reinterpret_cast<int8_t*>(to + b * words + (m + p) * 8);
+        auto* q = reinterpret_cast<int8_t*>(to + b * words + row_place(m + p, squares));
         const F own = set(inverses[b]);
         F halves[2] = {zero(), zero()};
 #pragma GCC unroll 8
@@ -71,7 +76,7 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
             v = load(x + b * 32 + i * kLanes);
           const F r = round(v * own);
           if constexpr (kPlanes) rest[b][i] = fnma(r, set(scales[b]), v);
-          narrow(q + i * kLanes, r);
+          narrow(q + vector_place(i, squares), r);
           halves[i / kHalf] = halves[i / kHalf] + r;
         }
         low[b] = form.halves == 1 ? halves[0] + halves[1] : halves[0];
@@ -85,7 +90,7 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
       if (form.has_min()) {
         store(sums_of[0], first * own), store(sums_of[1], second * own);
       } else {
-        const F factor = set(-float(1 << form.zero));
+        const F factor = set(-float(form.offset()));
         store_ints(sums_of[0], first * factor), store_ints(sums_of[1], second * factor);
       }
       int32_t* at = to + m + p;
@@ -98,9 +103,9 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
   }
 }
 template <class T>
-void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, int32_t* to) {
-  if (planes == 1) return quantise_row<false>(x, in, form, 1, m, M, to);
-  quantise_row<true>(x, in, form, planes, m, M, to);
+void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, bool squares, int32_t* to) {
+  if (planes == 1) return quantise_row<false>(x, in, form, 1, m, M, squares, to);
+  quantise_row<true>(x, in, form, planes, m, M, squares, to);
 }
 
 // What the codes and heads of a type say, for the kLanes outputs of vector v.
@@ -228,10 +233,10 @@ void multiply_packed(const int32_t* x, const uint8_t* panel, int64_t in, float* 
 }
 
 // An unpacked panel: for each 32 of `in` the codes (8, kTileVectors) as bytes, then f32 scales (halves, kPanel) and,
-// where there are some, minima.
+// where there are some, minima. For squares the codes are (4, kTileVectors, 2, 2, 8): of two outputs eight bytes each.
 constexpr int64_t unpacked_block_bytes(const Form& f) { return kPanel * (32 + 4 * f.halves * (f.has_min() ? 2 : 1)); }
 template <DType T>
-void unpack_panel(const uint8_t* panel, int64_t in, uint8_t* to) {
+void unpack_panel(const uint8_t* panel, int64_t in, [[maybe_unused]] bool squares, uint8_t* to) {
   using B = Blocks<T>;
   constexpr Form f = B::kForm;
   constexpr int V = kTileVectors, kBlock = int(dtype_block(T));
@@ -241,8 +246,17 @@ void unpack_panel(const uint8_t* panel, int64_t in, uint8_t* to) {
       for (int v = 0; v < V; ++v, codes += B::kCodes) {
         Bytes q[8];
         B::unpack(codes, q);
+#if defined(STATESPACE_SQUARES)
+        if (squares)
+          for (int g = 0; g < 8; g += 2) {
+            zip_words(q[g], q[g + 1], q[g], q[g + 1]);
+            store_bytes(to + (g * V + 2 * v) * kByteLanes, q[g]);
+            store_bytes(to + (g * V + 2 * v + 1) * kByteLanes, q[g + 1]);
+          }
+        else
+#endif
 #pragma GCC unroll 8
-        for (int g = 0; g < 8; ++g) store_bytes(to + (g * V + v) * kByteLanes, q[g]);
+          for (int g = 0; g < 8; ++g) store_bytes(to + (g * V + v) * kByteLanes, q[g]);
         float* scales = reinterpret_cast<float*>(to + 32 * kPanel) + v * kLanes;
         for (int h = 0; h < f.halves; ++h) {
           store(scales + h * kPanel, B::scale(panel, b * f.halves + h, v));
@@ -258,7 +272,9 @@ struct Unpacked {
   static constexpr int kHalves = kHalves_;
   static constexpr bool kMin = kMin_;
   static constexpr int64_t kBytes = kPanel * (32 + 4 * kHalves * (kMin ? 2 : 1));  // for 32 of `in`
-  static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(w + (g * kTileVectors + v) * kByteLanes); }
+  static constexpr int kNext = kTileVectors * kByteLanes;                          // from a group to the next one
+  static const uint8_t* at(const uint8_t* w, int v) { return w + v * kByteLanes; }
+  static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(at(w, v) + g * kNext); }
   static F scale(const uint8_t* w, int h, int v) {
     return load(reinterpret_cast<const float*>(w + 32 * kPanel) + h * kPanel + v * kLanes);
   }
@@ -268,7 +284,9 @@ struct AsBytes {
   static constexpr int kHalves = 1;
   static constexpr bool kMin = false;
   static constexpr int64_t kBytes = packed_block_bytes(DType::q8_0);
-  static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(w + 2 * kPanel + (v * 8 + g) * kByteLanes); }
+  static constexpr int kNext = kByteLanes;
+  static const uint8_t* at(const uint8_t* w, int v) { return w + 2 * kPanel + v * 8 * kByteLanes; }
+  static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(at(w, v) + g * kNext); }
   static F scale(const uint8_t* w, int, int v) { return load(reinterpret_cast<const f16_t*>(w) + v * kLanes); }
 };
 
@@ -286,7 +304,7 @@ void widen_quantised(const uint8_t* panel, int64_t in, float* to) {
         B::unpack(codes, q);
         for (int h = 0; h < f.halves; ++h) {
           const F scale = B::scale(panel, b * f.halves + h, v);
-          F offset = set(float(1 << std::max(0, f.zero)));
+          F offset = set(float(f.offset()));
           if constexpr (f.has_min()) offset = B::min(panel, b * f.halves + h, v);
           float* row = to + h * kGroups * 4 * kPanel + v * kLanes;
           auto put = [&](F code) {

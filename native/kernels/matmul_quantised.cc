@@ -1,7 +1,10 @@
 #include "kernels/matmul_quantised.h"
 
+#include "backend/cpu_tables.h"
 #include "kernels/matmul_finish.h"
 #include "kernels/matmul_int8.h"
+#include "kernels/matmul_int8_squares.h"
+#include "kernels/matmul_int8_tiles.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -21,6 +24,50 @@ void with_dot(const Form& f, Fn&& fn) {
   fn(DotAny{});
 }
 
+// What multiplies many rows: the vectors, NEON's squares, or a unit of tiles.
+enum class Unit { vectors, squares, amx, emulated };
+
+Unit unit_for([[maybe_unused]] const Context& cx, [[maybe_unused]] int64_t int8_rows) {
+#if defined(STATESPACE_TILES)
+  if (cx.tiles == TileUnit::emulated && int8_rows >= kLeastInt8TileRows) return Unit::emulated;
+  if (cx.tiles == TileUnit::amx && int8_rows >= kLeastInt8TileRows && amx_has_int8()) return Unit::amx;
+#endif
+#if defined(STATESPACE_SQUARES)
+  if (has_int8_squares()) return Unit::squares;
+#endif
+  return Unit::vectors;
+}
+// Rows of int8 of a tile.
+constexpr int most_rows(Unit unit) {
+  switch (unit) {
+#if defined(STATESPACE_TILES)
+    case Unit::amx:
+    case Unit::emulated:
+      return kTileSide;
+#endif
+#if defined(STATESPACE_SQUARES)
+    case Unit::squares:
+      return kSquareRows;
+#endif
+    default:
+      return kInt8Rows;
+  }
+}
+constexpr int kMostRows = std::max({most_rows(Unit::vectors), most_rows(Unit::squares), most_rows(Unit::emulated)});
+
+// `groups`: fours of inputs that share a scale.
+void begin_unit([[maybe_unused]] Unit unit, [[maybe_unused]] int groups) {
+#if defined(STATESPACE_TILES)
+  if (unit == Unit::amx) AmxTiles::begin_bytes(groups);
+  if (unit == Unit::emulated) EmulatedTiles::begin_bytes(groups);
+#endif
+}
+void end_unit([[maybe_unused]] Unit unit) {
+#if defined(STATESPACE_TILES)
+  if (unit == Unit::amx) AmxTiles::end();
+#endif
+}
+
 template <DType T, class Dot, int M = kInt8Few>
 void packed_tile(int rows, const int32_t* x, const uint8_t* panel, int64_t in, float* sums) {
   if constexpr (M > 1)
@@ -35,6 +82,32 @@ void unpacked_tile(int rows, const int32_t* x, const uint8_t* w, int64_t in, flo
   multiply_unpacked<M, W, Dot>(x, w, in, sums);
 }
 
+// Sums of a tile over a panel that lies as W says.
+using Multiply = void (*)(int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums);
+template <class W>
+Multiply multiplication(Unit unit, const Form& form) {
+#if defined(STATESPACE_TILES)
+  if (unit == Unit::amx)
+    return [](int, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
+      multiply_int8_tiles<AmxTiles, W>(x, w, in, sums);
+    };
+  if (unit == Unit::emulated)
+    return [](int, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
+      multiply_int8_tiles<EmulatedTiles, W>(x, w, in, sums);
+    };
+#endif
+#if defined(STATESPACE_SQUARES)
+  if constexpr (!std::is_same_v<W, AsBytes>)
+    if (unit == Unit::squares)
+      return [](int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
+        rows > 2 ? multiply_squares<kSquareRows, W>(x, w, in, sums) : multiply_squares<2, W>(x, w, in, sums);
+      };
+#endif
+  Multiply multiply = nullptr;
+  with_dot(form, [&](auto dot) { multiply = unpacked_tile<W, decltype(dot)>; });
+  return multiply;
+}
+
 // x in int8, in tiles of rows, then tasks of a group of tiles by a few panels.
 class Product {
  public:
@@ -47,9 +120,10 @@ class Product {
         form_(form_of(w.dtype)),
         planes_(planes),
         few_(rows * planes <= kInt8Few),
+        unit_(few_ ? Unit::vectors : unit_for(cx, rows * planes)),
         e_(e),
         y_(y),
-        tiles_(few_ ? 1 : ceil_div(rows, kInt8Rows / planes)),
+        tiles_(few_ ? 1 : ceil_div(rows, most_rows(unit_) / planes)),
         x_tiles_(static_cast<int32_t*>(scratch)) {}
 
   void run() {
@@ -67,7 +141,7 @@ class Product {
     groups = std::max<int64_t>(1, std::min(groups, tiles_));
     const int64_t own = w_.layout == Layout::rows ? panel_bytes(w_.dtype, w_.in) : 0;
     const int64_t unpacked = few_ ? 0 : w_.in / 32 * unpacked_block_bytes(form_);
-    constexpr int64_t kSums = kInt8Rows * kPanel;
+    constexpr int64_t kSums = kMostRows * kPanel;
     const auto with_memory = [&](int64_t p, int worker, auto&& multiply) {
       float* sums = cx_.local<float>(worker, kSums + 16 + (own + unpacked) / 4 + 16);
       uint8_t* wide = reinterpret_cast<uint8_t*>(sums + (kSums + 15) / 16 * 16);
@@ -101,12 +175,13 @@ class Product {
   // Rows of int8 of a tile, those that pad it included.
   int width(int64_t i) const {
     const int n = height(i) * planes_;
-    if (!few_) return std::max(n, kLeastRows);
-    int m = 1;
+    if (unit_ == Unit::amx || unit_ == Unit::emulated) return most_rows(unit_);
+    if (unit_ == Unit::vectors && !few_) return std::max(n, kLeastRows);
+    int m = few_ ? 1 : 2;
     while (m < n) m *= 2;
     return m;
   }
-  int64_t tile_words() const { return kInt8Rows * (w_.in / 32) * block_words(form_); }
+  int64_t tile_words() const { return most_rows(unit_) * (w_.in / 32) * block_words(form_); }
   int32_t* tile(int64_t i) const { return x_tiles_ + i * tile_words(); }
 
   void prepare(int64_t i) const {
@@ -114,7 +189,8 @@ class Product {
     if (height(i) * planes_ < M) std::memset(tile(i), 0, M * (w_.in / 32) * block_words(form_) * 4);
     with_float(x_.dtype, [&](auto type) {
       for (int r = 0; r < height(i); ++r)
-        quantise_row(x_.row<decltype(type)>(begin(i) + r), w_.in, form_, planes_, r * planes_, M, tile(i));
+        quantise_row(x_.row<decltype(type)>(begin(i) + r), w_.in, form_, planes_, r * planes_, M,
+                     unit_ == Unit::squares, tile(i));
     });
   }
 
@@ -134,29 +210,31 @@ class Product {
     return next < w_.panels() ? w_.panel(next) : nullptr;
   }
 
+  Multiply multiplication_of(bool unpacked) const {
+    if (!unpacked) return multiplication<AsBytes>(unit_, form_);
+    if (form_.halves == 1)
+      return form_.has_min() ? multiplication<Unpacked<1, true>>(unit_, form_)
+                             : multiplication<Unpacked<1, false>>(unit_, form_);
+    return form_.has_min() ? multiplication<Unpacked<2, true>>(unit_, form_)
+                           : multiplication<Unpacked<2, false>>(unit_, form_);
+  }
+
   // Tiles [begin, end) times one panel; the next one is fetched between them.
   void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, const uint8_t* next, uint8_t* wide,
             float* sums) const {
     const int64_t lines = next ? panel_bytes(w_.dtype, w_.in) / 64 / std::max<int64_t>(1, end - begin) + 1 : 0;
-    const bool unpacks = form_.low != 8;
-    if (unpacks) with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, wide); });
+    const bool squares = unit_ == Unit::squares, unpacks = form_.low != 8 || squares;
+    if (unpacks)
+      with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, squares, wide); });
     const uint8_t* codes = unpacks ? wide : panel;
-    with_dot(form_, [&](auto dot) {
-      using Dot = decltype(dot);
-      auto each = [&](auto multiply) {
-        for (int64_t i = begin; i < end; ++i) {
-          for (int64_t line = 0; line < lines; ++line, next += 64) prefetch(next);
-          multiply(width(i), tile(i), codes, w_.in, sums);
-          store_panel(i, p, sums);
-        }
-      };
-      if (form_.low == 8)
-        each(unpacked_tile<AsBytes, Dot>);
-      else if (form_.halves == 2)
-        form_.has_min() ? each(unpacked_tile<Unpacked<2, true>, Dot>) : each(unpacked_tile<Unpacked<2, false>, Dot>);
-      else
-        form_.has_min() ? each(unpacked_tile<Unpacked<1, true>, Dot>) : each(unpacked_tile<Unpacked<1, false>, Dot>);
-    });
+    const Multiply multiply = multiplication_of(unpacks);
+    begin_unit(unit_, 8 / form_.halves);
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t line = 0; line < lines; ++line, next += 64) prefetch(next);
+      multiply(width(i), tile(i), codes, w_.in, sums);
+      store_panel(i, p, sums);
+    }
+    end_unit(unit_);
   }
 
   void store_panel(int64_t i, int64_t p, float* sums) const {
@@ -180,6 +258,7 @@ class Product {
   const Form form_;
   const int planes_;
   const bool few_;
+  const Unit unit_;
   const Epilogue& e_;
   const Rows& y_;
   const int64_t tiles_;
@@ -189,8 +268,10 @@ class Product {
 }  // namespace
 
 int64_t quantised_scratch(int64_t in, int64_t rows) {
-  constexpr int64_t kLeastOfTile = kInt8Rows / kMostPlanes;
-  return ceil_div(rows, kLeastOfTile) * kInt8Rows * (in / 32) * 11 * 4;
+  int64_t most = 0;
+  for (const Unit unit : {Unit::vectors, Unit::squares, Unit::emulated})
+    most = std::max(most, ceil_div(rows, int64_t(most_rows(unit) / kMostPlanes)) * most_rows(unit));
+  return most * (in / 32) * 11 * 4;
 }
 
 void matmul_quantised(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, int planes, const Epilogue& e,

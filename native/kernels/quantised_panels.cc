@@ -39,7 +39,7 @@ void split(const uint8_t* b, Parts& p) {
   using enum DType;
   if constexpr (T == q8_0) {
     copy2(b, p.d);
-    for (int i = 0; i < 32; ++i) p.codes[i] = b[2 + i] ^ 0x80;
+    for (int i = 0; i < 32; ++i) p.codes[i] = uint8_t(b[2 + i] + form_of(T).offset());
   } else if constexpr (T == q4_0 || T == iq4_nl) {
     copy2(b, p.d), nibbles(b + 2, p.codes);
   } else if constexpr (T == mxfp4) {
@@ -193,11 +193,10 @@ void read_quantised(DType type, const uint8_t* panel, int o, int64_t in, float* 
         }
         for (int i = part * kEach; i < (part + 1) * kEach; ++i) {
           const int code = read_code(f, codes + i / 32 * kTileVectors * kCodes, o % kLanes, i % 32);
-          const int value = f.table ? table_code(T, code) : code;
-          if constexpr (f.has_min())
-            out[k + i] = scale * float(value) - min;
-          else
-            out[k + i] = scale * float(value - (1 << f.zero));
+          const int lies = f.table ? table_code(T, code) : code;
+          const int value = (kSignedCodes ? int8_t(lies) : lies) - f.offset();
+          out[k + i] = scale * float(value);
+          if constexpr (f.has_min()) out[k + i] -= min;
         }
       }
     }

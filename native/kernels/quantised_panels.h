@@ -26,6 +26,13 @@ enum class Scales : uint8_t {
   nibbles     // f16 d, f16 dmin, uint8 for each part: scale low, minimum high
 };
 
+// NEON's older instructions multiply signed bytes by signed ones: codes that stand for 0 at 128 lie signed there.
+#if defined(STATESPACE_ISA_NEON)
+constexpr bool kSignedCodes = true;
+#else
+constexpr bool kSignedCodes = false;
+#endif
+
 struct Form {
   int low, high;  // bits of a code in its first planes and in those above
   int zero;       // log2 of the code that stands for 0; -1: codes count from a minimum
@@ -37,6 +44,8 @@ struct Form {
   constexpr int planes() const { return low + high; }
   // Codes that are below 128.
   constexpr bool small() const { return zero < 7; }
+  // The code that stands for 0, as it lies.
+  constexpr int offset() const { return has_min() || (kSignedCodes && !small()) ? 0 : 1 << zero; }
 };
 
 constexpr Form form_of(DType t) {
@@ -70,9 +79,9 @@ constexpr Form form_of(DType t) {
   }
 }
 
-// Unsigned codes of the types with tables: their values plus 2^zero.
+// Codes of the types with tables.
 constexpr uint8_t table_code(DType t, int i) {
-  return uint8_t(t == DType::mxfp4 ? kMxfp4Values[i] + 16 : kIq4Values[i] + 128);
+  return uint8_t((t == DType::mxfp4 ? kMxfp4Values[i] : kIq4Values[i]) + form_of(t).offset());
 }
 
 // Bytes of the head for one output.

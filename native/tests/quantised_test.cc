@@ -5,6 +5,7 @@
 #include "core/quantise.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
+#include "ops/moe.h"
 #include "support.h"
 
 using namespace statespace;
@@ -18,20 +19,24 @@ constexpr DType kTypes[] = {DType::q8_0,   DType::q4_0,   DType::q4_1, DType::q5
 
 // Rows of blocks, and what they stand for.
 struct Blocks {
-  Blocks(DType type, int64_t rows, int64_t columns)
-      : bytes(dtype_bytes(type, rows * columns)), values(uniform(rows * columns, 1)) {
+  Blocks(DType type, int64_t rows, int64_t columns) : Blocks(type, rows, columns, nullptr) {
     // Neither centred nor of one size, so that scales and minima differ from block to block.
     for (size_t i = 0; i < values.size(); ++i) values[i] = (values[i] + 0.2f) * (1 + float(i / 32 % 5));
     encode_blocks(type, values.data(), rows * columns, nullptr, bytes.data());
     decode_blocks(type, bytes.data(), rows * columns, values.data());
+  }
+  std::vector<uint8_t> bytes;
+  std::vector<float> values;
+  Tensor tensor;
+
+ protected:
+  Blocks(DType type, int64_t rows, int64_t columns, std::nullptr_t)
+      : bytes(dtype_bytes(type, rows * columns)), values(uniform(rows * columns, 1)) {
     tensor.rank = 2;
     tensor.shape[0] = rows, tensor.shape[1] = tensor.row_stride = columns;
     tensor.dtype = type;
     tensor.data = bytes.data();
   }
-  std::vector<uint8_t> bytes;
-  std::vector<float> values;
-  Tensor tensor;
 };
 
 struct Packed {
@@ -89,6 +94,32 @@ void each_host_backend(Fn&& fn) {
     if (backend.host_memory) fn(backend);
   });
 }
+template <class Fn>
+void each_host_backend_and_tiles(Fn&& fn) {
+  each_backend_and_tiles([&](const Backend& backend) {
+    if (backend.host_memory) fn(backend);
+  });
+}
+
+// Rows of blocks of any codes and parts of scales, whose own scales are 1: all values are whole numbers.
+struct WholeBlocks : Blocks {
+  WholeBlocks(DType type, int64_t rows, int64_t columns) : Blocks(type, rows, columns, nullptr) {
+    uint32_t random = 1;
+    for (uint8_t& byte : bytes) byte = uint8_t((random = random * 1664525 + 1013904223) >> 24);
+    const auto one = [&](uint8_t* at) { at[0] = 0, at[1] = 0x3c; };
+    for (int64_t b = 0; b < int64_t(bytes.size()); b += dtype_bytes(type, dtype_block(type))) {
+      uint8_t* block = bytes.data() + b;
+      if (type == DType::mxfp4)
+        block[0] = 128;
+      else if (type == DType::q2_k)
+        one(block + 80), one(block + 82);
+      else
+        one(block + (type == DType::q3_k ? 108 : type == DType::q6_k ? 208 : 0));
+      if (type == DType::q4_1 || type == DType::q5_1 || type == DType::q4_k || type == DType::q5_k) one(block + 2);
+    }
+    decode_blocks(type, bytes.data(), rows * columns, values.data());
+  }
+};
 
 }  // namespace
 
@@ -136,6 +167,81 @@ TEST_CASE("quantised products: every type, number of rows and layout") {
     }
 }
 
+TEST_CASE("quantised products: whole numbers are exact, on every instruction set and on tiles in memory") {
+  for (DType type : kTypes)
+    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{512, 513}, {256, 37}}) {
+      const WholeBlocks w(type, out, in);
+      auto all = uniform(18 * in, 2, -3, 3);
+      for (size_t i = 0; i < all.size(); ++i)  // the largest of each 32 is 127, so that the scale is 1
+        all[i] = i % 32 == i / 32 % 32 ? (i / 32 % 2 ? 127.f : -127.f) : std::trunc(all[i]);
+      const auto exact = products(all, w);
+      for (double y : exact) REQUIRE(std::fabs(y) < 0x1p24);
+      each_host_backend_and_tiles([&](const Backend& backend) {
+        const Packed packed(backend, w.tensor);
+        for (int64_t rows : {1, 2, 3, 5, 18}) {
+          CAPTURE(std::string(dtype_name(type)));
+          CAPTURE(in);
+          CAPTURE(rows);
+          std::vector<float> x(all.begin(), all.begin() + rows * in);
+          for (const Tensor& weight : {w.tensor, packed.tensor}) {
+            const auto y = multiply(backend, weight, x);
+            CHECK(std::equal(y.begin(), y.end(), exact.begin()));
+          }
+        }
+      });
+    }
+}
+
+TEST_CASE("quantised products: tiles in memory give the bits of the vectors") {
+  const Backend *tiles = cpu_backend("amx-emulated"), *vectors = cpu_backend("avx512");
+  if (!tiles) return;  // not an x86-64 with AVX-512
+  for (DType type : kTypes)
+    for (int64_t side : {256, 512}) {
+      CAPTURE(std::string(dtype_name(type)));
+      const WholeBlocks w(type, side + 7, side);
+      const Packed packed(*vectors, w.tensor);
+      for (int64_t rows : {7, 8, 17, 33}) {
+        auto x = uniform(rows * side, 2);
+        CHECK(multiply(*tiles, packed.tensor, x) == multiply(*vectors, packed.tensor, x));
+      }
+    }
+}
+
+TEST_CASE("quantised moe: as with what the blocks decode to") {
+  constexpr int64_t kExperts = 2, kTokens = 20, kSide = 256;
+  for (DType type : kTypes) {
+    WholeBlocks gate_up(type, kExperts * 2 * kSide, kSide), down(type, kExperts * kSide, kSide);
+    auto shape = [&](Tensor t, bool up) {
+      t.rank = up ? 4 : 3;
+      t.shape[0] = kExperts, t.shape[1] = up ? 2 : kSide, t.shape[2] = t.shape[3] = kSide;
+      return t;
+    };
+    auto x = uniform(kTokens * kSide, 3), router = uniform(kExperts * kSide, 4);
+    const auto mix = [&](const Backend& backend, const Tensor& up, const Tensor& back) {
+      std::vector<float> y(kTokens * kSide, NAN);
+      Moe op;
+      op.x = view(x, {kTokens, kSide});
+      op.router = view(router, {kExperts, kSide});
+      op.gate_up = up, op.down = back;
+      op.y = view(y, {kTokens, kSide});
+      op.top_k = 1;
+      run(backend, op);
+      return y;
+    };
+    int count;
+    const auto want =
+        mix(*cpu_backend(available_cpu_backends(&count)[0]), shape(view(gate_up.values, {kSide, kSide}), true),
+            shape(view(down.values, {kSide, kSide}), false));
+    each_host_backend_and_tiles([&](const Backend& backend) {
+      const Tensor up = shape(gate_up.tensor, true), back = shape(down.tensor, false);
+      const Packed packed_up(backend, up), packed_back(backend, back);
+      CAPTURE(std::string(dtype_name(type)));
+      CHECK(relative_error(mix(backend, up, back), want) < 1e-4);
+      CHECK(relative_error(mix(backend, packed_up.tensor, packed_back.tensor), want) < 1e-4);
+    });
+  }
+}
+
 TEST_CASE("quantised products: the same for any number of threads and rows, in both layouts") {
   each_host_backend([&](const Backend& backend) {
     ThreadPool one(1), three(3);
@@ -157,7 +263,7 @@ TEST_CASE("quantised products: the same for any number of threads and rows, in b
 }
 
 TEST_CASE("quantised products: what is no number stays none, zeros and tiny values are as good as zero") {
-  each_host_backend([&](const Backend& backend) {
+  each_host_backend_and_tiles([&](const Backend& backend) {
     const Blocks w(DType::q4_k, 256, 256);
     for (float bad : {NAN, INFINITY, -INFINITY}) {
       auto x = uniform(3 * 256, 2);
