@@ -311,7 +311,8 @@ function ownTypes(
 ): ((spec: WeightSpec) => HeldType | undefined) | undefined {
   if (![...tensors.values()].some((t) => isBlocks(t.dtype))) return undefined;
   const onDevice = call((n) => n.backendName(device)).startsWith('cuda');
-  const read: readonly HeldType[] = onDevice ? ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'] : heldTypes;
+  const described = new Map(call((n) => n.describeTypes()).map((t) => [t.name, t]));
+  const read = heldTypes.filter((type) => !onDevice || described.get(type)?.onDevice);
   return (spec) => {
     const stored = spec.sources.flatMap((s) => leavesOrComputed(tensors.get(s.name)));
     const [type, ...others] = new Set(stored.map((t) => (t.derived || t.strides ? 'f32' : t.dtype)));

@@ -20,7 +20,7 @@ const written = [
 ];
 /** RWKV's own checkpoints record no type; of mixtures in latent widths GGUF knows nothing. */
 const isWritten = (name: string) =>
-  (written.includes(modelType(name)) && !name.includes('latent')) || /^rwkv[67]_orig/.test(name);
+  (written.includes(modelType(name)) && !name.includes('latent')) || /^(rwkv[67]_orig|fla_rwkv7$)/.test(name);
 
 describe('a checkpoint that is written as f32 and read back gives its logits', () => {
   test.each(modelNames().filter(isWritten))('%s', async (name) => {
@@ -74,5 +74,46 @@ describe('a file of the corpus, as a folder and back', () => {
       if (NOISE.test(key)) continue;
       expect([key, value(ours, key)]).toEqual([key, value(theirs, key)]);
     }
+  });
+});
+
+describe('RWKV in the layouts of other libraries', () => {
+  const logits = async (path: string, ids: Int32Array) => {
+    const model = await loadModel(path, { exact: true });
+    const rows = await model.createSession().forward(ids, { logits: 'all' });
+    await model.dispose();
+    return rows.toFloat32Array();
+  };
+
+  test('RWKV-6 of its port to transformers: loaded, and written', async () => {
+    const { folder: source, expected, tolerance } = modelCase('rwkv6_orig');
+    const { tensors, config } = await openCheckpoint(source);
+    const c = config as Record<string, number>;
+    const ported = (name: string) =>
+      name.startsWith('head.')
+        ? name
+        : `rwkv.${name.replace('emb.', 'embeddings.').replace('.ln0.', '.pre_ln.').replace('.att.', '.attention.').replace('.ffn.', '.feed_forward.')}`;
+    const folder = folders.put({});
+    const own = {
+      model_type: 'rwkv6',
+      architectures: ['Rwkv6ForCausalLM'],
+      hidden_size: c.n_embd,
+      attention_hidden_size: c.n_embd,
+      num_hidden_layers: c.n_layer,
+      num_attention_heads: c.head_size,
+      head_size: c.head_size,
+      head_size_divisor: c.head_size_divisor ?? 8,
+      intermediate_size: c.dim_ffn ?? null,
+      rescale_every: 0,
+      vocab_size: c.vocab_size,
+    };
+    await writeCheckpoint(folder, own, [...tensors.values()].map((t) => ({ ...t, name: ported(t.name) })));
+    const length = expected.input_ids!.shape[1]!;
+    const ids = (expected.input_ids!.data as Int32Array).subarray(0, length);
+    const wanted = expected.logits!.data.slice(0, (expected.logits!.data.length / expected.input_ids!.data.length) * length);
+    expectClose(await logits(folder, ids), wanted, tolerance, 'folder');
+    const file = join(folder, 'x.gguf');
+    await quantize(folder, file, { type: 'f32' });
+    expectClose(await logits(file, ids), wanted, tolerance, 'file');
   });
 });
