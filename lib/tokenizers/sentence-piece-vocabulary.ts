@@ -75,7 +75,7 @@ export function sentencePieceVocabulary(
   return new Vocabulary({
     ...{ tokens, types, special, bos, eos },
     encoder: encoderOf(model, tokens, scores, types, whole),
-    spacePrefix: model.spaceBehind ? 'never' : spacePrefix,
+    spacePrefix,
     spaceBehind: model.spaceBehind,
     normalize: normalizer(model, spacePrefix, whole, where),
     text: (id) => (types[id] === kinds.byte ? byteOf(texts[id]!) : Buffer.from(texts[id]!.replaceAll('▁', ' '))),

@@ -28,7 +28,7 @@ export interface VocabularyOptions {
   readonly eos?: number | undefined;
   /** Where a space is put in front: of the text and of what follows a special token, of the text alone, or nowhere. */
   readonly spacePrefix: 'always' | 'first' | 'never';
-  /** The space of a word stands behind it, and decode() leaves the last one out. */
+  /** The space of a word stands behind it: normalize() has put it there, and none comes in front. */
   readonly spaceBehind?: boolean | undefined;
   /** What becomes of a piece of text between special tokens before that; whether it begins and ends the text. */
   normalize?(piece: string, isFirst: boolean, isLast: boolean): string;
@@ -83,7 +83,8 @@ export class Vocabulary {
   }
 
   private isPrefixed(parts: readonly (string | number)[], i: number): boolean {
-    const { spacePrefix } = this.o;
+    const { spacePrefix, spaceBehind } = this.o;
+    if (spaceBehind) return false;
     return spacePrefix === 'first' ? i === 0 : spacePrefix === 'always' && typeof parts[i - 1] !== 'string';
   }
 
@@ -118,8 +119,7 @@ export class Vocabulary {
       parts.push(marked ? bytes.subarray(1) : bytes);
       first = false;
     }
-    const text = Buffer.concat(parts).toString('utf8');
-    return this.o.spaceBehind && text.endsWith(' ') ? text.slice(0, -1) : text;
+    return Buffer.concat(parts).toString('utf8');
   }
 }
 
