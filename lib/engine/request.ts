@@ -72,7 +72,10 @@ export function readLimits(model: Model, request: GenerateRequest): Limits {
     throw mismatch('ERR_ARGUMENT', 'generate: client', 'a string', show(client));
   const stopTexts = stop.filter((s) => typeof s === 'string');
   if (stopTexts.length > 0 && !model.tokenizer)
-    throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer in the model folder; give token ids');
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      'generate: stop: texts need a tokenizer in the model folder; give token ids',
+    );
   const stopIds: Limits['stopIds'] = new Map();
   for (const id of model.eosTokens) stopIds.set(id, { reason: 'eos', by: id });
   for (const by of stop) {

@@ -1,5 +1,5 @@
 import type { Graph, Value } from '../graph/graph.js';
-import type { Weights, WeightSource } from '../graph/weights.js';
+import type { WeightSource, Weights } from '../graph/weights.js';
 
 /** What follows a product, value by value. */
 export type Activation =

@@ -13,7 +13,7 @@ import {
   type Pieces,
   sentencePieceVocabulary,
 } from '../tokenizers/sentence-piece-vocabulary.js';
-import { type Vocabulary } from '../tokenizers/vocabulary.js';
+import type { Vocabulary } from '../tokenizers/vocabulary.js';
 import { readJson, readTokenizerConfig } from './tokenizer.js';
 
 /** The largest published ones have 8 MB. */
@@ -40,7 +40,8 @@ export async function readSentencePiece(folder: string): Promise<SentencePieceFo
   if (!(await fileExists(path))) return undefined;
   const bytes = await InputFile.use(path, async (file) => {
     await refusePlaceholder(file);
-    if (file.size > MAX_BYTES) throw checkpointError(path, `expected at most ${MAX_BYTES} bytes, received ${file.size}`);
+    if (file.size > MAX_BYTES)
+      throw checkpointError(path, `expected at most ${MAX_BYTES} bytes, received ${file.size}`);
     return file.read(0, file.size, 'model');
   });
   if (/^[A-Za-z0-9+/]+={0,2} \d+\r?\n/.test(bytes.toString('latin1', 0, 256))) return undefined;

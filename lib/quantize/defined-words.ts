@@ -1,7 +1,7 @@
 // The tokenizer.json of a folder as keys of a GGUF file.
 import { bool, f32s, texts } from '../checkpoint/gguf/pairs.js';
 import { kinds } from '../tokenizers/vocabulary.js';
-import { beyondRows, type Words } from './words.js';
+import { beyondRows, type Words, withoutBytes } from './words.js';
 
 interface AddedToken {
   id: number;
@@ -43,7 +43,8 @@ export class DefinedWords {
       ['scores', f32s(this.scores(tokens))],
       ['add_space_prefix', bool(this.prefixesSpace())],
     ] as const;
-    return { ...common, model: 'llama', pairs, candidates: ['default'] };
+    const all = [...notes, ...withoutBytes(types)];
+    return { ...common, notes: all, model: 'llama', pairs, candidates: ['default'] };
   }
 
   /** A text and a type for every row: ids beyond the embedding do not exist, and rows without a token are unused. */

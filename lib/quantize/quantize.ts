@@ -64,15 +64,7 @@ export interface QuantizeReport {
   readonly notes: readonly string[];
 }
 
-const OPTIONS = [
-  'type',
-  'importance',
-  'importanceTokens',
-  'splitMaxSize',
-  'splitMaxTensors',
-  'signal',
-  'onProgress',
-];
+const OPTIONS = ['type', 'importance', 'importanceTokens', 'splitMaxSize', 'splitMaxTensors', 'signal', 'onProgress'];
 
 /** Values that are read, encoded and written at once. */
 const PIECE = 1 << 18;

@@ -3,7 +3,7 @@
 import { bool, f32s, type Pair, u8s } from '../checkpoint/gguf/pairs.js';
 import type { SentencePieceFolder } from '../models/sentence-piece.js';
 import { kinds } from '../tokenizers/vocabulary.js';
-import { beyondRows, type Words } from './words.js';
+import { beyondRows, type Words, withoutBytes } from './words.js';
 
 /** Of rows without a token, as llama.cpp's converter has it. */
 const UNUSED_SCORE = -10_000;
@@ -30,7 +30,7 @@ export function sentencePieceWords({ model, pieces, marks }: SentencePieceFolder
   ];
   if (isUnigram) pairs.push(['remove_extra_whitespaces', bool(model.mergesSpaces)]);
   if (isUnigram && model.charsmap.length > 0) pairs.push(['precompiled_charsmap', u8s(model.charsmap)]);
-  const notes = beyond > 0 ? [beyondRows(beyond, rows)] : [];
+  const notes = [...(beyond > 0 ? [beyondRows(beyond, rows)] : []), ...(isUnigram ? [] : withoutBytes(types))];
   const ids = { bos: model.bos, eos: model.eos, unk: model.unknown, pad: model.pad };
   return {
     ...{ tokens, types, pairs, notes },

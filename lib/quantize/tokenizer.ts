@@ -10,8 +10,8 @@ import { checkpointError } from '../checkpoint/stored.js';
 import { lazyFiles } from '../lazy.js';
 import { readSentencePiece } from '../models/sentence-piece.js';
 import { loadTokenizer, type TextTokenizer } from '../models/tokenizer.js';
-import { rwkvTokens } from './rwkv-vocabulary.js';
 import { DefinedWords, type Definition } from './defined-words.js';
+import { rwkvTokens } from './rwkv-vocabulary.js';
 import { sentencePieceWords } from './sentence-piece.js';
 import type { Words } from './words.js';
 

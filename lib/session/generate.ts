@@ -242,7 +242,10 @@ function check(session: Generating, options: GenerateOptions): Checked {
   const stopTexts = stop.filter((s) => typeof s === 'string');
   const { tokenizer } = network;
   if (stopTexts.length > 0 && !tokenizer)
-    throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer in the model folder; give token ids');
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      'generate: stop: texts need a tokenizer in the model folder; give token ids',
+    );
   if (!network.hasLogits)
     throw new StatespaceError(
       'ERR_ARGUMENT',

@@ -95,7 +95,10 @@ function encoderOf(
   const { unknown } = model;
   if (model.algorithm === 'bpe') return new ScoreBpe({ tokens, scores, byteIds, unknown, whole, fuseUnknown: true });
   const normal = scores.filter((_, id) => types[id] === kinds.normal);
-  const [worst, best] = [normal.reduce((a, b) => Math.min(a, b), 0), normal.reduce((a, b) => Math.max(a, b), -Infinity)];
+  const [worst, best] = [
+    normal.reduce((a, b) => Math.min(a, b), 0),
+    normal.reduce((a, b) => Math.max(a, b), -Infinity),
+  ];
   // Tokens of the user's own beat what they could be cut into.
   const raised = scores.map((score, id) => (whole?.has(id) ? tokens.bytes(id).length * best - 0.1 : score));
   return new Unigram(tokens, raised, byteIds, unknown, worst);

@@ -107,10 +107,17 @@ describe('RWKV in the layouts of other libraries', () => {
       rescale_every: 0,
       vocab_size: c.vocab_size,
     };
-    await writeCheckpoint(folder, own, [...tensors.values()].map((t) => ({ ...t, name: ported(t.name) })));
+    await writeCheckpoint(
+      folder,
+      own,
+      [...tensors.values()].map((t) => ({ ...t, name: ported(t.name) })),
+    );
     const length = expected.input_ids!.shape[1]!;
     const ids = (expected.input_ids!.data as Int32Array).subarray(0, length);
-    const wanted = expected.logits!.data.slice(0, (expected.logits!.data.length / expected.input_ids!.data.length) * length);
+    const wanted = expected.logits!.data.slice(
+      0,
+      (expected.logits!.data.length / expected.input_ids!.data.length) * length,
+    );
     expectClose(await logits(folder, ids), wanted, tolerance, 'folder');
     const file = join(folder, 'x.gguf');
     await quantize(folder, file, { type: 'f32' });

@@ -22,7 +22,10 @@ async function logits(path: string): Promise<Float32Array> {
 test('by tensors: named and marked one after the other, and the model that one file is', async () => {
   const folder = empty();
   const whole = await quantize(source, join(folder, 'whole.gguf'), { type: 'q8_0' });
-  const { files, tensors, bytes } = await quantize(source, join(folder, 'x.gguf'), { type: 'q8_0', splitMaxTensors: 8 });
+  const { files, tensors, bytes } = await quantize(source, join(folder, 'x.gguf'), {
+    type: 'q8_0',
+    splitMaxTensors: 8,
+  });
   const count = Math.ceil(whole.tensors.length / 8);
   const named = Array.from({ length: count }, (_, i) => `x-0000${i + 1}-of-0000${count}.gguf`);
   expect(files).toEqual(named.map((name) => join(folder, name)));
@@ -85,5 +88,7 @@ test('all or none: stopped midway, onto what is read, and by sizes that are none
   await expect(onto).rejects.toMatchObject({ code, message: expect.stringContaining('is what is read') });
   expect(files.every((file) => existsSync(file))).toBe(true);
   for (const options of [{ splitMaxSize: 0 }, { splitMaxTensors: 1.5 }, { splitMaxSize: '2G' as never }])
-    await expect(quantize(source, join(folder, 'y.gguf'), { type: 'q8_0', ...options })).rejects.toMatchObject({ code });
+    await expect(quantize(source, join(folder, 'y.gguf'), { type: 'q8_0', ...options })).rejects.toMatchObject({
+      code,
+    });
 });

@@ -110,7 +110,9 @@ async function stream(model: Model, options: Options & { prompt: string }, signa
   const text = model.tokenizer !== undefined;
   const prompt = text ? options.prompt : parseIds(options.prompt);
   if (prompt === null) {
-    throw new UsageError(`the model has no tokenizer (tokenizer.json, tokenizer.model): --prompt takes token ids such as 12,5,7 there`);
+    throw new UsageError(
+      `the model has no tokenizer (tokenizer.json, tokenizer.model): --prompt takes token ids such as 12,5,7 there`,
+    );
   }
   const session = model.createSession();
   const started = performance.now();

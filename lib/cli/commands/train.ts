@@ -61,7 +61,10 @@ export function addTrain(program: Command, signal: AbortSignal): void {
       '-c, --config <path>',
       'config.json of a new model, or the folder of one whose weights are trained on',
     )
-    .option('--tokenizer <path>', 'tokenizer.json or tokenizer.model, or its folder; "bytes" (default: the model folder’s, else bytes)')
+    .option(
+      '--tokenizer <path>',
+      'tokenizer.json or tokenizer.model, or its folder; "bytes" (default: the model folder’s, else bytes)',
+    )
     .addOption(
       new Option('--vocabulary <n>', 'learn a byte-level BPE tokenizer of n tokens from the text')
         .argParser(parseVocabulary)

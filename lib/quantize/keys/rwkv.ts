@@ -12,7 +12,8 @@ const HEAD_EPS = 64e-5;
 
 function common(
   c: Pick<ConfigOf<typeof rwkv6Model>, 'nLayers' | 'dModel' | 'dFf' | 'eps' | 'rescaleEvery' | 'rescaled'>,
-  heads: { headSize: number; eps: number }) {
+  heads: { headSize: number; eps: number },
+) {
   const otherEps = Math.abs(heads.eps - HEAD_EPS) > 1e-9;
   // Halving the stream was for f16; where the weights are the model's own it is in the epsilons alone.
   const scales = c.rescaleEvery > 0 && !c.rescaled;
