@@ -89,7 +89,9 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
   const checkpoint = await openCheckpoint(path);
   await checkTargets(checkpoint.tensors.values(), [out]);
   const importance = await readImportance(path, mix, options);
-  const contents = checkpoint.origins ? await fromFile(checkpoint.folder, checkpoint.origins) : fromFolder(checkpoint);
+  const contents = checkpoint.origins
+    ? await fromFile(checkpoint.folder, checkpoint.origins)
+    : await fromFolder(checkpoint);
   const notes = [...contents.notes];
   if (!checkpoint.metadata) {
     contents.pairs.set('general.type', text('model'));

@@ -111,6 +111,12 @@ export function ropeKeys(
     const { invFreq } = ropeFrequencies({ theta: rope.theta, rotaryDim, scaling });
     return { keys: base, ...plainly, ropeDivisors: plain.map((f, i) => f / invFreq[i]!) };
   }
+  if (type !== 'linear' && type !== 'yarn')
+    return {
+      keys: base,
+      beyond: { rope_parameters: { ...scaling, type: undefined, rope_type: type, rope_theta: rope.theta } },
+      notes: [`it knows no rotations of the type ${type}, and turns as if there were none`],
+    };
   const number = (key: string) => (typeof scaling[key] === 'number' ? f32(scaling[key] as number) : undefined);
   const trained = scaling.original_max_position_embeddings ?? raw.max_position_embeddings;
   const more = type === 'yarn' && (UNSAID.some((key) => scaling[key] != null) || scaling.truncate === false);
