@@ -122,6 +122,7 @@ export function bamba(c: ConfigOf<typeof bambaModel>, raw: Raw): Written {
           ...a.rope!.scaling,
           rope_theta: a.rope!.theta,
           partial_rotary_factor: rotaryDim / a.headDim,
+          ...(rope.beyond.rope_parameters as object | undefined),
         },
       }),
     },

@@ -93,11 +93,23 @@ export function biasNotes(
 /** What yarn can be told and files cannot. */
 const UNSAID = ['attention_factor', 'mscale', 'mscale_all_dim'];
 
+type RopeWritten = Pick<Written, 'keys' | 'beyond' | 'notes' | 'ropeDivisors'>;
+
 /** Base and stretch of rotary positions. */
-export function ropeKeys(
-  a: AttentionLayerOptions,
-  raw: Raw,
-): Pick<Written, 'keys' | 'beyond' | 'notes' | 'ropeDivisors'> {
+export function ropeKeys(a: AttentionLayerOptions, raw: Raw): RopeWritten {
+  const said = evenRopeKeys(a, raw);
+  const { exponentDim, scaling, theta } = a.rope ?? {};
+  if (exponentDim === undefined) return said;
+  // Half a channel more, so that the product is never rounded below.
+  const share = { partial_rotary_factor: (exponentDim + 0.5) / a.headDim };
+  return {
+    ...said,
+    beyond: { rope_parameters: { ...scaling, rope_theta: theta, ...share } },
+    notes: [...said.notes, `it takes frequencies of ${exponentDim + 1} channels, the model of ${exponentDim}`],
+  };
+}
+
+function evenRopeKeys(a: AttentionLayerOptions, raw: Raw): RopeWritten {
   const rope = a.rope;
   const plainly = { beyond: {}, notes: [] };
   if (!rope) return { keys: {}, ...plainly };
