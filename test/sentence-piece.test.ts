@@ -181,6 +181,33 @@ describe('in a GGUF file', () => {
     expect(metadata.boolean('tokenizer.ggml.add_bos_token')).toBe(true);
   });
 
+  test('of a tokenizer.json with a unigram model', async () => {
+    const { pieces, charsmap, unknown } = await parseSentencePiece(bytesOf('unigram'), '');
+    const rules = { type: 'Precompiled', precompiled_charsmap: Buffer.from(charsmap).toString('base64') };
+    const merged = { type: 'Replace', pattern: { Regex: ' {2,}' }, content: ' ' };
+    const definition = {
+      version: '1.0',
+      added_tokens: [1, 2].map((id) => ({ id, ...token(pieces[id]!.text, { special: true }) })),
+      normalizer: { type: 'Sequence', normalizers: [rules, merged] },
+      pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: false },
+      decoder: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: false },
+      post_processor: null,
+      model: { type: 'Unigram', unk_id: unknown, vocab: pieces.map((p) => [p.text, p.score]), byte_fallback: false },
+    };
+    const folder = folders.put({ 'tokenizer.json': JSON.stringify(definition) });
+    const { pairs } = await tokenizerPairs(folder, 140, { config: {} } as never);
+    const out = join(folder, 'tokenizer.gguf');
+    writeFileSync(out, encodeHeader(pairs, []));
+    const { metadata } = await readGguf(out);
+    const tokenizer = (await readTokenizer(metadata))!;
+    expect(metadata.value('tokenizer.ggml.model')).toBe('t5');
+    for (const { text, ids } of expected.unigram!)
+      if (!isSpecial(text)) expect([...tokenizer.encode(text, plain)], JSON.stringify(text)).toEqual(ids);
+    const damaged = { ...definition, model: { ...definition.model, vocab: [['a']] } };
+    const wrong = folders.put({ 'tokenizer.json': JSON.stringify(damaged) });
+    await expectRefused(tokenizerPairs(wrong, 140, { config: {} } as never), 'tokenizer.json', /a text and a score/);
+  });
+
   test('what llama.cpp makes otherwise of it is said', async () => {
     const { notes } = await written('bpe_own', 160);
     expect(notes.join()).toMatch(/no tokens of bytes.*gives other ids/s);

@@ -12,10 +12,11 @@ interface AddedToken {
 export interface Definition {
   model?: {
     type?: string;
-    vocab?: Record<string, number>;
+    vocab?: Record<string, number> | [string, number][];
     merges?: (string | [string, string])[];
     unk_token?: string | null;
     byte_fallback?: boolean;
+    unk_id?: number | null;
     ignore_merges?: boolean;
   };
   added_tokens?: AddedToken[];
@@ -41,7 +42,7 @@ export class DefinedWords {
     }
     const pairs = [
       ['scores', f32s(this.scores(tokens))],
-      ['add_space_prefix', bool(this.prefixesSpace())],
+      ['add_space_prefix', bool(prefixesSpace(this.definition))],
     ] as const;
     const all = [...notes, ...withoutBytes(types)];
     return { ...common, notes: all, model: 'llama', pairs, candidates: ['default'] };
@@ -60,7 +61,7 @@ export class DefinedWords {
         types[id] = kind;
       }
     };
-    for (const [token, id] of Object.entries(model!.vocab!)) {
+    for (const [token, id] of Object.entries(model!.vocab as Record<string, number>)) {
       const isByte = model!.byte_fallback === true && /^<0x[0-9A-F]{2}>$/.test(token);
       set(id, token, isByte ? kinds.byte : token === model!.unk_token ? kinds.unknown : kinds.normal);
     }
@@ -93,12 +94,6 @@ export class DefinedWords {
     });
   }
 
-  private prefixesSpace(): boolean {
-    const said = JSON.stringify([this.definition.normalizer, this.definition.pre_tokenizer]);
-    if (said.includes('"Prepend"')) return true;
-    return said.includes('"Metaspace"') && !said.includes('"never"') && !said.includes('"add_prefix_space":false');
-  }
-
   /** Names of pre-tokenizers, the likeliest first. */
   private candidates(): string[] {
     const said = JSON.stringify(this.definition.pre_tokenizer ?? {});
@@ -113,4 +108,11 @@ export class DefinedWords {
     const deepseek = ['deepseek-llm', 'deepseek-coder', 'deepseek-v3', 'default'];
     return [...new Set([...likely, ...others, ...deepseek])];
   }
+}
+
+/** Whether a space is put in front of a text. */
+export function prefixesSpace({ normalizer, pre_tokenizer }: Definition): boolean {
+  const said = JSON.stringify([normalizer, pre_tokenizer]);
+  if (said.includes('"Prepend"')) return true;
+  return said.includes('"Metaspace"') && !said.includes('"never"') && !said.includes('"add_prefix_space":false');
 }

@@ -8,7 +8,10 @@ import { beyondRows, type Words, withoutBytes } from './words.js';
 /** Of rows without a token, as llama.cpp's converter has it. */
 const UNUSED_SCORE = -10_000;
 
-export function sentencePieceWords({ model, pieces, marks }: SentencePieceFolder, rows: number): Words {
+export function sentencePieceWords(
+  { model, pieces, marks }: Pick<SentencePieceFolder, 'model' | 'pieces' | 'marks'>,
+  rows: number,
+): Words {
   const tokens = Array.from({ length: rows }, (_, i) => `[PAD${i}]`);
   const types = new Int32Array(rows).fill(kinds.unused);
   const scores = new Float32Array(rows).fill(UNUSED_SCORE);

@@ -13,6 +13,7 @@ import { loadTokenizer, type TextTokenizer } from '../models/tokenizer.js';
 import { DefinedWords, type Definition } from './defined-words.js';
 import { rwkvTokens } from './rwkv-vocabulary.js';
 import { sentencePieceWords } from './sentence-piece.js';
+import { unigramWords } from './unigram-words.js';
 import type { Words } from './words.js';
 
 export interface Spoken {
@@ -40,6 +41,10 @@ export async function tokenizerPairs(folder: string, rows: number, checkpoint: C
     return withoutTokens('the folder has no tokenizer.json and no tokenizer.model of SentencePiece: ids only');
   }
   const model = (definition as Definition).model;
+  if (model?.type === 'Unigram' && Array.isArray(model.vocab)) {
+    const words = unigramWords(definition as Definition, rows, join(folder, 'tokenizer.json'));
+    return new Speaker(folder, rows, words, checkpoint).pairs();
+  }
   if (model?.type !== 'BPE' || typeof model.vocab !== 'object')
     return withoutTokens(
       `its tokenizer, ${model?.type ?? 'of no type'}, is none of GGUF's here: the file has ids only`,
