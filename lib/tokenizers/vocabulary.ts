@@ -54,12 +54,14 @@ export const DECODE_OPTIONS: readonly string[] = ['skipSpecialTokens'];
 /** A tokenizer: special tokens are found first, the text between them is the encoder's. */
 export class Vocabulary {
   private readonly marks: readonly Special[];
+  private readonly markIds: ReadonlySet<number>;
 
   /** Ids of control tokens by their texts. */
   readonly control: ReadonlyMap<string, number>;
 
   constructor(private readonly o: VocabularyOptions) {
     this.control = new Map(o.special.filter((s) => !s.always && s.text !== '').map((s) => [s.text, s.id]));
+    this.markIds = new Set(o.special.map((s) => s.id));
     this.marks = o.special.filter((s) => s.text !== '').sort((a, b) => b.text.length - a.text.length);
   }
 
@@ -115,7 +117,8 @@ export class Vocabulary {
       const kind = this.o.types[id];
       if (kind === undefined || (skip && (kind === kinds.control || kind === kinds.unknown))) continue;
       const bytes = this.o.text(id);
-      const marked = this.o.spacePrefix !== 'never' && first && bytes[0] === 32 && kind === kinds.normal;
+      const isText = kind === kinds.normal || (kind === kinds.userDefined && !this.markIds.has(id));
+      const marked = this.o.spacePrefix !== 'never' && first && bytes[0] === 32 && isText;
       parts.push(marked ? bytes.subarray(1) : bytes);
       first = false;
     }
