@@ -1,20 +1,21 @@
 // A product on tensor cores, f32 sums. x is first rounded to the products' type, which also gathers and gates it: f16
 // for f16 and quantised weights, with a power of two a row that brings its largest value near f16's, so that none
-// overflows. Quantised weights are multiplied as the integers that they are, exactly, and each block's sum by its
-// scale.
+// overflows. Quantised weights are multiplied as the integers that they are, exactly, and each group's sum by its
+// scale; where groups have a minimum, so is the sum of x over the group.
 #include "weights.h"
 
 namespace statespace::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kDepth = 32;  // columns of x and the weight in shared memory at a time: one block of quants
+constexpr int kDepth = 32;  // columns of x and the weight in shared memory at a time: a group of quants, or two
 
 template <class T>
 struct RoundArgs {
   Product p;
   global<T> x;          // (rows, stride)
   global<float> scale;  // (rows), of f16
+  global<float> sums;   // (rows, stride / kDepth) of what is in x, where a weight has minima
   int64_t rows, stride;
 };
 
@@ -35,8 +36,14 @@ __global__ void __launch_bounds__(kThreads) round_rows(RoundArgs<T> a) {
     factor = ldexpf(1.f, 14 - exponent);
     if (active && lane() == 0) a.scale[row] = ldexpf(1.f, exponent - 14);
   }
-  for (int k = lane(); active && k < a.stride; k += 32)
-    a.x[row * a.stride + k] = from_float<T>(k < a.p.in ? a.p.input(row, k) * factor : 0);
+  for (int k = lane(); active && k < a.stride; k += 32) {
+    const T v = from_float<T>(k < a.p.in ? a.p.input(row, k) * factor : 0);
+    a.x[row * a.stride + k] = v;
+    if (!a.sums) continue;
+    float sum = to_float(v);
+    for (int mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+    if (lane() == 0) a.sums[(row * a.stride + k) / kDepth] = sum;
+  }
 }
 
 template <class T>
@@ -44,7 +51,7 @@ struct MmaArgs {
   Product p;
   Pieces tiles;
   global<const T> x;
-  global<const float> scale;
+  global<const float> scale, sums;
   int64_t stride;
 };
 
@@ -53,13 +60,19 @@ __device__ inline int swizzled(int row, int chunk) { return 8 * (chunk ^ (row / 
 
 template <class W>
 constexpr int kStages = kQuantised<W> ? 2 : 3;
+template <class W>
+constexpr bool kMins = false;
+template <Quantised W>
+constexpr bool kMins<W> = W::kMins;
 
 template <class W, int kTile>
 struct Scales {};
-template <class W, int kTile>
-requires kQuantised<W>
+template <Quantised W, int kTile>
 struct Scales<W, kTile> {
-  float scale[kStages<W>][kTile];  // of each row's block
+  static constexpr int kGroups = kDepth / W::kGroup;
+  float scale[kStages<W>][kGroups][kTile];  // of each row's groups
+  float min[kStages<W>][W::kMins ? kTile : 1];
+  float sum[kStages<W>][W::kMins ? kTile : 1];  // of each row of x
 };
 
 template <class T, class W, int kTile>
@@ -76,6 +89,8 @@ __device__ void load_x(const MmaArgs<T>& a, MmaShared<T, W, kTile>& s, int stage
     const bool inside = r < rows;
     copy_async<16>(&s.x[stage][r][swizzled(r, chunk)],
                    at(a.x, inside ? (begin + r) * a.stride + k0 + 8 * chunk : 0, inside ? 8 : 0), inside ? 16 : 0);
+    if constexpr (kMins<W>)
+      if (chunk == 0) s.sum[stage][r] = inside ? a.sums[((begin + r) * a.stride + k0) / kDepth] : 0;
   }
 }
 
@@ -90,17 +105,21 @@ __device__ void load_weight(const MmaArgs<T>& a, MmaShared<T, W, kTile>& s, int 
     const int count = r < columns ? larger(0, smaller(8, p.in - k)) : 0;
     const int64_t from = base + r * p.row_stride + k;
     if constexpr (kQuantised<W>) {
-      float q[8] = {}, scale = 0;
+      float q[8] = {};
+      Group group{};
       if (count > 0) {
-        const global<const uint8_t> block = p.weight + weight_offset<W>(from - 8 * chunk);
-        quants<W>(block, 8 * chunk, q);
-        scale = quant_scale(block);
+        const global<const uint8_t> block = p.weight + weight_offset<W>(from);
+        W::quants(block, k % W::kValues, q);
+        if (8 * chunk % W::kGroup == 0) group = W::group(block, k % W::kValues);
       }
       Words words;
 #pragma unroll
       for (int j = 0; j < 4; ++j) words.w[j] = pack2<T>(q[2 * j], q[2 * j + 1]);
       *reinterpret_cast<Words*>(to) = words;
-      if (chunk == 0) s.scale[stage][r] = scale;
+      if (8 * chunk % W::kGroup == 0) {
+        s.scale[stage][8 * chunk / W::kGroup][r] = group.scale;
+        if constexpr (W::kMins) s.min[stage][r] = group.min;
+      }
     } else if (p.aligned) {
       copy_async<16>(to, at(p.weight, count ? weight_offset<W>(from) : 0, count * sizeof(W)), count * int(sizeof(W)));
     } else {
@@ -162,21 +181,26 @@ __global__ void __launch_bounds__(kThreads) mma_tiles(MmaArgs<T> a) {
     for (int i = 0; i < kDown; ++i)
 #pragma unroll
       for (int j = 0; j < kAcross; ++j) {
-        auto multiply = [&](float(&d)[4]) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const uint32_t b[2] = {w[half][j / 2][j % 2 * 2], w[half][j / 2][j % 2 * 2 + 1]};
-            mma<T>(d, x[half][i], b);
-          }
+        auto multiply = [&](float(&d)[4], int half) {
+          const uint32_t b[2] = {w[half][j / 2][j % 2 * 2], w[half][j / 2][j % 2 * 2 + 1]};
+          mma<T>(d, x[half][i], b);
         };
         if constexpr (kQuantised<W>) {
-          float block[4] = {};
-          multiply(block);
-          const float* scale = &s.scale[stage][left + 8 * j + lane() % 4 * 2];
+          constexpr int kGroups = kDepth / W::kGroup;
+          const int r = top + 16 * i + lane() / 4, c = left + 8 * j + lane() % 4 * 2;
 #pragma unroll
-          for (int n = 0; n < 4; ++n) sums[i][j][n] += scale[n % 2] * block[n];
+          for (int g = 0; g < kGroups; ++g) {
+            float group[4] = {};
+#pragma unroll
+            for (int half = 2 * g / kGroups; half < 2 * (g + 1) / kGroups; ++half) multiply(group, half);
+#pragma unroll
+            for (int n = 0; n < 4; ++n) sums[i][j][n] += s.scale[stage][g][c + n % 2] * group[n];
+          }
+          if constexpr (W::kMins)
+#pragma unroll
+            for (int n = 0; n < 4; ++n) sums[i][j][n] -= s.min[stage][c + n % 2] * s.sum[stage][r + n / 2 * 8];
         } else {
-          multiply(sums[i][j]);
+          multiply(sums[i][j], 0), multiply(sums[i][j], 1);
         }
       }
     stage = (stage + 1) % kStages<W>;
@@ -204,11 +228,11 @@ template <class T, class W>
 void run_product(const Product& p) {
   const int64_t stride = ceil_div(p.in, kDepth) * kDepth;
   const Scratch<T> x(p.rows() * stride);
-  const Scratch<float> scale(p.rows());
-  const RoundArgs<T> round{p, x.data(), scale.data(), p.rows(), stride};
+  const Scratch<float> scale(p.rows()), sums(kMins<W> ? p.rows() * stride / kDepth : 1);
+  const global<float> none = nullptr;
+  const RoundArgs<T> round{p, x.data(), scale.data(), kMins<W> ? sums.data() : none, p.rows(), stride};
   launch(round_rows<T>, {ceil_div(p.rows(), kThreads / 32)}, kThreads, round);
-  const global<float> no_scale = nullptr;
-  const MmaArgs<T> args{p, {p.groups, 1}, x.data(), std::is_same_v<T, f16> ? scale.data() : no_scale, stride};
+  const MmaArgs<T> args{p, {p.groups, 1}, x.data(), std::is_same_v<T, f16> ? scale.data() : none, round.sums, stride};
   // Large tiles read less; small ones leave no multiprocessor idle.
   if (ceil_div(p.rows(), 128) * ceil_div(p.out, 128) >= multiprocessors()) return start<T, W, 128>(args);
   start<T, W, 64>(args);
@@ -224,6 +248,10 @@ void product_mma(const Product& p) {
       return run_product<f16, Q8>(p);
     case DType::q4_0:
       return run_product<f16, Q4>(p);
+    case DType::q4_k:
+      return run_product<f16, Q4K>(p);
+    case DType::q6_k:
+      return run_product<f16, Q6K>(p);
     default:
       return run_product<f16, f16>(p);
   }

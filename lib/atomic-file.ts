@@ -24,24 +24,37 @@ export function replaceFile(path: string, data: Uint8Array): Promise<void> {
 }
 
 /** The same of a file that is written bit by bit; when `write` fails, nothing is left of it. */
-export async function replaceFileBy(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
+export function replaceFileBy(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
+  return replaceFilesBy([path], write);
+}
+
+/**
+ * The same of several files of one folder, written one after the other; all get their names when the last one is written,
+ * the first one last.
+ */
+export async function replaceFilesBy(
+  paths: readonly string[],
+  write: (file: FileHandle, index: number) => Promise<void>,
+): Promise<void> {
   const { open, rename, rm } = lazyFiles();
-  const temporary = temporaryFor(path);
+  const temporaries = paths.map(temporaryFor);
   try {
-    const file = await open(temporary, 'wx');
-    try {
-      await write(file);
-      await file.sync();
-    } finally {
-      await file.close();
+    for (const [i, temporary] of temporaries.entries()) {
+      const file = await open(temporary, 'wx');
+      try {
+        await write(file, i);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
     }
-    await rename(temporary, path);
-    await syncFolder(dirname(path));
+    for (let i = paths.length - 1; i >= 0; i--) await rename(temporaries[i]!, paths[i]!);
+    await syncFolder(dirname(paths[0]!));
   } catch (error) {
-    await rm(temporary, { force: true });
+    for (const temporary of temporaries) await rm(temporary, { force: true });
     throw error;
   } finally {
-    unfinished.delete(temporary);
+    for (const temporary of temporaries) unfinished.delete(temporary);
   }
 }
 

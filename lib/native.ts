@@ -145,7 +145,14 @@ export interface NativeBinding {
     cancel?: Int32Array,
   ): Promise<void>;
 
-  describeTypes(): { name: string; block: number; bytes: number; held: boolean; encoded: boolean }[];
+  describeTypes(): {
+    name: string;
+    block: number;
+    bytes: number;
+    held: boolean;
+    onDevice: boolean;
+    encoded: boolean;
+  }[];
   /** Rows of whole blocks in `from` as f32 in `to`. Neither may change until the promise settles. */
   decodeBlocks(
     type: StoredType,

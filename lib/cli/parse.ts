@@ -77,6 +77,15 @@ export function parseBytes(text: string): number {
   return value;
 }
 
+/** Bytes in powers of a thousand, as llama.cpp's gguf-split counts them: 400M, 50G. */
+export function parseSize(text: string): number {
+  const match = /^(\d{1,15})([kmg]?)$/i.exec(text.trim());
+  const value = match ? Number(match[1]) * { '': 1, k: 1e3, m: 1e6, g: 1e9 }[match[2]!.toLowerCase()]! : Number.NaN;
+  if (!(Number.isSafeInteger(value) && value > 0))
+    throw new InvalidArgumentError(`expected bytes such as 400M or 50G, got "${text}"`);
+  return value;
+}
+
 export function parseCount(text: string): number {
   if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError(`expected a whole number from 0 on, got "${text}"`);
   return Number(text);

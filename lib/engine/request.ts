@@ -72,7 +72,10 @@ export function readLimits(model: Model, request: GenerateRequest): Limits {
     throw mismatch('ERR_ARGUMENT', 'generate: client', 'a string', show(client));
   const stopTexts = stop.filter((s) => typeof s === 'string');
   if (stopTexts.length > 0 && !model.tokenizer)
-    throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      'generate: stop: texts need a tokenizer in the model folder; give token ids',
+    );
   const stopIds: Limits['stopIds'] = new Map();
   for (const id of model.eosTokens) stopIds.set(id, { reason: 'eos', by: id });
   for (const by of stop) {
@@ -152,7 +155,7 @@ function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: Gene
   if (!tokenizer)
     throw new StatespaceError(
       'ERR_ARGUMENT',
-      'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
+      'generate: prompt: text needs a tokenizer in the model folder; give token ids',
     );
   return encodePrompt(tokenizer, prompt, true);
 }

@@ -1,7 +1,7 @@
 import { fittingType, type HeldType } from '../dtype.js';
 import { StatespaceError } from '../errors.js';
 import { type OpDescription, opCatalog } from './catalog.js';
-import type { WeightSpec } from './weights.js';
+import type { WeightSource, WeightSpec } from './weights.js';
 
 /** A size, or what the batch decides: all its tokens, the rows that a head is computed for, its sequences. */
 export type Dim = number | 'tokens' | 'outputs' | 'sequences';
@@ -91,6 +91,11 @@ export class Graph {
     const value = this.add({ kind: 'weight', dims: shape, dtype });
     this.weights.set(value, spec);
     return value;
+  }
+
+  /** The type that a matrix of these tensors is held in by itself; undefined: that of all. */
+  ownType(sources: readonly WeightSource[]): HeldType | undefined {
+    return this.typeOf({ sources, matrix: true, init: [], activeShare: 1 });
   }
 
   /** Memory of a session, f32; zeros at its start, or `fill`: a value for each row of the first axis. */

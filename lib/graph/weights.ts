@@ -1,3 +1,4 @@
+import type { HeldType } from '../dtype.js';
 import { StatespaceError } from '../errors.js';
 import type { Graph, Value } from './graph.js';
 
@@ -165,6 +166,18 @@ export class Weights {
       stored.length > 1 ? [total, width] : [total],
       options,
     );
+  }
+
+  /** The same list, cut where a checkpoint's types change: what can be held as one matrix as it lies. */
+  byTypes<P extends WeightSource>(parts: readonly P[]): P[][] {
+    const typeOf = (part: P) => this.graph.ownType([{ ...part, name: this.rename(part.name) }]);
+    const groups: { type: HeldType | undefined; parts: P[] }[] = [];
+    for (const part of parts) {
+      const type = typeOf(part);
+      if (groups.length > 0 && groups.at(-1)!.type === type) groups.at(-1)!.parts.push(part);
+      else groups.push({ type, parts: [part] });
+    }
+    return groups.map((group) => group.parts);
   }
 
   /** Values that no checkpoint holds: the same in every model of this graph. */

@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type RopeFrequencies, type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
-import { adapted, type LowRank, linearBy, scaled } from './linear.js';
+import { adapted, type LowRank, linearBy, linearJoined, scaled } from './linear.js';
 import { headRmsNorm, rmsNorm } from './norms.js';
 
 export interface AttentionOptions {
@@ -96,7 +96,6 @@ const NAMES = { q: 'q_proj', k: 'k_proj', v: 'v_proj', out: 'o_proj' };
 /** q, k and v (tokens, heads, headdim) of x, by one product. */
 function project(g: Graph, x: Value, w: Weights, o: AttentionLayerOptions): [Value, Value, Value] {
   const names = o.names ?? NAMES;
-  const dModel = x.dims[1] as number;
   const dq = o.nHeads * o.headDim;
   const dkv = o.nHeadsKv * o.headDim;
   const all = dq + 2 * dkv;
@@ -108,9 +107,7 @@ function project(g: Graph, x: Value, w: Weights, o: AttentionLayerOptions): [Val
           { name: `${names.k}.${what}`, shape: [dkv, ...inner] },
           { name: `${names.v}.${what}`, shape: [dkv, ...inner] },
         ];
-  const weight = w.combined(parts('weight', [dModel]), [all, dModel]);
-  const bias = o.qkvBias ? w.combined(parts('bias', []), [all], { init: 'zeros' }) : undefined;
-  const qkv = linearBy(g, x, weight, bias); // (tokens, dq + 2 dkv)
+  const qkv = linearJoined(g, x, w, parts, o.qkvBias); // (tokens, dq + 2 dkv)
   const part = (at: number, nHeads: number, adapter?: LowRank) => {
     if (!adapter) return g.view(qkv, at, nHeads, o.headDim);
     return g.reshape(adapted(g, g.view(qkv, at, nHeads * o.headDim), x, w, adapter), nHeads, o.headDim);

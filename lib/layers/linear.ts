@@ -1,5 +1,5 @@
 import type { Graph, Value } from '../graph/graph.js';
-import type { Weights } from '../graph/weights.js';
+import type { WeightSource, Weights } from '../graph/weights.js';
 
 /** What follows a product, value by value. */
 export type Activation =
@@ -48,6 +48,38 @@ export function linear(
 /** {@link linear} with weights at hand: weight (outFeatures, inFeatures), bias (outFeatures); x (tokens, inFeatures). */
 export function linearBy(g: Graph, x: Value, weight: Value, bias?: Value, options: LinearOptions = {}): Value {
   return g.op('linear', { x, weight, bias, residual: options.residual }, { activation: options.activation });
+}
+
+/**
+ * Products by matrices that a checkpoint keeps apart, side by side: x (tokens, inFeatures) to (tokens, Σ rows). One product,
+ * or where they are stored in different types one for each run of a type. `parts`: the matrices, or their biases.
+ */
+export function linearJoined(
+  g: Graph,
+  x: Value,
+  w: Weights,
+  parts: (what: 'weight' | 'bias', inner: number[]) => WeightSource[],
+  bias = false,
+): Value {
+  const d = width(x);
+  const rowsOf = (p: WeightSource): number => (p.span?.[1] ?? p.shape.reduce((a, b) => a * b, 1)) / d;
+  const rows = (of: readonly WeightSource[]): number => of.reduce((n, p) => n + rowsOf(p), 0);
+  const groups = w.byTypes(parts('weight', [d]));
+  const biases = bias ? parts('bias', []) : [];
+  const product = (of: WeightSource[], first: number, into?: Value): Value => {
+    const own = biases.slice(first, first + of.length);
+    const added = bias ? w.combined(own, [rows(of)], { init: 'zeros' }) : undefined;
+    return g.op('linear', { x, weight: w.combined(of, [rows(of), d]), bias: added }, {}, into);
+  };
+  if (groups.length === 1) return product(groups[0]!, 0);
+  const joined = g.buffer('tokens', rows(groups.flat()));
+  let [first, at] = [0, 0];
+  for (const group of groups) {
+    product(group, first, g.view(joined, at, rows(group)));
+    first += group.length;
+    at += rows(group);
+  }
+  return joined;
 }
 
 /** Names of a low-rank addition to a product: y + up(down x). */

@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type Activation, adapted, addScaled, type LowRank, linear, scaled } from './linear.js';
+import { type Activation, adapted, addScaled, type LowRank, linear, linearJoined, scaled } from './linear.js';
 
 /** Of {@link gatedMlp}. */
 export interface MlpOptions {
@@ -53,9 +53,7 @@ export function gatedMlp(g: Graph, x: Value, w: Weights, o: MlpOptions): Value {
     o.fused
       ? [{ name: `${o.fused}.${what}`, shape: [2 * o.dFf, ...inner] }]
       : [names.gate, names.up].map((name) => ({ name: `${name}.${what}`, shape: [o.dFf, ...inner] }));
-  const weight = w.combined(sources('weight', [dModel]), [2 * o.dFf, dModel]);
-  const bias = o.bias ? w.combined(sources('bias', []), [2 * o.dFf], { init: 'zeros' }) : undefined;
-  const both = g.op('linear', { x, weight, bias });
+  const both = linearJoined(g, x, w, sources, o.bias);
   const [gate, up] = g.split(o.adapter ? adapted(g, both, x, w, o.adapter) : both, 2) as [Value, Value]; // (tokens, d_ff)
   const [ofGate, ofResult] = o.multipliers ?? [1, 1];
   const h = g.op(

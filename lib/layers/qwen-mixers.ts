@@ -2,7 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type AttentionOptions, attend, rope } from './attention.js';
 import { type DeltaHeads, deltaRule, gatedHeadNorm, headDecay } from './delta-net.js';
-import { type Activation, linear, linearBy } from './linear.js';
+import { type Activation, linear, linearBy, linearJoined } from './linear.js';
 import { conv1d } from './mamba.js';
 import { headRmsNorm } from './norms.js';
 
@@ -38,9 +38,7 @@ export function gatedAttention(g: Graph, x: Value, w: Weights, o: QwenAttention,
       { name: `v_proj.${what}`, shape: [dkv, ...inner] },
     ];
   };
-  const all = 2 * dq + 2 * dkv;
-  const bias = o.bias ? w.combined(sources('bias', []), [all], { init: 'zeros' }) : undefined;
-  const y = linearBy(g, x, w.combined(sources('weight', [d]), [all, d]), bias); // [q | gate | k | v]
+  const y = linearJoined(g, x, w, sources, o.bias); // [q | gate | k | v]
   const norm = { eps: o.eps, unitOffset: true };
   let q = headRmsNorm(g, g.view(y, 0, nHeads, headDim), w, 'q_norm', norm);
   let k = headRmsNorm(g, g.view(y, 2 * dq, nHeadsKv, headDim), w, 'k_norm', norm);
@@ -101,16 +99,16 @@ export function gatedDeltaNet(g: Graph, x: Value, w: Weights, o: QwenDelta): Val
   const values = nValueHeads * valueDim;
   const mixed = 2 * nKeyHeads * keyDim + values;
   const all = mixed + values;
-  const weight = o.grouped
-    ? w.rows('in_proj_qkvz.weight', [all, d], groupedRows(o))
-    : w.combined(
-        [
-          { name: 'in_proj_qkv.weight', shape: [mixed, d] },
-          { name: 'in_proj_z.weight', shape: [values, d] },
-        ],
-        [all, d],
-      );
-  const y = linearBy(g, x, weight); // [q | k | v | z]
+  const grouped = groupedRows(o).map(([first, rows]) => ({
+    name: 'in_proj_qkvz.weight',
+    shape: [all, d],
+    span: [first * d, rows * d] as const,
+  }));
+  const apart = [
+    { name: 'in_proj_qkv.weight', shape: [mixed, d] },
+    { name: 'in_proj_z.weight', shape: [values, d] },
+  ];
+  const y = linearJoined(g, x, w, () => (o.grouped ? grouped : apart)); // [q | k | v | z]
   const qkv = conv1d(g, g.view(y, 0, mixed), w, { dConv: o.dConv, bias: false });
   const { decay, beta } = o.grouped
     ? groupedGates(g, x, w, o)

@@ -54,21 +54,26 @@ async function describeCheckpoint(path: string, options: LoadOptions): Promise<C
       `${checkpoint.folder}: has no config.json, and tells no model without it`,
     );
   const graph = await heldGraph(path, options);
-  const held = new Map<string, HeldType>();
+  const held = new Map<string, HeldType[]>(); // of a tensor whose parts are held apart several
   let bytes = 0;
   for (const [value, spec] of graph.weights) {
     if (spec.sources.length === 0) continue; // tables that follow from the config
-    for (const { name } of spec.sources) if (!held.has(name) || spec.matrix) held.set(name, value.dtype);
+    for (const { name } of spec.sources) {
+      const known = held.get(name) ?? [];
+      if (known.length === 0 || spec.matrix) held.set(name, [value.dtype, ...known]);
+    }
     bytes += byteLength(
       value.dtype,
       value.dims.reduce<number>((n, d) => n * (d as number), 1),
     );
   }
   // A file that was saved without its head lacks the first part of every name; one from within another has more.
-  const heldOf = (name = ''): HeldType | null => {
+  const heldOf = (name: string | undefined, stored: string): HeldType | null => {
+    if (name === undefined) return null;
     const inner = name.slice(name.indexOf('.') + 1);
     const names = ['', ...bases].map((base) => base + name);
-    return [...names, inner, inner.slice(inner.indexOf('.') + 1)].map((n) => held.get(n)).find((t) => t) ?? null;
+    const types = [...names, inner, inner.slice(inner.indexOf('.') + 1)].map((n) => held.get(n)).find((t) => t) ?? [];
+    return types.find((type) => type === stored) ?? types[0] ?? null;
   };
   const listed = origins ?? new Map([...tensors].map(([name, stored]) => [name, { stored, names: [name] }] as const));
   return {
@@ -78,7 +83,7 @@ async function describeCheckpoint(path: string, options: LoadOptions): Promise<C
       name,
       shape: stored.shape,
       stored: stored.dtype,
-      held: heldOf(names[0]),
+      held: heldOf(names[0], stored.dtype),
     })),
     bytes: { stored: checkpoint.totalBytes, held: bytes },
   };

@@ -12,7 +12,7 @@ async function encoded({ folder, text, chat }: Question): Promise<Int32Array> {
   known.set(folder, loading);
   loading.catch(() => known.delete(folder));
   const tokenizer = await loading;
-  if (!tokenizer) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: its tokenizer.json is gone`);
+  if (!tokenizer) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: its tokenizer is gone`);
   return chat ? tokenizer.encodeChat(chat.messages, chat.options) : encodePrompt(tokenizer, text!, true);
 }
 

@@ -311,17 +311,27 @@ function ownTypes(
 ): ((spec: WeightSpec) => HeldType | undefined) | undefined {
   if (![...tensors.values()].some((t) => isBlocks(t.dtype))) return undefined;
   const onDevice = call((n) => n.backendName(device)).startsWith('cuda');
-  const read: readonly HeldType[] = onDevice ? ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'] : heldTypes;
+  const described = new Map(call((n) => n.describeTypes()).map((t) => [t.name, t]));
+  const read = heldTypes.filter((type) => !onDevice || described.get(type)?.onDevice);
   return (spec) => {
-    const stored = spec.sources.flatMap((s) => leavesOrComputed(tensors.get(s.name)));
+    const stored = spec.sources.flatMap((s) => leavesOrComputed(tensors.get(s.name), s.span));
     const [type, ...others] = new Set(stored.map((t) => (t.derived || t.strides ? 'f32' : t.dtype)));
     if (type && others.length === 0 && read.includes(type as HeldType)) return type as HeldType;
     return exact ? 'f32' : 'bf16';
   };
 }
 
-const leavesOrComputed = (t: StoredTensor | undefined): readonly StoredTensor[] =>
-  t?.parts ? t.parts.flatMap(leavesOrComputed) : t ? [t] : [];
+/** Where values [span[0], span[0] + span[1]) lie; default: all of them. */
+function leavesOrComputed(t: StoredTensor | undefined, span?: readonly [number, number]): StoredTensor[] {
+  if (!t?.parts) return t ? [t] : [];
+  let end = 0;
+  return t.parts.flatMap((part) => {
+    const first = end;
+    end += part.shape.reduce((a, b) => a * b, 1);
+    if (!span) return leavesOrComputed(part);
+    return end <= span[0] || first >= span[0] + span[1] ? [] : leavesOrComputed(part, [span[0] - first, span[1]]);
+  });
+}
 
 /** The values of a source, of all that its tensor holds. */
 const partOf = (all: Float32Array, { span }: WeightSource): Float32Array =>

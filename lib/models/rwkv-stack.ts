@@ -59,6 +59,23 @@ export function readHeads(c: ConfigReader, dAtt: number): { nHeads: number; head
   return { nHeads: dAtt / headSize, headSize, eps: 1e-5 * divisor ** 2 };
 }
 
+/** The keys of checkpoints in the layout of transformers, versions 5 and 6; heads are for the caller to read. */
+export function readTransformers(c: ConfigReader, version: 5 | 6): RwkvConfig & { dAtt: number } {
+  const dModel = c.size('hidden_size');
+  c.ignore('num_attention_heads', 'context_length'); // the published ones give the size of a head there
+  return {
+    version,
+    vocabSize: c.size('vocab_size', 65536),
+    dModel,
+    dAtt: c.size('attention_hidden_size', dModel),
+    dFf: c.size('intermediate_size', Math.floor((dModel * 3.5) / 32) * 32),
+    nLayers: c.size('num_hidden_layers'),
+    eps: c.number('layer_norm_epsilon', 1e-5),
+    tied: c.boolean('tie_word_embeddings', false),
+    rescaleEvery: readRescale(c, 6),
+  };
+}
+
 export type TimeMix = (g: Graph, x: Value, w: Weights, layer: number, residual: Value) => Value;
 
 /** Embedding and its norm, blocks of a time mix and a channel mix, norm and head. */
@@ -80,4 +97,37 @@ export function buildRwkv(g: Graph, w: Weights, c: RwkvConfig, timeMix: TimeMix)
   }
   x = norm(x, w, 'ln_out', c.nLayers, c.finalEps);
   return head(g, x, c.tied ? table : w.tensor('head.weight', [c.vocabSize, c.dModel]));
+}
+
+const WORDS: Readonly<Record<string, string>> = { k: 'key', v: 'value', r: 'receptance', g: 'gate' };
+
+/** An official name as transformers has it. */
+function transformersName(name: string): string {
+  if (name === 'head.weight') return name;
+  const renamed = name
+    .replace(/^emb\./, 'embeddings.')
+    .replace('.ln0.', '.pre_ln.')
+    .replace('.att.', '.attention.')
+    .replace('.ffn.', '.feed_forward.')
+    .replace(/time_mix_([kvrg])$/, (_, letter: string) => `time_mix_${WORDS[letter]}`);
+  return `rwkv.${renamed}`;
+}
+
+/** The checkpoint's name of a weight: as its library has it, or as the other one where only that is there. */
+export function keyOf(name: string, transformers: boolean, has: (name: string) => boolean): string {
+  const other = transformersName(name);
+  if (transformers) return has(name) && !has(other) ? name : other;
+  return has(other) && !has(name) ? other : name;
+}
+
+/** A name that transformersName() gave, as the official one. */
+export function officialName(name: string): string {
+  const letters = Object.fromEntries(Object.entries(WORDS).map(([letter, word]) => [word, letter]));
+  return name
+    .replace(/^rwkv\./, '')
+    .replace(/^embeddings\./, 'emb.')
+    .replace('.pre_ln.', '.ln0.')
+    .replace('.attention.', '.att.')
+    .replace('.feed_forward.', '.ffn.')
+    .replace(/time_mix_(key|value|receptance|gate)$/, (_, word: string) => `time_mix_${letters[word]}`);
 }

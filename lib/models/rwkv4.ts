@@ -1,7 +1,7 @@
 import { rwkv4 as timeMix } from '../layers/rwkv4.js';
 import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
-import { buildRwkv, type RwkvConfig, readOfficial, readRescale } from './rwkv-stack.js';
+import { buildRwkv, keyOf, type RwkvConfig, readOfficial, readRescale } from './rwkv-stack.js';
 
 interface Rwkv4Config extends RwkvConfig {
   dAtt: number;
@@ -35,29 +35,11 @@ function readConfig(c: ConfigReader): Rwkv4Config {
   return { ...official, transformers: false, dAtt: c.size('dim_att', official.dModel) };
 }
 
-const WORDS: Readonly<Record<string, string>> = { k: 'key', v: 'value', r: 'receptance' };
-
-/** An official name as transformers has it. */
-function transformersName(name: string): string {
-  if (name === 'head.weight') return name;
-  const renamed = name
-    .replace(/^emb\./, 'embeddings.')
-    .replace('.ln0.', '.pre_ln.')
-    .replace('.att.', '.attention.')
-    .replace('.ffn.', '.feed_forward.')
-    .replace(/time_mix_([kvr])$/, (_, letter: string) => `time_mix_${WORDS[letter]}`);
-  return `rwkv.${renamed}`;
-}
-
 /** RWKV-4 (Peng et al. 2023), official checkpoints (`rwkv4`) and those of Hugging Face transformers (`rwkv`). */
 export const rwkv4: ModelDefinition<Rwkv4Config> = {
   modelTypes: ['rwkv', 'rwkv4'],
   config: readConfig,
   build: (g, w, c) => buildRwkv(g, w, c, (g, x, att, _, residual) => timeMix(g, x, att, { dAtt: c.dAtt, residual })),
-  key(name, c, has) {
-    const other = transformersName(name);
-    if (c.transformers) return has(name) && !has(other) ? name : other;
-    return has(other) && !has(name) ? other : name;
-  },
+  key: (name, c, has) => keyOf(name, c.transformers, has),
   vocabSize: (c) => c.vocabSize,
 };

@@ -24,7 +24,9 @@ function readConfig(c: ConfigReader): Rwkv7Config {
     value: rank('d_mv_lora'),
     gate: rank('d_gate_lora'),
   };
-  return { ...official, mixer: { ...readHeads(c, official.dModel), ranks } };
+  // A key that flash-linear-attention's configs have, in files that were made of its checkpoints.
+  const roundedKeys = c.boolean('fuse_norm', false);
+  return { ...official, mixer: { ...readHeads(c, official.dModel), roundedKeys, ranks } };
 }
 
 /** The layout of flash-linear-attention, whose config names sizes as transformers does. */

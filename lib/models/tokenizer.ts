@@ -4,10 +4,18 @@ import { encodeChat } from '../chat/encode-chat.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
-import { DECODE_OPTIONS, type DecodeOptions, ENCODE_OPTIONS, type EncodeOptions } from '../tokenizers/vocabulary.js';
+import {
+  DECODE_OPTIONS,
+  type DecodeOptions,
+  ENCODE_OPTIONS,
+  type EncodeOptions,
+  type Vocabulary,
+} from '../tokenizers/vocabulary.js';
 
 // Loaded at its first use, like the readers of checkpoints: a cold import stays short.
 const lazyTemplates = (): typeof import('../chat/read-templates.js') => require('../chat/read-templates.js');
+
+const lazySentencePiece = (): typeof import('./sentence-piece.js') => require('./sentence-piece.js');
 
 const lazyText = (): typeof import('../checkpoint/files.js') => require('../checkpoint/files.js');
 
@@ -36,7 +44,7 @@ export interface TextTokenizer {
   applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
 }
 
-async function readJson(path: string): Promise<object | undefined> {
+export async function readJson(path: string): Promise<object | undefined> {
   const { fileExists, readText } = lazyText();
   if (!(await fileExists(path))) return undefined;
   const text = await readText(path, MAX_BYTES);
@@ -52,17 +60,23 @@ async function readJson(path: string): Promise<object | undefined> {
 }
 
 /** tokenizer_config.json; of files that list no added tokens, as older ones, special_tokens_map.json says what those are. */
-async function readTokenizerConfig(folder: string): Promise<object> {
+export async function readTokenizerConfig(folder: string): Promise<object> {
   const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
   if ('added_tokens_decoder' in config) return config;
   return { ...config, ...(await readJson(join(folder, 'special_tokens_map.json'))) };
 }
 
-/** The folder's tokenizer.json through @huggingface/tokenizers; undefined where there is none. */
+/**
+ * The folder's tokenizer.json through @huggingface/tokenizers, else its tokenizer.model (SentencePiece); undefined where
+ * there is neither.
+ */
 export async function loadTokenizer(folder: string): Promise<TextTokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
   const json = await readJson(path);
-  if (json === undefined) return undefined;
+  if (json === undefined) {
+    const found = await lazySentencePiece().readSentencePiece(folder);
+    return found && vocabularyTokenizer(found.vocabulary, found.chat);
+  }
   const config = await readTokenizerConfig(folder);
   const chat = await lazyTemplates().readChatTemplates(folder, config as Record<string, unknown>);
   const { Tokenizer } = await import('@huggingface/tokenizers');
@@ -107,7 +121,7 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
 }
 
 /** What every tokenizer does with texts and chats, by how it encodes; control: texts of its special tokens. */
-export function chatting(
+function chatting(
   encode: TextTokenizer['encode'],
   chat: ChatTemplates,
   control: readonly string[],
@@ -120,8 +134,20 @@ export function chatting(
   };
 }
 
+/** A tokenizer of this package's own, with a model's chat templates. */
+export function vocabularyTokenizer(vocabulary: Vocabulary, chat: ChatTemplates): TextTokenizer {
+  const encode: TextTokenizer['encode'] = (text, options = {}) => vocabulary.encode(text, checkEncoding(text, options));
+  return {
+    ...chatting(encode, chat, [...vocabulary.control.keys()]),
+    encode,
+    decode: (ids, options = {}) => vocabulary.decode(checkDecoding(ids, options), options),
+    tokenBytes: (id) => vocabulary.tokenBytes(id),
+    specialToken: (text) => vocabulary.control.get(text),
+  };
+}
+
 /** ERR_ARGUMENT for what is no text, and for unknown options. */
-export function checkEncoding(text: unknown, options: EncodeOptions): EncodeOptions {
+function checkEncoding(text: unknown, options: EncodeOptions): EncodeOptions {
   checkOptions('tokenizer.encode', options, ENCODE_OPTIONS);
   if (typeof text !== 'string') throw mismatch('ERR_ARGUMENT', 'tokenizer.encode: text', 'a string', show(text));
   checkFlag('tokenizer.encode: addSpecialTokens', options.addSpecialTokens);
@@ -130,7 +156,7 @@ export function checkEncoding(text: unknown, options: EncodeOptions): EncodeOpti
 }
 
 /** ids as numbers. ERR_ARGUMENT for what are no ids, and for unknown options; ids that no token has are left out later. */
-export function checkDecoding(ids: ArrayLike<number | bigint>, options: DecodeOptions): number[] {
+function checkDecoding(ids: ArrayLike<number | bigint>, options: DecodeOptions): number[] {
   checkOptions('tokenizer.decode', options, DECODE_OPTIONS);
   checkFlag('tokenizer.decode: skipSpecialTokens', options.skipSpecialTokens);
   if (typeof ids !== 'object' || ids === null || !Number.isSafeInteger(ids.length))

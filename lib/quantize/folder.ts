@@ -5,9 +5,11 @@ import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
 import { checkpointError } from '../checkpoint/stored.js';
 import { renamed, scaled } from '../checkpoint/views.js';
 import { StatespaceError } from '../errors.js';
-import { resolveModel, unreadOf } from '../models/registry.js';
+import { headAsCopy } from '../models/head-copy.js';
+import { type ResolvedModel, resolveModel, unreadOf } from '../models/registry.js';
 import { written } from './keys/index.js';
 import type { Written } from './keys/written.js';
+import { officialRwkv6, officialRwkv7 } from './rwkv-names.js';
 
 /** A tensor of the file to be: what it is made of, and which tensors of the checkpoint those are. */
 export interface PlannedTensor {
@@ -53,31 +55,43 @@ function canonical(tensors: Tensors, architecture: string): Map<string, StoredTe
   return new Map([...tensors].map(([name, tensor]) => [now(name), renamed(tensor, now(name))]));
 }
 
-/** Embedding and head of tied models: the head is the embedding, and stored where the file's values differ. */
+/**
+ * Embedding and head of tied models: the head is the embedding, and stored where the file's values differ. One of other
+ * values is the model's own, whatever the config says, as in loading.
+ */
 function withEnds(tensors: Map<string, StoredTensor>, tied: boolean, untied: boolean): Map<string, StoredTensor> {
   const table = [...tensors.keys()].find((name) => /(^|\.)(embed_tokens|embeddings|emb)\.weight$/.test(name));
   const head = [...tensors.keys()].find((name) => HEAD.test(name));
   if (!tied) return tensors;
   const values = tensors.get(table ?? head ?? '');
   if (values === undefined) return tensors;
+  const other = head === 'lm_head.weight' && table !== undefined ? tensors.get(head)! : values;
+  if (other.file !== values.file || other.offset !== values.offset) return tensors;
   if (head !== undefined) tensors.delete(head);
   if (table === undefined) tensors.set('model.embed_tokens.weight', values);
   if (untied) tensors.set('lm_head.weight', values);
   return tensors;
 }
 
-export function fromFolder(checkpoint: Checkpoint): Contents {
+/** RWKV's tensors by their official names, in whichever layout they lie. */
+function official({ modelType, config }: ResolvedModel, tensors: Tensors): Tensors {
+  if (modelType === 'rwkv7' && 'fla' in (config as object)) return officialRwkv7(tensors);
+  return modelType === 'rwkv6' ? officialRwkv6(tensors) : tensors;
+}
+
+export async function fromFolder(checkpoint: Checkpoint): Promise<Contents> {
   const { config: raw, folder } = checkpoint;
   if (raw === undefined) throw checkpointError(folder, 'config.json is missing');
   const model = resolveModel(raw);
+  const stored = official(model, await headAsCopy(checkpoint.tensors));
   const columns = (name: string): number => {
-    const shape = checkpoint.tensors.get(name)?.shape;
+    const shape = stored.get(name)?.shape;
     if (shape === undefined) throw checkpointError(folder, `tensor ${name} is missing`);
     return shape[shape.length - 1]!;
   };
   const said = written(model, raw, columns);
   const tied = (model.config as { tied?: boolean }).tied ?? false;
-  const tensors = withEnds(canonical(checkpoint.tensors, said.architecture), tied, said.untied ?? false);
+  const tensors = withEnds(canonical(stored, said.architecture), tied, said.untied ?? false);
   const unread = unreadOf(model);
   const planned = paired(folder, said, tensors, (name) => BUFFERS.test(name) || unread.some((u) => u.names.test(name)));
   if (said.architecture === 'rwkv7') planned.push(...unusedMixes(planned));

@@ -1,6 +1,6 @@
 // A checkpoint as a GGUF file of one type: read, encoded and written piece by piece.
 import { basename, dirname, resolve } from 'node:path';
-import { replaceFileBy } from '../atomic-file.js';
+import { replaceFilesBy } from '../atomic-file.js';
 import { decodeRows, encodeRows } from '../blocks.js';
 import { checkCall, watched } from '../cancellation.js';
 import { InputFile } from '../checkpoint/files.js';
@@ -8,7 +8,7 @@ import { type Pair, text, u32 } from '../checkpoint/gguf/pairs.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
 import { type OutTensor, writeGguf } from '../checkpoint/gguf/write.js';
 import { openCheckpoint, readTensorF32 } from '../checkpoint/open.js';
-import { checkpointError, isBlocks, type StoredTensor, storedBytes } from '../checkpoint/stored.js';
+import { checkpointError, isBlocks, leavesOf, type StoredTensor, storedBytes } from '../checkpoint/stored.js';
 import { valueRange } from '../checkpoint/views.js';
 import { byteLength, isQuantized, type StoredType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
@@ -16,13 +16,14 @@ import { lazyFiles } from '../lazy.js';
 import { checkKnown } from '../options.js';
 import { fromFile } from './file.js';
 import { type Contents, fromFolder, type PlannedTensor } from './folder.js';
+import { checkSplit, partsOf, type SplitOptions } from './split.js';
 import { tokenizerPairs } from './tokenizer.js';
 import { chooseTypes, fileTypeOf, type MixName, mainTypeOf, mixNamed, mixNames, type Sizes } from './types.js';
 
 export { type MixName, mixNames };
 
 /** How a GGUF file is made of a checkpoint. */
-export interface QuantizeOptions {
+export interface QuantizeOptions extends SplitOptions {
   /** A type or a mix, as llama.cpp names them, in any case: q4_K_M, q6_K, q8_0, f16 … */
   type: string;
   /**
@@ -54,12 +55,16 @@ export interface TensorReport {
 export interface QuantizeReport {
   readonly architecture: string;
   readonly type: MixName;
+  /** The files, in their order: `out`, or its parts. */
+  readonly files: readonly string[];
   readonly bytes: number;
   readonly bitsPerWeight: number;
   readonly tensors: readonly TensorReport[];
   /** What llama.cpp does otherwise with this file than the model is, and what else is worth knowing. */
   readonly notes: readonly string[];
 }
+
+const OPTIONS = ['type', 'importance', 'importanceTokens', 'splitMaxSize', 'splitMaxTensors', 'signal', 'onProgress'];
 
 /** Values that are read, encoded and written at once. */
 const PIECE = 1 << 18;
@@ -75,15 +80,18 @@ const PIECE = 1 << 18;
  */
 export async function quantize(path: string, out: string, options: QuantizeOptions): Promise<QuantizeReport> {
   checkCall('quantize', options);
-  checkKnown('quantize', options, ['type', 'importance', 'importanceTokens', 'signal', 'onProgress']);
+  checkKnown('quantize', options, OPTIONS);
+  checkSplit(options);
   if (typeof out !== 'string' || out === '')
     throw mismatch('ERR_ARGUMENT', 'quantize: out', 'the path of a file', show(out));
   const mix = mixNamed(options.type);
   options.signal?.throwIfAborted();
   const checkpoint = await openCheckpoint(path);
-  await checkTarget(checkpoint.tensors.values(), out);
+  await checkTargets(checkpoint.tensors.values(), [out]);
   const importance = await readImportance(path, mix, options);
-  const contents = checkpoint.origins ? await fromFile(checkpoint.folder, checkpoint.origins) : fromFolder(checkpoint);
+  const contents = checkpoint.origins
+    ? await fromFile(checkpoint.folder, checkpoint.origins)
+    : await fromFolder(checkpoint);
   const notes = [...contents.notes];
   if (!checkpoint.metadata) {
     contents.pairs.set('general.type', text('model'));
@@ -101,22 +109,30 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
     ['general.file_type', u32(fileTypeOf(mix))] as const,
     ['general.quantization_version', u32(2)] as const,
   ]);
+  const parts = partsOf(out, pairs, tensors, options);
+  const files = parts.map(({ path }) => path);
+  if (parts.length > 1) await checkTargets(checkpoint.tensors.values(), files);
   const reports: TensorReport[] = [];
   const watch = watched(options);
   const work = new Work(tensors, { signal: watch.signal, onProgress: watch.report }, importance, reports);
   try {
-    await replaceFileBy(resolve(out), async (file) => {
-      await writeGguf(file, pairs, tensors, (i) => work.pieces(i));
-      watch.check();
-    });
+    await replaceFilesBy(
+      files.map((path) => resolve(path)),
+      async (file, i) => {
+        await writeGguf(file, parts[i]!.pairs, parts[i]!.tensors, (tensor) => work.pieces(tensor));
+        watch.check();
+      },
+    );
   } finally {
     watch.end();
   }
-  const bytes = (await lazyFiles().stat(out)).size;
+  let bytes = 0;
+  for (const path of files) bytes += (await lazyFiles().stat(path)).size;
   const values = reports.reduce((n, t) => n + count(t.shape), 0);
   return {
     architecture: contents.architecture,
     type: mix,
+    files,
     bytes,
     bitsPerWeight: (8 * reports.reduce((n, t) => n + t.bytes, 0)) / values,
     tensors: reports,
@@ -140,17 +156,18 @@ const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b
 
 const rowsOf = ({ tensors }: Contents): number => tensors.find((t) => t.name === 'token_embd.weight')?.shape[0] ?? 0;
 
-/** Refused before hours of work: a target that is one of the files that are read, or that cannot be written. */
-async function checkTarget(tensors: Iterable<StoredTensor>, out: string): Promise<void> {
-  const target = resolve(out);
+/** Refused before hours of work: targets that are among the files that are read, or that cannot be written. */
+async function checkTargets(tensors: Iterable<StoredTensor>, outs: readonly string[]): Promise<void> {
   const { realpath, stat } = lazyFiles();
-  const real = await realpath(target).catch(() => target);
-  for (const { file } of tensors)
-    if (file === target || (await realpath(file).catch(() => file)) === real)
+  const real = (path: string) => realpath(path).catch(() => resolve(path));
+  const read = new Set([...tensors].flatMap(leavesOf).map(({ file }) => file));
+  const reals = new Set(await Promise.all([...read].map(real)));
+  for (const out of outs)
+    if (read.has(resolve(out)) || reals.has(await real(out)))
       throw new StatespaceError('ERR_ARGUMENT', `quantize: out: ${out} is what is read; give another name`);
-  const folder = await stat(dirname(target)).catch(() => undefined);
-  if (!folder?.isDirectory())
-    throw new StatespaceError('ERR_ARGUMENT', `quantize: out: there is no folder ${dirname(target)} to write into`);
+  const folder = dirname(resolve(outs[0]!));
+  if (!(await stat(folder).catch(() => undefined))?.isDirectory())
+    throw new StatespaceError('ERR_ARGUMENT', `quantize: out: there is no folder ${folder} to write into`);
 }
 
 /** Types by name; what a file holds as floats and no mix touches stays as it is. */
@@ -187,7 +204,7 @@ class Work {
   private readonly total: number;
 
   constructor(
-    private readonly tensors: readonly Planned[],
+    tensors: readonly Planned[],
     private readonly options: Pick<QuantizeOptions, 'signal' | 'onProgress'>,
     private readonly weights: Importance | undefined,
     private readonly reports: TensorReport[],
@@ -195,8 +212,7 @@ class Work {
     this.total = tensors.reduce((n, t) => n + count(t.shape), 0);
   }
 
-  async *pieces(index: number): AsyncGenerator<Uint8Array> {
-    const tensor = this.tensors[index]!;
+  async *pieces(tensor: Planned): AsyncGenerator<Uint8Array> {
     const { name, shape, from, dtype } = tensor;
     const source = from instanceof Float32Array || isPieced(from) ? from : await readTensorF32(from);
     const columns = shape[shape.length - 1] ?? 1;

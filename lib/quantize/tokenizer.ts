@@ -2,40 +2,23 @@
 // the folder's makes of it.
 import { join } from 'node:path';
 import { readChatTemplates } from '../chat/read-templates.js';
-import { bool, f32s, i32s, type Pair, text, texts, u32 } from '../checkpoint/gguf/pairs.js';
+import { bool, i32s, type Pair, text, texts, u32 } from '../checkpoint/gguf/pairs.js';
 import { readTokenizer } from '../checkpoint/gguf/tokenizer.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
 import type { Checkpoint } from '../checkpoint/open.js';
 import { checkpointError } from '../checkpoint/stored.js';
 import { lazyFiles } from '../lazy.js';
+import { readSentencePiece } from '../models/sentence-piece.js';
 import { loadTokenizer, type TextTokenizer } from '../models/tokenizer.js';
-import { kinds } from '../tokenizers/vocabulary.js';
+import { DefinedWords, type Definition } from './defined-words.js';
 import { rwkvTokens } from './rwkv-vocabulary.js';
+import { sentencePieceWords } from './sentence-piece.js';
+import { unigramWords } from './unigram-words.js';
+import type { Words } from './words.js';
 
 export interface Spoken {
   readonly pairs: Map<string, Pair>;
   readonly notes: string[];
-}
-
-interface AddedToken {
-  id: number;
-  content: string;
-  special?: boolean;
-}
-/** tokenizer.json, as far as it is read. */
-interface Definition {
-  model?: {
-    type?: string;
-    vocab?: Record<string, number>;
-    merges?: (string | [string, string])[];
-    unk_token?: string | null;
-    byte_fallback?: boolean;
-    ignore_merges?: boolean;
-  };
-  added_tokens?: AddedToken[];
-  normalizer?: unknown;
-  pre_tokenizer?: unknown;
-  decoder?: unknown;
 }
 
 const prefix = 'tokenizer.ggml.';
@@ -52,13 +35,21 @@ export async function tokenizerPairs(folder: string, rows: number, checkpoint: C
   const rwkv = await rwkvTokens(folder, rows);
   if (rwkv) return { pairs: rwkv, notes: [] };
   const definition = await readJson(join(folder, 'tokenizer.json'));
-  if (definition === undefined) return withoutTokens('the folder has no tokenizer.json: the file has ids only');
+  if (definition === undefined) {
+    const found = await readSentencePiece(folder);
+    if (found) return new Speaker(folder, rows, sentencePieceWords(found, rows), checkpoint).pairs();
+    return withoutTokens('the folder has no tokenizer.json and no tokenizer.model of SentencePiece: ids only');
+  }
   const model = (definition as Definition).model;
+  if (model?.type === 'Unigram' && Array.isArray(model.vocab)) {
+    const words = unigramWords(definition as Definition, rows, join(folder, 'tokenizer.json'));
+    return new Speaker(folder, rows, words, checkpoint).pairs();
+  }
   if (model?.type !== 'BPE' || typeof model.vocab !== 'object')
     return withoutTokens(
       `its tokenizer, ${model?.type ?? 'of no type'}, is none of GGUF's here: the file has ids only`,
     );
-  return new Speaker(folder, rows, definition as Definition, checkpoint).pairs();
+  return new Speaker(folder, rows, new DefinedWords(definition as Definition, rows).words(), checkpoint).pairs();
 }
 
 const withoutTokens = (note: string): Spoken => ({ pairs: new Map([[`${prefix}model`, text('none')]]), notes: [note] });
@@ -79,97 +70,40 @@ async function readJson(path: string): Promise<object | undefined> {
 }
 
 class Speaker {
-  private readonly notes: string[] = [];
+  private readonly notes: string[];
 
   constructor(
     private readonly folder: string,
     private readonly rows: number,
-    private readonly definition: Definition,
+    private readonly words: Words,
     private readonly checkpoint: Checkpoint,
-  ) {}
+  ) {
+    this.notes = [...words.notes];
+  }
 
   async pairs(): Promise<Spoken> {
     const settings = ((await readJson(join(this.folder, 'tokenizer_config.json'))) ?? {}) as Record<string, unknown>;
     const original = await loadTokenizer(this.folder);
-    const pairs = new Map<string, Pair>();
-    const isBytes = JSON.stringify([this.definition.pre_tokenizer, this.definition.decoder]).includes('"ByteLevel"');
-    const { tokens, types } = this.tokens();
-    pairs.set(`${prefix}model`, text(isBytes ? 'gpt2' : 'llama'));
-    pairs.set(`${prefix}tokens`, texts(tokens));
-    pairs.set(`${prefix}token_type`, i32s(types));
-    if (isBytes) pairs.set(`${prefix}merges`, texts(this.merges().map(([a, b]) => `${a} ${b}`)));
-    else {
-      pairs.set(`${prefix}scores`, f32s(this.scores(tokens)));
-      pairs.set(`${prefix}pre`, text('default'));
-      pairs.set(`${prefix}add_space_prefix`, bool(this.prefixesSpace()));
-    }
-    for (const [key, pair] of this.specialIds(settings, tokens)) pairs.set(key, pair);
+    const { model, tokens, types, candidates } = this.words;
+    const pairs = new Map<string, Pair>([
+      [`${prefix}model`, text(model)],
+      [`${prefix}tokens`, texts(tokens)],
+      [`${prefix}token_type`, i32s(types)],
+      ...this.words.pairs.map(([key, pair]): [string, Pair] => [`${prefix}${key}`, pair]),
+      ...this.specialIds(settings),
+    ]);
     if (original) {
       this.addMarks(original, pairs);
-      const candidates = isBytes ? this.candidates() : ['default'];
       await this.choosePre(original, pairs, candidates);
     }
     await this.addTemplates(settings, pairs);
     return { pairs, notes: this.notes };
   }
 
-  /** A text and a type for every row: ids beyond the embedding do not exist, and rows without a token are unused. */
-  private tokens(): { tokens: string[]; types: Int32Array } {
-    const { model, added_tokens: added = [] } = this.definition;
-    const tokens = Array.from({ length: this.rows }, (_, i) => `[PAD${i}]`);
-    const types = new Int32Array(this.rows).fill(kinds.unused);
-    let beyond = 0;
-    const set = (id: number, token: string, kind: number) => {
-      if (!Number.isSafeInteger(id) || id < 0 || id >= this.rows) beyond++;
-      else {
-        tokens[id] = token;
-        types[id] = kind;
-      }
-    };
-    for (const [token, id] of Object.entries(model!.vocab!)) {
-      const isByte = model!.byte_fallback === true && /^<0x[0-9A-F]{2}>$/.test(token);
-      set(id, token, isByte ? kinds.byte : token === model!.unk_token ? kinds.unknown : kinds.normal);
-    }
-    for (const { id, content, special } of added) {
-      const isUnknown = content === model!.unk_token && model!.byte_fallback === true;
-      set(id, content, isUnknown ? kinds.unknown : special ? kinds.control : kinds.userDefined);
-    }
-    if (beyond > 0)
-      this.notes.push(`${beyond} tokens lie beyond the ${this.rows} rows of the embedding and are left out`);
-    return { tokens, types };
-  }
-
-  private merges(): [string, string][] {
-    return (this.definition.model!.merges ?? []).map((merge): [string, string] => {
-      if (typeof merge !== 'string') return merge;
-      const space = merge.indexOf(' ', 1);
-      return [merge.slice(0, space), merge.slice(space + 1)];
-    });
-  }
-
-  /** SentencePiece joins the pair of the highest score first: a merge's score is its place, counted down. */
-  private scores(tokens: readonly string[]): Float32Array {
-    const places = new Map<string, number>();
-    for (const [i, [left, right]] of this.merges().entries()) {
-      const whole = left + right;
-      if (!places.has(whole)) places.set(whole, i);
-    }
-    const last = -places.size - 1;
-    return Float32Array.from(tokens, (token) => {
-      const place = places.get(token);
-      return place === undefined ? (token.length === 1 ? last : 0) : -place;
-    });
-  }
-
-  private prefixesSpace(): boolean {
-    const said = JSON.stringify([this.definition.normalizer, this.definition.pre_tokenizer]);
-    if (said.includes('"Prepend"')) return true;
-    return said.includes('"Metaspace"') && !said.includes('"never"') && !said.includes('"add_prefix_space":false');
-  }
-
   /** Ids by the texts of tokenizer_config.json, else those of config.json. */
-  private specialIds(settings: Record<string, unknown>, tokens: readonly string[]): [string, Pair][] {
+  private specialIds(settings: Record<string, unknown>): [string, Pair][] {
     const { config = {}, generationConfig = {} } = this.checkpoint;
+    const { tokens, ids = {} } = this.words;
     const byText = (name: string): number | undefined => {
       const token = settings[`${name}_token`];
       const content = typeof token === 'object' && token !== null ? (token as { content?: unknown }).content : token;
@@ -182,10 +116,10 @@ class Speaker {
         .filter((id): id is number => Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < this.rows);
     const found: [string, Pair][] = [];
     for (const [name, key] of Object.entries({ bos: 'bos', eos: 'eos', unk: 'unknown', pad: 'padding' })) {
-      const id = byText(name) ?? listed(name)[0];
+      const id = byText(name) ?? listed(name)[0] ?? ids[name];
       if (id !== undefined) found.push([`${prefix}${key}_token_id`, u32(id)]);
     }
-    const eos = byText('eos') ?? listed('eos')[0];
+    const eos = byText('eos') ?? listed('eos')[0] ?? ids.eos;
     const turn = listed('eos').find((id) => id !== eos);
     if (turn !== undefined) found.push([`${prefix}eot_token_id`, u32(turn)]);
     return found;
@@ -201,21 +135,6 @@ class Speaker {
       `${prefix}add_eos_token`,
       bool(at >= 0 && marked!.length > at + plain!.length && marked!.at(-1) === id('eos')),
     );
-  }
-
-  /** Names of pre-tokenizers, the likeliest first. */
-  private candidates(): string[] {
-    const said = JSON.stringify(this.definition.pre_tokenizer ?? {});
-    const whole = this.definition.model?.ignore_merges === true;
-    const isNeox = JSON.stringify(this.definition.added_tokens ?? []).includes('<|padding|>');
-    const likely: string[] = [];
-    if (said.includes('p{N}{1,3}')) likely.push(...(whole ? ['llama-bpe', 'smaug-bpe'] : ['smaug-bpe', 'llama-bpe']));
-    else if (said.includes("(?i:'s") || said.includes('p{N}|')) likely.push('qwen2', 'qwen35');
-    else if (said.includes('individual_digits":true')) likely.push('starcoder');
-    else likely.push(isNeox ? 'olmo' : 'gpt-2');
-    const others = ['gpt-2', 'llama-bpe', 'qwen2', 'smaug-bpe', 'gpt-4o', 'tekken', 'starcoder', 'falcon', 'qwen35'];
-    const deepseek = ['deepseek-llm', 'deepseek-coder', 'deepseek-v3', 'default'];
-    return [...new Set([...likely, ...others, ...deepseek])];
   }
 
   /** The first pre-tokenizer with which the file's tokenizer gives the folder's ids; the best one where none does. */

@@ -242,7 +242,10 @@ function check(session: Generating, options: GenerateOptions): Checked {
   const stopTexts = stop.filter((s) => typeof s === 'string');
   const { tokenizer } = network;
   if (stopTexts.length > 0 && !tokenizer)
-    throw new StatespaceError('ERR_ARGUMENT', 'generate: stop: texts need a tokenizer.json; give token ids');
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      'generate: stop: texts need a tokenizer in the model folder; give token ids',
+    );
   if (!network.hasLogits)
     throw new StatespaceError(
       'ERR_ARGUMENT',
@@ -265,7 +268,7 @@ function readPrompt(session: Generating, prompt: unknown): Int32Array {
     if (!network.tokenizer)
       throw new StatespaceError(
         'ERR_ARGUMENT',
-        'generate: prompt: text needs a tokenizer.json in the model folder; give token ids',
+        'generate: prompt: text needs a tokenizer in the model folder; give token ids',
       );
     return encodePrompt(network.tokenizer, prompt, session.position() === 0);
   }

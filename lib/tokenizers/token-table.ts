@@ -1,3 +1,7 @@
+/** Of the hash FNV-1a. */
+const FNV_OFFSET = 0x811c9dc5;
+const FNV_PRIME = 0x01000193;
+
 /** The tokens of a vocabulary as bytes, and which token some bytes are: two typed arrays and a hash, whatever the size. */
 export class TokenTable {
   /** Token i is blob[offsets[i] … offsets[i + 1]). */
@@ -43,12 +47,26 @@ export class TokenTable {
     return this.slots[this.place(bytes, start, end)]!;
   }
 
+  /** Every token that the bytes at `start` begin with, shorter ones first. */
+  forEachPrefix(bytes: Uint8Array, start: number, visit: (id: number, end: number) => void): void {
+    const last = Math.min(bytes.length, start + this.longest);
+    let hash = FNV_OFFSET;
+    for (let end = start + 1; end <= last; end++) {
+      hash = Math.imul(hash ^ bytes[end - 1]!, FNV_PRIME);
+      const id = this.slots[this.slotOf(hash, bytes, start, end)]!;
+      if (id >= 0) visit(id, end);
+    }
+  }
+
   /** The slot that holds these bytes, or the empty one where they would be. */
   private place(bytes: Uint8Array, start: number, end: number): number {
-    let hash = 0x811c9dc5; // FNV-1a
-    for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
-    hash ^= hash >>> 15;
-    for (let slot = hash & this.mask; ; slot = (slot + 1) & this.mask) {
+    let hash = FNV_OFFSET;
+    for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, FNV_PRIME);
+    return this.slotOf(hash, bytes, start, end);
+  }
+
+  private slotOf(hash: number, bytes: Uint8Array, start: number, end: number): number {
+    for (let slot = (hash ^ (hash >>> 15)) & this.mask; ; slot = (slot + 1) & this.mask) {
       const id = this.slots[slot]!;
       if (id < 0 || this.equals(id, bytes, start, end)) return slot;
     }

@@ -11,6 +11,12 @@ namespace statespace {
 // Denormals must not be flushed: an mxfp4 block may hold some.
 void decode_blocks(DType type, const uint8_t* blocks, int64_t count, float* out);
 
+// Whether a device's products read it (cuda/weights.h) as well as the CPU's.
+constexpr bool is_held_on_device(DType t) {
+  return is_held(t) &&
+         (!is_quantised(t) || t == DType::q8_0 || t == DType::q4_0 || t == DType::q4_k || t == DType::q6_k);
+}
+
 // Scales of the sixteenths or eighths of a block of K-quants; the products of the tiles read them too.
 struct ScaleMin {
   uint8_t scale, min;

@@ -198,7 +198,6 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
     cx.check_stop();
     const int64_t count = end - t < kTokens ? end - t : kTokens;
     const bool last = t + 2 * kTokens > end;
-    cx.check_stop();
     prepare(op, b, t, count, buffers);
     for (int64_t c = 0; c < width; c += kLanes) {
       const int64_t v = c * d_state, channel = b.first + c, after = t + kTokens;

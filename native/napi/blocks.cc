@@ -116,7 +116,7 @@ Napi::Value convert_blocks(const Napi::CallbackInfo& info) {
   });
 }
 
-// [{name, block, bytes, held, encoded}]: lib/dtype.ts has the same table.
+// [{name, block, bytes, held, onDevice, encoded}]: lib/dtype.ts has the same table.
 Napi::Value describe_types(const Napi::CallbackInfo& info) {
   Napi::Array types = Napi::Array::New(info.Env());
   for (int i = 0; i < kDTypes; ++i) {
@@ -125,6 +125,7 @@ Napi::Value describe_types(const Napi::CallbackInfo& info) {
     t.Set("block", kDTypeInfo[i].block);
     t.Set("bytes", kDTypeInfo[i].bytes);
     t.Set("held", is_held(DType(i)));
+    t.Set("onDevice", is_held_on_device(DType(i)));
     t.Set("encoded", is_encoded(DType(i)));
     types.Set(uint32_t(i), t);
   }

@@ -78,7 +78,7 @@ Tensor Model::rows_tensor(int32_t value) const {
     throw Error(Code::kDType, std::string("weights: ") + dtype_name(v.dtype) +
                                   " holds matrices that only products and embeddings read, of a multiple of " +
                                   std::to_string(dtype_block(v.dtype)) + " columns");
-  if (is_quantised(v.dtype) && v.dtype > DType::q4_0 && !program.backend().host_memory)
+  if (!program.backend().host_memory && !is_held_on_device(v.dtype))
     throw Error(Code::kDType, std::string("weights: ") + dtype_name(v.dtype) + " is multiplied on the CPU only");
   Tensor t;
   t.dtype = v.dtype;

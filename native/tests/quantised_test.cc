@@ -121,6 +121,18 @@ struct WholeBlocks : Blocks {
   }
 };
 
+// fn(backend, type) with every type that a device's products read, where the run is on one.
+template <class Fn>
+void each_device_type(Fn&& fn) {
+  each_backend([&](const Backend& backend) {
+    for (DType type : kTypes) {
+      if (backend.host_memory || !is_held_on_device(type)) continue;
+      CAPTURE(std::string(dtype_name(type)));
+      fn(backend, type);
+    }
+  });
+}
+
 }  // namespace
 
 TEST_CASE("quantised: searched blocks have the same bytes on every instruction set") {
@@ -242,6 +254,52 @@ TEST_CASE("quantised moe: as with what the blocks decode to") {
   }
 }
 
+TEST_CASE("quantised products on a device: few rows and tiles of both sizes") {
+  each_device_type([&](const Backend& backend, DType type) {
+    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{256, 70}, {768, 37}, {512, 300}}) {
+      const Blocks w(type, out, in);
+      const auto all = uniform(290 * in, 2);
+      const auto exact = products(all, w);
+      for (int64_t rows : {1, 3, 16, 17, 290}) {
+        CAPTURE(in);
+        CAPTURE(rows);
+        std::vector<float> x(all.begin(), all.begin() + rows * in), y(rows * out, NAN);
+        Linear op;
+        op.x = view(x, {rows, in});
+        op.weight = w.tensor;
+        op.y = view(y, {rows, out});
+        run(backend, op);
+        CHECK(error_of(y, exact) < (rows <= 16 ? 1e-6 : 1e-3));  // more are rounded to f16
+      }
+    }
+  });
+}
+
+TEST_CASE("quantised experts on a device are those of the decoded weights") {
+  each_device_type([&](const Backend& backend, DType type) {
+    constexpr int64_t kExperts = 4, kWidth = 256;
+    Blocks up(type, kExperts * 2 * kWidth, kWidth), down(type, kExperts * kWidth, kWidth);
+    for (int64_t tokens : {5, 90}) {
+      CAPTURE(tokens);
+      auto x = uniform(tokens * kWidth, 1), router = uniform(kExperts * kWidth, 2);
+      std::vector<float> quantised(x.size(), NAN), decoded(x.size(), NAN);
+      Moe op;
+      op.x = view(x, {tokens, kWidth});
+      op.router = view(router, {kExperts, kWidth});
+      op.top_k = 2;
+      op.gate_up = view(up.values, {kExperts, 2, kWidth, kWidth}),
+      op.down = view(down.values, {kExperts, kWidth, kWidth});
+      op.y = view(decoded, {tokens, kWidth});
+      run(backend, op);
+      op.gate_up.data = up.bytes.data(), op.down.data = down.bytes.data();
+      op.gate_up.dtype = op.down.dtype = type;
+      op.y.data = quantised.data();
+      run(backend, op);
+      CHECK(relative_error(quantised, decoded) < 2e-3);
+    }
+  });
+}
+
 TEST_CASE("quantised products: the same for any number of threads and rows, in both layouts") {
   each_host_backend([&](const Backend& backend) {
     ThreadPool one(1), three(3);
@@ -281,23 +339,32 @@ TEST_CASE("quantised products: what is no number stays none, zeros and tiny valu
   });
 }
 
-TEST_CASE("quantised weights: rows out of panels are what the blocks decode to") {
+TEST_CASE("quantised weights: rows are what the blocks decode to, out of panels too") {
+  std::vector<int32_t> ids = {69, 0, 33, 7, 32, 7};
+  const auto check_rows = [&](const Backend& backend, const Blocks& w, const Tensor& weight) {
+    std::vector<float> y(ids.size() * 512);
+    Embedding op;
+    op.ids = view(ids);
+    op.weight = weight;
+    op.y = view(y, {int64_t(ids.size()), 512});
+    run(backend, op);
+    for (size_t i = 0; i < ids.size(); ++i)
+      for (int64_t j = 0; j < 512; ++j) {
+        const float value = w.values[ids[i] * 512 + j];
+        // A GPU's multiply-add does not round in between.
+        CHECK(std::fabs(y[i * 512 + j] - value) <= (backend.host_memory ? 0 : 1e-6f));
+      }
+  };
   each_host_backend([&](const Backend& backend) {
     for (DType type : kTypes) {
       CAPTURE(std::string(dtype_name(type)));
       const Blocks w(type, 70, 512);
-      const Packed packed(backend, w.tensor);
-      std::vector<int32_t> ids = {69, 0, 33, 7, 32, 7};
-      for (const Tensor& weight : {w.tensor, packed.tensor}) {
-        std::vector<float> y(ids.size() * 512);
-        Embedding op;
-        op.ids = view(ids);
-        op.weight = weight;
-        op.y = view(y, {int64_t(ids.size()), 512});
-        run(backend, op);
-        for (size_t i = 0; i < ids.size(); ++i)
-          for (int64_t j = 0; j < 512; ++j) CHECK(y[i * 512 + j] == w.values[ids[i] * 512 + j]);
-      }
+      check_rows(backend, w, w.tensor);
+      check_rows(backend, w, Packed(backend, w.tensor).tensor);
     }
+  });
+  each_device_type([&](const Backend& backend, DType type) {
+    const Blocks w(type, 70, 512);
+    check_rows(backend, w, w.tensor);
   });
 }

@@ -227,6 +227,8 @@ describe('names', () => {
       ['model.safetensors.index.json', 'model-00001-of-00001.safetensors'],
     ],
     [['rwkv.pth', 'README.md'], undefined, ['rwkv.pth']],
+    [['tokenizer.model', 'model.safetensors'], undefined, ['tokenizer.model', 'model.safetensors']],
+    [['tokenizer.json', 'tokenizer.model', 'rwkv.pth'], undefined, ['tokenizer.json', 'rwkv.pth']],
     [q, undefined, q],
     [[...q, 'm-Q8_0.gguf'], undefined, /holds 2 GGUF files; name one: hf:r\/m-Q4/],
     [[...q, 'm-Q8_0.gguf'], 'm-Q8_0.gguf', ['m-Q8_0.gguf']],

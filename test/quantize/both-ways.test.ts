@@ -1,13 +1,13 @@
 // What is written is what the converter writes, and what is read back is the model: every architecture, both ways.
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { loadModel, quantize } from 'statespace';
+import { createModel, loadModel, quantize } from 'statespace';
 import { describe, expect, test } from 'vitest';
 import { readGguf } from '../../dist/lib/checkpoint/gguf/container.js';
 import { openCheckpoint, readTensorF32 } from '../../dist/lib/checkpoint/open.js';
 import { scratchFolders } from '../support/checkpoint-files.js';
 import { corpusFiles, corpusFolder, wholeCorpus } from '../support/gguf.js';
-import { expectClose, modelCase, modelNames, modelType, relativeL2 } from '../support/golden.js';
+import { expectClose, goldenRoot, modelCase, modelNames, modelType, relativeL2 } from '../support/golden.js';
 import { writeCheckpoint } from '../support/hf-folder.js';
 
 const folders = scratchFolders();
@@ -20,7 +20,7 @@ const written = [
 ];
 /** RWKV's own checkpoints record no type; of mixtures in latent widths GGUF knows nothing. */
 const isWritten = (name: string) =>
-  (written.includes(modelType(name)) && !name.includes('latent')) || /^rwkv[67]_orig/.test(name);
+  (written.includes(modelType(name)) && !name.includes('latent')) || /^(rwkv[67]_orig|fla_rwkv7$)/.test(name);
 
 describe('a checkpoint that is written as f32 and read back gives its logits', () => {
   test.each(modelNames().filter(isWritten))('%s', async (name) => {
@@ -74,5 +74,157 @@ describe('a file of the corpus, as a folder and back', () => {
       if (NOISE.test(key)) continue;
       expect([key, value(ours, key)]).toEqual([key, value(theirs, key)]);
     }
+  });
+});
+
+async function exactLogits(path: string, ids: Int32Array): Promise<Float32Array> {
+  const model = await loadModel(path, { exact: true });
+  const rows = await model.createSession().forward(ids, { logits: 'all' });
+  await model.dispose();
+  return rows.toFloat32Array();
+}
+
+describe('RWKV in the layouts of other libraries', () => {
+  test('RWKV-6 of its port to transformers: loaded, and written', async () => {
+    const { folder: source, expected, tolerance } = modelCase('rwkv6_orig');
+    const { tensors, config } = await openCheckpoint(source);
+    const c = config as Record<string, number>;
+    const ported = (name: string) =>
+      name.startsWith('head.')
+        ? name
+        : `rwkv.${name.replace('emb.', 'embeddings.').replace('.ln0.', '.pre_ln.').replace('.att.', '.attention.').replace('.ffn.', '.feed_forward.')}`;
+    const folder = folders.put({});
+    const own = {
+      model_type: 'rwkv6',
+      architectures: ['Rwkv6ForCausalLM'],
+      hidden_size: c.n_embd,
+      attention_hidden_size: c.n_embd,
+      num_hidden_layers: c.n_layer,
+      num_attention_heads: c.head_size,
+      head_size: c.head_size,
+      head_size_divisor: c.head_size_divisor ?? 8,
+      intermediate_size: c.dim_ffn ?? null,
+      rescale_every: 0,
+      vocab_size: c.vocab_size,
+    };
+    await writeCheckpoint(
+      folder,
+      own,
+      [...tensors.values()].map((t) => ({ ...t, name: ported(t.name) })),
+    );
+    const length = expected.input_ids!.shape[1]!;
+    const ids = (expected.input_ids!.data as Int32Array).subarray(0, length);
+    const wanted = expected.logits!.data.slice(
+      0,
+      (expected.logits!.data.length / expected.input_ids!.data.length) * length,
+    );
+    expectClose(await exactLogits(folder, ids), wanted, tolerance, 'folder');
+    const file = join(folder, 'x.gguf');
+    await quantize(folder, file, { type: 'f32' });
+    expectClose(await exactLogits(file, ids), wanted, tolerance, 'file');
+  });
+});
+
+describe('what published checkpoints of a family do not have, and a config may', () => {
+  const sizes = { vocab_size: 61, hidden_size: 48, num_hidden_layers: 2, intermediate_size: 40 };
+  const heads = { num_attention_heads: 4, num_key_value_heads: 2, head_dim: 12 };
+  const mamba2 = { mamba_n_heads: 6, mamba_d_head: 16, mamba_d_state: 8, mamba_n_groups: 1, mamba_expand: 2 };
+  const linear = { rope_type: 'linear', factor: 2, rope_theta: 10000 };
+  const llama3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4, rope_theta: 10000 };
+  const old = { ...llama3, original_max_position_embeddings: 16 };
+  const experts = { num_experts: 3, num_experts_per_tok: 2, moe_intermediate_size: 24 };
+  const delta = {
+    linear_num_key_heads: 2,
+    linear_num_value_heads: 4,
+    linear_key_head_dim: 12,
+    linear_value_head_dim: 8,
+  };
+  const qwen = {
+    model_type: 'qwen3_next',
+    ...sizes,
+    ...heads,
+    ...experts,
+    ...delta,
+    shared_expert_intermediate_size: 16,
+  };
+  const kinds = { layer_types: ['linear_attention', 'full_attention'] };
+  const granite = {
+    model_type: 'granitemoehybrid',
+    ...sizes,
+    ...heads,
+    ...mamba2,
+    layer_types: ['mamba', 'attention'],
+  };
+  const dense = { num_local_experts: 0, num_experts_per_tok: 0, shared_intermediate_size: 40 };
+  test.each<[string, object, RegExp]>([
+    [
+      'Qwen3-Next: biases, a layer without experts, narrow values',
+      { ...qwen, ...kinds, attention_bias: true, mlp_only_layers: [1] },
+      /as wide as keys.*biases of attention.*without experts/s,
+    ],
+    [
+      'Granite: linear positions',
+      { ...granite, ...dense, position_embedding_type: 'rope', rope_parameters: linear },
+      /^$/,
+    ],
+    ['Granite: divisors', { ...granite, ...dense, position_embedding_type: 'rope', rope_parameters: old }, /^$/],
+    [
+      'Bamba: whole heads turn, stretched',
+      {
+        model_type: 'bamba',
+        ...sizes,
+        ...heads,
+        ...mamba2,
+        attn_layer_indices: [1],
+        rope_parameters: { ...linear, partial_rotary_factor: 1 },
+      },
+      /^$/,
+    ],
+    [
+      'LFM2: divisors',
+      {
+        model_type: 'lfm2',
+        ...sizes,
+        ...heads,
+        head_dim: undefined,
+        layer_types: ['conv', 'full_attention'],
+        rope_parameters: old,
+      },
+      /no divisors/,
+    ],
+    [
+      'Llama: positions of a type that no key names',
+      {
+        model_type: 'llama',
+        ...sizes,
+        ...heads,
+        max_position_embeddings: 64,
+        rope_parameters: { rope_type: 'dynamic', factor: 2, rope_theta: 10000 },
+      },
+      /no rotations of the type dynamic/,
+    ],
+  ])('%s', async (_, config, said) => {
+    const folder = folders.put({});
+    const made = await createModel(config as Record<string, unknown>, { seed: 5 });
+    await made.save(join(folder, 'm'));
+    await made.dispose();
+    const file = join(folder, 'x.gguf');
+    const { notes } = await quantize(join(folder, 'm'), file, { type: 'f32' });
+    expect(notes.filter((note) => note.startsWith('llama.cpp')).join('\n')).toMatch(said);
+    const ids = Int32Array.from({ length: 20 }, (_, i) => (i * 17 + 3) % 60);
+    const [original, written] = await Promise.all([join(folder, 'm'), file].map((path) => exactLogits(path, ids)));
+    expect(relativeL2(written!, original!)).toBeLessThan(1e-6);
+  });
+
+  test('a head of other values than the embedding that its config ties it to', async () => {
+    const { tensors, config } = await openCheckpoint(join(goldenRoot, 'models/llama_gqa'));
+    const folder = folders.put({});
+    const own = [...tensors.values()].some((t) => t.name === 'lm_head.weight');
+    expect(own).toBe(true);
+    await writeCheckpoint(folder, { ...config!, tie_word_embeddings: true }, tensors.values());
+    const file = join(folder, 'x.gguf');
+    await quantize(folder, file, { type: 'f32' });
+    const ids = Int32Array.from([1, 2, 3, 4]);
+    expect(relativeL2(await exactLogits(file, ids), await exactLogits(folder, ids))).toBeLessThan(1e-6);
   });
 });

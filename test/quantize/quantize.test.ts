@@ -172,6 +172,23 @@ test('importance weighs K-quants and leaves types with one right rounding alone'
   expect((await bytes('q4_K_S', ids)).equals(await bytes('q4_K_S'))).toBe(false);
 });
 
+test('projections of one layer that a mix stores in two types are held as they lie', async () => {
+  const { config } = await openCheckpoint(golden('llama_gqa'));
+  const sizes = { hidden_size: 256, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 64 };
+  const file = join(empty(), 'x.gguf');
+  await quantize(await wideLlama(empty(), { ...config!, ...sizes }), file, { type: 'q4_K_M' });
+  const { tensors, bytes } = await describeModel(file);
+  const types = tensors.filter((t) => /attn_[qkv]/.test(t.name)).map((t) => t.stored);
+  expect(types.sort()).toEqual(['q4_k', 'q4_k', 'q6_k']);
+  for (const t of tensors) expect([t.name, t.held]).toEqual([t.name, t.stored]);
+  expect(bytes.held).toBe(bytes.stored);
+  const [held, exact] = await Promise.all([loadModel(file), loadModel(file, { exact: true })]);
+  const logits = async (model: typeof held) =>
+    (await model.createSession().forward([1, 2, 3, 4, 5], { logits: 'all' })).toFloat32Array();
+  expect(relativeL2(await logits(held), await logits(exact))).toBeLessThan(1e-2);
+  await Promise.all([held.dispose(), exact.dispose()]);
+});
+
 /** A Llama of one layer and 256 channels, whose channels differ by how much passes through them. */
 async function wideLlama(folder: string, config: Record<string, unknown>): Promise<string> {
   const [d, ff, rows] = [256, 256, 64];

@@ -88,6 +88,7 @@ function toHf(
       tensors.set(name, renamed(made[i]!, name));
     });
   }
+  rest.delete('rope_freqs.weight'); // rope_parameters
   for (const [name, tensor] of rest) if (!architecture.unread?.(name, config)) tensors.set(name, tensor);
   return { tensors, origins };
 }

@@ -29,10 +29,11 @@ export function textBytes(text: string | Uint8Array): Buffer {
   return Buffer.concat([u64Bytes(bytes.length), bytes]);
 }
 
-type Number32 = 'u32' | 'i32' | 'f32' | 'bool';
+type Number32 = 'u8' | 'u16' | 'u32' | 'i32' | 'f32' | 'bool';
 
 function write(type: Number32, to: Buffer, at: number, value: number): void {
   if (type === 'u32') to.writeUInt32LE(value, at);
+  else if (type === 'u16') to.writeUInt16LE(value, at);
   else if (type === 'i32') to.writeInt32LE(value, at);
   else if (type === 'f32') to.writeFloatLE(value, at);
   else to.writeUInt8(value, at);
@@ -44,6 +45,8 @@ function scalar(type: Number32 & ScalarType, value: number): Buffer {
   return Buffer.concat([typeWord(type), bytes]);
 }
 
+export const u16 = (value: number): Pair => ({ bytes: scalar('u16', value), value });
+export const i32 = (value: number): Pair => ({ bytes: scalar('i32', value), value });
 export const u32 = (value: number): Pair => ({ bytes: scalar('u32', value), value });
 export const f32 = (value: number): Pair => ({ bytes: scalar('f32', value), value: shortest(Math.fround(value)) });
 export const bool = (value: boolean): Pair => ({ bytes: scalar('bool', Number(value)), value });
@@ -66,6 +69,7 @@ function numbers(item: Number32, values: ArrayLike<number>): Pair {
   return array(item, values.length, elements);
 }
 
+export const u8s = (values: ArrayLike<number>): Pair => numbers('u8', values);
 export const i32s = (values: ArrayLike<number>): Pair => numbers('i32', values);
 export const f32s = (values: ArrayLike<number>): Pair => numbers('f32', values);
 export const bools = (values: readonly boolean[]): Pair => numbers('bool', values.map(Number));

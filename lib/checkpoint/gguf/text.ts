@@ -1,5 +1,5 @@
 import { ChatTemplates } from '../../chat/chat-template.js';
-import { chatting, checkDecoding, checkEncoding, type TextTokenizer } from '../../models/tokenizer.js';
+import { type TextTokenizer, vocabularyTokenizer } from '../../models/tokenizer.js';
 import { readTokenizer } from './tokenizer.js';
 import type { Metadata } from './values.js';
 
@@ -14,14 +14,7 @@ export async function readText(m: Metadata): Promise<TextTokenizer | undefined> 
     templatesOf(m),
     specialTokens(m, (id) => vocabulary.decode([id], { skipSpecialTokens: false })),
   );
-  const encode: TextTokenizer['encode'] = (text, options = {}) => vocabulary.encode(text, checkEncoding(text, options));
-  return {
-    ...chatting(encode, chat, [...vocabulary.control.keys()]),
-    encode,
-    decode: (ids, options = {}) => vocabulary.decode(checkDecoding(ids, options), options),
-    tokenBytes: (id) => vocabulary.tokenBytes(id),
-    specialToken: (text) => vocabulary.control.get(text),
-  };
+  return vocabularyTokenizer(vocabulary, chat);
 }
 
 /** `tokenizer.chat_template`, and others by the names behind it. */

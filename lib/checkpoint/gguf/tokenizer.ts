@@ -5,6 +5,8 @@ import { ByteBpe, MergeTable } from '../../tokenizers/byte-bpe.js';
 import { LongestMatch } from '../../tokenizers/longest-match.js';
 import { preTokenizer } from '../../tokenizers/pre-tokenizers.js';
 import { ScoreBpe } from '../../tokenizers/sentence-piece.js';
+import type { Piece, SentencePieceModel } from '../../tokenizers/sentence-piece-model.js';
+import { joined, sentencePieceVocabulary } from '../../tokenizers/sentence-piece-vocabulary.js';
 import { TokenTable } from '../../tokenizers/token-table.js';
 import { kinds, Vocabulary, type VocabularyOptions } from '../../tokenizers/vocabulary.js';
 import { checkpointError } from '../stored.js';
@@ -27,12 +29,14 @@ export async function readTokenizer(m: Metadata): Promise<Vocabulary | undefined
       return vocabulary.byteBpe();
     case 'llama':
       return vocabulary.sentencePiece();
+    case 't5':
+      return vocabulary.unigram();
     case 'rwkv':
       return vocabulary.rwkv();
     default:
       throw new StatespaceError(
         'ERR_UNSUPPORTED_MODEL',
-        `${m.file}: metadata ${prefix}model ${show(model)} is not supported; supported: gpt2, llama, rwkv, none`,
+        `${m.file}: metadata ${prefix}model ${show(model)} is not supported; supported: gpt2, llama, t5, rwkv, none`,
       );
   }
 }
@@ -113,7 +117,7 @@ class VocabularyReader {
     return this.vocabulary({
       tokens,
       encoder: new ByteBpe(tokens, table, pre.patterns, pre.wholePieces ?? false),
-      spacePrefix: false,
+      spacePrefix: 'never',
       text: (id) => tokens.bytes(id),
       bos: wantsBos ? this.id('bos') : undefined,
       eos: wantsEos ? this.id('eos') : undefined,
@@ -121,9 +125,7 @@ class VocabularyReader {
   }
 
   async sentencePiece(): Promise<Vocabulary> {
-    const scores = this.m.array(`${prefix}scores`);
-    if (scores && scores.length !== this.size)
-      throw checkpointError(this.m.file, `metadata ${prefix}scores: expected ${this.size}, received ${scores.length}`);
+    const scores = this.scores();
     const tokens = await this.table(
       (stored) => Uint8Array.from(stored),
       () => true,
@@ -131,15 +133,53 @@ class VocabularyReader {
     const byteIds = Int32Array.from({ length: 256 }, (_, byte) => tokens.lookup(Buffer.from(byteName(byte))));
     const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? true;
     const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
-    const values = Float32Array.from({ length: this.size }, (_, i) => scores?.numberAt(i) ?? 0);
     return this.vocabulary({
       tokens,
-      encoder: new ScoreBpe(tokens, values, byteIds, this.id('unknown', 0) ?? -1),
-      spacePrefix: this.m.boolean(`${prefix}add_space_prefix`) ?? true,
+      encoder: new ScoreBpe({ tokens, scores, byteIds, unknown: this.id('unknown', 0) ?? -1 }),
+      spacePrefix: (this.m.boolean(`${prefix}add_space_prefix`) ?? true) ? 'always' : 'never',
       text: (id) => (this.types[id] === kinds.byte ? byteOf(tokens.bytes(id)) : withSpaces(tokens.bytes(id))),
       bos: wantsBos ? this.id('bos', 1) : undefined,
       eos: wantsEos ? this.id('eos', 2) : undefined,
     });
+  }
+
+  async unigram(): Promise<Vocabulary> {
+    const scores = this.scores();
+    const pieces: Piece[] = [];
+    for (const stored of this.m.array(`${prefix}tokens`)!.rawStrings()) {
+      const id = pieces.length;
+      pieces.push({ text: stored.toString('utf8'), score: scores[id]!, kind: this.types[id]! });
+      if (pieces.length % yieldEvery === 0) await breathe();
+    }
+    const isAdded = (id: number) => this.types[id] === kinds.userDefined;
+    const added = pieces.flatMap(({ text: content }, id) =>
+      isAdded(id) ? [{ id, content, special: false, lstrip: false, rstrip: false }] : [],
+    );
+    const model: SentencePieceModel = {
+      pieces,
+      algorithm: 'unigram',
+      ...{ bos: this.id('bos') ?? -1, eos: this.id('eos', 1) ?? -1, pad: -1, unknown: this.id('unknown', 2) ?? -1 },
+      ...{ byteFallback: false, spaceBehind: false, dummyPrefix: true },
+      charsmap: Uint8Array.from(this.m.array(`${prefix}precompiled_charsmap`)?.numbers() ?? []),
+      mergesSpaces: this.m.boolean(`${prefix}remove_extra_whitespaces`) ?? false,
+    };
+    const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? false;
+    const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? true;
+    const marks = {
+      bos: wantsBos && model.bos >= 0 ? model.bos : undefined,
+      eos: wantsEos && model.eos >= 0 ? model.eos : undefined,
+      spacePrefix: (this.m.boolean(`${prefix}add_space_prefix`) ?? true) ? 'always' : 'never',
+    } as const;
+    const where = `${this.m.file}: metadata ${prefix}precompiled_charsmap`;
+    return sentencePieceVocabulary(model, joined(model, added), marks, where);
+  }
+
+  /** One for every token; without any, 0. */
+  private scores(): Float32Array {
+    const scores = this.m.array(`${prefix}scores`);
+    if (scores && scores.length !== this.size)
+      throw checkpointError(this.m.file, `metadata ${prefix}scores: expected ${this.size}, received ${scores.length}`);
+    return Float32Array.from({ length: this.size }, (_, i) => scores?.numberAt(i) ?? 0);
   }
 
   async rwkv(): Promise<Vocabulary> {
@@ -152,7 +192,7 @@ class VocabularyReader {
     return this.vocabulary({
       tokens,
       encoder: new LongestMatch(tokens, () => true),
-      spacePrefix: false,
+      spacePrefix: 'never',
       text: (id) => tokens.bytes(id),
       bos: wantsBos ? this.id('bos') : undefined,
       eos: wantsEos ? this.id('eos') : undefined,

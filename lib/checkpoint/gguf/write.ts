@@ -21,6 +21,29 @@ const sizeOf = (t: OutTensor): number =>
     t.shape.reduce((a, b) => a * b, 1),
   );
 
+const paddedSize = (t: OutTensor): number => padded(sizeOf(t));
+
+/** Bytes of a file with these keys and tensors: what each tensor adds to a header and behind it. */
+export class FileSize {
+  private data = 0;
+  private header = 24;
+
+  constructor(pairs: ReadonlyMap<string, Pair>) {
+    for (const [key, { bytes }] of pairs) this.header += textBytes(key).length + bytes.length;
+  }
+
+  with(t: OutTensor): FileSize {
+    const more = new FileSize(new Map());
+    more.header = this.header + textBytes(t.name).length + 16 + 8 * t.shape.length;
+    more.data = this.data + paddedSize(t);
+    return more;
+  }
+
+  get bytes(): number {
+    return padded(this.header) + this.data;
+  }
+}
+
 function word(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value);
@@ -35,23 +58,23 @@ export function encodeHeader(pairs: ReadonlyMap<string, Pair>, tensors: readonly
   for (const t of tensors) {
     const dims = t.shape.toReversed().map(u64Bytes);
     pieces.push(textBytes(t.name), word(dims.length), ...dims, word(idOfType(t.dtype)), u64Bytes(offset));
-    offset += padded(sizeOf(t));
+    offset += paddedSize(t);
   }
   const length = pieces.reduce((n, piece) => n + piece.length, 0);
   return Buffer.concat([...pieces, Buffer.alloc(padded(length) - length)]);
 }
 
 /** The header, then for each tensor the pieces that `data` gives, whose bytes must be as many as the type makes. */
-export async function writeGguf(
+export async function writeGguf<T extends OutTensor>(
   file: FileHandle,
   pairs: ReadonlyMap<string, Pair>,
-  tensors: readonly OutTensor[],
-  data: (index: number) => AsyncIterable<Uint8Array>,
+  tensors: readonly T[],
+  data: (tensor: T) => AsyncIterable<Uint8Array>,
 ): Promise<void> {
   await writeAll(file, encodeHeader(pairs, tensors));
-  for (const [i, tensor] of tensors.entries()) {
+  for (const tensor of tensors) {
     let written = 0;
-    for await (const piece of data(i)) {
+    for await (const piece of data(tensor)) {
       await writeAll(file, piece);
       written += piece.byteLength;
     }

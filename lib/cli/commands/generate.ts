@@ -110,7 +110,9 @@ async function stream(model: Model, options: Options & { prompt: string }, signa
   const text = model.tokenizer !== undefined;
   const prompt = text ? options.prompt : parseIds(options.prompt);
   if (prompt === null) {
-    throw new UsageError(`the model has no tokenizer (tokenizer.json): --prompt takes token ids such as 12,5,7 there`);
+    throw new UsageError(
+      `the model has no tokenizer (tokenizer.json, tokenizer.model): --prompt takes token ids such as 12,5,7 there`,
+    );
   }
   const session = model.createSession();
   const started = performance.now();
@@ -147,7 +149,7 @@ function stops(given: string[], text: boolean): (string | number)[] {
   if (text) return given;
   return given.map((stop) => {
     if (!/^\d+$/.test(stop))
-      throw new UsageError(`the folder has no tokenizer.json: --stop takes a token id there, got "${stop}"`);
+      throw new UsageError(`the folder has no tokenizer: --stop takes a token id there, got "${stop}"`);
     return Number(stop);
   });
 }

@@ -9,7 +9,7 @@ import { perplexityOf } from '../../quantize/text.js';
 import { mixNamed, mixNames } from '../../quantize/types.js';
 import { UsageError } from '../errors.js';
 import { checkWritable, writeOutput } from '../files.js';
-import { parsePositive } from '../parse.js';
+import { parsePositive, parseSize } from '../parse.js';
 import { colours, progress, write } from '../terminal.js';
 
 interface Options {
@@ -18,6 +18,8 @@ interface Options {
   text?: string;
   report?: boolean;
   maxTokens: number;
+  splitMaxSize?: number;
+  splitMaxTensors?: number;
   threads?: number;
   json?: string;
 }
@@ -38,20 +40,23 @@ export function addQuantize(program: Command, signal: AbortSignal): void {
     .option('--report', "print each tensor's error, and the perplexity before and after where there is a text")
     .option('--text <file>', 'the text of --report (default: that of --importance)')
     .option('--max-tokens <n>', 'tokens of a text that are read', parsePositive, 4096)
+    .option('--split-max-size <n>', 'bytes of one file at most, as 50G or 400M: several files', parseSize)
+    .option('--split-max-tensors <n>', 'tensors of one file at most: several files', parsePositive)
     .option('--json <file>', 'also write the report')
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
     .addHelpText(
       'after',
       `
 Tensor by tensor: of the model, a few megabytes are in memory (with --importance and the perplexities, all of it). The
-file is there whole or not at all. Norms, convolutions, A, D, routers and what makes dt stay floats; the mixes with an M
+file is there whole or not at all. Several files are OUT-00001-of-0000N.gguf and so on, of which the first is loaded. Norms, convolutions, A, D, routers and what makes dt stay floats; the mixes with an M
 give more bits to the tensors that llama.cpp gives them to. What llama.cpp would do otherwise with the file is said.
 Files are texts, or token ids such as 12,5,7 where the model has no tokenizer.
 
 Examples:
   $ statespace quantize ./mamba-130m mamba-130m.q4_K_M.gguf --type q4_K_M
   $ statespace quantize ./jamba jamba.q4_K_M.gguf --type q4_K_M --importance wiki.txt --report
-  $ statespace quantize llama.f16.gguf llama.q8_0.gguf --type q8_0`,
+  $ statespace quantize llama.f16.gguf llama.q8_0.gguf --type q8_0
+  $ statespace quantize ./mixtral mixtral.q4_K_M.gguf --type q4_K_M --split-max-size 20G`,
     )
     .action((model: string, out: string, options: Options) => run(model, out, options, signal));
 }
@@ -72,6 +77,8 @@ async function run(model: string, out: string, options: Options, signal: AbortSi
       type,
       importance,
       importanceTokens: options.maxTokens,
+      splitMaxSize: options.splitMaxSize,
+      splitMaxTensors: options.splitMaxTensors,
       signal,
       onProgress: ({ values, totalValues }) => bar.update(values / totalValues, 'writing'),
     });
@@ -81,13 +88,13 @@ async function run(model: string, out: string, options: Options, signal: AbortSi
       bar.update(1, 'perplexity before');
       const before = await perplexityOf(path, text, measured);
       bar.update(1, 'perplexity after');
-      const after = await perplexityOf(out, text, measured);
+      const after = await perplexityOf(report.files[0]!, text, measured);
       found = { tokens: before.tokens, before: before.perplexity, after: after.perplexity };
     }
     bar.stop();
     if (options.json !== undefined)
       writeOutput(options.json, `${JSON.stringify({ ...report, perplexity: found ?? null }, null, 2)}\n`);
-    write(printed(out, report, options, found));
+    write(printed(report, options, found));
   } finally {
     bar.stop();
   }
@@ -110,10 +117,10 @@ function readText(option: string, path: string | undefined): string | undefined 
   }
 }
 
-function printed(out: string, report: QuantizeReport, options: Options, found: Perplexity | undefined): string {
+function printed(report: QuantizeReport, options: Options, found: Perplexity | undefined): string {
   const { bold, dim } = colours();
   const { tensors, notes } = report;
-  const lines = [bold(out)];
+  const lines = report.files.map((file) => bold(file));
   if (options.report) {
     const rows = tensors.map((t) => [t.name, `(${t.shape.join(', ')})`, t.from, t.type, significant(t.error)]);
     const left = ['tensor', 'shape', 'from', 'type'].map((title) => ({ title, align: 'left' as const }));

@@ -61,7 +61,10 @@ export function addTrain(program: Command, signal: AbortSignal): void {
       '-c, --config <path>',
       'config.json of a new model, or the folder of one whose weights are trained on',
     )
-    .option('--tokenizer <path>', 'tokenizer.json or its folder; "bytes" (default: the model folder’s, else bytes)')
+    .option(
+      '--tokenizer <path>',
+      'tokenizer.json or tokenizer.model, or its folder; "bytes" (default: the model folder’s, else bytes)',
+    )
     .addOption(
       new Option('--vocabulary <n>', 'learn a byte-level BPE tokenizer of n tokens from the text')
         .argParser(parseVocabulary)
@@ -107,6 +110,14 @@ interface Encoding {
   files?: Record<string, object>;
 }
 
+const TOKENIZER_FILES = [
+  'tokenizer.json',
+  'tokenizer.model',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+];
+
 const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'> => ({
   encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }),
   bytes: (id) => tokenizer.tokenBytes?.(id)?.length ?? 0,
@@ -119,7 +130,7 @@ async function chooseEncoding(options: Options, fromFolder: boolean, documents: 
   if (!existsSync(given)) throw new UsageError(`no file or folder ${given}`);
   const folder = statSync(given).isDirectory() ? given : join(given, '..');
   const tokenizer: TextTokenizer | undefined = await loadTokenizer(folder);
-  if (!tokenizer && options.tokenizer) throw new UsageError(`${folder} has no tokenizer.json`);
+  if (!tokenizer && options.tokenizer) throw new UsageError(`${folder} has no tokenizer.json and no tokenizer.model`);
   if (!tokenizer) return { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
   return { ...encodingBy(tokenizer), folder };
 }
@@ -152,7 +163,7 @@ async function beginning(options: Options, encoding: Encoding, fromFolder: boole
   const first = join(folder, 'model');
   await made.save(first);
   await made.dispose();
-  for (const name of ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json'])
+  for (const name of TOKENIZER_FILES)
     if (encoding.folder && existsSync(join(encoding.folder, name)))
       await cp(join(encoding.folder, name), join(first, name));
   await writeFiles(first, encoding.files ?? {});

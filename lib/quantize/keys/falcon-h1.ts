@@ -34,6 +34,7 @@ export function falconH1(c: ConfigOf<typeof falconModel>, raw: Raw): Written {
     notes: [
       ...mixer.notes,
       ...rope.notes,
+      ...(a.qkvBias || a.outBias ? ['it does not add all biases of attention'] : []),
       ...(before ? ['it gates before the norm of the mixer, the model behind it'] : []),
     ],
     ropeDivisors: rope.ropeDivisors,

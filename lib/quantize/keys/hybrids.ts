@@ -20,6 +20,9 @@ import {
   type Written,
 } from './written.js';
 
+const NO_DIVISORS = 'it refuses the file: it knows no divisors of the frequencies';
+const lengthOf = (list: unknown): number => (Array.isArray(list) ? list.length : 0);
+
 const layersOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
 export function jamba(c: ConfigOf<typeof jambaModel>, raw: Raw): Written {
@@ -52,6 +55,7 @@ export function jamba(c: ConfigOf<typeof jambaModel>, raw: Raw): Written {
 export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written {
   const { attention: a } = c;
   const mixer = mamba2Keys(c.mamba);
+  const rope = ropeKeys(a, raw);
   const layers = c.kinds.length;
   return {
     architecture: 'granitehybrid',
@@ -63,7 +67,8 @@ export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written
         a.nHeadsKv,
       ),
       feed_forward_length: u32(c.experts > 0 ? c.dExpert : c.dShared),
-      'rope.freq_base': f32(a.rope?.theta ?? 10000),
+      'rope.freq_base': f32(10000),
+      ...rope.keys,
       'rope.dimension_count': u32(a.headDim),
       'rope.scaling.finetuned': bool(a.rope !== undefined),
       'attention.scale': f32(a.scale ?? 1 / Math.sqrt(a.headDim)),
@@ -81,8 +86,9 @@ export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written
       mamba_n_groups: c.mamba.nGroups,
       num_local_experts: c.experts,
     },
-    beyond: mixer.beyond,
-    notes: mixer.notes,
+    beyond: { ...mixer.beyond, ...rope.beyond },
+    notes: [...mixer.notes, ...rope.notes],
+    ropeDivisors: rope.ropeDivisors,
   };
 }
 
@@ -111,13 +117,21 @@ export function bamba(c: ConfigOf<typeof bambaModel>, raw: Raw): Written {
     beyond: {
       ...mixer.beyond,
       // Where a file says the whole head, readers take Bamba's half.
-      ...(!partial && { rope_parameters: { rope_theta: a.rope!.theta, partial_rotary_factor: 1 } }),
+      ...((!partial || 'rope_parameters' in rope.beyond) && {
+        rope_parameters: {
+          ...a.rope!.scaling,
+          rope_theta: a.rope!.theta,
+          partial_rotary_factor: rotaryDim / a.headDim,
+          ...(rope.beyond.rope_parameters as object | undefined),
+        },
+      }),
     },
     notes: [
       ...mixer.notes,
+      ...rope.notes,
       ...(partial ? [`it turns other channels than the first ${rotaryDim} of ${a.headDim} of each head`] : []),
-      ...(c.mlpBias ? ['it refuses the file: it knows no biases of the feed-forward'] : []),
     ],
+    ropeDivisors: rope.ropeDivisors,
   };
 }
 
@@ -168,6 +182,7 @@ export function lfm2(c: ConfigOf<typeof lfm2Model>, raw: Raw): Written {
     notes: [
       ...rope.notes,
       ...(c.conv.bias ? ['it refuses the file: it knows no biases of the short convolutions'] : []),
+      ...(rope.ropeDivisors ? [NO_DIVISORS] : []),
       ...(moe && !moe.renormalize ? ["it divides the experts' weights by their sum, the model does not"] : []),
     ],
     ropeDivisors: rope.ropeDivisors,
@@ -253,7 +268,14 @@ export function qwen3Next(c: ConfigOf<typeof qwenModel>, raw: Raw): Written {
       linear_value_head_dim: delta.valueDim,
     },
     beyond: { ...rope.beyond, ...(!moe.renormalize && { norm_topk_prob: false }) },
-    notes: [...rope.notes, ...(moe.renormalize ? [] : ["it divides the experts' weights by their sum"])],
+    notes: [
+      ...rope.notes,
+      ...(moe.renormalize ? [] : ["it divides the experts' weights by their sum"]),
+      ...(rope.ropeDivisors ? [NO_DIVISORS] : []),
+      ...(delta.valueDim === delta.keyDim ? [] : ['it refuses the file: it takes values to be as wide as keys']),
+      ...(a.bias ? ['it refuses the file: it knows no biases of attention'] : []),
+      ...(lengthOf(raw.mlp_only_layers) > 0 ? ['it refuses the file: it knows no layers without experts'] : []),
+    ],
     ropeDivisors: rope.ropeDivisors,
   };
 }

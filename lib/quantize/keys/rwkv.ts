@@ -10,7 +10,10 @@ type Columns = (name: string) => number;
 /** Epsilon of the norm behind the heads, which llama.cpp does not read. */
 const HEAD_EPS = 64e-5;
 
-function common(c: ConfigOf<typeof rwkv6Model>, heads: { headSize: number; eps: number }) {
+function common(
+  c: Pick<ConfigOf<typeof rwkv6Model>, 'nLayers' | 'dModel' | 'dFf' | 'eps' | 'rescaleEvery' | 'rescaled'>,
+  heads: { headSize: number; eps: number },
+) {
   const otherEps = Math.abs(heads.eps - HEAD_EPS) > 1e-9;
   // Halving the stream was for f16; where the weights are the model's own it is in the epsilons alone.
   const scales = c.rescaleEvery > 0 && !c.rescaled;
@@ -60,12 +63,12 @@ export function rwkv6(c: ConfigOf<typeof rwkv6Model>, columns: Columns): Written
 }
 
 export function rwkv7(c: ConfigOf<typeof rwkv7Model>, columns: Columns): Written {
-  if ('fla' in c)
+  if ('fla' in c && !(c.normFirst && c.normBias))
     throw new StatespaceError(
       'ERR_UNSUPPORTED_MODEL',
-      'quantize: RWKV-7 is converted from the names of its official checkpoints, received those of flash-linear-attention',
+      'quantize: GGUF holds RWKV-7 with a norm behind the embedding and biases of norms: norm_first and norm_bias must be true',
     );
-  const { keys, ...rest } = common(c, c.mixer);
+  const { keys, beyond, ...rest } = common('fla' in c ? { ...c, rescaleEvery: 0 } : c, c.mixer);
   const rank = (name: string) => u32(columns(`blocks.0.att.${name}`));
   const mixed = c.nLayers > 1 ? 'blocks.1.att.v1' : 'blocks.0.att.a1';
   return {
@@ -79,5 +82,6 @@ export function rwkv7(c: ConfigOf<typeof rwkv7Model>, columns: Columns): Written
       'attention.gate_lora_rank': rank('g1'),
     },
     config: { head_size: c.mixer.headSize },
+    beyond: { ...beyond, ...(c.mixer.roundedKeys && { fuse_norm: true }) },
   };
 }

@@ -93,11 +93,23 @@ export function biasNotes(
 /** What yarn can be told and files cannot. */
 const UNSAID = ['attention_factor', 'mscale', 'mscale_all_dim'];
 
+type RopeWritten = Pick<Written, 'keys' | 'beyond' | 'notes' | 'ropeDivisors'>;
+
 /** Base and stretch of rotary positions. */
-export function ropeKeys(
-  a: AttentionLayerOptions,
-  raw: Raw,
-): Pick<Written, 'keys' | 'beyond' | 'notes' | 'ropeDivisors'> {
+export function ropeKeys(a: AttentionLayerOptions, raw: Raw): RopeWritten {
+  const said = evenRopeKeys(a, raw);
+  const { exponentDim, scaling, theta } = a.rope ?? {};
+  if (exponentDim === undefined) return said;
+  // Half a channel more, so that the product is never rounded below.
+  const share = { partial_rotary_factor: (exponentDim + 0.5) / a.headDim };
+  return {
+    ...said,
+    beyond: { rope_parameters: { ...scaling, rope_theta: theta, ...share } },
+    notes: [...said.notes, `it takes frequencies of ${exponentDim + 1} channels, the model of ${exponentDim}`],
+  };
+}
+
+function evenRopeKeys(a: AttentionLayerOptions, raw: Raw): RopeWritten {
   const rope = a.rope;
   const plainly = { beyond: {}, notes: [] };
   if (!rope) return { keys: {}, ...plainly };
@@ -111,6 +123,12 @@ export function ropeKeys(
     const { invFreq } = ropeFrequencies({ theta: rope.theta, rotaryDim, scaling });
     return { keys: base, ...plainly, ropeDivisors: plain.map((f, i) => f / invFreq[i]!) };
   }
+  if (type !== 'linear' && type !== 'yarn')
+    return {
+      keys: base,
+      beyond: { rope_parameters: { ...scaling, type: undefined, rope_type: type, rope_theta: rope.theta } },
+      notes: [`it knows no rotations of the type ${type}, and turns as if there were none`],
+    };
   const number = (key: string) => (typeof scaling[key] === 'number' ? f32(scaling[key] as number) : undefined);
   const trained = scaling.original_max_position_embeddings ?? raw.max_position_embeddings;
   const more = type === 'yarn' && (UNSAID.some((key) => scaling[key] != null) || scaling.truncate === false);

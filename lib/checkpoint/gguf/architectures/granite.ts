@@ -8,7 +8,7 @@ import {
   withBias,
 } from '../architecture.js';
 import type { ArchitectureKeys } from '../keys.js';
-import { rotatedAttention } from './llama.js';
+import { ropeParameters, rotatedAttention } from './llama.js';
 import { ends, layerNumbers, mamba2Mixer } from './mamba.js';
 
 /** mamba_* keys of a hybrid whose mixers are Mamba-2's. */
@@ -54,7 +54,7 @@ const gateUp = (blk: string, kind: '' | '_exps' | '_shexp', hf: string): Pairing
 export const granite: Architecture = {
   name: 'granitehybrid',
   modelTypes: ['granitemoehybrid', 'bamba'],
-  config(keys, tensors) {
+  async config(keys, tensors) {
     const { config: heads, kv, headDim } = hybridHeads(keys);
     const groups = keys.count('ssm.group_count');
     const common = {
@@ -65,7 +65,7 @@ export const granite: Architecture = {
       tie_word_embeddings: !tensors.has('output.weight'),
       attention_bias: [...tensors.keys()].some((name) => name.endsWith('.attn_q.bias')),
     };
-    const theta = keys.number('rope.freq_base', 10000);
+    const rope = await ropeParameters(keys, tensors);
     const positions = keys.boolean('rope.scaling.finetuned');
     // Granite's own factors tell it from Bamba.
     if (positions && !keys.has('attention.scale')) {
@@ -78,8 +78,7 @@ export const granite: Architecture = {
         mlp_bias: tensors.has('blk.0.ffn_up.bias'),
         attn_layer_indices: kv.flatMap((n, i) => (n > 0 ? [i] : [])),
         rope_parameters: {
-          rope_theta: theta,
-          rope_type: 'default',
+          ...rope,
           partial_rotary_factor: rotary < headDim ? rotary / headDim : 0.5,
         },
       };
@@ -95,7 +94,7 @@ export const granite: Architecture = {
       num_experts_per_tok: keys.count('expert_used_count', 0),
       layer_types: kv.map((n) => (n > 0 ? 'attention' : 'mamba')),
       position_embedding_type: positions ? 'rope' : null,
-      rope_parameters: { rope_theta: theta, rope_type: 'default' },
+      rope_parameters: rope,
       attention_multiplier: keys.number('attention.scale', 1 / Math.sqrt(headDim)),
       embedding_multiplier: keys.number('embedding_scale', 1),
       residual_multiplier: keys.number('residual_scale', 1),

@@ -103,5 +103,4 @@ export const llama: Architecture = {
       ];
     }),
   ],
-  unread: (name) => name === 'rope_freqs.weight',
 };

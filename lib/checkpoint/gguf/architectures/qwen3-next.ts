@@ -1,5 +1,15 @@
 import { inRowOrder, joined, rowRange } from '../../views.js';
-import { type Architecture, type Config, conv, decay, experts, type Pairing, pair, shifted } from '../architecture.js';
+import {
+  type Architecture,
+  type Config,
+  conv,
+  decay,
+  experts,
+  type Pairing,
+  pair,
+  shifted,
+  withBias,
+} from '../architecture.js';
 import { hybridHeads } from './granite.js';
 import { ropeParameters } from './llama.js';
 import { layerNumbers } from './mamba.js';
@@ -78,6 +88,8 @@ export const qwen3Next: Architecture = {
       norm_topk_prob: true,
       rms_norm_eps: keys.number('attention.layer_norm_rms_epsilon'),
       rope_parameters: { ...rope, partial_rotary_factor: keys.count('rope.dimension_count', headDim) / headDim },
+      attention_bias: [...tensors.keys()].some((name) => name.endsWith('.attn_q.bias')),
+      mlp_only_layers: kv.flatMap((_, i) => (tensors.has(`blk.${i}.ffn_gate.weight`) ? [i] : [])),
       tie_word_embeddings: !tensors.has('output.weight'),
     };
   },
@@ -98,12 +110,13 @@ export const qwen3Next: Architecture = {
         pair(`${blk}.ssm_dt.bias`, `${delta}.dt_bias`),
         pair(`${blk}.ssm_norm.weight`, `${delta}.norm.weight`),
         pair(`${blk}.ssm_out.weight`, `${delta}.out_proj.weight`),
-        ...['q', 'k', 'v'].map((x) => pair(`${blk}.attn_${x}.weight`, `${attn}.${x}_proj.weight`)),
-        pair(`${blk}.attn_output.weight`, `${attn}.o_proj.weight`),
+        ...['q', 'k', 'v'].flatMap((x) => withBias(`${blk}.attn_${x}`, `${attn}.${x}_proj`)),
+        ...withBias(`${blk}.attn_output`, `${attn}.o_proj`),
         ...['q', 'k'].map((x) => shifted(`${blk}.attn_${x}_norm.weight`, `${attn}.${x}_norm.weight`, 1)),
         pair(`${blk}.ffn_gate_inp.weight`, `${mlp}.gate.weight`),
         pair(`${blk}.ffn_gate_inp_shexp.weight`, `${mlp}.shared_expert_gate.weight`),
         ...['gate', 'up', 'down'].flatMap((x) => [
+          pair(`${blk}.ffn_${x}.weight`, `${mlp}.${x}_proj.weight`), // of a layer without experts
           pair(`${blk}.ffn_${x}_shexp.weight`, `${mlp}.shared_expert.${x}_proj.weight`),
           experts(
             `${blk}.ffn_${x}_exps.weight`,

@@ -1,0 +1,26 @@
+import type { Pair } from '../checkpoint/gguf/pairs.js';
+import { kinds } from '../tokenizers/vocabulary.js';
+
+/** What a vocabulary of `rows` tokens is in a file. */
+export interface Words {
+  readonly model: 'gpt2' | 'llama' | 't5';
+  readonly tokens: readonly string[];
+  readonly types: Int32Array;
+  /** Merges, scores and what else a model of this kind has. */
+  readonly pairs: readonly (readonly [string, Pair])[];
+  /** Ids of bos, eos, unk and pad where the folder's JSON files name none. */
+  readonly ids?: Readonly<Record<string, number>>;
+  /** Names of pre-tokenizers, the likeliest first. */
+  readonly candidates: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/** What is said of tokens whose ids are no rows of the embedding. */
+export const beyondRows = (count: number, rows: number): string =>
+  `${count} tokens lie beyond the ${rows} rows of the embedding and are left out`;
+
+/** Of a vocabulary of SentencePiece's BPE: llama.cpp looks for tokens of bytes where it has none, and ends the process. */
+export const withoutBytes = (types: Int32Array): string[] =>
+  types.includes(kinds.byte)
+    ? []
+    : ['llama.cpp: it ends with an error at characters that no token has, as there are no tokens of bytes'];
