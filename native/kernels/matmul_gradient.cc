@@ -22,6 +22,12 @@ constexpr int64_t kLargeMatrix = 256;
 
 int64_t even(int64_t n) { return ceil_div(n, 2) * 2; }
 
+// Tiles of m rows: as many for each thread where that makes none of them thin. What is summed does not depend on it.
+int64_t even_tiles(int64_t m, int64_t threads) {
+  const int64_t least = ceil_div(m, kTileRows), all = ceil_div(least, threads) * threads;
+  return m >= all * kTileRows * 3 / 4 ? all : least;
+}
+
 // Rows as they are, (m, k), in tiles.
 struct LeftRows {
   const Rows& rows;
@@ -105,7 +111,7 @@ class GradientProduct {
         left_(left),
         right_(right),
         n_(n),
-        tiles_(ceil_div(m, kTileRows)),
+        tiles_(even_tiles(m, cx.threads())),
         m_(m),
         k_(k),
         c_(c),
@@ -115,7 +121,7 @@ class GradientProduct {
   void run(bool add) const {
     if (m_ == 0 || n_ == 0) return;
     const int64_t blocks = std::max<int64_t>(1, ceil_div(k_, kDepth));
-    auto edge = [&](int64_t b) { return b == blocks ? k_ : b * k_ / blocks / 2 * 2; };
+    auto edge = [&](int64_t b) { return b == blocks ? k_ : b * k_ / blocks / 16 * 16; };  // whole vectors, and pairs
     for (int64_t b = 0; b < blocks; ++b) block(edge(b), edge(b + 1) - edge(b), add || b > 0);
   }
 
