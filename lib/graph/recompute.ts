@@ -46,7 +46,7 @@ export function blocksOf(nodes: readonly DerivedNode[]): DerivedNode[][] {
 }
 
 // One pass over inputs that their gradients read as well. A gated norm is none of them: its sigmoids cost more than what it frees.
-const CHEAP = new Set(['gate', 'rmsNorm', 'layerNorm', 'activate']);
+const CHEAP = new Set(['gate', 'rmsNorm', 'layerNorm', 'activate', 'rope']);
 
 /** The nodes whose result is computed anew on the way back rather than kept; nothing writes over it or over what it is made of. */
 export function cheapOf(nodes: readonly DerivedNode[]): DerivedNode[] {

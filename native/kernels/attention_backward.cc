@@ -113,7 +113,9 @@ class HeadGradient {
           for (int i = 0; i < kLanes; ++i)
             square[i] = i < height && r0 + g + i < count ? set(scale) * load(row(r0 + g + i) + d, n) : zero();
           transpose(square);
-          for (int c = 0; c < n; ++c) store(to + (d + c) * kPanelRows + g, square[c], height);
+#pragma GCC unroll 16
+          for (int c = 0; c < kLanes; ++c)
+            if (c < n) store(to + (d + c) * kPanelRows + g, square[c], height);
         }
   }
 
@@ -246,7 +248,8 @@ class HeadGradient {
         float* here = to + j * width + d;
         for (int i = 0; i < kPanelRows; ++i)
           for (int c = 0; c < 2; ++c) acc[i][c] = load(here + i * width + c * kLanes);
-        FloatTiles::multiply<2, 1, kStride>(m + from * kStride + j, wide + d * kBlock + from * kWide, until - from, acc);
+        FloatTiles::multiply<2, 1, kStride>(m + from * kStride + j, wide + d * kBlock + from * kWide, until - from,
+                                            acc);
         for (int i = 0; i < kPanelRows; ++i)
           for (int c = 0; c < 2; ++c) store(here + i * width + c * kLanes, acc[i][c]);
       }

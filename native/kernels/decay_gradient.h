@@ -56,8 +56,8 @@ struct LogDecays {
   }
 };
 
-// Rows that are needed next, brought near a few at a time while tiles are multiplied: taken when they are needed, rows that lie
-// kilobytes apart are waited for one after the other.
+// Rows that are needed next, brought near a few at a time while tiles are multiplied: taken when they are needed, rows
+// that lie kilobytes apart are waited for one after the other.
 struct RowsAhead {
   const float* data = nullptr;
   int64_t stride = 0, rows = 0, width = 0;

@@ -157,7 +157,8 @@ class DeltaGradient {
     });
   }
 
-  [[gnu::noinline, gnu::flatten]] void backward(int64_t begin, int64_t n, int64_t head, const float* S, const float* X) {
+  [[gnu::noinline, gnu::flatten]] void backward(int64_t begin, int64_t n, int64_t head, const float* S,
+                                                const float* X) {
     copy_rows(op_.dy, begin, n, head * values_, values_, dy_, stride_);
     for (int64_t s = 0; s < n; ++s) scaled_row(X, beta_[s], s, C_);
     each_lower_tile(n, [&](auto place) {

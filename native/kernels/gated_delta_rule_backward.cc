@@ -7,8 +7,8 @@
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// Decays by key in the form of KeyDecayGradient: x_t = v_t + S_{t-1}ᵀ a_t with a = -d k, b = β k, r = d q and p = q·b for
-// the scaled q. What q, k, β and a token's own decay get of those is added here.
+// Decays by key in the form of KeyDecayGradient: x_t = v_t + S_{t-1}ᵀ a_t with a = -d k, b = β k, r = d q and p = q·b
+// for the scaled q. What q, k, β and a token's own decay get of those is added here.
 class KeyedHead {
  public:
   KeyedHead(const GatedDeltaRuleBackward& op, int64_t head, KeyDecayGradient& chunk, const Tensor& dq, const Tensor& dk)
@@ -90,8 +90,7 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
   chunk.run(
       cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
       [&](int64_t t, int64_t n) { rows.write(t, n); });
-  if (op.dinitial_state)
-    write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
+  if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
 }
 
 // to (tokens, groups, n) = from (tokens, nheads, n), summed over the heads of each group.

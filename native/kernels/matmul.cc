@@ -117,7 +117,8 @@ class Product {
   int64_t panels_a_task() const {
     constexpr int64_t kWork = 8 << 10;  // steps of k by tiles: some 30 µs
     const int64_t most = std::min<int64_t>(4, w_.panels() * tiles_.groups / (8 * cx_.threads()));
-    return std::clamp<int64_t>(kWork * tiles_.groups / std::max<int64_t>(1, tiles_.count * w_.in), 1, std::max<int64_t>(1, most));
+    return std::clamp<int64_t>(kWork * tiles_.groups / std::max<int64_t>(1, tiles_.count * w_.in), 1,
+                               std::max<int64_t>(1, most));
   }
 
   char* tile(int64_t i) const { return x_tiles_ + tiles_.begin(i) * even(w_.in) * (pairs_ ? 2 : 4); }

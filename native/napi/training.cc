@@ -155,8 +155,8 @@ class CopyJob : public Job {
   bool in_;
 };
 
-// Parameters from where a model holds them, weight by weight: there is no copy of all in between. After it, values must be
-// written or refreshed by a CopyJob.
+// Parameters from where a model holds them, weight by weight: there is no copy of all in between. After it, values must
+// be written or refreshed by a CopyJob.
 class SeedJob : public Job {
  public:
   // (trainer, model, [{parameter, first, count, value, at}]): values [first, first + count) of a parameter lie in a

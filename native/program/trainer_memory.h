@@ -21,7 +21,8 @@ class TrainerMemory {
     const int64_t wanted = (std::max<int64_t>(bytes, 1) + 63) / 64 * 64;
     if (wanted > left_) {
       // As much again as there is, up to kMost: little for a small network, few blocks for a large one.
-      const int64_t least = std::clamp(all_, kPage, kMost), size = (std::max(wanted, least) + kPage - 1) / kPage * kPage;
+      const int64_t least = std::clamp(all_, kPage, kMost),
+                    size = (std::max(wanted, least) + kPage - 1) / kPage * kPage;
       blocks_.emplace_back(nullptr, size);
       blocks_.back().first = allocate_pages(size);
       next_ = static_cast<char*>(blocks_.back().first), left_ = size, all_ += size;
