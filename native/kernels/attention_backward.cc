@@ -1,5 +1,4 @@
 #include <cstring>
-#include <utility>
 
 #include "backend/kernels.h"
 #include "kernels/attention_plan.h"
@@ -109,13 +108,10 @@ class HeadGradient {
         for (int g = 0; g < kPanelRows; g += kLanes) {
           const int n = lanes_of(headdim_ - d), height = std::min(kLanes, kPanelRows - g);
           F square[kLanes];
-#pragma GCC unroll 16
           for (int i = 0; i < kLanes; ++i)
             square[i] = i < height && r0 + g + i < count ? set(scale) * load(row(r0 + g + i) + d, n) : zero();
           transpose(square);
-#pragma GCC unroll 16
-          for (int c = 0; c < kLanes; ++c)
-            if (c < n) store(to + (d + c) * kPanelRows + g, square[c], height);
+          for (int c = 0; c < n; ++c) store(to + (d + c) * kPanelRows + g, square[c], height);
         }
   }
 
@@ -129,23 +125,12 @@ class HeadGradient {
     panels(count, 1, w_.dy_rows, dy);
     widen(count, kBlock, w_.q_wide, q);
     widen(count, kBlock, w_.dy_wide, dy);
-    for (int r = 0; r < count; r += kPanelRows) {
-      const int64_t next = first + kBlock + r;
-      for (int64_t i = next; i < std::min(rows(), next + kPanelRows); ++i)
-        fetch(query<Q>(op_.q, i)), fetch(query<float>(op_.dy, i));
-      panel(first, r, std::min(kPanelRows, count - r), begin, keys, dq);
-    }
+    for (int r = 0; r < count; r += kPanelRows) panel(first, r, std::min(kPanelRows, count - r), begin, keys, dq);
     if (op_.dv) add_keys(w_.P, w_.dy_wide, count, keys, w_.dv);
     if (op_.dk) add_keys(w_.dS, w_.q_wide, count, keys, w_.dk);
   }
 
-  // A head's channels of one token, brought near: rows lie kilobytes apart.
-  template <class T>
-  void fetch(const T* row) const {
-    for (int64_t d = 0; d < headdim_; d += 64 / int64_t(sizeof(T))) prefetch(row + d);
-  }
-
-  // P and dS of a panel of rows, 0 where a row sees nothing, and its dq.
+  // P and dS of a panel of rows, and its dq.
   void panel(int64_t first, int r0, int count, int64_t begin, int keys, float* dq) {
     float *P = w_.P + r0 * kStride, *dS = w_.dS + r0 * kStride;
     int low = keys, high = 0;
@@ -156,7 +141,6 @@ class HeadGradient {
       seen[i] = v;
       if (v.begin < v.end) low = std::min(low, int(v.begin)), high = std::max(high, int(v.end));
     }
-    seen_[r0 / kPanelRows] = {low, high};
     const int from = low / kWide * kWide, to = int(round_up(high, kWide));
     for (int i = 0; i < kPanelRows; ++i)
       for (float* m : {P, dS}) {
@@ -164,7 +148,6 @@ class HeadGradient {
         if (to < kKeys) std::memset(m + i * kStride + to, 0, (kKeys - to) * sizeof(float));
       }
     if (low >= high) return;
-    for (int i = 0; i < count && op_.dq; ++i) fetch(dq_row(dq, first + r0 + i));
     score(w_.q_rows + r0 * headdim_, w_.keys, from, to, P);
     score(w_.dy_rows + r0 * headdim_, w_.values, from, to, dS);
     for (int i = 0; i < count; ++i) {
@@ -210,8 +193,6 @@ class HeadGradient {
     }
   }
 
-  float* dq_row(float* dq, int64_t r) const { return dq + (token(r) * op_.q[1] + head(r)) * headdim_; }
-
   // dq += dS · keys [low, high)
   void add_queries(const float* dS, int64_t first, int count, int low, int high, float* dq) const {
     for (int64_t d = 0; d < headdim_; d += kWide) {
@@ -219,7 +200,7 @@ class HeadGradient {
       for (auto& row : acc) row[0] = row[1] = zero();
       FloatTiles::multiply<2, kStride, 1>(dS + low, w_.keys_wide + d * kKeys + low * kWide, high - low, acc);
       for (int i = 0; i < count; ++i) {
-        float* to = dq_row(dq, first + i) + d;
+        float* to = dq + (token(first + i) * op_.q[1] + head(first + i)) * headdim_ + d;
         for (int c = 0; c < 2 && d + c * kLanes < headdim_; ++c) {
           const int n = lanes_of(headdim_ - d - c * kLanes);
           store(to + c * kLanes, load(to + c * kLanes, n) + acc[i][c], n);
@@ -228,32 +209,19 @@ class HeadGradient {
     }
   }
 
-  // Rows of this block from the first to the last panel that sees one of the keys [j, j + kPanelRows).
-  std::pair<int, int> rows_seeing(int j, int rows) const {
-    int from = rows, to = 0;
-    for (int r = 0; r < rows; r += kPanelRows) {
-      const auto [low, high] = seen_[r / kPanelRows];
-      if (low < j + kPanelRows && high > j) from = std::min(from, r), to = std::min(rows, r + kPanelRows);
-    }
-    return {from, to};
-  }
-
   // to (keys, width) += mᵀ · rows, of m (rows, kStride) and panels of channels of the rows.
   void add_keys(const float* m, const float* wide, int rows, int keys, float* to) const {
     const int64_t width = round_up(headdim_, kWide);
-    for (int j = 0; j < keys; j += kPanelRows) {
-      const auto [from, until] = rows_seeing(j, rows);
-      for (int64_t d = 0; d < headdim_ && from < until; d += kWide) {
+    for (int64_t d = 0; d < headdim_; d += kWide)
+      for (int j = 0; j < keys; j += kPanelRows) {
         F acc[kPanelRows][2];
         float* here = to + j * width + d;
         for (int i = 0; i < kPanelRows; ++i)
           for (int c = 0; c < 2; ++c) acc[i][c] = load(here + i * width + c * kLanes);
-        FloatTiles::multiply<2, 1, kStride>(m + from * kStride + j, wide + d * kBlock + from * kWide, until - from,
-                                            acc);
+        FloatTiles::multiply<2, 1, kStride>(m + j, wide + d * kBlock, rows, acc);
         for (int i = 0; i < kPanelRows; ++i)
           for (int c = 0; c < 2; ++c) store(here + i * width + c * kLanes, acc[i][c]);
       }
-    }
   }
 
   const AttentionBackward& op_;
@@ -263,7 +231,6 @@ class HeadGradient {
   const float* r_;
   const Workspace& w_;
   const int64_t headdim_;
-  std::pair<int, int> seen_[kBlock / kPanelRows];  // of each panel of a block: keys [low, high), or low >= high
 };
 
 // r (tokens, nheads) = dy · y of each query row.
