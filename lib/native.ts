@@ -66,6 +66,15 @@ export interface TrainerLayout {
   targetWidth: number;
 }
 
+/** Values [first, first + count) of a parameter lie in a weight of the model, the value of its graph, from `at` on. */
+export interface TrainerSource {
+  parameter: number;
+  first: number;
+  count: number;
+  value: number;
+  at: number;
+}
+
 export interface TrainerValues {
   parameter: number;
   /** merged: what weights are made of, with its adapter. */
@@ -244,6 +253,8 @@ export interface NativeBinding {
 
   /** A network that is trained; both graphs have the same values as far as both go. */
   buildTrainer(training: Uint8Array, evaluation: Uint8Array, layout: TrainerLayout): Promise<NativeHandle>;
+  /** Parameters from where a model holds them; writeTrainer() must follow. */
+  seedTrainer(trainer: NativeHandle, model: NativeHandle, sources: TrainerSource[]): Promise<void>;
   readTrainer(trainer: NativeHandle, entries: TrainerValues[]): Promise<void>;
   writeTrainer(trainer: NativeHandle, entries: TrainerValues[]): Promise<void>;
   /** step: gradients, and an update unless loss or norm are no numbers. */

@@ -34,39 +34,43 @@ function dot(a: Floats, b: Floats): number {
 }
 
 export async function measureGradient(
-  { op, by }: Differentiable,
+  differentiable: Differentiable,
   { args }: Pick<Prepared, 'args'>,
   reps: number,
   seconds: (run: () => unknown) => number,
 ): Promise<GradientMeasurement> {
+  const { op, by } = differentiable;
+  const ahead: Forward = differentiable.forward ?? op;
   // What a training step keeps of the forward, the gradient gets.
   const keeps = op === 'attention';
-  const forward = planOf<{ y: Tensor; lse?: Tensor }>(op, keeps ? { ...args, withLse: true } : args);
+  const forward = planOf<{ y: Tensor; lse?: Tensor }>(ahead, keeps ? { ...args, withLse: true } : args);
   runPlan(forward);
   const random = new Random(17);
   const dy = { data: random.array(forward.result.y.data.length, 1), shape: forward.result.y.shape };
   const kept = keeps ? { y: forward.result.y, lse: forward.result.lse } : {};
   const backward = planOf<Record<string, Tensor>>(`${op}Backward`, { ...args, ...kept, dy });
   runPlan(backward);
-  const error = errorAlong(op, by, args, dy.data, floats(backward.result[`d${by}`]!), random);
-  const [ahead, back]: [number[], number[]] = [[], []];
+  const error = errorAlong(ahead, by, args, dy.data, floats(backward.result[`d${by}`]!), random);
+  const [before, back]: [number[], number[]] = [[], []];
   for (let i = 0; i < reps; i++) {
-    ahead.push(seconds(() => runPlan(forward)));
+    before.push(seconds(() => runPlan(forward)));
     back.push(seconds(() => runPlan(backward)));
     await breathe();
   }
   const time = summarise(back);
   return {
     time,
-    ratio: time.median / summarise(ahead).median,
+    ratio: time.median / summarise(before).median,
     limit: GRADIENT_LIMIT,
     check: { error, bound: BOUND },
   };
 }
 
+type Forward = Differentiable['op'] | NonNullable<Differentiable['forward']>;
+
 /** The gradient of one argument against a difference of two forwards. */
 function errorAlong(
-  op: Differentiable['op'],
+  op: Forward,
   by: string,
   args: Prepared['args'],
   dy: Floats,

@@ -25,6 +25,7 @@ export const kda = kernel({
   title: 'Kimi delta attention in chunks; H heads, keys of K and values of V channels, L tokens',
   sizes: { L: 2048, H: 8, K: 128, V: 128 },
   unit: 'flops',
+  gradient: { op: 'gatedDeltaRule', by: 'q', forward: 'kda' },
   prepare({ L, H, K, V }) {
     const values = new Values(21);
     const args = {

@@ -38,6 +38,8 @@ export interface Prepared {
 export interface Differentiable {
   op: GradientOp;
   by: string;
+  /** The op of the forward, where the gradient's is another's as well. */
+  forward?: 'kda';
 }
 
 export interface Kernel {

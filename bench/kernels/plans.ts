@@ -15,7 +15,7 @@ export type GradientOp = keyof {
 type Arguments = Readonly<Record<string, unknown>>;
 
 /** The prepared call of an op or of its gradient, of arguments that are right for it. */
-export function planOf<R>(op: GradientOp | `${GradientOp}Backward`, args: Arguments): Plan<R> {
+export function planOf<R>(op: GradientOp | `${GradientOp}Backward` | 'kda', args: Arguments): Plan<R> {
   return (plans()[op] as unknown as (args: Arguments) => Plan<R>)(args);
 }
 

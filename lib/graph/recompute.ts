@@ -45,6 +45,21 @@ export function blocksOf(nodes: readonly DerivedNode[]): DerivedNode[][] {
   return blocks;
 }
 
+// One pass over inputs that their gradients read as well. A gated norm is none of them: its sigmoids cost more than what it frees.
+const CHEAP = new Set(['gate', 'rmsNorm', 'layerNorm', 'activate', 'rope']);
+
+/** The nodes whose result is computed anew on the way back rather than kept; nothing writes over it or over what it is made of. */
+export function cheapOf(nodes: readonly DerivedNode[]): DerivedNode[] {
+  const written = new Set<Value>(); // by later nodes
+  return [...nodes].reverse().filter(({ op, inputs }) => {
+    const values = op.fields.flatMap((f) => (inputs[f.name] ? [{ f, root: rootOf(inputs[f.name]!) }] : []));
+    const cheap = CHEAP.has(op.name) && !inputs.z && inputs.y?.kind === 'activation';
+    const last = !values.some(({ root }) => written.has(root));
+    for (const { f, root } of values) if (isWritten(f)) written.add(root);
+    return cheap && last;
+  });
+}
+
 /**
  * The same ops again, over values of their own, each noted in `originals` with the one that it repeats. What the block hands
  * on is kept, so the op that makes it is not repeated. States begin anew.

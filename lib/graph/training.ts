@@ -2,7 +2,7 @@ import { StatespaceError } from '../errors.js';
 import type { OpDescription, OpField } from './catalog.js';
 import { opCatalog } from './catalog.js';
 import { type Dim, Graph, type Node, type Value } from './graph.js';
-import { blocksOf, type DerivedNode, isWritten, repeated } from './recompute.js';
+import { blocksOf, cheapOf, type DerivedNode, isWritten, repeated } from './recompute.js';
 
 /** A graph that ends in a loss, and the values that its runner fills or reads. */
 export interface TrainingGraph {
@@ -44,6 +44,9 @@ class Derivation {
   private readonly uses = new Map<Value, number>();
   /** Of a value that is computed again: the one that it repeats, whose gradient is its own. */
   private readonly originals = new Map<Value, Value>();
+  /** Of what costs little to compute: by what, and where it is once more. */
+  private readonly cheap = new Map<Value, DerivedNode>();
+  private readonly again = new Map<Value, Value>();
 
   constructor(
     private readonly of: Graph,
@@ -142,6 +145,7 @@ class Derivation {
     if (last.op.name !== 'crossEntropy') this.wanted(last, last.op, last.inputs, last.attrs);
     else this.gradientNode(last, new Map([['loss', dloss!]]));
     const blocks = recompute ? blocksOf(forward) : [forward];
+    if (!recompute) for (const node of cheapOf(forward)) this.cheap.set(node.inputs.y!, node);
     for (const block of blocks.reverse()) {
       const again = block === blocks[0] ? block : repeated(this.graph, block, this.originals);
       if (again !== block) this.nodes.push(...again.slice(0, -1));
@@ -178,7 +182,7 @@ class Derivation {
       if (!isRead(f)) continue;
       const own = op.fields.find((o) => o.name === f.name);
       if (own?.kind === 'wanted') inputs[f.name] ??= this.result(op, own, inputs);
-      const value = own ? inputs[f.name] : above.get(f.name.slice(1));
+      const value = own ? inputs[f.name] && this.atHand(inputs[f.name]!) : above.get(f.name.slice(1));
       if (value) taken[f.name] = value;
       else if (f.kind === 'in') {
         throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: ${gradient.name} needs ${f.name}`);
@@ -187,6 +191,22 @@ class Derivation {
     const attrs = Object.fromEntries(gradient.attrs.map((a) => [a.name, node.attrs[a.name] ?? a.default]));
     this.wanted(node, gradient, taken, attrs);
     if (gradient.passesOn) this.passOn(inputs[gradient.passesOn], inputs.y!, above.get('y'));
+  }
+
+  /** A value of the forward, or the same computed once more: it is not kept until the way back. */
+  private atHand(v: Value): Value {
+    const { root, from } = this.spanOf(v);
+    const node = this.cheap.get(root);
+    if (!node) return v;
+    let once = this.again.get(root);
+    if (!once) {
+      once = this.graph.add({ ...root });
+      this.again.set(root, once);
+      const inputs: Record<string, Value> = { ...node.inputs, y: once };
+      for (const f of node.op.fields) if (isRead(f) && inputs[f.name]) inputs[f.name] = this.atHand(inputs[f.name]!);
+      this.nodes.push({ ...node, inputs });
+    }
+    return v === root ? once : this.columns(once, from, v.dims.slice(1) as number[]);
   }
 
   /** Asks an op for the gradients of what varies among the forward's inputs, and appends it unless it is there already. */

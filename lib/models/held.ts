@@ -2,7 +2,7 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { WeightSpec } from '../graph/weights.js';
-import type { NativeHandle, WeightEntry } from '../native.js';
+import type { NativeHandle, TrainerSource, WeightEntry } from '../native.js';
 import { call } from '../native.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 
@@ -77,6 +77,24 @@ export class HeldParameters {
       for (const { weight, spec } of uses) if (spec.sources.at(-1)?.name === name) held.delete(weight);
     }
     return out;
+  }
+
+  /**
+   * Gives a trainer's parameters, by their numbers, the values of all; what the weights do not hold is left to writeTrainer():
+   * those are the result.
+   */
+  async seed(trainer: NativeHandle, numbers: ReadonlyMap<string, number>): Promise<Map<string, Float32Array>> {
+    const sources: TrainerSource[] = [];
+    const rest = new Map<string, Float32Array>();
+    for (const { name, uses } of this.list.values()) {
+      const original = this.originals.get(name);
+      if (original) rest.set(name, original);
+      else
+        for (const { weight, spec, first, count, at } of uses)
+          if (!spec.transform) sources.push({ parameter: numbers.get(name)!, first, count, value: weight.id, at });
+    }
+    await call((n) => n.seedTrainer(trainer, this.handle(), sources));
+    return rest;
   }
 
   /** What native code is to load so that these tensors become the model's; checked, and nothing is changed yet. */

@@ -157,6 +157,11 @@ export class Model implements AsyncDisposable, Network {
     return this.#held.list;
   }
 
+  /** @internal See HeldParameters.seed(). */
+  seedTrainer(trainer: NativeHandle, numbers: ReadonlyMap<string, number>): Promise<Map<string, Float32Array>> {
+    return this.#held.seed(trainer, numbers);
+  }
+
   /** A copy of one tensor, f32, by its name in the checkpoint; ERR_ARGUMENT where there is none of this name. */
   async getParameter(name: string): Promise<Tensor> {
     this.#native();

@@ -57,6 +57,8 @@ export function gatedDeltaRuleSync(args: GatedDeltaRuleArgs): GatedDeltaRuleResu
 export interface GatedDeltaRuleBackwardArgs extends Omit<GatedDeltaRuleArgs, 'out'>, Out<GatedDeltaRuleGradients> {
   /** (B, L, H, V): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
+  /** Log decay, (B, L, H), or one a key, (B, L, H, K), for the gradients of kda. */
+  g: TensorLike;
   /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
   dlastState?: TensorLike | undefined;
 }
@@ -67,6 +69,7 @@ export function backwardPlan(args: GatedDeltaRuleBackwardArgs): Plan<GatedDeltaR
   const name = 'gatedDeltaRuleBackward';
   const { dy, dlastState, ...a } = check(name, args, {
     ...rules,
+    g: tensor('B L H | B L H K'),
     dy: optional('B L H V'),
     dlastState: optional('S H K V'),
   });
@@ -79,8 +82,9 @@ export function backwardPlan(args: GatedDeltaRuleBackwardArgs): Plan<GatedDeltaR
 }
 
 /**
- * The gradients of {@link gatedDeltaRule} (Yang et al. 2024), backwards in time over states that are computed again from
- * some that are kept. q, k and β have gradients as they come: what made them of unit length has its own.
+ * The gradients of {@link gatedDeltaRule} (Yang et al. 2024), and with a decay a key those of kda (Kimi Linear, 2025), backwards
+ * in time over states that are computed again from some that are kept. q, k and β have gradients as they come: what made
+ * them of unit length has its own.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */

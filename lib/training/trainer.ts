@@ -85,9 +85,10 @@ export class TrainerState implements Trainer {
     const { training, evaluation, layout } = this.network;
     const given = await layout();
     this.#handle = await call((n) => n.buildTrainer(training, evaluation, given));
-    const values = await this.model.parameters();
+    const numbers = new Map(this.network.parameters.map((p, i) => [p.name, i]));
+    const rest = await this.model.seedTrainer(this.#handle, numbers);
     const entries = this.network.parameters.flatMap((p, parameter) => {
-      const data = (values.get(p.name)?.data as Float32Array | undefined) ?? this.#firstOf(p);
+      const data = rest.get(p.name) ?? this.#firstOf(p);
       return data ? [{ parameter, which: 'value' as const, data }] : [];
     });
     await call((n) => n.writeTrainer(this.#handle!, entries));

@@ -67,21 +67,17 @@ class ChannelGradient {
       const int64_t t = from - past + i;
       inputs_[i] = t >= begin ? op_.x.row(t) + first_ : past_ + (t - begin + past) * kChannels;
     }
-    for (int64_t t = std::max(begin, from - kTile); t < from; ++t)  // the tile to come
-      for (int64_t c = 0; c < width_; c += 16) {
-        prefetch(op_.x.row(t) + first_ + c);
-        prefetch(op_.dy.row(t) + first_ + c);
-      }
+    const int64_t fetched = std::max<int64_t>(from - kTile, 0);  // of the tile to come, a row at a time
     for (int64_t c = 0; c < width_; c += kLanes) {
       const int n = lanes_of(width_ - c);
-      op_.activation ? vector<true>(from, to, c, n) : vector<false>(from, to, c, n);
+      op_.activation ? vector<true>(from, to, c, n, fetched) : vector<false>(from, to, c, n, fetched);
     }
   }
 
   template <bool kSilu>
-  void vector(int64_t from, int64_t to, int64_t c, int n) {
-    if (d_conv_ == 4) return taps<kSilu, 4>(from, to, c, n);
-    if (d_conv_ == 3) return taps<kSilu, 3>(from, to, c, n);
+  void vector(int64_t from, int64_t to, int64_t c, int n, int64_t fetched) {
+    if (d_conv_ == 4) return taps<kSilu, 4>(from, to, c, n, fetched);
+    if (d_conv_ == 3) return taps<kSilu, 3>(from, to, c, n, fetched);
     any<kSilu>(from, to, c, n);
   }
 
@@ -93,7 +89,7 @@ class ChannelGradient {
 
   // K taps in registers: the inputs and the g of later tokens slide through them.
   template <bool kSilu, int K>
-  void taps(int64_t from, int64_t to, int64_t c, int n) {
+  void taps(int64_t from, int64_t to, int64_t c, int n, int64_t fetched) {
     F w[K], dw[K], x[K], g[K];
 #pragma GCC unroll 4
     for (int j = 0; j < K; ++j) {
@@ -103,6 +99,9 @@ class ChannelGradient {
     }
     F bias = load(bias_ + c), dbias = load(dbias_ + c);
     for (int64_t t = to - 1; t >= from; --t) {
+      const int64_t next = fetched + t - from;
+      prefetch(op_.x.row(next) + first_ + c);
+      prefetch(op_.dy.row(next) + first_ + c);
 #pragma GCC unroll 4
       for (int j = K - 1; j > 0; --j) x[j] = x[j - 1];
       x[0] = load(inputs_[t - from] + c, n);

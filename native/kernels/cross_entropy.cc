@@ -78,7 +78,17 @@ float mean_loss(const float* losses, int64_t rows, double divisor) {
 
 // Tokens whose logits exist at once: enough to multiply at full speed, and no more than some 32 MB of them.
 int64_t block_rows(int64_t rows, int64_t vocab) {
-  return std::min(rows, std::clamp<int64_t>((8 << 20) / vocab, 64, 512));
+  return std::min(rows, std::clamp<int64_t>((8 << 20) / std::max<int64_t>(vocab, 1), 64, 256));
+}
+
+// Classes from `first` on that are multiplied with at once: of a table in rows some 2048 are packed.
+Tensor classes_of(const Tensor& weight, int64_t first) {
+  if (weight.layout != Layout::rows || is_quantised(weight.dtype)) return weight;
+  const int64_t vocab = weight[0], each = ceil_div(vocab, std::max<int64_t>(1, ceil_div(vocab, 2048)));
+  Tensor some = weight;
+  some.data = weight.as<char>() + first * weight.row_stride * (weight.dtype == DType::f32 ? 4 : 2);
+  some.shape[0] = std::min(ceil_div(each, kLanes) * kLanes, vocab - first);
+  return some;
 }
 
 }  // namespace
@@ -117,10 +127,12 @@ void run(const LinearCrossEntropy& op, Context& cx) {
   const double divisor = op.divisor ? *op.divisor.f32() : double(all.count(rows));
   const float factor = divisor > 0 ? float((op.dloss ? *op.dloss.f32() : 1) / divisor) * op.scale : 0;
   const bool gradients = op.dx || op.dweight || op.dbias;
-  float* logits = cx.kept<float>(most * vocab + rows);
-  float* losses = logits + most * vocab;
+  // Rows a power of two apart would lie in the same few sets of the caches, of which the products take columns.
+  const int64_t stride = ceil_div(vocab, 16) * 16 + 16;
+  float* logits = cx.kept<float>(most * stride + rows);
+  float* losses = logits + most * stride;
   Tensor block;
-  block.data = logits, block.rank = 2, block.shape[1] = block.row_stride = vocab;
+  block.data = logits, block.rank = 2, block.shape[1] = vocab, block.row_stride = stride;
   Rows to(block);
   for (int64_t first = 0; first == 0 || first < rows; first += most) {
     const int64_t count = std::min(most, rows - first);
@@ -128,11 +140,17 @@ void run(const LinearCrossEntropy& op, Context& cx) {
     block.shape[0] = count;
     Tensor x = op.x;
     x.data = op.x.as<char>() + first * op.x.row_stride * (x.dtype == DType::f32 ? 4 : 2), x.shape[0] = count;
-    const int64_t bytes = std::max(matmul_scratch(op.weight, count), gradient_scratch(op.weight));
+    const int64_t bytes = std::max(matmul_scratch(classes_of(op.weight, 0), count), gradient_scratch(op.weight));
     void* scratch = cx.shared<char>(bytes);
-    Epilogue e;
-    if (op.bias) e.bias = op.bias.f32();
-    matmul(cx, x, count, op.weight, e, to, scratch);
+    for (int64_t c = 0; c < vocab;) {
+      const Tensor weight = classes_of(op.weight, c);
+      Epilogue e;
+      if (op.bias) e.bias = op.bias.f32() + c;
+      Tensor columns = block;
+      columns.data = logits + c;
+      matmul(cx, x, count, weight, e, Rows(columns), scratch);
+      c += weight[0];
+    }
     const Targets targets{all.ids + first, vocab, op.ignore_index, op.label_smoothing};
     cx.parallel_for(count, [&](int64_t r, int) {
       float* row = block.row(r);

@@ -56,6 +56,21 @@ struct LogDecays {
   }
 };
 
+// Rows that are needed next, brought near a few at a time while tiles are multiplied: taken when they are needed, rows
+// that lie kilobytes apart are waited for one after the other.
+struct RowsAhead {
+  const float* data = nullptr;
+  int64_t stride = 0, rows = 0, width = 0;
+  // With the tiles of rows from `first` on.
+  template <class Place>
+  [[gnu::always_inline]] void fetch(const Place& place) const {
+    if (place.column != 0) return;
+    const int64_t end = std::min(rows, place.row + kRows);
+    for (int64_t i = place.row; i < end; ++i)
+      for (int64_t c = 0; c < width; c += 16) prefetch(data + i * stride + c);
+  }
+};
+
 // Not inlined: SSD and retention share the code of each instruction set. One chunk of n tokens. q and k are shared by
 // heads; rows of q, k and their gradients have `key_stride` floats, those of x, u and dx `value_stride`.
 class DecayGradient {
@@ -69,6 +84,7 @@ class DecayGradient {
   float* y;                   // (tokens, value): of outputs()
   float slopes[kDecayChunk];  // dlog a
   LogDecays decays;           // the caller's, of one head
+  RowsAhead ahead[3];         // the caller's: fetched by advance() (the first) and head()
 
   static int64_t state_floats(int64_t keys, int64_t values) { return tile_rows(values) * vector_columns(keys); }
   static int64_t floats(int64_t keys, int64_t values) {
@@ -100,7 +116,7 @@ class DecayGradient {
   }
 
   // S (value, key) at the chunk's end from that at its start, for x, k and decays.
-  [[gnu::noinline]] void advance(int64_t n, const float* S, float* next) {
+  [[gnu::noinline, gnu::flatten]] void advance(int64_t n, const float* S, float* next) {
     decay_inputs(n);
     const float total = decay_of_all(n);
     each_tile(values, keys, [&](auto place) {
@@ -109,6 +125,7 @@ class DecayGradient {
       tile.scale(total);
       tile.add(n, {x_end_, 1, value_stride}, k, key_stride);
       tile.write(next, key_stride);
+      ahead[0].fetch(place);
     });
   }
 
@@ -121,7 +138,7 @@ class DecayGradient {
   }
 
   // After q and k have been given.
-  [[gnu::noinline]] void begin(int64_t n) {
+  [[gnu::noinline, gnu::flatten]] void begin(int64_t n) {
     transpose_block(q, key_stride, n, keys, qt_, kDecayChunk);
     each_tile(n, n, [&](auto place) {
       if (place.column + 2 * kLanes <= place.row) return;  // no query there sees the key
@@ -134,7 +151,7 @@ class DecayGradient {
   }
 
   // y of one head, from its state at the chunk's start.
-  [[gnu::noinline]] void outputs(int64_t n, const float* S) {
+  [[gnu::noinline, gnu::flatten]] void outputs(int64_t n, const float* S) {
     pairs(n);
     turn(S);
     each_tile(n, values, [&](auto place) {
@@ -148,7 +165,7 @@ class DecayGradient {
 
   // dx and slopes of one head, S its state at the chunk's start; G becomes the gradient of that from the one of the
   // state at the chunk's end. What its q and k get is added to dq, dk and the sums of D W.
-  [[gnu::noinline]] void head(int64_t n, const float* S, float* G) {
+  [[gnu::noinline, gnu::flatten]] void head(int64_t n, const float* S, float* G) {
     pairs(n);
     decay_inputs(n);
     const float total = decay_of_all(n);
@@ -174,11 +191,12 @@ class DecayGradient {
       const int64_t first = place.row;
       tile.add(n - first, {MT_ + first, kDecayChunk, 1}, u + first * value_stride, value_stride);
       tile.write(dx, value_stride);
+      ahead[0].fetch(place);
     });
-    carry(n, u_start_, S, q, dq);  // Σ over t >= τ
+    carry(n, u_start_, S, q, dq, ahead[1]);  // Σ over t >= τ
     float later = 0;
     for (int64_t t = n - 1; t >= 0; --t) slopes[t] += later += running_[t];
-    carry(n, x_end_, G, k, dk);  // Σ over s < τ
+    carry(n, x_end_, G, k, dk, ahead[2]);  // Σ over s < τ
     float earlier = 0;
     for (int64_t s = 0; s < n; ++s) slopes[s] += earlier, earlier += running_[s];
     each_tile(values, keys, [&](auto place) {
@@ -191,7 +209,7 @@ class DecayGradient {
   }
 
   // After all heads: what the pairs give dq and dk.
-  [[gnu::noinline]] void finish(int64_t n) {
+  [[gnu::noinline, gnu::flatten]] void finish(int64_t n) {
     each_tile(n, keys, [&](auto place) {
       Tile tile(place);
       tile.read(dq, key_stride);
@@ -209,9 +227,12 @@ class DecayGradient {
 
  private:
   static float dot(const float* a, const float* b, int64_t n) {
-    F total = zero();
-    for (int64_t i = 0; i < n; i += kLanes) total = fma(load(a + i), load(b + i), total);
-    return sum(total);
+    F total[4] = {zero(), zero(), zero(), zero()};
+    int64_t i = 0;
+    for (; i + 4 * kLanes <= n; i += 4 * kLanes)
+      for (int j = 0; j < 4; ++j) total[j] = fma(load(a + i + j * kLanes), load(b + i + j * kLanes), total[j]);
+    for (; i < n; i += kLanes) total[0] = fma(load(a + i), load(b + i), total[0]);
+    return sum((total[0] + total[1]) + (total[2] + total[3]));
   }
   float decay_of_all(int64_t n) const { return from_start_[n - 1]; }
 
@@ -276,11 +297,12 @@ class DecayGradient {
   void turn(const float* S) { transpose_block(S, key_stride, values, keys, turned_, value_stride); }
 
   // to (tokens, key) += rows S, and running = the products of these with `with`, by token.
-  void carry(int64_t n, const float* rows, const float* S, const float* with, float* to) {
+  void carry(int64_t n, const float* rows, const float* S, const float* with, float* to, const RowsAhead& next) {
     each_tile(n, keys, [&](auto place) {
       Tile tile(place);
       tile.add(values, {rows, value_stride, 1}, S, key_stride);
       tile.write(carried_, key_stride);
+      next.fetch(place);
     });
     for (int64_t t = 0; t < n; ++t) {
       F product = zero();

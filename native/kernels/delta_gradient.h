@@ -100,7 +100,7 @@ class DeltaGradient {
   float* state(int64_t chunk) const { return states_ + chunk * size_; }
   float* X(int64_t chunk) const { return X_ + chunk * kRowCount * stride_; }
 
-  void read(int64_t begin, int64_t n, int64_t head) {
+  [[gnu::noinline, gnu::flatten]] void read(int64_t begin, int64_t n, int64_t head) {
     if (n < kDeltaTokens) std::memset(work_, 0, (work_end_ - work_) * sizeof(float));
     const int64_t at = head / (op_.v[1] / op_.k[1]) * keys_;
     copy_rows(op_.q, begin, n, at, keys_, q_, key_stride_);
@@ -132,7 +132,7 @@ class DeltaGradient {
   }
 
   // X of a chunk: what its tokens' values are beyond what the state holds for their keys.
-  void solve(int64_t begin, int64_t n, int64_t head, const float* S, float* X) {
+  [[gnu::noinline, gnu::flatten]] void solve(int64_t begin, int64_t n, int64_t head, const float* S, float* X) {
     for (int64_t t = 0; t < n; ++t)
       for (int64_t s = 0; s < kWidth; s += kLanes)
         store(slope_ + t * kWidth + s, load(A_ + t * kWidth + s) * load(minus_beta_ + s));
@@ -146,7 +146,7 @@ class DeltaGradient {
     });
   }
 
-  void advance(int64_t n, const float* S, const float* X, float* next) {
+  [[gnu::noinline, gnu::flatten]] void advance(int64_t n, const float* S, const float* X, float* next) {
     for (int64_t s = 0; s < n; ++s) scaled_row(X, beta_[s] * to_end_[s], s, written_);
     each_tile(keys_, values_, [&](auto place) {
       Tile tile(place);
@@ -157,7 +157,8 @@ class DeltaGradient {
     });
   }
 
-  void backward(int64_t begin, int64_t n, int64_t head, const float* S, const float* X) {
+  [[gnu::noinline, gnu::flatten]] void backward(int64_t begin, int64_t n, int64_t head, const float* S,
+                                                const float* X) {
     copy_rows(op_.dy, begin, n, head * values_, values_, dy_, stride_);
     for (int64_t s = 0; s < n; ++s) scaled_row(X, beta_[s], s, C_);
     each_lower_tile(n, [&](auto place) {

@@ -1,96 +1,118 @@
 #include "backend/kernels.h"
 #include "kernels/delta_gradient.h"
-#include "kernels/head_gradient.h"
+#include "kernels/key_decay_gradient.h"
+#include "kernels/rows.h"
 #include "ops/gated_delta_rule.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// dq and dk of every head of v (tokens, nheads, key), to be summed over those that share one of k.
-struct Sums {
-  float *dq, *dk;
+// Decays by key in the form of KeyDecayGradient: x_t = v_t + S_{t-1}ᵀ a_t with a = -d k, b = β k, r = d q and p = q·b
+// for the scaled q. What q, k, β and a token's own decay get of those is added here.
+class KeyedHead {
+ public:
+  KeyedHead(const GatedDeltaRuleBackward& op, int64_t head, KeyDecayGradient& chunk, const Tensor& dq, const Tensor& dk)
+      : op_(op),
+        c_(chunk),
+        dq_(dq),
+        dk_(dk),
+        head_(head),
+        at_(head * chunk.keys),
+        shared_(head / (op.v[1] / op.k[1]) * chunk.keys),
+        scale_(1 / ::sqrtf(float(chunk.keys))) {}
+
+  void read(int64_t begin, int64_t n, bool forward) {
+    copy_rows(op_.k, begin, n, shared_, c_.keys, c_.b, c_.width);
+    for (int64_t t = 0; t < n; ++t) {
+      float *d = c_.d + t * c_.width, *a = c_.a + t * c_.width, *b = c_.b + t * c_.width;
+      exp_row(op_.g.row(begin + t) + at_, d, c_.keys);
+      const F beta = set(op_.beta.row(begin + t)[head_]);
+      for (int64_t i = 0; i < c_.width; i += kLanes) {
+        const F k = load(b + i);
+        store(a + i, zero() - load(d + i) * k);
+        store(b + i, beta * k);
+      }
+    }
+    copy_rows(op_.v, begin, n, head_ * c_.values, c_.values, c_.v, c_.stride);
+    if (forward) return;
+    copy_rows(op_.q, begin, n, shared_, c_.keys, c_.r, c_.width);
+    copy_rows(op_.dy, begin, n, head_ * c_.values, c_.values, c_.dy, c_.stride);
+    scale(c_.r, scale_, n * c_.width);
+    for (int64_t t = 0; t < n; ++t) {
+      float* r = c_.r + t * c_.width;
+      c_.x_own[t] = dot(r, c_.b + t * c_.width, c_.keys);
+      scale_row(r, c_.d + t * c_.width, r, c_.width);
+    }
+  }
+
+  void write(int64_t begin, int64_t n) {
+    for (int64_t t = 0; t < n; ++t) {
+      const F p = set(c_.dx_own[t]), root = set(scale_), beta = set(op_.beta.row(begin + t)[head_]);
+      const float *q = op_.q.row(begin + t) + shared_, *k = op_.k.row(begin + t) + shared_;
+      F slope = zero();
+      for (int64_t i = 0; i < c_.keys; i += kLanes) {
+        const int64_t from = t * c_.width + i;
+        const int m = lanes_of(c_.keys - i);
+        auto put = [&](const Tensor& gradient, F x) {
+          if (gradient) store(gradient.row(begin + t) + at_ + i, x, m);
+        };
+        const F d = load(c_.d + from), dr = load(c_.dr + from), da = load(c_.da + from);
+        const F db = fma(p * root, load(q + i, m), load(c_.db + from));
+        slope = fma(load(k + i, m), db, slope);
+        put(dq_, root * fma(d, dr, p * load(c_.b + from)));
+        put(dk_, fnma(d, da, beta * db));
+        put(op_.dg, fma(load(c_.a + from), da, fma(load(c_.r + from), dr, load(c_.slope + from))));
+      }
+      if (op_.dbeta) op_.dbeta.row(begin + t)[head_] = sum(slope);
+    }
+    if (op_.dv) write_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values);
+  }
+
+ private:
+  const GatedDeltaRuleBackward& op_;
+  KeyDecayGradient& c_;
+  const Tensor &dq_, &dk_;
+  const int64_t head_, at_, shared_;
+  const float scale_;
 };
 
-// Decays by key, token by token: R = diag(e^g) S_{t-1},  error = v - Rᵀk,  S_t = R + β k errorᵀ,
-// y_t = S_tᵀ q / sqrt(key); rows of S are keys, loops are over values.
-template <class Loop>
-void gradients(const GatedDeltaRuleBackward& op, Context& cx, const HeadShape& shape, const Sums& totals, Loop loop) {
-  const int64_t heads_k = op.q[1], keys = op.q[2], nheads = op.v[1], values = op.v[2], width = shape.width;
-  const int64_t group = nheads / heads_k;
-  const float scale = 1 / ::sqrtf(float(keys));
-  auto key = [&](const Tensor& x, int64_t h, int64_t t) { return x.row(t) + h / group * keys; };
-  // e^g of a token's keys
-  auto decays_of = [&](int64_t h, int64_t t, float* to) {
-    const float* g = op.g.row(t) + h * keys;
-    for (int64_t i = 0; i < keys; i += kLanes) store(to + i, exp(load(g + i, lanes_of(keys - i))));
-  };
-  auto error_of = [&](int64_t h, int64_t t, const float* S, const float* decay, float* memory) {
-    load_padded(op.v.row(t) + h * values, values, memory);
-    auto error = loop.read(memory, memory);
-    const float* k = key(op.k, h, t);
-    for (int64_t i = 0; i < keys; ++i, S += width) {
-      const F factor = set(decay[i] * k[i]);
-      loop.each([&](int c) { error.set(c, fnma(factor, load(S + c * kLanes), error.get(c))); });
-    }
-    return error;
-  };
-  auto forward = [&](int64_t, int64_t h, int64_t t, const float* S, float* next, float* own) {
-    float* decay = own;
-    const float beta = op.beta.row(t)[h], *k = key(op.k, h, t);
-    decays_of(h, t, decay);
-    const auto error = error_of(h, t, S, decay, decay + whole_vectors(keys));
-    for (int64_t i = 0; i < keys; ++i, S += width, next += width) {
-      const F kept = set(decay[i]), written = set(beta * k[i]);
-      loop.each([&](int c) { store(next + c * kLanes, fma(kept, load(S + c * kLanes), written * error.get(c))); });
-    }
-  };
-  auto backward = [&](int64_t, int64_t h, int64_t t, const float* S, const float* behind, float* G, float* own) {
-    float *decay = own, *memory = decay + whole_vectors(keys);
-    const float beta = op.beta.row(t)[h], *q = key(op.q, h, t), *k = key(op.k, h, t);
-    decays_of(h, t, decay);
-    const auto error = error_of(h, t, S, decay, memory);
-    load_padded(op.dy.row(t) + h * values, values, memory + width);
-    const auto dy = loop.read(memory + width, memory + width);
-    auto dv = loop.zeros(memory + 2 * width);  // first of β·error
-    for (int64_t i = 0; i < keys; ++i) {
-      float* g = G + i * width;
-      const float* after = behind + i * width;
-      const F query = set(q[i] * scale), held = set(k[i]);
-      const float product = loop.sum_of([&](int c, F total) {
-        const F gradient = fma(query, dy.get(c), load(g + c * kLanes));
-        store(g + c * kLanes, gradient);
-        dv.set(c, fma(held, gradient, dv.get(c)));
-        return fma(load(after + c * kLanes), dy.get(c), total);
-      });
-      totals.dq[(t * nheads + h) * keys + i] = scale * product;
-    }
-    const float dbeta = loop.sum_of([&](int c, F total) { return fma(dv.get(c), error.get(c), total); });
-    loop.each([&](int c) { dv.set(c, set(beta) * dv.get(c)); });
-    for (int64_t i = 0; i < keys; ++i) {
-      const float* row = S + i * width;
-      float* g = G + i * width;
-      const F kept = set(decay[i]), held = set(k[i]), write = set(beta);
-      F product = zero(), slope = zero();
-      loop.each([&](int c) {
-        const F gradient = load(g + c * kLanes), R = kept * load(row + c * kLanes);
-        product = fma(write * gradient, error.get(c), fnma(R, dv.get(c), product));
-        const F dR = fnma(held, dv.get(c), gradient);
-        slope = fma(dR, R, slope);
-        store(g + c * kLanes, kept * dR);
-      });
-      totals.dk[(t * nheads + h) * keys + i] = sum(product);
-      if (op.dg) op.dg.row(t)[h * keys + i] = sum(slope);
-    }
-    loop.write(dv, memory + 2 * width);
-    if (op.dv) store_padded(memory + 2 * width, values, op.dv.row(t) + h * values);
-    if (op.dbeta) op.dbeta.row(t)[h] = dbeta;
-  };
-  each_head_backwards(cx, {op.cu_seqlens, op.q[0], nheads, op.initial_state, op.dlast_state, op.dinitial_state}, shape,
-                      whole_vectors(keys) + 3 * width, forward, backward);
+// One head of one sequence.
+void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int64_t head, int64_t begin, int64_t end,
+           int worker, const Tensor& dq, const Tensor& dk) {
+  const int64_t keys = op.q[2], values = op.v[2], one = keys * values;
+  KeyDecayGradient chunk(keys, values, true, false, end - begin,
+                         cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin)));
+  auto state_of = [&](const Tensor& t) { return t.row(sequence) + head * one; };
+  float* first = chunk.first_state();
+  if (op.initial_state) read_rows(state_of(op.initial_state), keys, values, first, chunk.stride);
+  if (op.dlast_state) read_rows(state_of(op.dlast_state), keys, values, chunk.gradient(), chunk.stride);
+  KeyedHead rows(op, head, chunk, dq, dk);
+  chunk.run(
+      cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
+      [&](int64_t t, int64_t n) { rows.write(t, n); });
+  if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
 }
 
-// One decay for all keys of a head.
-void chunks(const GatedDeltaRuleBackward& op, Context& cx) {
+// to (tokens, groups, n) = from (tokens, nheads, n), summed over the heads of each group.
+void sum_heads(Context& cx, const float* from, int64_t tokens, int64_t nheads, int64_t groups, int64_t n,
+               const Tensor& to) {
+  const int64_t each = nheads / groups;
+  for_row_blocks(cx, tokens, nheads * n, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t)
+      for (int64_t g = 0; g < groups; ++g)
+        for (int64_t c = 0; c < n; c += kLanes) {
+          const int m = lanes_of(n - c);
+          F total = zero();
+          for (int64_t h = g * each; h < (g + 1) * each; ++h) total = total + load(from + (t * nheads + h) * n + c, m);
+          store(to.row(t) + g * n + c, total, m);
+        }
+  });
+}
+
+}  // namespace
+
+template <>
+void run(const GatedDeltaRuleBackward& op, Context& cx) {
   const int64_t tokens = op.q[0], heads_k = op.q[1], keys = op.q[2], nheads = op.v[1];
   const Sequences sequences(op.cu_seqlens, Tensor(), tokens);
   // Where every head has its own keys their gradients are written where they belong.
@@ -105,26 +127,13 @@ void chunks(const GatedDeltaRuleBackward& op, Context& cx) {
   }
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
+    if (op.decays_by_key()) return keyed(op, cx, s, head, begin, end, worker, dq, dk);
     DeltaGradient(op, end - begin, cx.local<float>(worker, DeltaGradient::floats(op, end - begin)))
         .run(cx, s, head, begin, end, dq, dk, head * keys);
   });
   if (nheads == heads_k) return;
   if (op.dq) sum_heads(cx, dq.f32(), tokens, nheads, heads_k, keys, op.dq);
   if (op.dk) sum_heads(cx, dk.f32(), tokens, nheads, heads_k, keys, op.dk);
-}
-
-}  // namespace
-
-template <>
-void run(const GatedDeltaRuleBackward& op, Context& cx) {
-  if (!op.decays_by_key()) return chunks(op, cx);
-  const int64_t tokens = op.q[0], heads_k = op.q[1], keys = op.q[2], nheads = op.v[1];
-  const HeadShape shape(keys, op.v[2]);
-  float* dq = cx.kept<float>(2 * tokens * nheads * keys);
-  float* dk = dq + tokens * nheads * keys;
-  with_row_loop(shape.width, [&](auto loop) { gradients(op, cx, shape, {dq, dk}, loop); });
-  if (op.dq) sum_heads(cx, dq, tokens, nheads, heads_k, keys, op.dq);
-  if (op.dk) sum_heads(cx, dk, tokens, nheads, heads_k, keys, op.dk);
 }
 
 }  // namespace statespace::STATESPACE_ISA

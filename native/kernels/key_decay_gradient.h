@@ -127,7 +127,7 @@ class KeyDecayGradient {
     if (!solves) std::memcpy(r_start_, r, n * width * sizeof(float)), decay_from_start(r_start_, d, n, width, decay_);
   }
 
-  void solve(int64_t n, const float* S, float* X) {
+  [[gnu::noinline, gnu::flatten]] void solve(int64_t n, const float* S, float* X) {
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
       if (!writes) tile.read(v, stride);
@@ -138,7 +138,7 @@ class KeyDecayGradient {
     });
   }
 
-  void advance(int64_t n, const float* S, const float* X, float* next) {
+  [[gnu::noinline, gnu::flatten]] void advance(int64_t n, const float* S, const float* X, float* next) {
     std::memset(next + keys * stride, 0, (size_ - keys * stride) * sizeof(float));
     each_tile(keys, values, [&](auto place) {
       Tile tile(place);
@@ -150,7 +150,7 @@ class KeyDecayGradient {
     });
   }
 
-  void backward(int64_t n, const float* S, const float* X) {
+  [[gnu::noinline, gnu::flatten]] void backward(int64_t n, const float* S, const float* X) {
     if (solves) {
       decayed_pairs(r, d, b, n, width, decay_, pb_);
       std::memcpy(r_start_, r, n * width * sizeof(float));

@@ -92,7 +92,7 @@ class Product {
       prepare(0);
     else
       cx_.parallel_for(tiles_.count, [&](int64_t i, int) { prepare(i); });
-    if (!few_) return tasks<1>(std::min<int64_t>(4, std::max<int64_t>(1, panels * tiles_.groups / (8 * threads))));
+    if (!few_) return tasks<1>(panels_a_task());
     // Several panels at once where that leaves every thread enough of them.
     const int64_t wide = kFewSums / std::max<int64_t>(1, tiles_.rows);
     if (wide >= 4 && panels >= 16 * threads) return tasks<4>(4);
@@ -113,6 +113,14 @@ class Product {
   }
 
  private:
+  // Several where one is soon multiplied; not so many that threads end at different times.
+  int64_t panels_a_task() const {
+    constexpr int64_t kWork = 8 << 10;  // steps of k by tiles: some 30 µs
+    const int64_t most = std::min<int64_t>(4, w_.panels() * tiles_.groups / (8 * cx_.threads()));
+    return std::clamp<int64_t>(kWork * tiles_.groups / std::max<int64_t>(1, tiles_.count * w_.in), 1,
+                               std::max<int64_t>(1, most));
+  }
+
   char* tile(int64_t i) const { return x_tiles_ + tiles_.begin(i) * even(w_.in) * (pairs_ ? 2 : 4); }
 
   void prepare(int64_t i) const {
@@ -219,6 +227,7 @@ class Product {
       Ahead ahead;
       if (const int64_t at = i - begin - first; at >= 0)
         ahead = {next + at * lines * 64, std::max<int64_t>(2, w_.in / lines / 2 * 2)};
+      fetch_results(i, p);
       multiply(i, first && i == begin, w, sums, ahead);
       store_panels(i, p, 1, sums);
     }
@@ -237,6 +246,13 @@ class Product {
     const auto* w = static_cast<const float*>(panel);
     if (first) return multiply_tile<true>(tiles_.height(i), x, w, w_.in, sums, ahead);
     multiply_tile<false>(tiles_.height(i), x, w, w_.in, sums, ahead);
+  }
+
+  // Where results will be written: stores to memory that no cache holds wait for it.
+  void fetch_results(int64_t i, int64_t p) const {
+    const int64_t o = p * kPanel, end = std::min(w_.out, o + kPanel);
+    for (int64_t r = tiles_.begin(i); r < tiles_.begin(i + 1); ++r)
+      for (int64_t j = o; j < end; j += 16) prefetch(y_.row<float>(r) + j);
   }
 
   void store_panels(int64_t i, int64_t p, int count, const float* sums) const {

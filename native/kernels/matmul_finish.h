@@ -36,6 +36,15 @@ void finish(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, i
 
 inline void finish(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, int n, const float* sums,
                    int64_t stride) {
+  if (!e.bias && !e.activation && !e.scale && !e.gate.data && !e.residual.data) {
+    for (int i = 0; i < m; ++i, sums += stride) {
+      float* to = y.row<float>(first + i) + o;
+      int j = 0;
+      for (; j + kLanes <= n; j += kLanes) store(to + j, load(sums + j));
+      if (j < n) store(to + j, load(sums + j), n - j);
+    }
+    return;
+  }
   with_activation(e.activation, [&](auto act) { finish(e, y, first, m, o, n, sums, stride, act); });
 }
 

@@ -22,43 +22,78 @@ constexpr int64_t kLargeMatrix = 256;
 
 int64_t even(int64_t n) { return ceil_div(n, 2) * 2; }
 
-// Rows as they are, (m, k), in tiles.
+// Tiles of m rows: as many for each thread where that makes none of them thin. What is summed does not depend on it.
+int64_t even_tiles(int64_t m, int64_t threads) {
+  const int64_t least = ceil_div(m, kTileRows), all = ceil_div(least, threads) * threads;
+  return m >= all * kTileRows * 3 / 4 ? all : least;
+}
+
+// Some neighbouring tiles of the left side: where they begin among its rows, and the next one's begin.
+struct SomeTiles {
+  int64_t count;
+  int64_t begins[kTilesATask + 1];
+  int height(int64_t i) const { return int(begins[i + 1] - begins[i]); }
+};
+
+// Rows as they are, (m, k), in tiles `tile` apart.
 struct LeftRows {
   const Rows& rows;
-  void pack(int64_t first, int height, int64_t from, int64_t depth, float* to) const {
-    interleave<float>(rows, first, height, depth, to, from);
+  void pack(const SomeTiles& tiles, int64_t from, int64_t depth, float* to, int64_t tile) const {
+    for (int64_t i = 0; i < tiles.count; ++i)
+      interleave<float>(rows, tiles.begins[i], tiles.height(i), depth, to + i * tile, from);
   }
 #if defined(STATESPACE_BF16_DOT)
-  STATESPACE_BF16_DOT void pack_pairs(int64_t first, int height, int64_t from, int64_t depth, float* to) const {
-    interleave_pairs<float>(rows, first, height, depth, to, from);
+  STATESPACE_BF16_DOT void pack_pairs(const SomeTiles& tiles, int64_t from, int64_t depth, float* to,
+                                      int64_t tile) const {
+    for (int64_t i = 0; i < tiles.count; ++i)
+      interleave_pairs<float>(rows, tiles.begins[i], tiles.height(i), depth, to + i * tile, from);
   }
 #endif
 };
 
-// Columns of rows (k, m), in tiles. Whole vectors are stored, each over the lanes past its tile's height that the one
-// before it left.
+// Columns of rows (k, m), in tiles: row by row for all of them, because rows lie far apart. Whole vectors are stored,
+// each over the lanes past its tile's height that the one before it left.
 struct LeftColumns {
   const Rows& rows;
-  void pack(int64_t first, int height, int64_t from, int64_t depth, float* to) const {
-    for (int64_t k = 0; k < depth; ++k, to += height) {
-      const float* row = rows.row<float>(from + k) + first;
-      for (int i = 0; i < height; i += kLanes) {
-        const int lanes = lanes_of(height - i);
-        const F v = load(row + i, lanes);
-        k + 1 < depth ? store(to + i, v) : store(to + i, v, lanes);
+  void fetch(const SomeTiles& tiles, int64_t k) const {
+    const float* row = rows.row<float>(k);
+    for (int64_t c = tiles.begins[0]; c < tiles.begins[tiles.count]; c += 16) prefetch(row + c);
+  }
+  void pack(const SomeTiles& tiles, int64_t from, int64_t depth, float* to, int64_t tile) const {
+    for (int64_t k = 0; k < depth; ++k) {
+      if (k + kAhead < depth) fetch(tiles, from + k + kAhead);
+      for (int64_t t = 0; t < tiles.count; ++t) {
+        const int height = tiles.height(t);
+        const float* row = rows.row<float>(from + k) + tiles.begins[t];
+        float* at = to + t * tile + k * height;
+        for (int i = 0; i < height; i += kLanes) {
+          const int lanes = lanes_of(height - i);
+          const F v = load(row + i, lanes);
+          k + 1 < depth ? store(at + i, v) : store(at + i, v, lanes);
+        }
       }
     }
   }
 #if defined(STATESPACE_BF16_DOT)
-  STATESPACE_BF16_DOT void pack_pairs(int64_t first, int height, int64_t from, int64_t depth, float* to) const {
-    for (int64_t k = 0; k < depth; k += 2, to += height) {
-      const float* row = rows.row<float>(from + k) + first;
-      const float* next = k + 1 < depth ? rows.row<float>(from + k + 1) + first : nullptr;
-      const F v = as_floats(zip_pairs(narrow_bf16(load(row, height)), narrow_bf16(next ? load(next, height) : zero())));
-      k + 2 < depth ? store(to, v) : store(to, v, height);
+  STATESPACE_BF16_DOT void pack_pairs(const SomeTiles& tiles, int64_t from, int64_t depth, float* to,
+                                      int64_t tile) const {
+    for (int64_t k = 0; k < depth; k += 2) {
+      for (int64_t next = k + kAhead; next < std::min(depth, k + kAhead + 2); ++next) fetch(tiles, from + next);
+      for (int64_t t = 0; t < tiles.count; ++t) {
+        const int height = tiles.height(t);
+        const float* row = rows.row<float>(from + k) + tiles.begins[t];
+        const float* next = k + 1 < depth ? rows.row<float>(from + k + 1) + tiles.begins[t] : nullptr;
+        const F second = next ? load(next, height) : zero();
+        const F v = as_floats(zip_pairs(narrow_bf16(load(row, height)), narrow_bf16(second)));
+        float* at = to + t * tile + k / 2 * height;
+        k + 2 < depth ? store(at, v) : store(at, v, height);
+      }
     }
   }
 #endif
+
+ private:
+  static constexpr int64_t kAhead = 8;
 };
 
 // Rows (k, n) in panels: rows [k, k + count) of a block, of which `to` (panels, depth, kPanel) holds all.
@@ -105,7 +140,7 @@ class GradientProduct {
         left_(left),
         right_(right),
         n_(n),
-        tiles_(ceil_div(m, kTileRows)),
+        tiles_(even_tiles(m, cx.threads())),
         m_(m),
         k_(k),
         c_(c),
@@ -115,7 +150,7 @@ class GradientProduct {
   void run(bool add) const {
     if (m_ == 0 || n_ == 0) return;
     const int64_t blocks = std::max<int64_t>(1, ceil_div(k_, kDepth));
-    auto edge = [&](int64_t b) { return b == blocks ? k_ : b * k_ / blocks / 2 * 2; };
+    auto edge = [&](int64_t b) { return b == blocks ? k_ : b * k_ / blocks / 16 * 16; };  // whole vectors, and pairs
     for (int64_t b = 0; b < blocks; ++b) block(edge(b), edge(b + 1) - edge(b), add || b > 0);
   }
 
@@ -145,16 +180,14 @@ class GradientProduct {
     const int64_t tile = ceil_div((steps(depth) + 1) * kTileRows, 16) * 16;
     float* sums = cx_.local<float>(worker, kTileRows * kPanel + (end - first) * tile + kLanes);
     float* left = sums + kTileRows * kPanel;
-    for (int64_t i = first; i < end; ++i) {
-      float* to = left + (i - first) * tile;
+    SomeTiles some{end - first, {}};
+    for (int64_t i = first; i <= end; ++i) some.begins[i - first] = begin(i);
 #if defined(STATESPACE_BF16_DOT)
-      if (pairs_) {
-        left_.pack_pairs(begin(i), height(i), from, depth, to);
-        continue;
-      }
+    if (pairs_)
+      left_.pack_pairs(some, from, depth, left, tile);
+    else
 #endif
-      left_.pack(begin(i), height(i), from, depth, to);
-    }
+      left_.pack(some, from, depth, left, tile);
     for (int64_t column = 0; column < n_; column += kPanel) {
       const float* panel = packed_ + column * steps(depth);
       for (int64_t i = first; i < end; ++i) {

@@ -1,3 +1,5 @@
+#include <initializer_list>
+
 #include "backend/kernels.h"
 #include "kernels/activation_gradients.h"
 #include "kernels/column_sums.h"
@@ -99,16 +101,21 @@ void layer_group(const float* x, const float* dy, const float* weight, float eps
   }
 }
 
-// fn(row, first channel, dweight, dbias) for every group of every row, then the sums are written.
+// fn(row, first channel, dweight, dbias) for every group of every row, then the sums are written. `read`: rows that are
+// fetched ahead, they may be columns of wider ones.
 template <class Op, class Fn>
-void each_group(const Op& op, Context& cx, Fn&& fn) {
+void each_group(const Op& op, Context& cx, std::initializer_list<const Tensor*> read, Fn&& fn) {
+  constexpr int64_t kAhead = 2;
   const int64_t channels = op.x[1], group = op.group_size ? op.group_size : channels;
   ColumnSums sums(cx, op.x[0], 2 * channels);
   sums.each_part([&](int64_t begin, int64_t end, int, float* part) {
     float *dweight = op.dweight ? part : nullptr, *dbias = op.dbias ? part + channels : nullptr;
-    for (int64_t r = begin; r < end; ++r)
+    for (int64_t r = begin; r < end; ++r) {
+      for (const Tensor* t : read)
+        for (int64_t c = 0; c < channels && *t && r + kAhead < end; c += 16) prefetch(t->row(r + kAhead) + c);
       for (int64_t c = 0; c < channels; c += group)
         fn(r, c, group, dweight ? dweight + c : nullptr, dbias ? dbias + c : nullptr);
+    }
   });
   if (op.dweight) sums.write(0, channels, op.dweight.f32());
   if (op.dbias) sums.write(channels, channels, op.dbias.f32());
@@ -122,7 +129,7 @@ float* to(const Tensor& t, int64_t r, int64_t c) { return t ? t.row(r) + c : nul
 
 template <>
 void run(const RmsNormBackward& op, Context& cx) {
-  each_group(op, cx, [&](int64_t r, int64_t c, int64_t n, float* dweight, float* dbias) {
+  each_group(op, cx, {&op.x, &op.z, &op.dy}, [&](int64_t r, int64_t c, int64_t n, float* dweight, float* dbias) {
     const RmsGroup g{at(op.x, r, c),   at(op.z, r, c), at(op.dy, r, c),
                      at(op.weight, c), at(op.bias, c), to(op.dx, r, c),
                      to(op.dz, r, c),  dweight,        dbias};
@@ -137,7 +144,7 @@ void run(const RmsNormBackward& op, Context& cx) {
 
 template <>
 void run(const LayerNormBackward& op, Context& cx) {
-  each_group(op, cx, [&](int64_t r, int64_t c, int64_t n, float* dweight, float* dbias) {
+  each_group(op, cx, {&op.x, &op.dy}, [&](int64_t r, int64_t c, int64_t n, float* dweight, float* dbias) {
     layer_group(op.x.row(r) + c, op.dy.row(r) + c, at(op.weight, c), op.eps, n, to(op.dx, r, c), dweight, dbias);
   });
 }

@@ -69,6 +69,8 @@ class Heads {
       read_shared(op_.B, t, kDecayChunk, chunk_.k);
       for (int64_t h = 0; h < count_; ++h) {
         read_inputs(h, t, kDecayChunk);
+        const bool same = h + 1 < count_;
+        chunk_.ahead[0] = rows_of(op_.x, same ? h + 1 : 0, same ? t : t + kDecayChunk, end);
         chunk_.clear_rest(state(c + 1, h));
         chunk_.advance(kDecayChunk, state(c, h), state(c + 1, h));
       }
@@ -86,6 +88,12 @@ class Heads {
           chunk_.outputs(n, state(c, h));
           write_gate(h, t, n);
         }
+        // The head's own rows of dx, and the next head's inputs.
+        const bool same = h + 1 < count_;
+        const int64_t other = same ? h + 1 : 0, there = same ? t : t - kDecayChunk;
+        chunk_.ahead[0] = rows_of(op_.x, other, there, end);
+        chunk_.ahead[1] = rows_of(op_.dy, other, there, end);
+        chunk_.ahead[2] = rows_of(op_.dx, h, t, end);
         chunk_.head(n, state(c, h), G + h * size_);
         write(h, t, n);
       }
@@ -118,6 +126,11 @@ class Heads {
     for (int64_t i = 0; i < headdim_; i += kLanes) fn(i, lanes_of(headdim_ - i));
   }
   const float* row(const Tensor& t, int64_t h, int64_t token) const { return t.row(token) + (first_ + h) * headdim_; }
+  // A chunk's rows of a head; none before the first token.
+  RowsAhead rows_of(const Tensor& t, int64_t h, int64_t token, int64_t end) const {
+    if (!t || token < 0 || token >= end) return {};
+    return {row(t, h, token), t.row_stride, std::min(kDecayChunk, end - token), headdim_};
+  }
   F skip(int64_t h, int64_t i, int m) const {
     if (!op_.D) return zero();
     return op_.D.rank == 1 ? set(op_.D.f32()[first_ + h]) : load(op_.D.row(first_ + h) + i, m);

@@ -1,6 +1,7 @@
 #pragma once
 // The matrix products of SSD, over local f32 buffers whose rows are filled up with zeros to whole tiles.
 #include "isa/simd.h"
+#include "kernels/rows.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA::ssd {
@@ -88,11 +89,17 @@ inline void column_panels(int64_t begin, int64_t end, Fn&& fn) {
 // out's rows up to `width` becomes zero.
 inline void transpose(const float* in, int64_t in_stride, int64_t rows, int64_t cols, float* out, int64_t out_stride,
                       int64_t width) {
-  constexpr int64_t kBlock = 16;  // columns at a time: one cache line of each of out's rows
-  for (int64_t c0 = 0; c0 < width; c0 += kBlock)
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = c0; c < c0 + kBlock && c < width; ++c)
-        out[r * out_stride + c] = c < cols ? in[c * in_stride + r] : 0.f;
+  for (int64_t c = 0; c < width; c += kLanes)
+    for (int64_t r = 0; r < rows; r += kLanes) {
+      const int height = lanes_of(rows - r), columns = lanes_of(width - c);
+      F square[kLanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) square[i] = c + i < cols ? load(in + (c + i) * in_stride + r, height) : zero();
+      STATESPACE_ISA::transpose(square);
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i)
+        if (i < height) store(out + (r + i) * out_stride + c, square[i], columns);
+    }
 }
 
 }  // namespace statespace::STATESPACE_ISA::ssd

@@ -30,7 +30,9 @@ void interleave_rows(const T* from, int64_t stride, int n, int64_t in, T* to) {
         square[i] = o + i >= n ? zero() : columns < kLanes ? load(row, columns) : load(row);
       }
       transpose(square);
-      for (int j = 0; j < columns; ++j) store(to + (k + j) * kPanel + o, square[j]);
+#pragma GCC unroll 16
+      for (int j = 0; j < kLanes; ++j)
+        if (j < columns) store(to + (k + j) * kPanel + o, square[j]);
     }
 }
 

@@ -1,6 +1,7 @@
 #include "napi/training.h"
 
 #include <cmath>
+#include <cstring>
 #include <memory>
 
 #include "napi/convert.h"
@@ -23,12 +24,15 @@ int64_t large(const Napi::Object& o, const char* key) { return o.Get(key).As<Nap
 double number(const Napi::Object& o, const char* key) { return o.Get(key).As<Napi::Number>().DoubleValue(); }
 
 template <class T, class Fn>
-std::vector<T> list(const Napi::Object& o, const char* key, Fn read) {
+std::vector<T> list(const Napi::Array& array, Fn read) {
   std::vector<T> out;
-  if (!o.Has(key)) return out;
-  const auto array = o.Get(key).As<Napi::Array>();
   for (uint32_t i = 0; i < array.Length(); ++i) out.push_back(read(array.Get(i)));
   return out;
+}
+template <class T, class Fn>
+std::vector<T> list(const Napi::Object& o, const char* key, Fn read) {
+  if (!o.Has(key)) return {};
+  return list<T>(o.Get(key).As<Napi::Array>(), read);
 }
 
 TrainerLayout read_layout(const Napi::Object& o) {
@@ -151,6 +155,51 @@ class CopyJob : public Job {
   bool in_;
 };
 
+// Parameters from where a model holds them, weight by weight: there is no copy of all in between. After it, values must
+// be written or refreshed by a CopyJob.
+class SeedJob : public Job {
+ public:
+  // (trainer, model, [{parameter, first, count, value, at}]): values [first, first + count) of a parameter lie in a
+  // weight of the model from `at` on
+  explicit SeedJob(const Napi::CallbackInfo& info) : trainer_(trainer_of(info[0])), model_(held_model(info[1]).ref) {
+    const auto& values = model_->program.graph().values;
+    uses_ = list<Use>(info[2].As<Napi::Array>(), [&](const Napi::Value& v) {
+      const auto o = v.As<Napi::Object>();
+      const Use use{integer(o, "parameter"), integer(o, "value"), large(o, "first"), large(o, "count"), large(o, "at")};
+      const bool known = use.value >= 0 && use.value < int64_t(values.size());
+      if (!known || use.at < 0 || use.count < 0 || use.count > values[use.value].size() - use.at)
+        throw Error(Code::kArgument, "trainer: values outside their weight");
+      return use;
+    });
+  }
+  void execute() override {
+    Buffer held;
+    int32_t last = -1;
+    for (const Use& u : uses_) {
+      float* to = trainer_->values_of(u.parameter, u.first, u.count);
+      const int64_t size = model_->program.graph().values[u.value].size();
+      if (u.count == size) {
+        model_->read_weight(u.value, to);
+        continue;
+      }
+      float* all = static_cast<float*>(held.reserve(size * 4));
+      if (u.value != last) model_->read_weight(u.value, all);
+      last = u.value;
+      std::memcpy(to, all + u.at, u.count * 4);
+    }
+  }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  struct Use {
+    int32_t parameter, value;
+    int64_t first, count, at;
+  };
+  TrainerRef trainer_;
+  ModelRef model_;
+  std::vector<Use> uses_;
+};
+
 class TrainJob : public LongJob {
  public:
   // (trainer, parts, "evaluate" | "gradients" | "step", AdamW, cancel)
@@ -231,6 +280,7 @@ Napi::Value start(const Napi::CallbackInfo& info, Args... args) {
 }
 
 Napi::Value build_trainer(const Napi::CallbackInfo& info) { return start<BuildJob>(info); }
+Napi::Value seed_trainer(const Napi::CallbackInfo& info) { return start<SeedJob>(info); }
 Napi::Value read_trainer(const Napi::CallbackInfo& info) { return start<CopyJob>(info, false); }
 Napi::Value write_trainer(const Napi::CallbackInfo& info) { return start<CopyJob>(info, true); }
 Napi::Value run_trainer(const Napi::CallbackInfo& info) { return start<TrainJob>(info); }
@@ -245,6 +295,7 @@ void dispose_trainer(const Napi::CallbackInfo& info) {
 void export_training(Napi::Env env, Napi::Object exports) {
   const auto set = [&](const char* name, auto fn) { exports.Set(name, Napi::Function::New(env, fn, name)); };
   set("buildTrainer", build_trainer);
+  set("seedTrainer", seed_trainer);
   set("readTrainer", read_trainer);
   set("writeTrainer", write_trainer);
   set("runTrainer", run_trainer);

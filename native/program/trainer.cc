@@ -35,16 +35,6 @@ void copy(const float* from, float* to, int64_t count, Stop stop) {
   for_pieces(count, stop, [&](int64_t begin, int64_t end) { std::copy(from + begin, from + end, to + begin); });
 }
 
-// Zeros where it did not hold as many; it holds them all or is as before.
-float* floats(Buffer& buffer, int64_t count, Stop stop) {
-  if (buffer.bytes() < count * 4) {
-    Buffer zeros(std::max<int64_t>(count, 1) * 4);
-    clear(zeros.data(), count * 4, stop);
-    buffer = std::move(zeros);
-  }
-  return static_cast<float*>(buffer.data());
-}
-
 void add_to(float* sum, const float* x, int64_t count, Stop stop) {
   for_pieces(count, stop, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) sum[i] += x[i];
@@ -101,9 +91,7 @@ void Trainer::place(Stop stop) {
     t.dtype = v.dtype, t.rank = v.rank;
     std::copy(v.dims, v.dims + v.rank, t.shape);
     t.row_stride = t.row_size();
-    buffers_.emplace_back(std::max<int64_t>(t.bytes(), 64));
-    t.data = buffers_.back().data();
-    clear(t.data, t.bytes(), stop);
+    t.data = pages_.take(t.bytes());
     return t;
   };
   for (size_t id = 0; id < g.values.size(); ++id)
@@ -143,7 +131,7 @@ void Trainer::place(Stop stop) {
     }
   }
   for (size_t i = 0; i < memory_.size(); ++i)
-    if (!memory_[i].value) memory_[i].value = floats(memory_[i].own, layout_.parameters[i].count, stop);
+    if (!memory_[i].value) memory_[i].value = pages_.floats(layout_.parameters[i].count);
   // The evaluation graph begins as the other does: what both have is the same memory.
   for (size_t id = 0; id < evaluation_.weights().size() && id < g.values.size(); ++id)
     evaluation_.weights()[id] = training_.weights()[id];
@@ -151,14 +139,14 @@ void Trainer::place(Stop stop) {
 
 const float* Trainer::source(int32_t p) const {
   const Memory& m = memory_[p];
-  return adapted_[p] ? static_cast<const float*>(m.effective.data()) : m.value;
+  return adapted_[p] ? m.effective : m.value;
 }
 
 bool Trainer::gathers(int32_t p) const { return layout_.parameters[p].trained || adapted_[p]; }
 
 const float* Trainer::gradient(int32_t p) const {
   const Memory& m = memory_[p];
-  return m.gradient && !several_ ? m.gradient : static_cast<const float*>(m.sum.data());
+  return m.gradient && !several_ ? m.gradient : m.sum;
 }
 
 void Trainer::read(Which which, int32_t p, float* to, Stop stop) const {
@@ -166,8 +154,8 @@ void Trainer::read(Which which, int32_t p, float* to, Stop stop) const {
   const float* from = m.value;
   if (which == Which::gradient) from = gradient(p);
   if (which == Which::merged) from = source(p);
-  if (which == Which::mean) from = static_cast<const float*>(m.mean.data());
-  if (which == Which::square) from = static_cast<const float*>(m.square.data());
+  if (which == Which::mean) from = m.mean;
+  if (which == Which::square) from = m.square;
   if (from)
     copy(from, to, count(p), stop);
   else
@@ -177,17 +165,23 @@ void Trainer::read(Which which, int32_t p, float* to, Stop stop) const {
 void Trainer::write(Which which, int32_t p, const float* from, Stop stop) {
   Memory& m = memory_.at(p);
   float* to = m.value;
-  if (which == Which::mean) to = floats(m.mean, count(p), stop);
-  if (which == Which::square) to = floats(m.square, count(p), stop);
+  if (which == Which::mean) to = made(m.mean, count(p));
+  if (which == Which::square) to = made(m.square, count(p));
   if (which == Which::gradient || which == Which::merged)
     throw Error(Code::kArgument, "trainer: what is computed is not set");
   copy(from, to, count(p), stop);
 }
 
+float* Trainer::values_of(int32_t p, int64_t first, int64_t values) {
+  if (first < 0 || values < 0 || values > count(p) || first > count(p) - values)
+    throw Error(Code::kArgument, "trainer: values outside their parameter");
+  return memory_[p].value + first;
+}
+
 void Trainer::refresh_adapters(Stop stop) {
   for (const auto& a : layout_.adapters) {
     Memory& m = memory_[a.base];
-    float* effective = floats(m.effective, a.rows * a.columns, stop);
+    float* effective = made(m.effective, a.rows * a.columns);
     copy(m.value, effective, a.rows * a.columns, stop);
     add_product(effective, memory_[a.b].value, a.rank, 1, memory_[a.a].value, a.columns, a.rows, a.columns, a.rank,
                 a.scale, stop);
@@ -238,7 +232,7 @@ void Trainer::gather(bool first, Stop stop) {
   if (first)
     for (size_t p = 0; p < memory_.size(); ++p)
       if (gathers(int32_t(p)) && (several_ || !memory_[p].gradient))
-        clear(floats(memory_[p].sum, layout_.parameters[p].count, stop), layout_.parameters[p].count * 4, stop);
+        clear(made(memory_[p].sum, layout_.parameters[p].count), layout_.parameters[p].count * 4, stop);
   for (const auto& w : layout_.weights)
     for (int32_t id : w.gradients) {
       const float* from = fixed(id);
@@ -246,7 +240,7 @@ void Trainer::gather(bool first, Stop stop) {
         std::vector<float*> to;
         for (const auto& p : w.parts) {
           const bool wanted = gathers(p.parameter);
-          float* sum = wanted ? floats(memory_[p.parameter].sum, count(p.parameter), stop) + p.first : nullptr;
+          float* sum = wanted ? made(memory_[p.parameter].sum, count(p.parameter)) + p.first : nullptr;
           for (int64_t i = 0; i < p.count; ++i) to.push_back(wanted ? sum + i : nullptr);
         }
         for (size_t i = 0; i < w.index.size(); ++i) {
@@ -259,7 +253,7 @@ void Trainer::gather(bool first, Stop stop) {
       for (const auto& p : w.parts) {
         Memory& m = memory_[p.parameter];
         if (gathers(p.parameter) && (several_ || !m.gradient)) {
-          float* sum = floats(m.sum, count(p.parameter), stop) + p.first;
+          float* sum = made(m.sum, count(p.parameter)) + p.first;
           if (w.map == TrainerLayout::Map::copy)
             add_to(sum, from + at, p.count, stop);
           else
@@ -273,10 +267,10 @@ void Trainer::gather(bool first, Stop stop) {
 // With G the gradient of base + scale · b·a: db = scale · G aᵀ, da = scale · bᵀ G.
 void Trainer::gather_adapters(Stop stop) {
   for (const auto& t : layout_.adapters) {
-    const float* g = static_cast<const float*>(memory_[t.base].sum.data());
+    const float* g = memory_[t.base].sum;
     const float *a = memory_[t.a].value, *b = memory_[t.b].value;
-    float* da = floats(memory_[t.a].sum, t.rank * t.columns, stop);
-    float* db = floats(memory_[t.b].sum, t.rows * t.rank, stop);
+    float* da = made(memory_[t.a].sum, t.rank * t.columns);
+    float* db = made(memory_[t.b].sum, t.rows * t.rank);
     std::memset(da, 0, t.rank * t.columns * 4);
     add_product(da, b, 1, t.rank, g, t.columns, t.rank, t.columns, t.rows, t.scale, stop);
     ThreadPool::global().parallel_for(
@@ -368,8 +362,8 @@ double Trainer::gradient_norm(Stop stop) const {
 void Trainer::prepare_update(Stop stop) {
   for (size_t p = 0; p < memory_.size(); ++p) {
     if (!layout_.parameters[p].trained) continue;
-    floats(memory_[p].mean, count(int32_t(p)), stop);
-    floats(memory_[p].square, count(int32_t(p)), stop);
+    for (float* Memory::*moment : {&Memory::mean, &Memory::square})
+      if (!(memory_[p].*moment)) clear(made(memory_[p].*moment, count(int32_t(p))), count(int32_t(p)) * 4, stop);
   }
 }
 
@@ -385,8 +379,8 @@ void Trainer::update(const AdamW& o, double norm, Stop ended) {
     if (!parameter.trained) continue;
     step.keep = parameter.decayed ? float(1 - o.learning_rate * o.decay) : 1;
     float* w = memory_[p].value;
-    float* m = floats(memory_[p].mean, parameter.count, ended);
-    float* v = floats(memory_[p].square, parameter.count, ended);
+    float* m = made(memory_[p].mean, parameter.count);
+    float* v = made(memory_[p].square, parameter.count);
     const float* gradients = gradient(int32_t(p));
     for_pieces(parameter.count, ended, [&](int64_t begin, int64_t end) {
       optimizer().adamw(step, gradients + begin, end - begin, w + begin, m + begin, v + begin);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "program/program.h"
+#include "program/trainer_memory.h"
 
 namespace statespace {
 
@@ -80,6 +81,8 @@ class Trainer {
   int64_t features() const { return training_.input_features(); }
   void read(Which which, int32_t parameter, float* to, Stop stop = nullptr) const;
   void write(Which which, int32_t parameter, const float* from, Stop stop = nullptr);
+  // Where values [first, first + count) of a parameter are written before refresh().
+  float* values_of(int32_t parameter, int64_t first, int64_t count);
   // Makes the weights of the parameters; after write().
   void refresh(Stop stop = nullptr);
 
@@ -97,7 +100,7 @@ class Trainer {
   struct Memory {
     float* value = nullptr;
     float* gradient = nullptr;  // where the backward program writes it; nullptr: it is gathered
-    Buffer own, sum, effective, mean, square;
+    float *sum = nullptr, *effective = nullptr, *mean = nullptr, *square = nullptr;  // made when they are first needed
   };
   void place(Stop stop);
   void run_part(const Program& program, const TrainingPart& part, int64_t total, const Program::Cancelled& cancelled,
@@ -108,12 +111,14 @@ class Trainer {
   const float* gradient(int32_t parameter) const;
   const float* source(int32_t parameter) const;  // what weights are made of
   bool gathers(int32_t parameter) const;
+  // One of the last four.
+  float* made(float*& values, int64_t count) { return values ? values : values = pages_.floats(count); }
   float* fixed(int32_t value) const { return training_.weights()[value].f32(); }
 
   mutable Program training_, evaluation_;
   const TrainerLayout layout_;
+  TrainerMemory pages_;
   std::vector<Memory> memory_;
-  std::vector<Buffer> buffers_;
   std::vector<bool> adapted_;
   Buffer states_;
   Workspace workspace_;

@@ -208,20 +208,23 @@ void Model::read_weight(int32_t value, float* to) {
   if (held.layout == Layout::packed) backend.packed(plain, &bytes);
   std::vector<int32_t> order(out);
   for (int64_t i = 0; i < out; ++i) order[i] = int32_t(i);
+  const int64_t step = std::clamp<int64_t>((1 << 20) / std::max<int64_t>(in, 1), 1, std::max<int64_t>(out, 1));
   BackendBuffer ids(backend), values(backend);
   backend.upload(ids.reserve(out * 4), order.data(), out * 4);
-  values.reserve(out * in * 4);
+  values.reserve(step * in * 4);
   Scratch scratch;
   Context cx{ThreadPool::global(), scratch};
-  for (int64_t m = 0; m < matrices; ++m) {
+  for (int64_t i = 0, first = 0; i < matrices; first + step < out ? first += step : (first = 0, ++i)) {
+    const int64_t rows_here = std::min(step, out - first);
     Embedding op;
     op.weight = one;
-    op.weight.data = static_cast<char*>(held.data) + m * bytes;
-    op.ids.data = ids.data(), op.ids.dtype = DType::i32, op.ids.rank = 1, op.ids.shape[0] = out, op.ids.row_stride = 1;
-    op.y.data = values.data(), op.y.rank = 2, op.y.shape[0] = out, op.y.shape[1] = op.y.row_stride = in;
+    op.weight.data = static_cast<char*>(held.data) + i * bytes;
+    op.ids.data = static_cast<int32_t*>(ids.data()) + first, op.ids.dtype = DType::i32;
+    op.ids.rank = 1, op.ids.shape[0] = rows_here, op.ids.row_stride = 1;
+    op.y.data = values.data(), op.y.rank = 2, op.y.shape[0] = rows_here, op.y.shape[1] = op.y.row_stride = in;
     backend.run[op_id<Embedding>()](&op, cx);
     if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
-    backend.download(to + m * out * in, values.data(), out * in * 4);
+    backend.download(to + (i * out + first) * in, values.data(), rows_here * in * 4);
   }
 }
 

@@ -10,7 +10,7 @@ import { backends, hasKernel, onDevice, onEveryBackend } from './backends.js';
 import { callAsync, callSync, type OpName, type Outputs, opNames } from './check.js';
 import { Random } from './random.js';
 import type { Args, Values } from './reference.js';
-import { samples } from './samples.js';
+import { aboveHeads, gradientOf, samples } from './samples.js';
 import { slice } from './tensors.js';
 
 const kept = join(goldenRoot, 'gradients');
@@ -115,10 +115,14 @@ describe('finite differences', () => {
     K: fc.integer({ min: 1, max: 5 }),
   });
 
-  it.for<OpName>([...backwardOps, 'linearCrossEntropy'])('%s', (op, { skip }) => {
+  const all = [...backwardOps, 'linearCrossEntropy'] as OpName[];
+  it.for<[string, OpName, OpName]>([
+    ...all.map((op): [string, OpName, OpName] => [op, op, op.replace('Backward', '') as OpName]),
+    ['gatedDeltaRuleBackward of kda', 'gatedDeltaRuleBackward', 'kda'],
+  ])('%s', ([, op, of], { skip }) => {
     skip(!hasKernel(op), `${op} has no kernel here`);
-    const sample = samples[op];
-    const forward = samples[op.replace('Backward', '') as OpName].formula!;
+    const sample = of === 'kda' ? gradientOf(samples.kda, aboveHeads) : samples[op];
+    const forward = samples[of].formula!;
     fc.assert(
       fc.property(dims, fc.integer({ min: 1, max: 2 ** 30 }), (d, seed) => {
         const r = new Random(seed);

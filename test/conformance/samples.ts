@@ -7,7 +7,7 @@ import * as reference from './reference.js';
 export type { Dims, Sample } from './forward-samples.js';
 
 /** A backward op's sample: the forward's, and gradients from above of these shapes. */
-const gradientOf = (forward: Sample, above: (a: Args) => Record<string, readonly number[]>): Sample => ({
+export const gradientOf = (forward: Sample, above: (a: Args) => Record<string, readonly number[]>): Sample => ({
   args: (r, d) => {
     const a = forward.args(r, d);
     const gradients = Object.entries(above(a)).map(([name, shape]) => [name, r.tensor(shape)]);
@@ -16,7 +16,7 @@ const gradientOf = (forward: Sample, above: (a: Args) => Record<string, readonly
 });
 
 const aboveState = (a: Args) => ({ dlastState: a.initialState.shape });
-const aboveHeads = (a: Args) => ({ dy: a.v.shape, ...aboveState(a) });
+export const aboveHeads = (a: Args) => ({ dy: a.v.shape, ...aboveState(a) });
 
 /** No dt so near a limit that a small step crosses it. */
 const awayFromLimits: Sample = {
