@@ -45,7 +45,7 @@ export class Scheduler {
   ) {
     const { cache } = options;
     if (cache) this.cache = new PrefixCache(model, cache.bytes);
-    if (cache?.store) this.persistence = new Persistence(model, cache.store);
+    if (cache?.store) this.persistence = new Persistence(model, cache.store, cache.bytes);
   }
 
   /** ERR_OVERLOADED where too many wait; ERR_OUT_OF_MEMORY where it would never fit. */

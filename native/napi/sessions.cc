@@ -6,6 +6,7 @@
 #include "napi/handles.h"
 #include "napi/jobs.h"
 #include "napi/models.h"
+#include "program/state_import.h"
 
 namespace statespace {
 namespace {
@@ -138,70 +139,97 @@ Napi::Value export_session(const Napi::CallbackInfo& info) {
   });
 }
 
-class DigestJob : public Job {
- public:
-  explicit DigestJob(const Napi::Uint8Array& bytes) : bytes_(bytes.Data()), size_(int64_t(bytes.ByteLength())) {
-    hold(bytes);
-  }
-  void execute() override { digest(bytes_, size_, digest_, stop()); }
-  Napi::Value result(Napi::Env env) override {
-    auto out = Napi::Uint8Array::New(env, kDigestBytes);
-    std::copy(digest_, digest_ + kDigestBytes, out.Data());
-    return out;
+// A snapshot on its way into a session: all of it is digested, what lies between `begin` and `end` is the state.
+struct Arriving {
+  Arriving(const SessionRef& session, int64_t state, int64_t position, int64_t begin, int64_t size)
+      : state(session->model, state, position), digester(size), begin(begin), end(begin + state) {}
+  StateImport state;
+  Digester digester;
+  const int64_t begin, end;
+  int64_t at = 0;
+
+  void take(const uint8_t* bytes, int64_t count, const std::atomic<bool>* stop = nullptr) {
+    for (int64_t n; count > 0; bytes += n, count -= n, at += n) {
+      n = std::min(count, kPiece);
+      throw_if_stopped(stop);
+      digester.take(bytes, n);
+      const int64_t low = std::clamp<int64_t>(begin - at, 0, n), high = std::clamp<int64_t>(end - at, 0, n);
+      if (high > low) state.take(bytes + low, high - low, stop);
+    }
   }
 
  private:
-  const uint8_t* const bytes_;
-  const int64_t size_;
-  uint8_t digest_[kDigestBytes];
+  static constexpr int64_t kPiece = 1 << 20;  // digested, and then copied while it is still in the cache
 };
+using ArrivingRef = std::shared_ptr<Arriving>;
 
-// (bytes, synchronously): their checksum.
-Napi::Value digest_bytes(const Napi::CallbackInfo& info) {
+constexpr napi_type_tag kArrivingTag = {0x7374617465737061, 0x6172726976696e01};
+
+Held<ArrivingRef>& held_arriving(const Napi::Value& v) { return held<ArrivingRef>(v, kArrivingTag, "snapshot"); }
+
+// (session, bytes of state, position, where they begin, bytes that are digested): what takes the snapshot's pieces.
+Napi::Value open_import(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    auto job = std::make_unique<DigestJob>(info[0].As<Napi::Uint8Array>());
-    if (!info[1].ToBoolean()) return Jobs::of(info.Env()).start(info.Env(), std::move(job));
-    job->execute();
-    return job->result(info.Env());
+    const auto number = [&](int i) { return info[i].As<Napi::Number>().Int64Value(); };
+    return make_handle<ArrivingRef>(
+        info.Env(), std::make_shared<Arriving>(idle_session(info[0]), number(1), number(2), number(3), number(4)),
+        kArrivingTag, 0);
   });
 }
 
-class ImportJob : public Job {
+class ArrivalJob : public Job {
  public:
-  ImportJob(SessionRef session, const Napi::Value& handle, const Napi::Uint8Array& bytes, int64_t position)
-      : session_(std::move(session)),
-        handle_(Handle::New(handle, 1)),
-        bytes_(bytes.Data()),
-        size_(int64_t(bytes.ByteLength())),
-        position_(position) {
+  ArrivalJob(ArrivingRef to, const Napi::Uint8Array& bytes)
+      : to_(std::move(to)), bytes_(bytes.Data()), size_(int64_t(bytes.ByteLength())) {
     hold(bytes);
   }
-  void execute() override { session_->import_state(bytes_, size_, position_, stop()); }
-  Napi::Value result(Napi::Env env) override {
-    if (HeldSession& s = *handle_.Value().As<Napi::External<HeldSession>>().Data(); s.ref)
-      s.tell(env, session_->own_bytes());
-    return env.Undefined();
-  }
+  void execute() override { to_->take(bytes_, size_, stop()); }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
 
  private:
-  const SessionRef session_;
-  Handle handle_;
+  const ArrivingRef to_;
   const uint8_t* const bytes_;
-  const int64_t size_, position_;
+  const int64_t size_;
 };
 
-// (session, state, position, synchronously)
-Napi::Value import_session(const Napi::CallbackInfo& info) {
+// (import, bytes, synchronously): the next ones.
+Napi::Value import_piece(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
+    const ArrivingRef& to = held_arriving(info[0]).ref;
     const auto bytes = info[1].As<Napi::Uint8Array>();
-    HeldSession& session = held_session(info[0]);
-    idle_session(info[0]);
-    const int64_t position = info[2].As<Napi::Number>().Int64Value();
-    if (!info[3].ToBoolean())
-      return Jobs::of(info.Env()).start(info.Env(), std::make_unique<ImportJob>(session.ref, info[0], bytes, position));
-    session.ref->import_state(bytes.Data(), int64_t(bytes.ByteLength()), position);
-    session.tell(info.Env(), session.ref->own_bytes());
+    if (!info[2].ToBoolean()) return Jobs::of(info.Env()).start(info.Env(), std::make_unique<ArrivalJob>(to, bytes));
+    to->take(bytes.Data(), int64_t(bytes.ByteLength()));
     return info.Env().Undefined();
+  });
+}
+
+// (import, session, digest): the session is what has come, where its digest is that; whether it is. The import is over.
+Napi::Value close_import(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto& arriving = held_arriving(info[0]);
+    const ArrivingRef from = std::move(arriving.ref);
+    arriving.drop(info.Env());
+    HeldSession& session = held_session(info[1]);
+    idle_session(info[1]);
+    const auto expected = info[2].As<Napi::Uint8Array>();
+    uint8_t found[kDigestBytes];
+    from->digester.finish(found);
+    const bool intact = std::equal(found, found + kDigestBytes, expected.Data(), expected.Data() + expected.ByteLength());
+    if (intact) {
+      from->state.give_to(*session.ref);
+      session.tell(info.Env(), session.ref->own_bytes());
+    }
+    return Napi::Boolean::New(info.Env(), intact);
+  });
+}
+
+// (bytes): their checksum.
+Napi::Value digest_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto bytes = info[0].As<Napi::Uint8Array>();
+    auto out = Napi::Uint8Array::New(info.Env(), kDigestBytes);
+    digest(bytes.Data(), int64_t(bytes.ByteLength()), out.Data());
+    return out;
   });
 }
 
@@ -219,7 +247,9 @@ void export_sessions(Napi::Env env, Napi::Object exports) {
   set("exportSizes", export_sizes);
   set("digest", digest_bytes);
   set("exportSession", export_session);
-  set("importSession", import_session);
+  set("openImport", open_import);
+  set("importPiece", import_piece);
+  set("closeImport", close_import);
 }
 
 }  // namespace statespace
