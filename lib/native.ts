@@ -213,9 +213,16 @@ export interface NativeBinding {
     session: NativeHandle,
     withRow: boolean,
   ): { position: number; pending: number; state: number; row: number; tokens: number };
-  /** Writes them behind `begin` and a digest of all before it at the end. Not sync: of the session as it is now. */
-  exportSession(session: NativeHandle, withRow: boolean, to: Uint8Array, begin: number, sync: true): void;
-  exportSession(session: NativeHandle, withRow: boolean, to: Uint8Array, begin: number, sync: false): Promise<void>;
+  /**
+   * Writes them behind `head`, and a digest of the snapshot, which begins at `from` in it, at the end. Not sync: of the
+   * session as it is now.
+   */
+  exportSession(
+    ...call: [session: NativeHandle, withRow: boolean, to: Uint8Array, head: Uint8Array, from: number, sync: true]
+  ): void;
+  exportSession(
+    ...call: [session: NativeHandle, withRow: boolean, to: Uint8Array, head: Uint8Array, from: number, sync: false]
+  ): Promise<void>;
   /** Takes a snapshot of `size` digested bytes, in pieces, on its way into a session: `state` bytes from `begin` on. */
   openImport(session: NativeHandle, state: number, position: number, begin: number, size: number): NativeHandle;
   importPiece(arriving: NativeHandle, bytes: Uint8Array, sync: true): void;

@@ -7,9 +7,9 @@ import {
   checkOwner,
   readRest,
   refuse,
+  type Sizes,
   SNAPSHOT_BEGIN,
   SNAPSHOT_DIGEST,
-  type Sizes,
   snapshotSizes,
 } from './snapshot.js';
 

@@ -33,23 +33,26 @@ export const SNAPSHOT_BEGIN = HEADER;
 /** What stands at the end. */
 export const SNAPSHOT_DIGEST = DIGEST;
 
-/** Room for a snapshot of these sizes, its header written. */
-export function snapshotBuffer(of: Pick<Expected, 'fingerprint' | 'heldType'>, sizes: Sizes): Uint8Array {
-  const length = HEADER + sizes.state + 4 * (sizes.row + sizes.tokens) + DIGEST;
+/** The beginning of a snapshot of these sizes. */
+export function snapshotHeader(of: Pick<Expected, 'fingerprint' | 'heldType'>, sizes: Sizes): Uint8Array {
+  const header = Buffer.alloc(HEADER);
+  header.write(MAGIC, 0, 'latin1');
+  header.writeUInt32LE(VERSION, 8);
+  header.writeInt32LE(sizes.pending, 12);
+  header.set(of.fingerprint, 16);
+  header.write(of.heldType, 48, TYPE_BYTES, 'latin1');
+  header.writeUInt32LE(sizes.row, 60);
+  header.writeBigUInt64LE(BigInt(sizes.position), 64);
+  header.writeBigUInt64LE(BigInt(sizes.state), 72);
+  header.writeBigUInt64LE(BigInt(sizes.tokens), 80);
+  return header;
+}
+
+/** Memory for all of one. */
+export function snapshotRoom({ state, row, tokens }: Sizes, before: number): Uint8Array {
+  const length = before + HEADER + state + 4 * (row + tokens) + DIGEST;
   const memory = call((n) => n.outputMemory(length));
-  const bytes = memory ? new Uint8Array(memory, 0, length) : new Uint8Array(length);
-  const out = Buffer.from(bytes.buffer, bytes.byteOffset, length);
-  out.fill(0, 0, HEADER);
-  out.write(MAGIC, 0, 'latin1');
-  out.writeUInt32LE(VERSION, 8);
-  out.writeInt32LE(sizes.pending, 12);
-  out.set(of.fingerprint, 16);
-  out.write(of.heldType, 48, TYPE_BYTES, 'latin1');
-  out.writeUInt32LE(sizes.row, 60);
-  out.writeBigUInt64LE(BigInt(sizes.position), 64);
-  out.writeBigUInt64LE(BigInt(sizes.state), 72);
-  out.writeBigUInt64LE(BigInt(sizes.tokens), 80);
-  return bytes;
+  return memory ? new Uint8Array(memory, 0, length) : new Uint8Array(length);
 }
 
 export const refuse = (why: string): StatespaceError => new StatespaceError('ERR_STATE', `snapshot: ${why}`);

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kPiece = 4 << 20;  // bytes between two looks at `stop`
 constexpr uint64_t kStep[] = {0x9e3779b97f4a7c15ull, 0xbf58476d1ce4e5b9ull, 0x94d049bb133111ebull,
-                                    0xd6e8feb86659fd93ull};
+                              0xd6e8feb86659fd93ull};
 
 // Both halves of a·b, folded. Never forgets a: the product alone would, where b is 0.
 uint64_t fold(uint64_t a, uint64_t b) {

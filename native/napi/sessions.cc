@@ -100,41 +100,52 @@ Napi::Value export_sizes(const Napi::CallbackInfo& info) {
   });
 }
 
-// Writes a snapshot's parts behind `begin` of a buffer and a checksum of all before it into the last bytes.
-void write_snapshot(const Exported& e, uint8_t* bytes, int64_t size, int64_t begin,
+// What a snapshot begins with, before its native parts; of this, what stands before `from` is none of it.
+struct Head {
+  std::vector<uint8_t> bytes;
+  int64_t from;
+};
+
+// Writes the head, the parts and, into the last bytes, a checksum of all of the snapshot before it.
+void write_snapshot(const Exported& e, const Head& head, uint8_t* bytes, int64_t size,
                     const std::atomic<bool>* stop = nullptr) {
-  if (begin < 0 || size != begin + e.bytes() + kDigestBytes)
+  const int64_t begin = int64_t(head.bytes.size());
+  if (head.from < 0 || head.from > begin || size != begin + e.bytes() + kDigestBytes)
     throw Error(Code::kArgument, "export: the buffer is of another size");
+  std::copy(head.bytes.begin(), head.bytes.end(), bytes);
   e.write(bytes + begin, stop);
-  digest(bytes, size - kDigestBytes, bytes + size - kDigestBytes, stop);
+  digest(bytes + head.from, size - head.from - kDigestBytes, bytes + size - kDigestBytes, stop);
 }
 
 class ExportJob : public Job {
  public:
-  ExportJob(Exported e, Napi::Uint8Array to, int64_t begin)
-      : exported_(std::move(e)), to_(to.Data()), size_(int64_t(to.ByteLength())), begin_(begin) {
+  ExportJob(Exported e, Head head, Napi::Uint8Array to)
+      : exported_(std::move(e)), head_(std::move(head)), to_(to.Data()), size_(int64_t(to.ByteLength())) {
     hold(to);
   }
-  void execute() override { write_snapshot(exported_, to_, size_, begin_, stop()); }
+  void execute() override { write_snapshot(exported_, head_, to_, size_, stop()); }
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
 
  private:
   const Exported exported_;
+  const Head head_;
   uint8_t* const to_;
-  const int64_t size_, begin_;
+  const int64_t size_;
 };
 
-// (session, with the row, buffer, begin, synchronously). Another thread writes a fork: the session may go on at once.
+// (session, with the row, buffer, head, where the snapshot begins in it, synchronously). Another thread writes a fork:
+// the session may go on at once.
 Napi::Value export_session(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const SessionRef& session = idle_session(info[0]);
-    const bool row = info[1].ToBoolean(), sync = info[4].ToBoolean();
+    const bool row = info[1].ToBoolean(), sync = info[5].ToBoolean();
     auto to = info[2].As<Napi::Uint8Array>();
-    const int64_t begin = info[3].As<Napi::Number>().Int64Value();
+    const auto given = info[3].As<Napi::Uint8Array>();
+    Head head{{given.Data(), given.Data() + given.ByteLength()}, info[4].As<Napi::Number>().Int64Value()};
     if (!sync)
       return Jobs::of(info.Env())
-          .start(info.Env(), std::make_unique<ExportJob>(Exported{session->fork(), row}, to, begin));
-    write_snapshot({session, row}, to.Data(), int64_t(to.ByteLength()), begin);
+          .start(info.Env(), std::make_unique<ExportJob>(Exported{session->fork(), row}, std::move(head), to));
+    write_snapshot({session, row}, head, to.Data(), int64_t(to.ByteLength()));
     return info.Env().Undefined();
   });
 }
@@ -214,7 +225,8 @@ Napi::Value close_import(const Napi::CallbackInfo& info) {
     const auto expected = info[2].As<Napi::Uint8Array>();
     uint8_t found[kDigestBytes];
     from->digester.finish(found);
-    const bool intact = std::equal(found, found + kDigestBytes, expected.Data(), expected.Data() + expected.ByteLength());
+    const bool intact =
+        std::equal(found, found + kDigestBytes, expected.Data(), expected.Data() + expected.ByteLength());
     if (intact) {
       from->state.give_to(*session.ref);
       session.tell(info.Env(), session.ref->own_bytes());

@@ -14,7 +14,7 @@ type Settings = any;
 const program = new Command();
 for (const add of [addServe, addWorker]) add(program, new AbortController().signal);
 const commandOf = (name: string) => program.commands.find((command) => command.name() === name)!;
-const valueOf = (words: readonly string[], flag: string) => words[words.indexOf(flag) + 1];
+const argumentOf = (words: readonly string[], flag: string) => words[words.indexOf(flag) + 1];
 
 /** Throws what the program would say to these words behind `npx statespace`. */
 function accepted(words: readonly string[]): void {
@@ -55,8 +55,8 @@ describe('the Compose file', () => {
     for (const [, { command, stop_grace_period }] of ours) {
       const words = command.split(' ');
       accepted(words);
-      expect(valueOf(words, '--redis')).toBe('redis://redis:6379');
-      const grace = words.includes('--grace') ? Number(valueOf(words, '--grace')) : 0;
+      expect(argumentOf(words, '--redis')).toBe('redis://redis:6379');
+      const grace = words.includes('--grace') ? Number(argumentOf(words, '--grace')) : 0;
       expect(Number.parseInt(stop_grace_period, 10)).toBeGreaterThan(grace);
     }
   });
@@ -88,7 +88,7 @@ describe('the Kubernetes manifest', () => {
 
   test('calls the program with what it takes, and leaves it time to end', () => {
     accepted(container.args);
-    expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(Number(valueOf(container.args, '--grace')));
+    expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(Number(argumentOf(container.args, '--grace')));
     expect(container.env.map(({ name }: Settings) => name)).toEqual(['STATESPACE_API_KEY']);
   });
 
@@ -123,7 +123,8 @@ test('commands in the documents have the flags that they are given there', () =>
 test('environment variables in the documents are read by the program', () => {
   const read = new Set<string>();
   const scan = (name: string) => {
-    for (const [variable] of readFileSync(join(ROOT, name), 'utf8').matchAll(/STATESPACE_[A-Z]+\b/g)) read.add(variable);
+    for (const [variable] of readFileSync(join(ROOT, name), 'utf8').matchAll(/STATESPACE_[A-Z]+\b/g))
+      read.add(variable);
   };
   for (const name of ['lib/cli/main.ts', 'lib/cli/commands/serve.ts']) scan(name);
   for (const [variable] of readFileSync(join(ROOT, 'docs/scaling.md'), 'utf8').matchAll(/STATESPACE_[A-Z]+\b/g))

@@ -2,7 +2,7 @@ import type { StatespaceError } from '../../errors.js';
 import { lazyCrypto } from '../../lazy.js';
 import type { Model } from '../../models/model.js';
 import type { Session } from '../../session/session.js';
-import { encodeRecord, readRecord } from './record.js';
+import { readRecord, recordHead } from './record.js';
 import { readPieces, type SnapshotStore } from './store.js';
 
 // Checkpoints of prompts that begin with the same so many tokens lie in one folder of the store, so that what could be
@@ -136,7 +136,7 @@ export class Persistence {
     const fork = session.fork();
     this.writing = this.writing.then(async () => {
       try {
-        const record = encodeRecord(this.namespace, tokens, await fork.saveAsync());
+        const record = await fork.saveBehind(recordHead(this.namespace, tokens));
         const put = await this.patiently(() => this.store.put(key, record).then(() => true));
         if (put) this.counts.writes++;
         else this.written.delete(key);

@@ -17,16 +17,16 @@ const DIGEST = 32;
 
 const bytesOf = (a: Int32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
-export function encodeRecord(namespace: Uint8Array, tokens: Int32Array, snapshot: Uint8Array): Uint8Array {
-  const head = Buffer.alloc(HEADER + 4 * tokens.length);
+/** What stands before the snapshot in a record. */
+export function recordHead(namespace: Uint8Array, tokens: Int32Array): Uint8Array {
+  const head = Buffer.alloc(headBytes(tokens.length));
   head.write(MAGIC, 0, 'latin1');
   head.writeUInt32LE(VERSION, 8);
   head.writeUInt32LE(tokens.length, 12);
   head.set(namespace, 16);
   head.set(bytesOf(tokens), HEADER);
-  const digest = lazyCrypto().createHash('sha256').update(head).digest();
-  const out = Buffer.concat([head, digest, snapshot]);
-  return new Uint8Array(out.buffer, out.byteOffset, out.length);
+  head.set(lazyCrypto().createHash('sha256').update(head.subarray(0, -DIGEST)).digest(), head.length - DIGEST);
+  return head;
 }
 
 const refuse = (why: string) => new StatespaceError('ERR_STATE', `checkpoint: ${why}`);

@@ -96,7 +96,11 @@ class Store implements RedisStore {
     const redis = await this.redis();
     const [inner, ...outer] = this.folders(key);
     const name = this.prefix + key;
-    const pipeline = redis.pipeline().exists(name).strlen(name).getrangeBuffer(name, 0, PIECE - 1);
+    const pipeline = redis
+      .pipeline()
+      .exists(name)
+      .strlen(name)
+      .getrangeBuffer(name, 0, PIECE - 1);
     for (const kept of [name, ...[inner!, ...outer].map((folder) => this.listing(folder))])
       pipeline.expire(kept, kept === name ? this.ttl : 2 * this.ttl);
     const replies = (await pipeline.exec())!;
