@@ -1,7 +1,7 @@
 export type { HeldType } from './dtype.js';
 export type { FolderStoreOptions } from './engine/cache/folder-store.js';
 export type { RedisStore, RedisStoreOptions } from './engine/cache/redis-store.js';
-export type { SnapshotStore } from './engine/cache/store.js';
+export type { SnapshotStore, StoredPieces } from './engine/cache/store.js';
 export type { Engine, EngineStats } from './engine/engine.js';
 export type { EngineStream } from './engine/generation.js';
 export type { EngineOptions, PrefixCacheOptions } from './engine/options.js';

@@ -211,6 +211,8 @@ export interface NativeBinding {
     outputFeatures: number;
     outputPer: 'token' | 'output' | 'sequence';
   };
+  /** Touches the memory of as many pages of KV caches before sessions take them. */
+  preparePages(model: NativeHandle, pages: number): Promise<void>;
   createSession(model: NativeHandle): NativeHandle;
   forkSession(session: NativeHandle): NativeHandle;
   sessionInfo(session: NativeHandle): { position: number; bytes: number };
@@ -227,14 +229,24 @@ export interface NativeBinding {
     session: NativeHandle,
     withRow: boolean,
   ): { position: number; pending: number; state: number; row: number; tokens: number };
-  /** Writes them behind `begin` and a digest of all before it at the end. Not sync: of the session as it is now. */
-  exportSession(session: NativeHandle, withRow: boolean, to: Uint8Array, begin: number, sync: true): void;
-  exportSession(session: NativeHandle, withRow: boolean, to: Uint8Array, begin: number, sync: false): Promise<void>;
-  importSession(session: NativeHandle, state: Uint8Array, position: number, sync: true): void;
-  importSession(session: NativeHandle, state: Uint8Array, position: number, sync: false): Promise<void>;
+  /**
+   * Writes them behind `head`, and a digest of the snapshot, which begins at `from` in it, at the end. Not sync: of the
+   * session as it is now.
+   */
+  exportSession(
+    ...call: [session: NativeHandle, withRow: boolean, to: Uint8Array, head: Uint8Array, from: number, sync: true]
+  ): void;
+  exportSession(
+    ...call: [session: NativeHandle, withRow: boolean, to: Uint8Array, head: Uint8Array, from: number, sync: false]
+  ): Promise<void>;
+  /** Takes a snapshot of `size` digested bytes, in pieces, on its way into a session: `state` bytes from `begin` on. */
+  openImport(session: NativeHandle, state: number, position: number, begin: number, size: number): NativeHandle;
+  importPiece(arriving: NativeHandle, bytes: Uint8Array, sync: true): void;
+  importPiece(arriving: NativeHandle, bytes: Uint8Array, sync: false): Promise<void>;
+  /** The session is what has come, where that has this digest; false where it has not. Ends the import. */
+  closeImport(arriving: NativeHandle, session: NativeHandle, digest: Uint8Array): boolean;
   /** 32 bytes that differ when the bytes do. */
-  digest(bytes: Uint8Array, sync: true): Uint8Array;
-  digest(bytes: Uint8Array, sync: false): Promise<Uint8Array>;
+  digest(bytes: Uint8Array): Uint8Array;
   createSampler(options: Record<string, unknown>): NativeHandle;
   /** The next token of a row that was changed by hand. */
   sampleRow(sampler: NativeHandle, session: NativeHandle, row: Float32Array): number;

@@ -33,7 +33,7 @@ export interface ResolvedOptions {
   maxRunning: number;
   maxQueued: number;
   memoryBytes: number;
-  cache: { bytes: number; every: number; least: number; store?: SnapshotStore } | undefined;
+  cache: { bytes: number; every: number; least: number; guessedBytes: number; store?: SnapshotStore } | undefined;
 }
 
 // What a checkpoint may cost for each token that it saves reading again: 64 KiB at least-worth positions (a boundary, a
@@ -81,5 +81,6 @@ function cacheOptions(model: Model, given: PrefixCacheOptions, memoryBytes: numb
     for (const method of ['get', 'put', 'delete', 'list'] as const)
       if (typeof store?.[method] !== 'function')
         throw mismatch('ERR_ARGUMENT', 'createEngine: prefixCache.store', `an object with ${method}()`, show(store));
-  return { bytes, every, least: Math.min(every, Math.ceil(held / BYTES_PER_TOKEN.known)), store };
+  const least = Math.min(every, Math.ceil(held / BYTES_PER_TOKEN.known));
+  return { bytes, every, least, guessedBytes: BYTES_PER_TOKEN.guessed, store };
 }

@@ -53,6 +53,8 @@ export class Run {
   /** Whether the prompt was read. */
   decoding = false;
   stops: Stop[] = [];
+  /** Where it last left one in a store that was only a guess. */
+  stored = 0;
   pageRuns: readonly PageRun[] = [];
   /** Another run that is about to leave a checkpoint here for this one to go on from. */
   waitsFor: { run: Run; position: number } | undefined;

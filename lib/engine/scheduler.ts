@@ -45,7 +45,7 @@ export class Scheduler {
   ) {
     const { cache } = options;
     if (cache) this.cache = new PrefixCache(model, cache.bytes);
-    if (cache?.store) this.persistence = new Persistence(model, cache.store);
+    if (cache?.store) this.persistence = new Persistence(model, cache.store, cache.bytes);
   }
 
   /** ERR_OVERLOADED where too many wait; ERR_OUT_OF_MEMORY where it would never fit. */
@@ -309,9 +309,18 @@ export class Scheduler {
     const stop = run.stops.find(({ position }) => position === run.fed);
     if (!stop || !this.cache) return;
     this.keep(run, run.prompt.subarray(0, run.fed));
-    // Of those that are only a guess, some: what a store holds has to be worth its way there and back.
-    if (stop.kind !== 'grid' || stop.position % (4 * this.options.cache!.every) === 0)
-      this.persistence?.keep(run.prompt.slice(0, run.fed), run.session!);
+    if (!this.persistence || (stop.kind === 'grid' && !this.isWorthStoring(run))) return;
+    if (stop.kind === 'grid') run.stored = run.fed;
+    this.persistence.keep(run.prompt.slice(0, run.fed), run.session!);
+  }
+
+  /**
+   * Of checkpoints that are only a guess, some: what a store holds has to be worth its way there and back, and it holds
+   * keys and values with each of them.
+   */
+  private isWorthStoring(run: Run): boolean {
+    const { every, guessedBytes } = this.options.cache!;
+    return run.fed % (4 * every) === 0 && (run.fed - run.stored) * guessedBytes >= run.session!.bytes;
   }
 
   /** A checkpoint after `tokens`, where memory has room for it. */

@@ -15,6 +15,16 @@ const MOST_CHARACTERS = 1 << 20;
 
 /** The format as a grammar whose rule is `root`; ERR_ARGUMENT for what is none. */
 export function grammarOf(format: ResponseFormat): string {
+  try {
+    return written(format);
+  } catch (error) {
+    // Whose message says how deep a stack is, which is nobody's fault but that of who nests so deep.
+    if (!(error instanceof RangeError)) throw error;
+    throw new StatespaceError('ERR_ARGUMENT', 'generate: responseFormat: it is nested too deeply');
+  }
+}
+
+function written(format: ResponseFormat): string {
   if (typeof format !== 'object' || format === null)
     throw mismatch('ERR_ARGUMENT', 'generate: responseFormat', 'an object with a type', show(format));
   const text = (key: 'pattern' | 'ebnf', value: unknown): string => {

@@ -394,7 +394,7 @@ async function weightsKey(
     for (const part of entry.parts) {
       const array = 'data' in part ? part.data : part.rows;
       if (!array) continue;
-      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), true)));
+      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))));
     }
   }
   return hash.digest('hex');

@@ -1,5 +1,6 @@
 import { Cancellation, checkCall, watched } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { filePieces } from '../file-pieces.js';
 import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
@@ -7,7 +8,7 @@ import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import type { Fed, Network, StepEntry, StepResult, Watch } from '../session/network.js';
-import { restore, restoreAsync } from '../session/restore.js';
+import { ArrivingSession, restore, restoreAsync, restorePieces } from '../session/restore.js';
 import { Session } from '../session/session.js';
 import { type DType, Tensor, type TensorLike } from '../tensor.js';
 import { callable, HeldParameters, type Parameters } from './held.js';
@@ -186,8 +187,7 @@ export class Model implements AsyncDisposable, Network {
       const hash = lazyCrypto().createHash('sha256').update(this.#fingerprint);
       for (const entry of entries)
         if ('parts' in entry)
-          for (const part of entry.parts)
-            if ('data' in part) hash.update(call((n) => n.digest(bytesOf(part.data), true)));
+          for (const part of entry.parts) if ('data' in part) hash.update(call((n) => n.digest(bytesOf(part.data))));
       this.#fingerprint = new Uint8Array(hash.digest());
     })();
     const settled = work.catch(() => {});
@@ -229,12 +229,25 @@ export class Model implements AsyncDisposable, Network {
     return restoreAsync(this, this.embeddingRows, snapshot);
   }
 
+  /** @internal Makes the memory of a KV cache of so many tokens ready, of at most so many bytes. */
+  async preparePages(tokens: number, bytes: number): Promise<void> {
+    const page = this.sessionBytes(1).kvCache;
+    if (page === 0) return;
+    const pages = Math.floor(Math.min(this.sessionBytes(tokens).kvCache, bytes) / page);
+    await call((n) => n.preparePages(this.#native(), pages));
+  }
+
+  /** @internal What takes a snapshot of so many bytes in pieces. */
+  arrivingSession(bytes: number): ArrivingSession {
+    return new ArrivingSession(this, this.embeddingRows, bytes);
+  }
+
   /** A session from a file that saveToFile() wrote; ERR_STATE for any other, or the file system's error. */
   async restoreSessionFromFile(path: string): Promise<Session> {
-    const { readFile, stat } = lazyFiles();
-    // Reading a pipe would wait for its writer.
-    if (!(await stat(path)).isFile()) throw mismatch('ERR_STATE', path, 'a regular file', 'something else');
-    return this.restoreSessionAsync(await readFile(path));
+    // Opening a pipe would wait for its writer.
+    if (!(await lazyFiles().stat(path)).isFile()) throw mismatch('ERR_STATE', path, 'a regular file', 'something else');
+    const { bytes, pieces } = await filePieces(path);
+    return restorePieces(this.arrivingSession(bytes), pieces);
   }
 
   /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */

@@ -97,7 +97,8 @@ function readStop(body: Body): (string | number)[] | undefined {
   if (list.length > 16 || !list.every((s) => typeof s === 'string' && s !== ''))
     throw body.wrong('stop', 'a text or an array of at most 16');
   const ids = body.array('stop_token_ids', 64) ?? [];
-  if (!ids.every((id) => Number.isSafeInteger(id))) throw body.wrong('stop_token_ids', 'an array of token ids');
+  if (!ids.every((id) => Number.isSafeInteger(id) && (id as number) >= 0))
+    throw body.wrong('stop_token_ids', 'an array of token ids');
   const all = [...list, ...ids] as (string | number)[];
   return all.length > 0 ? all : undefined;
 }

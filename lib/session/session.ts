@@ -8,7 +8,7 @@ import { type GenerateOptions, type Generating, type Generation, generate, type 
 import { jointStep } from './joint-steps.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';
-import { SNAPSHOT_BEGIN, snapshotBuffer } from './snapshot.js';
+import { snapshotHeader, snapshotRoom } from './snapshot.js';
 
 /** What a forward returns and how it can be stopped. */
 export interface ForwardOptions {
@@ -25,6 +25,7 @@ export interface ForwardOptions {
   out?: TensorLike | undefined;
 }
 
+const NOTHING = new Uint8Array(0);
 const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress', 'out'];
 
 /** What a snapshot holds besides the state and the tokens. */
@@ -273,26 +274,32 @@ export class Session implements AsyncDisposable {
    * a call on this session runs.
    */
   save(options: SaveOptions = {}): Uint8Array {
-    const { bytes, handle, row } = this.snapshot('save', options);
-    call((n) => n.exportSession(handle, row, bytes, SNAPSHOT_BEGIN, true));
+    const { bytes, handle, row, head } = this.snapshot('save', options);
+    call((n) => n.exportSession(handle, row, bytes, head, 0, true));
     return bytes;
   }
 
   /** As save(), off the event loop: of the state at the moment of the call, which later calls may change meanwhile. */
-  async saveAsync(options: SaveOptions = {}): Promise<Uint8Array> {
-    const { bytes, handle, row } = this.snapshot('saveAsync', options);
-    await call((n) => n.exportSession(handle, row, bytes, SNAPSHOT_BEGIN, false));
+  saveAsync(options: SaveOptions = {}): Promise<Uint8Array> {
+    return this.saveBehind(NOTHING, options);
+  }
+
+  /** @internal The same behind bytes that are none of it. */
+  async saveBehind(before: Uint8Array, options: SaveOptions = {}): Promise<Uint8Array> {
+    const { bytes, handle, row, head } = this.snapshot('saveAsync', options, before);
+    await call((n) => n.exportSession(handle, row, bytes, head, before.length, false));
     return bytes;
   }
 
-  private snapshot(what: string, options: SaveOptions): { bytes: Uint8Array; handle: NativeHandle; row: boolean } {
+  private snapshot(what: string, options: SaveOptions, before: Uint8Array = NOTHING) {
     const handle = this.idle(what);
     if (typeof options !== 'object' || options === null)
       throw new StatespaceError('ERR_ARGUMENT', `session.${what}: expected options, received ${show(options)}`);
     checkKnown(`session.${what}`, options, ['logits']);
     const row = options.logits === true;
     const sizes = call((n) => n.exportSizes(handle, row));
-    return { bytes: snapshotBuffer(this.model, sizes), handle, row };
+    const head = Buffer.concat([before, snapshotHeader(this.model, sizes)]);
+    return { bytes: snapshotRoom(sizes, before.length), handle, row, head };
   }
 
   /**

@@ -242,6 +242,32 @@ void publish_weights(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { model_of(info[0])->publish(info[1].ToString().Utf8Value()); });
 }
 
+class PrepareJob : public Job {
+ public:
+  PrepareJob(ModelRef model, int64_t pages) : model_(std::move(model)), pages_(pages) {}
+  bool advance() override {
+    done_ = std::min(pages_, done_ + kStep);
+    model_->prepare_pages(done_, stop());
+    return done_ < pages_;
+  }
+  int64_t left() const override { return pages_ - done_; }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  static constexpr int64_t kStep = 4;  // some milliseconds
+  const ModelRef model_;
+  const int64_t pages_;
+  int64_t done_ = 0;
+};
+
+// (model, pages): their memory is there before sessions take it.
+Napi::Value prepare_pages(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const int64_t pages = info[1].As<Napi::Number>().Int64Value();
+    return Jobs::of(info.Env()).start(info.Env(), std::make_unique<PrepareJob>(model_of(info[0]), pages));
+  });
+}
+
 Napi::Value model_info(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Model& m = *model_of(info[0]);
@@ -282,6 +308,7 @@ void export_models(Napi::Env env, Napi::Object exports) {
   set("readWeight", read_weight);
   set("adoptWeights", adopt_weights);
   set("publishWeights", publish_weights);
+  set("preparePages", prepare_pages);
   set("modelInfo", model_info);
   set("dispose", dispose);
 }

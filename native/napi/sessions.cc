@@ -6,6 +6,7 @@
 #include "napi/handles.h"
 #include "napi/jobs.h"
 #include "napi/models.h"
+#include "program/state_import.h"
 
 namespace statespace {
 namespace {
@@ -99,109 +100,148 @@ Napi::Value export_sizes(const Napi::CallbackInfo& info) {
   });
 }
 
-// Writes a snapshot's parts behind `begin` of a buffer and a checksum of all before it into the last bytes.
-void write_snapshot(const Exported& e, uint8_t* bytes, int64_t size, int64_t begin,
+// What a snapshot begins with, before its native parts; of this, what stands before `from` is none of it.
+struct Head {
+  std::vector<uint8_t> bytes;
+  int64_t from;
+};
+
+// Writes the head, the parts and, into the last bytes, a checksum of all of the snapshot before it.
+void write_snapshot(const Exported& e, const Head& head, uint8_t* bytes, int64_t size,
                     const std::atomic<bool>* stop = nullptr) {
-  if (begin < 0 || size != begin + e.bytes() + kDigestBytes)
+  const int64_t begin = int64_t(head.bytes.size());
+  if (head.from < 0 || head.from > begin || size != begin + e.bytes() + kDigestBytes)
     throw Error(Code::kArgument, "export: the buffer is of another size");
+  std::copy(head.bytes.begin(), head.bytes.end(), bytes);
   e.write(bytes + begin, stop);
-  digest(bytes, size - kDigestBytes, bytes + size - kDigestBytes, stop);
+  digest(bytes + head.from, size - head.from - kDigestBytes, bytes + size - kDigestBytes, stop);
 }
 
 class ExportJob : public Job {
  public:
-  ExportJob(Exported e, Napi::Uint8Array to, int64_t begin)
-      : exported_(std::move(e)), to_(to.Data()), size_(int64_t(to.ByteLength())), begin_(begin) {
+  ExportJob(Exported e, Head head, Napi::Uint8Array to)
+      : exported_(std::move(e)), head_(std::move(head)), to_(to.Data()), size_(int64_t(to.ByteLength())) {
     hold(to);
   }
-  void execute() override { write_snapshot(exported_, to_, size_, begin_, stop()); }
+  void execute() override { write_snapshot(exported_, head_, to_, size_, stop()); }
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
 
  private:
   const Exported exported_;
+  const Head head_;
   uint8_t* const to_;
-  const int64_t size_, begin_;
+  const int64_t size_;
 };
 
-// (session, with the row, buffer, begin, synchronously). Another thread writes a fork: the session may go on at once.
+// (session, with the row, buffer, head, where the snapshot begins in it, synchronously). Another thread writes a fork:
+// the session may go on at once.
 Napi::Value export_session(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const SessionRef& session = idle_session(info[0]);
-    const bool row = info[1].ToBoolean(), sync = info[4].ToBoolean();
+    const bool row = info[1].ToBoolean(), sync = info[5].ToBoolean();
     auto to = info[2].As<Napi::Uint8Array>();
-    const int64_t begin = info[3].As<Napi::Number>().Int64Value();
+    const auto given = info[3].As<Napi::Uint8Array>();
+    Head head{{given.Data(), given.Data() + given.ByteLength()}, info[4].As<Napi::Number>().Int64Value()};
     if (!sync)
       return Jobs::of(info.Env())
-          .start(info.Env(), std::make_unique<ExportJob>(Exported{session->fork(), row}, to, begin));
-    write_snapshot({session, row}, to.Data(), int64_t(to.ByteLength()), begin);
+          .start(info.Env(), std::make_unique<ExportJob>(Exported{session->fork(), row}, std::move(head), to));
+    write_snapshot({session, row}, head, to.Data(), int64_t(to.ByteLength()));
     return info.Env().Undefined();
   });
 }
 
-class DigestJob : public Job {
- public:
-  explicit DigestJob(const Napi::Uint8Array& bytes) : bytes_(bytes.Data()), size_(int64_t(bytes.ByteLength())) {
-    hold(bytes);
-  }
-  void execute() override { digest(bytes_, size_, digest_, stop()); }
-  Napi::Value result(Napi::Env env) override {
-    auto out = Napi::Uint8Array::New(env, kDigestBytes);
-    std::copy(digest_, digest_ + kDigestBytes, out.Data());
-    return out;
+// A snapshot on its way into a session: all of it is digested, what lies between `begin` and `end` is the state.
+struct Arriving {
+  Arriving(const SessionRef& session, int64_t state, int64_t position, int64_t begin, int64_t size)
+      : state(session->model, state, position), digester(size), begin(begin), end(begin + state) {}
+  StateImport state;
+  Digester digester;
+  const int64_t begin, end;
+  int64_t at = 0;
+
+  void take(const uint8_t* bytes, int64_t count, const std::atomic<bool>* stop = nullptr) {
+    for (int64_t n; count > 0; bytes += n, count -= n, at += n) {
+      n = std::min(count, kPiece);
+      throw_if_stopped(stop);
+      digester.take(bytes, n);
+      const int64_t low = std::clamp<int64_t>(begin - at, 0, n), high = std::clamp<int64_t>(end - at, 0, n);
+      if (high > low) state.take(bytes + low, high - low, stop);
+    }
   }
 
  private:
+  static constexpr int64_t kPiece = 1 << 20;  // digested, and then copied while it is still in the cache
+};
+using ArrivingRef = std::shared_ptr<Arriving>;
+
+constexpr napi_type_tag kArrivingTag = {0x7374617465737061, 0x6172726976696e01};
+
+Held<ArrivingRef>& held_arriving(const Napi::Value& v) { return held<ArrivingRef>(v, kArrivingTag, "snapshot"); }
+
+// (session, bytes of state, position, where they begin, bytes that are digested): what takes the snapshot's pieces.
+Napi::Value open_import(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto number = [&](int i) { return info[i].As<Napi::Number>().Int64Value(); };
+    return make_handle<ArrivingRef>(
+        info.Env(), std::make_shared<Arriving>(idle_session(info[0]), number(1), number(2), number(3), number(4)),
+        kArrivingTag, 0);
+  });
+}
+
+class ArrivalJob : public Job {
+ public:
+  ArrivalJob(ArrivingRef to, const Napi::Uint8Array& bytes)
+      : to_(std::move(to)), bytes_(bytes.Data()), size_(int64_t(bytes.ByteLength())) {
+    hold(bytes);
+  }
+  void execute() override { to_->take(bytes_, size_, stop()); }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  const ArrivingRef to_;
   const uint8_t* const bytes_;
   const int64_t size_;
-  uint8_t digest_[kDigestBytes];
 };
 
-// (bytes, synchronously): their checksum.
-Napi::Value digest_bytes(const Napi::CallbackInfo& info) {
+// (import, bytes, synchronously): the next ones.
+Napi::Value import_piece(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    auto job = std::make_unique<DigestJob>(info[0].As<Napi::Uint8Array>());
-    if (!info[1].ToBoolean()) return Jobs::of(info.Env()).start(info.Env(), std::move(job));
-    job->execute();
-    return job->result(info.Env());
+    const ArrivingRef& to = held_arriving(info[0]).ref;
+    const auto bytes = info[1].As<Napi::Uint8Array>();
+    if (!info[2].ToBoolean()) return Jobs::of(info.Env()).start(info.Env(), std::make_unique<ArrivalJob>(to, bytes));
+    to->take(bytes.Data(), int64_t(bytes.ByteLength()));
+    return info.Env().Undefined();
   });
 }
 
-class ImportJob : public Job {
- public:
-  ImportJob(SessionRef session, const Napi::Value& handle, const Napi::Uint8Array& bytes, int64_t position)
-      : session_(std::move(session)),
-        handle_(Handle::New(handle, 1)),
-        bytes_(bytes.Data()),
-        size_(int64_t(bytes.ByteLength())),
-        position_(position) {
-    hold(bytes);
-  }
-  void execute() override { session_->import_state(bytes_, size_, position_, stop()); }
-  Napi::Value result(Napi::Env env) override {
-    if (HeldSession& s = *handle_.Value().As<Napi::External<HeldSession>>().Data(); s.ref)
-      s.tell(env, session_->own_bytes());
-    return env.Undefined();
-  }
-
- private:
-  const SessionRef session_;
-  Handle handle_;
-  const uint8_t* const bytes_;
-  const int64_t size_, position_;
-};
-
-// (session, state, position, synchronously)
-Napi::Value import_session(const Napi::CallbackInfo& info) {
+// (import, session, digest): the session is what has come, where its digest is that; whether it is. The import is over.
+Napi::Value close_import(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto bytes = info[1].As<Napi::Uint8Array>();
-    HeldSession& session = held_session(info[0]);
-    idle_session(info[0]);
-    const int64_t position = info[2].As<Napi::Number>().Int64Value();
-    if (!info[3].ToBoolean())
-      return Jobs::of(info.Env()).start(info.Env(), std::make_unique<ImportJob>(session.ref, info[0], bytes, position));
-    session.ref->import_state(bytes.Data(), int64_t(bytes.ByteLength()), position);
-    session.tell(info.Env(), session.ref->own_bytes());
-    return info.Env().Undefined();
+    auto& arriving = held_arriving(info[0]);
+    const ArrivingRef from = std::move(arriving.ref);
+    arriving.drop(info.Env());
+    HeldSession& session = held_session(info[1]);
+    idle_session(info[1]);
+    const auto expected = info[2].As<Napi::Uint8Array>();
+    uint8_t found[kDigestBytes];
+    from->digester.finish(found);
+    const bool intact =
+        std::equal(found, found + kDigestBytes, expected.Data(), expected.Data() + expected.ByteLength());
+    if (intact) {
+      from->state.give_to(*session.ref);
+      session.tell(info.Env(), session.ref->own_bytes());
+    }
+    return Napi::Boolean::New(info.Env(), intact);
+  });
+}
+
+// (bytes): their checksum.
+Napi::Value digest_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto bytes = info[0].As<Napi::Uint8Array>();
+    auto out = Napi::Uint8Array::New(info.Env(), kDigestBytes);
+    digest(bytes.Data(), int64_t(bytes.ByteLength()), out.Data());
+    return out;
   });
 }
 
@@ -219,7 +259,9 @@ void export_sessions(Napi::Env env, Napi::Object exports) {
   set("exportSizes", export_sizes);
   set("digest", digest_bytes);
   set("exportSession", export_session);
-  set("importSession", import_session);
+  set("openImport", open_import);
+  set("importPiece", import_piece);
+  set("closeImport", close_import);
 }
 
 }  // namespace statespace

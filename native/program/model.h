@@ -67,11 +67,14 @@ class Model : public std::enable_shared_from_this<Model> {
   // publish(): lets others have these, or takes those that another one was quicker with.
   bool adopt(const std::string& key);
   void publish(const std::string& key);
+  // Touches the memory of as many pages of KV caches before sessions need them; see Pool::prepare().
+  void prepare_pages(int64_t pages, const std::atomic<bool>* stop) { pages_.prepare(pages, stop); }
   int64_t weight_bytes() const { return held_->bytes; }
   int64_t chunk_tokens() const { return chunk_tokens_; }
 
  private:
   friend class Session;
+  friend class StateImport;
   friend class Forward;
   // Around every forward; enter() throws ERR_DISPOSED.
   std::unique_ptr<Workspace> enter();

@@ -1,6 +1,7 @@
 #include "program/pool.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/error.h"
 
@@ -87,6 +88,29 @@ bool Pool::shared(int32_t piece) const {
 int64_t Pool::own(const std::vector<int32_t>& pieces) const {
   const std::lock_guard lock(mutex_);
   return std::count_if(pieces.begin(), pieces.end(), [&](int32_t p) { return p >= 0 && references_[p] == 1; });
+}
+
+void Pool::prepare(int64_t pieces, const std::atomic<bool>* stop) {
+  if (stride_ == 0 || !backend_.host_memory) return;
+  for (int64_t i = 0; i < pieces && !stop->load(std::memory_order_relaxed); ++i) {
+    int32_t piece;
+    {
+      const std::lock_guard lock(mutex_);
+      if (int64_t(warm_.size()) >= pieces) return;
+      if (!free_.empty()) {
+        piece = free_.back();
+        free_.pop_back();
+      } else {
+        if (int64_t(references_.size()) == capacity_) return;
+        piece = int32_t(references_.size());
+        references_.push_back(0);
+      }
+      reserved_.commit(piece * stride_, stride_);
+    }
+    std::memset(at(piece), 0, size_t(stride_));
+    const std::lock_guard lock(mutex_);
+    warm_.push_back(piece);
+  }
 }
 
 int64_t Pool::in_use() const {

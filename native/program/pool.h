@@ -1,6 +1,7 @@
 #pragma once
 // Equal pieces of memory, numbered: the recurrent states of sessions (one piece each) and the pages of their KV caches.
 // Kernels address a piece as base + number · stride, so the base never moves while a program runs.
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <vector>
@@ -35,6 +36,9 @@ class Pool {
   int64_t stride() const { return stride_; }
   int64_t capacity() const { return capacity_; }
   int64_t in_use() const;
+  // Touches the memory of pieces that are taken next, so many together: who takes them does not wait for the system to
+  // make it. Ends early when *stop becomes true; nothing on a device, whose memory is there.
+  void prepare(int64_t pieces, const std::atomic<bool>* stop);
 
  private:
   void grow();

@@ -2,7 +2,8 @@
 #include <utility>
 
 #include "core/error.h"
-#include "program/model.h"
+#include "program/exported.h"
+#include "program/state_import.h"
 
 namespace statespace {
 
@@ -93,7 +94,6 @@ void Session::forget(int64_t begin, int64_t end) {
     if (pages_[p] >= 0) model->pages_.give(pages_[p]), pages_[p] = -1;
 }
 
-// Layout: the slot, then for every cache and head the visible tokens, (tokens, headdim) each.
 int64_t Session::exported_bytes(const Program& p, int64_t position) {
   const int64_t first = p.window() ? std::max<int64_t>(0, position - p.window() + 1) : 0;
   int64_t bytes = p.state_bytes();
@@ -105,20 +105,6 @@ int64_t Session::exported_bytes(const Program& p, int64_t position) {
 namespace {
 
 constexpr int64_t kPiece = 4 << 20;  // bytes of a state between two looks at `stop`
-
-// Calls fn(pages offset in bytes, bytes) for every run of visible tokens of every cache and head within `page`.
-template <class Fn>
-void each_run(const Program& p, int64_t page, int64_t begin, int64_t end, Fn&& fn) {
-  const int64_t low = std::max(begin, page * kPageTokens), high = std::min(end, (page + 1) * kPageTokens);
-  int64_t offset = 0;
-  for (const Value& v : p.graph().values) {
-    if (v.kind != ValueKind::cache) continue;
-    const int64_t row = dtype_bytes(v.dtype, v.dims[1]);
-    for (int64_t head = 0; head < v.dims[0]; ++head)
-      fn(offset + (head * kPageTokens + low - page * kPageTokens) * row, (high - low) * row);
-    offset += (dtype_bytes(v.dtype, v.size() * kPageTokens) + 63) / 64 * 64;
-  }
-}
 
 }  // namespace
 
@@ -149,43 +135,9 @@ std::vector<uint8_t> Session::export_state() const {
 }
 
 void Session::import_state(const uint8_t* bytes, int64_t size, int64_t position, const std::atomic<bool>* stop) {
-  const Program& p = program();
-  const int64_t most = p.max_tokens();
-  if (position < 0 || position > most || size != exported_bytes(p, position))
-    throw Error(Code::kState, "snapshot: expected " +
-                                  (position < 0 || position > most
-                                       ? "a position from 0 to " + std::to_string(most)
-                                       : std::to_string(exported_bytes(p, position)) + " bytes of state") +
-                                  ", received " + std::to_string(size) + " at position " + std::to_string(position));
-  const auto device = lock_device(p.backend());
-  // Into a session beside this one: what fails in the middle changes nothing here.
-  Session fresh(model, Empty());
-  fresh.slot_ = model->states_.take(Fresh::anything);
-  fresh.position_ = position;
-  char* state = p.state_bytes() ? static_cast<char*>(model->states_.at(fresh.slot_)) : nullptr;
-  for (int64_t at = 0; at < p.state_bytes(); at += kPiece) {
-    throw_if_stopped(stop);
-    p.backend().upload(state + at, bytes + at, std::min(kPiece, p.state_bytes() - at));
-  }
-  bytes += p.state_bytes();
-  if (p.has_cache()) {
-    const int64_t first = fresh.first_visible();
-    fresh.pages_.assign(pages_for(position), -1);
-    for (int64_t page = first / kPageTokens; page < int64_t(fresh.pages_.size()); ++page) {
-      throw_if_stopped(stop);
-      const int32_t taken = fresh.pages_[page] = model->pages_.take();
-      each_run(p, page, first, position, [&](int64_t offset, int64_t run) {
-        p.backend().upload(static_cast<char*>(model->pages_.at(taken)) + offset, bytes, run);
-        bytes += run;
-      });
-    }
-  }
-  std::swap(slot_, fresh.slot_);
-  std::swap(pages_, fresh.pages_);
-  position_ = position;
-  pending_ = -1;
-  history_ = History();
-  last_row_.reset();
+  StateImport arriving(model, size, position);
+  arriving.take(bytes, size, stop);
+  arriving.give_to(*this);
 }
 
 }  // namespace statespace

@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "program/state_import.h"
 #include "small_model.h"
 #include "support.h"
 
@@ -103,6 +104,37 @@ TEST_CASE("forgotten sessions give their memory to the next ones") {
   }
   const auto last = std::make_shared<Session>(model);
   CHECK(last->bytes() == model->program.state_bytes());
+}
+
+TEST_CASE("a state that comes in pieces of any length is the one that comes whole") {
+  const auto model = small_model(cpu());
+  const auto session = std::make_shared<Session>(model);
+  feed(*model, session, ids(200, 1), Rows::none);
+  const auto whole = session->export_state();
+  const int64_t size = int64_t(whole.size());
+  for (int64_t length : {int64_t(1), int64_t(13), int64_t(1000), size}) {
+    StateImport arriving(model, size, 200);
+    const auto restored = std::make_shared<Session>(model);
+    const auto before = restored->export_state();
+    for (int64_t at = 0; at < size; at += length) {
+      CHECK_THROWS_AS(arriving.give_to(*restored), Error);
+      arriving.take(whole.data() + at, std::min(length, size - at));
+    }
+    CHECK_THROWS_AS(arriving.take(whole.data(), 1), Error);
+    CHECK(restored->export_state() == before);
+    arriving.give_to(*restored);
+    CHECK(restored->export_state() == whole);
+    CHECK(feed(*model, restored, ids(3, 2)) == feed(*model, session->fork(), ids(3, 2)));
+  }
+}
+
+TEST_CASE("pages that were made ready are taken as any") {
+  const auto model = small_model(cpu());
+  std::atomic<bool> stop{false};
+  model->prepare_pages(3, &stop);
+  model->prepare_pages(5, &stop);
+  const auto session = std::make_shared<Session>(model), other = std::make_shared<Session>(small_model(cpu()));
+  CHECK(feed(*model, session, ids(400, 1)) == feed(*other->model, other, ids(400, 1)));
 }
 
 TEST_CASE("a snapshot of another size or position is refused and changes nothing") {

@@ -53,4 +53,8 @@ test('stops: the end, boundaries, the branch, near the end, and the grid, none c
   expect(positions(5, 0, [], 0, rules)).toEqual([]);
   expect(positions(1, 0, [], 0, { every: 1, least: 1 })).toEqual([]);
   expect(positions(4, 0, [], 0, { every: 1, least: 1 })).toEqual([1, 2, 3]);
+  const messages = Array.from({ length: 9000 }, (_, i) => 10 * (i + 1));
+  const chat = positions(90_005, 0, messages, 0, { every: 50_000, least: 1 });
+  expect(chat.slice(0, 3)).toEqual([10, 50_000, 89_690]);
+  expect(chat.length).toBeLessThan(40);
 });

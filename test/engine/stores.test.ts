@@ -102,6 +102,106 @@ describe.each(Object.keys(makers))('a store: %s', (kind) => {
   });
 });
 
+/** In memory; what is read comes in pieces of so many bytes, each in the memory of the one before. */
+function inPieces(length: number): SnapshotStore & { values: Map<string, Uint8Array> } {
+  const values = new Map<string, Uint8Array>();
+  const shared = new Uint8Array(length);
+  async function* pieces(value: Uint8Array) {
+    for (let at = 0; at < value.length; at += length) {
+      const piece = value.subarray(at, at + length);
+      shared.set(piece);
+      yield shared.subarray(0, piece.length);
+      shared.fill(0xaa);
+    }
+  }
+  return {
+    values,
+    get: () => Promise.reject(new Error('it reads pieces')),
+    put: async (key, value) => void values.set(key, value.slice()),
+    delete: async (key) => void values.delete(key),
+    async *list(prefix) {
+      for (const key of values.keys()) if (key.startsWith(prefix)) yield key;
+    },
+    read: async (key) => {
+      const value = values.get(key);
+      return value && { bytes: value.length, pieces: pieces(value) };
+    },
+  };
+}
+
+describe.each([
+  ['mamba', mamba],
+  ['llama', llama],
+] as const)('a store that gives a %s pieces', (_, make) => {
+  const prompt = ids(numbers(5), 150);
+  let model: Model;
+  let kept: ReturnType<typeof inPieces>['values'];
+  const ask = async (store: SnapshotStore) => {
+    await using engine = createEngine(model, { prefixCache: { every: 64, store } });
+    const stream = engine.generate({ prompt, maxTokens: 6 });
+    const tokens: number[] = [];
+    for await (const { token } of stream) tokens.push(token);
+    await engine.drain();
+    return { tokens, cached: stream.usage!.cachedTokens, counts: engine.stats().store! };
+  };
+  beforeAll(async () => {
+    model = await make();
+    const store = inPieces(1 << 20);
+    await ask(store);
+    kept = store.values;
+  });
+  afterAll(() => model.dispose());
+
+  test.each([1, 7, 88, 1000, 4096])('of %d bytes goes on as from one', async (length) => {
+    const store = inPieces(length);
+    for (const [key, value] of kept) store.values.set(key, value);
+    const { tokens, cached, counts } = await ask(store);
+    expect(tokens).toEqual(await alone(model, { prompt, maxTokens: 6 }));
+    expect(cached).toBe(149);
+    expect(counts).toMatchObject({ hits: 1, dropped: 0, errors: 0 });
+  });
+
+  test('none that is damaged, cut short or longer is used', async () => {
+    const [key, value] = [...kept].find(([key]) => /\/149-[^/]*$/.test(key))!;
+    const bits = [0, 10, 50, 500, 700, 760, 800, value.length - 40, value.length - 1].map((at) => {
+      const bad = value.slice();
+      bad[at]! ^= 1;
+      return bad;
+    });
+    const longer = new Uint8Array(value.length + 1);
+    longer.set(value);
+    for (const bad of [...bits, longer, ...[0, 20, 400, value.length - 1].map((n) => value.subarray(0, n))]) {
+      const store = inPieces(333);
+      store.values.set(key, bad);
+      const { tokens, cached, counts } = await ask(store);
+      expect(tokens).toEqual(await alone(model, { prompt, maxTokens: 6 }));
+      expect(cached).toBe(0);
+      expect(counts).toMatchObject({ hits: 0, dropped: 1 });
+    }
+  });
+
+  test('that stop coming costs time, not an answer', async () => {
+    const store = inPieces(100);
+    for (const [key, value] of kept) store.values.set(key, value);
+    const whole = store.read!;
+    const fails: SnapshotStore = {
+      ...store,
+      read: async (key) => {
+        const found = (await whole(key))!;
+        async function* some() {
+          for await (const piece of found.pieces) yield piece;
+          throw new Error('gone');
+        }
+        return { ...found, pieces: some() };
+      },
+    };
+    const { cached, counts } = await ask(fails);
+    expect([cached, counts.hits, counts.dropped]).toEqual([0, 0, 0]);
+    expect(counts.errors).toBeGreaterThan(0);
+    expect(store.values.size).toBeGreaterThanOrEqual(kept.size);
+  });
+});
+
 test('a folder keeps to its size: what was used longest ago goes', async () => {
   const store = folderStore(join(folder, 'small'), { bytes: 1000 });
   for (let i = 0; i < 5; i++) {

@@ -70,6 +70,20 @@ test.each([
   await expect(failure).rejects.toMatchObject({ status: 400, type: 'invalid_request_error' });
 });
 
+test.each([
+  ['regex', '"pattern":"', '(', 'a', ')', '"'],
+  ['grammar', '"ebnf":"root ::= ', '(', "'a'", ')', '"'],
+  ['json_schema', '"json_schema":{"name":"x","schema":', '{"items":', '{}', '}', '}'],
+])('%s that is nested too deeply is 400', async (type, before, open, inner, close, after) => {
+  const format = `{"type":"${type}",${before}${open.repeat(20_000)}${inner}${close.repeat(20_000)}${after}}`;
+  const response = await fetch(`${server.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: `${JSON.stringify(ask).slice(0, -1)},"response_format":${format}}`,
+  });
+  expect([response.status, await response.text()]).toEqual([400, expect.stringContaining('invalid_request_error')]);
+});
+
 test('a tool call that the model writes is a tool call, at once and streamed', async () => {
   const call = '<tool_call>\\{"name": "weather", "arguments": \\{"city": "(Oslo|Lima)"\\}\\}</tool_call>';
   const tools = [{ type: 'function', function: { name: 'weather', parameters: schema } }];

@@ -1,9 +1,10 @@
 import { dirname, join, resolve } from 'node:path';
 import { removeAbandoned, replaceFile } from '../../atomic-file.js';
 import { mismatch, show } from '../../errors.js';
+import { filePieces } from '../../file-pieces.js';
 import { lazyFiles } from '../../lazy.js';
 import { checkOptions } from '../../options.js';
-import type { SnapshotStore } from './store.js';
+import type { SnapshotStore, StoredPieces } from './store.js';
 
 /** How much a folder may hold. */
 export interface FolderStoreOptions {
@@ -45,18 +46,37 @@ class FolderStore implements SnapshotStore {
   ) {}
 
   async get(key: string): Promise<Uint8Array | undefined> {
+    const found = await this.read(key);
+    if (!found) return undefined;
+    const value = new Uint8Array(found.bytes);
+    let at = 0;
+    for await (const piece of found.pieces) {
+      value.set(piece, at);
+      at += piece.length;
+    }
+    return value.subarray(0, at);
+  }
+
+  async read(key: string): Promise<StoredPieces | undefined> {
     const path = this.path(key);
     try {
-      const bytes = await lazyFiles().readFile(path);
-      const now = new Date();
-      await lazyFiles().utimes(path, now, now);
-      const entry = (await this.contents()).get(key);
-      if (entry) entry.usedMs = now.getTime();
-      return bytes;
+      const found = await filePieces(path);
+      this.touch(key, path);
+      return found;
     } catch (error) {
       if (missing(error)) return undefined;
       throw error;
     }
+  }
+
+  /** It is used now; whoever reads it does not wait for that. */
+  private touch(key: string, path: string): void {
+    const now = new Date();
+    void (async () => {
+      const entry = (await this.contents()).get(key);
+      if (entry) entry.usedMs = now.getTime();
+      await lazyFiles().utimes(path, now, now);
+    })().catch(() => {}); // somebody else has deleted it
   }
 
   async put(key: string, value: Uint8Array): Promise<void> {
@@ -94,11 +114,11 @@ class FolderStore implements SnapshotStore {
   }
 
   private contents(): Promise<Map<string, Kept>> {
-    this.kept ??= this.read();
+    this.kept ??= this.survey();
     return this.kept;
   }
 
-  private async read(): Promise<Map<string, Kept>> {
+  private async survey(): Promise<Map<string, Kept>> {
     const kept = new Map<string, Kept>();
     await removeAbandoned(this.root);
     for await (const key of this.list('')) {

@@ -1,14 +1,18 @@
+import type { StatespaceError } from '../../errors.js';
 import { lazyCrypto } from '../../lazy.js';
 import type { Model } from '../../models/model.js';
 import type { Session } from '../../session/session.js';
-import { decodeRecord, encodeRecord } from './record.js';
-import type { SnapshotStore } from './store.js';
+import { readRecord, recordHead } from './record.js';
+import { readPieces, type SnapshotStore } from './store.js';
 
 // Checkpoints of prompts that begin with the same so many tokens lie in one folder of the store, so that what could be
 // gone on from is found by listing that one; shorter prompts are read again.
 const HEAD_TOKENS = 32;
 // What waits to be written at most; what comes on top is not kept.
 const MAX_WAITING_BYTES = 256 << 20;
+// Of a store's keys, to know how long its prompts are; and memory that is made ready for one.
+const MOST_LOOKED_AT = 4096;
+const MAX_PREPARED_BYTES = 256 << 20;
 // A store that does not answer must not hold up a request that could be read cold.
 const PATIENCE_MS = 2000;
 
@@ -39,16 +43,27 @@ export class Persistence {
   constructor(
     private readonly model: Model,
     private readonly store: SnapshotStore,
+    /** What checkpoints may hold in memory. */
+    bytes: number,
   ) {
     this.namespace = sha256(this.model.fingerprint);
     this.folder = Buffer.from(this.namespace.subarray(0, 16)).toString('hex');
-    void this.greet();
+    void this.greet(Math.min(bytes, MAX_PREPARED_BYTES));
   }
 
-  /** A first use that no request waits for: a Redis took 160 ms to be connected to. */
-  private async greet(): Promise<void> {
+  /**
+   * A first use that no request waits for: a Redis took 160 ms to be connected to. And memory for the largest checkpoint
+   * that is there, as restoring one takes longest where each page of keys is new to the process.
+   */
+  private async greet(prepared: number): Promise<void> {
     try {
-      for await (const _ of this.store.list(`${this.folder}/`)) return;
+      let longest = 0;
+      let seen = 0;
+      for await (const key of this.store.list(`${this.folder}/`)) {
+        longest = Math.max(longest, Number.parseInt(key.split('/').at(-1)!, 10) || 0);
+        if (++seen === MOST_LOOKED_AT) break;
+      }
+      await this.model.preparePages(longest, prepared);
     } catch {
       // A request that needs it will say so.
     }
@@ -80,20 +95,33 @@ export class Persistence {
   }
 
   private async load(key: string, tokens: Int32Array): Promise<Session | undefined> {
-    const bytes = await this.patiently(() => this.store.get(key));
-    if (!bytes) return undefined;
-    try {
-      const session = await this.model.restoreSessionAsync(decodeRecord(this.namespace, tokens, bytes));
-      if (session.position !== tokens.length) throw new Error('the snapshot is of another position');
-      this.counts.hits++;
-      this.written.add(key);
-      return session;
-    } catch {
-      this.counts.dropped++;
-      this.written.delete(key);
-      await this.patiently(() => this.store.delete(key));
+    let late = false;
+    const session = await this.patiently(async () => {
+      const found = await readPieces(this.store, key);
+      if (!found) return undefined;
+      try {
+        const read = await readRecord(this.model, this.namespace, tokens, {
+          bytes: found.bytes,
+          pieces: whileWanted(found.pieces, () => !late),
+        });
+        if (!late) return read;
+        await read.dispose();
+      } catch (error) {
+        if ((error as StatespaceError).code !== 'ERR_STATE') throw error;
+        if (!late) return 'damaged' as const;
+      }
       return undefined;
+    });
+    late = true;
+    if (session !== 'damaged') {
+      if (session) this.counts.hits++;
+      if (session) this.written.add(key);
+      return session;
     }
+    this.counts.dropped++;
+    this.written.delete(key);
+    await this.patiently(() => this.store.delete(key));
+    return undefined;
   }
 
   /** Writes a checkpoint behind what else is to be written; the session's state is that of now. */
@@ -108,7 +136,7 @@ export class Persistence {
     const fork = session.fork();
     this.writing = this.writing.then(async () => {
       try {
-        const record = encodeRecord(this.namespace, tokens, await fork.saveAsync());
+        const record = await fork.saveBehind(recordHead(this.namespace, tokens));
         const put = await this.patiently(() => this.store.put(key, record).then(() => true));
         if (put) this.counts.writes++;
         else this.written.delete(key);
@@ -141,6 +169,14 @@ export class Persistence {
     } finally {
       clearTimeout(timer);
     }
+  }
+}
+
+/** Ends where nobody waits for the rest any more. */
+async function* whileWanted(pieces: AsyncIterable<Uint8Array>, wanted: () => boolean): AsyncGenerator<Uint8Array> {
+  for await (const piece of pieces) {
+    if (!wanted()) return;
+    yield piece;
   }
 }
 

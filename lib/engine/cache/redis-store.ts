@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { mismatch, show } from '../../errors.js';
 import { checkOptions } from '../../options.js';
-import type { SnapshotStore } from './store.js';
+import type { SnapshotStore, StoredPieces } from './store.js';
 
 /** Where the Redis (or Valkey) is, and how long it keeps what. */
 export interface RedisStoreOptions {
@@ -20,6 +20,7 @@ export interface RedisStore extends SnapshotStore {
 // A command that waits for a lost connection fails instead: who asks can read its prompt cold.
 const COMMAND_MS = 1500;
 const CONNECT_MS = 5000;
+const PIECE = 1 << 20;
 
 /**
  * Snapshots in a Redis, for replicas that share nothing else: `redis://host:6379/0`, `rediss://` for TLS. A value is set
@@ -89,6 +90,39 @@ class Store implements RedisStore {
     if (value) return value;
     await redis.srem(this.listing(inner!), key);
     return undefined;
+  }
+
+  async read(key: string): Promise<StoredPieces | undefined> {
+    const redis = await this.redis();
+    const [inner, ...outer] = this.folders(key);
+    const name = this.prefix + key;
+    const pipeline = redis
+      .pipeline()
+      .exists(name)
+      .strlen(name)
+      .getrangeBuffer(name, 0, PIECE - 1);
+    for (const kept of [name, ...[inner!, ...outer].map((folder) => this.listing(folder))])
+      pipeline.expire(kept, kept === name ? this.ttl : 2 * this.ttl);
+    const replies = (await pipeline.exec())!;
+    for (const [error] of replies) if (error) throw error;
+    const [there, bytes, first] = replies.map(([, reply]) => reply) as [number, number, Buffer];
+    if (there) return { bytes, pieces: this.pieces(redis, name, bytes, first) };
+    await redis.srem(this.listing(inner!), key);
+    return undefined;
+  }
+
+  /** One is on its way while the one before is used. */
+  private async *pieces(redis: Redis, name: string, bytes: number, first: Buffer): AsyncGenerator<Uint8Array> {
+    let piece = first;
+    for (let at = 0; at < bytes; ) {
+      at += piece.length;
+      const next = at < bytes ? redis.getrangeBuffer(name, at, at + PIECE - 1) : undefined;
+      next?.catch(() => {}); // asked for it below
+      yield piece;
+      if (!next) return;
+      piece = await next;
+      if (piece.length === 0) throw new Error('redis: a value went away while it was read');
+    }
   }
 
   async put(key: string, value: Uint8Array): Promise<void> {

@@ -16,6 +16,10 @@ export interface StopRules {
 // Tokens before the end of a prompt: who asks another question about the same text differs from it only near its end.
 const NEAR = 32;
 const FAR = 128;
+// Of a chat's messages: who says something else says it near its end, or after what it begins with. Each costs a step.
+const LAST_BOUNDARIES = 32;
+const known = (boundaries: readonly number[]): readonly number[] =>
+  boundaries.length > LAST_BOUNDARIES ? [boundaries[0]!, ...boundaries.slice(-LAST_BOUNDARIES)] : boundaries;
 const tails = (least: number): number[] => {
   const near = Math.max(NEAR, least + 1);
   return FAR >= 2 * near ? [near, FAR] : [near];
@@ -38,7 +42,7 @@ export function planStops(
   const end = length - 1;
   const wanted: Stop[] = [
     { position: end, kind: 'end' },
-    ...boundaries.map((position): Stop => ({ position, kind: 'boundary' })),
+    ...known(boundaries).map((position): Stop => ({ position, kind: 'boundary' })),
     { position: branch, kind: 'branch' },
     ...tails(least).map((back): Stop => ({ position: length - back, kind: 'tail' })),
   ];
