@@ -1,5 +1,7 @@
 #include "program/state_import.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "program/exported.h"
@@ -9,6 +11,7 @@ namespace {
 
 // Copied by all threads where it is more: what they mostly do is to touch new pages.
 constexpr int64_t kWorthThreads = 128 << 10;
+constexpr int64_t kPiece = 1 << 20;  // that one thread copies between two looks at `stop`
 
 }  // namespace
 
@@ -57,7 +60,7 @@ void StateImport::take(const uint8_t* bytes, int64_t count, const std::atomic<bo
       open_page();
     }
     Run& run = runs_[next_];
-    const int64_t n = std::min(rest, run.bytes);
+    const int64_t n = std::min({rest, run.bytes, kPiece});
     if (n > 0) copies.push_back({run.to, bytes, n});
     run = {run.to + n, run.bytes - n};
     if (run.bytes == 0) ++next_;
