@@ -201,7 +201,9 @@ describe.each(
     expect(refusal({ ...config, surprise_factor: 2, other_surprise: 'x' })).toMatch(
       new RegExp(`config \\(${type}\\): unknown keys surprise_factor, other_surprise`),
     );
-    expect(refusal({ ...config, quantization_config: { bits: 4 } })).toMatch(/quantization_config: weights quantised this way are not read/);
+    expect(refusal({ ...config, quantization_config: { bits: 4 } })).toMatch(
+      /quantization_config: weights quantised this way are not read/,
+    );
     await expect(createModel({ ...config, surprise_factor: 2 })).rejects.toMatchObject({
       code: 'ERR_UNSUPPORTED_MODEL',
     });
