@@ -18,11 +18,10 @@ void interleave_square(int m, int n, float* to, bool last, Fn&& value) {
     for (int i = 0; i < kLanes; ++i) rows[g][i] = g * kLanes + i < m ? value(g * kLanes + i) : zero();
     transpose(rows[g]);
   }
-  if (kGroups == 1 && n == kLanes) {  // whole squares stay in registers
+  if (kGroups == 1 && n == kLanes && (m == kLanes || !last)) {  // whole squares stay in registers
 #pragma GCC unroll 16
-    for (int k = 0; k + 1 < kLanes; ++k) store(to + k * m, rows[0][k]);
-    to += (kLanes - 1) * m;
-    return m < kLanes && last ? store(to, rows[0][kLanes - 1], m) : store(to, rows[0][kLanes - 1]);
+    for (int k = 0; k < kLanes; ++k) store(to + k * m, rows[0][k]);
+    return;
   }
   for (int k = 0; k < n; ++k, to += m)
     for (int g = 0; g < groups; ++g) {

@@ -282,6 +282,21 @@ TEST_CASE("linear: results do not depend on the number of threads or of rows, no
   });
 }
 
+TEST_CASE("linear: tiles that threads make side by side stay apart") {
+  each_backend([&](const Backend& backend) {
+    ThreadPool one(1), three(3);
+    std::vector<double> expected;
+    for (int64_t rows : {16, 33, 50}) {  // in tiles lower than a vector
+      const Case c{rows, 64, 70, DType::f32};
+      const auto y = run_linear(backend, c, true, expected, one);
+      int same = 0;
+      for (int i = 0; i < (backend.host_memory ? 100 : 1); ++i)
+        same += run_linear(backend, c, true, expected, three) == y;
+      CHECK(same == (backend.host_memory ? 100 : 1));
+    }
+  });
+}
+
 TEST_CASE("embedding: rows of a weight, packed or not") {
   each_backend([&](const Backend& backend) {
     for (DType t : kWeightTypes)

@@ -185,7 +185,7 @@ describe('bench scaling', () => {
       expect(code).toBe(0);
       expect(stdout).toMatch(/^ *N +contender +median/m);
       for (const mark of ['╭', '╰', '\u001b']) expect(stdout).not.toContain(mark);
-      expect(stderr).toContain('64 tokens: sample');
+      expect(stderr).toContain('64 tokens, pass 3 of 3: sample');
       const report = JSON.parse(readFileSync(file, 'utf8')) as ScalingReport;
       expect(report).toMatchObject({ schema: 'statespace.bench.scaling', schemaVersion: 2, preset, skipped: [] });
       expect(report.measurements).toHaveLength(9);
