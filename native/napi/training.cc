@@ -99,7 +99,7 @@ class BuildJob : public Job {
         layout_(read_layout(info[2].As<Napi::Object>())) {}
   void execute() override {
     trainer_ = std::make_shared<Trainer>(model_backend("cpu"), std::move(training_), std::move(evaluation_),
-                                         std::move(layout_), stop());
+                                         std::move(layout_));
   }
   Napi::Value result(Napi::Env env) override {
     return make_handle<TrainerRef>(env, std::move(trainer_), kTrainerTag, 0);

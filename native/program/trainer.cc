@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kPiece = 1 << 16;  // values that one thread works on at a time; sums have their borders there
 
-using Stop = const std::atomic<bool>*;
+using Stop = Trainer::Stop;
 
 template <class Fn>
 void for_pieces(int64_t count, Stop stop, Fn&& fn) {
@@ -67,7 +67,7 @@ int64_t size_of(const TrainerLayout::Weight& w) {
 
 }  // namespace
 
-Trainer::Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout, Stop stop)
+Trainer::Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout)
     : training_(backend, std::move(training)),
       evaluation_(backend, std::move(evaluation)),
       layout_(std::move(layout)),
@@ -75,13 +75,13 @@ Trainer::Trainer(const Backend& backend, Graph training, Graph evaluation, Train
       adapted_(layout_.parameters.size(), false),
       workspace_(backend) {
   for (const auto& a : layout_.adapters) adapted_.at(a.base) = true;
-  place(stop);
+  place();
 }
 
 int64_t Trainer::count(int32_t parameter) const { return layout_.parameters.at(parameter).count; }
 
 // Memory for weights and fixed values, and for parameters what does not lie there.
-void Trainer::place(Stop stop) {
+void Trainer::place() {
   const Graph& g = training_.graph();
   auto reserve = [&](int32_t id) -> Tensor& {
     if (id < 0 || id >= int64_t(g.values.size())) throw Error(Code::kArgument, "trainer: no such value");

@@ -72,7 +72,7 @@ struct AdamW {
 class Trainer {
  public:
   using Stop = const std::atomic<bool>*;  // ends what it is given to with ERR_ABORTED
-  Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout, Stop stop = nullptr);
+  Trainer(const Backend& backend, Graph training, Graph evaluation, TrainerLayout layout);
 
   // merged: the value that weights are made of, with its adapter.
   enum class Which : uint8_t { value, gradient, mean, square, merged };
@@ -102,7 +102,7 @@ class Trainer {
     float* gradient = nullptr;  // where the backward program writes it; nullptr: it is gathered
     float *sum = nullptr, *effective = nullptr, *mean = nullptr, *square = nullptr;  // made when they are first needed
   };
-  void place(Stop stop);
+  void place();
   void run_part(const Program& program, const TrainingPart& part, int64_t total, const Program::Cancelled& cancelled,
                 Stop stop);
   void gather(bool first, Stop stop);
