@@ -49,10 +49,15 @@ std::string Checker::tensor(FieldKind kind, const char* name, const Tensor& t, c
     return "";
   }
   bool known_type = false;
-  for (const auto& w : words(dtypes)) known_type |= w == dtype_name(t.dtype);
+  std::string known_types;
+  for (auto type : words(dtypes)) {
+    if (type.starts_with("host:")) type.erase(0, 5);
+    known_type |= type == dtype_name(t.dtype);
+    known_types += " " + type;
+  }
   if (!known_type)
-    throw Error(Code::kDType,
-                std::string(op_) + ": " + name + ": expected dtype " + dtypes + ", received " + dtype_name(t.dtype));
+    throw Error(Code::kDType, std::string(op_) + ": " + name + ": expected dtype" + known_types + ", received " +
+                                  dtype_name(t.dtype));
 
   std::string expected;
   for (const auto& alternative : alternatives(shape)) {

@@ -36,6 +36,8 @@ enum class FieldKind : uint8_t { in, optional, state, runtime, out, wanted };
 
 constexpr const char* kF32 = "f32";
 constexpr const char* kFloats = "f32 f16 bf16";
+// Halves that the kernel reads as they lie where it runs on the host; a device is given floats.
+constexpr const char* kHostFloats = "f32 host:f16 host:bf16";
 constexpr const char* kWeights = "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs mxfp4";
 constexpr const char* kI32 = "i32";
 

@@ -14,6 +14,8 @@ constexpr int64_t kTokens = 64;
 constexpr int64_t kPointer = 2;  // floats that hold one
 // Tokens at a time: a row that several of them read is loaded once.
 constexpr int kRows = 4;
+// Tokens whose halves become floats at a time: they stay in L1.
+constexpr int64_t kHalves = 16;
 
 // y_r = act(Σ_j weight[j] · taps[r + j] + bias) for the next `rows` tokens of a block of channels.
 template <int K, int kRows, class Act>
@@ -69,15 +71,23 @@ void convolve(const float* const* taps, const float* weight, const float* bias, 
 // One block of channels, with what it needs in rows: weight (d_conv, width), bias (width), past (d_conv - 1, width).
 struct Channels {
   int64_t first, width;
+  float* own;  // inputs as floats (d_conv - 1 + kHalves, width), absent where they are
   float *weight, *bias, *past;
   const float** taps;  // (d_conv - 1 + kRows)
 };
 
+int64_t own_floats(const CausalConv1d& op) {
+  return op.x.dtype == DType::f32 ? 0 : (op.weight[1] - 1 + kHalves) * kChannels;
+}
 int64_t scratch_floats(int64_t d_conv) { return 2 * d_conv * kChannels + (d_conv + kRows) * kPointer; }
 
-Channels gather(const CausalConv1d& op, int64_t block, float* scratch) {
-  const int64_t d_conv = op.weight[1], first = block * kChannels, left = op.x[1] - first;
-  Channels c{first, left < kChannels ? left : kChannels, nullptr, nullptr, nullptr, nullptr};
+Channels block_of(const CausalConv1d& op, int64_t block, float* own) {
+  const int64_t first = block * kChannels, left = op.x[1] - first;
+  return {first, left < kChannels ? left : kChannels, own, nullptr, nullptr, nullptr, nullptr};
+}
+
+void gather(const CausalConv1d& op, float* scratch, Channels& c) {
+  const int64_t d_conv = op.weight[1], first = c.first;
   c.taps = reinterpret_cast<const float**>(scratch);
   c.weight = scratch + (d_conv + kRows) * kPointer;
   c.bias = c.weight + d_conv * c.width;
@@ -92,7 +102,6 @@ Channels gather(const CausalConv1d& op, int64_t block, float* scratch) {
   for (; i < c.width; ++i)
     for (int64_t j = 0; j < d_conv; ++j) c.weight[j * c.width + i] = op.weight.row(first + i)[j];
   for (i = 0; i < c.width; ++i) c.bias[i] = op.bias ? op.bias.f32()[first + i] : 0.f;
-  return c;
 }
 
 // Tokens [from, to) of the sequence that starts at `begin`; inputs before it come from the state.
@@ -111,36 +120,44 @@ void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, i
     for (; i < c.width; ++i)
       for (int64_t j = 0; j < past; ++j) c.past[j * c.width + i] = state[i * past + j];
   }
-  for (int64_t t = from; t < to; t += kRows) {
-    cx.check_stop();
-    const int64_t rows = to - t < kRows ? to - t : kRows;
-    for (int64_t j = 0; j < past + rows; ++j) {
-      const int64_t source = t - past + j;
-      c.taps[j] = source >= begin ? op.x.row(source) + c.first : c.past + (source - begin + past) * c.width;
+  const int64_t tile = c.own ? kHalves : to - from;
+  for (int64_t start = from; start < to; start += tile) {
+    const int64_t end = to - start < tile ? to : start + tile, read = start - past < begin ? begin : start - past;
+    const Tensor x = floats_of(op.x, read, end - read, c.first, c.width, c.own);
+    for (int64_t t = start; t < end; t += kRows) {
+      cx.check_stop();
+      const int64_t rows = end - t < kRows ? end - t : kRows;
+      for (int64_t j = 0; j < past + rows; ++j) {
+        const int64_t source = t - past + j;
+        c.taps[j] = source >= begin ? x.row(source) + c.first : c.past + (source - begin + past) * c.width;
+      }
+      convolve(c.taps, c.weight, c.bias, d_conv, rows, c.width, act, op.y.row(t) + c.first, op.y.row_stride);
     }
-    convolve(c.taps, c.weight, c.bias, d_conv, rows, c.width, act, op.y.row(t) + c.first, op.y.row_stride);
   }
 }
 
 // The last d_conv - 1 inputs of the sequence [begin, end), in place of those before it.
-void update_state(const CausalConv1d& op, int64_t first, int64_t width, float* state, int64_t begin, int64_t end) {
-  const int64_t past = op.weight[1] - 1, length = end - begin;
+void update_state(const CausalConv1d& op, const Channels& c, float* state, int64_t begin, int64_t end) {
+  const int64_t past = op.weight[1] - 1, length = end - begin, first = c.first, width = c.width;
+  const int64_t last = length < past ? length : past;
+  const Tensor x = floats_of(op.x, end - last, last, first, width, c.own);
   int64_t i = 0;
   if (past == 3 && length >= 3)
     for (; i + kLanes <= width; i += kLanes, state += 3 * kLanes) {
-      const auto input = [&](int64_t back) { return load(op.x.row(end - back) + first + i); };
+      const auto input = [&](int64_t back) { return load(x.row(end - back) + first + i); };
       store_threes(state, input(3), input(2), input(1));
     }
   for (; i < width; ++i, state += past)
     for (int64_t j = 0; j < past; ++j)
-      state[j] = length + j < past ? state[length + j] : op.x.row(end - past + j)[first + i];
+      state[j] = length + j < past ? state[length + j] : x.row(end - past + j)[first + i];
 }
 
-// A sequence of one token, read and shifted where it lies: nothing is brought into rows for it.
+// A sequence of one token, x from channel `first` on, read and shifted where it lies: nothing is brought into rows for
+// it.
 template <class Act>
-void step(const CausalConv1d& op, int64_t first, int64_t width, float* state, int64_t token, Act act) {
+void step(const CausalConv1d& op, const float* x, int64_t first, int64_t width, float* state, int64_t token, Act act) {
   const int64_t d_conv = op.weight[1], past = d_conv - 1;
-  const float *x = op.x.row(token) + first, *bias = op.bias ? op.bias.f32() + first : nullptr;
+  const float* bias = op.bias ? op.bias.f32() + first : nullptr;
   const float* weight = op.weight.row(first);
   float* y = op.y.row(token) + first;
   for (int64_t i = 0; i < width; ++i, state += past, weight += op.weight.row_stride) {
@@ -159,8 +176,9 @@ void step(const CausalConv1d& op, int64_t first, int64_t width, float* state, in
 
 // The same for d_conv = 4, a vector of channels at a time.
 template <class Act>
-void step_fours(const CausalConv1d& op, int64_t first, int64_t width, float* state, int64_t token, Act act) {
-  const float *x = op.x.row(token) + first, *bias = op.bias ? op.bias.f32() + first : nullptr;
+void step_fours(const CausalConv1d& op, const float* x, int64_t first, int64_t width, float* state, int64_t token,
+                Act act) {
+  const float* bias = op.bias ? op.bias.f32() + first : nullptr;
   const float* weight = op.weight.row(first);
   float* y = op.y.row(token) + first;
   int64_t i = 0;
@@ -174,7 +192,7 @@ void step_fours(const CausalConv1d& op, int64_t first, int64_t width, float* sta
     store_threes(state + 3 * i, past[1], past[2], input);
     store(y + i, act(fma(w[3], input, sum)));
   }
-  if (i < width) step(op, first + i, width - i, state + 3 * i, token, act);
+  if (i < width) step(op, x + i, first + i, width - i, state + 3 * i, token, act);
 }
 
 }  // namespace
@@ -190,15 +208,16 @@ void run(const CausalConv1d& op, Context& cx) {
   const int64_t token_blocks = ceil_div(tokens, block);
   auto state_of = [&](int64_t s, int64_t first) { return op.state.row(sequences.slot(s)) + first * (d_conv - 1); };
   // States are overwritten only when no token block may still read them.
-  auto update = [&](int64_t s, int64_t first, int64_t width) {
-    update_state(op, first, width, state_of(s, first), sequences.begin(s), sequences.end(s));
+  auto update = [&](int64_t s, const Channels& c) {
+    update_state(op, c, state_of(s, c.first), sequences.begin(s), sequences.end(s));
   };
+  const int64_t own = own_floats(op);
+  auto local = [&](int worker) { return cx.local<float>(worker, own + scratch_floats(d_conv)); };
 
   const bool in_fours = d_conv == 4 && op.weight.row_stride == 4;
   cx.parallel_stretches(token_blocks * channel_blocks, [&](int64_t i, int worker) {
     const int64_t from = i / channel_blocks * block, to = from + block < tokens ? from + block : tokens;
-    const int64_t first_channel = i % channel_blocks * kChannels, left = op.x[1] - first_channel;
-    Channels c{first_channel, left < kChannels ? left : kChannels, nullptr, nullptr, nullptr, nullptr};
+    Channels c = block_of(op, i % channel_blocks, own ? local(worker) : nullptr);
     for (int64_t s = sequences.containing(from); s < sequences.count && sequences.begin(s) < to; ++s) {
       const int64_t begin = sequences.begin(s), end = sequences.end(s);
       const int64_t first = begin < from ? from : begin, last = end < to ? end : to;
@@ -206,27 +225,27 @@ void run(const CausalConv1d& op, Context& cx) {
       if (first == last) continue;
       if (end - begin == 1) {
         float* state = state_of(s, c.first);
+        const float* x = floats_of(op.x, begin, 1, c.first, c.width, c.own).row(begin) + c.first;
         const auto step_with = [&](auto act) {
-          in_fours ? step_fours(op, c.first, c.width, state, begin, act)
-                   : step(op, c.first, c.width, state, begin, act);
+          in_fours ? step_fours(op, x, c.first, c.width, state, begin, act)
+                   : step(op, x, c.first, c.width, state, begin, act);
         };
         op.activation ? step_with([](F x) { return silu(x); }) : step_with([](F x) { return x; });
         continue;
       }
-      if (!c.taps) c = gather(op, i % channel_blocks, cx.local<float>(worker, scratch_floats(d_conv)));
+      if (!c.taps) gather(op, local(worker) + own, c);
       if (op.activation)
         tokens_with([](F x) { return silu(x); });
       else
         tokens_with([](F x) { return x; });
-      if (token_blocks == 1) update(s, c.first, c.width);
+      if (token_blocks == 1) update(s, c);
     }
   });
   if (token_blocks > 1)
-    cx.parallel_for(sequences.count * channel_blocks, [&](int64_t i, int) {
+    cx.parallel_for(sequences.count * channel_blocks, [&](int64_t i, int worker) {
       const int64_t s = i / channel_blocks;
       if (sequences.end(s) - sequences.begin(s) == 1) return;  // stepped
-      const int64_t first = i % channel_blocks * kChannels, left = op.x[1] - first;
-      update(s, first, left < kChannels ? left : kChannels);
+      update(s, block_of(op, i % channel_blocks, own ? local(worker) : nullptr));
     });
 }
 

@@ -7,10 +7,14 @@
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// One group of n channels. y may be x or z: each value is written after its last reading.
-void norm_group(const RmsNorm& op, const float* x, const float* z, const float* weight, const float* bias, int64_t n,
-                float* y) {
-  const int64_t next_x = op.x.row_stride, next_z = z ? op.z.row_stride : 0;
+// One group of n channels of x (rows, channels) and z. y may be x or z: each value is written after its last reading.
+void norm_group(const RmsNorm& op, const Tensor& rows_x, const Tensor& rows_z, int64_t row, int64_t first, int64_t n) {
+  const float* x = rows_x.row(row) + first;
+  const float* z = rows_z ? rows_z.row(row) + first : nullptr;
+  const float* weight = op.weight ? op.weight.f32() + first : nullptr;
+  const float* bias = op.bias ? op.bias.f32() + first : nullptr;
+  float* y = op.y.row(row) + first;
+  const int64_t next_x = rows_x.row_stride, next_z = rows_z.row_stride;
   const bool gate_first = z && !op.norm_before_gate;
   F squares = zero();
   for (int64_t c = 0; c < n; c += kLanes) {
@@ -42,11 +46,14 @@ void norm_group(const RmsNorm& op, const float* x, const float* z, const float* 
 template <>
 void run(const RmsNorm& op, Context& cx) {
   const int64_t channels = op.x[1], group = op.group_size ? op.group_size : channels;
-  for_row_blocks(cx, op.x[0], channels, [&](int64_t begin, int64_t end, int) {
+  const bool halves = op.x.dtype != DType::f32 || (op.z && op.z.dtype != DType::f32);
+  for_row_blocks(cx, op.x[0], channels, [&](int64_t begin, int64_t end, int worker) {
+    float* own = halves ? cx.local<float>(worker, 2 * group) : nullptr;
     for (int64_t r = begin; r < end; ++r)
-      for (int64_t c = 0; c < channels; c += group)
-        norm_group(op, op.x.row(r) + c, op.z ? op.z.row(r) + c : nullptr, op.weight ? op.weight.f32() + c : nullptr,
-                   op.bias ? op.bias.f32() + c : nullptr, group, op.y.row(r) + c);
+      for (int64_t c = 0; c < channels; c += group) {
+        const Tensor x = floats_of(op.x, r, 1, c, group, own);
+        norm_group(op, x, op.z ? floats_of(op.z, r, 1, c, group, own + group) : op.z, r, c, group);
+      }
   });
 }
 

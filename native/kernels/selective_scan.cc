@@ -30,7 +30,7 @@ constexpr int64_t kLine = 16, kLeast = 64, kBufferBytes = 512 << 10;
 // One piece for each thread where its buffers fit: rows are then read in long runs. Pieces of 128 of 1,024 channels,
 // whose rows lie 4 KB apart, look each page up eight times and took 1.3 times as long at 16,384 tokens.
 int64_t piece_width(int64_t channels, int64_t d_state, int threads) {
-  const int64_t bytes = selective_scan::Buffers::floats(1, d_state) * int64_t(sizeof(float));
+  const int64_t bytes = selective_scan::Buffers::floats(1, d_state, false) * int64_t(sizeof(float));
   const int64_t most = std::max(kLeast, kBufferBytes / bytes / kLine * kLine);
   const int64_t rounds = ceil_div(channels, most * threads);
   return std::clamp(ceil_div(ceil_div(channels, rounds * threads), kLine) * kLine, kLeast, most);
@@ -98,12 +98,13 @@ void run_real(const SelectiveScan& op, const Sequences& sequences, Context& cx) 
   const int64_t per_group = d_inner / ngroups;
   const int64_t width = piece_width(per_group * ngroups * sequences.count, d_state, cx.threads());
   const int64_t blocks = ceil_div(per_group, width), pieces = ngroups * blocks;
+  const bool halves = reads_halves(op);
   cx.parallel_stretches(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, group = i % pieces / blocks, offset = i % blocks * width;
     const int64_t left = per_group - offset;
     const Block block{group * per_group + offset, left < width ? left : width, group};
     float* h = op.state.row(sequences.slot(s)) + block.first * d_state;
-    const Buffers buffers(cx.local<float>(worker, Buffers::floats(width, d_state)), width, d_state);
+    const Buffers buffers(cx.local<float>(worker, Buffers::floats(width, d_state, halves)), width, d_state);
     scan_block(op, block, sequences.begin(s), sequences.end(s), h, buffers, cx);
   });
 }

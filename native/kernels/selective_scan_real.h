@@ -6,6 +6,7 @@
 
 #include "core/context.h"
 #include "isa/math.h"
+#include "kernels/rows.h"
 #include "kernels/sequences.h"
 #include "ops/selective_scan.h"
 
@@ -25,9 +26,10 @@ struct Block {
 };
 
 // Buffers of one block, rows of `width` channels: dt, dt·u and y of a tile (kTokens, width); A·log2(e), the states and
-// constant B and C as (width / kLanes, d_state, kLanes).
+// constant B and C as (width / kLanes, d_state, kLanes); where inputs are halves, u, delta and z of a tile (kTokens,
+// width) and B and C (kTokens, d_state) as floats.
 struct Buffers {
-  float *dt, *du, *y, *A, *h, *B, *C;
+  float *dt, *du, *y, *A, *h, *B, *C, *own;
   Buffers(float* p, int64_t width, int64_t d_state)
       : dt(p),
         du(dt + kTokens * width),
@@ -35,9 +37,33 @@ struct Buffers {
         A(y + kTokens * width),
         h(A + width * d_state),
         B(h + width * d_state),
-        C(B + width * d_state) {}
-  static int64_t floats(int64_t width, int64_t d_state) { return width * (3 * kTokens + 4 * d_state); }
+        C(B + width * d_state),
+        own(C + width * d_state) {}
+  static int64_t floats(int64_t width, int64_t d_state, bool halves) {
+    return width * (3 * kTokens + 4 * d_state) + (halves ? kTokens * (3 * width + 2 * d_state) : 0);
+  }
 };
+
+inline bool reads_halves(const SelectiveScan& op) {
+  for (const Tensor* t : {&op.u, &op.delta, &op.z, &op.B, &op.C})
+    if (*t && t->dtype != DType::f32) return true;
+  return false;
+}
+
+// The op with tokens [token, token + count) of a block as floats.
+inline SelectiveScan tile_of(const SelectiveScan& op, const Block& b, int64_t token, int64_t count, float* own) {
+  SelectiveScan tile = op;
+  const int64_t d_state = op.A[1];
+  for (Tensor* t : {&tile.u, &tile.delta, &tile.z}) {
+    if (*t) *t = floats_of(*t, token, count, b.first, b.count, own);
+    own += kTokens * b.width();
+  }
+  for (Tensor* t : {&tile.B, &tile.C}) {
+    if (!op.constant(*t)) *t = floats_of(*t, token, count, b.group * d_state, d_state, own);
+    own += kTokens * d_state;
+  }
+  return tile;
+}
 
 // fn(i, n…) for the vectors of [0, count): n is absent, or the number of lanes of the last one.
 template <class Fn>
@@ -138,7 +164,15 @@ inline F bounded(F A) { return max(set(-FLT_MAX), A); }
 // The rows of the next tile, brought to L2 while this one's states are computed: without it the scan of 1536 channels
 // runs at three quarters of the speed. Into L1 gives much less: rows 6 KB apart use two of its sets.
 struct NextTile {
-  const float* rows[4];
+  NextTile(const SelectiveScan& op, int64_t token, int64_t channel) {
+    const Tensor* tensors[] = {&op.u, &op.delta, &op.y, &op.z};
+    for (int i = 0; i < 4; ++i) {
+      const Tensor& t = *tensors[i];
+      strides[i] = dtype_bytes(t.dtype, t.row_stride);
+      rows[i] = t ? t.as<char>() + token * strides[i] + dtype_bytes(t.dtype, channel) : nullptr;
+    }
+  }
+  const char* rows[4];
   int64_t strides[4];
   void fetch(int64_t t) const {
     for (int i = 0; i < 4; ++i)
@@ -187,6 +221,7 @@ template <bool kConstantB, bool kConstantC>
 void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
                const Buffers& buffers, const Context& cx) {
   const int64_t d_state = op.A[1], width = b.width();
+  const bool halves = reads_halves(op);
   interleave(op.A.row(b.first), op.A.row_stride, b, d_state, kLog2e, buffers.A);
   for (int64_t i = 0; i < width * d_state; i += kLanes) store(buffers.A + i, bounded(load(buffers.A + i)));
   interleave(state, d_state, b, d_state, 1, buffers.h);
@@ -198,18 +233,18 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
     cx.check_stop();
     const int64_t count = end - t < kTokens ? end - t : kTokens;
     const bool last = t + 2 * kTokens > end;
-    prepare(op, b, t, count, buffers);
+    const SelectiveScan tile = halves ? tile_of(op, b, t, count, buffers.own) : op;
+    prepare(tile, b, t, count, buffers);
+    const float *token_B = tile.B.row(t) + b.group * d_state, *token_C = tile.C.row(t) + b.group * d_state;
     for (int64_t c = 0; c < width; c += kLanes) {
-      const int64_t v = c * d_state, channel = b.first + c, after = t + kTokens;
-      const Coefficient<kConstantB> B{kConstantB ? buffers.B + v : op.B.row(t) + b.group * d_state, op.B.row_stride};
-      const Coefficient<kConstantC> C{kConstantC ? buffers.C + v : op.C.row(t) + b.group * d_state, op.C.row_stride};
-      const NextTile next{{op.u.row(after) + channel, op.delta.row(after) + channel, op.y.row(after) + channel,
-                           op.z ? op.z.row(after) + channel : nullptr},
-                          {op.u.row_stride, op.delta.row_stride, op.y.row_stride, op.z.row_stride}};
+      const int64_t v = c * d_state;
+      const Coefficient<kConstantB> B{kConstantB ? buffers.B + v : token_B, tile.B.row_stride};
+      const Coefficient<kConstantC> C{kConstantC ? buffers.C + v : token_C, tile.C.row_stride};
+      const NextTile next(op, t + kTokens, b.first + c);
       scan_vector<kStates>(buffers.dt + c, buffers.du + c, width, count, buffers.A + v, B, C, last ? nullptr : &next, 0,
                            d_state, buffers.h + v, buffers.y + c);
     }
-    finish(op, b, t, count, buffers);
+    finish(tile, b, t, count, buffers);
   }
   deinterleave(buffers.h, b, d_state, state);
 }
@@ -231,8 +266,9 @@ inline void fetch_rows(const float* A, const float* state, int64_t floats) {
 }
 
 // One short sequence, states across lanes: A, the states and constant B and C are read in place.
-inline void scan_narrow(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
+inline void scan_narrow(const SelectiveScan& given, const Block& b, int64_t begin, int64_t end, float* state,
                         const Buffers& buffers) {
+  const SelectiveScan op = reads_halves(given) ? tile_of(given, b, begin, end - begin, buffers.own) : given;
   const int64_t d_state = op.A[1], width = b.width();
   const bool constant_B = op.constant(op.B), constant_C = op.constant(op.C);
   fetch_rows(op.A.row(b.first), state, std::min(kAhead, b.count * d_state));

@@ -176,8 +176,8 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
     std::unique_ptr<EagerOp> op;
     with_op(id, [&]<class Op>() { op = std::make_unique<EagerOpOf<Op>>(id); });
     read_op(*op, tensors, attrs);
-    op->check();
     const Backend& backend = info[4].ToBoolean() ? model_backend("cpu") : default_backend();
+    op->check(backend.host_memory);
     if (sync) {
       const DenormalGuard guard;
       WatchedCall call(is_ending, &env);

@@ -39,7 +39,7 @@ class EagerOp {
   virtual void* op() = 0;
 
   // After the tensors and attributes are set.
-  void check();
+  void check(bool on_host);
   // Runs the kernel on op(), or on a copy with some of its rows; on a device all at once, as everything has to be
   // copied there.
   using Execute = std::function<void(void* op, Context& cx)>;

@@ -13,7 +13,7 @@ struct CausalConv1d {
 
   template <class V>
   void fields(V& v) {
-    v.in("x", x, "tokens channels");
+    v.in("x", x, "tokens channels", kHostFloats);
     v.in("weight", weight, "channels d_conv");
     v.optional("bias", bias, "channels");
     v.runtime("cuSeqlens", cu_seqlens, "bounds");

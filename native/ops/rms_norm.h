@@ -17,10 +17,10 @@ struct RmsNorm {
 
   template <class V>
   void fields(V& v) {
-    v.in("x", x, "rows channels");
+    v.in("x", x, "rows channels", kHostFloats);
     v.optional("weight", weight, "channels");
     v.optional("bias", bias, "channels");
-    v.optional("z", z, "rows channels");
+    v.optional("z", z, "rows channels", kHostFloats);
     v.out("y", y, "rows channels");
     v.attr("eps", eps);
     v.attr("groupSize", group_size);

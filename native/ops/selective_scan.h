@@ -16,18 +16,19 @@ struct SelectiveScan {
 
   template <class V>
   void fields(V& v) {
-    v.in("u", u, "tokens d_inner");
-    v.in("delta", delta, "tokens d_inner");
+    const char* floats = A.rank == 3 ? kF32 : kHostFloats;
+    v.in("u", u, "tokens d_inner", floats);
+    v.in("delta", delta, "tokens d_inner", floats);
     v.in("A", A, "d_inner d_state | d_inner d_state 2");
     // A constant complex B has as many axes as one that varies and is real: A says which is meant.
     const char* coefficient =
         A.rank == 2   ? "tokens ngroups d_state | d_inner d_state"
         : A.rank == 3 ? "tokens ngroups d_state 2 | d_inner d_state 2"
                       : "tokens ngroups d_state | d_inner d_state | tokens ngroups d_state 2 | d_inner d_state 2";
-    v.in("B", B, coefficient);
-    v.in("C", C, coefficient);
+    v.in("B", B, coefficient, B.rank == A.rank ? kF32 : floats);
+    v.in("C", C, coefficient, C.rank == A.rank ? kF32 : floats);
     v.optional("D", D, "d_inner");
-    v.optional("z", z, "tokens d_inner");
+    v.optional("z", z, "tokens d_inner", floats);
     v.optional("deltaBias", delta_bias, "d_inner");
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
     v.runtime("slots", slots, "sequences");

@@ -7,6 +7,8 @@ namespace statespace {
 namespace {
 
 constexpr int64_t kBuckets = 1024;
+constexpr float kLast = kBuckets - 1;
+constexpr int kLanes = 16;       // values whose loop becomes vectors
 constexpr float kFarthest = 64;  // keys beyond share the last bucket: their weights are below e^-64
 
 }  // namespace
@@ -17,7 +19,6 @@ void Ranking::rank(const float* keys, const float* weights, int64_t count) {
   counts_.assign(kBuckets, 0);
   masses_.assign(kBuckets, 0);
   sorted_.clear();
-  constexpr int kLanes = 16;
   float far[kLanes] = {}, farthest = 0;
   int64_t whole = 0;
   for (; whole + kLanes <= count; whole += kLanes)
@@ -28,35 +29,40 @@ void Ranking::rank(const float* keys, const float* weights, int64_t count) {
   for (int64_t i = whole; i < count; ++i) farthest = std::max(farthest, keys[i] < kFarthest ? keys[i] : 0);
   farthest = std::max(farthest, *std::max_element(far, far + kLanes));
   const float scale = farthest > 0 ? float(kBuckets - 1) / farthest : 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const float at = keys[i] * scale;
-    const float in = at < float(kBuckets - 1) && keys[i] < kFarthest ? at : float(kBuckets - 1);
-    bucket_[i] = uint16_t(int32_t(in));
+  const auto bucket_of = [&](float key) {
+    const float at = key * scale;
+    return int16_t(int32_t(at < kLast && key < kFarthest ? at : kLast));
+  };
+  int16_t* bucket = bucket_.data();
+  for (int64_t i = 0; i < whole; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) bucket[i + l] = bucket_of(keys[i + l]);
+  for (int64_t i = whole; i < count; ++i) bucket[i] = bucket_of(keys[i]);
+  // Weight and number of a bucket side by side, and some of each: neighbours fall into the same bucket, and a sum waits
+  // for the one before it.
+  constexpr int kApart = 2;
+  apart_.assign(kApart * kBuckets, Sum{});
+  Sum* sums = apart_.data();
+  for (int64_t i = 0; i < count; ++i) sums[bucket[i] * kApart + i % kApart] += Sum{weights[i], 1};
+  for (int64_t b = 0; b < kBuckets; ++b) {
+    Sum all{};
+    for (int a = 0; a < kApart; ++a) all += sums[b * kApart + a];
+    masses_[b] = all[0], counts_[b] = int32_t(all[1]);
   }
-  // Four sums a bucket: neighbours fall into the same ones, and a sum waits for the one before it.
-  constexpr int kApart = 4;
-  counts_apart_.assign(kApart * kBuckets, 0);
-  masses_apart_.assign(kApart * kBuckets, 0);
-  int32_t* counts = counts_apart_.data();
-  double* masses = masses_apart_.data();
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t at = bucket_[i] * kApart + i % kApart;
-    ++counts[at];
-    masses[at] += weights[i];
-  }
-  for (int64_t b = 0; b < kBuckets; ++b)
-    for (int a = 0; a < kApart; ++a) {
-      counts_[b] += counts[b * kApart + a];
-      masses_[b] += masses[b * kApart + a];
-    }
 }
 
-const std::vector<int32_t>& Ranking::members(int64_t bucket) {
-  auto& list = sorted_[bucket];
-  if (!list.empty() || counts_[bucket] == 0) return list;
-  list.reserve(counts_[bucket]);
-  for (int64_t i = 0; i < count_; ++i)
-    if (bucket_[i] == bucket) list.push_back(int32_t(i));
+const std::vector<int32_t>& Ranking::members(int64_t number) {
+  const int16_t bucket = int16_t(number);
+  auto& list = sorted_[number];
+  if (!list.empty() || counts_[number] == 0) return list;
+  list.reserve(counts_[number]);
+  for (int64_t i = 0; i < count_; i += kLanes) {
+    const int64_t end = std::min<int64_t>(count_, i + kLanes);
+    int any = end - i < kLanes;
+    if (!any)
+      for (int l = 0; l < kLanes; ++l) any |= bucket_[i + l] == bucket;
+    for (int64_t j = i; any && j < end; ++j)
+      if (bucket_[j] == bucket) list.push_back(int32_t(j));
+  }
   std::sort(list.begin(), list.end(),
             [&](int32_t a, int32_t b) { return keys_[a] != keys_[b] ? keys_[a] < keys_[b] : a < b; });
   return list;

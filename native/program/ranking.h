@@ -27,11 +27,11 @@ class Ranking {
   const std::vector<int32_t>& members(int64_t bucket);  // sorted
   const float *keys_ = nullptr, *weights_ = nullptr;
   int64_t count_ = 0;
-  std::vector<uint16_t> bucket_;  // of each
-  std::vector<int32_t> counts_;   // by bucket
+  std::vector<int16_t> bucket_;  // of each
+  std::vector<int32_t> counts_;  // by bucket
   std::vector<double> masses_;
-  std::vector<int32_t> counts_apart_;
-  std::vector<double> masses_apart_;
+  using Sum = double __attribute__((vector_size(16)));  // weight, number
+  std::vector<Sum> apart_;
   std::map<int64_t, std::vector<int32_t>> sorted_;
 };
 
