@@ -18,16 +18,17 @@ export interface Load {
 // Measured at 64 texts of Mamba-130M and a Jamba of its size while a prompt of 4,000 tokens is read, gap p99 / median: 1.88 and 1.91;
 // at 1.5 it was 2.07 and 2.17 (`bench serving --only gap`).
 const GROWTH = 1.35;
-// Of the past in an estimate, a step.
-const MEMORY = 0.8;
 // Fewer tokens are hardly cheaper: the weights are read all the same.
 const LEAST = 16;
 // Whose median counts: a step that a neighbour on the machine made slow says nothing of the next.
 const SAMPLES = 5;
+const DECODE_SAMPLES = 15;
+// Of the last step's tokens at most in the next: what a token costs in small pieces says little of large ones.
+const RISE = 1.5;
 
 export class Pace {
   /** Of steps without prompts, by the logarithm of how many texts they advanced. */
-  private readonly decodeMs: number[] = [];
+  private readonly decodeMs: number[][] = [];
   /** Of a token of a prompt beside texts: in small pieces each costs more than in large ones. */
   private tokenMs: number | undefined;
   private tokenSamples: number[] = [];
@@ -42,8 +43,7 @@ export class Pace {
     const decode = this.estimate(texts);
     if (decode === undefined || this.tokenMs === undefined) return Math.min(room, LEAST);
     const more = Math.max(GROWTH - 1, prompts > 1 ? (prompts - 1) / steady : 0);
-    // At most twice the last: what a token costs in small pieces says little of large ones.
-    const most = Math.min(2 * this.lastTokens, Math.floor((more * decode) / this.tokenMs));
+    const most = Math.floor(Math.min(RISE * this.lastTokens, (more * decode) / this.tokenMs));
     return Math.min(room, Math.max(LEAST, most));
   }
 
@@ -51,7 +51,7 @@ export class Pace {
   learn(texts: number, promptTokens: number, ms: number): void {
     if (promptTokens === 0) {
       const size = bucket(texts);
-      this.decodeMs[size] = blend(this.decodeMs[size], ms);
+      this.decodeMs[size] = [...(this.decodeMs[size] ?? []), ms].slice(-DECODE_SAMPLES);
       return;
     }
     if (!this.limited) return;
@@ -60,7 +60,7 @@ export class Pace {
     if (decode === undefined) return;
     const samples = [...this.tokenSamples, Math.max(ms - decode, ms / 100) / promptTokens].slice(-SAMPLES);
     this.tokenSamples = samples;
-    this.tokenMs = [...samples].sort((a, b) => a - b)[samples.length >> 1];
+    this.tokenMs = median(samples);
   }
 
   /** Of as many texts, or of the nearest number that is known. */
@@ -68,7 +68,7 @@ export class Pace {
     const size = bucket(texts);
     for (let away = 0; away < 32; away++) {
       const near = this.decodeMs[size - away] ?? this.decodeMs[size + away];
-      if (near !== undefined) return near;
+      if (near !== undefined) return median(near);
     }
     return undefined;
   }
@@ -76,5 +76,4 @@ export class Pace {
 
 const bucket = (texts: number): number => Math.round(Math.log2(texts));
 
-const blend = (old: number | undefined, value: number): number =>
-  old === undefined ? value : MEMORY * old + (1 - MEMORY) * value;
+const median = (samples: readonly number[]): number => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;

@@ -14,7 +14,8 @@ test('a step beside texts grows by a third at most, from small pieces on, and on
     pace.learn(32, tokens, 10 + tokens * tokenMs);
     return tokens;
   };
-  expect(Array.from({ length: 5 }, () => step(0.05))).toEqual([16, 32, 64, 70, 70]);
+  expect(Array.from({ length: 6 }, () => step(0.05))).toEqual([16, 24, 36, 54, 70, 70]);
+  pace.learn(32, 0, 300);
   expect(step(1)).toBe(70);
   expect(step(0.05)).toBe(70);
   expect(Array.from({ length: 9 }, () => step(0.5)).at(-1)).toBe(16);
@@ -31,9 +32,9 @@ test('steps are full where many prompts come beside texts that have no pace yet'
     return tokens;
   };
   // The last one is held short all the same, and so are few beside many steady texts.
-  expect(Array.from({ length: 4 }, () => step({ texts: 32, steady: 0, prompts: 1 }))).toEqual([16, 32, 64, 70]);
+  expect(Array.from({ length: 5 }, () => step({ texts: 32, steady: 0, prompts: 1 }))).toEqual([16, 24, 36, 54, 70]);
   expect(step({ texts: 32, steady: 32, prompts: 3 })).toBe(70);
   // Each further prompt counts as much as a steady text.
   expect(step({ texts: 32, steady: 16, prompts: 9 })).toBe(100);
-  expect(step({ texts: 32, steady: 1, prompts: 33 })).toBe(200);
+  expect(step({ texts: 32, steady: 1, prompts: 33 })).toBe(150);
 });
