@@ -246,7 +246,8 @@ export interface NativeBinding {
   /** The session is what has come, where that has this digest; false where it has not. Ends the import. */
   closeImport(arriving: NativeHandle, session: NativeHandle, digest: Uint8Array): boolean;
   /** 32 bytes that differ when the bytes do. */
-  digest(bytes: Uint8Array): Uint8Array;
+  digest(bytes: Uint8Array, sync: true): Uint8Array;
+  digest(bytes: Uint8Array, sync: false): Promise<Uint8Array>;
   createSampler(options: Record<string, unknown>): NativeHandle;
   /** The next token of a row that was changed by hand. */
   sampleRow(sampler: NativeHandle, session: NativeHandle, row: Float32Array): number;

@@ -54,7 +54,7 @@ export class FairQueue {
   /** Negative where `a` comes first. */
   compare(a: Run, b: Run): number {
     const of = (run: Run) => this.served.get(run.terms.client) ?? 0;
-    return b.terms.priority - a.terms.priority || of(a) - of(b) || a.arrived - b.arrived;
+    return b.terms.priority - a.terms.priority || of(a) - of(b) || a.turn - b.turn || a.arrived - b.arrived;
   }
 
   /** Those that wait, in the order in which they are to be admitted. */

@@ -52,6 +52,10 @@ export class Run {
   fed = 0;
   /** Whether the prompt was read. */
   decoding = false;
+  /** Whether its text has gone on without prompts beside it. */
+  steady = false;
+  /** Number of the step that last read some of its prompt. */
+  turn = 0;
   stops: Stop[] = [];
   /** Where it last left one in a store that was only a guess. */
   stored = 0;

@@ -13,6 +13,9 @@ import { type Outcome, type Piece, runStep, type Stepped } from './step.js';
 
 // Longer than the next mask of a text takes where nothing else keeps the grammar engine busy.
 const WAIT_MS = 3;
+// Tokens of a piece of a prompt beside other prompts' pieces: each reads and writes its session's state.
+const LEAST_PIECE = 16;
+const MOST_LEAST_PIECE = 64;
 
 /** A part of a step: tokens of one run. */
 interface Share {
@@ -33,6 +36,7 @@ export class Scheduler {
   private readonly pace = new Pace();
   private readonly stop = new AbortController();
   private reserved = 0;
+  private turn = 0;
   private stepping: readonly Share[] = [];
   /** Whether there may be more to admit than admit() saw. */
   private woken = false;
@@ -183,6 +187,7 @@ export class Scheduler {
     run.session = cached?.session ?? this.model.createSession();
     run.pageRuns = cached?.runs ?? [];
     run.fed = from;
+    run.turn = this.turn;
     this.reserved += run.reserved;
     this.queue.take(run);
     this.running.add(run);
@@ -208,17 +213,23 @@ export class Scheduler {
       if (!run.decoding || shares.length >= maxBatchTokens) continue;
       shares.push({ run, tokens: run.pending, last: true });
     }
-    let room = this.pace.promptTokens(shares.length, maxBatchTokens - shares.length);
     const prompts = runs.filter((run) => !run.decoding);
-    // Equal parts, so that short prompts need not wait for long ones; what they leave over goes to the first.
+    const steady = shares.filter(({ run }) => run.steady).length;
+    const load = { texts: shares.length, steady, prompts: prompts.length };
+    let room = this.pace.promptTokens(load, maxBatchTokens - shares.length);
+    this.turn++;
+    // Equal parts, so that short prompts need not wait for long ones, and in turn where these would be too small.
+    const least = Math.min(Math.max(room >> 3, LEAST_PIECE), MOST_LEAST_PIECE);
     for (const [i, run] of prompts.entries()) {
-      const fair = Math.max(Math.ceil(room / (prompts.length - i)), Math.min(room, 16));
+      const fair = Math.max(Math.ceil(room / (prompts.length - i)), Math.min(room, least));
       const take = this.pieceOf(run, fair);
       if (take === 0) continue;
       const end = run.fed + take;
       shares.push({ run, tokens: run.pending.subarray(run.fed, end), last: end === run.pending.length });
+      run.turn = this.turn;
       room -= take;
     }
+    if (prompts.length === 0) for (const { run } of shares) run.steady = true;
     return shares;
   }
 

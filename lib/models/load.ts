@@ -394,7 +394,8 @@ async function weightsKey(
     for (const part of entry.parts) {
       const array = 'data' in part ? part.data : part.rows;
       if (!array) continue;
-      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))));
+      const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+      hash.update(await call((n) => n.digest(bytes, false)));
     }
   }
   return hash.digest('hex');

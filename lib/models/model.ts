@@ -187,7 +187,8 @@ export class Model implements AsyncDisposable, Network {
       const hash = lazyCrypto().createHash('sha256').update(this.#fingerprint);
       for (const entry of entries)
         if ('parts' in entry)
-          for (const part of entry.parts) if ('data' in part) hash.update(call((n) => n.digest(bytesOf(part.data))));
+          for (const part of entry.parts)
+            if ('data' in part) hash.update(await call((n) => n.digest(bytesOf(part.data), false)));
       this.#fingerprint = new Uint8Array(hash.digest());
     })();
     const settled = work.catch(() => {});

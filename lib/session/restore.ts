@@ -22,7 +22,13 @@ export function restore(network: Network, ids: number, bytes: Uint8Array): Sessi
     return arriving.end();
   } catch (error) {
     arriving.drop();
-    throw damagedOr(error, bytes);
+    if (!arriving.mayBeDamaged(error)) throw error;
+    throw isIntact(
+      bytes,
+      call((n) => n.digest(digested(bytes), true)),
+    )
+      ? error
+      : damaged();
   }
 }
 
@@ -35,7 +41,8 @@ export async function restoreAsync(network: Network, ids: number, bytes: Uint8Ar
     return arriving.end();
   } catch (error) {
     arriving.drop();
-    throw damagedOr(error, bytes);
+    if (!arriving.mayBeDamaged(error)) throw error;
+    throw isIntact(bytes, await call((n) => n.digest(digested(bytes), false))) ? error : damaged();
   }
 }
 
@@ -57,12 +64,9 @@ function checkWhole(bytes: Uint8Array): void {
 
 const damaged = () => refuse('its checksum does not match: it is damaged');
 
-/** Whose a damaged snapshot says that it is tells nothing. */
-function damagedOr(error: unknown, bytes: Uint8Array): unknown {
-  if (!(error instanceof StatespaceError && error.code === 'ERR_STATE')) return error;
-  const digest = call((n) => n.digest(bytes.subarray(0, -SNAPSHOT_DIGEST)));
-  return Buffer.compare(digest, bytes.subarray(-SNAPSHOT_DIGEST)) === 0 ? error : damaged();
-}
+const digested = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, -SNAPSHOT_DIGEST);
+const isIntact = (bytes: Uint8Array, digest: Uint8Array): boolean =>
+  Buffer.compare(digest, bytes.subarray(-SNAPSHOT_DIGEST)) === 0;
 
 // What is taken at once: a turn of a thread takes longer.
 const SMALL = 16 << 10;
@@ -79,6 +83,7 @@ export class ArrivingSession {
   /** What follows the state. */
   private rest = new Uint8Array(0);
   private at = 0;
+  private checked = false;
 
   /** Of so many bytes; ids: those that can be fed lie below it. */
   constructor(
@@ -104,6 +109,7 @@ export class ArrivingSession {
     const { pieces, session, sizes, rest } = this;
     if (this.at !== this.size || !pieces || !session) throw refuse('it is truncated or has bytes behind its end');
     this.pieces = undefined;
+    this.checked = true;
     if (!call((n) => n.closeImport(pieces, session, rest.subarray(-SNAPSHOT_DIGEST)))) throw damaged();
     const { lastRow, tokens } = readRest(rest, sizes!, this.ids);
     const { pending } = sizes!;
@@ -111,6 +117,11 @@ export class ArrivingSession {
     call((n) => n.rememberSession(session, known, lastRow, pending));
     this.session = undefined;
     return new Session(this.network, session);
+  }
+
+  /** Whose a damaged snapshot says that it is tells nothing: whether that may be why it was refused. */
+  mayBeDamaged(error: unknown): boolean {
+    return !this.checked && error instanceof StatespaceError && error.code === 'ERR_STATE';
   }
 
   /** Frees what has come. */

@@ -235,13 +235,31 @@ Napi::Value close_import(const Napi::CallbackInfo& info) {
   });
 }
 
-// (bytes): their checksum.
+class DigestJob : public Job {
+ public:
+  explicit DigestJob(const Napi::Uint8Array& bytes) : bytes_(bytes.Data()), size_(int64_t(bytes.ByteLength())) {
+    hold(bytes);
+  }
+  void execute() override { digest(bytes_, size_, found_, stop()); }
+  Napi::Value result(Napi::Env env) override {
+    auto out = Napi::Uint8Array::New(env, kDigestBytes);
+    std::copy(found_, found_ + kDigestBytes, out.Data());
+    return out;
+  }
+
+ private:
+  const uint8_t* const bytes_;
+  const int64_t size_;
+  uint8_t found_[kDigestBytes] = {};
+};
+
+// (bytes, synchronously): their checksum.
 Napi::Value digest_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto bytes = info[0].As<Napi::Uint8Array>();
-    auto out = Napi::Uint8Array::New(info.Env(), kDigestBytes);
-    digest(bytes.Data(), int64_t(bytes.ByteLength()), out.Data());
-    return out;
+    auto job = std::make_unique<DigestJob>(info[0].As<Napi::Uint8Array>());
+    if (!info[1].ToBoolean()) return Jobs::of(info.Env()).start(info.Env(), std::move(job));
+    job->execute();
+    return job->result(info.Env());
   });
 }
 

@@ -43,7 +43,7 @@ function refused(bytes: Uint8Array): boolean {
 
 /** A snapshot whose checksum is right again, whatever else was done to it. */
 const resealed = (bytes: Uint8Array) =>
-  Buffer.concat([bytes.subarray(0, -32), native().digest(Uint8Array.from(bytes.subarray(0, -32)))]);
+  Buffer.concat([bytes.subarray(0, -32), native().digest(Uint8Array.from(bytes.subarray(0, -32)), true)]);
 
 describe('a snapshot is refused', () => {
   test('with any bit turned', () => {
@@ -53,6 +53,26 @@ describe('a snapshot is refused', () => {
       const bytes = good.slice();
       bytes[bit >> 3]! ^= 1 << (bit & 7);
       expect(refused(bytes), `bit ${bit}`).toBe(true);
+    }
+  });
+
+  test('in the same words where it is restored off the event loop', async () => {
+    const owner = await createModel(config, { seed: 2 });
+    for (const at of [9, 20, 66, 72, good.length >> 1, good.length - 40, good.length - 1]) {
+      const bytes = good.slice();
+      bytes[at]! ^= 1;
+      for (const given of [bytes, resealed(bytes)]) {
+        const said = await model.restoreSessionAsync(given).then(String, String);
+        let here = '';
+        try {
+          here = String(model.restoreSession(given));
+        } catch (error) {
+          here = String(error);
+        }
+        expect(said, `byte ${at}`).toBe(here);
+        if (given === bytes && at > 72) expect(said).toMatch(/damaged/);
+        await expect(owner.restoreSessionAsync(given)).rejects.toMatchObject({ code: 'ERR_STATE' });
+      }
     }
   });
 

@@ -44,7 +44,8 @@ export function planStops(
     { position: end, kind: 'end' },
     ...known(boundaries).map((position): Stop => ({ position, kind: 'boundary' })),
     { position: branch, kind: 'branch' },
-    ...tails(least).map((back): Stop => ({ position: length - back, kind: 'tail' })),
+    // A prompt that is shorter than what is worth a guess is soon read again.
+    ...(length > every ? tails(least) : []).map((back): Stop => ({ position: length - back, kind: 'tail' })),
   ];
   for (let position = every; position < end; position += every) wanted.push({ position, kind: 'grid' });
   // Of those that lie closer together than a checkpoint is worth, the better known one stays; of the end and a branch
