@@ -182,19 +182,19 @@ struct Chunk {
     const int64_t rows = n * z.rank;
     prepare(i, head, begin, n, more);
     pairs_of(rows);
-    each_panel(state_of(i), z.d_state, z.headdim, [&]<int N>(int64_t column, float* panel) {
-      fetch(next, column);
-      columns<N>(rows, v + column, out + column, panel);
-    });
+    Fetch fetch = rows_of(next);
+    each_panel(state_of(i), z.d_state, z.headdim,
+               [&]<int N>(int64_t column, float* panel) { columns<N>(rows, v + column, out + column, panel, fetch); });
+    fetch.rest();
     for (int64_t t = 0; t < n; ++t) finish(op, z, head, begin + t, out + t * z.rank * z.p, v + t * z.rank * z.p);
     copy_row(k + (rows - z.rank) * z.n, k_before + i * z.rank * z.n, z.rank * z.n);
   }
 
-  // The rows of the next step that go with the panel from `column` on.
-  void fetch(const Ahead& next, int64_t column) const {
-    const int64_t from = next.token(column, z.headdim), to = next.token(column + kPanel, z.headdim);
-    for (const Tensor* rows : {&op.x, &op.y, &op.z})
-      if (*rows) fetch_rows(*rows, from, to, next.head * z.headdim, z.headdim);
+  // The rows of the next step.
+  Fetch rows_of(const Ahead& next) const {
+    Fetch fetch(next);
+    for (const Tensor* rows : {&op.x, &op.y, &op.z}) fetch.add(*rows, next.head * z.headdim, z.headdim);
+    return fetch;
   }
 
   [[gnu::flatten]] void pairs_of(int64_t rows) {
@@ -221,11 +221,11 @@ struct Chunk {
 
   // The chunk's part in a panel of S, and its columns of `out`.
   template <int N>
-  [[gnu::flatten]] void columns(int64_t rows, const float* v, float* out, float* S) {
+  [[gnu::flatten]] void columns(int64_t rows, const float* v, float* out, float* S, Fetch& fetch) {
     const int64_t stride = z.p;
     each_tile_of_panel<N>(rows, [&](auto place) {
       Tile tile(place);
-      tile.add(z.d_state, {c, z.n, 1}, S, kPanel);
+      tile.add(z.d_state, {c, z.n, 1}, S, kPanel, [&] { fetch.line(); });
       tile.scale_rows(from_start);
       const Strided of_rows{pairs, width, 1};
       if (z.rank == 1)
