@@ -7,15 +7,16 @@
 
 namespace statespace::STATESPACE_ISA {
 
-// The rows of a step's successor that go with the panel from `column` on.
-inline void fetch_rows(const GatedDeltaRule& op, const Ahead& next, int64_t column) {
+// The rows of a step's successor.
+inline Fetch rows_of(const GatedDeltaRule& op, const Ahead& next) {
   const int64_t keys = op.k[2], values = op.v[2], at = next.head / (op.v[1] / op.k[1]) * keys;
-  const int64_t from = next.token(column, values), to = next.token(column + kPanel, values);
-  fetch_rows(op.q, from, to, at, keys);
-  fetch_rows(op.k, from, to, at, keys);
-  if (op.decays_by_key()) fetch_rows(op.g, from, to, next.head * keys, keys);
-  fetch_rows(op.v, from, to, next.head * values, values);
-  fetch_rows(op.y, from, to, next.head * values, values);
+  Fetch fetch(next);
+  fetch.add(op.q, at, keys);
+  fetch.add(op.k, at, keys);
+  if (op.decays_by_key()) fetch.add(op.g, next.head * keys, keys);
+  fetch.add(op.v, next.head * values, values);
+  fetch.add(op.y, next.head * values, values);
+  return fetch;
 }
 
 // Inside a chunk, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
@@ -46,10 +47,10 @@ struct DeltaByKeyChunk {
     decay_from_start(k_seen, d, n, width, decay);
     decay_to_end(k, d, n, width);
 
-    each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
-      fetch_rows(op, next, column);
-      columns<N>(begin, n, head, column, panel);
-    });
+    Fetch fetch = rows_of(op, next);
+    each_panel(S, keys, values,
+               [&]<int N>(int64_t column, float* panel) { columns<N>(begin, n, head, column, panel, fetch); });
+    fetch.rest();
   }
 
   // d, k, k_seen and q, the last two decayed by their own token, and what a token sees of itself.
@@ -79,12 +80,12 @@ struct DeltaByKeyChunk {
 
   // The chunk's part in the panel of S from `column` on, and those columns of y.
   template <int N>
-  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t head, int64_t column, float* S) {
+  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t head, int64_t column, float* S, Fetch& fetch) {
     const float* v = op.v.row(begin) + head * values + column;
     float* y = op.y.row(begin) + head * values + column;
     each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, {k_seen, width, 1}, S, kPanel);
+      tile.add(keys, {k_seen, width, 1}, S, kPanel, [&] { fetch.line(); });
       tile.subtract_from(v, op.v.row_stride, values - column);
       tile.scale_rows(beta);
       tile.solve_unit_lower({kk, 1, kLagged}, change, kPanel);

@@ -110,10 +110,10 @@ struct Chunk {
     copy_transposed(rows, 0, n, 0, keys, kt, kWidth);
 
     pairs(n);
-    each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
-      fetch_rows(op, next, column);
-      columns<N>(begin, n, head, column, panel);
-    });
+    Fetch fetch = rows_of(op, next);
+    each_panel(S, keys, values,
+               [&]<int N>(int64_t column, float* panel) { columns<N>(begin, n, head, column, panel, fetch); });
+    fetch.rest();
   }
 
   // kk = -β D ∘ k kᵀ and qk = D ∘ q kᵀ, on and below the diagonal.
@@ -135,12 +135,12 @@ struct Chunk {
 
   // The chunk's part in the panel of S from `column` on, and those columns of y.
   template <int N>
-  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t head, int64_t column, float* S) {
+  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t head, int64_t column, float* S, Fetch& fetch) {
     const float* v = op.v.row(begin) + head * values + column;
     float* y = op.y.row(begin) + head * values + column;
     each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, {k, key_stride, 1}, S, kPanel);
+      tile.add(keys, {k, key_stride, 1}, S, kPanel, [&] { fetch.line(); });
       tile.scale_rows(from_start);
       tile.subtract_from(v, op.v.row_stride, values - column);
       tile.scale_rows(beta);

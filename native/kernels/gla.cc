@@ -75,29 +75,31 @@ struct Chunk {
     decay_from_start(q, d, n, width, decay);
     decay_to_end(k, d, n, width);
 
+    Fetch fetch = rows_of(next);
     each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
-      fetch(next, column);
-      columns<N>(n, op.y.row(begin) + head * values, column, panel);
+      columns<N>(n, op.y.row(begin) + head * values, column, panel, fetch);
     });
+    fetch.rest();
   }
 
-  // The rows of the next step that go with the panel from `column` on.
-  void fetch(const Ahead& next, int64_t column) const {
+  // The rows of the next step.
+  Fetch rows_of(const Ahead& next) const {
     const int64_t head_kv = next.head / (op.q[1] / op.k[1]);
-    const int64_t from = next.token(column, values), to = next.token(column + kPanel, values);
-    fetch_rows(op.q, from, to, next.head * keys, keys);
-    fetch_rows(op.k, from, to, head_kv * keys, keys);
-    fetch_rows(op.g, from, to, head_kv * keys, keys);
-    fetch_rows(op.v, from, to, head_kv * values, values);
-    fetch_rows(op.y, from, to, next.head * values, values);
+    Fetch fetch(next);
+    fetch.add(op.q, next.head * keys, keys);
+    fetch.add(op.k, head_kv * keys, keys);
+    fetch.add(op.g, head_kv * keys, keys);
+    fetch.add(op.v, head_kv * values, values);
+    fetch.add(op.y, next.head * values, values);
+    return fetch;
   }
 
   // The chunk's part in the panel of S from `column` on, and those columns of y.
   template <int N>
-  [[gnu::flatten]] void columns(int64_t n, float* y, int64_t column, float* S) {
+  [[gnu::flatten]] void columns(int64_t n, float* y, int64_t column, float* S, Fetch& fetch) {
     each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, {q, width, 1}, S, kPanel);
+      tile.add(keys, {q, width, 1}, S, kPanel, [&] { fetch.line(); });
       tile.add_lower({qk, 1, kLagged}, v + column, stride);
       tile.write(y + column, op.y.row_stride, values - column);
     });

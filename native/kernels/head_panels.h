@@ -51,20 +51,56 @@ inline void write_panels(float* panels, int64_t rows, int64_t n, float* to) {
   });
 }
 
-// Columns [first, first + width) of tokens [begin, end), brought to the second-level cache: a head's rows lie pages
-// apart, where no stream is recognised.
-inline void fetch_rows(const Tensor& t, int64_t begin, int64_t end, int64_t first, int64_t width) {
-  constexpr int64_t kLine = 64 / sizeof(float);
-  for (int64_t row = begin; row < end; ++row)
-    for (int64_t i = 0; i < width; i += kLine) prefetch(t.row(row) + first + i);
-}
-
-// The tokens and the head that a step of a chunked form is followed by. It fetches their rows while it multiplies, some
-// with every panel: all at once they would wait for memory, and with every tile their loops cost as much.
+// The tokens and the head that a step of a chunked form is followed by.
 struct Ahead {
   int64_t begin, end, head;
-  // The first token whose rows are fetched with the panel from `column` of n on.
-  int64_t token(int64_t column, int64_t n) const { return begin + (end - begin) * std::min(column, n) / n; }
+};
+
+// Rows of a step's successor, brought to the second-level cache line by line between the multiply-adds of tiles: all at
+// once they would wait for memory, and a head's rows lie pages apart, where no stream is recognised.
+class Fetch {
+ public:
+  explicit Fetch(const Ahead& next) : next_(next) {}
+  // Columns [first, first + width) of the next step's tokens.
+  void add(const Tensor& t, int64_t first, int64_t width) {
+    if (!t || next_.begin >= next_.end || width == 0) return;
+    const char* from = reinterpret_cast<const char*>(t.row(next_.begin) + first);
+    parts_[count_++] = {from, t.row_stride * int64_t(sizeof(float)), width * int64_t(sizeof(float)),
+                        next_.end - next_.begin};
+    if (count_ == 1) begin(from);
+  }
+  [[gnu::always_inline]] void line() {
+    prefetch(reinterpret_cast<const float*>(at_));
+    at_ += step_;
+    if (at_ >= end_) [[unlikely]]
+      follow();
+  }
+  // What no tile had time for.
+  void rest() {
+    while (step_ > 0) line();
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  static constexpr char kNowhere = 0;
+  struct Rows {
+    const char* from;
+    int64_t stride, bytes, left;
+  };
+  void begin(const char* row) { at_ = row, end_ = row + parts_[part_].bytes, step_ = kLine; }
+  // The next row, or for good the last line.
+  [[gnu::noinline]] void follow() {
+    Rows& rows = parts_[part_];
+    if (--rows.left > 0) return begin(rows.from += rows.stride);
+    if (++part_ < count_) return begin(parts_[part_].from);
+    at_ = end_ - 1, end_ = at_ + 1, step_ = 0;
+  }
+
+  const Ahead next_;
+  Rows parts_[5];
+  int count_ = 0, part_ = 0;
+  const char *at_ = &kNowhere, *end_ = at_ + 1;
+  int64_t step_ = 0;
 };
 
 // The rows of a tile in the next panel, brought to the first-level cache while this one's are multiplied.

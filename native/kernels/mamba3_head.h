@@ -39,7 +39,7 @@ struct Sizes {
   void ordered(const float* from, float* to) const {
     each_run([&](int64_t at, int64_t channel, int64_t step, int64_t n) {
       if (step == 1) return copy_row(from + channel, to + at, n);
-      for (int64_t i = 0; i < n; ++i) to[at + i] = from[channel + i * step];
+      for (int64_t i = 0; i < n; ++i) to[at + i] = from[channel + 2 * i];
     });
     clear(to + d_state, n - d_state);
   }
@@ -125,17 +125,25 @@ struct Steps {
   }
 };
 
-// Parameters of one head: biases in the order of the channels (rank, n), the rest in rows of p.
-struct HeadWeights {
-  float *B_bias, *C_bias;
-  HeadWeights(Arena& arena, const Sizes& z) : B_bias(arena.take(z.rank * z.n)), C_bias(arena.take(z.rank * z.n)) {}
-  static int64_t floats(const Sizes& z) { return 2 * (z.rank * z.n + 16); }
-  void read(const Mamba3& op, const Sizes& z, int64_t head) {
+// Biases of neighbouring heads, (head, rank, n) in the order of the channels.
+class HeadWeights {
+ public:
+  HeadWeights(Arena& arena, const Sizes& z, int64_t heads)
+      : z_(z), B_(arena.take(heads * z.rank * z.n)), C_(arena.take(heads * z.rank * z.n)) {}
+  static int64_t floats(const Sizes& z, int64_t heads) { return 2 * (heads * z.rank * z.n + 16); }
+  float* of_B(int64_t i, int64_t rank) const { return B_ + (i * z_.rank + rank) * z_.n; }
+  float* of_C(int64_t i, int64_t rank) const { return C_ + (i * z_.rank + rank) * z_.n; }
+  // Those of head `head`, the i-th here.
+  void read(const Mamba3& op, const Sizes& z, int64_t head, int64_t i) {
     for (int64_t r = 0; r < z.rank; ++r) {
-      z.ordered(op.B_bias.row(head) + r * z.d_state, B_bias + r * z.n);
-      z.ordered(op.C_bias.row(head) + r * z.d_state, C_bias + r * z.n);
+      z.ordered(op.B_bias.row(head) + r * z.d_state, of_B(i, r));
+      z.ordered(op.C_bias.row(head) + r * z.d_state, of_C(i, r));
     }
   }
+
+ private:
+  const Sizes& z_;
+  float *B_, *C_;
 };
 
 // How fast θ turns at a token, π tanh(angles); without angles of their own it is one row for all heads.
@@ -182,11 +190,12 @@ inline void rotate(const Sizes& z, const float* row, const float* bias, const fl
 // v_r = x ∘ mimoX_r, (rank, p), zeros behind.
 inline void inputs(const Mamba3& op, const Sizes& z, int64_t head, const float* x, float* v) {
   for (int64_t r = 0; r < z.rank; ++r, v += z.p) {
-    if (z.mimo)
-      scale_row(op.mimo_x.row(head) + r * z.headdim, x, v, z.headdim);
-    else
-      copy_row(x, v, z.headdim);
-    clear(v + z.headdim, z.p - z.headdim);
+    const float* factors = z.mimo ? op.mimo_x.row(head) + r * z.headdim : nullptr;
+    for (int64_t i = 0; i < z.p; i += kLanes) {
+      const int m = z.headdim - i < kLanes ? int(z.headdim - i) : kLanes;
+      const F value = load_some(x + i, m);
+      store(v + i, factors ? value * load_some(factors + i, m) : value);
+    }
   }
 }
 
@@ -201,16 +210,18 @@ inline void normalise(const Mamba3& op, const Sizes& z, int64_t head, float* row
   }
 }
 
-// y = Σ_r (norm(out_r + D v_r) ∘ silu(z ∘ mimoZ_r)) ∘ mimoO_r of one token; out and v (rank, p), out is spoilt.
-inline void finish(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, float* out, const float* v) {
+// out_r += D v_r of one token; out and v (rank, p).
+inline void add_skip(const Mamba3& op, const Sizes& z, int64_t head, const float* v, float* out) {
+  const F skip = set(op.D.f32()[head]);
+  for (int64_t i = 0; i < z.rank * z.p; i += kLanes) store(out + i, fma(skip, load(v + i), load(out + i)));
+}
+
+// y = Σ_r (norm(out_r) ∘ silu(z ∘ mimoZ_r)) ∘ mimoO_r of one token; out (rank, p), which is spoilt.
+inline void finish(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, float* out) {
   const int64_t at = head * z.headdim;
   const float* gate = op.z ? op.z.row(token) + at : nullptr;
   const float *gates = z.mimo && gate ? op.mimo_z.row(head) : nullptr, *outs = z.mimo ? op.mimo_o.row(head) : nullptr;
   float* y = op.y.row(token) + at;
-  if (op.D) {
-    const F skip = set(op.D.f32()[head]);
-    for (int64_t i = 0; i < z.rank * z.p; i += kLanes) store(out + i, fma(skip, load(v + i), load(out + i)));
-  }
   if (op.norm_weight)
     for (int64_t r = 0; r < z.rank; ++r) normalise(op, z, head, out + r * z.p);
   for (int64_t i = 0; i < z.headdim; i += kLanes) {

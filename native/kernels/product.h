@@ -42,9 +42,15 @@ struct Tile {
 
   // += A B, of which `depth` columns and rows.
   [[gnu::always_inline]] void add(int64_t depth, Strided a, const float* b, int64_t b_stride) {
+    add(depth, a, b, b_stride, [] {});
+  }
+  // The same, and between() once for each of them.
+  template <class Between>
+  [[gnu::always_inline]] void add(int64_t depth, Strided a, const float* b, int64_t b_stride, Between between) {
     const float* from = a.data + row * a.row;
     b += column;
     for (int64_t p = 0; p < depth; ++p, from += a.column, b += b_stride) {
+      between();
       F x[N];
 #pragma GCC unroll 2
       for (int j = 0; j < N; ++j) x[j] = load(b + j * kLanes);

@@ -110,34 +110,81 @@ struct Seen {
   int64_t operator[](int64_t n) const { return positions ? positions[n] : first + n; }
 };
 
-// y (kHeads, headdim) = p (kHeads, stride) times the values that are seen, a strip of channels after another.
+// Channels [d, d + 4 vectors) of y (kHeads, headdim) = p (kHeads, stride) times the values that are seen. Every loop
+// over the sums is unrolled, so that they stay in registers.
+template <class T, int kHeads, bool kWhole>
+void weigh_strip(const Pages<T>& values, int64_t kv, const Seen& seen, const float* p, int64_t stride, int64_t headdim,
+                 int64_t d, float* y) {
+  constexpr int kStrip = 4;
+  F sums[kHeads][kStrip];
+#pragma GCC unroll 4
+  for (int h = 0; h < kHeads; ++h)
+#pragma GCC unroll 4
+    for (int v = 0; v < kStrip; ++v) sums[h][v] = zero();
+  const auto left = [&](int v) { return lanes_of(headdim - d - v * kLanes); };
+  for (int64_t n = 0; n < seen.count; ++n) {
+    const T* from = values.row(seen[n], kv) + d;
+    F x[kStrip];
+#pragma GCC unroll 4
+    for (int v = 0; v < kStrip; ++v) {
+      if constexpr (kWhole)
+        x[v] = load(from + v * kLanes);
+      else
+        x[v] = left(v) > 0 ? load(from + v * kLanes, left(v)) : zero();
+    }
+#pragma GCC unroll 4
+    for (int h = 0; h < kHeads; ++h) {
+      const F weight = set(p[h * stride + n]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kStrip; ++v) sums[h][v] = fma(weight, x[v], sums[h][v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int h = 0; h < kHeads; ++h)
+#pragma GCC unroll 4
+    for (int v = 0; v < kStrip; ++v)
+      if (kWhole || left(v) > 0) store(y + h * headdim + d + v * kLanes, sums[h][v], left(v));
+}
+
 template <class T, int kHeads>
 void weigh(const Pages<T>& values, int64_t kv, const Seen& seen, const float* p, int64_t stride, int64_t headdim,
            float* y) {
-  constexpr int kStrip = 4;  // vectors
-  for (int64_t d = 0; d < headdim; d += kStrip * kLanes) {
-    F sums[kHeads][kStrip];
-    int m[kStrip];
-    for (int v = 0; v < kStrip; ++v) m[v] = std::max(0, lanes_of(headdim - d - v * kLanes));
-    for (auto& row : sums)
-      for (F& x : row) x = zero();
-    const bool whole = headdim - d >= kStrip * kLanes;
-    for (int64_t n = 0; n < seen.count; ++n) {
-      const T* from = values.row(seen[n], kv) + d;
-      F x[kStrip];
+  constexpr int64_t kStrip = 4 * kLanes;
+  int64_t d = 0;
+  for (; d + kStrip <= headdim; d += kStrip) weigh_strip<T, kHeads, true>(values, kv, seen, p, stride, headdim, d, y);
+  if (d < headdim) weigh_strip<T, kHeads, false>(values, kv, seen, p, stride, headdim, d, y);
+}
+
+// p (kHeads, stride) = scale · q (kHeads, headdim) times the keys that are seen, two at once: a head's sum waits for
+// itself.
+template <class T, int kHeads>
+void score(const Pages<T>& keys, int64_t kv, const Seen& seen, const float* q, int64_t headdim, float scale, float* p,
+           int64_t stride) {
+  constexpr int kKeys = 2;
+  for (int64_t n = 0; n < seen.count; n += kKeys) {
+    const T* key[kKeys] = {keys.row(seen[n], kv), keys.row(seen[std::min(n + 1, seen.count - 1)], kv)};
+    F total[kKeys][kHeads];
+#pragma GCC unroll 2
+    for (int k = 0; k < kKeys; ++k)
 #pragma GCC unroll 4
-      for (int v = 0; v < kStrip; ++v)
-        x[v] = whole ? load(from + v * kLanes) : m[v] > 0 ? load(from + v * kLanes, m[v]) : zero();
+      for (int h = 0; h < kHeads; ++h) total[k][h] = zero();
+    const auto channels = [&](int64_t i, auto... m) __attribute__((always_inline)) {
+      const F x = load(key[0] + i, m...), z = load(key[1] + i, m...);
 #pragma GCC unroll 4
       for (int h = 0; h < kHeads; ++h) {
-        const F weight = set(p[h * stride + n]);
-#pragma GCC unroll 4
-        for (int v = 0; v < kStrip; ++v) sums[h][v] = fma(weight, x[v], sums[h][v]);
+        const F query = load(q + h * headdim + i, m...);
+        total[0][h] = fma(query, x, total[0][h]);
+        total[1][h] = fma(query, z, total[1][h]);
       }
-    }
-    for (int h = 0; h < kHeads; ++h)
-      for (int v = 0; v < kStrip; ++v)
-        if (m[v] > 0) store(y + h * headdim + d + v * kLanes, sums[h][v], m[v]);
+    };
+    int64_t i = 0;
+    for (; i + kLanes <= headdim; i += kLanes) channels(i);
+    if (i < headdim) channels(i, int(headdim - i));
+#pragma GCC unroll 2
+    for (int k = 0; k < kKeys; ++k)
+#pragma GCC unroll 4
+      for (int h = 0; h < kHeads; ++h)
+        if (n + k < seen.count) p[h * stride + n + k] = scale * sum(total[k][h]);
   }
 }
 
@@ -152,19 +199,7 @@ void attend(const SparseAttention& op, const int32_t* table, int64_t token, int6
   const float* q = op.q.row(token) + head * headdim;
   const float ratio = op.log_floor > 0 ? float(position + 1) / op.log_floor : 1;
   const float tau = 1 + (ratio > 1 ? op.log_alpha * std::log(ratio) : 0);
-  for (int64_t n = 0; n < seen.count; ++n) {
-    const T* key = keys.row(seen[n], kv);
-    F total[kHeads];
-    for (F& x : total) x = zero();
-    for (int64_t i = 0; i < headdim; i += kLanes) {
-      const int m = lanes_of(headdim - i);
-      const F x = load(key + i, m);
-#pragma GCC unroll 4
-      for (int h = 0; h < kHeads; ++h) total[h] = fma(load(q + h * headdim + i, m), x, total[h]);
-    }
-#pragma GCC unroll 4
-    for (int h = 0; h < kHeads; ++h) p[h * stride + n] = op.scale * sum(total[h]);
-  }
+  score<T, kHeads>(keys, kv, seen, q, headdim, op.scale, p, stride);
   for (int h = 0; h < kHeads; ++h) {
     float *row = p + h * stride, top = kNone;
     if (extent > 0) relative_bias(op, token, head + h, extent, bias);
