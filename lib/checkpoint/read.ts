@@ -8,11 +8,13 @@ import {
   type ReadableDType,
   type StoredTensor,
   storedBytes,
+  unreadableError,
 } from './stored.js';
 
 /** A tensor's values in row-major order as f32, whatever they are stored as. For tensors that fit memory twice. */
 export async function readTensorF32(stored: StoredTensor): Promise<Float32Array> {
   const { dtype, shape, strides, offset, byteLength, rows, parts, derived } = stored;
+  if (stored.unreadable) throw unreadableError(stored);
   if (derived) return derived.apply(await readTensorF32(derived.from));
   if (parts) return concatenated(await Promise.all(parts.map(readTensorF32)));
   if (isBlocks(dtype)) {
