@@ -129,7 +129,8 @@ export class Binding {
   }
 }
 
-function sourceNames(graph: Graph): string[] {
+/** Names that the graph asks for. */
+export function sourceNames(graph: Graph): string[] {
   return [...graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name));
 }
 
