@@ -2,6 +2,7 @@
 // storage. Tensors are views of storages: they are located, not read.
 import { show } from '../errors.js';
 import { InputFile, refusePlaceholder } from './files.js';
+import { changed } from './pieces.js';
 import { bitsOf, checkpointError, isReadable, type StoredTensor } from './stored.js';
 import { looksLegacy, readLegacy } from './torch-legacy.js';
 import { AbstractTensor, TorchTensor, torchVocabulary } from './torch-values.js';
@@ -165,10 +166,16 @@ async function locate(
     const offset = place.offset + (storage.first + start) * bytes;
     const stored = { name, dtype, shape, file: file.path, offset, byteLength: extent * bytes };
     const view = isContiguous(shape, strides, count) ? stored : { ...stored, strides };
-    located.push(tensor.negated ? computed(view, shape, (values) => values.map((x) => -x)) : view);
+    located.push(tensor.negated ? negated(view) : view);
   }
   return located;
 }
+
+/** The place by a name of its own: the same values there are not these. */
+const negated = (view: StoredTensor): StoredTensor => ({
+  ...computed({ ...view, name: `${view.name} (negated)` }, view.shape, (values) => changed(values, (x) => -x)),
+  name: view.name,
+});
 
 function isContiguous(shape: readonly number[], strides: readonly number[], count: number): boolean {
   if (count === 0) return true;

@@ -59,10 +59,10 @@ export interface StoredTensor {
   rows?: Int32Array;
   /** Only when it lies in several places: parts whose values, one after the other, are those of this tensor. */
   parts?: readonly StoredTensor[];
-  /** Only when its values are computed: what from, and how, in f32 and row-major order. */
+  /** Only when its values are computed: what from, and how, in f32 and row-major order; in the values' own memory or another. */
   derived?: {
     from: StoredTensor;
-    apply(values: Float32Array): Float32Array;
+    apply(values: Float32Array): Float32Array | Promise<Float32Array>;
     /** Values [first, first + wanted) without the others, where that is possible. */
     range?(first: number, wanted: number): StoredTensor;
   };

@@ -28,6 +28,7 @@ import { weightParts } from './weight-parts.js';
 // The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
 
+const lazyPieces = (): typeof import('../checkpoint/pieces.js') => require('../checkpoint/pieces.js');
 const lazyAdapters = (): typeof import('./adapters.js') => require('./adapters.js');
 const lazyUnmerged = (): typeof import('./unmerged.js') => require('./unmerged.js');
 const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');
@@ -396,7 +397,9 @@ async function weightsKey(
     for (const part of entry.parts) {
       const array = 'data' in part ? part.data : part.rows;
       if (!array) continue;
-      hash.update(call((n) => n.digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))));
+      const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+      const digest = (from: number, to: number) => hash.update(call((n) => n.digest(bytes.subarray(from, to))));
+      await lazyPieces().inPieces(bytes.length, digest, 1 / 64);
     }
   }
   return hash.digest('hex');

@@ -342,3 +342,17 @@ describe('lying tensors are refused', () => {
     await expectRefused(readPytorch(file), file, message);
   });
 });
+
+test('putting many values in order leaves the event loop its turns', async () => {
+  const side = 1500;
+  const large = pickledTensor({ key: 'large', length: side * side, shape: [side, side], strides: [1, side] });
+  const data = Buffer.from(Float32Array.from({ length: side * side }, (_, i) => i).buffer);
+  const file = put(torchFile(pickle(op.dict(w, large)), [{ name: 'archive/data/large', data }]));
+  const [stored] = await readPytorch(file);
+  let turns = 0;
+  const timer = setInterval(() => turns++, 0);
+  const values = await readTensorF32(stored!);
+  clearInterval(timer);
+  expect([values[1], values[side], values.at(-1)]).toEqual([side, 1, side * side - 1]);
+  expect(turns).toBeGreaterThan(2);
+});
