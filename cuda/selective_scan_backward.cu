@@ -19,7 +19,7 @@ struct ScanSystem {
   __device__ float dt(int64_t t, int64_t d) const { return softplus ? cuda::softplus(raw(t, d)) : raw(t, d); }
   __device__ float u(int64_t t, int64_t d) const { return u_[t][d]; }
   __device__ float g(int64_t t, int64_t d) const { return z ? dy[t][d] * silu(z[t][d]) : dy[t][d]; }
-  __device__ T A(int64_t d, int64_t n) const { return N::load(A_[d], n); }
+  __device__ T A(int64_t d, int64_t n) const { return N::bounded(N::load(A_[d], n)); }
   __device__ T B(int64_t t, int64_t d, int64_t n) const {
     return constant_B ? N::load(B_[d], n) : N::load(B_[t], d / (d_inner / B_groups) * states + n);
   }

@@ -26,7 +26,7 @@ struct SsdSystem {
   __device__ float dt(int64_t t, int64_t d) const { return step(t, d / headdim); }
   __device__ float u(int64_t t, int64_t d) const { return x[t][d]; }
   __device__ float g(int64_t t, int64_t d) const { return z ? dy[t][d] * silu(z[t][d]) : dy[t][d]; }
-  __device__ float A(int64_t d, int64_t) const { return A_[d / headdim]; }
+  __device__ float A(int64_t d, int64_t) const { return Field<float>::bounded(A_[d / headdim]); }
   __device__ float B(int64_t t, int64_t d, int64_t n) const {
     return B_[t][d / headdim / heads_per_group * states + n];
   }

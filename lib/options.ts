@@ -10,7 +10,7 @@ export function checkKnown(op: string, options: object, known: readonly string[]
     const meant = closest(key, known);
     throw new StatespaceError(
       'ERR_ARGUMENT',
-      `${op}: unknown ${kind} ${show(key)}; ${meant ? `did you mean '${meant}'?` : `known are ${known.join(', ')}`}`,
+      `${op}: unknown ${kind} ${show(key)}; ${meant ? `did you mean '${meant}'?` : known.length > 0 ? `known are ${known.join(', ')}` : 'there are none'}`,
     );
   }
 }
@@ -43,6 +43,9 @@ const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   threads: ['nthreads', 'numthreads'],
   maxRunning: ['maxbatchsize', 'maxnumseqs', 'parallel'],
   learningRate: ['lr'],
+  rank: ['r', 'lorar', 'lorarank'],
+  alpha: ['loraalpha'],
+  targets: ['targetmodules'],
 };
 
 /**

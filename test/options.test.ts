@@ -3,6 +3,8 @@ import {
   createApp,
   createEngine,
   createModel,
+  createTrainer,
+  describeModel,
   type Engine,
   folderStore,
   listen,
@@ -13,6 +15,7 @@ import {
   pull,
   quantize,
   redisStore,
+  registerModel,
   type StatespaceError,
   startWorker,
   Tensor,
@@ -78,6 +81,13 @@ const calls: [string, (o: never) => unknown, string, string][] = [
   ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'epsilon', 'eps'],
   ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'wieght', 'weight'],
   ['an op’s options', (o) => ops.rmsNorm({ x }, o), 'sginal', 'signal'],
+  ['createSession', (o) => model.createSession(o), 'contextSize', ''],
+  ['describeModel of a config', (o) => describeModel(MAMBA, o), 'dtype', ''],
+  ['describeModel of a folder', (o) => describeModel('./nowhere', o), 'dType', 'dtype'],
+  ['responseFormat', (o) => constrained({ type: 'json_object', ...(o as Options) }), 'schema', ''],
+  ['responseFormat of a pattern', (o) => constrained({ type: 'regex', ...(o as Options) }), 'patern', 'pattern'],
+  ['createTrainer', (o) => createTrainer(model, o), 'lr', 'learningRate'],
+  ['lora', (o) => createTrainer(model, { lora: o }), 'r', 'rank'],
   ['createEngine', (o) => createEngine(model, o), 'max_running', 'maxRunning'],
   ['prefixCache', (o) => createEngine(model, { prefixCache: o }), 'byte', 'bytes'],
   ['engine.generate', (o) => first(engine.generate({ prompt: [1], ...(o as Options) })), 'timeout', 'timeoutMs'],
@@ -95,6 +105,8 @@ const calls: [string, (o: never) => unknown, string, string][] = [
   ['decode', async (o) => (await tokenizer()).decode([1], o), 'skip_special_tokens', 'skipSpecialTokens'],
 ];
 const tokenizer = async () => (await loadTokenizer(folders.put(tokenizerFiles(SMALL, false))))!;
+const constrained = (responseFormat: unknown) =>
+  first(model.createSession().generate({ prompt: [1], responseFormat } as never));
 const first = (stream: AsyncIterable<unknown>) => stream[Symbol.asyncIterator]().next();
 
 it.each([
@@ -126,7 +138,7 @@ describe.each(calls)('%s', (_, call, wrong, meant) => {
     expect([failure?.name, failure?.code]).toEqual(['StatespaceError', 'ERR_ARGUMENT']);
     expect(failure!.message).toContain(`unknown ${/^an op$/.test(_) ? 'argument' : 'option'} "${wrong}"`);
     if (meant) expect(failure!.message).toContain(`did you mean '${meant}'?`);
-    else expect(failure!.message).toMatch(/known are \w+/);
+    else expect(failure!.message).toMatch(/known are \w+|there are none/);
   });
 });
 
@@ -146,4 +158,12 @@ it('undefined is as absent', async () => {
     await createModel(MAMBA, { dtype: undefined, threads: undefined, device: undefined, other: undefined } as never)
   ).dispose();
   session.save({ logits: undefined });
+});
+
+it('a definition that lacks what makes one is refused', () => {
+  const whole = { modelTypes: ['of one’s own'], config: () => ({}), build: () => undefined };
+  for (const part of ['modelTypes', 'config', 'build'])
+    expect(() => registerModel({ ...whole, [part]: undefined } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_ARGUMENT', message: expect.stringContaining(`registerModel: ${part}`) }),
+    );
 });

@@ -44,10 +44,25 @@ export class InputFile {
   }
 }
 
-/** ERR_CHECKPOINT, in words, for what commonly lies where a model's file should. */
-export async function refusePlaceholder(file: InputFile): Promise<void> {
-  refusePlaceholderText(file.path, (await file.read(0, Math.min(file.size, 64), 'first bytes')).toString('latin1'));
+/** Files, which come under each other's names, by their first bytes in hexadecimal digits. */
+const SIGNATURES: readonly [format: string, begins: RegExp, remedy: string][] = [
+  ['PyTorch', /^(504b0304|800[2-5]8a0a6cfc9c)/, 'name it pytorch_model.bin'],
+  ['GGUF', /^47475546/, 'name it model.gguf'],
+  ['safetensors', /^.{6}0[01]0{8}(20|0a|0d|09)*7b/, 'name it model.safetensors'],
+  ['HDF5', /^894844460d0a1a0a/, 'weights of Keras are not read'],
+  ['gzip', /^1f8b/, 'unpack it'],
+  ['xz', /^fd377a585a00/, 'unpack it'],
+  ['zstd', /^28b52ffd/, 'unpack it'],
+];
+
+/** ERR_CHECKPOINT, in words, for what commonly lies where a model's file of this format should. */
+export async function refusePlaceholder(file: InputFile, format?: string): Promise<void> {
+  const head = await file.read(0, Math.min(file.size, 64), 'first bytes');
+  refusePlaceholderText(file.path, head.toString('latin1'));
   if (file.size === 0) throw checkpointError(file.path, 'the file is empty: download it again');
+  const [found, , remedy] = SIGNATURES.find(([, begins]) => begins.test(head.toString('hex'))) ?? [];
+  if (format !== undefined && found !== undefined && found !== format)
+    throw checkpointError(file.path, `expected a ${format} file, received one of ${found}: ${remedy}`);
 }
 
 function refusePlaceholderText(path: string, head: string): void {

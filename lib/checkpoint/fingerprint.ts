@@ -14,7 +14,9 @@ export async function fingerprintTensors(tensors: Iterable<StoredTensor>): Promi
   const files = new Map<string, FileHandle>();
   try {
     for (const t of [...tensors].flatMap(leavesOf)) {
-      hash.update(`${t.name}|${t.dtype}|${t.shape.join(',')}|${t.byteLength}\n`);
+      hash.update(
+        `${t.name}|${t.dtype}|${t.shape.join(',')}|${t.byteLength}${t.strides ? `|${t.strides.join(',')}` : ''}\n`,
+      );
       let file = files.get(t.file);
       if (!file) {
         file = await lazyFiles()

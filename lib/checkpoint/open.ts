@@ -58,14 +58,20 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   return checkpoint;
 }
 
-/** What wrappers of modules put before every name (DataParallel, torch.compile). */
-const prefixes = ['module.', '_orig_mod.'];
+/** What DataParallel and weight averaging put before every name. */
+const MODULE = 'module.';
+/** What torch.compile, FSDP and checkpointing put before the names of whatever they wrap, at any depth. */
+const WRAPPED = /(?<=^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
+/** A counter of averaged weights, which lies beside what it wraps. */
+const AVERAGED = 'n_averaged';
 
-/** Names without what wraps every one of them. */
+/** Names without what wraps them, where no two become one. */
 function withoutPrefixes(tensors: StoredTensor[]): StoredTensor[] {
-  const prefix = prefixes.find((p) => tensors.length > 0 && tensors.every(({ name }) => name.startsWith(p)));
-  if (prefix === undefined) return tensors;
-  return withoutPrefixes(tensors.map((t) => ({ ...t, name: t.name.slice(prefix.length) })));
+  const bare = tensors.map((t) => ({ ...t, name: t.name.replaceAll(WRAPPED, '') }));
+  const kept = bare.filter(({ name }) => name !== AVERAGED);
+  if (kept.length > 0 && kept.every(({ name }) => name.startsWith(MODULE)))
+    return withoutPrefixes(kept.map((t) => ({ ...t, name: t.name.slice(MODULE.length) })));
+  return new Set(bare.map(({ name }) => name)).size === bare.length ? bare : tensors;
 }
 
 /** The GGUF file that is meant: the path itself, or the only model of a folder, split or whole. */

@@ -2,16 +2,20 @@
 // storage. Tensors are views of storages: they are located, not read.
 import { show } from '../errors.js';
 import { InputFile, refusePlaceholder } from './files.js';
+import { changed } from './pieces.js';
 import { bitsOf, checkpointError, isReadable, type StoredTensor } from './stored.js';
 import { looksLegacy, readLegacy } from './torch-legacy.js';
 import { AbstractTensor, TorchTensor, torchVocabulary } from './torch-values.js';
 import { type PickleValue, unpickle } from './unpickle.js';
+import { computed } from './views.js';
 import { ZipFile } from './zip.js';
 
 /** Some 100,000 tensors. */
 const maxPickleBytes = 16 * 1024 * 1024;
 /** What training scripts put around a state dict. */
 const wrappers = ['state_dict', 'model_state_dict', 'model', 'module'];
+/** How deep they are looked for. */
+const maxWrappings = 2;
 /** Bytes that views which repeat their storage (expand) may take together, beside those of the file. */
 const maxRepeatedBytes = 256 * 1024 * 1024;
 
@@ -20,7 +24,7 @@ type Place = { offset: number; size: number };
 /** The tensors of a pytorch_model.bin or .pth file. */
 export function readPytorch(path: string): Promise<StoredTensor[]> {
   return InputFile.use(path, async (file) => {
-    await refusePlaceholder(file);
+    await refusePlaceholder(file, 'PyTorch');
     const head = await file.read(0, Math.min(file.size, 4), 'signature');
     if (looksLegacy(head)) {
       const { root, place } = await readLegacy(file);
@@ -57,46 +61,79 @@ async function checkByteOrder(path: string, zip: ZipFile, root: string): Promise
   if (order !== 'little') throw checkpointError(path, `byteorder: expected little, received ${show(order)}`);
 }
 
+type Tensors = Map<string, TorchTensor | AbstractTensor>;
+
 /**
- * The dict that holds the tensors: the one under a wrapper's key, whatever tensors (a generator's state) lie beside it,
- * or else the pickle's own.
+ * The dict that holds the tensors: the one under a wrapper's key, whatever tensors (a generator's state) lie beside it, or
+ * else the pickle's own, or else the only one among its values that holds parameters.
  */
-function stateDict(where: string, root: PickleValue): Map<string, TorchTensor | AbstractTensor> {
-  let dict = root;
-  for (let depth = 0; depth <= 2 && dict instanceof Map; depth++) {
-    const known: Map<PickleValue, PickleValue> = dict;
-    const inner = wrappers.find((key) => known.get(key) instanceof Map);
-    if (inner === undefined) {
-      const tensors = tensorsIn(where, known);
-      if (tensors.size > 0) return tensors;
-      break;
-    }
-    dict = known.get(inner)!;
-  }
+function stateDict(where: string, root: PickleValue): Tensors {
+  const found = root instanceof Map ? tensorsWithin(where, root, 0) : undefined;
+  if (found) return found;
   const got = root instanceof Map ? `a dict of ${show([...root.keys()])}` : show(root);
-  throw checkpointError(where, `expected a dict of tensors, bare or under ${wrappers.join(', ')}; received ${got}`);
+  throw checkpointError(
+    where,
+    `expected a dict of tensors, bare or under ${wrappers.join(', ')} or another key that is the only one of its kind; received ${got}`,
+  );
 }
 
-function tensorsIn(where: string, dict: Map<PickleValue, PickleValue>): Map<string, TorchTensor | AbstractTensor> {
-  const tensors = new Map<string, TorchTensor | AbstractTensor>();
+function tensorsWithin(where: string, dict: Map<PickleValue, PickleValue>, depth: number): Tensors | undefined {
+  if (depth > maxWrappings) return undefined;
+  for (const key of wrappers) {
+    const inner = dict.get(key);
+    const found = inner instanceof Map ? tensorsWithin(where, inner, depth + 1) : undefined;
+    if (found) return found;
+  }
+  const own = tensorsIn(where, dict);
+  if (own.size > 0) return own;
+  const [only, ...others] = [...dict.values()].filter((value) => value instanceof Map && holdsParameters(value));
+  return only && others.length === 0 ? tensorsIn(where, only as Map<PickleValue, PickleValue>) : undefined;
+}
+
+const PARAMETERS: readonly string[] = ['f32', 'f16', 'bf16', 'f64'];
+
+function holdsParameters(dict: Map<PickleValue, PickleValue>): boolean {
+  return [...dict].some(
+    ([name, value]) => typeof name === 'string' && value instanceof TorchTensor && PARAMETERS.includes(value.dtype),
+  );
+}
+
+function tensorsIn(where: string, dict: Map<PickleValue, PickleValue>): Tensors {
+  const tensors: Tensors = new Map();
+  const nameless: Tensors = new Map();
   for (const [name, value] of dict) {
     if (!(value instanceof TorchTensor || value instanceof AbstractTensor)) continue;
-    if (typeof name !== 'string') throw checkpointError(where, `expected tensors under names, received ${show(name)}`);
-    tensors.set(name, value);
+    if (typeof name === 'string') tensors.set(name, value);
+    else nameless.set(show(name), value);
   }
+  const [first] = nameless.keys();
+  if (tensors.size === 0 && first !== undefined)
+    throw checkpointError(where, `expected tensors under names, received ${first}`);
+  for (const [name, value] of nameless) if (!tensors.has(name)) tensors.set(name, value);
   return tensors;
 }
 
 async function locate(
   file: InputFile,
-  tensors: Map<string, TorchTensor | AbstractTensor>,
+  tensors: Tensors,
   find: (key: string) => Promise<Place | undefined>,
 ): Promise<StoredTensor[]> {
   const places = new Map<string, Place | undefined>();
   const located: StoredTensor[] = [];
   let repeated = 0;
   for (const [name, tensor] of tensors) {
-    if (tensor instanceof AbstractTensor) continue; // missing by name, where a layer asks for it
+    if (tensor instanceof AbstractTensor) {
+      located.push({
+        name,
+        dtype: 'u8',
+        shape: [],
+        file: file.path,
+        offset: 0,
+        byteLength: 0,
+        unreadable: tensor.kind,
+      });
+      continue;
+    }
     const { storage, dtype, start, shape, strides } = tensor;
     const where = `${file.path}: tensor ${show(name)}`;
     if (!places.has(storage.key)) places.set(storage.key, await find(storage.key));
@@ -128,10 +165,17 @@ async function locate(
     }
     const offset = place.offset + (storage.first + start) * bytes;
     const stored = { name, dtype, shape, file: file.path, offset, byteLength: extent * bytes };
-    located.push(isContiguous(shape, strides, count) ? stored : { ...stored, strides });
+    const view = isContiguous(shape, strides, count) ? stored : { ...stored, strides };
+    located.push(tensor.negated ? negated(view) : view);
   }
   return located;
 }
+
+/** The place by a name of its own: the same values there are not these. */
+const negated = (view: StoredTensor): StoredTensor => ({
+  ...computed({ ...view, name: `${view.name} (negated)` }, view.shape, (values) => changed(values, (x) => -x)),
+  name: view.name,
+});
 
 function isContiguous(shape: readonly number[], strides: readonly number[], count: number): boolean {
   if (count === 0) return true;

@@ -1,5 +1,6 @@
 import { decodeRows } from '../blocks.js';
 import { InputFile } from './files.js';
+import { inPieces } from './pieces.js';
 import {
   checkpointError,
   isBlocks,
@@ -8,11 +9,13 @@ import {
   type ReadableDType,
   type StoredTensor,
   storedBytes,
+  unreadableError,
 } from './stored.js';
 
 /** A tensor's values in row-major order as f32, whatever they are stored as. For tensors that fit memory twice. */
 export async function readTensorF32(stored: StoredTensor): Promise<Float32Array> {
   const { dtype, shape, strides, offset, byteLength, rows, parts, derived } = stored;
+  if (stored.unreadable) throw unreadableError(stored);
   if (derived) return derived.apply(await readTensorF32(derived.from));
   if (parts) return concatenated(await Promise.all(parts.map(readTensorF32)));
   if (isBlocks(dtype)) {
@@ -55,11 +58,12 @@ function concatenated(arrays: readonly Float32Array[]): Float32Array {
   return out;
 }
 
-export function pickRows(values: Float32Array, rows: Int32Array, columns: number): Float32Array {
+export async function pickRows(values: Float32Array, rows: Int32Array, columns: number): Promise<Float32Array> {
   const out = new Float32Array(rows.length * columns);
-  rows.forEach((row, i) => {
-    out.set(values.subarray(row * columns, (row + 1) * columns), i * columns);
-  });
+  const copy = (from: number, to: number) => {
+    for (let i = from; i < to; i++) out.set(values.subarray(rows[i]! * columns, (rows[i]! + 1) * columns), i * columns);
+  };
+  await inPieces(rows.length, copy, columns);
   return out;
 }
 
@@ -67,15 +71,19 @@ export function pickRows(values: Float32Array, rows: Int32Array, columns: number
 async function toF32(dtype: ReadableDType, bytes: Buffer): Promise<Float32Array> {
   if (bytes.length === 0) return new Float32Array(0);
   if (dtype === 'f32') {
-    const values = new Float32Array(bytes.length / 4);
-    Buffer.from(values.buffer).set(bytes);
-    return values;
+    const values = new Uint8Array(bytes.length);
+    await inPieces(bytes.length, (from, to) => values.set(bytes.subarray(from, to), from), 1 / 16);
+    return new Float32Array(values.buffer);
   }
   if (dtype === 'f16' || dtype === 'bf16') return decodeRows(dtype, bytes, 1, bytes.length / 2);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const item = itemBytes[dtype];
   const read = reader(dtype, view);
-  return Float32Array.from({ length: bytes.length / item }, (_, i) => read(i * item));
+  const values = new Float32Array(bytes.length / item);
+  await inPieces(values.length, (from, to) => {
+    for (let i = from; i < to; i++) values[i] = read(i * item);
+  });
+  return values;
 }
 
 function reader(dtype: Exclude<ReadableDType, 'f32' | 'f16' | 'bf16'>, view: DataView): (at: number) => number {
@@ -98,18 +106,24 @@ function reader(dtype: Exclude<ReadableDType, 'f32' | 'f16' | 'bf16'>, view: Dat
 }
 
 /** The strided values in row-major order. */
-function gather(values: Float32Array, shape: readonly number[], strides: readonly number[]): Float32Array {
+async function gather(
+  values: Float32Array,
+  shape: readonly number[],
+  strides: readonly number[],
+): Promise<Float32Array> {
   const out = new Float32Array(shape.reduce((product, size) => product * size, 1));
   const index = shape.map(() => 0);
-  let from = 0;
-  for (let to = 0; to < out.length; to++) {
-    out[to] = values[from]!;
-    for (let axis = shape.length - 1; axis >= 0; axis--) {
-      from += strides[axis]!;
-      if (++index[axis]! < shape[axis]!) break;
-      from -= strides[axis]! * shape[axis]!;
-      index[axis] = 0;
+  let at = 0;
+  await inPieces(out.length, (first, end) => {
+    for (let to = first; to < end; to++) {
+      out[to] = values[at]!;
+      for (let axis = shape.length - 1; axis >= 0; axis--) {
+        at += strides[axis]!;
+        if (++index[axis]! < shape[axis]!) break;
+        at -= strides[axis]! * shape[axis]!;
+        index[axis] = 0;
+      }
     }
-  }
+  });
   return out;
 }

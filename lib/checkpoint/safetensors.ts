@@ -13,14 +13,15 @@ const dtypes = new Map<unknown, StoredDType>(
 
 export function readSafetensors(path: string): Promise<StoredTensor[]> {
   return InputFile.use(path, async (file) => {
-    await refusePlaceholder(file);
+    await refusePlaceholder(file, 'safetensors');
     const length = (await file.read(0, 8, 'length of the header')).readBigUInt64LE();
     if (length > BigInt(maxHeaderBytes)) {
       throw checkpointError(path, `header: expected at most ${maxHeaderBytes} bytes, received a length of ${length}`);
     }
     const bytes = await file.read(8, Number(length), 'header');
     const where = `${path}: header`;
-    if (bytes[0] !== 0x7b) throw checkpointError(where, 'expected a JSON object, received no "{"');
+    if (!/^\s*\{/.test(bytes.toString('latin1', 0, 64)))
+      throw checkpointError(where, 'expected a JSON object, received no "{"');
     const header = await parseLongJsonObject(decodeUtf8(where, bytes), where);
     return locate(path, header, 8 + Number(length), file.size);
   });

@@ -7,7 +7,10 @@ import { checkpointError, type StoredTensor } from './stored.js';
 
 const maxIndexBytes = 100_000_000;
 
-/** The tensors that the index names, each from the shard that it names; `read` reads one shard. */
+/**
+ * The tensors that the index names, each from the shard that it names, then those of its shards that it does not name;
+ * `read` reads one shard.
+ */
 export async function readSharded(
   folder: string,
   indexName: string,
@@ -18,6 +21,7 @@ export async function readSharded(
   if (!isJsonObject(weightMap))
     throw checkpointError(index, `weight_map: expected an object, received ${show(weightMap)}`);
   const tensors: StoredTensor[] = [];
+  const unlisted = new Map<string, StoredTensor>();
   for (const [shard, names] of groupByShard(index, weightMap)) {
     const file = join(folder, shard);
     if (!(await fileExists(file))) {
@@ -33,8 +37,9 @@ export async function readSharded(
         throw checkpointError(index, `expected tensor ${show(name)} in ${show(shard)}, which lacks it`);
       tensors.push(tensor);
     }
+    for (const [name, tensor] of stored) if (!Object.hasOwn(weightMap, name)) unlisted.set(name, tensor);
   }
-  return tensors;
+  return [...tensors, ...unlisted.values()];
 }
 
 function groupByShard(index: string, weightMap: Record<string, Json>): Map<string, string[]> {

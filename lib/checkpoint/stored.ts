@@ -53,14 +53,16 @@ export interface StoredTensor {
   offset: number;
   /** From the first byte of the first value to the last byte of the last one. */
   byteLength: number;
+  /** Only when its values cannot be had, as no dense ones lie in the file: what it is. Its shape is not known then. */
+  unreadable?: string;
   /** Only when whole rows (of the last axis) lie in another order: which row of those at `offset` each one is. */
   rows?: Int32Array;
   /** Only when it lies in several places: parts whose values, one after the other, are those of this tensor. */
   parts?: readonly StoredTensor[];
-  /** Only when its values are computed: what from, and how, in f32 and row-major order. */
+  /** Only when its values are computed: what from, and how, in f32 and row-major order; in the values' own memory or another. */
   derived?: {
     from: StoredTensor;
-    apply(values: Float32Array): Float32Array;
+    apply(values: Float32Array): Float32Array | Promise<Float32Array>;
     /** Values [first, first + wanted) without the others, where that is possible. */
     range?(first: number, wanted: number): StoredTensor;
   };
@@ -71,6 +73,9 @@ export function leavesOf(tensor: StoredTensor): StoredTensor[] {
   if (tensor.parts) return tensor.parts.flatMap(leavesOf);
   return tensor.derived ? leavesOf(tensor.derived.from) : [tensor];
 }
+
+export const unreadableError = ({ file, name, unreadable }: StoredTensor): StatespaceError =>
+  checkpointError(file, `tensor ${name} is ${unreadable} and cannot be read; save it as an ordinary tensor of floats`);
 
 export function checkpointError(where: string, what: string, options?: ErrorOptions): StatespaceError {
   return new StatespaceError('ERR_CHECKPOINT', `${where}: ${what}`, options);

@@ -52,6 +52,11 @@ export async function readLegacy(file: InputFile): Promise<LegacyFile> {
   return { root, place: (key) => places.get(key) };
 }
 
+function bytesOfOne({ dtype }: Storage): number {
+  if (typeof dtype === 'number') return dtype;
+  return dtype === 'bytes' ? 1 : bitsOf(dtype) / 8;
+}
+
 async function locateStorages(
   file: InputFile,
   start: number,
@@ -64,11 +69,11 @@ async function locateStorages(
   let at = start;
   for (const key of keys) {
     const storage = storages.get(key);
-    if (!storage || storage.dtype === undefined) {
+    if (!storage) {
       throw checkpointError(file.path, `storage ${show(key)}: its type is not known, so what follows cannot be found`);
     }
     const length = (await file.read(at, 8, `length of storage ${show(key)}`)).readBigUInt64LE();
-    const size = (Number(length) * (storage.dtype === 'bytes' ? 8 : bitsOf(storage.dtype))) / 8;
+    const size = Number(length) * bytesOfOne(storage);
     if (!Number.isSafeInteger(size) || at + 8 + size > file.size) {
       throw checkpointError(
         file.path,

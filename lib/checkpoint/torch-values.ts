@@ -4,8 +4,8 @@ import { show } from '../errors.js';
 import { checkpointError, type foreignBits, type StoredDType } from './stored.js';
 import { Global, OrderedDict, type PickleValue, Tuple, type Vocabulary } from './unpickle.js';
 
-/** A storage type and its dtype; those without one hold values that are not read. */
-const STORAGES: Record<string, StoredDType | undefined> = {
+/** A storage type and its dtype; in its place, of those whose values are not read, the bytes of one. */
+const STORAGES: Record<string, StoredDType | number> = {
   Float: 'f32',
   Half: 'f16',
   BFloat16: 'bf16',
@@ -17,12 +17,12 @@ const STORAGES: Record<string, StoredDType | undefined> = {
   Byte: 'u8',
   Bool: 'bool',
   ComplexFloat: 'c64',
-  ComplexDouble: undefined,
-  QUInt8: undefined,
-  QInt8: undefined,
-  QInt32: undefined,
-  QUInt4x2: undefined,
-  QUInt2x4: undefined,
+  ComplexDouble: 16,
+  QUInt8: 1,
+  QInt8: 1,
+  QInt32: 4,
+  QUInt4x2: 1,
+  QUInt2x4: 1,
 };
 const DTYPES: Record<string, StoredDType | undefined> = {
   float32: 'f32',
@@ -49,22 +49,25 @@ const DTYPES: Record<string, StoredDType | undefined> = {
 const NAMES =
   `complex32 complex128 chalf float4_e2m1fn_x2 quint8 qint8 qint32 quint4x2 quint2x4 bits1x8 bits2x4 bits4x2 bits8 bits16
   uint1 uint2 uint3 uint4 uint5 uint6 uint7 int1 int2 int3 int4 int5 int6 int7 per_tensor_affine per_tensor_symmetric
-  per_channel_affine per_channel_symmetric per_channel_affine_float_qparams Tensor`.split(/\s+/);
+  per_channel_affine per_channel_symmetric per_channel_affine_float_qparams Tensor storage.TypedStorage`.split(/\s+/);
+/** Types of tensors by their values, which are named and hold nothing: dense or sparse ones, of a processor or a device. */
+const TENSOR_TYPES = 'BFloat16 Bool Byte Char Double Float Half Int Long Short'.split(' ');
 /** Rebuild functions whose tensors have no dense values in the file. */
 const ABSTRACT: Record<string, string> = {
-  _rebuild_qtensor: 'quantised',
-  _rebuild_sparse_tensor: 'sparse',
-  _rebuild_meta_tensor_no_storage: 'meta',
-  _rebuild_nested_tensor: 'nested',
-  _rebuild_wrapper_subclass: 'wrapped',
-  _rebuild_device_tensor_from_numpy: 'numpy',
+  '_utils._rebuild_qtensor': 'quantised',
+  '_utils._rebuild_sparse_tensor': 'sparse',
+  '_utils._rebuild_meta_tensor_no_storage': 'meta',
+  '_utils._rebuild_nested_tensor': 'nested',
+  '_utils._rebuild_wrapper_subclass': 'wrapped',
+  '_utils._rebuild_device_tensor_from_numpy': 'numpy',
+  'nested._internal.nested_tensor._rebuild_njt': 'nested',
 };
 
 export class Storage {
   constructor(
     readonly key: string,
-    /** Undefined: of values that are not read. 'bytes': typed by the tensors over it. */
-    readonly dtype: StoredDType | 'bytes' | undefined,
+    /** A number: of values that are not read, of so many bytes each. 'bytes': typed by the tensors over it. */
+    readonly dtype: StoredDType | 'bytes' | number,
     /** In values. */
     readonly length: number,
     /** Of a view that very old files name apart: its first value in the storage. */
@@ -79,6 +82,8 @@ export class TorchTensor {
     readonly start: number,
     readonly shape: readonly number[],
     readonly strides: readonly number[],
+    /** Its values are the storage's with the other sign: PyTorch negates some views only when they are read. */
+    readonly negated = false,
   ) {}
 }
 
@@ -91,7 +96,13 @@ export function torchVocabulary(where: string): Vocabulary {
   const globals = new Map<string, Global>();
   const define = (name: string, call?: (args: PickleValue[]) => PickleValue) =>
     globals.set(name, new Global(name, call));
-  for (const name of Object.keys(STORAGES)) define(`torch.${name}Storage`);
+  for (const place of ['torch', 'torch.cuda']) {
+    for (const name of Object.keys(STORAGES)) define(`${place}.${name}Storage`);
+    for (const name of TENSOR_TYPES) {
+      define(`${place}.${name}Tensor`);
+      define(`${place}.sparse.${name}Tensor`);
+    }
+  }
   for (const name of ['torch.storage.UntypedStorage', 'torch.UntypedStorage']) define(name);
   for (const name of [...Object.keys(DTYPES), ...NAMES]) define(`torch.${name}`);
 
@@ -109,15 +120,18 @@ export function torchVocabulary(where: string): Vocabulary {
   define('torch.Size', ([sizes]) => new Tuple(sizesOf(where, 'torch.Size', sizes)));
 
   const tensor = ([storage, start, shape, strides, , , marks]: PickleValue[]) => {
-    const lazily = marks instanceof Map && (marks.get('neg') || marks.get('conj'));
-    return lazily ? new AbstractTensor('lazily negated') : rebuild(where, storage, start, shape, strides);
+    const built = rebuild(where, storage, start, shape, strides);
+    if (!(marks instanceof Map && built instanceof TorchTensor)) return built;
+    if (marks.get('conj')) return new AbstractTensor('conjugated');
+    if (!marks.get('neg')) return built;
+    return new TorchTensor(built.storage, built.dtype, built.start, built.shape, built.strides, true);
   };
   define('torch._utils._rebuild_tensor', tensor);
   define('torch._utils._rebuild_tensor_v2', tensor);
   define('torch._utils._rebuild_tensor_v3', ([storage, start, shape, strides, , , dtype]) =>
     rebuild(where, storage, start, shape, strides, dtype),
   );
-  for (const [name, kind] of Object.entries(ABSTRACT)) define(`torch._utils.${name}`, () => new AbstractTensor(kind));
+  for (const [name, kind] of Object.entries(ABSTRACT)) define(`torch.${name}`, () => new AbstractTensor(kind));
   const parameter = ([data]: PickleValue[]) => tensorOf(where, data);
   define('torch._utils._rebuild_parameter', parameter);
   define('torch._utils._rebuild_parameter_with_state', parameter); // its attributes change no value
@@ -149,14 +163,14 @@ function orderedDict(where: string, items: PickleValue | undefined, rest: Pickle
 function storageOf(where: string, id: PickleValue): Storage {
   const [kind, type, key, , length, view] = id instanceof Tuple ? id.items : [];
   const name = type instanceof Global ? type.name : '';
-  const typed = /^torch\.(\w+)Storage$/.exec(name)?.[1];
+  const typed = /^torch\.(?:cuda\.)?(\w+)Storage$/.exec(name)?.[1];
   const untyped = name === 'torch.storage.UntypedStorage' || typed === 'Untyped';
   const known = untyped || (typed !== undefined && Object.hasOwn(STORAGES, typed));
   if (kind !== 'storage' || !known || typeof key !== 'string' || !isSize(length)) {
     const got = id instanceof Tuple ? id.items.map((item) => (item instanceof Global ? item.name : item)) : id;
     throw checkpointError(where, `expected a storage as ('storage', type, key, device, length), received ${show(got)}`);
   }
-  const dtype = untyped ? 'bytes' : STORAGES[typed!];
+  const dtype = untyped ? 'bytes' : STORAGES[typed!]!;
   const [, first, size] = view instanceof Tuple ? view.items : [];
   return isSize(first) && isSize(size) ? new Storage(key, dtype, size, first) : new Storage(key, dtype, length);
 }
@@ -180,7 +194,7 @@ function rebuild(
   }
   const own = storage.dtype === 'bytes' ? 'u8' : storage.dtype;
   const dtype = typed instanceof Global ? DTYPES[typed.name.slice('torch.'.length)] : own;
-  return dtype === undefined
+  return dtype === undefined || typeof dtype === 'number'
     ? new AbstractTensor(typed instanceof Global ? typed.name : 'of an unread type')
     : new TorchTensor(storage, dtype, start, sizes, steps);
 }

@@ -1,4 +1,5 @@
 // Tensors made of others without moving a byte: other shapes, rows in another order, parts of several tensors.
+import { changed, inPieces } from './pieces.js';
 import { pickRows } from './read.js';
 import { type StoredTensor, storedBytes, typeBlock } from './stored.js';
 
@@ -21,7 +22,11 @@ export function reshaped(t: StoredTensor, shape: Shape): StoredTensor {
 }
 
 /** Of computed values. */
-export function computed(t: StoredTensor, shape: Shape, apply: (values: Float32Array) => Float32Array): StoredTensor {
+export function computed(
+  t: StoredTensor,
+  shape: Shape,
+  apply: (values: Float32Array) => Float32Array | Promise<Float32Array>,
+): StoredTensor {
   const { name, file, offset, byteLength } = t;
   return { name, dtype: 'f32', shape, file, offset, byteLength, derived: { from: t, apply } };
 }
@@ -31,7 +36,7 @@ export function scaled(t: StoredTensor, by: number | readonly number[]): StoredT
   if (by === 1) return t;
   const columns = t.shape.length > 1 ? columnsOf(t.shape) : 1;
   const product = computed(t, t.shape, (values) =>
-    typeof by === 'number' ? values.map((x) => x * by) : values.map((x, i) => x * by[Math.floor(i / columns)]!),
+    changed(values, typeof by === 'number' ? (x) => x * by : (x, i) => x * by[Math.floor(i / columns)]!),
   );
   const range = (first: number, wanted: number): StoredTensor => {
     const rows = typeof by === 'number' ? by : by.slice(first / columns, (first + wanted) / columns);
@@ -115,11 +120,16 @@ export function joined(name: string, parts: readonly StoredTensor[], shape: Shap
 export function transposed(t: StoredTensor): StoredTensor {
   const [rows, columns] = t.shape.slice(-2) as [number, number];
   const outer = t.shape.slice(0, -2);
-  return computed(t, [...outer, columns, rows], (values) => {
+  return computed(t, [...outer, columns, rows], async (values) => {
     const out = new Float32Array(values.length);
-    for (let at = 0; at < values.length; at += rows * columns)
-      for (let i = 0; i < rows; i++)
-        for (let j = 0; j < columns; j++) out[at + j * rows + i] = values[at + i * columns + j]!;
+    const turn = (from: number, to: number) => {
+      for (let row = from; row < to; row++) {
+        const at = Math.floor(row / rows) * rows * columns;
+        const i = row % rows;
+        for (let j = 0; j < columns; j++) out[at + j * rows + i] = values[row * columns + j]!;
+      }
+    };
+    await inPieces(values.length / columns, turn, columns);
     return out;
   });
 }

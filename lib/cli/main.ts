@@ -84,6 +84,14 @@ function path(command: Command): string {
   return command.parent === null ? '' : `${path(command.parent)} ${command.name()}`;
 }
 
+/** Of a command that prints JSON: `--json -` is its `--json`, as others write a file there. */
+function withoutDash(program: Command, words: readonly string[]): string[] {
+  let command = program;
+  for (const word of words) command = command.commands.find((c) => c.name() === word) ?? command;
+  const prints = command.options.some((option) => option.long === '--json' && option.isBoolean());
+  return words.filter((word, i) => !(prints && word === '-' && words[i - 1] === '--json'));
+}
+
 function exitCode(error: unknown): number {
   if (error instanceof CommanderError) {
     // Help that was asked for is no error; help in place of a missing subcommand is one.
@@ -111,7 +119,8 @@ async function main(): Promise<void> {
     setTimeout(() => end(EXIT.interrupted), GRACE_MS);
   });
   try {
-    await createProgram(interruption.signal).parseAsync();
+    const program = createProgram(interruption.signal);
+    await program.parseAsync(withoutDash(program, process.argv.slice(2)), { from: 'user' });
     if (interruption.signal.aborted) end(EXIT.interrupted);
   } catch (error) {
     end(exitCode(interruption.signal.aborted ? interruption.signal.reason : error));

@@ -26,6 +26,11 @@ export function checkReportFiles({ json, html }: ReportFiles): void {
 export function writeReport<R>({ json, html }: ReportFiles, report: R, page: (report: R) => Page, text: string): void {
   if (json !== undefined) writeOutput(json, `${JSON.stringify(report, null, 2)}\n`);
   if (html !== undefined) writeOutput(html, renderPage(page(report)));
-  const taken = [json, html].some((file) => file !== undefined && isStandardOutput(file));
+  writeText(text, json, html);
+}
+
+/** What is said beside files: on stderr where stdout takes one of them. */
+export function writeText(text: string, ...files: (string | undefined)[]): void {
+  const taken = files.some((file) => file !== undefined && isStandardOutput(file));
   write(text, taken ? process.stderr : process.stdout);
 }

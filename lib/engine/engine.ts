@@ -97,7 +97,7 @@ export class Engine implements AsyncDisposable {
     // Requests that are made at once get into one batch: only what takes long is waited for.
     const prompt = reading instanceof Promise ? await reading : reading;
     signal?.throwIfAborted();
-    const mask = responseFormat && (await TokenMask.open(model, responseFormat, new Set(limits.stopIds.keys())));
+    const mask = responseFormat && (await TokenMask.open(model, responseFormat, new Set(limits.stops.ids.keys())));
     try {
       yield* this.tokens(request, limits, prompt, mask);
     } finally {
@@ -116,7 +116,7 @@ export class Engine implements AsyncDisposable {
       model,
       tokens,
       limits,
-      new Chooser(request, model.vocabSize, limits.stopIds.keys(), mask),
+      new Chooser(request, model.vocabSize, limits.stops.ids.keys(), mask),
     );
     const run = this.submit(task, tokens, boundaries, request, limits.maxTokens === 0);
     let first = true;

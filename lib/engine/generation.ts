@@ -1,6 +1,6 @@
 import type { Model } from '../models/model.js';
 import type { FinishReason } from '../session/generate.js';
-import { TextStream } from '../session/text.js';
+import { lastWithText, TextStream } from '../session/text.js';
 import type { EngineToken, Limits, Usage } from './request.js';
 import type { Task } from './run.js';
 import type { Chooser, Outcome, Piece } from './step.js';
@@ -32,8 +32,9 @@ export class Generation implements Task {
   ) {
     this.mostTokens = prompt.length + limits.maxTokens;
     const { tokenizer } = model;
-    if (tokenizer)
-      this.text = new TextStream((ids) => tokenizer.decode(ids), limits.stopTexts, prompt.slice(-16), tokenizer.tidies);
+    if (!tokenizer) return;
+    const before = lastWithText(tokenizer, prompt.length, (from) => prompt.subarray(from));
+    this.text = new TextStream(tokenizer, limits.stops, before);
   }
 
   want(last: boolean): Pick<Piece, 'want' | 'chooser'> {
@@ -54,7 +55,7 @@ export class Generation implements Task {
     if (!last) return undefined;
     this.fedTokens = this.generated.length;
     const { token, logprob, alternatives } = next!;
-    const stop = this.limits.stopIds.get(token);
+    const stop = this.limits.stops.ids.get(token);
     if (stop) return this.end(stop.reason, stop.by);
     this.generated.push(token);
     const part: EngineToken = { token, logprob, cachedTokens: this.cachedTokens };

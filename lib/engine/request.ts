@@ -2,8 +2,9 @@ import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
-import { type FinishReason, GENERATE_OPTIONS, type Generated, type GenerateOptions } from '../session/generate.js';
+import { GENERATE_OPTIONS, type Generated, type GenerateOptions } from '../session/generate.js';
 import { encodePrompt } from '../session/prompt.js';
+import { readStops, type Stops } from '../session/stops.js';
 
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
 export interface GenerateRequest extends GenerateOptions {
@@ -45,9 +46,7 @@ export interface Prompt {
 
 export interface Limits {
   maxTokens: number;
-  /** Token ids that end it, which reason that is, and what of `stop` each is. */
-  stopIds: Map<number, { reason: FinishReason; by: string | number }>;
-  stopTexts: string[];
+  stops: Stops;
 }
 
 const DEFAULT_MAX_TOKENS = 256;
@@ -61,8 +60,6 @@ export function readLimits(model: Model, request: GenerateRequest): Limits {
   const { maxTokens = DEFAULT_MAX_TOKENS, stop = [], priority = 0, timeoutMs, client, processLogits } = request;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 0)
     throw mismatch('ERR_ARGUMENT', 'generate: maxTokens', 'a non-negative integer', show(maxTokens));
-  if (!Array.isArray(stop) || !stop.every((s) => (typeof s === 'string' && s !== '') || Number.isInteger(s)))
-    throw mismatch('ERR_ARGUMENT', 'generate: stop', 'an array of token ids and texts', show(stop));
   if (processLogits !== undefined && typeof processLogits !== 'function')
     throw mismatch('ERR_ARGUMENT', 'generate: processLogits', 'a function', show(processLogits));
   if (!Number.isFinite(priority)) throw mismatch('ERR_ARGUMENT', 'generate: priority', 'a number', show(priority));
@@ -70,19 +67,7 @@ export function readLimits(model: Model, request: GenerateRequest): Limits {
     throw mismatch('ERR_ARGUMENT', 'generate: timeoutMs', 'milliseconds above 0', show(timeoutMs));
   if (client !== undefined && typeof client !== 'string')
     throw mismatch('ERR_ARGUMENT', 'generate: client', 'a string', show(client));
-  const stopTexts = stop.filter((s) => typeof s === 'string');
-  if (stopTexts.length > 0 && !model.tokenizer)
-    throw new StatespaceError(
-      'ERR_ARGUMENT',
-      'generate: stop: texts need a tokenizer in the model folder; give token ids',
-    );
-  const stopIds: Limits['stopIds'] = new Map();
-  for (const id of model.eosTokens) stopIds.set(id, { reason: 'eos', by: id });
-  for (const by of stop) {
-    const id = typeof by === 'number' ? by : model.tokenizer!.specialToken?.(by);
-    if (id !== undefined) stopIds.set(id, { reason: 'stop', by });
-  }
-  return { maxTokens, stopIds, stopTexts };
+  return { maxTokens, stops: readStops(model, stop) };
 }
 
 /** The prompt's ids; ERR_ARGUMENT where there is none or more than one, or an id is none of the model's. */

@@ -1,4 +1,5 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { checkKnown } from '../options.js';
 import { Rules } from './ebnf.js';
 import { asText, regexGrammar } from './regex.js';
 import { schemaGrammar } from './schema.js';
@@ -9,6 +10,14 @@ export type ResponseFormat =
   | { type: 'json_schema'; schema: object }
   | { type: 'regex'; pattern: string }
   | { type: 'grammar'; ebnf: string };
+
+/** What each type has besides. */
+const KEYS: Readonly<Record<ResponseFormat['type'], readonly string[]>> = {
+  json_object: [],
+  json_schema: ['schema'],
+  regex: ['pattern'],
+  grammar: ['ebnf'],
+};
 
 // Longer ones take the grammar engine longer than anybody waits.
 const MOST_CHARACTERS = 1 << 20;
@@ -32,6 +41,8 @@ function written(format: ResponseFormat): string {
       throw mismatch('ERR_ARGUMENT', `generate: responseFormat: ${key}`, 'a text', show(value));
     return sized(value);
   };
+  const keys = KEYS[format.type];
+  if (keys && Object.hasOwn(KEYS, format.type)) checkKnown('generate: responseFormat', format, ['type', ...keys]);
   switch (format.type) {
     case 'json_object':
       return schemaGrammar({ type: 'object' });

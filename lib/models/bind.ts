@@ -1,6 +1,6 @@
 // Which tensor of a checkpoint each weight of a graph is read from, and which tensors nothing reads.
 import type { StoredTensor } from '../checkpoint/open.js';
-import { isBlocks } from '../checkpoint/stored.js';
+import { isBlocks, unreadableError } from '../checkpoint/stored.js';
 import { StatespaceError } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
 import type { WeightSource } from '../graph/weights.js';
@@ -71,6 +71,7 @@ export class Binding {
   find(source: WeightSource): StoredTensor {
     const stored = this.locate(source);
     if (!stored) throw this.error(`${this.folder}: tensor ${source.name} (${source.shape.join(', ')}) is missing`);
+    if (stored.unreadable) throw unreadableError(stored);
     if (stored.shape.join() !== source.shape.join()) {
       throw this.error(
         `${stored.file}: tensor ${source.name}: expected shape (${source.shape.join(', ')}), received (${stored.shape.join(', ')})`,
@@ -128,7 +129,8 @@ export class Binding {
   }
 }
 
-function sourceNames(graph: Graph): string[] {
+/** Names that the graph asks for. */
+export function sourceNames(graph: Graph): string[] {
   return [...graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name));
 }
 

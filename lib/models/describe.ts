@@ -1,8 +1,9 @@
 import { byteLength, type HeldType } from '../dtype.js';
 import { StatespaceError } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
+import { checkKnown } from '../options.js';
 import { describeModel as describeConfig, loadModel } from './load.js';
-import type { LoadOptions } from './load-options.js';
+import { checkOptions, type LoadOptions } from './load-options.js';
 import { withTap } from './tap.js';
 
 /** What a config makes: sizes and costs. */
@@ -39,6 +40,7 @@ export function describeModel(
   model: Record<string, unknown> | string,
   options: LoadOptions = {},
 ): ModelDescription | Promise<CheckpointDescription> {
+  if (typeof model !== 'string') checkKnown('describeModel', options, []);
   return typeof model === 'string' ? describeCheckpoint(model, options) : describeConfig(model);
 }
 
@@ -46,6 +48,7 @@ const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('..
 const bases = ['model.', 'backbone.'];
 
 async function describeCheckpoint(path: string, options: LoadOptions): Promise<CheckpointDescription> {
+  checkOptions('describeModel', options);
   const checkpoint = await lazyCheckpoint().openCheckpoint(path);
   const { config, tensors, origins } = checkpoint;
   if (config === undefined)

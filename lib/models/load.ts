@@ -20,6 +20,7 @@ import { headAsCopy } from './head-copy.js';
 import { checkDtype, checkOptions, type LoadOptions } from './load-options.js';
 import { type Blueprint, Model } from './model.js';
 import { type ResolvedModel, resolveModel, unreadOf } from './registry.js';
+import { underDictNames } from './state-dict-names.js';
 import { tapped } from './tap.js';
 import { loadTokenizer } from './tokenizer.js';
 import { weightParts } from './weight-parts.js';
@@ -27,6 +28,7 @@ import { weightParts } from './weight-parts.js';
 // The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
 
+const lazyPieces = (): typeof import('../checkpoint/pieces.js') => require('../checkpoint/pieces.js');
 const lazyAdapters = (): typeof import('./adapters.js') => require('./adapters.js');
 const lazyUnmerged = (): typeof import('./unmerged.js') => require('./unmerged.js');
 const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');
@@ -105,8 +107,9 @@ export async function loadModel(
   const resolved = tapped(resolveModel(config, options), options);
   let tensors: ReadonlyMap<string, StoredTensor> = await headAsCopy(checkpoint.tensors);
   let trial = buildGraph(resolved, 'f32', tensors);
-  const renamed = underOtherBase(trial.graph, tensors);
-  if (renamed) {
+  for (const rename of [underOtherBase, underDictNames]) {
+    const renamed = rename(trial.graph, tensors);
+    if (!renamed) continue;
     tensors = renamed;
     trial = buildGraph(resolved, 'f32', tensors);
   }

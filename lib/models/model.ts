@@ -210,8 +210,9 @@ export class Model implements AsyncDisposable, Network {
     return sessionBytes(this.#graph, checkContext('sessionBytes', context));
   }
 
-  /** A new sequence, of which nothing is known yet. */
-  createSession(): Session {
+  /** A new sequence, of which nothing is known yet. It takes no options: what a session holds grows with what it reads. */
+  createSession(options?: Readonly<Record<string, never>>): Session {
+    if (typeof options === 'object' && options !== null) checkKnown('createSession', options, []);
     return new Session(this, this.newSession());
   }
 

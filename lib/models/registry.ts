@@ -1,5 +1,5 @@
 import { withFloats } from '../checkpoint/config.js';
-import { StatespaceError, show } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Unread } from './bind.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
@@ -39,6 +39,7 @@ export function modelDefinition(modelType: string): ModelDefinition {
  * @throws StatespaceError ERR_ARGUMENT where a model_type is another family's.
  */
 export function registerModel<C>(definition: ModelDefinition<C>): void {
+  checkDefinition(definition);
   const same = registered.findIndex((d) => String(d.modelTypes) === String(definition.modelTypes));
   if (same >= 0) {
     registered[same] = definition;
@@ -50,6 +51,14 @@ export function registerModel<C>(definition: ModelDefinition<C>): void {
     }
   }
   registered.push(definition);
+}
+
+function checkDefinition(definition: unknown): void {
+  const { modelTypes, config, build } = (definition ?? {}) as Record<string, unknown>;
+  const isList = Array.isArray(modelTypes) && modelTypes.length > 0 && modelTypes.every((t) => typeof t === 'string');
+  if (!isList) throw mismatch('ERR_ARGUMENT', 'registerModel: modelTypes', 'a list of texts', show(modelTypes));
+  for (const [name, part] of Object.entries({ config, build }))
+    if (typeof part !== 'function') throw mismatch('ERR_ARGUMENT', `registerModel: ${name}`, 'a function', show(part));
 }
 
 export interface ResolvedModel {

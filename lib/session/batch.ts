@@ -1,5 +1,6 @@
 import { checkCall } from '../cancellation.js';
 import { StatespaceError, show } from '../errors.js';
+import type { NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { Tensor, type TensorLike } from '../tensor.js';
 import type { Network } from './network.js';
@@ -48,7 +49,7 @@ export async function forwardBatch(
   options.signal?.throwIfAborted();
   if (parts.length === 0) return [];
   const sessions = parts.map((p) => p.session);
-  return Session.together(sessions, async (handles) => {
+  const run = async (handles: NativeHandle[]) => {
     const data = joined(parts.map((p) => p.data));
     const lengths = parts.map((p) => p.data.length / model.inputWidth);
     const logits = parts.map((p) => p.logits);
@@ -57,7 +58,8 @@ export async function forwardBatch(
     );
     const width = model.outputFeatures;
     return rows.map((values) => new Tensor(values, [values.length / width, width]));
-  });
+  };
+  return Session.together(sessions, run, options.signal);
 }
 
 function joined(parts: (Int32Array | Float32Array)[]): Int32Array | Float32Array {

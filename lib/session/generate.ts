@@ -4,10 +4,11 @@ import type { ResponseFormat } from '../grammar/format.js';
 import type { TokenMask } from '../grammar/mask.js';
 import { checkKnown } from '../options.js';
 import { chooseByHook } from './hook.js';
-import type { Network } from './network.js';
+import type { Network, Tokenizing } from './network.js';
 import { encodePrompt } from './prompt.js';
 import { type Chosen, SAMPLING_OPTIONS, Sampler, type SamplingOptions } from './sampler.js';
-import { TextStream } from './text.js';
+import { readStops, type Stops } from './stops.js';
+import { lastWithText, TextStream } from './text.js';
 
 /** What is generated from, how tokens are chosen, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
@@ -83,7 +84,6 @@ export interface Generating {
 const lazyMasks = (): typeof import('../grammar/mask.js') => require('../grammar/mask.js');
 
 const DEFAULT_MAX_TOKENS = 256;
-const CONTEXT_TOKENS = 16;
 export const GENERATE_OPTIONS: readonly string[] = [
   ...SAMPLING_OPTIONS,
   ...['prompt', 'maxTokens', 'stop', 'signal', 'processLogits', 'responseFormat'],
@@ -93,9 +93,7 @@ const NONE = new Int32Array(0);
 interface Checked {
   options: GenerateOptions;
   maxTokens: number;
-  stopTexts: string[];
-  /** Token ids that end it, and what of `stop` each is. */
-  stopIds: Map<number, { reason: FinishReason; by: string | number }>;
+  stops: Stops;
   sampler: Sampler;
   prompt: Int32Array;
 }
@@ -129,12 +127,12 @@ async function* run(
     session.end();
   };
   try {
-    const { options, maxTokens, stopTexts, stopIds, sampler, prompt } = check(session, given);
+    const { options, maxTokens, stops, sampler, prompt } = check(session, given);
     const { signal } = options;
     const { tokenizer } = session.network;
     signal?.throwIfAborted();
     if (options.responseFormat !== undefined)
-      mask = await lazyMasks().TokenMask.open(session.network, options.responseFormat, new Set(stopIds.keys()));
+      mask = await lazyMasks().TokenMask.open(session.network, options.responseFormat, new Set(stops.ids.keys()));
     if (maxTokens === 0) {
       if (prompt.length > 0) await session.row(prompt, { signal });
       return finish('length');
@@ -145,9 +143,8 @@ async function* run(
     for (let count = 1; ; count++) {
       const chosen = await next(session, sampler, tokens, options, mask);
       tokens = NONE;
-      if (tokenizer && !text)
-        text = new TextStream((ids) => tokenizer.decode(ids), stopTexts, contextOf(session), tokenizer.tidies);
-      const stop = chosen ? stopIds.get(chosen.token) : WHOLE;
+      if (tokenizer && !text) text = new TextStream(tokenizer, stops, contextOf(session, tokenizer));
+      const stop = chosen ? stops.ids.get(chosen.token) : WHOLE;
       if (!chosen || stop) {
         if (waiting) {
           waiting.text += text!.rest();
@@ -194,14 +191,8 @@ async function* run(
   }
 }
 
-/** The last tokens: so many that there is a text among them, where there is one at all. */
-function contextOf(session: Generating): Int32Array {
-  const position = session.position();
-  for (let count = CONTEXT_TOKENS; ; count *= CONTEXT_TOKENS) {
-    const ids = session.tokens(Math.max(0, position - count));
-    if (count >= position || session.network.tokenizer!.decode(ids) !== '') return ids;
-  }
-}
+const contextOf = (session: Generating, tokenizer: Tokenizing): Int32Array =>
+  lastWithText(tokenizer, session.position(), (from) => session.tokens(from));
 
 // All that a format allows has been said.
 const WHOLE = { reason: 'eos', by: undefined } as const;
@@ -236,29 +227,14 @@ function check(session: Generating, options: GenerateOptions): Checked {
     throw mismatch('ERR_ARGUMENT', 'generate: maxTokens', 'a non-negative integer', show(maxTokens));
   if (processLogits !== undefined && typeof processLogits !== 'function')
     throw mismatch('ERR_ARGUMENT', 'generate: processLogits', 'a function', show(processLogits));
-  if (!Array.isArray(stop) || !stop.every((s) => typeof s === 'string' || Number.isInteger(s)))
-    throw mismatch('ERR_ARGUMENT', 'generate: stop', 'an array of token ids and texts', show(stop));
-  if (stop.includes('')) throw mismatch('ERR_ARGUMENT', 'generate: stop', 'texts of at least one character', show(''));
-  const stopTexts = stop.filter((s) => typeof s === 'string');
-  const { tokenizer } = network;
-  if (stopTexts.length > 0 && !tokenizer)
-    throw new StatespaceError(
-      'ERR_ARGUMENT',
-      'generate: stop: texts need a tokenizer in the model folder; give token ids',
-    );
+  const stops = readStops(network, stop);
   if (!network.hasLogits)
     throw new StatespaceError(
       'ERR_ARGUMENT',
       'generate: expected a network whose rows are logits of tokens; this one reads float rows or has no head',
     );
-  const stopIds: Checked['stopIds'] = new Map();
-  for (const id of network.eosTokens) stopIds.set(id, { reason: 'eos', by: id });
-  for (const by of stop) {
-    const id = typeof by === 'number' ? by : tokenizer!.specialToken?.(by);
-    if (id !== undefined) stopIds.set(id, { reason: 'stop', by });
-  }
-  const sampler = new Sampler(options, network.vocabSize, stopIds.keys());
-  return { options, maxTokens, stopTexts, stopIds, sampler, prompt: readPrompt(session, options.prompt) };
+  const sampler = new Sampler(options, network.vocabSize, stops.ids.keys());
+  return { options, maxTokens, stops, sampler, prompt: readPrompt(session, options.prompt) };
 }
 
 function readPrompt(session: Generating, prompt: unknown): Int32Array {

@@ -107,11 +107,24 @@ export class Session implements AsyncDisposable {
     return result;
   }
 
-  /** @internal Runs work on several sessions at once, after all earlier calls on any of them. */
-  static together<T>(sessions: readonly Session[], work: (handles: NativeHandle[]) => Promise<T>): Promise<T> {
+  /**
+   * @internal Runs work on several sessions at once, after all earlier calls on any of them; an abort is heard while those
+   * run, and what comes later waits for them all the same.
+   */
+  static together<T>(
+    sessions: readonly Session[],
+    work: (handles: NativeHandle[]) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
     for (const s of sessions) s.native();
-    let result = Promise.all(sessions.map((s) => s.queue)).then(() => work(sessions.map((s) => s.native())));
-    for (const s of sessions) result = s.during(result);
+    const turn = unlessAborted(signal, Promise.all(sessions.map((s) => s.queue)));
+    let result = turn.then(() => work(sessions.map((s) => s.native())));
+    for (const s of sessions) {
+      const before = s.queue;
+      result = s.during(result);
+      const own = s.queue;
+      s.queue = before.then(() => own);
+    }
     return result;
   }
 

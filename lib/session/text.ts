@@ -3,6 +3,8 @@
  * costs the same however many came before: only the last few are decoded again, as what stands before a token may decide
  * how it reads (a first word loses its space, bytes join into a character).
  */
+import type { Tokenizing } from './network.js';
+import type { Stops } from './stops.js';
 import { safeLength, tidied } from './tidy.js';
 
 type Decode = (ids: number[]) => string;
@@ -11,6 +13,19 @@ const WINDOW = 16;
 /** Tokens that are kept of a full window: more than an unfinished character can have bytes. */
 const KEPT = 8;
 const HALF = '\ufffd';
+const CONTEXT = 16;
+
+/** The last of `count` tokens: so many that there is a text among them, where there is one at all. */
+export function lastWithText(
+  tokenizer: Pick<Tokenizing, 'decode'>,
+  count: number,
+  tokens: (from: number) => Int32Array,
+): Int32Array {
+  for (let last = CONTEXT; ; last *= CONTEXT) {
+    const ids = tokens(Math.max(0, count - last));
+    if (last >= count || tokenizer.decode(ids) !== '') return ids;
+  }
+}
 
 /** Turns ids into text: holds back the bytes of an unfinished character. */
 class Decoding {
@@ -135,21 +150,25 @@ export class TextStream {
   private readonly decoding: Decoding;
   private readonly tidying: Tidying | undefined;
   private held = '';
+  /** Of `held`, where a special token stands that a stop text spells: it may lead to the end, and is no part of the text. */
+  private silent: [from: number, to: number][] = [];
 
-  /** context: ids that stand before, of which the last few matter; untidied: decodes without tidying, where decode tidies. */
+  /** context: ids that stand before, of which the last few matter. */
   constructor(
-    decode: Decode,
-    private readonly stops: readonly string[],
+    tokenizer: Pick<Tokenizing, 'decode' | 'tidies'>,
+    private readonly stops: Pick<Stops, 'texts'> & Partial<Stops>,
     context: ArrayLike<number> = [],
-    untidied?: Decode,
   ) {
-    this.decoding = new Decoding(untidied ?? decode, context);
-    this.tidying = untidied && new Tidying(this.decoding.before);
+    const { tidies } = tokenizer;
+    this.decoding = new Decoding(tidies ?? ((ids) => tokenizer.decode(ids)), context);
+    this.tidying = tidies && new Tidying(this.decoding.before);
   }
 
   /** What this token adds for sure. */
   push(token: number): string {
-    return this.filter(this.tidy(this.decoding.push(token)));
+    const text = this.filter(this.tidy(this.decoding.push(token)));
+    const spelled = this.stops.spelled?.get(token);
+    return spelled === undefined ? text : text + this.filter(spelled, true);
   }
 
   /** The text of another token in this place. */
@@ -166,35 +185,59 @@ export class TextStream {
   rest(halves = true): string {
     if (this.stopped !== undefined) return '';
     const last = this.tidy(halves ? this.decoding.rest() : '') + (this.tidying?.rest() ?? '');
-    const text = this.filter(last) + this.held;
-    this.held = '';
-    return text;
+    const text = this.filter(last);
+    return this.stopped === undefined ? text + this.release(this.held, this.held.length) : text;
   }
 
   private tidy(news: string): string {
     return this.tidying ? this.tidying.push(news) : news;
   }
 
-  private filter(news: string): string {
-    if (this.stopped !== undefined) return '';
+  private filter(news: string, isSilent = false): string {
+    if (this.stopped !== undefined || news === '') return '';
     const text = this.held + news;
+    if (isSilent) this.silent.push([this.held.length, text.length]);
     let end = -1;
-    for (const stop of this.stops) {
-      const at = text.indexOf(stop);
+    for (const stop of this.stops.texts) {
+      const at = this.find(text, stop);
       if (at >= 0 && (end < 0 || at < end)) {
         end = at;
         this.stopped = stop;
       }
     }
-    const safe = end >= 0 ? end : text.length - this.beginning(text);
-    this.held = end >= 0 ? '' : text.slice(safe);
-    return text.slice(0, safe);
+    if (end >= 0) return this.release(text.slice(0, end), end);
+    return this.release(text, text.length - this.beginning(text));
+  }
+
+  /** Where it stands first, not cutting a special token in two; -1: nowhere. */
+  private find(text: string, stop: string): number {
+    const cuts = (at: number) => this.silent.some(([from, to]) => at > from && at < to);
+    let at = text.indexOf(stop);
+    while (at >= 0 && (cuts(at) || cuts(at + stop.length))) at = text.indexOf(stop, at + 1);
+    return at;
+  }
+
+  /** Gives out the first `length` characters, without those that are silent, and holds the others. */
+  private release(text: string, length: number): string {
+    this.held = text.slice(length);
+    if (this.silent.length === 0) return text.slice(0, length);
+    let shown = '';
+    let at = 0;
+    for (const [from, to] of this.silent) {
+      if (from >= length) break;
+      shown += text.slice(at, from);
+      at = Math.min(to, length);
+    }
+    shown += text.slice(at, length);
+    const left = this.silent.map(([from, to]) => [Math.max(0, from - length), to - length] as [number, number]);
+    this.silent = left.filter(([, to]) => to > 0);
+    return shown;
   }
 
   /** Length of the longest end of `text` that begins a stop text. */
   private beginning(text: string): number {
     let longest = 0;
-    for (const stop of this.stops)
+    for (const stop of this.stops.texts)
       for (let n = Math.min(stop.length - 1, text.length); n > longest; n--)
         if (text.endsWith(stop.slice(0, n))) longest = n;
     return longest;

@@ -36,7 +36,9 @@ inline void transpose_block(const float* from, int64_t from_stride, int64_t rows
 }
 
 // Sums of log a from a chunk's start, in two floats: they grow while their differences matter to the last digit.
+// A step beyond -kReset leaves nothing of a state: it counts as one of -kReset and hides no digits of the others.
 struct LogDecays {
+  static constexpr double kReset = 1000;
   float *high, *low;
   static constexpr int64_t kFloats = 2 * (kDecayChunk + kLanes);
   explicit LogDecays(float* memory) : high(memory), low(memory + kDecayChunk + kLanes) {}
@@ -45,7 +47,8 @@ struct LogDecays {
   void fill(int64_t n, Step&& step) {
     double total = 0;
     for (int64_t i = 0; i < vector_columns(n); ++i) {
-      if (i < n) total += step(i);
+      const double log_decay = i < n ? step(i) : 0;
+      total += log_decay < -kReset ? -kReset : log_decay;
       high[i] = float(total), low[i] = float(total - high[i]);
     }
   }

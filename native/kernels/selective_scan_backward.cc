@@ -1,3 +1,4 @@
+#include <cfloat>
 #include <cstring>
 
 #include "backend/kernels.h"
@@ -51,6 +52,9 @@ struct Shared {
       : a(p), h(a + kPiece * kStates * kLanes), B(h + (kPiece + 1) * kStates * kLanes), C(B + kPiece * states) {}
 };
 
+// A, at least as large as a float may be: a step of 0 keeps the state, and 0 times -∞ would be NaN.
+inline F bounded(F A) { return max(set(-FLT_MAX), A); }
+
 // Where a task's channels lie.
 struct Task {
   int64_t first, channels, B_group, C_group;
@@ -75,6 +79,7 @@ class ScanGradient {
   void run(const Sequences& sequences, const Context& cx) {
     each_vector([&](const Channels& c) {
       gather(c, op_.A, c.A, kLog2e);
+      for (int64_t n = 0; n < states_; ++n) store(c.A + n * kLanes, bounded(load(c.A + n * kLanes)));
       if (op_.constant(op_.B)) gather(c, op_.B, c.constant_B, 1);
       if (op_.constant(op_.C)) gather(c, op_.C, c.constant_C, 1);
       for (float* sums : {c.dA, c.dB, c.dC}) std::memset(sums, 0, states_ * kLanes * sizeof(float));

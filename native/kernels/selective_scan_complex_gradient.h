@@ -1,6 +1,7 @@
 #pragma once
 // The gradient of the complex selective scan, a channel at a time: pairs [re, im], gradients (∂/∂re, ∂/∂im). States of
 // a whole sequence are kept for one channel.
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 
@@ -40,7 +41,9 @@ inline void channel_gradient(const SelectiveScanBackward& op, const ComplexCoeff
                              const Sequences& sequences, int64_t d, Complex* states, Complex* dB, Complex* dC,
                              const Context& cx) {
   const int64_t n_state = op.A[1];
-  const auto* A = reinterpret_cast<const Complex*>(op.A.row(d));
+  const auto* poles = reinterpret_cast<const Complex*>(op.A.row(d));
+  // At least as large as a float may be: a step of 0 keeps the state, and 0 times -∞ would be NaN.
+  auto pole = [&](int64_t n) { return Complex{std::max(poles[n].re, -FLT_MAX), poles[n].im}; };
   auto state_at = [&](const Tensor& t, int64_t s) { return reinterpret_cast<Complex*>(t.row(s)) + d * n_state; };
   auto raw = [&](int64_t t) { return op.delta.row(t)[d] + (op.delta_bias ? op.delta_bias.f32()[d] : 0); };
   auto step = [&](float p) { return op.delta_softplus && p <= 20 ? ::log1pf(::expf(p)) : p; };
@@ -66,7 +69,7 @@ inline void channel_gradient(const SelectiveScanBackward& op, const ComplexCoeff
       const float dt = step(raw(t)), u = op.u.row(t)[d];
       const Complex* h = before + (t - begin) * n_state;
       for (int64_t n = 0; n < n_state; ++n)
-        before[(t - begin + 1) * n_state + n] = factor(dt, A[n]) * h[n] + dt * u * B.at(t, d)[n];
+        before[(t - begin + 1) * n_state + n] = factor(dt, pole(n)) * h[n] + dt * u * B.at(t, d)[n];
     }
     for (int64_t t = end - 1; t >= begin; --t) {
       cx.check_stop();
@@ -82,12 +85,12 @@ inline void channel_gradient(const SelectiveScanBackward& op, const ComplexCoeff
       }
       float fed = 0, kept = 0;
       for (int64_t n = 0; n < n_state; ++n) {
-        const Complex a = factor(dt, A[n]), lambda = 2 * g * conj(c[n]) + adjoint[n], q = lambda * conj(a * h[n]);
+        const Complex a = factor(dt, pole(n)), lambda = 2 * g * conj(c[n]) + adjoint[n], q = lambda * conj(a * h[n]);
         if (dA) dA[n] += dt * q;
         if (op.dB) B.gradient(op.dB, dB, t, d)[n] += dt * u * lambda;
         if (op.dC) C.gradient(op.dC, dC, t, d)[n] += 2 * g * conj(next[n]);
         fed += (lambda * conj(b[n])).re;
-        kept += (q * conj(A[n])).re;
+        kept += (q * conj(pole(n))).re;
         adjoint[n] = lambda * conj(a);
       }
       float ddt = kept + u * fed;

@@ -1,3 +1,4 @@
+#include <cfloat>
 #include <cstring>
 
 #include "backend/kernels.h"
@@ -73,7 +74,11 @@ void run(const Wkv4Backward& op, Context& cx) {
     for (int64_t s = 0; s < sequences.count; ++s)
       sequence(op, sequences.begin(s), sequences.end(s), c, n, op.initial_state ? op.initial_state.row(s) : nullptr,
                op.dinitial_state ? op.dinitial_state.row(s) : nullptr, states, dw, du, cx);
-    if (op.dtime_decay) store(op.dtime_decay.f32() + c, zero() - exp(load(op.time_decay.f32() + c, n)) * dw, n);
+    if (op.dtime_decay) {
+      // Of a reset dw is 0, and 0 times infinity would be NaN.
+      const F rate = min(set(FLT_MAX), exp(load(op.time_decay.f32() + c, n)));
+      store(op.dtime_decay.f32() + c, zero() - rate * dw, n);
+    }
     if (op.dtime_first) store(op.dtime_first.f32() + c, du, n);
   });
 }

@@ -64,7 +64,8 @@ async function valuesOf(name: string): Promise<Record<string, number[]>> {
   const folder = folders.put({ 'model.pth': readFileSync(join(__dirname, 'torch', name)) });
   const tensors = (await openCheckpoint(folder)).tensors.values();
   const values: Record<string, number[]> = {};
-  for (const t of tensors) if (!t.dtype.match(/f8|u16|c64/)) values[t.name] = [...(await readTensorF32(t))];
+  for (const t of tensors)
+    if (!t.dtype.match(/f8|u16|c64/)) values[t.name] = [...(await readTensorF32(t))].map((x) => x + 0);
   return values;
 }
 const ramp = Array.from({ length: 24 }, (_, i) => i);
@@ -91,8 +92,44 @@ test('a training state: the state dict among other tensors, names without wrappe
   });
 });
 
-test('tensors without dense values are left out, others of foreign types are located', async () => {
-  const tensors = await readPytorch(join(__dirname, 'torch', 'kinds.pth'));
+test('values of another sign than their storage, under a key of its own, wrapped within and averaged', async () => {
+  const transposed = ramp.map((i) => -((i % 4) * 6 + Math.floor(i / 4)));
+  expect(await valuesOf('lazy.pth')).toEqual({
+    'a.neg': ramp.map((x) => 0 - x),
+    'a.t': transposed.map((x) => x + 0),
+    imag: ramp.map((x) => -1 - x),
+    plain: ramp,
+  });
+});
+
+test('before 1.6 as well what is behind values that are not read is found', async () => {
+  const tensors = await readPytorch(join(__dirname, 'torch', 'legacy-kinds.pth'));
+  expect(tensors.map((t) => [t.name, t.unreadable])).toEqual([
+    ['z', 'of an unread type'],
+    ['q', 'quantised'],
+    ['w', undefined],
+    ['7', undefined],
+  ]);
+  for (const t of tensors.slice(2)) expect([...(await readTensorF32(t))]).toEqual(ramp);
+});
+
+test('two dicts of tensors, of which neither is known to be the one, are named', async () => {
+  const one = op.dict(w, tensor);
+  const file = put(torchFile(pickle(op.dict(op.text('encoder'), one, op.text('decoder'), one))));
+  await expectRefused(readPytorch(file), file, /the only one of its kind; received a dict of \["encoder", "decoder"\]/);
+});
+
+test('tensors without dense values say what they are, others of foreign types are located', async () => {
+  const all = await readPytorch(join(__dirname, 'torch', 'kinds.pth'));
+  const [tensors, others] = [all.filter((t) => !t.unreadable), all.filter((t) => t.unreadable)];
+  expect(others.map((t) => [t.name, t.unreadable])).toEqual([
+    ['sparse', 'sparse'],
+    ['meta', 'meta'],
+    ['quantised', 'quantised'],
+    ['conj', 'conjugated'],
+  ]);
+  for (const t of others)
+    await expectRefused(readTensorF32(t), t.file, new RegExp(`tensor ${t.name} is ${t.unreadable} and cannot be read`));
   expect(tensors.map((t) => [t.name, t.dtype])).toEqual([
     ['w', 'f32'],
     ['f8', 'f8_e4m3'],
@@ -304,4 +341,18 @@ describe('lying tensors are refused', () => {
     const file = put(torchFile(pickle(op.dict(w, pickledTensor({ ...matrix, ...lie })))));
     await expectRefused(readPytorch(file), file, message);
   });
+});
+
+test('putting many values in order leaves the event loop its turns', async () => {
+  const side = 1500;
+  const large = pickledTensor({ key: 'large', length: side * side, shape: [side, side], strides: [1, side] });
+  const data = Buffer.from(Float32Array.from({ length: side * side }, (_, i) => i).buffer);
+  const file = put(torchFile(pickle(op.dict(w, large)), [{ name: 'archive/data/large', data }]));
+  const [stored] = await readPytorch(file);
+  let turns = 0;
+  const timer = setInterval(() => turns++, 0);
+  const values = await readTensorF32(stored!);
+  clearInterval(timer);
+  expect([values[1], values[side], values.at(-1)]).toEqual([side, 1, side * side - 1]);
+  expect(turns).toBeGreaterThan(2);
 });

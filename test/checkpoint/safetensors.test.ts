@@ -172,11 +172,22 @@ describe('sharded', () => {
   const shardedFolder = (weightMap: unknown) =>
     folders.put({ ...shards, 'model.safetensors.index.json': index(weightMap) });
 
-  test('each tensor comes from the shard that the index names', async () => {
+  test('each tensor comes from the shard that the index names; one that it does not name is there all the same', async () => {
     const { tensors, totalBytes } = await openCheckpoint(shardedFolder({ w: 'a.safetensors', v: './b.safetensors' }));
-    expect([...tensors.keys()].sort()).toEqual(['v', 'w']);
+    expect([...tensors.keys()].sort()).toEqual(['unlisted', 'v', 'w']);
     expect([...(await readTensorF32(tensors.get('v')!))]).toEqual([2, 3]);
-    expect(totalBytes).toBe(12);
+    expect(totalBytes).toBe(16);
+  });
+
+  test('of two shards that hold a tensor of one name, the index says which', async () => {
+    const both = {
+      'a.safetensors': safetensors({ w: f32(0, 4), v: f32(4, 8) }, Buffer.from(Float32Array.of(1, 9).buffer)),
+      'b.safetensors': safetensors({ v: f32(0, 4), w: f32(4, 8) }, Buffer.from(Float32Array.of(2, 7).buffer)),
+      'model.safetensors.index.json': index({ w: 'a.safetensors', v: 'b.safetensors' }),
+    };
+    const { tensors } = await openCheckpoint(folders.put(both));
+    const values = await Promise.all(['w', 'v'].map(async (name) => (await readTensorF32(tensors.get(name)!))[0]));
+    expect([tensors.size, values]).toEqual([2, [1, 2]]);
   });
 
   test.each<[string, unknown, RegExp]>([
@@ -224,4 +235,26 @@ test('a header of 24 MB is read in turns of the event loop', async () => {
     clearInterval(timer);
   }
   expect(turns).toBeGreaterThan(20);
+});
+
+describe('a file of another format under this name', () => {
+  const zip = Buffer.from('PK\x03\x04\0\0\x08\x08 and more than eight bytes', 'latin1');
+  const plain = safetensors({ w: f32(0, 4) }, Buffer.alloc(4));
+  test.each<[string, Buffer, RegExp]>([
+    ['model.safetensors', zip, /expected a safetensors file, received one of PyTorch: name it pytorch_model\.bin/],
+    ['model.safetensors', Buffer.from('GGUF\x03\0\0\0\0\0\0\0'), /received one of GGUF: name it model\.gguf/],
+    ['model.safetensors', Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]), /received one of gzip: unpack it/],
+    ['pytorch_model.bin', plain, /expected a PyTorch file, received one of safetensors: name it model\.safetensors/],
+    ['model.gguf', plain, /expected a GGUF file, received one of safetensors/],
+  ])('%s', async (name, bytes, message) => {
+    await expectRefused(openCheckpoint(folders.put({ [name]: bytes })), name, message);
+  });
+
+  test('white space before the header is allowed, as everywhere', async () => {
+    const header = Buffer.from(`  \n${JSON.stringify({ w: f32(0, 4) })}`);
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(header.length));
+    const folder = folders.put({ 'model.safetensors': Buffer.concat([length, header, Buffer.alloc(4)]) });
+    expect([...(await openCheckpoint(folder)).tensors.keys()]).toEqual(['w']);
+  });
 });

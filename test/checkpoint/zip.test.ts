@@ -30,7 +30,11 @@ describe('refused, naming the file', () => {
     ['an empty file', Buffer.alloc(0), /the file is empty/],
     ['a file of two bytes', Buffer.from('PK'), /expected a PyTorch file/],
     ['a pickle without a zip', good, /expected a file of PyTorch, received other bytes/],
-    ['a safetensors file', Buffer.from('\x02\0\0\0\0\0\0\0{}'), /received other bytes$/],
+    [
+      'a safetensors file',
+      Buffer.from('\x02\0\0\0\0\0\0\0{}'),
+      /received one of safetensors: name it model\.safetensors$/,
+    ],
     ['a tar file', Buffer.alloc(10240), /expected a PyTorch file/],
     ['a head alone', Buffer.from('PK\x03\x04'), /no sound zip file/],
     [

@@ -38,6 +38,13 @@ it('which inspect and memory read', async () => {
   expect(rows[0]).toMatchObject({ tokens: 128, kvCache: expect.any(Number) });
 });
 
+it('its report goes to standard output alone', async () => {
+  const run = await statespace(['quantize', model, join(folder, 'z.gguf'), '-t', 'q8_0', '--json', '-']);
+  expect(JSON.parse(run.stdout)).toHaveProperty('files');
+  expect(run.stderr).toContain('z.gguf');
+  expect(JSON.parse((await statespace(['inspect', file, '--json', '-'])).stdout)).toHaveProperty('modelType');
+});
+
 it('refuses wrong usage before any work', async () => {
   const wrong = await statespace(['quantize', model, join(folder, 'y.gguf'), '--type', 'q9']);
   expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('--type: expected one of f32, f16')]);

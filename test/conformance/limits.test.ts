@@ -1,7 +1,7 @@
 // Values at the edges of their range: decays of exactly 0, steps that leave nothing of a state, rows without variance.
 import { describe, expect, it } from 'vitest';
 import { expectClose } from '../support/golden.js';
-import { onDevice, onEveryBackend } from './backends.js';
+import { hasKernel, onDevice, onEveryBackend } from './backends.js';
 import { callSync, type OpName } from './check.js';
 import { Random } from './random.js';
 import type { Args } from './reference.js';
@@ -62,6 +62,32 @@ onEveryBackend(() => {
         expect(Object.values(expected).every((v) => v.every(Number.isFinite))).toBe(true);
         expectFormula(op, args, expected, String(value));
         if (samples[op].perToken) expectFormula(op, packed(op, args), expected, `${value} packed`);
+      }
+    });
+
+    // Gradients of values whose decays are 0 anyhow, where those of the formula have no numbers.
+    it.for<[op: OpName, input: string, reset: number, near: number]>([
+      ['retentionBackward', 'logDecay', Number.NEGATIVE_INFINITY, -300],
+      ['gatedDeltaRuleBackward', 'g', Number.NEGATIVE_INFINITY, -300],
+      ['wkv6Backward', 'w', Number.NEGATIVE_INFINITY, -300],
+      ['wkv7Backward', 'w', Number.NEGATIVE_INFINITY, -300],
+      ['ssdBackward', 'A', Number.NEGATIVE_INFINITY, -3e4],
+      ['selectiveScanBackward', 'A', Number.NEGATIVE_INFINITY, -3e4],
+      ['wkv4Backward', 'timeDecay', Number.POSITIVE_INFINITY, 20],
+    ])('%s by %s: its gradients are those of a decay that is nearly 0', ([op, input, reset, near], { skip }) => {
+      skip(!hasKernel(op), `${op} has no kernel here`);
+      for (const value of [reset, Math.sign(reset) * (op === 'wkv4Backward' ? 88 : 3e38)]) {
+        const a = samples[op].args(new Random(5), dims);
+        const at = (decay: number) => {
+          const r = new Random(9);
+          const data = Float32Array.from(a[input].data as Float32Array, (x) => (r.next() < 0.4 ? decay : x));
+          return callSync(op, { ...a, [input]: { data, shape: a[input].shape } });
+        };
+        const [actual, expected] = [at(value), at(near)];
+        for (const [name, { data }] of Object.entries(expected)) {
+          const values = data as Float32Array;
+          expectClose(actual[name]!.data as Float32Array, values, bound(values), `${op} ${value} ${name}`);
+        }
       }
     });
 

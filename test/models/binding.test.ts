@@ -12,7 +12,8 @@ type Named = Record<string, { data: ArrayLike<number>; shape: readonly number[];
 
 function weights(name: string): { config: Record<string, unknown>; tensors: Named } {
   const { folder } = modelCase(name);
-  const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8').replaceAll('Infinity', '1e999'));
+  const text = readFileSync(join(folder, 'config.json'), 'utf8');
+  const config = JSON.parse(text.replaceAll(/(?<!")Infinity/g, '{"__float__":"Infinity"}'));
   return { config, tensors: { ...readGolden(join(folder, 'model.safetensors')).tensors } };
 }
 
@@ -106,4 +107,63 @@ test('strict is true or false', async () => {
   await expect(createModel({ model_type: 'mamba' }, { strict: 'no' as never })).rejects.toThrow(
     /strict: expected true/,
   );
+});
+
+/** A checkpoint's tensors as the state dict of transformers 5 has them: experts, and convolutions of kimi, in one tensor. */
+function asDict(tensors: Named, type: string): Named {
+  const names = Object.keys(tensors);
+  const pieces = new Map<string, string[]>();
+  const together = (name: string, part: string) => pieces.set(name, [...(pieces.get(name) ?? []), part]);
+  const experts = names.filter((n) => /\.experts\.\d+\./.test(n));
+  const numbers = [...new Set(experts.map((n) => Number(/\.experts\.(\d+)\./.exec(n)![1])))].sort((a, b) => a - b);
+  for (const scope of new Set(experts.map((n) => n.slice(0, n.indexOf('.experts.') + 8))))
+    for (const i of numbers)
+      for (const [gate, up, down] of [
+        ['gate_proj', 'up_proj', 'down_proj'],
+        ['w1', 'w3', 'w2'],
+      ]) {
+        const of = (part: string) => `${scope}.${i}.${part}.weight`;
+        const first = tensors[of(gate!)] ? [gate!, up!] : tensors[of(up!)] ? [up!] : [];
+        for (const part of first) together(`${scope}.${first.length > 1 ? 'gate_up_proj' : 'up_proj'}`, of(part));
+        if (tensors[of(down!)]) together(`${scope}.down_proj`, of(down!));
+      }
+  for (const name of names) {
+    const [, scope, of] = /^(.*\.)([qkv])_conv1d\.weight$/.exec(name) ?? [];
+    if (type === 'kimi_linear' && of === 'q')
+      for (const one of 'qkv') together(`${scope}conv1d.weight`, `${scope}${one}_conv1d.weight`);
+  }
+  const joined = new Set([...pieces.values()].flat());
+  const dict: Named = Object.fromEntries(Object.entries(tensors).filter(([name]) => !joined.has(name)));
+  for (const [name, parts] of pieces) {
+    const [rows, ...others] = tensors[parts[0]!]!.shape;
+    const perExpert = name.endsWith('.gate_up_proj') ? 2 : 1;
+    const isConvolution = name.endsWith('conv1d.weight');
+    dict[name] = {
+      data: parts.flatMap((part) => Array.from(tensors[part]!.data)),
+      shape: isConvolution ? [3 * rows!, ...others] : [parts.length / perExpert, perExpert * rows!, ...others],
+    };
+  }
+  const named = (name: string) =>
+    name
+      .replace(/^backbone\./, 'model.')
+      .replace('.router.layer.weight', '.router.weight')
+      .replace('.input_linear.weight', '.experts.gate_up_proj')
+      .replace('.output_linear.weight', '.experts.down_proj')
+      .replace(type === 'granitemoehybrid' ? '' : '.block_sparse_moe.', type === 'granitemoehybrid' ? '' : '.mlp.')
+      .replace(/\.self_attn\.(f_[ab]_proj\.|dt_bias$|A_log$)/, '.self_attn.forget_gate.$1');
+  return Object.fromEntries(Object.entries(dict).map(([name, t]) => [named(name), t]));
+}
+
+test.each([
+  'jamba_p4_o3_moe',
+  'mixtral',
+  'qwen3_next',
+  'granitemoehybrid_moe',
+  'nemotron_h_moe_latent',
+  'kimi_linear_groups_qlora',
+])('%s: a state dict of transformers 5, saved itself', async (name) => {
+  const { config, tensors } = weights(name);
+  const dict = asDict(tensors, String(config.model_type));
+  expect(Object.keys(dict)).not.toEqual(Object.keys(tensors));
+  expect(await logits(put(config, dict))).toEqual(await logits(put(config, tensors)));
 });

@@ -108,3 +108,26 @@ test('an abort rolls every session of the batch back', async () => {
   await expect(running).rejects.toMatchObject({ name: 'AbortError' });
   expect([a.save(), b.save()]).toEqual(before);
 });
+
+test('a batch that waits for another call hears its signal at once, and what comes later keeps its order', async () => {
+  const model = await loadModel(modelCase('mamba_hf').folder);
+  const [a, b] = [model.createSession(), model.createSession()];
+  const controller = new AbortController();
+  const ended: string[] = [];
+  const long = a.forward(ids(30_000, 1), { logits: 'none' }).then(() => ended.push('long'));
+  const batch = model
+    .forwardBatch(
+      [
+        { session: b, tokens: [1] },
+        { session: a, tokens: [1] },
+      ],
+      { signal: controller.signal },
+    )
+    .catch((error) => ended.push(error.message));
+  const after = [a, b].map((session) => session.forward([2]).then(() => ended.push(session === a ? 'a' : 'b')));
+  controller.abort(new Error('enough'));
+  await Promise.all([long, batch, ...after]);
+  expect(ended).toEqual(['enough', 'b', 'long', 'a']);
+  expect([a.position, b.position]).toEqual([30_001, 1]);
+  await model.dispose();
+});

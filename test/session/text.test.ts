@@ -46,7 +46,7 @@ describe.each(Object.keys(KINDS))('%s', (name) => {
       for (const split of new Set([0, some(ids.length), ids.length >> 1])) {
         const before = withoutHalf(tokenizer.decode(ids.slice(0, split)));
         if (tidying && !whole.startsWith(before)) continue; // what came before is no beginning of the whole
-        const stream = new TextStream((x) => tokenizer.decode(x), [], ids.slice(0, split), tokenizer.tidies);
+        const stream = new TextStream(tokenizer, { texts: [] }, ids.slice(0, split));
         const parts = ids.slice(split).map((id) => stream.push(id));
         expect(before + parts.join('') + stream.rest(), JSON.stringify({ ids, split })).toBe(whole);
       }
@@ -61,7 +61,7 @@ describe.each(Object.keys(KINDS))('%s', (name) => {
       const at = some(whole.length);
       const stop = whole.slice(at, at + 1 + some(6));
       if (stop === '' || stop.includes('\ufffd')) continue;
-      const stream = new TextStream((x) => tokenizer.decode(x), [stop, `${stop}!`], [], tokenizer.tidies);
+      const stream = new TextStream(tokenizer, { texts: [stop, `${stop}!`] });
       let text = '';
       for (const id of ids) if (stream.stopped === undefined) text += stream.push(id);
       if (stream.stopped === undefined) text += stream.rest();
@@ -76,7 +76,7 @@ describe.each(Object.keys(KINDS))('%s', (name) => {
       decoded += x.length;
       return tokenizer.decode(x);
     };
-    const stream = new TextStream(decode, ['never said'], [], tokenizer.tidies && decode);
+    const stream = new TextStream({ decode, ...(tokenizer.tidies && { tidies: decode }) }, { texts: ['never said'] });
     for (let i = 0; i < 3000; i++) stream.push(some(kind.size));
     expect(decoded).toBeLessThan(3000 * 18);
   });
@@ -129,6 +129,27 @@ describe('a session', () => {
     const session = model.createSession();
     const seen = await said(session, ids('▁hello ▁big <im_end> ▁a'), { prompt: 'hello', stop: ['<im_end>'] });
     expect(seen).toMatchObject({ text: ' hello big', reason: 'stop', by: '<im_end>' });
+  });
+
+  it.each([
+    ['<im_end> a', '▁hello ▁big <im_end> ▁a .', ' hello big', 'stop'],
+    [' big<im_end>', '▁hello ▁big <im_end> ▁a', ' hello', 'stop'],
+    ['big<im_end></s> a', '▁hello ▁big <im_end> </s> ▁a .', ' hello ', 'stop'],
+    ['<im_end> a.', '▁hello <im_end> ▁a ▁big', ' hello a big', 'length'],
+    ['end> a', '▁hello <im_end> ▁a ▁big', ' hello a big', 'length'],
+    ['<im_end> big', '▁hello <im_end> ▁a ▁big', ' hello a big', 'length'],
+    ['<im_end> big', '▁hello <im_end>', ' hello', 'length'],
+  ])('ends at %j, which spells a special token among others', async (stop, tokens, text, reason) => {
+    await using engine = model.createEngine();
+    let at = 0;
+    const chosen = ids(tokens);
+    const processLogits = (row: Float32Array) => row.fill(1e9, chosen[at]!, chosen[at++]! + 1);
+    const options = { prompt: 'hello', stop: [stop], maxTokens: chosen.length };
+    expect(await said(model.createSession(), chosen, options)).toMatchObject({ text, reason });
+    const stream = engine.generate({ ...options, processLogits, temperature: 0 });
+    let theirs = '';
+    for await (const part of stream) theirs += part.text;
+    expect([theirs, stream.finishReason]).toEqual([text, reason]);
   });
 
   it('knows what alternatives would add where they stand', async () => {

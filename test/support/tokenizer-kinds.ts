@@ -107,6 +107,32 @@ export const KINDS: Record<string, Kind> = {
     pre_tokenizer: { type: 'Whitespace' },
     model: { type: 'WordLevel', unk_token: 'hello', vocab: Object.fromEntries(ids) },
   })),
+  'words under a decoder that joins nothing': kind(['<unk>', ...MARKED], (ids) => ({
+    ...{ pre_tokenizer: metaspace('first'), decoder: { type: 'Fuse' }, model: unigram(ids) },
+  })),
+  'Metaspace, first': kind(['<unk>', ...MARKED], (ids) => ({
+    ...{ pre_tokenizer: metaspace('first'), decoder: metaspace('first'), model: unigram(ids) },
+  })),
+  'byte-level BPE with a first space': kind(
+    [...LETTERS, ...WORDS.map(spelled), ...WORDS.map((w) => spelled(` ${w}`))],
+    (ids) => ({
+      pre_tokenizer: { ...byteLevel, add_prefix_space: true },
+      decoder: { ...byteLevel, add_prefix_space: true },
+      model: bpe(ids),
+    }),
+    LETTERS,
+  ),
+  'a start of two spaces that is stripped': kind(['<unk>', ...BYTES, ...MARKED], (ids) => ({
+    decoder: fallback({ type: 'Strip', content: ' ', start: 2, stop: 0 }),
+    model: bpe(ids, fallen),
+  })),
+  'a decoder with a pattern': kind(['<unk>', ...MARKED], (ids) => ({
+    decoder: {
+      type: 'Sequence',
+      decoders: [{ type: 'Replace', pattern: { Regex: '▁+' }, content: ' ' }, { type: 'Fuse' }, strip],
+    },
+    model: bpe(ids, fallen),
+  })),
   'BPE with ends of words': kind([...WORDS, ...WORDS.map((w) => `${w}</w>`)], (ids) => ({
     ...{ pre_tokenizer: { type: 'Whitespace' }, decoder: { type: 'BPEDecoder', suffix: '</w>' }, model: bpe(ids) },
   })),

@@ -1,4 +1,5 @@
 // What an architecture of llama.cpp says of itself: its keys, and which of its tensors are which of Hugging Face's.
+import { changed } from '../pieces.js';
 import type { StoredTensor } from '../stored.js';
 import { computed, inRowOrder, joined, reshaped, rowRange, transposed } from '../views.js';
 import type { ArchitectureKeys } from './keys.js';
@@ -81,8 +82,8 @@ export function decay(gguf: string, hf: string, trailing = false): Pairing {
   return pair(
     gguf,
     hf,
-    (t) => computed(t, trailing ? [t.shape[0]!] : t.shape, (a) => a.map((x) => Math.log(-x))),
-    (t) => computed(t, trailing ? [t.shape[0]!, 1] : t.shape, (log) => log.map((x) => -Math.exp(x))),
+    (t) => computed(t, trailing ? [t.shape[0]!] : t.shape, (a) => changed(a, (x) => Math.log(-x))),
+    (t) => computed(t, trailing ? [t.shape[0]!, 1] : t.shape, (log) => changed(log, (x) => -Math.exp(x))),
   );
 }
 
@@ -160,8 +161,8 @@ export function shifted(gguf: string, hf: string, by: number): Pairing {
   return pair(
     gguf,
     hf,
-    (t) => computed(t, t.shape, (values) => values.map((x) => x - by)),
-    (t) => computed(t, t.shape, (values) => values.map((x) => x + by)),
+    (t) => computed(t, t.shape, (values) => changed(values, (x) => x - by)),
+    (t) => computed(t, t.shape, (values) => changed(values, (x) => x + by)),
   );
 }
 

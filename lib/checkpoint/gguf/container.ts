@@ -60,7 +60,7 @@ async function readPart(path: string, no: number, count: number): Promise<GgufFi
 
 function readOne(path: string): Promise<GgufFile> {
   return InputFile.use(path, async (file) => {
-    await refusePlaceholder(file);
+    await refusePlaceholder(file, 'GGUF');
     const r = new HeaderReader(file);
     const version = await readVersion(r);
     const [tensorCount, pairCount] = [await r.count('tensor count', 24), await r.count('metadata count', 13)];

@@ -8,7 +8,8 @@ import { type MixName, mixNamed } from '../../quantize/types.js';
 import { UsageError } from '../errors.js';
 import { checkWritable, writeOutput } from '../files.js';
 import { parseLength, parsePositive } from '../parse.js';
-import { progress, write } from '../terminal.js';
+import { writeText } from '../report-files.js';
+import { progress } from '../terminal.js';
 
 interface Options {
   json?: string;
@@ -45,7 +46,7 @@ export function addBenchQuantised(bench: Command, signal: AbortSignal): void {
     .option('--tokens <n>', 'length of the prefill that is timed; K = 1,024', parseLength, 512)
     .option('--decode <n>', 'tokens that follow one by one', parsePositive, 32)
     .option('--reps <n>', 'timed runs of each type', parsePositive, 5)
-    .option('--json <file>', 'also write everything measured')
+    .option('--json <file>', 'also write everything measured; - is standard output')
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
     .addHelpText(
       'after',
@@ -81,7 +82,7 @@ async function benchQuantised(model: string, options: Options, signal: AbortSign
     );
     bar.stop();
     if (options.json !== undefined) writeOutput(options.json, `${JSON.stringify(report, null, 2)}\n`);
-    write(printQuantised(report));
+    writeText(printQuantised(report), options.json);
   } finally {
     bar.stop();
   }

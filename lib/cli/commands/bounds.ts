@@ -7,7 +7,7 @@ import { describeMachine } from '../../../bench/machine.js';
 import { UsageError } from '../errors.js';
 import { writeOutput } from '../files.js';
 import { parseAmount, parsePositive } from '../parse.js';
-import { write } from '../terminal.js';
+import { writeText } from '../report-files.js';
 
 export interface BoundsOptions {
   only?: string[];
@@ -29,7 +29,7 @@ export function addSizeOptions(command: Command, groups: readonly string[]): Com
 
 export function addReportOptions(command: Command): Command {
   return command
-    .option('--json <file>', 'also write everything measured')
+    .option('--json <file>', 'also write everything measured; - is standard output')
     .option('--check', 'exit with 1 where a bound is not kept');
 }
 
@@ -53,6 +53,6 @@ export function reportBounds(options: BoundsOptions, results: readonly CallResul
     const size = { parameters, dModel, vocabulary };
     writeOutput(json, `${JSON.stringify({ machine, size, results }, null, 2)}\n`);
   }
-  write(boundsTable(results));
+  writeText(boundsTable(results), json);
   if (check && results.some((r) => !r.kept)) process.exitCode = 1;
 }

@@ -10,7 +10,8 @@ import { mixNamed, mixNames } from '../../quantize/types.js';
 import { UsageError } from '../errors.js';
 import { checkWritable, writeOutput } from '../files.js';
 import { parsePositive, parseSize } from '../parse.js';
-import { colours, progress, write } from '../terminal.js';
+import { writeText } from '../report-files.js';
+import { colours, progress } from '../terminal.js';
 
 interface Options {
   type: string;
@@ -42,7 +43,7 @@ export function addQuantize(program: Command, signal: AbortSignal): void {
     .option('--max-tokens <n>', 'tokens of a text that are read', parsePositive, 4096)
     .option('--split-max-size <n>', 'bytes of one file at most, as 50G or 400M: several files', parseSize)
     .option('--split-max-tensors <n>', 'tensors of one file at most: several files', parsePositive)
-    .option('--json <file>', 'also write the report')
+    .option('--json <file>', 'also write the report; - is standard output')
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
     .addHelpText(
       'after',
@@ -94,7 +95,7 @@ async function run(model: string, out: string, options: Options, signal: AbortSi
     bar.stop();
     if (options.json !== undefined)
       writeOutput(options.json, `${JSON.stringify({ ...report, perplexity: found ?? null }, null, 2)}\n`);
-    write(printed(report, options, found));
+    writeText(printed(report, options, found), options.json);
   } finally {
     bar.stop();
   }

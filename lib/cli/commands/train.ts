@@ -11,7 +11,8 @@ import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
 import { Interrupted, UsageError } from '../errors.js';
 import { checkWritable, readModelConfig, writeOutput } from '../files.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
-import { progress, write } from '../terminal.js';
+import { writeText } from '../report-files.js';
+import { progress } from '../terminal.js';
 import { learnTokenizer } from '../train/bpe.js';
 import { byteTokenizer, encodeBytes } from '../train/byte-tokenizer.js';
 import { joinTokens, readDocuments, windows } from '../train/data.js';
@@ -273,7 +274,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
     await rm(temporary, { recursive: true, force: true });
   }
   const drawing = curve(history);
-  write(`${drawing}${drawing ? '\n' : ''}${summary(history)}\nsaved in ${out}`);
+  writeText(`${drawing}${drawing ? '\n' : ''}${summary(history)}\nsaved in ${out}`, html);
   if (html !== undefined) {
     const { cpu, threads } = library().systemInfo();
     const page = trainingPage(

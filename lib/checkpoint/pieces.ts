@@ -1,0 +1,27 @@
+/** Values between looks at the clock, and milliseconds for which the event loop is held. */
+const PIECE = 1 << 14;
+const TURN = 3;
+
+/**
+ * Work on [0, count), in pieces between which other work has its turn. each: values that one step stands for.
+ */
+export async function inPieces(count: number, work: (from: number, to: number) => void, each = 1): Promise<void> {
+  const piece = Math.max(1, Math.floor(PIECE / each));
+  for (let from = 0, since = performance.now(); from < count; from += piece) {
+    work(from, Math.min(count, from + piece));
+    if (performance.now() - since < TURN) continue;
+    await new Promise((resume) => setImmediate(resume));
+    since = performance.now();
+  }
+}
+
+/** The values, each changed where it stands. */
+export async function changed(
+  values: Float32Array,
+  change: (value: number, i: number) => number,
+): Promise<Float32Array> {
+  await inPieces(values.length, (from, to) => {
+    for (let i = from; i < to; i++) values[i] = change(values[i]!, i);
+  });
+  return values;
+}
