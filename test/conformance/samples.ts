@@ -1,10 +1,11 @@
 // Valid calls of every public op: the forwards, and their gradients from what stands above.
 import type { OpName } from './check.js';
-import { forwards, type Sample } from './forward-samples.js';
+import { forwards } from './forward-samples.js';
 import type { Args } from './reference.js';
 import * as reference from './reference.js';
+import type { Sample } from './sample.js';
 
-export type { Dims, Sample } from './forward-samples.js';
+export type { Dims, Sample } from './sample.js';
 
 /** A backward op's sample: the forward's, and gradients from above of these shapes. */
 export const gradientOf = (forward: Sample, above: (a: Args) => Record<string, readonly number[]>): Sample => ({

@@ -5,6 +5,7 @@ import type { CallArguments, Expression, Parameters, Statement, Target } from '.
 import { FILTERS } from './filters.js';
 import { attribute, item, member } from './members.js';
 import { binary, comparison, concat, slice, unary } from './operators.js';
+import { Scope } from './scope.js';
 import { TESTS } from './tests.js';
 import { str } from './text.js';
 import {
@@ -29,19 +30,6 @@ import {
 const maxSteps = 5_000_000;
 const maxOutput = 50_000_000;
 const maxCalls = 200;
-
-/** Variables of a block, over those around it. */
-class Scope {
-  readonly variables = new Map<string, Value>();
-  constructor(readonly outer?: Scope) {}
-  find(name: string): Value | undefined {
-    for (let scope: Scope | undefined = this; scope; scope = scope.outer) {
-      const value = scope.variables.get(name);
-      if (value !== undefined) return value;
-    }
-    return undefined;
-  }
-}
 
 class Break {}
 class Continue {}
