@@ -28,7 +28,6 @@ import { weightParts } from './weight-parts.js';
 // The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
 
-const lazyPieces = (): typeof import('../checkpoint/pieces.js') => require('../checkpoint/pieces.js');
 const lazyAdapters = (): typeof import('./adapters.js') => require('./adapters.js');
 const lazyUnmerged = (): typeof import('./unmerged.js') => require('./unmerged.js');
 const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');

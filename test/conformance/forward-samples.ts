@@ -1,8 +1,6 @@
 // Valid calls of every public op that is no gradient with random shapes and values, all optional arguments among them.
 import type { OpName } from './check.js';
-import * as linearAttention from './linear-attention-reference.js';
 import { headRecurrences } from './recurrence-samples.js';
-import type { Args } from './reference.js';
 import * as reference from './reference.js';
 import type { Sample } from './sample.js';
 
