@@ -3,7 +3,7 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import { filePieces } from '../file-pieces.js';
 import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
-import { lazyCrypto, lazyFiles } from '../lazy.js';
+import { lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
@@ -11,6 +11,7 @@ import type { Fed, Network, StepEntry, StepResult, Watch } from '../session/netw
 import { ArrivingSession, restore, restoreAsync, restorePieces } from '../session/restore.js';
 import { Session } from '../session/session.js';
 import { type DType, Tensor, type TensorLike } from '../tensor.js';
+import { fingerprintAfter, fingerprintOf } from './fingerprint.js';
 import { callable, HeldParameters, type Parameters } from './held.js';
 import { checkLengths, readIds, readRows } from './input.js';
 import type { ResolvedModel } from './registry.js';
@@ -95,14 +96,7 @@ export class Model implements AsyncDisposable, Network {
     this.#config = Object.freeze({ ...o.config });
     this.#tokenizer = o.tokenizer;
     this.#folder = o.folder;
-    const layout = this.#graph.values
-      .filter((v) => v.kind === 'state' || v.kind === 'cache')
-      .map((v) => [v.kind, v.dims, v.dtype]);
-    const stretched = this.#graph.stretched === undefined ? [] : [this.#graph.stretched];
-    const hash = lazyCrypto()
-      .createHash('sha256')
-      .update(JSON.stringify([this.modelType, o.identity, layout, sortedConfig(o.config), ...stretched]));
-    this.#fingerprint = new Uint8Array(hash.digest());
+    this.#fingerprint = fingerprintOf(this.modelType, o.identity, this.#graph, o.config);
     const eos = o.generationConfig?.eos_token_id ?? o.config.eos_token_id ?? [];
     this.#eos = (Array.isArray(eos) ? eos : [eos]).filter((t): t is number => Number.isInteger(t));
     return this;
@@ -184,12 +178,7 @@ export class Model implements AsyncDisposable, Network {
       await Promise.allSettled(this.#running.keys());
       await call((n) => n.loadWeights(this.#native(), [], entries, 0, new Int32Array(1)));
       commit();
-      const hash = lazyCrypto().createHash('sha256').update(this.#fingerprint);
-      for (const entry of entries)
-        if ('parts' in entry)
-          for (const part of entry.parts)
-            if ('data' in part) hash.update(await call((n) => n.digest(bytesOf(part.data), false)));
-      this.#fingerprint = new Uint8Array(hash.digest());
+      this.#fingerprint = await fingerprintAfter(this.#fingerprint, entries);
     })();
     const settled = work.catch(() => {});
     this.#changing = settled;
@@ -407,13 +396,4 @@ export class Model implements AsyncDisposable, Network {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }
-}
-
-const bytesOf = (a: Float32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
-
-function sortedConfig(config: Record<string, unknown>): unknown {
-  return Object.keys(config)
-    .sort()
-    .filter((k) => !['_name_or_path', 'transformers_version', 'torch_dtype', 'dtype'].includes(k))
-    .map((k) => [k, config[k]]);
 }
