@@ -9,8 +9,8 @@ namespace statespace {
 namespace {
 
 constexpr int64_t kReserve = int64_t(1) << 40;
-constexpr int64_t kDevicePieces = 16;       // a device pool's first size
-constexpr int64_t kLargePiece = 256 << 10;  // smaller ones would hold whole large pages for little
+constexpr int64_t kDevicePieces = 16;      // a device pool's first size
+constexpr int64_t kLargePiece = 64 << 10;  // smaller ones would hold whole large pages for little
 // Of pieces that were given back: memory that the system has to make anew costs 1.4 ms a megabyte on virtual machines.
 constexpr int64_t kWarmBytes = 64 << 20;
 

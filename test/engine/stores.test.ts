@@ -202,6 +202,30 @@ describe.each([
   });
 });
 
+test.concurrent('a store that lists many and gives none of them costs one patience, not one for each', async () => {
+  const model = await mamba();
+  const kept = inPieces(1 << 20);
+  const prompt = ids(numbers(5), 300);
+  const ask = async (store: SnapshotStore) => {
+    await using engine = createEngine(model, { prefixCache: { every: 16, store } });
+    const stream = engine.generate({ prompt, maxTokens: 5 });
+    const tokens: number[] = [];
+    for await (const { token } of stream) tokens.push(token);
+    await engine.drain();
+    return { tokens, store: engine.stats().store! };
+  };
+  await ask(kept);
+  expect(kept.values.size).toBeGreaterThan(4);
+  const started = performance.now();
+  const never = await ask({ ...kept, read: () => new Promise<never>(() => {}) });
+  expect(performance.now() - started).toBeLessThan(3500);
+  expect(never).toEqual({ tokens: await alone(model, { prompt, maxTokens: 5 }), store: never.store });
+  expect(never.store).toMatchObject({ hits: 0, errors: 1 });
+  const fails = await ask({ ...kept, read: () => Promise.reject(new Error('gone')) });
+  expect(fails.store).toMatchObject({ hits: 0, errors: 1 });
+  await model.dispose();
+});
+
 test('a folder keeps to its size: what was used longest ago goes', async () => {
   const store = folderStore(join(folder, 'small'), { bytes: 1000 });
   for (let i = 0; i < 5; i++) {
@@ -218,7 +242,7 @@ test.each(['../x', 'A', 'a//b', '/a', 'a/', ''])('a key that could lead elsewher
   await expect(folderStore(folder).put(key, new Uint8Array(1))).rejects.toThrow(/lower-case letters/);
 });
 
-test('a store that fails or never answers costs time, not an answer', async () => {
+test.concurrent('a store that fails or never answers costs time, not an answer', async () => {
   const model = await mamba();
   const fails = () => Promise.reject(new Error('gone'));
   const never = () => new Promise<never>(() => {});

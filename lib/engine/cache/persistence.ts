@@ -72,6 +72,9 @@ export class Persistence {
   /** The deepest checkpoint of `tokens` in the store beyond `above` and within `limit` tokens. */
   async find(tokens: Int32Array, above: number, limit: number): Promise<Restored | undefined> {
     if (limit < HEAD_TOKENS || limit <= above) return undefined;
+    // One patience for all of it: a store that is there but gives nothing must not cost one for each checkpoint.
+    const until = performance.now() + PATIENCE_MS;
+    const failed = this.counts.errors;
     const folder = `${this.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
     const known = new Map<number, string[]>();
     const listed = await this.patiently(async () => {
@@ -81,20 +84,21 @@ export class Persistence {
         if (at > above && at <= limit && hash) known.set(at, [...(known.get(at) ?? []), key]);
       }
       return true;
-    });
+    }, until);
     if (!listed) return undefined;
     const positions = [...known.keys()].sort((a, b) => a - b);
     const hashes = prefixHashes(tokens, positions);
     for (const position of positions.reverse()) {
       const key = `${folder}${position}-${hashes.get(position)}`;
       if (!known.get(position)!.includes(key)) continue;
-      const session = await this.load(key, tokens.subarray(0, position));
+      const session = await this.load(key, tokens.subarray(0, position), until);
       if (session) return { session, position };
+      if (this.counts.errors > failed) return undefined;
     }
     return undefined;
   }
 
-  private async load(key: string, tokens: Int32Array): Promise<Session | undefined> {
+  private async load(key: string, tokens: Int32Array, until: number): Promise<Session | undefined> {
     let late = false;
     const session = await this.patiently(async () => {
       const found = await readPieces(this.store, key);
@@ -111,7 +115,7 @@ export class Persistence {
         if (!late) return 'damaged' as const;
       }
       return undefined;
-    });
+    }, until);
     late = true;
     if (session !== 'damaged') {
       if (session) this.counts.hits++;
@@ -156,10 +160,10 @@ export class Persistence {
   }
 
   /** undefined, and one more error, where the store fails or does not answer. */
-  private async patiently<T>(work: () => Promise<T>): Promise<T | undefined> {
+  private async patiently<T>(work: () => Promise<T>, until = performance.now() + PATIENCE_MS): Promise<T | undefined> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error('no answer')), PATIENCE_MS);
+      timer = setTimeout(() => reject(new Error('no answer')), Math.max(1, until - performance.now()));
     });
     try {
       return await Promise.race([work(), late]);

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import { mismatch, show } from '../../errors.js';
 import { checkOptions } from '../../options.js';
+import { readRanges } from './redis-ranges.js';
 import type { SnapshotStore, StoredPieces } from './store.js';
 
 /** Where the Redis (or Valkey) is, and how long it keeps what. */
@@ -20,7 +21,8 @@ export interface RedisStore extends SnapshotStore {
 // A command that waits for a lost connection fails instead: who asks can read its prompt cold.
 const COMMAND_MS = 1500;
 const CONNECT_MS = 5000;
-const PIECE = 1 << 20;
+// Of a value, that comes with the answer that it is there; and of the rest over TLS.
+const PIECE = 128 << 10;
 
 /**
  * Snapshots in a Redis, for replicas that share nothing else: `redis://host:6379/0`, `rediss://` for TLS. A value is set
@@ -111,17 +113,21 @@ class Store implements RedisStore {
     return undefined;
   }
 
-  /** One is on its way while the one before is used. */
+  /** The rest of a long value by a connection that copies it once only; by the client's where that cannot be. */
   private async *pieces(redis: Redis, name: string, bytes: number, first: Buffer): AsyncGenerator<Uint8Array> {
-    let piece = first;
-    for (let at = 0; at < bytes; ) {
-      at += piece.length;
-      const next = at < bytes ? redis.getrangeBuffer(name, at, at + PIECE - 1) : undefined;
-      next?.catch(() => {}); // asked for it below
-      yield piece;
-      if (!next) return;
-      piece = await next;
+    yield first;
+    const { host, port, username, password, db, path, tls } = redis.options;
+    const plain = host !== undefined && port !== undefined && !path && !tls;
+    if (plain && bytes > first.length) {
+      const server = { host, port, username: username ?? undefined, password: password ?? undefined, db: db ?? 0 };
+      yield* readRanges(server, name, first.length, bytes);
+      return;
+    }
+    for (let at = first.length; at < bytes; ) {
+      const piece = await redis.getrangeBuffer(name, at, at + PIECE - 1);
       if (piece.length === 0) throw new Error('redis: a value went away while it was read');
+      at += piece.length;
+      yield piece;
     }
   }
 

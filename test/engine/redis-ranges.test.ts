@@ -1,0 +1,97 @@
+// Long values of a Redis, read by a connection that copies them once.
+import { createHash } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import { redisStore } from 'statespace';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { BulkReplies, readRanges } from '../../dist/lib/engine/cache/redis-ranges.js';
+import { numbers } from '../support/engines.js';
+import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
+
+const text = (pieces: Iterable<Uint8Array>) => [...pieces].map((piece) => Buffer.from(piece).toString()).join('|');
+
+test('payloads of replies, wherever the stream is cut', () => {
+  const stream = Buffer.from('+OK\r\n$5\r\nab\r\ne\r\n+OK\r\n$1\r\n\n\r\n$12\r\nhello, world\r\n');
+  for (let size = 1; size <= stream.length; size++) {
+    const replies = new BulkReplies();
+    let said = '';
+    for (let at = 0; at < stream.length; at += size)
+      said += text(replies.of(stream.subarray(at, at + size))).replaceAll('|', '');
+    expect(said, `in pieces of ${size}`).toBe('ab\r\ne\nhello, world');
+  }
+});
+
+test.each([
+  ['-NOAUTH Authentication required.\r\n', /redis: NOAUTH/],
+  ['$-1\r\n', /none/],
+  ['$0\r\n\r\n', /went away/],
+  ['HTTP/1.1 400 Bad Request\r\n', /none/],
+  ['x'.repeat(5000), /none/],
+])('%j is an error', (said, message) => {
+  expect(() => text(new BulkReplies().of(Buffer.from(said)))).toThrow(message);
+});
+
+const redisPath = findRedis();
+describe.runIf(redisPath)('from a server', () => {
+  const next = numbers(4);
+  const value = Buffer.from(Uint32Array.from({ length: (5 << 18) + 777 }, () => next(2 ** 32)).buffer);
+  const digest = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+  let server: RedisServer;
+  let address: { host: string; port: number; db: number };
+  beforeAll(async () => {
+    server = await startRedis(redisPath!);
+    address = { host: '127.0.0.1', port: Number(new URL(server.url).port), db: 0 };
+  });
+  afterAll(() => server.stop());
+
+  async function whole(pieces: AsyncIterable<Uint8Array>, pause: () => Promise<unknown> = async () => {}) {
+    const all: Buffer[] = [];
+    for await (const piece of pieces) {
+      all.push(Buffer.from(piece));
+      await pause();
+      expect(digest(piece), 'a piece stays as it is while it is used').toBe(digest(all.at(-1)!));
+    }
+    return digest(Buffer.concat(all));
+  }
+
+  test('as it was put, of any number, with a password, to readers that are slow', async () => {
+    const store = redisStore(`${server.url}/3`);
+    await store.put('a/b', value);
+    const read = async () => (await store.read!('a/b'))!;
+    expect((await read()).bytes).toBe(value.length);
+    expect(await whole((await read()).pieces)).toBe(digest(value));
+    let taken = 0;
+    expect(await whole((await read()).pieces, () => setTimeout(taken++ % 4 === 0 ? 15 : 0))).toBe(digest(value));
+    const many = await Promise.all([1, 2, 3].map(async () => whole((await read()).pieces)));
+    expect(new Set(many)).toEqual(new Set([digest(value)]));
+    for await (const _ of (await read()).pieces) break; // who leaves leaves nothing behind
+    const small = Buffer.from('small');
+    await store.put('a/c', small);
+    expect(await whole((await store.read!('a/c'))!.pieces)).toBe(digest(small));
+    expect(await store.read!('a/d')).toBeUndefined();
+    await store.close();
+
+    const client = new Redis(server.url);
+    await client.config('SET', 'requirepass', 'secret');
+    const locked = redisStore(server.url.replace('redis://', 'redis://:secret@').concat('/3'));
+    expect(await whole((await locked.read!('a/b'))!.pieces)).toBe(digest(value));
+    await locked.close();
+    await expect(whole(readRanges(address, 'statespace:a/b', 0, value.length))).rejects.toThrow(/NOAUTH/);
+    await client.config('SET', 'requirepass', '');
+    client.disconnect();
+  });
+
+  test('a value that goes, or a server, is an error', async () => {
+    const client = new Redis(server.url);
+    await client.set('value', value);
+    await expect(whole(readRanges(address, 'none', 0, 100))).rejects.toThrow(/went away/);
+    const longer = readRanges(address, 'value', 0, value.length + (3 << 20));
+    await expect(whole(longer)).rejects.toThrow(/went away/);
+    client.disconnect();
+    await expect(whole(readRanges({ ...address, port: 1 }, 'value', 0, 100))).rejects.toThrow(/ECONNREFUSED/);
+    const killed = readRanges(address, 'value', 0, value.length);
+    await killed.next();
+    await server.restart();
+    await expect(whole(killed)).rejects.toThrow(/redis|ECONNRESET|EPIPE/);
+  });
+});
