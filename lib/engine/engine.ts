@@ -243,5 +243,6 @@ export class Engine implements AsyncDisposable {
  * @public
  */
 export function createEngine(model: Model, options: EngineOptions = {}): Engine {
+  if (model?.disposed) throw new StatespaceError('ERR_DISPOSED', 'createEngine: the model has been disposed of');
   return new Engine(model, options);
 }

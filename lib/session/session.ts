@@ -100,7 +100,8 @@ export class Session implements AsyncDisposable {
 
   /** Counts a call on this session until it has ended; the next call waits for it. */
   private during<T>(call: Promise<T>): Promise<T> {
-    if (this.handle) this.info();
+    // Of a model that is gone the call itself says so.
+    if (this.handle && !this.model.disposed) this.info();
     this.pending++;
     const result = call.finally(() => this.pending--);
     this.queue = result.catch(() => undefined);

@@ -15,6 +15,16 @@ Tensor matrix(float* data, int64_t rows, int64_t columns) {
   return t;
 }
 
+// fn(t) for all tokens of a long sequence; a stop is heard on the way.
+template <class Fn>
+void each_token(const Context& cx, int64_t count, Fn&& fn) {
+  constexpr int64_t kPiece = 1 << 14;
+  for (int64_t first = 0; first < count; first += kPiece) {
+    cx.check_stop();
+    for (int64_t t = first; t < std::min(count, first + kPiece); ++t) fn(t);
+  }
+}
+
 void reverse(Context& cx, const Tensor& from, int64_t begin, int64_t count, const Tensor& to) {
   for_row_blocks(cx, count, from[1], [&](int64_t first, int64_t last, int) {
     for (int64_t t = first; t < last; ++t)
@@ -33,7 +43,10 @@ void run(const FftConvBackward& op, Context& cx) {
   for (int64_t s = 0; s < sequences.count; ++s)
     longest = std::max<int64_t>(longest, sequences.end(s) - sequences.begin(s));
   float* memory = cx.kept<float>(3 * longest * channels);
-  if (op.dkernel) std::memset(op.dkernel.f32(), 0, channels * taps * sizeof(float));
+  if (op.dkernel)
+    for_row_blocks(cx, ceil_div(channels * taps, kLanes), kLanes, [&](int64_t first, int64_t last, int) {
+      for (int64_t i = first * kLanes; i < std::min(channels * taps, last * kLanes); ++i) op.dkernel.f32()[i] = 0;
+    });
   for (int64_t s = 0; s < sequences.count; ++s) {
     const int64_t begin = sequences.begin(s), count = sequences.end(s) - begin;
     if (count == 0) continue;
@@ -51,20 +64,22 @@ void run(const FftConvBackward& op, Context& cx) {
     }
     if (!op.dkernel) continue;
     cx.parallel_for(channels, [&](int64_t c, int) {
-      for (int64_t t = 0; t < count; ++t) columns.row(c)[t] = op.x.row(begin + t)[c];
+      each_token(cx, count, [&](int64_t t) { columns.row(c)[t] = op.x.row(begin + t)[c]; });
     });
     conv.kernel = columns, conv.D = Tensor();
     run(conv, cx);
     cx.parallel_for(channels, [&](int64_t c, int) {
-      for (int64_t j = 0; j < std::min(taps, count); ++j) op.dkernel.row(c)[j] += y.row(count - 1 - j)[c];
+      float* to = op.dkernel.row(c);
+      each_token(cx, std::min(taps, count), [&](int64_t j) { to[j] += y.row(count - 1 - j)[c]; });
     });
   }
   if (!op.dD) return;
   cx.parallel_for(ceil_div(channels, kLanes), [&](int64_t i, int) {
     const int n = lanes_of(channels - i * kLanes);
     F total = zero();
-    for (int64_t t = 0; t < op.x[0]; ++t)
+    each_token(cx, op.x[0], [&](int64_t t) {
       total = fma(load(op.x.row(t) + i * kLanes, n), load(op.dy.row(t) + i * kLanes, n), total);
+    });
     store(op.dD.f32() + i * kLanes, total, n);
   });
 }

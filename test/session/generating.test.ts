@@ -61,6 +61,26 @@ describe('one at a time', () => {
   });
 });
 
+describe('a model that is disposed of before a stream has read its prompt', () => {
+  it.each([1, 3000])('of %i tokens: the stream fails, and nothing else does', async (length) => {
+    const model = await mamba();
+    const unheard: unknown[] = [];
+    const listen = (error: unknown) => unheard.push(error);
+    process.on('unhandledRejection', listen);
+    const sessions = [model.createSession(), model.createSession()];
+    const calls = sessions.map((session) =>
+      session.generate({ prompt: new Int32Array(length).fill(1), maxTokens: 3 }).next(),
+    );
+    const gone = model.dispose();
+    for (const call of calls) await expect(call).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    await gone;
+    await new Promise(setImmediate);
+    process.off('unhandledRejection', listen);
+    expect(unheard).toEqual([]);
+    expect(() => model.createEngine()).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
+  });
+});
+
 describe('a network without a head', () => {
   registerModel({
     modelTypes: ['headless'],
