@@ -15,6 +15,42 @@ async function names(folder: string): Promise<string[] | undefined> {
   }
 }
 
+/** The folder's names, if it is there; throws where it must not be replaced. */
+async function replaceable(path: string, marks: readonly string[]): Promise<readonly string[] | undefined> {
+  if (typeof path !== 'string' || path === '')
+    throw new StatespaceError('ERR_ARGUMENT', `save: folder: expected a path, received ${show(path)}`);
+  const folder = resolve(path);
+  const before = await names(folder);
+  if (before && before.length > 0 && !before.some((name) => marks.includes(name)))
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `save: ${folder}: holds other files, no saved model; give another folder`,
+    );
+  return before;
+}
+
+const besides = (folder: string): string =>
+  join(dirname(folder), `.${basename(folder)}.${lazyCrypto().randomBytes(6).toString('hex')}.tmp`);
+
+/**
+ * That replaceFolder() will be able to write there, before work that ends in it.
+ *
+ * @throws StatespaceError ERR_ARGUMENT where it will not.
+ */
+export async function checkReplaceable(path: string, marks: readonly string[]): Promise<void> {
+  await replaceable(path, marks);
+  const { mkdir, rmdir } = lazyFiles();
+  const folder = resolve(path);
+  try {
+    await mkdir(dirname(folder), { recursive: true });
+    const made = besides(folder);
+    await mkdir(made);
+    await rmdir(made);
+  } catch (error) {
+    throw new StatespaceError('ERR_ARGUMENT', `save: ${folder}: cannot be written: ${(error as Error).message}`);
+  }
+}
+
 /**
  * A folder that is there whole or not at all: written beside its place, synced, and renamed. A kill between the two renames
  * leaves the old one as `.NAME.previous`, which recoverFolder() puts back.
@@ -26,18 +62,11 @@ export async function replaceFolder(
   marks: readonly string[],
   write: (folder: string) => Promise<void>,
 ): Promise<void> {
-  if (typeof path !== 'string' || path === '')
-    throw new StatespaceError('ERR_ARGUMENT', `save: folder: expected a path, received ${show(path)}`);
+  const before = await replaceable(path, marks);
   const { mkdir, rename, rm } = lazyFiles();
   const folder = resolve(path);
-  const before = await names(folder);
-  if (before && before.length > 0 && !before.some((name) => marks.includes(name)))
-    throw new StatespaceError(
-      'ERR_ARGUMENT',
-      `save: ${folder}: holds other files, no saved model; give another folder`,
-    );
   await mkdir(dirname(folder), { recursive: true });
-  const made = join(dirname(folder), `.${basename(folder)}.${lazyCrypto().randomBytes(6).toString('hex')}.tmp`);
+  const made = besides(folder);
   try {
     await mkdir(made);
     await write(made);

@@ -11,70 +11,106 @@
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// Tokens whose states exist at once; of a longer sequence the state at each piece's start is kept.
-constexpr int64_t kPiece = 128;
+// Tokens whose states exist at once; of a longer sequence the state at each piece's start is kept. Short pieces leave
+// decays and states in the first-level cache, long ones keep fewer states where a channel has many.
+constexpr int64_t kLeastPiece = 32, kMostPiece = 128;
 // States of a vector of channels that pass over a piece together: what they give dB and dC is summed across lanes at
 // once.
 constexpr int kStates = kLanes > 1 ? kLanes / 2 : 1;
+// Tokens whose sums across lanes are taken at once.
+constexpr int kTogether = kLanes / kStates;
 // Parts of the channels of a group, each with sums of its own for dB and dC. A constant, so that they are the same on
-// any number of threads; few, because a row of a part should fill cache lines and pages (16 parts of 1536 channels took
-// a third longer).
+// any number of threads.
 constexpr int64_t kMostParts = 8;
 // How far ahead rows are fetched.
 constexpr int64_t kAhead = 8;
 constexpr float kLog2e = 1.44269504f;
 
-// One vector of channels [first, first + count) and its memory: rows of kLanes over the piece's tokens, (d_state,
-// kLanes) of states and coefficients, and sums.
-struct Channels {
-  int64_t first;
-  int count;
-  float *dt, *input, *g, *fed, *kept, *y, *A, *carry, *constant_B, *constant_C, *dA, *dB, *dC, *dD, *dbias, *starts;
-  static int64_t floats(int64_t states, int64_t pieces) { return kLanes * (6 * kPiece + (7 + pieces) * states + 2); }
-  Channels(int64_t first, int count, float* p, int64_t states) : first(first), count(count) {
-    auto next = [&](int64_t n) {
-      float* here = p;
-      p += n * kLanes;
-      return here;
-    };
-    for (float** each : {&dt, &input, &g, &fed, &kept, &y}) *each = next(kPiece);
-    for (float** each : {&A, &carry, &constant_B, &constant_C, &dA, &dB, &dC}) *each = next(states);
-    dD = next(1), dbias = next(1), starts = p;
-  }
+// Sizes of a thread's memory. `width`: its channels, each part filled up to whole vectors.
+struct Layout {
+  int64_t piece, states, pieces, width;
+  int64_t rows() const { return piece * width; }
+  int64_t floats() const { return 6 * rows() + 2 * width; }
+  // Of each vector: (d_state, kLanes) of coefficients and sums, and the states at the pieces' starts.
+  int64_t vector_floats() const { return kLanes * (7 + pieces) * states; }
 };
 
-// What the vectors of a task share: decays and states of some states over a piece; B and C of the piece (kPiece,
+// A thread's rows of a piece, (piece, width), and sums (width).
+struct Rows {
+  float *dt, *input, *g, *fed, *kept, *y, *dD, *dbias;
+  Rows(float* p, const Layout& l)
+      : dt(p),
+        input(dt + l.rows()),
+        g(input + l.rows()),
+        fed(g + l.rows()),
+        kept(fed + l.rows()),
+        y(kept + l.rows()),
+        dD(y + l.rows()),
+        dbias(dD + l.width) {}
+};
+
+// One vector of channels [first, first + count), `at` in the thread's rows, and its memory.
+struct Channels {
+  int64_t first, at;
+  int count;
+  float *A, *carry, *constant_B, *constant_C, *dA, *dB, *dC, *starts;
+  Channels(int64_t first, int64_t at, int count, float* p, int64_t size)
+      : first(first),
+        at(at),
+        count(count),
+        A(p),
+        carry(p + size),
+        constant_B(p + 2 * size),
+        constant_C(p + 3 * size),
+        dA(p + 4 * size),
+        dB(p + 5 * size),
+        dC(p + 6 * size),
+        starts(p + 7 * size) {}
+};
+
+// fn(i, n…) for the vectors of [0, count): n is absent, or the number of lanes of the last one.
+template <class Fn>
+inline void vectors(int64_t count, Fn&& fn) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) fn(i);
+  if (i < count) fn(i, int(count - i));
+}
+
+// Channels whose sums for dB and dC are their own, and those: (2, states / kStates, tokens, kStates), dB before dC.
+struct Part {
+  int64_t first, channels, B_group, C_group;
+  float* sums;
+};
+
+// What the vectors of a thread share: decays and states of some states over a piece; B and C of the piece (tokens,
 // states) filled up with zeros.
 struct Shared {
   float *a, *h, *B, *C;
-  static int64_t floats(int64_t states) { return kLanes * (2 * kPiece + 1) * kStates + 2 * kPiece * states; }
-  Shared(float* p, int64_t states)
-      : a(p), h(a + kPiece * kStates * kLanes), B(h + (kPiece + 1) * kStates * kLanes), C(B + kPiece * states) {}
+  static int64_t floats(const Layout& l) { return kLanes * (2 * l.piece + 1) * kStates + 2 * l.piece * l.states; }
+  Shared(float* p, const Layout& l)
+      : a(p), h(a + l.piece * kStates * kLanes), B(h + (l.piece + 1) * kStates * kLanes), C(B + l.piece * l.states) {}
 };
 
 // A, at least as large as a float may be: a step of 0 keeps the state, and 0 times -∞ would be NaN.
 inline F bounded(F A) { return max(set(-FLT_MAX), A); }
 
-// Where a task's channels lie.
-struct Task {
-  int64_t first, channels, B_group, C_group;
-};
-
+// Parts that lie side by side: their rows, far apart, are read and written in long runs.
 class ScanGradient {
  public:
-  static int64_t floats(int64_t vectors, int64_t states, int64_t pieces) {
-    return Shared::floats(states) + vectors * Channels::floats(states, pieces);
+  static int64_t floats(const Layout& l) {
+    return Shared::floats(l) + l.floats() + l.width / kLanes * l.vector_floats();
   }
-  ScanGradient(const SelectiveScanBackward& op, const Task& task, int64_t states, int64_t pieces, float* memory,
-               float* sums)
+  ScanGradient(const SelectiveScanBackward& op, const Part* begin, const Part* end, const Layout& layout, float* memory)
       : op_(op),
-        task_(task),
+        begin_(begin),
+        end_(end),
+        layout_(layout),
+        piece_(layout.piece),
+        states_(layout.states),
         d_state_(op.A[1]),
-        states_(states),
-        each_(Channels::floats(states, pieces)),
-        b_(memory, states),
-        own_(memory + Shared::floats(states)),
-        sums_(sums) {}
+        b_(memory, layout),
+        own_(memory + Shared::floats(layout), layout),
+        vectors_(memory + Shared::floats(layout) + layout.floats()) {}
 
   void run(const Sequences& sequences, const Context& cx) {
     each_vector([&](const Channels& c) {
@@ -83,23 +119,42 @@ class ScanGradient {
       if (op_.constant(op_.B)) gather(c, op_.B, c.constant_B, 1);
       if (op_.constant(op_.C)) gather(c, op_.C, c.constant_C, 1);
       for (float* sums : {c.dA, c.dB, c.dC}) std::memset(sums, 0, states_ * kLanes * sizeof(float));
-      store(c.dD, zero()), store(c.dbias, zero());
+      store(own_.dD + c.at, zero()), store(own_.dbias + c.at, zero());
     });
     for (int64_t s = 0; s < sequences.count; ++s) sequence(s, sequences.begin(s), sequences.end(s), cx);
     each_vector([&](const Channels& c) {
       scatter(c, c.dA, op_.dA);
       if (op_.constant(op_.B)) scatter(c, c.dB, op_.dB);
       if (op_.constant(op_.C)) scatter(c, c.dC, op_.dC);
-      if (op_.dD) store(op_.dD.f32() + c.first, load(c.dD), c.count);
-      if (op_.ddelta_bias) store(op_.ddelta_bias.f32() + c.first, load(c.dbias), c.count);
+      if (op_.dD) store(op_.dD.f32() + c.first, load(own_.dD + c.at), c.count);
+      if (op_.ddelta_bias) store(op_.ddelta_bias.f32() + c.first, load(own_.dbias + c.at), c.count);
     });
   }
 
  private:
+  // fn(part, place): the parts, and where their rows begin.
+  template <class Fn>
+  void each_part(Fn&& fn) const {
+    int64_t at = 0;
+    for (const Part* part = begin_; part < end_; ++part) fn(*part, at), at += ceil_div(part->channels, kLanes) * kLanes;
+  }
+  template <class Fn>
+  void each_vector_of(const Part& part, int64_t at, Fn&& fn) const {
+    for (int64_t c = 0; c < part.channels; c += kLanes)
+      fn(Channels(part.first + c, at + c, lanes_of(part.channels - c),
+                  vectors_ + (at + c) / kLanes * layout_.vector_floats(), states_ * kLanes));
+  }
   template <class Fn>
   void each_vector(Fn&& fn) const {
-    for (int64_t v = 0; v * kLanes < task_.channels; ++v)
-      fn(Channels(task_.first + v * kLanes, lanes_of(task_.channels - v * kLanes), own_ + v * each_, states_));
+    each_part([&](const Part& part, int64_t at) { each_vector_of(part, at, fn); });
+  }
+  // fn(channel, place in the thread's rows, lanes…) over the parts' vectors of one token.
+  template <class Fn>
+  void each_of_row(int64_t i, Fn&& fn) const {
+    each_part([&](const Part& part, int64_t at) {
+      const int64_t place = i * layout_.width + at;
+      vectors(part.channels, [&](int64_t c, auto... n) { fn(part.first + c, place + c, n...); });
+    });
   }
   // Rows of the channels (channels, d_state) as (states, kLanes), and back.
   void gather(const Channels& c, const float* rows, int64_t stride, float* to, float scale) const {
@@ -125,28 +180,28 @@ class ScanGradient {
   }
 
   void sequence(int64_t s, int64_t begin, int64_t end, const Context& cx) {
-    const int64_t pieces = ceil_div(end - begin, kPiece), size = states_ * kLanes;
+    const int64_t pieces = ceil_div(end - begin, piece_), size = states_ * kLanes;
     each_vector([&](const Channels& c) {
       read_state(c, op_.initial_state, s, c.starts);
       read_state(c, op_.dlast_state, s, c.carry);
     });
     for (int64_t i = 0; i + 1 < pieces; ++i) {
       cx.check_stop();
-      prepare(begin + i * kPiece, kPiece, false);
-      each_vector([&](const Channels& c) { advance(c, c.starts + i * size, c.starts + (i + 1) * size); });
+      const int64_t first = begin + i * piece_;
+      prepare(first, piece_, false);
+      each_part([&](const Part& part, int64_t at) {
+        coefficients(part, first, piece_, false);
+        each_vector_of(part, at,
+                       [&](const Channels& c) { advance(c, c.starts + i * size, c.starts + (i + 1) * size); });
+      });
     }
     for (int64_t i = pieces - 1; i >= 0; --i) {
       cx.check_stop();
-      piece(begin + i * kPiece, std::min(kPiece, end - begin - i * kPiece), i * size);
+      piece(begin + i * piece_, std::min(piece_, end - begin - i * piece_), i * size);
     }
     if (op_.dinitial_state)
       each_vector(
           [&](const Channels& c) { scatter(c, c.carry, op_.dinitial_state.row(s) + c.first * d_state_, d_state_); });
-  }
-
-  F raw_step(const Channels& c, int64_t t) const {
-    F p = load(op_.delta.row(t) + c.first, c.count);
-    return op_.delta_bias ? p + load(op_.delta_bias.f32() + c.first, c.count) : p;
   }
 
   // A token's inputs into L2.
@@ -155,24 +210,38 @@ class ScanGradient {
       if (*from) prefetch(from->row(t) + c.first);
   }
 
-  // dt, dt·u and, for `gradients`, g of tokens [first, first + count); B and C of their groups. Token by token: rows of
-  // the tensors are far apart.
-  void prepare(int64_t first, int64_t count, bool gradients) {
+  // dt, dt·u and, for `gradients`, g of tokens [first, first + count): token by token, and softplus in two passes, as
+  // in the forward.
+  void prepare(int64_t first, int64_t count, bool gradients) const {
+    const float* bias = op_.delta_bias ? op_.delta_bias.f32() : nullptr;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t t = first + i;
-      each_vector([&](const Channels& c) {
-        if (i + kAhead < count) fetch(c, t + kAhead);
-        const F p = raw_step(c, t), u = load(op_.u.row(t) + c.first, c.count);
-        const F dt = op_.delta_softplus ? softplus(p) : p;
-        store(c.dt + i * kLanes, dt);
-        store(c.input + i * kLanes, dt * u);
-        if (!gradients) return;
-        const F dy = load(op_.dy.row(t) + c.first, c.count);
-        store(c.g + i * kLanes, op_.z ? dy * silu(load(op_.z.row(t) + c.first, c.count)) : dy);
+      const float *delta = op_.delta.row(t), *u = op_.u.row(t), *dy = op_.dy.row(t);
+      const float* z = op_.z ? op_.z.row(t) : nullptr;
+      if (i + kAhead < count) each_vector([&](const Channels& c) { fetch(c, t + kAhead); });
+      auto raw = [&](int64_t c, auto... n) {
+        return bias ? load(delta + c, n...) + load(bias + c, n...) : load(delta + c, n...);
+      };
+      if (op_.delta_softplus)
+        each_of_row(i,
+                    [&](int64_t c, int64_t at, auto... n) { store(own_.dt + at, exp(min(set(20.f), raw(c, n...)))); });
+      each_of_row(i, [&](int64_t c, int64_t at, auto... n) {
+        F dt = raw(c, n...);
+        if (op_.delta_softplus) dt = softplus_of(dt, load(own_.dt + at));
+        store(own_.dt + at, dt);
+        store(own_.input + at, dt * load(u + c, n...));
+      });
+      if (!gradients) continue;
+      each_of_row(i, [&](int64_t c, int64_t at, auto... n) {
+        const F g = load(dy + c, n...);
+        store(own_.g + at, z ? g * silu(load(z + c, n...)) : g);
       });
     }
-    if (!op_.constant(op_.B)) rows(op_.B, task_.B_group, first, count, b_.B);
-    if (!op_.constant(op_.C) && gradients) rows(op_.C, task_.C_group, first, count, b_.C);
+  }
+  // B, and for `gradients` C, of a part's group.
+  void coefficients(const Part& part, int64_t first, int64_t count, bool gradients) const {
+    if (!op_.constant(op_.B)) rows(op_.B, part.B_group, first, count, b_.B);
+    if (!op_.constant(op_.C) && gradients) rows(op_.C, part.C_group, first, count, b_.C);
   }
   void rows(const Tensor& t, int64_t group, int64_t first, int64_t count, float* to) const {
     for (int64_t i = 0; i < count; ++i) {
@@ -188,16 +257,17 @@ class ScanGradient {
   template <bool kConstantB>
   void advance(const Channels& c, const float* from, float* to) const {
     for (int64_t n0 = 0; n0 < states_; n0 += kStates) {
-      F h[kStates];
+      F h[kStates], A[kStates];
 #pragma GCC unroll 8
-      for (int k = 0; k < kStates; ++k) h[k] = load(from + (n0 + k) * kLanes);
-      for (int64_t i = 0; i < kPiece; ++i) {
-        const F dt = load(c.dt + i * kLanes), input = load(c.input + i * kLanes);
+      for (int k = 0; k < kStates; ++k) h[k] = load(from + (n0 + k) * kLanes), A[k] = load(c.A + (n0 + k) * kLanes);
+      const float *dt = own_.dt + c.at, *input = own_.input + c.at, *fixed = c.constant_B + n0 * kLanes;
+      const float* B = b_.B + n0;
+      const int64_t width = layout_.width, states = states_;
+      for (int64_t i = 0; i < piece_; ++i, dt += width, input += width, B += states) {
+        const F step = load(dt), in = load(input);
 #pragma GCC unroll 8
-        for (int k = 0; k < kStates; ++k) {
-          const F B = kConstantB ? load(c.constant_B + (n0 + k) * kLanes) : set(b_.B[i * states_ + n0 + k]);
-          h[k] = fma(exp2(dt * load(c.A + (n0 + k) * kLanes)), h[k], input * B);
-        }
+        for (int k = 0; k < kStates; ++k)
+          h[k] = fma(exp2(step * A[k]), h[k], in * (kConstantB ? load(fixed + k * kLanes) : set(B[k])));
       }
 #pragma GCC unroll 8
       for (int k = 0; k < kStates; ++k) store(to + (n0 + k) * kLanes, h[k]);
@@ -207,140 +277,185 @@ class ScanGradient {
   void piece(int64_t first, int64_t count, int64_t start) {
     prepare(first, count, true);
     const bool constant_B = op_.constant(op_.B), constant_C = op_.constant(op_.C);
-    if (!constant_B || !constant_C) std::memset(sums_ + first * states_ * 2, 0, count * states_ * 2 * sizeof(float));
-    each_vector([&](const Channels& c) {
-      for (float* sums : {c.fed, c.kept, c.y}) std::memset(sums, 0, count * kLanes * sizeof(float));
+    for (float* sums : {own_.fed, own_.kept, own_.y}) std::memset(sums, 0, count * layout_.width * sizeof(float));
+    auto vector = [&](const Part& part, const Channels& c) {
       for (int64_t n = 0; n < states_; n += kStates) {
         const float* from = c.starts + start + n * kLanes;
-        if (constant_B && constant_C) some<true, true>(c, first, count, n, from);
-        if (constant_B && !constant_C) some<true, false>(c, first, count, n, from);
-        if (!constant_B && constant_C) some<false, true>(c, first, count, n, from);
-        if (!constant_B && !constant_C) some<false, false>(c, first, count, n, from);
+        if (constant_B && constant_C) some<true, true>(part, c, first, count, n, from);
+        if (constant_B && !constant_C) some<true, false>(part, c, first, count, n, from);
+        if (!constant_B && constant_C) some<false, true>(part, c, first, count, n, from);
+        if (!constant_B && !constant_C) some<false, false>(part, c, first, count, n, from);
       }
+    };
+    each_part([&](const Part& part, int64_t at) {
+      coefficients(part, first, count, true);
+      if (!constant_B || !constant_C)
+        for (int64_t n = 0; n < 2 * states_; n += kStates)
+          std::memset(part.sums + n * op_.u[0] + first * kStates, 0, count * kStates * sizeof(float));
+      each_vector_of(part, at, [&](const Channels& c) { vector(part, c); });
     });
     finish(first, count);
   }
 
-  // kStates states from n0 on: forward through the piece, then their adjoints back.
+  // kStates states from n0 on: forward through the piece, then their adjoints back. dC is taken on the way forward.
+  // What the loops need of this object is held in locals: a vector's store might change a member, for all that gcc
+  // knows.
   template <bool kConstantB, bool kConstantC>
-  void some(const Channels& c, int64_t first, int64_t count, int64_t n0, const float* start) {
-    auto coefficient_B = [&](int64_t i, int k) {
-      return kConstantB ? load(c.constant_B + (n0 + k) * kLanes) : set(b_.B[i * states_ + n0 + k]);
-    };
-    auto coefficient_C = [&](int64_t i, int k) {
-      return kConstantC ? load(c.constant_C + (n0 + k) * kLanes) : set(b_.C[i * states_ + n0 + k]);
-    };
+  void some(const Part& part, const Channels& c, int64_t first, int64_t count, int64_t n0, const float* start) const {
     constexpr int kRow = kStates * kLanes;
+    const int64_t width = layout_.width, states = states_;
+    float *const dts = own_.dt + c.at, *const inputs = own_.input + c.at, *const gs = own_.g + c.at;
+    float *const feds = own_.fed + c.at, *const kepts = own_.kept + c.at, *const ys = own_.y + c.at;
+    float *const a_rows = b_.a, *const h_rows = b_.h;
+    const float *const Bs = b_.B + n0, *const Cs = b_.C + n0;
+    const float *const own_B = c.constant_B + n0 * kLanes, *const own_C = c.constant_C + n0 * kLanes;
+    float* const dB = part.sums + n0 * op_.u[0] + first * kStates;
+    float* const dC = dB + states * op_.u[0];
+    auto B = [&](int64_t i, int k) { return kConstantB ? load(own_B + k * kLanes) : set(Bs[i * states + k]); };
+    auto C = [&](int64_t i, int k) { return kConstantC ? load(own_C + k * kLanes) : set(Cs[i * states + k]); };
+    F A[kStates];
+#pragma GCC unroll 8
+    for (int k = 0; k < kStates; ++k) A[k] = load(c.A + (n0 + k) * kLanes);
     {
-      F h[kStates], A[kStates];
+      F h[kStates], own_dC[kStates];
 #pragma GCC unroll 8
       for (int k = 0; k < kStates; ++k) {
-        h[k] = load(start + k * kLanes), A[k] = load(c.A + (n0 + k) * kLanes);
-        store(b_.h + k * kLanes, h[k]);
+        h[k] = load(start + k * kLanes), own_dC[k] = load(c.dC + (n0 + k) * kLanes);
+        store(h_rows + k * kLanes, h[k]);
       }
-      for (int64_t i = 0; i < count; ++i) {
-        const F dt = load(c.dt + i * kLanes), input = load(c.input + i * kLanes);
-        F y = load(c.y + i * kLanes);
+      auto token = [&](int64_t i, F * products) __attribute__((always_inline)) {
+        const F dt = load(dts + i * width), input = load(inputs + i * width), g = load(gs + i * width);
+        F y = load(ys + i * width);
 #pragma GCC unroll 8
         for (int k = 0; k < kStates; ++k) {
           const F a = exp2(dt * A[k]);
-          h[k] = fma(a, h[k], input * coefficient_B(i, k));
-          store(b_.a + i * kRow + k * kLanes, a);
-          store(b_.h + (i + 1) * kRow + k * kLanes, h[k]);
-          y = fma(coefficient_C(i, k), h[k], y);
+          h[k] = fma(a, h[k], input * B(i, k));
+          store(a_rows + i * kRow + k * kLanes, a);
+          store(h_rows + (i + 1) * kRow + k * kLanes, h[k]);
+          y = fma(C(i, k), h[k], y);
+          if constexpr (kConstantC)
+            own_dC[k] = fma(g, h[k], own_dC[k]);
+          else
+            products[k] = g * h[k];
         }
-        store(c.y + i * kLanes, y);
+        store(ys + i * width, y);
+      };
+      int64_t i = 0;
+      for (; i + kTogether <= count; i += kTogether) {
+        F products[kLanes];
+#pragma GCC unroll 2
+        for (int j = 0; j < kTogether; ++j) token(i + j, products + j * kStates);
+        if constexpr (!kConstantC) store(dC + i * kStates, load(dC + i * kStates) + sums(products));
       }
+      for (; i < count; ++i) {
+        F products[kStates];
+        token(i, products);
+        if constexpr (!kConstantC) add_sums(dC + i * kStates, products);
+      }
+#pragma GCC unroll 8
+      for (int k = 0; k < kStates; ++k) store(c.dC + (n0 + k) * kLanes, own_dC[k]);
     }
-    F carry[kStates], dA[kStates], constant_dB[kStates], constant_dC[kStates];
+    F carry[kStates], dA[kStates], own_dB[kStates];
 #pragma GCC unroll 8
     for (int k = 0; k < kStates; ++k) {
       carry[k] = load(c.carry + (n0 + k) * kLanes), dA[k] = load(c.dA + (n0 + k) * kLanes);
-      constant_dB[k] = load(c.dB + (n0 + k) * kLanes), constant_dC[k] = load(c.dC + (n0 + k) * kLanes);
+      own_dB[k] = load(c.dB + (n0 + k) * kLanes);
     }
-    for (int64_t i = count - 1; i >= 0; --i) {
-      if (n0 == 0 && first >= kPiece) fetch(c, first - kPiece + i);  // the piece to come
-      const F dt = load(c.dt + i * kLanes), input = load(c.input + i * kLanes), g = load(c.g + i * kLanes);
-      F fed = load(c.fed + i * kLanes), kept = load(c.kept + i * kLanes);
-      F products[2 * kStates];
+    const float* const own_A = c.A + n0 * kLanes;
+    auto token = [&](int64_t i, F * products) __attribute__((always_inline)) {
+      const F dt = load(dts + i * width), input = load(inputs + i * width), g = load(gs + i * width);
+      F fed = load(feds + i * width), kept = load(kepts + i * width);
 #pragma GCC unroll 8
       for (int k = 0; k < kStates; ++k) {
-        const F lambda = fma(coefficient_C(i, k), g, carry[k]);
-        carry[k] = load(b_.a + i * kRow + k * kLanes) * lambda;
-        const F q = carry[k] * load(b_.h + i * kRow + k * kLanes);
-        fed = fma(lambda, coefficient_B(i, k), fed);
-        kept = fma(load(c.A + (n0 + k) * kLanes), q, kept);
+        const F lambda = fma(C(i, k), g, carry[k]);
+        carry[k] = load(a_rows + i * kRow + k * kLanes) * lambda;
+        const F q = carry[k] * load(h_rows + i * kRow + k * kLanes);
+        fed = fma(lambda, B(i, k), fed);
+        kept = fma(load(own_A + k * kLanes), q, kept);
         dA[k] = fma(dt, q, dA[k]);
-        const F state = load(b_.h + (i + 1) * kRow + k * kLanes);
-        if constexpr (kConstantB) constant_dB[k] = fma(lambda, input, constant_dB[k]);
-        if constexpr (kConstantC) constant_dC[k] = fma(g, state, constant_dC[k]);
-        products[k] = kConstantB ? zero() : lambda * input;
-        products[kStates + k] = kConstantC ? zero() : g * state;
+        if constexpr (kConstantB)
+          own_dB[k] = fma(lambda, input, own_dB[k]);
+        else
+          products[k] = lambda * input;
       }
-      store(c.fed + i * kLanes, fed);
-      store(c.kept + i * kLanes, kept);
-      if constexpr (!kConstantB || !kConstantC) add_sums(first + i, n0, products);
+      store(feds + i * width, fed);
+      store(kepts + i * width, kept);
+    };
+    if (n0 == 0 && first >= piece_)  // the piece to come
+      for (int64_t i = 0; i < piece_; ++i) fetch(c, first - piece_ + i);
+    int64_t i = count;
+    for (; i % kTogether; --i) {
+      F products[kStates];
+      token(i - 1, products);
+      if constexpr (!kConstantB) add_sums(dB + (i - 1) * kStates, products);
+    }
+    for (i -= kTogether; i >= 0; i -= kTogether) {
+      F products[kLanes];
+#pragma GCC unroll 2
+      for (int j = kTogether - 1; j >= 0; --j) token(i + j, products + j * kStates);
+      if constexpr (!kConstantB) store(dB + i * kStates, load(dB + i * kStates) + sums(products));
     }
 #pragma GCC unroll 8
     for (int k = 0; k < kStates; ++k) {
       store(c.carry + (n0 + k) * kLanes, carry[k]), store(c.dA + (n0 + k) * kLanes, dA[k]);
-      store(c.dB + (n0 + k) * kLanes, constant_dB[k]), store(c.dC + (n0 + k) * kLanes, constant_dC[k]);
+      store(c.dB + (n0 + k) * kLanes, own_dB[k]);
     }
   }
 
-  // dB and dC of kStates states of a token: sums_ is (tokens, states / kStates, 2, kStates).
-  template <int kCount>
-  void add_sums(int64_t t, int64_t n0, F (&products)[kCount]) const {
-    float* to = sums_ + (t * states_ + n0) * 2;
-    if constexpr (kCount == kLanes)
-      store(to, load(to) + sums(products));
-    else
-      for (int i = 0; i < kCount; ++i) to[i] += sum(products[i]);
+  static void add_sums(float* to, const F (&products)[kStates]) {
+    for (int k = 0; k < kStates; ++k) to[k] += sum(products[k]);
   }
 
   void finish(int64_t first, int64_t count) const {
+    const float *bias = op_.delta_bias ? op_.delta_bias.f32() : nullptr, *D = op_.D ? op_.D.f32() : nullptr;
+    auto row = [](const Tensor& from, int64_t t) { return from ? from.row(t) : nullptr; };
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t t = first + i;
-      each_vector([&](const Channels& c) {
-        auto put = [&](const Tensor& to, F v) {
-          if (to) store(to.row(t) + c.first, v, c.count);
-        };
-        const F skip = op_.D ? load(op_.D.f32() + c.first, c.count) : zero();
-        const F u = load(op_.u.row(t) + c.first, c.count), g = load(c.g + i * kLanes);
-        const F fed = load(c.fed + i * kLanes), dt = load(c.dt + i * kLanes);
-        put(op_.du, fma(skip, g, dt * fed));
-        F ddt = fma(u, fed, load(c.kept + i * kLanes) * set(1 / kLog2e));
-        if (op_.delta_softplus) ddt = ddt * softplus_gradient(raw_step(c, t));
-        put(op_.ddelta, ddt);
-        store(c.dbias, load(c.dbias) + ddt);
-        store(c.dD, fma(g, u, load(c.dD)));
-        if (!op_.dz) return;
-        const F z = load(op_.z.row(t) + c.first, c.count), dy = load(op_.dy.row(t) + c.first, c.count);
-        put(op_.dz, dy * fma(skip, u, load(c.y + i * kLanes)) * silu_gradient(z));
+      const int64_t t = first + i, begin = i * layout_.width;
+      const float *u = op_.u.row(t), *delta = op_.delta.row(t), *dy = op_.dy.row(t), *z = row(op_.z, t);
+      float *du = row(op_.du, t), *ddelta = row(op_.ddelta, t), *dz = row(op_.dz, t);
+      each_of_row(i, [&](int64_t c, int64_t at, auto... n) {
+        const F skip = D ? load(D + c, n...) : zero(), in = load(u + c, n...), g = load(own_.g + at);
+        const F fed = load(own_.fed + at);
+        if (du) store(du + c, fma(skip, g, load(own_.dt + at) * fed), n...);
+        F ddt = fma(in, fed, load(own_.kept + at) * set(1 / kLog2e));
+        if (op_.delta_softplus) {
+          const F raw = load(delta + c, n...);
+          ddt = ddt * softplus_gradient(bias ? raw + load(bias + c, n...) : raw);
+        }
+        if (ddelta) store(ddelta + c, ddt, n...);
+        store(own_.dbias + at - begin, load(own_.dbias + at - begin) + ddt);
+        store(own_.dD + at - begin, fma(g, in, load(own_.dD + at - begin)));
+      });
+      if (!dz) continue;
+      each_of_row(i, [&](int64_t c, int64_t at, auto... n) {
+        const F skip = D ? load(D + c, n...) : zero();
+        const F y = fma(skip, load(u + c, n...), load(own_.y + at));
+        store(dz + c, load(dy + c, n...) * y * silu_gradient(load(z + c, n...)), n...);
       });
     }
   }
 
   const SelectiveScanBackward& op_;
-  const Task task_;
-  const int64_t d_state_, states_, each_;
+  const Part *begin_, *end_;
+  const Layout layout_;
+  const int64_t piece_, states_, d_state_;
   const Shared b_;
-  float* own_;
-  float* sums_;
+  const Rows own_;
+  float* vectors_;
 };
 
-// Gradients of B or C per token from the parts' sums; `which` 0 or 1.
-void write_sums(Context& cx, const Tensor& to, const float* sums, int64_t tokens, int64_t states, int64_t tasks,
-                int which) {
+// Gradients of B or C per token from the parts' sums of it, `size` floats apart.
+void write_sums(Context& cx, const Tensor& to, const float* sums, int64_t tokens, int64_t size, int64_t tasks) {
   const int64_t groups = to[1], d_state = to[2];
   cx.parallel_for(ceil_div(tokens, 64), [&](int64_t block, int) {
     for (int64_t t = block * 64; t < std::min(tokens, block * 64 + 64); ++t)
       for (int64_t g = 0; g < groups; ++g)
-        for (int64_t n = 0; n < d_state; ++n) {
-          float total = 0;
+        for (int64_t n = 0; n < d_state; n += kStates) {
+          const int m = int(std::min<int64_t>(kStates, d_state - n));
+          F total = zero();
           for (int64_t i = g * tasks / groups; i < (g + 1) * tasks / groups; ++i)
-            total += sums[(i * tokens + t) * states * 2 + (n / kStates * 2 + which) * kStates + n % kStates];
-          to.row(t)[g * d_state + n] = total;
+            total = total + load(sums + i * size + n * tokens + t * kStates, m);
+          store(to.row(t) + g * d_state + n, total, m);
         }
   });
 }
@@ -349,27 +464,35 @@ void scan_real(const SelectiveScanBackward& op, Context& cx) {
   const int64_t tokens = op.u[0], d_inner = op.u[1], states = ceil_div(op.A[1], kStates) * kStates;
   const Sequences sequences(op.cu_seqlens, Tensor(), tokens);
   const int64_t B_groups = op.constant(op.B) ? 1 : op.B[1], C_groups = op.constant(op.C) ? 1 : op.C[1];
-  // Tasks are parts of the finer of the two groupings; the coarser one's are sums over several.
+  // Parts are of the finer of the two groupings; the coarser one's sums are over several.
   int64_t groups = B_groups;
   while (groups % C_groups) groups += B_groups;  // the least common multiple
   const int64_t width = d_inner / groups, vectors = ceil_div(width, kLanes);
-  const int64_t parts = std::clamp<int64_t>(kMostParts / groups, 1, vectors), tasks = groups * parts;
-  int64_t longest = 0;
-  for (int64_t s = 0; s < sequences.count; ++s)
-    longest = std::max<int64_t>(longest, sequences.end(s) - sequences.begin(s));
+  const int64_t each = std::clamp<int64_t>(kMostParts / groups, 1, vectors), tasks = groups * each;
   const bool shared = !op.constant(op.B) || !op.constant(op.C);
   const int64_t size = shared ? tokens * states * 2 : 0;
   float* sums = cx.kept<float>(tasks * size);
-  const int64_t pieces = ceil_div(longest, kPiece) + 1;
-  cx.parallel_for(tasks, [&](int64_t task, int worker) {
-    const int64_t group = task / parts, part = task % parts;
-    const int64_t begin = part * vectors / parts * kLanes, end = std::min(width, (part + 1) * vectors / parts * kLanes);
-    float* memory = cx.local<float>(worker, ScanGradient::floats(ceil_div(vectors, parts) + 1, states, pieces));
-    const Task own{group * width + begin, end - begin, group * B_groups / groups, group * C_groups / groups};
-    ScanGradient(op, own, states, pieces, memory, sums + task * size).run(sequences, cx);
+  Part* parts = cx.shared<Part>(tasks);
+  for (int64_t i = 0; i < tasks; ++i) {
+    const int64_t group = i / each, part = i % each;
+    const int64_t begin = part * vectors / each * kLanes, end = std::min(width, (part + 1) * vectors / each * kLanes);
+    parts[i] = {group * width + begin, end - begin, group * B_groups / groups, group * C_groups / groups,
+                sums + i * size};
+  }
+  int64_t longest = 0;
+  for (int64_t s = 0; s < sequences.count; ++s)
+    longest = std::max<int64_t>(longest, sequences.end(s) - sequences.begin(s));
+  const int64_t piece = std::clamp(2 * states / kLeastPiece * kLeastPiece, kLeastPiece, kMostPiece);
+  const int64_t pieces = ceil_div(longest, piece) + 1;
+  const int64_t stretches = std::min<int64_t>(tasks, cx.threads());
+  cx.parallel_for(stretches, [&](int64_t i, int worker) {
+    const Part *begin = parts + i * tasks / stretches, *end = parts + (i + 1) * tasks / stretches;
+    Layout layout{piece, states, pieces, 0};
+    for (const Part* part = begin; part < end; ++part) layout.width += ceil_div(part->channels, kLanes) * kLanes;
+    ScanGradient(op, begin, end, layout, cx.local<float>(worker, ScanGradient::floats(layout))).run(sequences, cx);
   });
-  if (op.dB && !op.constant(op.B)) write_sums(cx, op.dB, sums, tokens, states, tasks, 0);
-  if (op.dC && !op.constant(op.C)) write_sums(cx, op.dC, sums, tokens, states, tasks, 1);
+  if (op.dB && !op.constant(op.B)) write_sums(cx, op.dB, sums, tokens, size, tasks);
+  if (op.dC && !op.constant(op.C)) write_sums(cx, op.dC, sums + tokens * states, tokens, size, tasks);
 }
 
 }  // namespace

@@ -64,4 +64,10 @@ test('trains on a text, goes on after a kill as if there had been none, and gene
   expect(written.out.length).toBeGreaterThan(5);
   const wrong = await run(['train', to('nothing.txt'), '--config', config]);
   expect(wrong.code).toBe(2);
+  // Where nothing can be saved is said before a step is taken.
+  for (const out of [text, join(text, 'below'), folder]) {
+    const nowhere = await run(args(out));
+    expect(nowhere.code, out).not.toBe(0);
+    expect(nowhere.err).toMatch(/^statespace: save: .*(cannot be|holds other files)/);
+  }
 }, 60_000);

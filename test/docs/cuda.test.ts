@@ -24,3 +24,12 @@ it('docs/cuda-performance.md has a row for every op of a forward that has a kern
     'add a case to cuda/bench, then npm run docs:cuda',
   ).toEqual([]);
 });
+
+it('docs/cuda.md names the ops that have no kernel', () => {
+  const missing = readFileSync(join(ROOT, 'cuda', 'missing.h'), 'utf8');
+  const absent = [...missing.matchAll(/^ {4}(\w+)[,>]/gm)].map(([, name]) => name![0]!.toLowerCase() + name!.slice(1));
+  const text = readFileSync(join(ROOT, 'docs', 'cuda.md'), 'utf8');
+  const section = /## Gradients\n([\s\S]*?)\n## /.exec(text)![1]!;
+  const named = [...section.matchAll(/`(\w+)`/g)].map(([, name]) => name!);
+  expect(named.sort()).toEqual(absent.sort());
+});

@@ -6,8 +6,10 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatSeconds } from '../../../bench/format.js';
 import { renderPage } from '../../../bench/html/page.js';
 import { library, type Model } from '../../../bench/library.js';
+import { checkReplaceable } from '../../atomic-folder.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
 import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
+import { MARKS } from '../../training/save.js';
 import { Interrupted, UsageError } from '../errors.js';
 import { checkWritable, readModelConfig, writeOutput } from '../files.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
@@ -174,6 +176,7 @@ async function beginning(options: Options, encoding: Encoding, fromFolder: boole
 async function train(path: string, options: Options, signal: AbortSignal): Promise<void> {
   const { out, steps, batch, length, seed, html, quiet } = options;
   if (html !== undefined) checkWritable(html);
+  await checkReplaceable(out, MARKS); // a run of hours must not end where nothing can be saved
   if (!existsSync(options.config)) throw new UsageError(`no file or folder ${options.config}`);
   const { setThreads, createTrainer, resumeTrainer } = library();
   if (options.threads !== undefined) setThreads(options.threads);
