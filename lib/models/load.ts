@@ -3,8 +3,8 @@ import { Cancellation, watched } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { StoredTensor } from '../checkpoint/open.js';
 import { checkStamps, statOf } from '../checkpoint/stamps.js';
-import { isBlocks, leavesOf } from '../checkpoint/stored.js';
-import { byteLength, type HeldType, heldTypes } from '../dtype.js';
+import { leavesOf } from '../checkpoint/stored.js';
+import { byteLength, type HeldType } from '../dtype.js';
 import { StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
@@ -12,11 +12,12 @@ import { Graph } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
 import { lazyCrypto } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
-import type { DType, TensorLike } from '../tensor.js';
+import type { TensorLike } from '../tensor.js';
 import type { Adapters } from './adapters.js';
 import { Binding, type Unread, underOtherBase } from './bind.js';
 import { asAsked, checkValues, entriesOf, shapesOf } from './from-tensors.js';
 import { headAsCopy } from './head-copy.js';
+import { configType, matrixType, ownTypes } from './held-types.js';
 import { checkDtype, checkOptions, type LoadOptions } from './load-options.js';
 import { type Blueprint, Model } from './model.js';
 import { type ResolvedModel, resolveModel, unreadOf } from './registry.js';
@@ -281,59 +282,6 @@ const asWords = (values: Float32Array): Float32Array =>
 /** What distinguishes a model with adapters from the one without. */
 const adaptersIdentity = (adapters: Adapters | undefined): string =>
   adapters ? JSON.stringify([...adapters].map(([name, of]) => [name, of.map((a) => [a.file, a.scale])])) : '';
-
-/** The type that a config says its checkpoint is in. */
-function configType(config: Record<string, unknown>): DType {
-  const inner = (config.text_config ?? {}) as Record<string, unknown>;
-  const name = config.dtype ?? config.torch_dtype ?? inner.dtype ?? inner.torch_dtype;
-  return name === 'float16' ? 'f16' : name === 'bfloat16' ? 'bf16' : 'f32';
-}
-
-/** The type that most of a checkpoint's matrix values are in, of those that can be held as they are. */
-function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): HeldType {
-  const bytes = Object.fromEntries(heldTypes.map((t) => [t, 0])) as Record<HeldType, number>;
-  for (const spec of graph.weights.values()) {
-    if (!spec.matrix) continue;
-    for (const s of spec.sources) {
-      const t = tensors.get(s.name);
-      if (t && t.dtype in bytes) bytes[t.dtype as HeldType] += t.byteLength;
-    }
-  }
-  return (Object.keys(bytes) as HeldType[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
-}
-
-/**
- * Matrices of a file of quantised types are held as they lie, each in its own type; what products do not read there, and
- * matrices whose parts differ, become bf16, or f32 where the model is to be exact. undefined: nothing is quantised.
- */
-function ownTypes(
-  tensors: ReadonlyMap<string, StoredTensor>,
-  exact: boolean,
-  device: 'auto' | 'cpu' | 'cuda',
-): ((spec: WeightSpec) => HeldType | undefined) | undefined {
-  if (![...tensors.values()].some((t) => isBlocks(t.dtype))) return undefined;
-  const onDevice = call((n) => n.backendName(device)).startsWith('cuda');
-  const described = new Map(call((n) => n.describeTypes()).map((t) => [t.name, t]));
-  const read = heldTypes.filter((type) => !onDevice || described.get(type)?.onDevice);
-  return (spec) => {
-    const stored = spec.sources.flatMap((s) => leavesOrComputed(tensors.get(s.name), s.span));
-    const [type, ...others] = new Set(stored.map((t) => (t.derived || t.strides ? 'f32' : t.dtype)));
-    if (type && others.length === 0 && read.includes(type as HeldType)) return type as HeldType;
-    return exact ? 'f32' : 'bf16';
-  };
-}
-
-/** Where values [span[0], span[0] + span[1]) lie; default: all of them. */
-function leavesOrComputed(t: StoredTensor | undefined, span?: readonly [number, number]): StoredTensor[] {
-  if (!t?.parts) return t ? [t] : [];
-  let end = 0;
-  return t.parts.flatMap((part) => {
-    const first = end;
-    end += part.shape.reduce((a, b) => a * b, 1);
-    if (!span) return leavesOrComputed(part);
-    return end <= span[0] || first >= span[0] + span[1] ? [] : leavesOrComputed(part, [span[0] - first, span[1]]);
-  });
-}
 
 /** The values of a source, of all that its tensor holds. */
 const partOf = (all: Float32Array, { span }: WeightSource): Float32Array =>
