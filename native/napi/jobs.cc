@@ -1,5 +1,7 @@
 #include "napi/jobs.h"
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -46,6 +48,10 @@ struct Turn {
   }
 };
 
+// What JavaScript takes between two steps of a large model. Woken from its sleep, a runner came 60 to 100 us after a
+// step was asked for.
+constexpr auto kLinger = std::chrono::microseconds(300);
+
 // As many runners as compute threads, at least two: a step does not wait for the chunk of a long prompt.
 class Runners {
  public:
@@ -61,6 +67,8 @@ class Runners {
       if (int64_t(turns_.size()) > idle_ && threads_ < std::max(2, ThreadPool::global().threads())) grow();
       // Where the system gives no thread at all, the caller does the work.
       if (threads_ == 0) return run_here(lock);
+      pushed_.fetch_add(1, std::memory_order_release);
+      if (lingering_ >= int64_t(turns_.size())) return;
     }
     wake_.notify_one();
   }
@@ -79,6 +87,18 @@ class Runners {
     turns_.pop();
     return run;
   }
+  // Until the next turn comes, or is not soon to come, giving way all the while. After short turns, whose steps wake it
+  // fast enough, the wait would only be in JavaScript's way.
+  void linger(std::unique_lock<std::mutex>& lock, Clock::duration took) {
+    if (ThreadPool::global().threads() < 2) return;
+    const uint64_t seen = pushed_.load(std::memory_order_relaxed);
+    ++lingering_;
+    lock.unlock();
+    const auto until = Clock::now() + std::min<Clock::duration>(kLinger, took / 8);
+    while (pushed_.load(std::memory_order_acquire) == seen && Clock::now() < until) std::this_thread::yield();
+    lock.lock();
+    --lingering_;
+  }
   void run_here(std::unique_lock<std::mutex>& lock) {
     while (!turns_.empty()) {
       const auto run = next();
@@ -90,15 +110,19 @@ class Runners {
   void loop() {
     flush_denormals();
     take_long_turns();
+    Clock::duration took{};
     std::unique_lock lock(mutex_);
     for (;;) {
       ++idle_;
+      if (turns_.empty()) linger(lock, took);
       wake_.wait(lock, [&] { return !turns_.empty(); });
       --idle_;
       auto run = next();
       lock.unlock();
+      const auto began = Clock::now();
       run();
       run = nullptr;
+      took = Clock::now() - began;
       lock.lock();
     }
   }
@@ -106,7 +130,8 @@ class Runners {
   std::condition_variable wake_;
   std::priority_queue<Turn> turns_;
   uint64_t number_ = 0;
-  int64_t idle_ = 0;
+  int64_t idle_ = 0, lingering_ = 0;
+  std::atomic<uint64_t> pushed_{0};
   int threads_ = 0;
 };
 
