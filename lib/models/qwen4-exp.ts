@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { frequenciesIn, rope } from '../layers/attention.js';
+import { frequenciesIn } from '../layers/attention.js';
 import { concat, embedding, linear, scaled } from '../layers/linear.js';
 import type { MoeOptions } from '../layers/moe.js';
 import { type Lookup, lookedUp } from '../layers/ngram-lookup.js';
@@ -71,7 +71,7 @@ function readConfig(c: ConfigReader): Qwen4Config {
       ...heads,
       bias: c.boolean('attention_bias', false),
       eps,
-      rope: readRope(c, heads.headDim, { partial: 0.25 }),
+      rope: readRope(c, heads.headDim), // of all channels where no share is given, unlike Qwen3.5
     },
     index: readIndex(c),
     delta: { ...readDelta(c, eps), gate: gate === 'swish' ? 'silu' : gate },
@@ -112,16 +112,18 @@ function indexer(g: Graph, h: Value, w: Weights, c: Qwen4Config): Indexer {
   const rows = linear(g, h, w, 'index_qk_proj', (heads + 1) * dim); // [q of every head | k]
   const q = headRmsNorm(g, g.view(rows, 0, heads, dim), w, 'q_layernorm', { eps: c.eps, unitOffset: true });
   const turned = c.attention.rope!;
-  const { invFreq } = frequenciesIn(g, { ...turned, rotaryDim: turned.rotaryDim! });
+  const { invFreq, scale } = frequenciesIn(g, { ...turned, rotaryDim: turned.rotaryDim! });
+  const freq = w.constant(() => invFreq, [invFreq.length]);
   return {
-    q: rope(g, q, turned),
+    // Yarn makes what it turns longer, here on either side; sparseAttention turns keys as they are.
+    q: g.op('rope', { x: q, invFreq: freq }, { mscale: scale * scale }),
     keys: cacheRows(g, g.view(rows, heads * dim, dim)),
     blockSize: block,
     topBlocks: top,
     scale: 1 / Math.sqrt(dim),
     eps: c.eps,
     norm: w.tensor('k_layernorm.weight', [dim], { init: 'zeros' }),
-    freq: w.constant(() => invFreq, [invFreq.length]),
+    freq,
   };
 }
 

@@ -22,7 +22,7 @@ LONGROPE = dict(rope_type="longrope", rope_theta=1e4, short_factor=[1.0, 1.05, 1
                 long_factor=[1.1, 3.0, 9.5])
 
 # Whose norms multiply by 1 + weight.
-OFFSET = ("gemma", "recurrent_gemma", "qwen3_next", "qwen3_5")
+OFFSET = ("gemma", "recurrent_gemma", "qwen3_next", "qwen3_5", "qwen4_exp")
 
 CASES = {
     "qwen2": dict(model_type="qwen2", rope_parameters=dict(rope_type="default", rope_theta=1e6)),
@@ -68,6 +68,28 @@ CASES = {
     "zaya": dict(TINY, model_type="zaya", intermediate_size=None, head_dim=8, layer_types=["hybrid_sliding", "hybrid"],
                  sliding_window=5, num_experts=3, moe_intermediate_size=11, router_hidden_size=7, cca_time0=3,
                  lm_head_bias=True, attention_bias=True),
+    "zaya_whole_heads": dict(TINY, model_type="zaya", intermediate_size=None, head_dim=8, num_experts=3,
+                             moe_intermediate_size=11, router_hidden_size=7, sliding_window=5,
+                             layer_types=["hybrid_sliding", "hybrid"],
+                             rope_parameters=dict(hybrid=dict(rope_type="default", rope_theta=1e4),
+                                                  hybrid_sliding=dict(rope_type="linear", factor=2.0, rope_theta=3e3))),
+    "qwen4_exp_yarn": dict(TINY, model_type="qwen4_exp_text", intermediate_size=None, head_dim=12, hc_count=2,
+                           hc_lowrank=5, layer_types=["linear_attention", "full_attention"], num_experts=3,
+                           num_experts_per_tok=2, moe_intermediate_size=9, shared_expert_intermediate_size=7,
+                           linear_key_head_dim=5, linear_value_head_dim=6, linear_num_key_heads=1,
+                           linear_num_value_heads=2, linear_conv_kernel_dim=3, indexer_n_heads=12,
+                           indexer_kv_heads=1, indexer_head_dim=12, indexer_compress_ratio=2, indexer_budget=6,
+                           rope_parameters=dict(rope_type="yarn", factor=4.0, rope_theta=1e4, attention_factor=2.5,
+                                                partial_rotary_factor=0.5, original_max_position_embeddings=16)),
+    # So many index heads that none of a block's sums is 0: ties are chosen among arbitrarily.
+    "qwen4_exp_whole_heads": dict(TINY, model_type="qwen4_exp_text", intermediate_size=None, head_dim=6, hc_count=2,
+                                  hc_lowrank=5, layer_types=["linear_attention", "full_attention"], num_experts=3,
+                                  num_experts_per_tok=2, moe_intermediate_size=9, shared_expert_intermediate_size=7,
+                                  linear_key_head_dim=5, linear_value_head_dim=6, linear_num_key_heads=1,
+                                  linear_num_value_heads=2, linear_conv_kernel_dim=3, indexer_n_heads=12,
+                                  indexer_kv_heads=1, indexer_head_dim=6, indexer_compress_ratio=2, indexer_budget=6,
+                                  rope_parameters=dict(rope_type="yarn", factor=4.0, rope_theta=1e4,
+                                                       original_max_position_embeddings=16)),
     "zamba": dict(TINY, model_type="zamba", num_hidden_layers=3, num_attention_heads=2, mamba_d_state=5, mamba_d_conv=3,
                   layers_block_type=["hybrid", "linear_attention", "hybrid"], mamba_dt_rank=3, mamba_proj_bias=True,
                   tie_word_embeddings=False),
