@@ -111,7 +111,7 @@ describe.runIf(redisPath)('jobs', () => {
   let jobs: Jobs;
   afterEach(() => jobs.close());
 
-  test('survive kill -9 of workers, and are done once each', { timeout: 3_600_000 }, async () => {
+  test('survive kill -9 of workers and of the Redis, and are done once each', { timeout: 3_600_000 }, async () => {
     jobs = openJobs(redis.url, { queue: 'killed' });
     const next = numbers(8);
     const rounds = amount(2, 200);
@@ -130,6 +130,10 @@ describe.runIf(redisPath)('jobs', () => {
     });
     for (let round = 0; round < rounds && !finished; round++) {
       await new Promise((done) => setTimeout(done, next(300)));
+      if (round % 2 === 1) {
+        await redis.restart();
+        continue;
+      }
       const [oldest] = workers;
       await kill(oldest!);
       await work('killed');
