@@ -82,7 +82,7 @@ const calls: [string, (o: never) => unknown, string, string][] = [
   ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'wieght', 'weight'],
   ['an op’s options', (o) => ops.rmsNorm({ x }, o), 'sginal', 'signal'],
   ['createSession', (o) => model.createSession(o), 'contextSize', ''],
-  ['describeModel of a config', (o) => describeModel(MAMBA, o), 'dtype', ''],
+  ['describeModel of a config', (o) => describeModel(MAMBA as never, o), 'dtype', ''],
   ['describeModel of a folder', (o) => describeModel('./nowhere', o), 'dType', 'dtype'],
   ['responseFormat', (o) => constrained({ type: 'json_object', ...(o as Options) }), 'schema', ''],
   ['responseFormat of a pattern', (o) => constrained({ type: 'regex', ...(o as Options) }), 'patern', 'pattern'],

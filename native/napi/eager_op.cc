@@ -11,8 +11,8 @@
 namespace statespace {
 namespace {
 
-// Floats of a block of tokens, for each thread. Every block costs a kernel its start: against floats, gla of 2,048 tokens
-// by 8 heads of 64 took 1.67 times as long with 1 MiB, 1.49 with 4, 1.42 in one block.
+// Floats of a block of tokens, for each thread. Every block costs a kernel its start: against floats, gla of 2,048
+// tokens by 8 heads of 64 took 1.67 times as long with 1 MiB, 1.49 with 4, 1.42 in one block.
 constexpr int64_t kBlockBytes = 4 << 20;
 constexpr int64_t kRowBytes = 1 << 18;  // the same where a thread takes a block by itself
 constexpr int64_t kLeastBlock = 256;
