@@ -11,8 +11,9 @@ export interface Stops {
   readonly spelled: ReadonlyMap<number, string>;
 }
 
-/** Characters of the longest special token that is looked for in a stop text. */
+/** Characters of the longest special token that is looked for in a stop text, and of the longest text that is searched. */
 const LONGEST = 100;
+const SEARCHED = 256;
 
 /** ERR_ARGUMENT for a `stop` that is no list of token ids and texts, and for texts where there is no tokenizer. */
 export function readStops({ tokenizer, eosTokens }: Network, stop: unknown): Stops {
@@ -33,7 +34,7 @@ export function readStops({ tokenizer, eosTokens }: Network, stop: unknown): Sto
     if (id !== undefined) ids.set(id, { reason: 'stop', by });
   }
   const spelled = new Map<number, string>();
-  for (const text of texts)
+  for (const text of texts.filter(({ length }) => length <= SEARCHED))
     for (let from = 0; from < text.length; from++)
       for (let to = Math.min(text.length, from + LONGEST); to > from; to--) {
         const part = text.slice(from, to);
