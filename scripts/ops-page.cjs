@@ -53,6 +53,7 @@ function opsPage() {
     "caller's terms; their docstrings say what is computed.",
     '',
     'A state lies in a pool: its first axis is chosen by `slots`. Runtime tensors are filled in by the program runner.',
+    'Types after `host:` are read as they lie where the op runs on the CPU; elsewhere they become f32 first.',
     '',
     ...[...opCatalog().values()].map(section),
   ].join('\n');

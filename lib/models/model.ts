@@ -200,7 +200,7 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** A new sequence, of which nothing is known yet. It takes no options: what a session holds grows with what it reads. */
-  createSession(options?: Readonly<Record<string, never>>): Session {
+  createSession(options?: Readonly<Record<never, never>>): Session {
     if (typeof options === 'object' && options !== null) checkKnown('createSession', options, []);
     return new Session(this, this.newSession());
   }

@@ -25,8 +25,8 @@ struct SelectiveScan {
         A.rank == 2   ? "tokens ngroups d_state | d_inner d_state"
         : A.rank == 3 ? "tokens ngroups d_state 2 | d_inner d_state 2"
                       : "tokens ngroups d_state | d_inner d_state | tokens ngroups d_state 2 | d_inner d_state 2";
-    v.in("B", B, coefficient, B.rank == A.rank ? kF32 : floats);
-    v.in("C", C, coefficient, C.rank == A.rank ? kF32 : floats);
+    v.in("B", B, coefficient, B.rank > 0 && B.rank == A.rank ? kF32 : floats);
+    v.in("C", C, coefficient, C.rank > 0 && C.rank == A.rank ? kF32 : floats);
     v.optional("D", D, "d_inner");
     v.optional("z", z, "tokens d_inner", floats);
     v.optional("deltaBias", delta_bias, "d_inner");
