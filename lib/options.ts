@@ -64,8 +64,12 @@ function closest(key: string, known: readonly string[]): string | undefined {
   return longer[0]?.name ?? known.find((name) => ELSEWHERE[name]?.includes(asked));
 }
 
+const LONGEST_NAME = 64;
+
 /** The known name that `key` is written nearly as. */
 export function misspelt(key: string, known: readonly string[]): string | undefined {
+  // Much longer than any name, it is none of them with a letter wrong; comparing would take as long as it is.
+  if (key.length > LONGEST_NAME) return undefined;
   const asked = plain(key);
   const ranked = known.map((name) => ({
     name,

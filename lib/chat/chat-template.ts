@@ -120,7 +120,9 @@ function checkFlags(addGenerationPrompt: unknown, continueFinalMessage: unknown)
 function checkVariables(variables: Readonly<Record<string, unknown>>, source: string): void {
   for (const [name, value] of Object.entries(variables)) {
     if (value === undefined || OPTIONS.includes(name)) continue;
-    const meant = PYTHON[name] ?? (source.includes(name) ? undefined : misspelt(name, OPTIONS));
+    const meant =
+      (Object.hasOwn(PYTHON, name) ? PYTHON[name] : undefined) ??
+      (source.includes(name) ? undefined : misspelt(name, OPTIONS));
     if (meant !== undefined)
       throw new StatespaceError(
         'ERR_ARGUMENT',

@@ -204,6 +204,11 @@ export class Engine implements AsyncDisposable {
     return this.dispose();
   }
 
+  /** @internal Requests that are generated together: who has more asks for them in turn, not for a place of each in the queue. */
+  get together(): number {
+    return this.options.maxRunning;
+  }
+
   /** @internal Tells of what happens; call what it returns to end that. */
   observe(observer: EngineObserver): () => void {
     this.observers.add(observer);

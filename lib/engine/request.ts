@@ -104,7 +104,7 @@ export function readLongPrompt(model: Model, request: GenerateRequest): Prompt |
   return ids.then(
     (found) => readPrompt(model, { tokens: found }),
     (error) => {
-      if (error.name === 'DataCloneError') return readPrompt(model, request); // which says what is wrong with it
+      if (error.name === 'DataCloneError' || error instanceof RangeError) return readPrompt(model, request); // which says what is wrong with it
       throw error;
     },
   );

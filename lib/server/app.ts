@@ -10,7 +10,7 @@ import { chat } from './chat.js';
 import type { ApiUsage } from './choices.js';
 import { completions, now } from './completions.js';
 import { embeddings } from './embeddings.js';
-import { ApiError, apiError, invalid } from './errors.js';
+import { ApiError, apiError, closed, invalid } from './errors.js';
 import { Metrics } from './metrics.js';
 import { page } from './page.js';
 
@@ -100,7 +100,7 @@ export function createApp(engine: Engine, options: AppOptions = {}): App {
   if (options.apiKey !== undefined) app.use('/v1/*', guarded([options.apiKey].flat()));
   const entry = { id: limits.model, object: 'model', created, owned_by: 'statespace' };
   app.get('/v1/models', (c) => c.json({ object: 'list', data: [entry] }));
-  app.get('/v1/models/:id{.+}', (c) => {
+  app.get(MODEL_PATH, (c) => {
     checkModel(c.req.param('id'), limits);
     return c.json(entry);
   });
@@ -111,13 +111,13 @@ export function createApp(engine: Engine, options: AppOptions = {}): App {
   const routes: Record<string, Route> = { completions, 'chat/completions': chat, embeddings };
   for (const [path, route] of Object.entries(routes))
     app.post(`/v1/${path}`, bodyLimit({ maxSize, onError: tooLarge }), (c) => serve(c, engine, route, limits, options));
-  app.all('/v1/:path{.+}', (c) => {
-    if (routes[c.req.param('path')] || c.req.param('path').startsWith('models'))
-      throw new ApiError(405, `${c.req.method} is not what ${c.req.path} takes`, 'method_not_allowed');
-    throw notFound(c);
+  const taken = new Map(app.routes.filter((r) => r.method !== 'ALL').map((r) => [r.path, r.method]));
+  app.notFound((c) => {
+    const method = taken.get(/^\/v1\/models\/./.test(c.req.path) ? MODEL_PATH : c.req.path);
+    return failed(c, method ? notAllowed(c, method) : notFound(c), method);
   });
-  app.notFound((c) => failed(c, notFound(c)));
-  app.onError((error, c) => failed(c, error));
+  // What fails of a request whose client is gone, such as the reading of its body, fails of that.
+  app.onError((error, c) => failed(c, cut(error) ? closed() : error));
   return app;
 }
 
@@ -142,16 +142,23 @@ function checkApp(options: AppOptions): void {
 
 type AppContext = Context<{ Variables: Variables }>;
 
+const MODEL_PATH = '/v1/models/:id{.+}';
+
+const notAllowed = (c: AppContext, method: string): ApiError =>
+  new ApiError(405, `${c.req.method} is not what ${c.req.path} takes, but ${method}`, 'method_not_allowed');
+
 const notFound = (c: AppContext): ApiError =>
   new ApiError(404, `there is no ${c.req.method} ${c.req.path}`, 'not_found');
 
-function failed(c: AppContext, error: unknown): Response {
+/** allow: the method that the path takes. */
+function failed(c: AppContext, error: unknown, allow?: string): Response {
   const its = apiError(error);
   c.set('error', error);
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   // What it had not read yet of the body would be taken for the next request.
   if (its.status === 413) headers.connection = 'close';
   if (its.retryAfter !== undefined) headers['retry-after'] = `${its.retryAfter}`;
+  if (allow) headers.allow = allow === 'GET' ? 'GET, HEAD' : allow;
   if (its.status === 401) headers['www-authenticate'] = 'Bearer';
   return new Response(JSON.stringify(its.body), { status: its.status, headers });
 }
@@ -190,6 +197,9 @@ async function readJson(request: Request): Promise<unknown> {
   const type = request.headers.get('content-type')?.replace(/;.*/s, '').trim().toLowerCase();
   if (type !== undefined && type !== 'application/json')
     throw new ApiError(415, `content-type: expected application/json, received ${type}`, 'unsupported_media_type');
+  const encoding = request.headers.get('content-encoding')?.trim().toLowerCase() || 'identity';
+  if (encoding !== 'identity')
+    throw new ApiError(415, `content-encoding: expected none, received ${encoding}`, 'unsupported_media_type');
   const bytes = await request.arrayBuffer();
   let text: string;
   try {
@@ -203,6 +213,9 @@ async function readJson(request: Request): Promise<unknown> {
     throw invalid(`the body is not JSON: ${(error as Error).message.slice(0, 200)}`);
   }
 }
+
+/** A body that ended before it was whole. */
+const cut = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ECONNRESET';
 
 function checkModel(asked: string, { model }: Limits): void {
   if (asked !== model)

@@ -1,6 +1,8 @@
 import { misspelt } from '../options.js';
 import { type ApiError, invalid } from './errors.js';
 
+const MAX_FIELDS = 256;
+
 /** Fields of a JSON body, each checked as it is read. null is as if a field were not there, as OpenAI's API has it. */
 export class Body {
   constructor(
@@ -21,7 +23,7 @@ export class Body {
   }
 
   wrong(key: string, wanted: string): ApiError {
-    const param = this.path ? `${this.path}.${key}` : key;
+    const param = this.at(key);
     return invalid(`${param}: expected ${wanted}, received ${describe(this.get(key))}`, param);
   }
 
@@ -63,11 +65,16 @@ export class Body {
 
   object(key: string): Body | undefined {
     const value = this.get(key);
-    return value === undefined ? undefined : Body.of(value, this.path ? `${this.path}.${key}` : key);
+    return value === undefined ? undefined : Body.of(value, this.at(key));
+  }
+
+  private at(key: string): string {
+    return this.path ? `${this.path}.${key}` : key;
   }
 
   /** Fields of other servers are ignored; one that is nearly one of ours is a mistake, which would go unnoticed. */
   checkSpelling(known: readonly string[]): void {
+    this.checkCount();
     for (const key of Object.keys(this.fields)) {
       const meant = known.includes(key) ? undefined : misspelt(key, known);
       if (meant)
@@ -75,11 +82,22 @@ export class Body {
     }
   }
 
+  /** Names are compared one by one with those that are known: a hundred thousand of them would hold up everybody. */
+  checkCount(): void {
+    const count = Object.keys(this.fields).length;
+    if (count > MAX_FIELDS)
+      throw invalid(
+        `${this.path || 'the body'}: expected at most ${MAX_FIELDS} fields, received ${count}`,
+        this.path || null,
+      );
+  }
+
   /** What this server does not do, unless it is asked for in the one way that changes nothing. */
   unsupported(key: string, neutral: readonly unknown[] = []): void {
     const value = this.get(key);
+    const param = this.at(key);
     if (value !== undefined && !neutral.includes(value))
-      throw invalid(`${key}: this server does not support it`, key, 'unsupported_parameter');
+      throw invalid(`${param}: this server does not support it`, param, 'unsupported_parameter');
   }
 }
 

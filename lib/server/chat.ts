@@ -14,7 +14,7 @@ const MAX_MESSAGES = 10_000;
 
 /** POST /v1/chat/completions */
 export async function chat(engine: Engine, body: Body, limits: Limits, gone: AbortController): Promise<Served> {
-  const { request, n, stream, includeUsage } = readCommon(body, undefined, limits.maxTokens);
+  const { request, n, stream, includeUsage } = readCommon(body, undefined, limits.maxTokens, 1);
   const messages = readMessages(body);
   const tools = readTools(body);
   const withLogprobs = body.boolean('logprobs') ?? false;
@@ -24,11 +24,11 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
     ...given('addGenerationPrompt', body.boolean('add_generation_prompt')),
     ...given('continueFinalMessage', body.boolean('continue_final_message')),
     ...given('documents', body.array('documents', MAX_MESSAGES)),
-    ...(body.object('chat_template_kwargs')?.fields ?? {}),
+    ...readVariables(body),
     ...(tools ? { tools: tools.list } : {}),
   };
   const logprobs = withLogprobs ? { logprobs: top ?? 0 } : {};
-  const choices = new Choices(engine, [{ ...request, ...logprobs, messages, templateOptions }], n, gone.signal);
+  const choices = new Choices(engine, [{ ...request, ...logprobs, messages, templateOptions }], n, gone);
   const id = `chatcmpl-${randomUUID()}`;
   const events = await choices.start();
   const shown = (token: EngineToken) => (withLogprobs ? { content: [logprobOf(engine, token)], refusal: null } : null);
@@ -136,9 +136,12 @@ function readMessages(body: Body): Record<string, unknown>[] {
     const role = message.string('role');
     if (!role) throw message.wrong('role', 'system, user, assistant or tool');
     const content = message.get('content');
-    const text = Array.isArray(content) ? partsOf(content, at) : content;
-    if (text !== undefined && typeof text !== 'string') throw message.wrong('content', 'a text or an array of parts');
-    const calls = message.array('tool_calls')?.map((call) => readCall(call, at));
+    const text = Array.isArray(content) && content.length > 0 ? partsOf(content, at) : content;
+    // What an assistant did may be its calls alone.
+    const empty = text === undefined && role === 'assistant';
+    if (!empty && typeof text !== 'string') throw message.wrong('content', 'a text or an array of parts');
+    for (const key of ['name', 'tool_call_id']) message.string(key);
+    const calls = message.array('tool_calls', 1024)?.map((call, j) => readCall(call, `${at}.tool_calls.${j}`));
     return {
       ...message.fields,
       // OpenAI's newer name; templates know the older.
@@ -147,6 +150,14 @@ function readMessages(body: Body): Record<string, unknown>[] {
       ...(calls ? { tool_calls: calls } : {}),
     };
   });
+}
+
+/** A template of the request's own is a program of anybody's, which need not come to an end. */
+function readVariables(body: Body): Record<string, unknown> {
+  const given = body.object('chat_template_kwargs');
+  given?.checkCount();
+  given?.unsupported('template');
+  return { ...given?.fields };
 }
 
 function partsOf(parts: unknown[], at: string): string {
@@ -162,11 +173,14 @@ function partsOf(parts: unknown[], at: string): string {
 
 /** Templates read the arguments as an object; OpenAI's API sends them as JSON. */
 function readCall(call: unknown, at: string): unknown {
-  const fn = Body.of(call, `${at}.tool_calls`).object('function');
-  const args = fn?.get('arguments');
+  const given = Body.of(call, at);
+  const fn = given.object('function');
+  if (!fn) throw given.wrong('function', 'an object with a name and arguments');
+  if (!fn.string('name')) throw fn.wrong('name', 'a name');
+  const args = fn.get('arguments');
   if (typeof args !== 'string') return call;
   try {
-    return { ...(call as object), function: { ...fn!.fields, arguments: JSON.parse(args) } };
+    return { ...(call as object), function: { ...fn.fields, arguments: JSON.parse(args) } };
   } catch {
     return call;
   }
@@ -179,8 +193,12 @@ function readTools(body: Body): { list: unknown[]; names: Set<string> } | undefi
     throw body.wrong('tool_choice', 'auto or none: this server does not force calls');
   if (!list || list.length === 0 || choice === 'none') return undefined;
   const names = list.map((tool, i) => {
-    const name = Body.of(tool, `tools.${i}`).object('function')?.string('name');
+    const given = Body.of(tool, `tools.${i}`);
+    if ((given.get('type') ?? 'function') !== 'function') throw given.wrong('type', 'function');
+    const fn = given.object('function');
+    const name = fn?.string('name');
     if (!name) throw invalid(`tools.${i}.function.name: expected a string`, 'tools');
+    fn?.object('parameters');
     return name;
   });
   return { list, names: new Set(names) };

@@ -31,14 +31,24 @@ export class Choices {
     private readonly engine: Engine,
     requests: readonly GenerateRequest[],
     private readonly n: number,
-    signal: AbortSignal,
+    gone: AbortController,
   ) {
     this.sources = requests.flatMap((request) =>
       Array.from({ length: n }, (_, i) => {
         const seed = request.seed === undefined ? {} : { seed: request.seed + i };
-        return engine.events({ ...request, ...seed, signal });
+        return this.choice({ ...request, ...seed, signal: gone.signal }, gone);
       }),
     );
+  }
+
+  /** Of one that fails the others are of no use. */
+  private async *choice(request: GenerateRequest, gone: AbortController): AsyncGenerator<GenerationEvent, void> {
+    try {
+      yield* this.engine.events(request);
+    } catch (error) {
+      gone.abort(error);
+      throw error;
+    }
   }
 
   /**
@@ -59,7 +69,7 @@ export class Choices {
   }
 
   private async *events(): AsyncGenerator<ChoiceEvent, void> {
-    for await (const { from: choice, value: event } of merged(this.sources)) {
+    for await (const { from: choice, value: event } of merged(this.sources, this.engine.together)) {
       if (event.kind === 'token') yield { choice, token: event.token };
       else {
         this.count(choice, event.usage);

@@ -28,7 +28,7 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
     engine,
     prompts.map((prompt) => ({ ...options, prompt })),
     n,
-    gone.signal,
+    gone,
   );
   const base = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: now(), model: limits.model };
   const events = await choices.start();

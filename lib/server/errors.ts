@@ -29,8 +29,21 @@ function typeOf(status: number): string {
   return status >= 500 ? 'server_error' : 'invalid_request_error';
 }
 
+/** The field of a request whose value the engine refused. */
+function fieldOf(message: string): string | null {
+  const option = /^(?:generate: )?(logitBias|responseFormat|stop|messages)\b/.exec(message)?.[1];
+  return option?.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`) ?? null;
+}
+
 // nginx's number for a client that went away before its answer; nobody is there to read it, but logs do.
 const CLOSED = 499;
+// Another replica, or this one started anew, is there by then.
+const RETRY_S = 5;
+
+export const shuttingDown = (): ApiError =>
+  new ApiError(503, 'the server is shutting down', 'shutting_down', null, RETRY_S);
+
+export const closed = (): ApiError => new ApiError(CLOSED, 'the client closed the request', 'closed');
 
 /** Any failure in that form; what is nobody's fault says nothing of what is inside. */
 export function apiError(error: unknown): ApiError {
@@ -39,7 +52,7 @@ export function apiError(error: unknown): ApiError {
     switch (error.code) {
       case 'ERR_ARGUMENT':
       case 'ERR_SHAPE':
-        return invalid(error.message);
+        return invalid(error.message, fieldOf(error.message));
       case 'ERR_OUT_OF_MEMORY':
         return invalid(error.message, null, 'context_length_exceeded');
       case 'ERR_OVERLOADED':
@@ -47,9 +60,9 @@ export function apiError(error: unknown): ApiError {
       case 'ERR_TIMEOUT':
         return new ApiError(504, error.message, 'timeout');
       case 'ERR_DISPOSED':
-        return new ApiError(503, 'the server is shutting down', 'shutting_down', null, 5);
+        return shuttingDown();
     }
   }
-  if ((error as Error)?.name === 'AbortError') return new ApiError(CLOSED, 'the client closed the request', 'closed');
+  if ((error as Error)?.name === 'AbortError') return closed();
   return new ApiError(500, 'the server failed at this request', 'internal_error');
 }

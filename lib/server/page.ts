@@ -94,7 +94,9 @@ async function send(text) {
   at('send').disabled = true;
   at('stop').disabled = false;
   turn('user', text);
-  messages.push({ role: 'user', content: text });
+  // Of the conversation that it was asked in: Clear begins another.
+  const conversation = messages;
+  conversation.push({ role: 'user', content: text });
   const answer = turn('assistant', '');
   let said = '', tokens = 0, first = 0, usage = null;
   const started = performance.now();
@@ -124,7 +126,7 @@ async function send(text) {
   try {
     const response = await fetch(settings.chat ? 'v1/chat/completions' : 'v1/completions', {
       method: 'POST', headers, signal: running.signal,
-      body: JSON.stringify(settings.chat ? { ...common, messages } : { ...common, prompt: text }),
+      body: JSON.stringify(settings.chat ? { ...common, messages: conversation } : { ...common, prompt: text }),
     });
     if (!response.ok) throw new Error((await response.json()).error.message);
     for await (const event of events(response)) {
@@ -145,7 +147,9 @@ async function send(text) {
     if (error.name === 'AbortError') answer.append(' [stopped]');
     else turn('error', error.message);
   }
-  messages.push({ role: 'assistant', content: said });
+  // An answer that never began leaves nothing to go on from.
+  if (said) conversation.push({ role: 'assistant', content: said });
+  else conversation.pop();
   running = null;
   at('send').disabled = false;
   at('stop').disabled = true;

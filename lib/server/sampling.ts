@@ -11,13 +11,19 @@ export interface Common {
   includeUsage: boolean;
 }
 
-/** `maxTokens`: where the request names none. */
-export function readCommon(body: Body, maxTokens: number | undefined, limit: number): Common {
+/** `maxTokens`: where the request names none; `least`: what it may name. */
+export function readCommon(body: Body, maxTokens: number | undefined, limit: number, least = 0): Common {
   body.checkSpelling(FIELDS);
   for (const [key, neutral] of UNSUPPORTED) body.unsupported(key, neutral);
   const asked =
-    body.integer('max_completion_tokens', 0, limit) ?? body.integer('max_tokens', 0, limit) ?? maxTokens ?? limit;
-  const seed = body.integer('seed', Number.MIN_SAFE_INTEGER);
+    body.integer('max_completion_tokens', least, limit) ??
+    body.integer('max_tokens', least, limit) ??
+    maxTokens ??
+    limit;
+  body.boolean('parallel_tool_calls');
+  body.boolean('store');
+  body.object('metadata');
+  if (body.array('modalities')?.some((kind) => kind !== 'text')) throw body.wrong('modalities', 'text alone');
   const options = {
     maxTokens: Math.min(asked, limit),
     temperature: body.number('temperature', 0, 100) ?? 1,
@@ -29,7 +35,7 @@ export function readCommon(body: Body, maxTokens: number | undefined, limit: num
     frequencyPenalty: body.number('frequency_penalty', -2, 2),
     presencePenalty: body.number('presence_penalty', -2, 2),
     minTokens: body.integer('min_tokens', 0, limit),
-    seed: seed === undefined ? undefined : Math.abs(seed),
+    seed: readSeed(body),
     logitBias: readBias(body),
     stop: readStop(body),
     responseFormat: readFormat(body),
@@ -61,7 +67,7 @@ const UNSUPPORTED: [string, unknown[]][] = [
 ];
 
 /** All that this API has: read here or by a route, refused, or without a meaning for a model of one's own. */
-const FIELDS: readonly string[] = [
+export const FIELDS: readonly string[] = [
   ...[
     'model',
     'prompt',
@@ -90,6 +96,16 @@ const FIELDS: readonly string[] = [
   ...['prompt_cache_key', 'reasoning_effort', 'safety_identifier', 'service_tier', 'store', 'verbosity'],
   ...UNSUPPORTED.map(([key]) => key),
 ];
+
+// OpenAI's seeds have 64 bits; the choices of one request have seeds of their own behind it.
+const SEEDS = 2 ** 53 - MAX_N * 2 ** 10;
+
+function readSeed(body: Body): number | undefined {
+  const seed = body.number('seed', -(2 ** 63), 2 ** 63);
+  if (seed === undefined) return undefined;
+  if (!Number.isInteger(seed)) throw body.wrong('seed', 'a whole number');
+  return Math.abs(seed) % SEEDS;
+}
 
 function readStop(body: Body): (string | number)[] | undefined {
   const value = body.get('stop');

@@ -5,6 +5,7 @@ import type { Engine } from '../engine/engine.js';
 import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { APP_OPTIONS, type AppOptions, createApp } from './app.js';
+import { shuttingDown } from './errors.js';
 
 /** Where a server listens. */
 export interface ServeOptions extends AppOptions {
@@ -26,6 +27,7 @@ export interface Listening {
 const HEADERS_MS = 15_000;
 const REQUEST_MS = 60_000;
 const KEEP_ALIVE_MS = 5_000;
+const SWEEP_MS = 50;
 const MAX_PORT = 65_535;
 
 /**
@@ -39,10 +41,17 @@ export async function listen(engine: Engine, options: ServeOptions = {}): Promis
     throw mismatch('ERR_ARGUMENT', 'listen: port', `a whole number from 0 to ${MAX_PORT}`, show(port));
   if (typeof host !== 'string' || host === '') throw mismatch('ERR_ARGUMENT', 'listen: host', 'an address', show(host));
   const app = createApp(engine, ofApp);
+  let closing = false;
+  // Connections that were kept open would ask on until the end of the grace.
+  const refuse = () =>
+    new Response(JSON.stringify(shuttingDown().body), {
+      status: 503,
+      headers: { 'content-type': 'application/json', 'retry-after': '5', connection: 'close' },
+    });
   const server = await new Promise<Server>((resolve, reject) => {
     const made = serveNode(
       {
-        fetch: app.fetch,
+        fetch: (request, ...rest) => (closing ? refuse() : app.fetch(request, ...rest)),
         port,
         hostname: host,
         createServer,
@@ -59,11 +68,15 @@ export async function listen(engine: Engine, options: ServeOptions = {}): Promis
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host}:${taken}`,
     async close(graceMs) {
+      closing = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+      // Those that are answered now and kept open.
+      const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
       await closed;
       clearTimeout(cut);
+      clearInterval(sweep);
     },
   };
 }

@@ -40,17 +40,23 @@ export function eventStream(
   return { response, ended };
 }
 
-/** What several sources give, each with its number, as it comes. Returning ends all of them. */
+/**
+ * What several sources give, each with its number, as it comes; at most `most` are begun and not ended. Returning ends all
+ * of them.
+ */
 export async function* merged<T>(
   sources: readonly AsyncGenerator<T, void>[],
+  most: number,
 ): AsyncGenerator<{ from: number; value: T }, void> {
   const next = (from: number) => sources[from]!.next().then((result) => ({ from, result }));
-  const open = new Map(sources.map((_, i) => [i, next(i)]));
+  const open = new Map(sources.slice(0, most).map((_, i) => [i, next(i)]));
+  let begun = open.size;
   try {
     while (open.size > 0) {
       const { from, result } = await Promise.race(open.values());
       if (result.done) {
         open.delete(from);
+        if (begun < sources.length) open.set(begun, next(begun++));
         continue;
       }
       open.set(from, next(from));

@@ -76,6 +76,19 @@ describe('the page', () => {
       for (let i = 0; i < 200 && engine.stats().running > 0; i++) await new Promise((done) => setTimeout(done, 10));
       expect(engine.stats().running).toBe(0);
       expect(engine.stats().cachedTokens).toBeGreaterThan(0);
+
+      // Clear while an answer comes: what was said of it is no part of the next conversation.
+      await page.fill('#prompt', 'two');
+      await page.press('#prompt', 'Enter');
+      await page.waitForFunction(`document.querySelectorAll('.assistant')[2]?.textContent.length > 3`);
+      await page.click('#clear');
+      await page.waitForFunction(`!document.getElementById('send').disabled`);
+      const question = page.waitForRequest((request) => request.method() === 'POST');
+      await page.fill('#max', '2');
+      await page.fill('#prompt', 'three');
+      await page.press('#prompt', 'Enter');
+      expect((await question).postDataJSON().messages).toEqual([{ role: 'user', content: 'three' }]);
+      await page.waitForFunction(`!document.getElementById('send').disabled`);
       expect(errors).toEqual([]);
       expect([...new Set(asked)]).toEqual([server.url]);
     } finally {

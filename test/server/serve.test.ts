@@ -64,6 +64,8 @@ test('SIGTERM: what runs is answered to its end, nothing new is taken, and it en
 test('wrong usage ends with 2 and says what is wrong, a taken port with 1', async () => {
   expect(await statespace(['serve', '/no/such/folder'])).toMatchObject({ code: 2 });
   expect(await statespace(['serve', folder, '--port', 'x'])).toMatchObject({ code: 2 });
+  const empty = await statespace(['serve', folder, '--api-key', '']);
+  expect(empty).toMatchObject({ code: 2, stderr: expect.stringContaining('--api-key') });
   const { port } = new URL((await start()).url);
   const taken = await statespace(['serve', folder, '--port', port]);
   expect(taken).toMatchObject({ code: 1, stderr: expect.stringContaining('EADDRINUSE') });

@@ -22,6 +22,8 @@ interface Options extends EngineFlags {
 
 const collect = (value: string, all: string[] = []) => [...all, value];
 const MAX_PORT = 65_535;
+// What a timer can wait for.
+const MAX_SECONDS = 2_147_483;
 
 export function addServe(program: Command, signal: AbortSignal): void {
   const command = program
@@ -58,7 +60,13 @@ Examples:
 async function serve(given: string | undefined, options: Options, interrupted: AbortSignal): Promise<void> {
   const { host, port, maxTokens, page } = options;
   const path = given ?? shippedModel();
+  // What a server would refuse is said before a model has been loaded for it.
   if (port > MAX_PORT) throw new UsageError(`there is no port ${port}`);
+  if (options.timeout && options.timeout > MAX_SECONDS)
+    throw new UsageError(`--timeout: at most ${MAX_SECONDS} seconds, received ${options.timeout}`);
+  const texts = { host: host, 'model-name': options.modelName, 'api-key': options.apiKey, cors: options.cors };
+  for (const [flag, text] of Object.entries(texts))
+    if ([text].flat().includes('')) throw new UsageError(`--${flag}: expected a text that is not empty`);
   const { engine, close } = await openEngine(path, options, interrupted);
   const keys = options.apiKey ?? (process.env.STATESPACE_API_KEY ? [process.env.STATESPACE_API_KEY] : undefined);
   const name = options.modelName ?? basename(resolve(path));
