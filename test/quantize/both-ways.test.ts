@@ -203,6 +203,17 @@ describe('what published checkpoints of a family do not have, and a config may',
       },
       /no rotations of the type dynamic/,
     ],
+    [
+      'Nemotron-H: biases, also of the shared expert',
+      {
+        model_type: 'nemotron_h',
+        ...{ vocab_size: 61, hidden_size: 48, ...heads, layers_block_type: ['mamba', 'moe', 'attention'] },
+        ...{ mamba_num_heads: 6, mamba_head_dim: 16, n_groups: 2, ssm_state_size: 8 },
+        ...{ n_routed_experts: 3, num_experts_per_tok: 2, moe_intermediate_size: 24 },
+        ...{ moe_shared_expert_intermediate_size: 16, mlp_bias: true },
+      },
+      /no biases of the shared expert/,
+    ],
   ])('%s', async (_, config, said) => {
     const folder = folders.put({});
     const made = await createModel(config as Record<string, unknown>, { seed: 5 });

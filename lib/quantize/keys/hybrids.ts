@@ -229,7 +229,11 @@ export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written 
       ...(low !== 0.001 && { time_step_min: low }),
       ...(!relu2 && { mlp_hidden_act: raw.mlp_hidden_act }),
     },
-    notes: [...mixer.notes, ...(relu2 ? [] : [`it takes relu squared for the model's ${String(raw.mlp_hidden_act)}`])],
+    notes: [
+      ...mixer.notes,
+      ...(relu2 ? [] : [`it takes relu squared for the model's ${String(raw.mlp_hidden_act)}`]),
+      ...(routed && c.mlpBias ? ['it refuses the file: it knows no biases of the shared expert'] : []),
+    ],
   };
 }
 
