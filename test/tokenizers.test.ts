@@ -6,6 +6,7 @@ import { readGguf } from '../dist/lib/checkpoint/gguf/container.js';
 import { readText } from '../dist/lib/checkpoint/gguf/text.js';
 import { readTokenizer } from '../dist/lib/checkpoint/gguf/tokenizer.js';
 import { loadTokenizer } from '../dist/lib/models/tokenizer.js';
+import { cutter, preTokenizer, preTokenizerNames } from '../dist/lib/tokenizers/pre-tokenizers.js';
 import { scratchFolders } from './support/checkpoint-files.js';
 import { corpusFiles, corpusFolder, wholeCorpus } from './support/gguf.js';
 
@@ -127,4 +128,11 @@ test('what are no ids, and flags of other kinds, are refused, in files of either
     expect(tokenizer.decode([1e9])).toBe(''); // no token's
     expect(tokenizer.decode(new BigInt64Array([1n]) as never)).toBe(tokenizer.decode([1]));
   }
+});
+
+test.each(preTokenizerNames)('the pre-tokenizer %s cuts a text and loses nothing of it', (name) => {
+  const text = " It's 1,234  Ὧν Ἑλληνικά ῥώμη\r\n\tCamelCase_x += 漢字かな; \u{10400}é…  ";
+  const pieces = cutter(preTokenizer(name)!.patterns)(text);
+  expect(pieces.join('')).toBe(text);
+  expect(pieces.length).toBeGreaterThan(8);
 });

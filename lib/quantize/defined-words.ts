@@ -7,6 +7,9 @@ interface AddedToken {
   id: number;
   content: string;
   special?: boolean;
+  lstrip?: boolean;
+  rstrip?: boolean;
+  single_word?: boolean;
 }
 /** tokenizer.json, as far as it is read. */
 export interface Definition {
@@ -38,7 +41,8 @@ export class DefinedWords {
     const common = { tokens, types, notes };
     if (isBytes) {
       const merges = texts(this.merges().map(([a, b]) => `${a} ${b}`));
-      return { ...common, model: 'gpt2', pairs: [['merges', merges]], candidates: this.candidates() };
+      const normalizer = normalForm(this.definition.normalizer);
+      return { ...common, model: 'gpt2', pairs: [['merges', merges]], candidates: this.candidates(), normalizer };
     }
     const pairs = [
       ['scores', f32s(this.scores(tokens))],
@@ -69,7 +73,13 @@ export class DefinedWords {
       const isUnknown = content === model!.unk_token && model!.byte_fallback === true;
       set(id, content, isUnknown ? kinds.unknown : special ? kinds.control : kinds.userDefined);
     }
-    return { tokens, types, notes: beyond > 0 ? [beyondRows(beyond, this.rows)] : [] };
+    const notes = beyond > 0 ? [beyondRows(beyond, this.rows)] : [];
+    const strict = added.filter((t) => t.lstrip || t.rstrip || t.single_word).map((t) => JSON.stringify(t.content));
+    if (strict.length > 0)
+      notes.push(
+        `white space around ${strict.slice(0, 4).join(', ')}${strict.length > 4 ? ' …' : ''} stays text in the file's tokenizer, and parts of words count as them (lstrip, rstrip, single_word)`,
+      );
+    return { tokens, types, notes };
   }
 
   private merges(): [string, string][] {
@@ -108,6 +118,13 @@ export class DefinedWords {
     const deepseek = ['deepseek-llm', 'deepseek-coder', 'deepseek-v3', 'default'];
     return [...new Set([...likely, ...others, ...deepseek])];
   }
+}
+
+/** Of a normaliser that does nothing else. */
+function normalForm(normalizer: unknown): 'NFC' | undefined {
+  const { type, normalizers } = (normalizer ?? {}) as { type?: unknown; normalizers?: unknown };
+  if (type === 'Sequence' && Array.isArray(normalizers) && normalizers.length === 1) return normalForm(normalizers[0]);
+  return type === 'NFC' ? type : undefined;
 }
 
 /** Whether a space is put in front of a text. */

@@ -95,6 +95,9 @@ export async function fromFolder(checkpoint: Checkpoint): Promise<Contents> {
   const unread = unreadOf(model);
   const planned = paired(folder, said, tensors, (name) => BUFFERS.test(name) || unread.some((u) => u.names.test(name)));
   if (said.architecture === 'rwkv7') planned.push(...unusedMixes(planned));
+  for (const { name, length } of said.asked ?? [])
+    if (!planned.some((t) => t.name === name))
+      planned.push({ name, shape: [length], from: new Float32Array(length), sources: [] });
   const divisors = said.ropeDivisors;
   if (divisors) planned.push({ name: 'rope_freqs.weight', shape: [divisors.length], from: divisors, sources: [] });
   return {

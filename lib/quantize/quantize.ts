@@ -7,7 +7,7 @@ import { InputFile } from '../checkpoint/files.js';
 import { type Pair, text, u32 } from '../checkpoint/gguf/pairs.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
 import { type OutTensor, writeGguf } from '../checkpoint/gguf/write.js';
-import { openCheckpoint, readTensorF32 } from '../checkpoint/open.js';
+import { type Checkpoint, openCheckpoint, readTensorF32 } from '../checkpoint/open.js';
 import { checkpointError, isBlocks, leavesOf, type StoredTensor, storedBytes } from '../checkpoint/stored.js';
 import { valueRange } from '../checkpoint/views.js';
 import { byteLength, isQuantized, type StoredType } from '../dtype.js';
@@ -87,7 +87,7 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
   const mix = mixNamed(options.type);
   options.signal?.throwIfAborted();
   const checkpoint = await openCheckpoint(path);
-  await checkTargets(checkpoint.tensors.values(), [out]);
+  await checkTargets(checkpoint, [out]);
   const importance = await readImportance(path, mix, options);
   const contents = checkpoint.origins
     ? await fromFile(checkpoint.folder, checkpoint.origins)
@@ -111,7 +111,7 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
   ]);
   const parts = partsOf(out, pairs, tensors, options);
   const files = parts.map(({ path }) => path);
-  if (parts.length > 1) await checkTargets(checkpoint.tensors.values(), files);
+  if (parts.length > 1) await checkTargets(checkpoint, files);
   const reports: TensorReport[] = [];
   const watch = watched(options);
   const work = new Work(tensors, { signal: watch.signal, onProgress: watch.report }, importance, reports);
@@ -156,18 +156,38 @@ const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b
 
 const rowsOf = ({ tensors }: Contents): number => tensors.find((t) => t.name === 'token_embd.weight')?.shape[0] ?? 0;
 
-/** Refused before hours of work: targets that are among the files that are read, or that cannot be written. */
-async function checkTargets(tensors: Iterable<StoredTensor>, outs: readonly string[]): Promise<void> {
+/**
+ * Refused before hours of work: targets that are among the files that are read, that cannot be written, or that hold
+ * something else than a model of this format, such as the config beside the weights.
+ */
+async function checkTargets({ tensors, folder: source }: Checkpoint, outs: readonly string[]): Promise<void> {
   const { realpath, stat } = lazyFiles();
   const real = (path: string) => realpath(path).catch(() => resolve(path));
-  const read = new Set([...tensors].flatMap(leavesOf).map(({ file }) => file));
+  const read = new Set([resolve(source), ...[...tensors.values()].flatMap(leavesOf).map(({ file }) => file)]);
   const reals = new Set(await Promise.all([...read].map(real)));
-  for (const out of outs)
+  const refused = (what: string) => new StatespaceError('ERR_ARGUMENT', `quantize: out: ${what}`);
+  for (const out of outs) {
+    const found = await stat(out).catch(() => undefined);
+    if (found?.isDirectory()) throw refused(`${out} is a folder; give the path of a file`);
+    if (found && !found.isFile()) throw refused(`${out} is no file that can be replaced; give the path of one`);
     if (read.has(resolve(out)) || reals.has(await real(out)))
-      throw new StatespaceError('ERR_ARGUMENT', `quantize: out: ${out} is what is read; give another name`);
+      throw refused(`${out} is what is read; give another name`);
+    if (found && found.size > 0 && !(await isGguf(out)))
+      throw refused(`${out} is there and is no GGUF file; remove it, or give another name`);
+  }
   const folder = dirname(resolve(outs[0]!));
   if (!(await stat(folder).catch(() => undefined))?.isDirectory())
-    throw new StatespaceError('ERR_ARGUMENT', `quantize: out: there is no folder ${folder} to write into`);
+    throw refused(`there is no folder ${folder} to write into`);
+}
+
+async function isGguf(path: string): Promise<boolean> {
+  const file = await lazyFiles().open(path, 'r');
+  try {
+    const { buffer } = await file.read(Buffer.alloc(4), 0, 4, 0);
+    return buffer.toString('latin1') === 'GGUF';
+  } finally {
+    await file.close();
+  }
 }
 
 /** Types by name; what a file holds as floats and no mix touches stays as it is. */

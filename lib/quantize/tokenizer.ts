@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { readChatTemplates } from '../chat/read-templates.js';
 import { bool, i32s, type Pair, text, texts, u32 } from '../checkpoint/gguf/pairs.js';
-import { readTokenizer } from '../checkpoint/gguf/tokenizer.js';
+import { NORMALIZER, readTokenizer } from '../checkpoint/gguf/tokenizer.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
 import type { Checkpoint } from '../checkpoint/open.js';
 import { checkpointError } from '../checkpoint/stored.js';
@@ -26,7 +26,7 @@ const prefix = 'tokenizer.ggml.';
 const SAMPLES = [
   "Hello world! It's 1 of 23, 456 or 78901: I'LL see, they're DON'T.",
   'for (int i = 0; i < n; ++i) {\n\t\tx[i]  +=   y; // done\n\n\n}\r\n  \n end ',
-  'Žluťoučký kůň — déjà vu, Ελληνικά, русский, 漢字かな交じり文, 한국어, العربية ½ ² €100.50% 🙂👍🏽',
+  'Žluťoučký kůň — déjà vu, e\u0301te\u0301, Ελληνικά, русский, 漢字かな交じり文, 한국어, العربية ½ ² €100.50% 🙂👍🏽',
   " a_b-c.d/e\\f@g#h$i%j^k&l*m(n)o'sAbCdEF GHIj…  tabs\there",
 ];
 
@@ -92,6 +92,13 @@ class Speaker {
       ...this.words.pairs.map(([key, pair]): [string, Pair] => [`${prefix}${key}`, pair]),
       ...this.specialIds(settings),
     ]);
+    const { normalizer } = this.words;
+    if (normalizer) {
+      pairs.set(NORMALIZER, text(normalizer));
+      this.notes.push(
+        `llama.cpp: it does not bring texts into the normal form ${normalizer} first, the model's tokenizer does`,
+      );
+    }
     if (original) {
       this.addMarks(original, pairs);
       await this.choosePre(original, pairs, candidates);

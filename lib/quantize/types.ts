@@ -2,6 +2,7 @@
 // block would cost more than it saves.
 import { NARROW, type StoredType, storedTypes } from '../dtype.js';
 import { mismatch, show } from '../errors.js';
+import { misspelt } from '../options.js';
 
 interface Mix {
   readonly type: StoredType;
@@ -42,8 +43,11 @@ export const mixNames = Object.keys(mixes) as MixName[];
 export function mixNamed(name: unknown): MixName {
   const wanted = String(name).toLowerCase();
   const found = mixNames.find((mix) => mix.toLowerCase() === wanted || mix.toLowerCase() === `${wanted}_m`);
-  if (typeof name !== 'string' || !found)
-    throw mismatch('ERR_ARGUMENT', 'quantize: type', `one of ${mixNames.join(', ')}`, show(name));
+  if (typeof name !== 'string' || !found) {
+    const meant = typeof name === 'string' ? misspelt(name, mixNames) : undefined;
+    const guess = meant === undefined ? '' : `; did you mean '${meant}'?`;
+    throw mismatch('ERR_ARGUMENT', 'quantize: type', `one of ${mixNames.join(', ')}`, `${show(name)}${guess}`);
+  }
   return found;
 }
 

@@ -12,6 +12,8 @@ export interface Words {
   readonly ids?: Readonly<Record<string, number>>;
   /** Names of pre-tokenizers, the likeliest first. */
   readonly candidates: readonly string[];
+  /** The normal form that texts are brought into first. */
+  readonly normalizer?: 'NFC' | undefined;
   readonly notes: readonly string[];
 }
 

@@ -156,7 +156,7 @@ describe('what published checkpoints of a family do not have, and a config may',
     layer_types: ['mamba', 'attention'],
   };
   const dense = { num_local_experts: 0, num_experts_per_tok: 0, shared_intermediate_size: 40 };
-  test.each<[string, object, RegExp]>([
+  test.each<[string, Record<string, unknown>, RegExp]>([
     [
       'Qwen3-Next: biases, a layer without experts, narrow values',
       { ...qwen, ...kinds, attention_bias: true, mlp_only_layers: [1] },
@@ -203,14 +203,37 @@ describe('what published checkpoints of a family do not have, and a config may',
       },
       /no rotations of the type dynamic/,
     ],
+    [
+      'LFM2-MoE: no bias of experts, a factor of their weights',
+      {
+        model_type: 'lfm2_moe',
+        ...{ ...sizes, ...heads, head_dim: undefined, ...experts, use_expert_bias: false, num_dense_layers: 0 },
+        ...{ layer_types: ['conv', 'full_attention'], routed_scaling_factor: 1.5 },
+      },
+      /not multiply the experts' weights by 1.5/,
+    ],
+    [
+      'Nemotron-H: biases, also of the shared expert',
+      {
+        model_type: 'nemotron_h',
+        ...{ vocab_size: 61, hidden_size: 48, ...heads, layers_block_type: ['mamba', 'moe', 'attention'] },
+        ...{ mamba_num_heads: 6, mamba_head_dim: 16, n_groups: 2, ssm_state_size: 8 },
+        ...{ n_routed_experts: 3, num_experts_per_tok: 2, moe_intermediate_size: 24 },
+        ...{ moe_shared_expert_intermediate_size: 16, mlp_bias: true },
+      },
+      /no biases of the shared expert/,
+    ],
   ])('%s', async (_, config, said) => {
     const folder = folders.put({});
-    const made = await createModel(config as Record<string, unknown>, { seed: 5 });
+    const made = await createModel(config, { seed: 5 });
     await made.save(join(folder, 'm'));
     await made.dispose();
     const file = join(folder, 'x.gguf');
     const { notes } = await quantize(join(folder, 'm'), file, { type: 'f32' });
     expect(notes.filter((note) => note.startsWith('llama.cpp')).join('\n')).toMatch(said);
+    const stored = new Set((await readGguf(file)).tensors.map((t) => t.name));
+    for (const router of [...stored].filter((t) => config.model_type === 'lfm2_moe' && t.includes('gate_inp')))
+      expect(stored).toContain(router.replace('ffn_gate_inp.weight', 'exp_probs_b.bias'));
     const ids = Int32Array.from({ length: 20 }, (_, i) => (i * 17 + 3) % 60);
     const [original, written] = await Promise.all([join(folder, 'm'), file].map((path) => exactLogits(path, ids)));
     expect(relativeL2(written!, original!)).toBeLessThan(1e-6);

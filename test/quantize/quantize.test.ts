@@ -1,5 +1,6 @@
 // Types as llama.cpp mixes them, files that are there whole or not at all, and what is said of them.
-import { readdirSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describeModel, loadModel, quantize } from 'statespace';
 import { describe, expect, test } from 'vitest';
@@ -67,6 +68,8 @@ describe('types', () => {
       code: 'ERR_ARGUMENT',
       message: expect.stringMatching(/one of f32, f16, .* received "q7_X"/),
     });
+    const near = quantize(golden('mamba_hf'), join(empty(), 'x.gguf'), { type: 'Q4_K_N' });
+    await expect(near).rejects.toThrow(/received "Q4_K_N"; did you mean 'q4_K_[MS]'\?/);
   });
 });
 
@@ -103,6 +106,25 @@ describe('the file', () => {
     await expect(quantize(file, '/nonexistent/x.gguf', { type: 'q8_0' })).rejects.toMatchObject({
       code: 'ERR_ARGUMENT',
     });
+  });
+
+  test('replaces models and nothing else', async () => {
+    const source = empty();
+    cpSync(golden('mamba_hf'), source, { recursive: true });
+    const config = readFileSync(join(source, 'config.json'));
+    const onto = (name: string) => quantize(source, join(source, name), { type: 'q8_0' });
+    await expect(onto('config.json')).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringMatching(/config\.json is there and is no GGUF file; remove it, or give another name/),
+    });
+    expect(readFileSync(join(source, 'config.json')).equals(config)).toBe(true);
+    const folder = empty();
+    await expect(quantize(source, folder, { type: 'q8_0' })).rejects.toThrow(/is a folder; give the path of a file/);
+    execFileSync('mkfifo', [join(folder, 'pipe')]);
+    await expect(quantize(source, join(folder, 'pipe'), { type: 'q8_0' })).rejects.toThrow(/no file that can be repl/);
+    writeFileSync(join(folder, 'x.gguf'), '');
+    for (const type of ['q8_0', 'f16']) await quantize(source, join(folder, 'x.gguf'), { type });
+    expect(readdirSync(folder).sort()).toEqual(['pipe', 'x.gguf']);
   });
 
   test('of a file is that of its folder, byte for byte', async () => {

@@ -64,3 +64,22 @@ test.each(files)('%s', async (name, file) => {
   const tokens = [...back.array('tokenizer.ggml.tokens')!.rawStrings()].map(String);
   expect(tokens.slice(-3)).toEqual([3, 2, 1].map((i) => `[PAD${rows - i}]`));
 });
+
+test('the normal form NFC comes along, and what does not is said', async () => {
+  const { metadata } = await readGguf(files.find(([name]) => name.includes('bpe'))![1]);
+  const source = tokenizerFiles(metadata);
+  const definition = JSON.parse(source['tokenizer.json']!);
+  definition.normalizer = { type: 'Sequence', normalizers: [{ type: 'NFC' }] };
+  Object.assign(definition.added_tokens[0], { lstrip: true });
+  const folder = folders.put({ ...source, 'tokenizer.json': JSON.stringify(definition) });
+  const rows = metadata.array('tokenizer.ggml.tokens')!.length;
+  const { pairs, notes } = await tokenizerPairs(folder, rows, { config: {} } as never);
+  expect(notes).toEqual([
+    expect.stringMatching(/^white space around "<.*lstrip/),
+    expect.stringMatching(/^llama.cpp: .*normal form NFC/),
+  ]);
+  const out = join(folder, 'tokenizer.gguf');
+  writeFileSync(out, encodeHeader(pairs, []));
+  const made = await readTokenizer((await readGguf(out)).metadata);
+  expect([...made!.encode('cafe\u0301 \u212b')]).toEqual([...made!.encode('caf\u00e9 \u00c5')]);
+});

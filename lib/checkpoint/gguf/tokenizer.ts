@@ -3,7 +3,7 @@
 import { StatespaceError, show } from '../../errors.js';
 import { ByteBpe, MergeTable } from '../../tokenizers/byte-bpe.js';
 import { LongestMatch } from '../../tokenizers/longest-match.js';
-import { preTokenizer } from '../../tokenizers/pre-tokenizers.js';
+import { preTokenizer, preTokenizerNames } from '../../tokenizers/pre-tokenizers.js';
 import { ScoreBpe } from '../../tokenizers/sentence-piece.js';
 import type { Piece, SentencePieceModel } from '../../tokenizers/sentence-piece-model.js';
 import { joined, sentencePieceVocabulary } from '../../tokenizers/sentence-piece-vocabulary.js';
@@ -14,6 +14,8 @@ import { isAlphabet, rawBytes } from './byte-alphabet.js';
 import type { Metadata } from './values.js';
 
 const prefix = 'tokenizer.ggml.';
+/** What no key of the format says: the normal form that a text is brought into first. */
+export const NORMALIZER = 'statespace.tokenizer.normalizer';
 const yieldEvery = 8192;
 const breathe = (): Promise<void> => new Promise(setImmediate);
 
@@ -80,7 +82,10 @@ class VocabularyReader {
   }
 
   private vocabulary(
-    o: Pick<VocabularyOptions, 'tokens' | 'encoder' | 'spacePrefix' | 'text'> & { bos?: number; eos?: number },
+    o: Pick<VocabularyOptions, 'tokens' | 'encoder' | 'spacePrefix' | 'text' | 'normalize'> & {
+      bos?: number;
+      eos?: number;
+    },
   ) {
     const special = [];
     for (let id = 0; id < this.size; id++) {
@@ -97,7 +102,7 @@ class VocabularyReader {
     if (!pre)
       throw new StatespaceError(
         'ERR_UNSUPPORTED_MODEL',
-        `${this.m.file}: metadata ${prefix}pre: the pre-tokenizer ${show(name)} is not known`,
+        `${this.m.file}: metadata ${prefix}pre: the pre-tokenizer ${show(name)} is not known; known: ${preTokenizerNames.join(', ')}`,
       );
     const merges = this.m.array(`${prefix}merges`);
     if (merges === undefined) throw this.m.missing(`${prefix}merges`);
@@ -112,11 +117,18 @@ class VocabularyReader {
       addMerge(table, tokens, merge, rank);
       if (++rank % yieldEvery === 0) await breathe();
     }
+    const form = this.m.string(NORMALIZER);
+    if (form !== undefined && form !== 'NFC')
+      throw new StatespaceError(
+        'ERR_UNSUPPORTED_MODEL',
+        `${this.m.file}: metadata ${NORMALIZER}: expected NFC, received ${show(form)}`,
+      );
     const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? pre.addBos ?? false;
     const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
     return this.vocabulary({
       tokens,
       encoder: new ByteBpe(tokens, table, pre.patterns, pre.wholePieces ?? false),
+      ...(form && { normalize: (piece: string) => piece.normalize(form) }),
       spacePrefix: 'never',
       text: (id) => tokens.bytes(id),
       bos: wantsBos ? this.id('bos') : undefined,

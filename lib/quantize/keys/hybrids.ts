@@ -179,11 +179,17 @@ export function lfm2(c: ConfigOf<typeof lfm2Model>, raw: Raw): Written {
     },
     config: { num_experts: moe?.experts ?? 0 },
     beyond: rope.beyond,
+    asked: layersOf(moe ? c.kinds.length : 0)
+      .filter((i) => i >= moe!.from)
+      .map((i) => ({ name: `blk.${i}.exp_probs_b.bias`, length: moe!.experts })),
     notes: [
       ...rope.notes,
       ...(c.conv.bias ? ['it refuses the file: it knows no biases of the short convolutions'] : []),
       ...(rope.ropeDivisors ? [NO_DIVISORS] : []),
       ...(moe && !moe.renormalize ? ["it divides the experts' weights by their sum, the model does not"] : []),
+      ...(moe && moe.routing!.scale !== 1
+        ? [`it does not multiply the experts' weights by ${moe.routing!.scale}, the model does`]
+        : []),
     ],
     ropeDivisors: rope.ropeDivisors,
   };
@@ -229,7 +235,11 @@ export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written 
       ...(low !== 0.001 && { time_step_min: low }),
       ...(!relu2 && { mlp_hidden_act: raw.mlp_hidden_act }),
     },
-    notes: [...mixer.notes, ...(relu2 ? [] : [`it takes relu squared for the model's ${String(raw.mlp_hidden_act)}`])],
+    notes: [
+      ...mixer.notes,
+      ...(relu2 ? [] : [`it takes relu squared for the model's ${String(raw.mlp_hidden_act)}`]),
+      ...(routed && c.mlpBias ? ['it refuses the file: it knows no biases of the shared expert'] : []),
+    ],
   };
 }
 

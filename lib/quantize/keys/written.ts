@@ -23,6 +23,8 @@ export interface Written {
   readonly notes: readonly string[];
   /** Divisors of the rotary frequencies (headDim / 2). */
   readonly ropeDivisors?: Float32Array;
+  /** Vectors that llama.cpp asks for: of zeros where the model has none. */
+  readonly asked?: readonly { readonly name: string; readonly length: number }[];
   /** What a tensor of the checkpoint is multiplied by, or each of its rows. */
   readonly factor?: (name: string) => number | readonly number[];
   /** The head is tied to the embedding in the model, and other values in the file. */

@@ -29,7 +29,7 @@ const nemotronOf = (name: 'nemotron_h' | 'nemotron_h_moe'): Architecture => ({
       conv_kernel: keys.count('ssm.conv_kernel'),
       use_bias: has('.ssm_in.bias'),
       use_conv_bias: has('.ssm_conv1d.bias'),
-      mlp_bias: has('.ffn_up.bias'),
+      mlp_bias: has('.ffn_up.bias') || has('.ffn_up_shexp.bias'),
       layer_norm_epsilon: keys.number('attention.layer_norm_epsilon'),
       tie_word_embeddings: !tensors.has('output.weight'),
       ...(kinds.includes('moe') && {
@@ -57,7 +57,7 @@ const nemotronOf = (name: 'nemotron_h' | 'nemotron_h_moe'): Architecture => ({
         ...['up', 'down'].flatMap((x) => [
           ...withBias(`${blk}.ffn_${x}`, `${mixer}.${x}_proj`),
           experts(`${blk}.ffn_${x}_exps.weight`, count, (e) => `${mixer}.experts.${e}.${x}_proj.weight`),
-          pair(`${blk}.ffn_${x}_shexp.weight`, `${mixer}.shared_experts.${x}_proj.weight`),
+          ...withBias(`${blk}.ffn_${x}_shexp`, `${mixer}.shared_experts.${x}_proj`),
         ]),
         pair(`${blk}.ffn_gate_inp.weight`, `${mixer}.gate.weight`),
         pair(`${blk}.exp_probs_b.bias`, `${mixer}.gate.e_score_correction_bias`),
