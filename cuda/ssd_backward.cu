@@ -74,7 +74,7 @@ struct SsdFinish {
       const int64_t d = h * system.headdim + p;
       total += system.x[t][d] * sum(fed, t, d);
     }
-    return (total + system.A_[h] * kept_of(t, h)) * system.slope(t, h);
+    return (total + system.A(h * system.headdim, 0) * kept_of(t, h)) * system.slope(t, h);
   }
 };
 
