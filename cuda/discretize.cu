@@ -1,7 +1,6 @@
-#include <cfloat>
-
 #include "ops/discretize.h"
 #include "pointwise.h"
+#include "rate.h"
 #include "runtime.h"
 
 namespace statespace::cuda {
@@ -25,8 +24,8 @@ struct Discretized {
 #pragma unroll
     for (int i = 0; i < W; ++i) {
       // As far as floats reach, of A = -∞ as well: what is wanted then are the limits.
-      pole.v[i] = pole.v[i] < -FLT_MAX ? -FLT_MAX : pole.v[i];
-      const float a = dt * pole.v[i] < -FLT_MAX ? -FLT_MAX : dt * pole.v[i];
+      pole.v[i] = finite_rate(pole.v[i]);
+      const float a = finite_rate(dt * pole.v[i]);
       switch (method) {
         case Method::zoh:
           input.v[i] *= pole.v[i] == 0 ? dt : expm1f(a) / pole.v[i];

@@ -2,11 +2,10 @@
 // The adjoint scan, backwards in time, for selectiveScan and ssd: a warp takes a channel, its lanes 32 states of it.
 // The states of a chunk of tokens are computed again in shared memory from the one kept at its start. A block goes over
 // some channels of one group, eight at a time, and leaves the sums that they give dB and dC; parts are summed in order.
-#include <cfloat>
-
 #include "complex.h"
 #include "gradients.h"
 #include "pointwise.h"
+#include "rate.h"
 
 namespace statespace::cuda {
 
@@ -20,8 +19,7 @@ struct Field<float> {
   __device__ static float zero() { return 0; }
   __device__ static float load(global<const float> p, int64_t i) { return p[i]; }
   __device__ static void store(global<float> p, int64_t i, float v) { p[i] = v; }
-  // A step of 0 keeps the state, and 0 times infinity would be NaN.
-  __device__ static float bounded(float A) { return A < -FLT_MAX ? -FLT_MAX : A; }
+  __device__ static float bounded(float A) { return finite_rate(A); }
   __device__ static float decay(float dt, float A) { return exp2f(dt * A * kLog2e); }
   __device__ static float conj(float x) { return x; }
   __device__ static float real(float x) { return x; }
@@ -33,7 +31,7 @@ struct Field<Complex> {
   __device__ static Complex zero() { return {0, 0}; }
   __device__ static Complex load(global<const float> p, int64_t i) { return {p[2 * i], p[2 * i + 1]}; }
   __device__ static void store(global<float> p, int64_t i, Complex v) { p[2 * i] = v.re, p[2 * i + 1] = v.im; }
-  __device__ static Complex bounded(Complex A) { return {A.re < -FLT_MAX ? -FLT_MAX : A.re, A.im}; }
+  __device__ static Complex bounded(Complex A) { return {finite_rate(A.re), A.im}; }
   __device__ static Complex decay(float dt, Complex A) {
     const float size = exp2f(dt * A.re * kLog2e);
     float s, c;

@@ -2,11 +2,10 @@
 // shuffles scan these compositions over the lanes, and the last lane's state is carried to the next 256. Sequences that
 // alone would leave the device idle are cut into pieces: a first pass finds what each piece does to a state, and a
 // second scans all pieces at once. Few tokens a sequence (decode) go one by one, with the states across lanes.
-#include <cfloat>
-
 #include "complex.h"
 #include "elementary.h"
 #include "ops/selective_scan.h"
+#include "rate.h"
 #include "runtime.h"
 #include "views.h"
 
@@ -58,9 +57,6 @@ struct ScanArgs {
   }
 };
 
-// A, at least as large as a float may be: a step of 0 keeps the state, and 0 times -∞ would be NaN.
-__device__ inline float bounded(float A) { return A < -FLT_MAX ? -FLT_MAX : A; }
-
 // What differs between real and complex systems.
 template <class T>
 struct Numbers;
@@ -70,7 +66,7 @@ struct Numbers<float> {
   static constexpr float kOne = 1, kZero = 0;
   __device__ static float load(global<const float> p, int64_t i) { return p[i]; }
   __device__ static void store(global<float> p, int64_t i, float v) { p[i] = v; }
-  __device__ static float decay(float dt, float A) { return exp2f(dt * bounded(A) * kLog2e); }
+  __device__ static float decay(float dt, float A) { return exp2f(dt * finite_rate(A) * kLog2e); }
   __device__ static float output(float c, float h) { return c * h; }
 };
 template <>
@@ -80,7 +76,7 @@ struct Numbers<Complex> {
   __device__ static Complex load(global<const float> p, int64_t i) { return {p[2 * i], p[2 * i + 1]}; }
   __device__ static void store(global<float> p, int64_t i, Complex v) { p[2 * i] = v.re, p[2 * i + 1] = v.im; }
   __device__ static Complex decay(float dt, Complex A) {
-    const float size = exp2f(dt * bounded(A.re) * kLog2e);
+    const float size = exp2f(dt * finite_rate(A.re) * kLog2e);
     float s, c;
     sincosf(dt * A.im, &s, &c);
     return {size * c, size * s};

@@ -1,10 +1,9 @@
 #pragma once
 // What SSD's kernels share: the op as kernels see it, the times of a tile of tokens, and the end of a token's output.
-#include <cfloat>
-
 #include "elementary.h"
 #include "ops/ssd.h"
 #include "product.h"
+#include "rate.h"
 #include "views.h"
 
 namespace statespace::cuda {
@@ -57,7 +56,7 @@ struct SsdArgs {
   // state, also where A is -∞.
   static constexpr double kReset = 1000;
   __device__ double log_decay(float dt, int head) const {
-    const double rate = A[head] < -FLT_MAX ? -FLT_MAX : A[head], log = dt * rate;
+    const double log = double(dt) * finite_rate(A[head]);
     return log < -kReset ? -kReset : log;
   }
   // y = (out + D x) · silu(z)

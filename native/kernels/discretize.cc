@@ -1,9 +1,8 @@
 #include "ops/discretize.h"
 
-#include <cfloat>
-
 #include "backend/kernels.h"
 #include "isa/math.h"
+#include "kernels/rate.h"
 #include "kernels/rows.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -35,9 +34,9 @@ void run(const Discretize& op, Context& cx) {
         for (int64_t n = 0; n < d_state; n += kLanes) {
           const int m = lanes_of(d_state - n);
           // As far as floats reach, of A = -∞ as well: what is wanted then are the limits.
-          const F a = dt * max(set(-FLT_MAX), load(A + n, m)), dtB = dt * load(B + n, m);
+          const F a = dt * finite_rate(load(A + n, m)), dtB = dt * load(B + n, m);
           if (op.method == kBilinear) {
-            const F half = max(set(-FLT_MAX), set(0.5f) * a), below = set(1.f) - half;
+            const F half = finite_rate(set(0.5f) * a), below = set(1.f) - half;
             store(Abar + n, (set(1.f) + half) / below, m);
             store(Bbar + n, dtB / below, m);
           } else {

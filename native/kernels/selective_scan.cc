@@ -1,10 +1,10 @@
 #include "ops/selective_scan.h"
 
 #include <algorithm>
-#include <cfloat>
 
 #include "backend/kernels.h"
 #include "isa/math.h"
+#include "kernels/rate.h"
 #include "kernels/selective_scan_real.h"
 #include "kernels/sequences.h"
 
@@ -65,7 +65,7 @@ void scan_complex(const SelectiveScan& op, const Coefficients& B, const Coeffici
     const float *b = B.at(t, d), *c = C.at(t, d);
     float y = 0;
     for (int64_t n = 0; n < n_state; ++n) {
-      const float size = exp1(dt * (A[2 * n] < -FLT_MAX ? -FLT_MAX : A[2 * n])), angle = dt * A[2 * n + 1];
+      const float size = exp1(dt * finite_rate(A[2 * n])), angle = dt * A[2 * n + 1];
       const float re = size * std::cos(angle), im = size * std::sin(angle);
       const float h_re = re * h[2 * n] - im * h[2 * n + 1] + dt * u * b[2 * n];
       const float h_im = re * h[2 * n + 1] + im * h[2 * n] + dt * u * b[2 * n + 1];

@@ -1,12 +1,12 @@
 #pragma once
 // The gradient of the complex selective scan, a channel at a time: pairs [re, im], gradients (∂/∂re, ∂/∂im). States of
 // a whole sequence are kept for one channel.
-#include <cfloat>
 #include <cmath>
 #include <cstring>
 
 #include "core/context.h"
 #include "isa/math.h"
+#include "kernels/rate.h"
 #include "kernels/sequences.h"
 #include "ops/selective_scan.h"
 
@@ -42,8 +42,7 @@ inline void channel_gradient(const SelectiveScanBackward& op, const ComplexCoeff
                              const Context& cx) {
   const int64_t n_state = op.A[1];
   const auto* poles = reinterpret_cast<const Complex*>(op.A.row(d));
-  // At least as large as a float may be: a step of 0 keeps the state, and 0 times -∞ would be NaN.
-  auto pole = [&](int64_t n) { return Complex{std::max(poles[n].re, -FLT_MAX), poles[n].im}; };
+  auto pole = [&](int64_t n) { return Complex{finite_rate(poles[n].re), poles[n].im}; };
   auto state_at = [&](const Tensor& t, int64_t s) { return reinterpret_cast<Complex*>(t.row(s)) + d * n_state; };
   auto raw = [&](int64_t t) { return op.delta.row(t)[d] + (op.delta_bias ? op.delta_bias.f32()[d] : 0); };
   auto step = [&](float p) { return op.delta_softplus && p <= 20 ? ::log1pf(::expf(p)) : p; };

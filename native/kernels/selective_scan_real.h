@@ -2,10 +2,10 @@
 // The real selective scan over a block of channels: tiles of tokens, each in three phases over small buffers (what
 // depends on the token and channel alone, the states, the output), so that the states' loop holds nothing but states.
 // Fused per token the same work runs at a fifth of the speed.
-#include <cfloat>
 
 #include "core/context.h"
 #include "isa/math.h"
+#include "kernels/rate.h"
 #include "kernels/rows.h"
 #include "kernels/sequences.h"
 #include "ops/selective_scan.h"
@@ -158,9 +158,6 @@ struct Coefficient {
   static F read(const float* p, int n) { return kConstant ? load(p + n * kLanes) : set(p[n]); }
 };
 
-// A, at least as large as a float may be: a step of 0 keeps the state, and 0 times -∞ would be NaN.
-inline F bounded(F A) { return max(set(-FLT_MAX), A); }
-
 // The rows of the next tile, brought to L2 while this one's states are computed: without it the scan of 1536 channels
 // runs at three quarters of the speed. Into L1 gives much less: rows 6 KB apart use two of its sets.
 struct NextTile {
@@ -222,8 +219,9 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
                const Buffers& buffers, const Context& cx) {
   const int64_t d_state = op.A[1], width = b.width();
   const bool halves = reads_halves(op);
+  SelectiveScan tile = op;
   interleave(op.A.row(b.first), op.A.row_stride, b, d_state, kLog2e, buffers.A);
-  for (int64_t i = 0; i < width * d_state; i += kLanes) store(buffers.A + i, bounded(load(buffers.A + i)));
+  for (int64_t i = 0; i < width * d_state; i += kLanes) store(buffers.A + i, finite_rate(load(buffers.A + i)));
   interleave(state, d_state, b, d_state, 1, buffers.h);
   if (kConstantB) interleave(op.B.row(b.first), op.B.row_stride, b, d_state, 1, buffers.B);
   if (kConstantC) interleave(op.C.row(b.first), op.C.row_stride, b, d_state, 1, buffers.C);
@@ -233,7 +231,7 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
     cx.check_stop();
     const int64_t count = end - t < kTokens ? end - t : kTokens;
     const bool last = t + 2 * kTokens > end;
-    const SelectiveScan tile = halves ? tile_of(op, b, t, count, buffers.own) : op;
+    if (halves) tile = tile_of(op, b, t, count, buffers.own);
     prepare(tile, b, t, count, buffers);
     const float *token_B = tile.B.row(t) + b.group * d_state, *token_C = tile.C.row(t) + b.group * d_state;
     for (int64_t c = 0; c < width; c += kLanes) {
@@ -253,7 +251,7 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
 // absent, or how many of the last vector there are.
 template <class... Lanes>
 inline F step_states(F dt, F du, const float* A, F B, F C, float* h, F sum, Lanes... lanes) {
-  const F next = fma(exp2(dt * bounded(load(A, lanes...))), load(h, lanes...), du * B);
+  const F next = fma(exp2(dt * finite_rate(load(A, lanes...))), load(h, lanes...), du * B);
   store(h, next, lanes...);
   return fma(C, next, sum);
 }
@@ -266,9 +264,8 @@ inline void fetch_rows(const float* A, const float* state, int64_t floats) {
 }
 
 // One short sequence, states across lanes: A, the states and constant B and C are read in place.
-inline void scan_narrow(const SelectiveScan& given, const Block& b, int64_t begin, int64_t end, float* state,
+inline void scan_narrow(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
                         const Buffers& buffers) {
-  const SelectiveScan op = reads_halves(given) ? tile_of(given, b, begin, end - begin, buffers.own) : given;
   const int64_t d_state = op.A[1], width = b.width();
   const bool constant_B = op.constant(op.B), constant_C = op.constant(op.C);
   fetch_rows(op.A.row(b.first), state, std::min(kAhead, b.count * d_state));
@@ -318,7 +315,10 @@ inline void scan_narrow(const SelectiveScan& given, const Block& b, int64_t begi
 
 inline void scan_block(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
                        const Buffers& buffers, const Context& cx) {
-  if (end - begin < kShort) return scan_narrow(op, b, begin, end, state, buffers);
+  if (end - begin < kShort) {
+    if (!reads_halves(op)) return scan_narrow(op, b, begin, end, state, buffers);
+    return scan_narrow(tile_of(op, b, begin, end - begin, buffers.own), b, begin, end, state, buffers);
+  }
   const bool constant_B = op.constant(op.B), constant_C = op.constant(op.C);
   if (!constant_B && !constant_C) return scan_wide<false, false>(op, b, begin, end, state, buffers, cx);
   if (constant_B && constant_C) return scan_wide<true, true>(op, b, begin, end, state, buffers, cx);

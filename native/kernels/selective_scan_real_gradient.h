@@ -7,6 +7,7 @@
 #include "core/context.h"
 #include "isa/math.h"
 #include "kernels/activation_gradients.h"
+#include "kernels/rate.h"
 #include "kernels/rows.h"
 #include "kernels/selective_scan_gradient_memory.h"
 #include "kernels/selective_scan_real.h"
@@ -15,7 +16,6 @@
 
 namespace statespace::STATESPACE_ISA::selective_scan_gradient {
 
-using selective_scan::bounded;
 using selective_scan::kLog2e;
 using selective_scan::vectors;
 
@@ -40,7 +40,7 @@ class ScanGradient {
   void run(const Sequences& sequences, const Context& cx) {
     each_vector([&](const Channels& c) {
       gather(c, op_.A, c.A, kLog2e);
-      for (int64_t n = 0; n < states_; ++n) store(c.A + n * kLanes, bounded(load(c.A + n * kLanes)));
+      for (int64_t n = 0; n < states_; ++n) store(c.A + n * kLanes, finite_rate(load(c.A + n * kLanes)));
       if (op_.constant(op_.B)) gather(c, op_.B, c.constant_B, 1);
       if (op_.constant(op_.C)) gather(c, op_.C, c.constant_C, 1);
       for (float* sums : {c.dA, c.dB, c.dC}) std::memset(sums, 0, states_ * kLanes * sizeof(float));

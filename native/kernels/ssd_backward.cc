@@ -1,9 +1,8 @@
-#include <cfloat>
-
 #include "backend/kernels.h"
 #include "kernels/activation_gradients.h"
 #include "kernels/decay_gradient.h"
 #include "kernels/head_chunk.h"
+#include "kernels/rate.h"
 #include "kernels/rows.h"
 #include "ops/ssd.h"
 
@@ -121,8 +120,7 @@ class Heads {
     copy_rows(from, t, n, group_ * d_state_, d_state_, to, chunk_.key_stride);
   }
   float dt(int64_t h, int64_t t) const { return totals_.dt[t * nheads_ + first_ + h]; }
-  // A step of 0 keeps the state, and 0 times infinity would be NaN.
-  float A(int64_t h) const { return std::max(op_.A.f32()[first_ + h], -FLT_MAX); }
+  float A(int64_t h) const { return finite_rate(op_.A.f32()[first_ + h]); }
   // fn(offset in a head, lanes) over a head's channels.
   template <class Fn>
   void channels(Fn&& fn) const {

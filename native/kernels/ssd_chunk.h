@@ -1,10 +1,10 @@
 #pragma once
 // SSD's parts: the time steps of one head, what all heads of a group share in a block of tokens, and the products of
 // one head with them. States are held transposed, (d_state, headdim), so that every product reads contiguous rows.
-#include <cfloat>
 
 #include "core/context.h"
 #include "isa/math.h"
+#include "kernels/rate.h"
 #include "kernels/ssd_tile.h"
 #include "ops/ssd.h"
 
@@ -85,8 +85,7 @@ struct Times {
       store(dt + i, min(set(op.dt_max), max(set(op.dt_min), step)));
     }
     double total = 0;
-    double A = op.A.f32()[head];
-    if (A < -FLT_MAX) A = -FLT_MAX;  // a step of 0 keeps the state, and 0 times infinity would be NaN
+    const double A = finite_rate(op.A.f32()[head]);
     for (int64_t i = 0; i < count; ++i) {
       const double step = dt[i] * A;
       total += step < -kReset ? -kReset : step;
