@@ -5,8 +5,8 @@
 # Behaviour: with prepend_scheme always or first, decoding is to drop the mark that encoding put in front. Rust drops all "▁" of
 #   the first token. Vocabularies whose tokens cross spaces (Metaspace with split=False, SentencePiece with
 #   split_by_whitespace=false) have such tokens. JavaScript drops the one in front.
-# Seen: ["▁the▁cat", "▁sat▁on"] is "thecat sat on" in Python and "the cat sat on" in JavaScript; encode and decode of "the cat" by a
-#   trained BPE model give "thecat" in Python.
+# Seen: ["▁the▁cat", "▁sat▁on"] is "thecat sat on" in Python; the ids of "the cat" by a trained BPE model decode to "thecat"
+#   in Python and to "the cat" in JavaScript.
 # Why it matters: the first words of each answer run together. A reader that follows tokenizer.json to the letter of the Rust code
 #   has the fault as well, one that does not disagrees with Python.
 set -euo pipefail
