@@ -1,7 +1,7 @@
 // Tokenizers out of GGUF files give llama.cpp's ids, with and without marks and special tokens, and its bytes back.
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { readGguf } from '../dist/lib/checkpoint/gguf/container.js';
 import { readText } from '../dist/lib/checkpoint/gguf/text.js';
 import { readTokenizer } from '../dist/lib/checkpoint/gguf/tokenizer.js';
@@ -136,3 +136,95 @@ test.each(preTokenizerNames)('the pre-tokenizer %s cuts a text and loses nothing
   expect(pieces.join('')).toBe(text);
   expect(pieces.length).toBeGreaterThan(8);
 });
+
+/** A tokenizer whose tokens are what its pre-tokenizer leaves: ids as the pieces that they are. */
+async function pieces(text: string, words: readonly string[], parts: object): Promise<string[]> {
+  const all = ['?', ...words];
+  const vocab = Object.fromEntries(all.map((word, id) => [word, id]));
+  const tokenizer = (await loadTokenizer(
+    folders.put({
+      'tokenizer.json': JSON.stringify({
+        ...{ version: '1.0', added_tokens: [], normalizer: null, pre_tokenizer: null, decoder: null },
+        ...{ post_processor: null, model: { type: 'WordLevel', vocab, unk_token: '?' }, ...parts },
+      }),
+    }),
+  ))!;
+  return [...tokenizer.encode(text)].map((id) => all[id]!);
+}
+
+// What the Rust library 0.23.2 answers.
+describe('pre-tokenizers and normalizers of a tokenizer.json', () => {
+  const regex = { Regex: '\\d' };
+  const text = { String: '-' };
+  test.each([
+    ['Isolated', false, 'a|1|b|2|2', 'x|-|x|-|-|x'],
+    ['Isolated', true, 'a|1|b|2|2', 'x|-|x|-|-|x'],
+    ['Removed', false, 'a|b', 'x|x|x'],
+    ['Removed', true, '1|2|2', '-|-|-'],
+    ['MergedWithPrevious', false, 'a1|b2|2', 'x-|x-|-|x'],
+    ['MergedWithPrevious', true, 'a|1b|2|2', 'x|-x|-|-x'],
+    ['MergedWithNext', false, 'a|1b|2|2', 'x|-x|-|-x'],
+    ['MergedWithNext', true, 'a1|b2|2', 'x-|x-|-|x'],
+    ['Contiguous', false, 'a|1|b|22', 'x|-|x|--|x'],
+    ['Contiguous', true, 'a|1|b|22', 'x|-|x|--|x'],
+  ] as const)('Split: %s, invert %s', async (behavior, invert, byRegex, byText) => {
+    const words = ['a', 'b', '1', '2', 'a1', 'b2', '1b', '22', 'x', '-', '--', 'x-', '-x'];
+    const split = (pattern: object) => ({ pre_tokenizer: { type: 'Split', pattern, behavior, invert } });
+    expect((await pieces('a1b22', words, split(regex))).join('|')).toBe(byRegex);
+    expect((await pieces('x-x--x', words, split(text))).join('|')).toBe(byText);
+  });
+
+  test.each([
+    ['Isolated', '(|(|a|)|)|x|-'],
+    ['Removed', 'a|x'],
+    ['MergedWithPrevious', '(|(|a)|)|x-'],
+    ['MergedWithNext', '(|(a|)|)x|-'],
+    ['Contiguous', '((|a|))|x|-'],
+  ])('Punctuation: %s', async (behavior, expected) => {
+    const words = ['(', '((', '(a', 'a', 'a)', ')', '))', ')x', 'x', 'x-', '-'];
+    const found = await pieces('((a))x-', words, { pre_tokenizer: { type: 'Punctuation', behavior } });
+    expect(found.join('|')).toBe(expected);
+  });
+
+  test('Whitespace keeps words of all scripts whole, CharDelimiterSplit cuts at its character', async () => {
+    const words = ['naïve', 'Größe', ',', 'мир東京', '²', 'x'];
+    const whitespace = { pre_tokenizer: { type: 'Whitespace' } };
+    expect(await pieces('naïve Größe, мир東京²', words, whitespace)).toEqual(words.slice(0, -1));
+    const delimited = { pre_tokenizer: { type: 'CharDelimiterSplit', delimiter: '-' } };
+    expect(await pieces('x-x--x', words, delimited)).toEqual(['x', 'x', 'x']);
+  });
+
+  test.each([{ type: 'Lowercase' }, { type: 'BertNormalizer', lowercase: true }, sequence({ type: 'Lowercase' })])(
+    'capitals are lowered one by one: %o',
+    async (normalizer) => {
+      const parts = { normalizer, pre_tokenizer: { type: 'WhitespaceSplit' } };
+      expect(await pieces('ΛΟΓΟΣ σοφος Straße', ['λογοσ', 'σοφος', 'straße'], parts)).toEqual([
+        'λογοσ',
+        'σοφος',
+        'straße',
+      ]);
+    },
+  );
+
+  test('words that the vocabulary lacks are the unknown one, or refused where there is none', async () => {
+    const parts = { pre_tokenizer: { type: 'WhitespaceSplit' } };
+    expect(await pieces('red green blue', ['red', 'blue'], parts)).toEqual(['red', '?', 'blue']);
+    const model = { type: 'WordLevel', vocab: { red: 0 }, unk_token: '?' };
+    await expect(pieces('red green', [], { ...parts, model })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+  });
+
+  test('Metaspace that puts no space in front takes none away', async () => {
+    const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'never', split: true };
+    const model = { type: 'BPE', vocab: { '▁': 0, a: 1 }, merges: [], unk_token: null };
+    const definition = { version: '1.0', added_tokens: [], normalizer: null, post_processor: null, model };
+    const folder = folders.put({
+      'tokenizer.json': JSON.stringify({ ...definition, pre_tokenizer: metaspace, decoder: metaspace }),
+    });
+    const tokenizer = (await loadTokenizer(folder))!;
+    expect(tokenizer.decode(tokenizer.encode('  a a'))).toBe('  a a');
+  });
+});
+
+function sequence(normalizer: object) {
+  return { type: 'Sequence', normalizers: [normalizer] };
+}

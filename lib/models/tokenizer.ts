@@ -3,6 +3,7 @@ import type { ChatTemplateOptions, ChatTemplates } from '../chat/chat-template.j
 import { encodeChat } from '../chat/encode-chat.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
+import { readableDefinition, unknownWord } from '../tokenizers/definition.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
 import {
   DECODE_OPTIONS,
@@ -82,14 +83,21 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   const { Tokenizer } = await import('@huggingface/tokenizers');
   const make = (definition: object) => {
     try {
-      return new Tokenizer(definition, config as object);
+      return new Tokenizer(readableDefinition(definition), config as object);
     } catch (error) {
       throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${(error as Error).message}`);
     }
   };
   const tokenizer = make(json as object);
+  const unknown = unknownWord(json as object);
   const ids = (of: InstanceType<typeof Tokenizer>, text: string, marks: boolean) =>
-    of.encode(text, { add_special_tokens: marks }).ids;
+    of.encode(text, { add_special_tokens: marks }).ids.map((id: number | undefined) => {
+      if (id !== undefined || unknown !== undefined) return id ?? unknown!;
+      throw new StatespaceError(
+        'ERR_ARGUMENT',
+        `${path}: a word of the text is no token, and model.unk_token names none`,
+      );
+    });
   // Without its special tokens, a text that spells one is cut and merged like any other; made where it is asked for.
   const plain = lazily(() => make(spelledOut(json as object)));
   const marksAround = lazily(() => around(ids(tokenizer, 'a', true), ids(tokenizer, 'a', false)));
