@@ -173,7 +173,8 @@ export class Scheduler {
       const position = Math.min(commonLength(run.prompt, other.prompt), limit, other.prompt.length - 1);
       if (position - known < Math.max(least, 32) || other.fed >= position) continue;
       const there = other.stops.find((stop) => stop.position === position);
-      if (there) there.kind = 'branch'; // no guess any more
+      if (there)
+        there.kind = 'branch'; // no guess any more
       else {
         other.stops.push({ position, kind: 'branch' });
         other.stops.sort((a, b) => a.position - b.position);
