@@ -39,9 +39,10 @@ export interface ResolvedOptions {
 // What a checkpoint may cost for each token that it saves reading again: 64 KiB at least-worth positions (a boundary, a
 // prompt's end), 8 KiB at those that are only a guess.
 const BYTES_PER_TOKEN = { known: 64 << 10, guessed: 8 << 10 };
-// New memory of a virtual machine costs about a millisecond a megabyte, which a model of 10M parameters reads 15 tokens in:
-// a guess of a state that is not small may cost a twentieth of that.
-const WEIGHTS_PER_BYTE = 3072;
+// New memory of a virtual machine costs about a millisecond a megabyte, in which 15 tokens of 20 MFLOP are read: a guess of a
+// state that is not small may cost a twentieth of that.
+const FLOPS_PER_BYTE = 6144;
+const PROMPT = 1024;
 const SMALL = 256 << 10;
 const MAX_CACHE = 2 ** 30;
 
@@ -78,7 +79,7 @@ function cacheOptions(model: Model, given: PrefixCacheOptions, memoryBytes: numb
   checkKnown('createEngine: prefixCache', given, ['bytes', 'every', 'store']);
   const bytes = whole('prefixCache.bytes', given.bytes ?? Math.min(MAX_CACHE, Math.floor(memoryBytes / 4)), 0);
   const held = model.sessionBytes(1).total;
-  const byCopy = held > SMALL ? (held * WEIGHTS_PER_BYTE) / Math.max(1, model.parameters.active) : 0;
+  const byCopy = held > SMALL ? (held * FLOPS_PER_BYTE) / Math.max(1, model.promptFlops(PROMPT) / PROMPT) : 0;
   const automatic = Math.ceil(Math.max(held / BYTES_PER_TOKEN.guessed, byCopy) / 64) * 64;
   const every = whole('prefixCache.every', given.every ?? automatic, 1);
   const { store } = given;

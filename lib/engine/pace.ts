@@ -22,17 +22,22 @@ const GROWTH = 1.35;
 const LEAST = 16;
 // Whose median counts: a step that a neighbour on the machine made slow says nothing of the next.
 const SAMPLES = 5;
-const DECODE_SAMPLES = 15;
 // Of the last step's tokens at most in the next: what a token costs in small pieces says little of large ones.
 const RISE = 1.5;
+// After so many steps with a prompt one goes without: a machine whose neighbours come and go is soon another one, and what a
+// step takes without a prompt is seen in such steps alone.
+const LOOK_AGAIN = 8;
+// A step with a prompt that took less than this share of one without: what is known of those is no longer so.
+const STALE = 0.95;
 
 export class Pace {
   /** Of steps without prompts, by the logarithm of how many texts they advanced. */
   private readonly decodeMs: number[][] = [];
-  /** Of a token of a prompt beside texts: in small pieces each costs more than in large ones. */
-  private tokenMs: number | undefined;
-  private tokenSamples: number[] = [];
+  /** Of a token of a prompt beside texts, in steps without: in small pieces each costs more than in large ones. */
+  private tokenShares: number[] = [];
   private lastTokens = 0;
+  /** Steps with a prompt since one without. */
+  private since = 0;
   /** Whether the step under way was held short: what its tokens cost is what small pieces do. */
   private limited = false;
 
@@ -40,27 +45,33 @@ export class Pace {
   promptTokens({ texts, steady, prompts }: Load, room: number): number {
     this.limited = texts > 0 && (prompts === 1 || steady > 0);
     if (!this.limited) return room;
-    const decode = this.estimate(texts);
-    if (decode === undefined || this.tokenMs === undefined) return Math.min(room, LEAST);
+    if (this.since >= LOOK_AGAIN) return 0;
+    if (this.estimate(texts) === undefined || this.tokenShares.length === 0) return Math.min(room, LEAST);
     const more = Math.max(GROWTH - 1, prompts > 1 ? (prompts - 1) / steady : 0);
-    const most = Math.floor(Math.min(RISE * this.lastTokens, (more * decode) / this.tokenMs));
+    const most = Math.round(Math.min(RISE * this.lastTokens, more / median(this.tokenShares)));
     return Math.min(room, Math.max(LEAST, most));
   }
 
   /** What a step took that advanced so many texts and read so many tokens of prompts. */
   learn(texts: number, promptTokens: number, ms: number): void {
+    const size = bucket(texts);
     if (promptTokens === 0) {
-      const size = bucket(texts);
-      this.decodeMs[size] = [...(this.decodeMs[size] ?? []), ms].slice(-DECODE_SAMPLES);
+      this.since = 0;
+      this.decodeMs[size] = [...(this.decodeMs[size] ?? []), ms].slice(-SAMPLES);
       return;
     }
     if (!this.limited) return;
+    this.since++;
     this.lastTokens = promptTokens;
     const decode = this.estimate(texts);
     if (decode === undefined) return;
-    const samples = [...this.tokenSamples, Math.max(ms - decode, ms / 100) / promptTokens].slice(-SAMPLES);
-    this.tokenSamples = samples;
-    this.tokenMs = median(samples);
+    if (ms < STALE * decode) {
+      delete this.decodeMs[size];
+      this.since = LOOK_AGAIN;
+      return;
+    }
+    const share = Math.max(ms / decode - 1, 0.01) / promptTokens;
+    this.tokenShares = [...this.tokenShares, share].slice(-SAMPLES);
   }
 
   /** Of as many texts, or of the nearest number that is known. */

@@ -4,7 +4,7 @@ import type { Model } from '../models/model.js';
 import { Persistence } from './cache/persistence.js';
 import { PrefixCache } from './cache/prefix-cache.js';
 import { commonLength } from './cache/radix.js';
-import { planStops } from './cache/stops.js';
+import { planStops, type Stop } from './cache/stops.js';
 import type { ResolvedOptions } from './options.js';
 import { Pace } from './pace.js';
 import { FairQueue } from './queue.js';
@@ -16,6 +16,9 @@ const WAIT_MS = 3;
 // Tokens of a piece of a prompt beside other prompts' pieces: each reads and writes its session's state.
 const LEAST_PIECE = 16;
 const MOST_LEAST_PIECE = 64;
+// Of the checkpoints that are only a guess every so many are left where several prompts are read at once: all of them wait for
+// each copy of a state.
+const GUESSES_PASSED = 4;
 
 /** A part of a step: tokens of one run. */
 interface Share {
@@ -38,6 +41,8 @@ export class Scheduler {
   private reserved = 0;
   private turn = 0;
   private stepping: readonly Share[] = [];
+  /** Whether the step under way reads several prompts. */
+  private crowded = false;
   /** Whether there may be more to admit than admit() saw. */
   private woken = false;
   private loop: Promise<void> | undefined;
@@ -167,7 +172,10 @@ export class Scheduler {
       if (other.decoding || !other.task.cacheable) continue;
       const position = Math.min(commonLength(run.prompt, other.prompt), limit, other.prompt.length - 1);
       if (position - known < Math.max(least, 32) || other.fed >= position) continue;
-      if (!other.stops.some((stop) => stop.position === position)) {
+      const there = other.stops.find((stop) => stop.position === position);
+      if (there)
+        there.kind = 'branch'; // no guess any more
+      else {
         other.stops.push({ position, kind: 'branch' });
         other.stops.sort((a, b) => a.position - b.position);
       }
@@ -214,6 +222,7 @@ export class Scheduler {
       shares.push({ run, tokens: run.pending, last: true });
     }
     const prompts = runs.filter((run) => !run.decoding);
+    this.crowded = prompts.length > 1;
     const steady = shares.filter(({ run }) => run.steady).length;
     const load = { texts: shares.length, steady, prompts: prompts.length };
     let room = this.pace.promptTokens(load, maxBatchTokens - shares.length);
@@ -235,8 +244,13 @@ export class Scheduler {
 
   /** Tokens of the next piece of a prompt: up to the next checkpoint. */
   private pieceOf(run: Run, most: number): number {
-    const end = run.stops.find((stop) => stop.position > run.fed)?.position ?? run.pending.length;
+    const stop = run.stops.find((next) => next.position > run.fed && !this.passesBy(next));
+    const end = stop?.position ?? run.pending.length;
     return Math.min(end - run.fed, most, run.task.rows ?? Infinity);
+  }
+
+  private passesBy({ kind, position }: Stop): boolean {
+    return this.crowded && kind === 'grid' && position % (GUESSES_PASSED * this.options.cache!.every) !== 0;
   }
 
   private async step(shares: Share[]): Promise<void> {
@@ -318,7 +332,7 @@ export class Scheduler {
 
   private checkpoint(run: Run): void {
     const stop = run.stops.find(({ position }) => position === run.fed);
-    if (!stop || !this.cache) return;
+    if (!stop || !this.cache || this.passesBy(stop)) return;
     this.keep(run, run.prompt.subarray(0, run.fed));
     if (!this.persistence || (stop.kind === 'grid' && !this.isWorthStoring(run))) return;
     if (stop.kind === 'grid') run.stored = run.fed;

@@ -190,8 +190,6 @@ async function bringOne(
   const there = await stat(blob).catch(() => undefined);
   if (there?.size === file.size) onBytes(file.size);
   else {
-    const begun = (await stat(`${blob}.incomplete`).catch(() => undefined))?.size ?? 0;
-    onBytes(Math.min(begun, file.size));
     const path = file.path.split('/').map(encodeURIComponent).join('/');
     const url = `${hubEndpoint()}/${source.repo}/resolve/${commit}/${path}`;
     const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {};

@@ -32,7 +32,7 @@ export function parseHubSource(text: string): HubSource {
 }
 
 /** The hub's address: HF_ENDPOINT, or the public one. */
-export const hubEndpoint = (): string => (process.env.HF_ENDPOINT ?? 'https://huggingface.co').replace(/\/+$/, '');
+export const hubEndpoint = (): string => (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
 
 /** Whether HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) forbids asking the hub. */
 export function hubOffline(): boolean {

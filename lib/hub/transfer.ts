@@ -5,10 +5,11 @@ import type { FileHandle } from 'node:fs/promises';
 import { onAbort } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
+import { claim, leave } from './partial.js';
 
 export interface Wanted {
   url: string;
-  /** Where it will lie; `${path}.incomplete` until then. */
+  /** Where it will lie; beside it, in a file of this process's own, until then. */
   path: string;
   size: number;
   /** sha256 of the bytes (large files), or git's sha1 of them as a blob. */
@@ -23,16 +24,31 @@ const pauseMs = 500;
 const patienceMs = 60_000;
 const hashPiece = 4 * 1024 * 1024;
 
-/** Downloads it. `onBytes` hears how many more bytes are there. */
+/** Downloads it, once where several want it at the same time. `onBytes` hears how many more bytes are there. */
 export async function transfer(
   wanted: Wanted,
   signal: AbortSignal | undefined,
   onBytes: (n: number) => void,
 ): Promise<void> {
-  const { mkdir, rename, rm } = lazyFiles();
   const { dirname } = await import('node:path');
-  await mkdir(dirname(wanted.path), { recursive: true });
-  const partial = `${wanted.path}.incomplete`;
+  await lazyFiles().mkdir(dirname(wanted.path), { recursive: true });
+  const partial = await claim(wanted.path, wanted.size, (ms) => pause(ms, signal));
+  if (partial === undefined) return onBytes(wanted.size);
+  onBytes(Math.min(await sizeOf(partial), wanted.size));
+  try {
+    await complete(wanted, partial, signal, onBytes);
+  } finally {
+    await leave(wanted.path, partial);
+  }
+}
+
+async function complete(
+  wanted: Wanted,
+  partial: string,
+  signal: AbortSignal | undefined,
+  onBytes: (n: number) => void,
+): Promise<void> {
+  const { rename, rm } = lazyFiles();
   for (let failures = 0, fresh = false; ; ) {
     const before = await sizeOf(partial);
     try {

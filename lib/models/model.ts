@@ -1,7 +1,7 @@
 import { Cancellation, checkCall, watched } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { filePieces } from '../file-pieces.js';
-import { checkContext, countParameters, sessionBytes } from '../graph/cost.js';
+import { checkContext, countParameters, promptFlops, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { lazyFiles } from '../lazy.js';
 import { call, type NativeHandle } from '../native.js';
@@ -125,6 +125,10 @@ export class Model implements AsyncDisposable, Network {
   /** @internal */
   get hasLogits(): boolean {
     return this.#outputPer === 'output' && this.#features === 0;
+  }
+  /** @internal FLOPs of the first so many tokens in one call. */
+  promptFlops(tokens: number): number {
+    return promptFlops(this.#graph, tokens);
   }
   /** @internal */
   get heldType(): string {

@@ -8,7 +8,14 @@ import { now } from './completions.js';
 import { invalid } from './errors.js';
 import { readCommon } from './sampling.js';
 import { eventStream } from './sse.js';
-import { parseToolCalls, shownLength, type ToolCall } from './tool-calls.js';
+import {
+  type ForcedCall,
+  forceCall,
+  parseToolCalls,
+  readForcedCall,
+  shownLength,
+  type ToolCall,
+} from './tool-calls.js';
 
 const MAX_MESSAGES = 10_000;
 
@@ -17,6 +24,10 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   const { request, n, stream, includeUsage } = readCommon(body, undefined, limits.maxTokens, 1);
   const messages = readMessages(body);
   const tools = readTools(body);
+  if (tools?.forced) {
+    if (request.responseFormat) throw body.wrong('response_format', 'none beside a tool_choice that forces a call');
+    request.responseFormat = tools.forced.format;
+  }
   const withLogprobs = body.boolean('logprobs') ?? false;
   const top = body.integer('top_logprobs', 0, 20);
   if (top !== undefined && !withLogprobs) throw body.wrong('top_logprobs', 'logprobs: true beside it');
@@ -44,7 +55,7 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
       for await (const event of events) {
         const index = event.choice;
         if (!written[index]) {
-          written[index] = new Answer(tools?.names);
+          written[index] = new Answer(tools);
           yield one(index, { role: 'assistant', content: '' }, null);
         }
         const answer = written[index];
@@ -56,7 +67,7 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
         const { content, calls } = answer.end(event.text);
         if (content) yield one(index, { content }, null);
         for (const [i, call] of calls.entries()) yield one(index, { tool_calls: [{ index: i, ...call }] }, null);
-        yield one(index, {}, calls.length > 0 ? 'tool_calls' : event.finishReason);
+        yield one(index, {}, finishOf(tools, calls, event.finishReason));
       }
       if (includeUsage) yield { ...base, choices: [], usage: choices.usage };
     }
@@ -77,18 +88,34 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
     }
   }
   const answered = all.map(({ index, text, content, finish_reason }) => {
-    const { content: said, calls } = tools ? parseToolCalls(text, tools.names) : { content: text, calls: [] };
+    const { content: said, calls } = readAnswer(tools, text);
     const called = calls.length > 0;
     const message = {
       ...{ role: 'assistant', content: called && !said ? null : said, refusal: null },
       ...(called ? { tool_calls: calls } : {}),
     };
     const logprobs = withLogprobs ? { content, refusal: null } : null;
-    return { index, message, logprobs, finish_reason: called ? 'tool_calls' : finish_reason };
+    return { index, message, logprobs, finish_reason: finishOf(tools, calls, finish_reason) };
   });
   const json = { id, object: 'chat.completion', created: now(), model: limits.model, choices: answered };
   return { json: { ...json, usage: choices.usage }, usage: choices.usage };
 }
+
+interface Tools {
+  list: unknown[];
+  names: ReadonlySet<string>;
+  /** What the answer has to be. */
+  forced: ForcedCall | undefined;
+}
+
+function readAnswer(tools: Tools | undefined, text: string): { content: string; calls: ToolCall[] } {
+  if (!tools) return { content: text, calls: [] };
+  return tools.forced ? readForcedCall(text, tools.forced) : parseToolCalls(text, tools.names);
+}
+
+/** As OpenAI's API has it: who named the tool gets the reason for which the text ended. */
+const finishOf = (tools: Tools | undefined, calls: readonly ToolCall[], reason: string): string =>
+  calls.length > 0 && tools?.forced?.name === undefined ? 'tool_calls' : reason;
 
 const given = (key: string, value: unknown) => (value === undefined ? {} : { [key]: value });
 
@@ -97,17 +124,17 @@ class Answer {
   private text = '';
   private given = 0;
 
-  constructor(private readonly names: ReadonlySet<string> | undefined) {}
+  constructor(private readonly tools: Tools | undefined) {}
 
   add(text: string): string {
     this.text += text;
-    return this.give(this.names ? shownLength(this.text) : this.text.length);
+    if (this.tools?.forced) return '';
+    return this.give(this.tools ? shownLength(this.text) : this.text.length);
   }
 
   end(text: string): { content: string; calls: ToolCall[] } {
     this.text += text;
-    if (!this.names) return { content: this.give(this.text.length), calls: [] };
-    const { content, calls } = parseToolCalls(this.text, this.names);
+    const { content, calls } = readAnswer(this.tools, this.text);
     return { content: this.give(content.length), calls };
   }
 
@@ -186,20 +213,34 @@ function readCall(call: unknown, at: string): unknown {
   }
 }
 
-function readTools(body: Body): { list: unknown[]; names: Set<string> } | undefined {
-  const choice = body.get('tool_choice');
+function readTools(body: Body): Tools | undefined {
+  const choice = readChoice(body);
   const list = body.array('tools', 1024);
-  if (choice !== undefined && choice !== 'auto' && choice !== 'none')
-    throw body.wrong('tool_choice', 'auto or none: this server does not force calls');
-  if (!list || list.length === 0 || choice === 'none') return undefined;
-  const names = list.map((tool, i) => {
+  if (!list || list.length === 0) {
+    if (choice === 'auto' || choice === 'none') return undefined;
+    throw body.wrong('tool_choice', 'auto or none where there are no tools');
+  }
+  if (choice === 'none') return undefined;
+  const parameters = new Map<string, unknown>();
+  for (const [i, tool] of list.entries()) {
     const given = Body.of(tool, `tools.${i}`);
     if ((given.get('type') ?? 'function') !== 'function') throw given.wrong('type', 'function');
     const fn = given.object('function');
     const name = fn?.string('name');
     if (!name) throw invalid(`tools.${i}.function.name: expected a string`, 'tools');
-    fn?.object('parameters');
-    return name;
-  });
-  return { list, names: new Set(names) };
+    parameters.set(name, fn?.object('parameters')?.fields);
+  }
+  const named = typeof choice === 'object' ? choice.name : undefined;
+  if (named !== undefined && !parameters.has(named)) throw body.wrong('tool_choice', 'the name of one of the tools');
+  const forced = choice === 'auto' ? undefined : forceCall(parameters, named);
+  return { list, names: new Set(parameters.keys()), forced };
+}
+
+function readChoice(body: Body): 'auto' | 'none' | 'required' | { name: string } {
+  const choice = body.get('tool_choice') ?? 'auto';
+  if (choice === 'auto' || choice === 'none' || choice === 'required') return choice;
+  const { type, function: fn } = (typeof choice === 'object' ? choice : {}) as Record<string, unknown>;
+  const name = (fn as { name?: unknown } | null | undefined)?.name;
+  if (type === 'function' && typeof name === 'string') return { name };
+  throw body.wrong('tool_choice', 'auto, none, required, or a function by its name');
 }

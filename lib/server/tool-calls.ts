@@ -23,16 +23,43 @@ export function shownLength(text: string): number {
   return shown;
 }
 
+/** A tool that an answer has to call: `format` holds the text to that. */
+export interface ForcedCall {
+  /** The one that is called; undefined: any of them, which the text names. */
+  name: string | undefined;
+  format: { type: 'json_schema'; schema: Record<string, unknown> };
+}
+
+/** Of the tools' parameters by name: a call of `name`, or of any. */
+export function forceCall(parameters: ReadonlyMap<string, unknown>, name: string | undefined): ForcedCall {
+  const taken = (of: string) => (parameters.get(of) ?? { type: 'object' }) as Record<string, unknown>;
+  if (name !== undefined) return { name, format: { type: 'json_schema', schema: taken(name) } };
+  const anyOf = [...parameters.keys()].map((its) => ({
+    ...{ type: 'object', required: ['name', 'arguments'], additionalProperties: false },
+    properties: { name: { const: its }, arguments: taken(its) },
+  }));
+  return { name, format: { type: 'json_schema', schema: anyOf.length === 1 ? anyOf[0]! : { anyOf } } };
+}
+
+/** What such an answer comes to; a text that was cut short is a call only where it is known of what. */
+export function readForcedCall(text: string, { name }: ForcedCall): { content: string; calls: ToolCall[] } {
+  if (name !== undefined) return { content: '', calls: [callOf(name, text)] };
+  for (const found of jsonCalls(text)) return { content: '', calls: [callOf(found.name, JSON.stringify(found.args))] };
+  return { content: text, calls: [] };
+}
+
+const callOf = (name: string, args: string): ToolCall => ({
+  ...{ id: `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`, type: 'function' },
+  function: { name, arguments: args },
+});
+
 /** The text before the calls, and the calls; no calls where the text holds none that can be read. */
 export function parseToolCalls(text: string, names: ReadonlySet<string>): { content: string; calls: ToolCall[] } {
   const first = Math.min(...MARKS.map((mark) => text.indexOf(mark)).filter((at) => at >= 0));
   const [content, rest] = first === Infinity ? ['', text] : [text.slice(0, first), text.slice(first)];
   const found = [...taggedCalls(rest)].filter(({ name }) => names.has(name));
   if (found.length === 0) return { content: text, calls: [] };
-  const calls = found.map(({ name, args }): ToolCall => {
-    const id = `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`;
-    return { id, type: 'function', function: { name, arguments: JSON.stringify(args ?? {}) } };
-  });
+  const calls = found.map(({ name, args }) => callOf(name, JSON.stringify(args ?? {})));
   return { content: content.trimEnd(), calls };
 }
 

@@ -18,6 +18,7 @@ int64_t most_uninterrupted(int64_t weight_bytes) {
 constexpr int64_t kSmallPart = 128;
 // States so small that a copy is never felt; a run that runs out of memory then leaves the session as it was, too.
 constexpr int64_t kSmallState = 64 << 10;
+constexpr int64_t kCopiedPart = 512 << 10;  // of a state, by one thread
 // Rows of every token are computed so many bytes at a time: an abort is heard between them, and more would only be
 // held.
 constexpr int64_t kMostRows = 64 << 20;
@@ -184,13 +185,21 @@ void Forward::own_states(Undo& undo) {
       undo.entries.push_back({s.slot_, p.kept});
     }
   }
+  const int64_t bytes = program_.state_bytes();
+  const bool host = program_.backend().host_memory;
+  // A slot is new memory more often than not, which costs more than the copy: its parts are shared out as well.
+  const int64_t part = host ? kCopiedPart : bytes, parts = (bytes + part - 1) / part;
   const auto copy = [&](int64_t i, int) {
-    program_.backend().copy(pool.at(copies[i].first), pool.at(copies[i].second), program_.state_bytes());
+    const auto [to, from] = copies[i / parts];
+    const int64_t at = i % parts * part;
+    program_.backend().copy(static_cast<char*>(pool.at(to)) + at, static_cast<char*>(pool.at(from)) + at,
+                            std::min(part, bytes - at));
   };
-  if (program_.backend().host_memory)
-    ThreadPool::global().parallel_for(int64_t(copies.size()), copy);
+  const int64_t count = int64_t(copies.size()) * parts;
+  if (host)
+    ThreadPool::global().parallel_for(count, copy);
   else
-    for (int64_t i = 0; i < int64_t(copies.size()); ++i) copy(i, 0);
+    for (int64_t i = 0; i < count; ++i) copy(i, 0);
 }
 
 // In tokens. A network that looks ahead has its sequence whole.

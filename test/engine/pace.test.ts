@@ -1,6 +1,7 @@
 // How much of a prompt goes beside running texts.
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Pace } from '../../dist/lib/engine/pace.js';
+import { numbers } from '../support/engines.js';
 
 const alone = { texts: 32, steady: 32, prompts: 1 };
 
@@ -37,4 +38,35 @@ test('steps are full where many prompts come beside texts that have no pace yet'
   // Each further prompt counts as much as a steady text.
   expect(step({ texts: 32, steady: 16, prompts: 9 })).toBe(100);
   expect(step({ texts: 32, steady: 1, prompts: 33 })).toBe(150);
+});
+
+describe('a machine whose neighbours come and go', () => {
+  const SPEEDS: Record<string, (step: number) => number> = {
+    'the same all the time': () => 1,
+    'twice as fast from when the prompt comes': () => 0.5,
+    'twice as slow from when the prompt comes': () => 2,
+    'twice as fast for a while': (step) => (step > 20 && step < 50 ? 0.5 : 1),
+    'twice as slow for a while': (step) => (step > 20 && step < 50 ? 2 : 1),
+  };
+  const quantile = (values: number[], q: number) => values.sort((a, b) => a - b)[Math.floor(q * values.length)]!;
+
+  test.each(Object.keys(SPEEDS))('%s: steps stay within twice what they take without the prompt then', (name) => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const next = numbers(seed * 7919);
+      const pace = new Pace();
+      const ms = (tokens: number) => (50 + tokens * 0.35) * (0.95 + next(1000) / 1e4);
+      for (let i = 0; i < 20; i++) pace.learn(64, 0, ms(0));
+      const seen: number[] = [];
+      for (let left = 4000; left > 0; ) {
+        const tokens = Math.min(left, pace.promptTokens({ texts: 64, steady: 64, prompts: 1 }, 448));
+        const speed = SPEEDS[name]!(seen.length);
+        const its = ms(tokens) * speed;
+        pace.learn(64, tokens, its);
+        seen.push(its / speed / 50);
+        left -= tokens;
+      }
+      expect(seen.length).toBeLessThan(160); // 80 at the pace that is aimed at, 250 in the smallest pieces
+      expect(quantile(seen, 0.99)).toBeLessThan(2);
+    }
+  });
 });

@@ -173,6 +173,22 @@ describe.each([
     expect(answers.map(({ cached }) => cached).sort((a, b) => a - b)).toEqual([0, ...new Array(11).fill(700)]);
   });
 
+  test('prompts that are read beside others leave every fourth of the checkpoints that are a guess, and all others', async () => {
+    const next = numbers(12);
+    const prompts = Array.from({ length: 4 }, () => ids(next, 600));
+    const left = async (at: (prompt: Int32Array, engine: AnEngine) => Promise<unknown>) => {
+      await using engine = createEngine(model, { maxBatchTokens: 64, prefixCache: { every: 40 } });
+      await at(prompts[0]!, engine);
+      return engine.stats().checkpoints;
+    };
+    const alone = await left((prompt, engine) => ask(engine, prompt));
+    const beside = await left((_, engine) => Promise.all(prompts.map((prompt) => ask(engine, prompt))));
+    // The end of the prompt and of the answer, 32 and 128 tokens before the end; and of the grid 14 of 15 or 3.
+    expect(alone).toBe(4 + 14);
+    expect(beside).toBeGreaterThanOrEqual(4 * (4 + 3));
+    expect(beside).toBeLessThanOrEqual(4 * (4 + 5)); // the last to end are alone at their end
+  });
+
   test('without a cache nothing is found', async () => {
     await using engine = createEngine(model, { prefixCache: false });
     const prompt = ids(numbers(4), 100);

@@ -1,12 +1,15 @@
 // Long values of a Redis, read by a connection that copies them once.
 import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { redisStore } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BulkReplies, readRanges } from '../../dist/lib/engine/cache/redis-ranges.js';
 import { numbers } from '../support/engines.js';
-import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
+import { findRedis, type RedisServer, selfSigned, startRedis } from '../support/redis.js';
 
 const text = (pieces: Iterable<Uint8Array>) => [...pieces].map((piece) => Buffer.from(piece).toString()).join('|');
 
@@ -32,6 +35,10 @@ test.each([
 });
 
 const redisPath = findRedis();
+const folder = mkdtempSync(join(tmpdir(), 'statespace-tls-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const certificate = redisPath && selfSigned(folder);
+if (!certificate) console.log('skipped: values of a Redis over TLS (no redis-server or no openssl here)');
 describe.runIf(redisPath)('from a server', () => {
   const next = numbers(4);
   const value = Buffer.from(Uint32Array.from({ length: (5 << 18) + 777 }, () => next(2 ** 32)).buffer);
@@ -39,7 +46,7 @@ describe.runIf(redisPath)('from a server', () => {
   let server: RedisServer;
   let address: { host: string; port: number; db: number };
   beforeAll(async () => {
-    server = await startRedis(redisPath!);
+    server = await startRedis(redisPath!, certificate);
     address = { host: '127.0.0.1', port: Number(new URL(server.url).port), db: 0 };
   });
   afterAll(() => server.stop());
@@ -80,6 +87,35 @@ describe.runIf(redisPath)('from a server', () => {
     await client.config('SET', 'requirepass', '');
     client.disconnect();
   });
+
+  test.runIf(certificate)(
+    'over TLS, to readers that are slow; a certificate that nobody vouches for is an error',
+    async () => {
+      const client = new Redis(server.url);
+      await client.set('value', value);
+      client.disconnect();
+      const ca = readFileSync(certificate!.cert);
+      for (const host of ['localhost', '127.0.0.1']) {
+        const over = { host, port: Number(new URL(server.tlsUrl!).port), db: 0, tls: { ca } };
+        let taken = 0;
+        const slowly = () => setTimeout(taken++ % 4 === 0 ? 15 : 0);
+        for (const pause of [undefined, slowly])
+          expect(await whole(readRanges(over, 'value', 0, value.length), pause)).toBe(digest(value));
+        for await (const _ of readRanges(over, 'value', 0, value.length)) break;
+        await expect(whole(readRanges({ ...over, tls: {} }, 'value', 0, 100))).rejects.toThrow(/self-signed/);
+      }
+      const store = redisStore(server.tlsUrl!);
+      for (const asked of [
+        store.get('a'),
+        store.read!('a'),
+        store.put('a', value),
+        store.delete('a'),
+        store.list('').next(),
+      ])
+        await expect(asked).rejects.toThrow(/^redis: self-signed certificate$/);
+      await store.close();
+    },
+  );
 
   test('a value that goes, or a server, is an error', async () => {
     const client = new Redis(server.url);

@@ -1,7 +1,9 @@
 // Downloads from a hub on loopback: what is fetched, where it lies, and that cut, wrong and refused answers end well.
+import { spawn } from 'node:child_process';
 import { existsSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { loadModel } from 'statespace';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { neededFiles } from '../../dist/lib/hub/choose.js';
@@ -9,7 +11,7 @@ import { pull } from '../../dist/lib/hub/pull.js';
 import { parseHubSource } from '../../dist/lib/hub/source.js';
 import { statespace } from '../support/cli.js';
 import { modelCase } from '../support/golden.js';
-import { COMMIT, fakeHub, gitSha1, send, sha256 } from './fake-hub.js';
+import { COMMIT, fakeHub, gitSha1, type Repository, send, sha256 } from './fake-hub.js';
 
 const golden = modelCase('mamba_hf').folder;
 const weights = readFileSync(join(golden, 'model.safetensors'));
@@ -20,7 +22,8 @@ const files = {
   'README.md': Buffer.from('no'),
   'pytorch_model.bin': Buffer.from('the same again'),
 };
-const repositories = {
+const MAIN = resolve(__dirname, '../../dist/lib/cli/main.js');
+const repositories: Record<string, Repository> = {
   'lab/mamba': { files, large: ['model.safetensors'] },
   'lab/gated': { files, large: ['model.safetensors'], token: 'hf_secret' },
 };
@@ -204,6 +207,72 @@ describe('faults', () => {
     hub.fault = undefined;
     await pull('hf:lab/mamba');
     expect(hub.requests.at(-1)!.range).toBe('bytes=1000-');
+  });
+});
+
+describe('several that want the same model at once', () => {
+  const large = Buffer.from(Uint8Array.from({ length: 1 << 20 }, (_, i) => (i * 31) >> 3));
+  /** The whole or the rest, in pieces, so that it takes a while. */
+  const slowly = (request: IncomingMessage, response: ServerResponse, bytes: Uint8Array) => {
+    let at = Number(/(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    response.writeHead(at ? 206 : 200, { 'content-length': bytes.length - at });
+    const go = () => {
+      if (at >= bytes.length) return response.end();
+      response.write(bytes.subarray(at, at + (1 << 16)));
+      at += 1 << 16;
+      return setTimeout(go, 5);
+    };
+    go();
+    return true;
+  };
+  beforeEach(() => {
+    repositories['lab/large'] = { files: { 'config.json': config, 'model.safetensors': large }, large: [WEIGHTS] };
+    hub.fault = (request, response, bytes, path) => path === WEIGHTS && slowly(request, response, bytes);
+  });
+  const WEIGHTS = 'model.safetensors';
+  const held = (folder: string) => readFileSync(join(folder, WEIGHTS)).equals(large);
+  const left = () => readdirSync(join(cache, 'models--lab--large', 'blobs')).sort();
+  const whole = () => [gitSha1(config), sha256(large)].sort();
+
+  test('get it once: pulls of this process', async () => {
+    const heard: number[] = [];
+    const asked = Array.from({ length: 4 }, async (_, i) => {
+      await new Promise((done) => setTimeout(done, 10 * i));
+      return pull('hf:lab/large', { onProgress: ({ loadedBytes }) => i === 3 && heard.push(loadedBytes) });
+    });
+    for (const folder of await Promise.all(asked)) expect(held(folder)).toBe(true);
+    expect(fetched().filter((f) => f === WEIGHTS)).toHaveLength(1);
+    expect(left()).toEqual(whole());
+    expect(heard.at(-1)).toBe(large.length + config.length);
+  });
+
+  test('one that gives up leaves what has come to the next', async () => {
+    const controller = new AbortController();
+    const first = pull('hf:lab/large', { signal: controller.signal });
+    const second = pull('hf:lab/large');
+    setTimeout(() => controller.abort(new Error('enough')), 60);
+    await expect(first).rejects.toThrow('enough');
+    expect(held(await second)).toBe(true);
+    expect(fetched().filter((f) => f === WEIGHTS).length).toBeLessThanOrEqual(2);
+    expect(left()).toEqual(whole());
+  });
+
+  test('what a killed process had is gone on from; two processes do not mix their bytes', async () => {
+    const args = ['pull', 'lab/large'];
+    const killed = spawn(process.execPath, [MAIN, ...args], { env: process.env, stdio: 'ignore' });
+    const begun = () =>
+      existsSync(join(cache, 'models--lab--large', 'blobs')) && left().some((f) => f.endsWith('.incomplete'));
+    for (let i = 0; i < 1000 && !begun(); i++) await new Promise((done) => setTimeout(done, 10));
+    await new Promise((done) => setTimeout(done, 30));
+    killed.kill('SIGKILL');
+    await new Promise((done) => killed.on('exit', done));
+    const [a, b] = await Promise.all([statespace(args), pull('hf:lab/large')]);
+    expect(a.code).toBe(0);
+    expect(held(b)).toBe(true);
+    const ranges = hub.requests.filter((r) => r.url.endsWith(WEIGHTS)).map((r) => r.range);
+    expect(ranges.length).toBe(2);
+    expect(ranges[1]).toMatch(/^bytes=[1-9]/);
+    expect(left()).toEqual(whole());
   });
 });
 

@@ -1,11 +1,12 @@
 // Past one machine: several processes that share nothing but a Redis, some of them killed.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { rmSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { type Jobs, loadModel, type Model, openJobs, startWorker } from 'statespace';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { alone, ids, numbers, textAlone } from '../support/engines.js';
-import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
+import { findRedis, type RedisServer, selfSigned, startRedis } from '../support/redis.js';
 import { amount } from '../support/scale.js';
 import { complete, metric, type ServerProcess, serveProcess } from '../support/server-process.js';
 import { textModelFolder } from '../support/text-model.js';
@@ -91,6 +92,40 @@ describe.runIf(redisPath)('replicas', () => {
     expect((await complete(b!.url, { prompt: other })).text).toBe(await said(other));
   });
 });
+
+const certificates = mkdtempSync(join(tmpdir(), 'statespace-tls-'));
+afterAll(() => rmSync(certificates, { recursive: true }));
+const certificate = redisPath && selfSigned(certificates);
+if (!certificate) console.log('skipped: replicas and jobs over TLS (no redis-server or no openssl here)');
+
+test.runIf(certificate)(
+  'over TLS: replicas share, who does not trust the certificate says so and reads for itself',
+  async () => {
+    const secure = await startRedis(redisPath!, certificate);
+    try {
+      const args = [folder, '--redis', secure.tlsUrl!, '--log', 'none'];
+      const trusting = { NODE_EXTRA_CA_CERTS: certificate!.cert };
+      const [a, b, stranger] = await Promise.all([
+        ...[1, 2].map(() => serveProcess(args, trusting)),
+        serveProcess(args, { NODE_EXTRA_CA_CERTS: '' }),
+      ]);
+      servers.push(a!, b!, stranger!);
+      const shared = prompt(4, 200);
+      const said = await textAlone(model, { prompt: shared, maxTokens: 8 });
+      expect(await complete(a!.url, { prompt: shared })).toEqual({ text: said, cached: 0 });
+      for (let i = 0; i < 300 && (await metric(a!.url, 'store_writes_total')) < 3; i++)
+        await new Promise((done) => setTimeout(done, 10));
+      expect(await complete(b!.url, { prompt: shared })).toEqual({ text: said, cached: 199 });
+      expect(await complete(stranger!.url, { prompt: shared })).toEqual({ text: said, cached: 0 });
+      const told =
+        /\[STATESPACE_STORE\] Warning: prefixCache\.store: redis: self-signed certificate; prompts are read cold/g;
+      expect(stranger!.stderr().match(told)).toHaveLength(1);
+      expect(a!.stderr()).not.toMatch(/Warning/);
+    } finally {
+      await secure.stop();
+    }
+  },
+);
 
 test('a Redis that is not there is an error that says so, for jobs and workers', async () => {
   const nowhere = 'redis://user:secret@127.0.0.1:1';

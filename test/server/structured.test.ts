@@ -2,7 +2,7 @@
 import { rmSync } from 'node:fs';
 import OpenAI from 'openai';
 import { createEngine, type Engine, type Listening, listen, loadModel, type Model } from 'statespace';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { asciiModelFolder } from '../support/text-model.js';
 
 const folder = asciiModelFolder();
@@ -106,4 +106,80 @@ test('a tool call that the model writes is a tool call, at once and streamed', a
     args += delta.tool_calls?.[0]?.function?.arguments ?? '';
   }
   expect([content.trim(), name, JSON.parse(args).city]).toEqual(['So:', 'weather', city]);
+});
+
+describe('a tool that has to be called', () => {
+  const parameters = (values: string[]) => {
+    return { type: 'object', properties: { city: { enum: values } }, required: ['city'], additionalProperties: false };
+  };
+  const tool = (name: string, values: string[]) => ({
+    type: 'function' as const,
+    function: { name, parameters: parameters(values) },
+  });
+  const tools = [tool('weather', ['Oslo', 'Lima']), tool('time', ['Rome'])];
+  const named = { type: 'function' as const, function: { name: 'time' } };
+  const calls = async (body: object) => {
+    const { choices } = await client.chat.completions.create({ ...ask, tools, ...body } as typeof ask);
+    const stream = client.chat.completions.stream({ ...ask, tools, ...body } as never);
+    const streamed = (await stream.finalChatCompletion()).choices[0]!;
+    const [whole] = choices;
+    const of = ({ message, finish_reason }: typeof whole & {}) => {
+      return {
+        content: message.content,
+        finish_reason,
+        calls: message.tool_calls?.map((c) => 'function' in c && c.function),
+      };
+    };
+    expect(of(streamed as typeof whole & {})).toMatchObject(of(whole!));
+    expect(whole!.message.tool_calls?.[0]?.id).toMatch(/^call_\w+/);
+    return of(whole!);
+  };
+
+  test('any of them, the only one, one by its name', async () => {
+    const seen = new Set<string>();
+    for (let seed = 0; seed < 12; seed++) {
+      const answer = await calls({ tool_choice: 'required', seed });
+      expect(answer).toMatchObject({
+        content: null,
+        finish_reason: 'tool_calls',
+        calls: [{ name: expect.any(String) }],
+      });
+      const [{ name, arguments: args }] = answer.calls as unknown as [{ name: string; arguments: string }];
+      seen.add(name);
+      expect(name === 'time' ? ['Rome'] : ['Oslo', 'Lima']).toContain(JSON.parse(args).city);
+    }
+    expect([...seen].sort()).toEqual(['time', 'weather']);
+    const only = await calls({ tool_choice: 'required', tools: [tools[1]] });
+    expect(only).toMatchObject({
+      finish_reason: 'tool_calls',
+      calls: [{ name: 'time', arguments: '{"city":"Rome"}' }],
+    });
+    // Who names the function is told why its arguments ended.
+    const one = await calls({ tool_choice: named });
+    expect(one.finish_reason).toBe('stop');
+    expect(JSON.parse((one.calls as unknown as [{ arguments: string }])[0].arguments)).toEqual({ city: 'Rome' });
+    expect(
+      await client.chat.completions.create({ ...ask, tools, tool_choice: named, max_completion_tokens: 4 }),
+    ).toMatchObject({
+      choices: [{ finish_reason: 'length' }],
+    });
+  });
+
+  test.each([
+    ['no tools', { tool_choice: 'required', tools: undefined }, /where there are no tools/],
+    ['another name', { tool_choice: { type: 'function', function: { name: 'x' } } }, /one of the tools/],
+    ['another form', { tool_choice: { type: 'custom' } }, /auto, none, required/],
+    ['a format beside it', { tool_choice: 'required', response_format: json_schema }, /response_format: expected none/],
+    [
+      'a schema that is none',
+      {
+        tool_choice: 'required',
+        tools: [{ type: 'function', function: { name: 'a', parameters: { type: 'nothing' } } }],
+      },
+      /nothing/,
+    ],
+  ])('%s is refused', async (_, body, message) => {
+    const asked = client.chat.completions.create({ ...ask, tools, ...body } as never);
+    await expect(asked).rejects.toMatchObject({ status: 400, message: expect.stringMatching(message) });
+  });
 });

@@ -1,5 +1,5 @@
 /** A real redis-server of Debian, on a port and in a folder of its own. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,18 +10,44 @@ export function findRedis(): string | undefined {
   return folders.map((folder) => join(folder, 'redis-server')).find((path) => existsSync(path));
 }
 
+/** A certificate of a server on this machine, which nobody but itself vouches for; undefined without Debian's openssl. */
+export function selfSigned(folder: string): { cert: string; key: string } | undefined {
+  const [cert, key] = ['cert.pem', 'key.pem'].map((name) => join(folder, name)) as [string, string];
+  const names = 'subjectAltName=DNS:localhost,IP:127.0.0.1';
+  const { status } = spawnSync(
+    'openssl',
+    ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost'].concat([
+      '-addext',
+      names,
+      '-keyout',
+      key,
+      '-out',
+      cert,
+    ]),
+    { stdio: 'ignore' },
+  );
+  return status === 0 ? { cert, key } : undefined;
+}
+
 export interface RedisServer {
   readonly url: string;
+  /** `rediss://`, where it was started with a certificate. */
+  readonly tlsUrl: string | undefined;
   /** kill -9, and start again on the same port and folder. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
-export async function startRedis(path: string): Promise<RedisServer> {
+export async function startRedis(path: string, tls?: { cert: string; key: string }): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), 'statespace-redis-'));
   const port = await freePort();
   // What was answered is on the disk: a kill loses nothing that anybody was told of.
   const args = ['--port', `${port}`, '--dir', folder, '--save', '', '--appendonly', 'yes', '--appendfsync', 'always'];
+  const tlsPort = tls && (await freePort());
+  if (tls) {
+    args.push('--tls-port', `${tlsPort}`, '--tls-auth-clients', 'no');
+    args.push('--tls-cert-file', tls.cert, '--tls-key-file', tls.key, '--tls-ca-cert-file', tls.cert);
+  }
   let child: ChildProcess;
   const start = async () => {
     child = spawn(path, args, { stdio: 'ignore' });
@@ -39,6 +65,7 @@ export async function startRedis(path: string): Promise<RedisServer> {
   await start();
   return {
     url: `redis://127.0.0.1:${port}`,
+    tlsUrl: tls && `rediss://localhost:${tlsPort}`,
     async restart() {
       await kill();
       await start();

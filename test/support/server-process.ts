@@ -12,10 +12,10 @@ export interface ServerProcess {
   end(signal: NodeJS.Signals): Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
-/** Resolves when it has said its URL; rejects where it ends before. */
-export function serveProcess(args: readonly string[]): Promise<ServerProcess> {
+/** Resolves when it has said its URL; rejects where it ends before. `env`: beside this process's. */
+export function serveProcess(args: readonly string[], env: Record<string, string> = {}): Promise<ServerProcess> {
   const child = spawn(process.execPath, [MAIN, 'serve', '--port', '0', ...args], {
-    env: { ...process.env, FORCE_COLOR: '', NO_COLOR: '' },
+    env: { ...process.env, FORCE_COLOR: '', NO_COLOR: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let [out, err] = ['', ''];

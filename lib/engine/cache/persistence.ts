@@ -39,6 +39,7 @@ export class Persistence {
   private readonly written = new Set<string>();
   private waitingBytes = 0;
   private writing: Promise<void> = Promise.resolve();
+  private failing = false;
 
   constructor(
     private readonly model: Model,
@@ -159,6 +160,14 @@ export class Persistence {
     return this.writing;
   }
 
+  /** Once until it works again: nothing else says why prompts are read cold. */
+  private tell(error: unknown): void {
+    if (this.failing) return;
+    this.failing = true;
+    const why = error instanceof Error ? error.message : String(error);
+    process.emitWarning(`prefixCache.store: ${why}; prompts are read cold`, { code: 'STATESPACE_STORE' });
+  }
+
   /** undefined, and one more error, where the store fails or does not answer. */
   private async patiently<T>(work: () => Promise<T>, until = performance.now() + PATIENCE_MS): Promise<T | undefined> {
     let timer: NodeJS.Timeout | undefined;
@@ -166,9 +175,12 @@ export class Persistence {
       timer = setTimeout(() => reject(new Error('no answer')), Math.max(1, until - performance.now()));
     });
     try {
-      return await Promise.race([work(), late]);
-    } catch {
+      const found = await Promise.race([work(), late]);
+      this.failing = false;
+      return found;
+    } catch (error) {
       this.counts.errors++;
+      this.tell(error);
       return undefined;
     } finally {
       clearTimeout(timer);

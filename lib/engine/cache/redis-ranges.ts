@@ -1,4 +1,5 @@
-import type { TcpNetConnectOpts } from 'node:net';
+import type { Socket, TcpNetConnectOpts } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
 
 /** Where a Redis is, as its client has read it from the URL. */
 export interface RedisAddress {
@@ -7,12 +8,15 @@ export interface RedisAddress {
   username?: string | undefined;
   password?: string | undefined;
   db: number;
+  /** Over TLS, with what its client was given of certificates. */
+  tls?: ConnectionOptions | undefined;
 }
 
 const RANGE = 1 << 20;
 // Ranges that are asked for before the first of them has come.
 const AHEAD = 3;
 const IDLE_MS = 1500;
+const CUT = 'redis: the connection ended before a value had come whole';
 
 /** Bytes of a connection that lie in one piece of memory: from `taken` to `filled` they wait for their reader. */
 interface Block {
@@ -24,14 +28,15 @@ interface Block {
 /**
  * The bytes of a string from `from` to `until`, on a connection of its own, which reads into the same memory again and
  * again: a general client makes new memory of every reply and copies it once more, 5 to 12 ms a megabyte where this
- * takes half of one. Each piece is used up before the next is asked for. A plain connection, no TLS.
+ * takes half of one. Each piece is used up before the next is asked for.
  */
 export async function* readRanges(
   server: RedisAddress,
   key: string,
   from: number,
   until: number,
-): AsyncGenerator<Uint8Array> {
+): AsyncGenerator<Uint8Array, void> {
+  if (server.tls) return yield* readDecrypted(server, key, from, until);
   const { connect } = await import('node:net');
   const blocks: Block[] = [0, 1].map(() => ({ memory: Buffer.allocUnsafeSlow(RANGE), taken: 0, filled: 0 }));
   const [first, second] = blocks as [Block, Block];
@@ -61,21 +66,13 @@ export async function* readRanges(
     wake?.();
   };
   socket.on('error', end);
-  socket.on('close', () => end(new Error('redis: the connection ended before a value had come whole')));
+  socket.on('close', () => end(new Error(CUT)));
   socket.setTimeout(IDLE_MS, () => end(new Error('redis: no answer')));
-  let asked = from;
-  const ask = () => {
-    const last = Math.min(asked + RANGE, until) - 1;
-    socket.write(command('GETRANGE', key, `${asked}`, `${last}`));
-    asked = last + 1;
-  };
+  const asking = new Asking(socket, server, key, from, until);
   try {
-    const { username, password, db } = server;
-    if (password) socket.write(username ? command('AUTH', username, password) : command('AUTH', password));
-    if (db) socket.write(command('SELECT', `${db}`));
     const replies = new BulkReplies();
     for (let at = from; at < until; ) {
-      while (asked < until && asked - at < AHEAD * RANGE) ask();
+      asking.upTo(at);
       const block = full ? other() : oldest(current, other());
       const { memory, taken, filled } = block;
       if (taken === filled) {
@@ -99,6 +96,61 @@ export async function* readRanges(
     }
   } finally {
     socket.destroy();
+  }
+}
+
+/**
+ * The same over TLS: what has been decrypted comes although its reader was not ready, so it cannot lie in memory that is
+ * used again.
+ */
+async function* readDecrypted(server: RedisAddress, key: string, from: number, until: number) {
+  const { host, port, tls } = server;
+  const { isIP } = await import('node:net');
+  const { connect } = await import('node:tls');
+  const socket = connect({ ...(isIP(host) ? {} : { servername: host }), ...tls, host, port });
+  socket.setNoDelay(true);
+  socket.setTimeout(IDLE_MS, () => socket.destroy(new Error('redis: no answer')));
+  const asking = new Asking(socket, server, key, from, until);
+  const replies = new BulkReplies();
+  let at = from;
+  asking.upTo(at);
+  try {
+    for await (const chunk of socket) {
+      for (const piece of replies.of(chunk)) {
+        at += piece.length;
+        yield piece;
+      }
+      if (at >= until) return;
+      asking.upTo(at);
+    }
+    throw new Error(CUT);
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** Says who asks, and asks for some ranges ahead of what has come. */
+class Asking {
+  private asked: number;
+
+  constructor(
+    private readonly socket: Socket,
+    { username, password, db }: RedisAddress,
+    private readonly key: string,
+    from: number,
+    private readonly until: number,
+  ) {
+    this.asked = from;
+    if (password) socket.write(username ? command('AUTH', username, password) : command('AUTH', password));
+    if (db) socket.write(command('SELECT', `${db}`));
+  }
+
+  upTo(at: number): void {
+    while (this.asked < this.until && this.asked - at < AHEAD * RANGE) {
+      const last = Math.min(this.asked + RANGE, this.until) - 1;
+      this.socket.write(command('GETRANGE', this.key, `${this.asked}`, `${last}`));
+      this.asked = last + 1;
+    }
   }
 }
 

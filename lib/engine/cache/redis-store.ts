@@ -21,7 +21,7 @@ export interface RedisStore extends SnapshotStore {
 // A command that waits for a lost connection fails instead: who asks can read its prompt cold.
 const COMMAND_MS = 1500;
 const CONNECT_MS = 5000;
-// Of a value, that comes with the answer that it is there; and of the rest over TLS.
+// Of a value, that comes with the answer that it is there; and of the rest over a socket of the file system.
 const PIECE = 128 << 10;
 
 /**
@@ -43,6 +43,7 @@ export function redisStore(url: string, options: RedisStoreOptions = {}): RedisS
 
 class Store implements RedisStore {
   private connection: Redis | undefined;
+  private failure: Error | undefined;
 
   constructor(
     private readonly url: string,
@@ -60,10 +61,24 @@ class Store implements RedisStore {
         enableOfflineQueue: true,
         retryStrategy: (times) => Math.min(50 * 2 ** times, 2000),
       });
-      // Each command tells of the failure; without a listener the process would end.
-      this.connection.on('error', () => {});
+      // Without a listener the process would end; commands that give up do not say what it was that kept them waiting.
+      this.connection.on('error', (error) => {
+        this.failure = error;
+      });
+      this.connection.on('ready', () => {
+        this.failure = undefined;
+      });
     }
     return this.connection;
+  }
+
+  /** What fails of a connection says why there is none. */
+  private async asking<T>(work: (redis: Redis) => Promise<T>): Promise<T> {
+    try {
+      return await work(await this.redis());
+    } catch (error) {
+      throw this.failure ? new Error(`redis: ${this.failure.message}`, { cause: error }) : error;
+    }
   }
 
   /** The folders that a key lies in, from the innermost out, as `a/b/`; the last is the root, ''. */
@@ -81,45 +96,47 @@ class Store implements RedisStore {
     return `${this.prefix}folder:${folder}`;
   }
 
-  async get(key: string): Promise<Uint8Array | undefined> {
-    const redis = await this.redis();
-    const [inner, ...outer] = this.folders(key);
-    // What is used stays, and so do the listings that it is found by.
-    const pipeline = redis.pipeline().getexBuffer(this.prefix + key, 'EX', this.ttl);
-    for (const folder of [inner!, ...outer]) pipeline.expire(this.listing(folder), 2 * this.ttl);
-    const [[error, value]] = (await pipeline.exec()) as [[Error | null, Buffer | null]];
-    if (error) throw error;
-    if (value) return value;
-    await redis.srem(this.listing(inner!), key);
-    return undefined;
+  get(key: string): Promise<Uint8Array | undefined> {
+    return this.asking(async (redis) => {
+      const [inner, ...outer] = this.folders(key);
+      // What is used stays, and so do the listings that it is found by.
+      const pipeline = redis.pipeline().getexBuffer(this.prefix + key, 'EX', this.ttl);
+      for (const folder of [inner!, ...outer]) pipeline.expire(this.listing(folder), 2 * this.ttl);
+      const [[error, value]] = (await pipeline.exec()) as [[Error | null, Buffer | null]];
+      if (error) throw error;
+      if (value) return value;
+      await redis.srem(this.listing(inner!), key);
+      return undefined;
+    });
   }
 
-  async read(key: string): Promise<StoredPieces | undefined> {
-    const redis = await this.redis();
-    const [inner, ...outer] = this.folders(key);
-    const name = this.prefix + key;
-    const pipeline = redis
-      .pipeline()
-      .exists(name)
-      .strlen(name)
-      .getrangeBuffer(name, 0, PIECE - 1);
-    for (const kept of [name, ...[inner!, ...outer].map((folder) => this.listing(folder))])
-      pipeline.expire(kept, kept === name ? this.ttl : 2 * this.ttl);
-    const replies = (await pipeline.exec())!;
-    for (const [error] of replies) if (error) throw error;
-    const [there, bytes, first] = replies.map(([, reply]) => reply) as [number, number, Buffer];
-    if (there) return { bytes, pieces: this.pieces(redis, name, bytes, first) };
-    await redis.srem(this.listing(inner!), key);
-    return undefined;
+  read(key: string): Promise<StoredPieces | undefined> {
+    return this.asking(async (redis) => {
+      const [inner, ...outer] = this.folders(key);
+      const name = this.prefix + key;
+      const pipeline = redis
+        .pipeline()
+        .exists(name)
+        .strlen(name)
+        .getrangeBuffer(name, 0, PIECE - 1);
+      for (const kept of [name, ...[inner!, ...outer].map((folder) => this.listing(folder))])
+        pipeline.expire(kept, kept === name ? this.ttl : 2 * this.ttl);
+      const replies = (await pipeline.exec())!;
+      for (const [error] of replies) if (error) throw error;
+      const [there, bytes, first] = replies.map(([, reply]) => reply) as [number, number, Buffer];
+      if (there) return { bytes, pieces: this.pieces(redis, name, bytes, first) };
+      await redis.srem(this.listing(inner!), key);
+      return undefined;
+    });
   }
 
   /** The rest of a long value by a connection that copies it once only; by the client's where that cannot be. */
   private async *pieces(redis: Redis, name: string, bytes: number, first: Buffer): AsyncGenerator<Uint8Array> {
     yield first;
     const { host, port, username, password, db, path, tls } = redis.options;
-    const plain = host !== undefined && port !== undefined && !path && !tls;
-    if (plain && bytes > first.length) {
-      const server = { host, port, username: username ?? undefined, password: password ?? undefined, db: db ?? 0 };
+    if (host !== undefined && port !== undefined && !path && bytes > first.length) {
+      const secret = { username: username ?? undefined, password: password ?? undefined };
+      const server = { host, port, ...secret, db: db ?? 0, ...(tls ? { tls } : {}) };
       yield* readRanges(server, name, first.length, bytes);
       return;
     }
@@ -131,32 +148,33 @@ class Store implements RedisStore {
     }
   }
 
-  async put(key: string, value: Uint8Array): Promise<void> {
-    const redis = await this.redis();
-    const commands = redis
-      .multi()
-      .set(this.prefix + key, Buffer.from(value.buffer, value.byteOffset, value.length), 'EX', this.ttl);
-    let member = key;
-    for (const folder of this.folders(key)) {
-      commands.sadd(this.listing(folder), member).expire(this.listing(folder), 2 * this.ttl);
-      member = folder;
-    }
-    for (const [error] of (await commands.exec()) ?? []) if (error) throw error;
+  put(key: string, value: Uint8Array): Promise<void> {
+    return this.asking(async (redis) => {
+      const commands = redis
+        .multi()
+        .set(this.prefix + key, Buffer.from(value.buffer, value.byteOffset, value.length), 'EX', this.ttl);
+      let member = key;
+      for (const folder of this.folders(key)) {
+        commands.sadd(this.listing(folder), member).expire(this.listing(folder), 2 * this.ttl);
+        member = folder;
+      }
+      for (const [error] of (await commands.exec()) ?? []) if (error) throw error;
+    });
   }
 
-  async delete(key: string): Promise<void> {
-    const redis = await this.redis();
-    const replies = await redis
-      .multi()
-      .del(this.prefix + key)
-      .srem(this.listing(this.folders(key)[0]!), key)
-      .exec();
-    for (const [error] of replies ?? []) if (error) throw error;
+  delete(key: string): Promise<void> {
+    return this.asking(async (redis) => {
+      const replies = await redis
+        .multi()
+        .del(this.prefix + key)
+        .srem(this.listing(this.folders(key)[0]!), key)
+        .exec();
+      for (const [error] of replies ?? []) if (error) throw error;
+    });
   }
 
   async *list(prefix: string): AsyncGenerator<string> {
-    const redis = await this.redis();
-    for (const member of await redis.smembers(this.listing(prefix))) {
+    for (const member of await this.asking((redis) => redis.smembers(this.listing(prefix)))) {
       if (member.endsWith('/')) yield* this.list(member);
       else yield member;
     }
