@@ -130,7 +130,10 @@ async function main(): Promise<void> {
     setTimeout(() => end(EXIT.interrupted), GRACE_MS);
   });
   // serve and worker have an end of their own.
-  for (const [signal, code] of [['SIGTERM', 143], ['SIGHUP', 129]] as const)
+  for (const [signal, code] of [
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)
     process.on(signal, () => process.listenerCount(signal) === 1 && end(code));
   try {
     const program = createProgram(interruption.signal);

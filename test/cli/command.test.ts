@@ -122,7 +122,11 @@ describe('streams', () => {
   });
 
   it.skipIf(process.platform !== 'linux')('a full disk is a failure, in one line', () => {
-    for (const args of [['memory'], ['inspect', configFile(), '--json'], ['generate', textModelFolder(), '-q', '-n', '3', '-p', 'a']]) {
+    for (const args of [
+      ['memory'],
+      ['inspect', configFile(), '--json'],
+      ['generate', textModelFolder(), '-q', '-n', '3', '-p', 'a'],
+    ]) {
       const full = openSync('/dev/full', 'w');
       const { status, stderr } = spawnSync(process.execPath, ['dist/lib/cli/main.js', ...args], {
         stdio: ['ignore', full, 'pipe'],
@@ -148,7 +152,16 @@ it.each(['SIGTERM', 'SIGHUP', 'SIGINT'] as const)('%s leaves no unfinished file'
   await model.dispose();
   const child = spawn(
     process.execPath,
-    ['dist/lib/cli/main.js', 'quantize', join(folder, 'model'), join(folder, 'out.gguf'), '-t', 'q3_K_S', '--threads', '1'],
+    [
+      'dist/lib/cli/main.js',
+      'quantize',
+      join(folder, 'model'),
+      join(folder, 'out.gguf'),
+      '-t',
+      'q3_K_S',
+      '--threads',
+      '1',
+    ],
     { stdio: 'ignore' },
   );
   const ended = once(child, 'exit');

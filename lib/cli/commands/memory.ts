@@ -107,7 +107,11 @@ async function ofModel(path: string, { lengths, batch, json }: Options): Promise
   const { bold, dim } = colours();
   const told = weights ? `${formatBytes(weights.stored)} in files, ${formatBytes(held)} held` : 'none there';
   const sequences = batch === 1 ? 'one session' : `${batch} sessions`;
-  write([bold(path), labelled('weights', told, 9, 100), '', dim(`${sequences} after so many tokens each`), table].join('\n'));
+  write(
+    [bold(path), labelled('weights', told, 9, 100), '', dim(`${sequences} after so many tokens each`), table].join(
+      '\n',
+    ),
+  );
 }
 
 function print(o: Options): void {
