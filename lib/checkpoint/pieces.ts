@@ -25,3 +25,9 @@ export async function changed(
   });
   return values;
 }
+
+/** Copies the values of `from` into `to`, from `at` on. */
+export async function copied(from: Float32Array | Int32Array, to: Float32Array, at = 0): Promise<Float32Array> {
+  await inPieces(from.length, (first, end) => to.set(from.subarray(first, end), at + first), 1 / 16);
+  return to;
+}

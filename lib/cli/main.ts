@@ -18,7 +18,7 @@ import { addServe } from './commands/serve.js';
 import { addTrain } from './commands/train.js';
 import { addWorker } from './commands/worker.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
-import { colours, endQuietlyOnBrokenPipe, restoreTerminal } from './terminal.js';
+import { colours, endOnBrokenOutput, restoreTerminal } from './terminal.js';
 
 // How long a command may take to stop by itself after Ctrl-C.
 const GRACE_MS = 2000;
@@ -72,8 +72,19 @@ Environment: STATESPACE_THREADS (compute threads), STATESPACE_BACKEND (force an 
         getErrHelpWidth: () => process.stderr.columns ?? HELP_WIDTH,
         outputError: (text, out) => out(text.replace(/^error: /, 'statespace: ')),
       });
+    askForRequiredOptionsLast(command);
   }
   return program;
+}
+
+/** Commander would ask for a missing option before it says that another is misspelt. */
+function askForRequiredOptionsLast(command: Command): void {
+  const required = command.options.filter(({ mandatory }) => mandatory);
+  for (const option of required) option.makeOptionMandatory(false);
+  command.hook('preAction', () => {
+    const missing = required.find((option) => command.getOptionValue(option.attributeName()) === undefined);
+    if (missing) command.error(`error: required option '${missing.flags}' not specified`);
+  });
 }
 
 function everyCommand(command: Command): Command[] {
@@ -111,13 +122,19 @@ function end(code: number): never {
 }
 
 async function main(): Promise<void> {
-  endQuietlyOnBrokenPipe();
+  endOnBrokenOutput(end);
   const interruption = new AbortController();
   process.on('SIGINT', () => {
     if (interruption.signal.aborted) end(EXIT.interrupted);
     interruption.abort(new Interrupted());
     setTimeout(() => end(EXIT.interrupted), GRACE_MS);
   });
+  // serve and worker have an end of their own.
+  for (const [signal, code] of [
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)
+    process.on(signal, () => process.listenerCount(signal) === 1 && end(code));
   try {
     const program = createProgram(interruption.signal);
     await program.parseAsync(withoutDash(program, process.argv.slice(2)), { from: 'user' });

@@ -23,12 +23,16 @@ export function colours(stream: NodeJS.WriteStream = process.stdout): Colours {
   return createColors(coloured(stream));
 }
 
-/** A reader that has seen enough (head, less) closes the pipe: not an error of ours. */
-export function endQuietlyOnBrokenPipe(): void {
+/**
+ * A reader that has seen enough (head, less) closes the pipe: not an error of ours. Output that cannot be written, as on a
+ * full disk, is a failure.
+ */
+export function endOnBrokenOutput(end: (code: number) => never): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(process.exitCode ?? EXIT.ok);
-      throw error;
+      if (error.code === 'EPIPE') end(Number(process.exitCode ?? EXIT.ok));
+      if (stream === process.stdout) process.stderr.write(`statespace: standard output: ${error.message}\n`);
+      end(EXIT.failure);
     });
   }
 }

@@ -5,7 +5,7 @@ import type { Graph } from '../graph/graph.js';
 import type { WeightEntry } from '../native.js';
 import { checkTensor, type TensorLike } from '../tensor.js';
 import type { Binding } from './bind.js';
-import { checkTensors, parametersOf } from './held.js';
+import { floatsOf, parametersOf } from './held.js';
 
 export type Values = ReadonlyMap<string, TensorLike>;
 
@@ -49,7 +49,7 @@ export async function entriesOf(
   originals: Map<string, Float32Array>,
 ): Promise<WeightEntry[]> {
   const parameters = parametersOf(graph);
-  const values = checkTensors(op, given, parameters);
+  const values = await floatsOf(op, given, parameters);
   const missing = [...parameters.values()].find((p) => !values.has(p.name));
   if (missing)
     throw new StatespaceError(

@@ -1,4 +1,6 @@
 // The tensors of a checkpoint that a model holds, as values: where in the weights of its graph they lie.
+import { decodeRows } from '../blocks.js';
+import { copied } from '../checkpoint/pieces.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { WeightSpec } from '../graph/weights.js';
@@ -57,13 +59,18 @@ export class HeldParameters {
   async read(name: string, held = new Map<Value, Float32Array>()): Promise<Tensor> {
     const { shape, uses } = this.find(name);
     const original = this.originals.get(name);
-    if (original) return new Tensor(original.slice(), shape);
     const values = new Float32Array(size(shape));
+    if (original) return new Tensor(await copied(original, values), shape);
     for (const { weight, first, count, at } of uses.filter((u) => !u.spec.transform)) {
-      const all = held.get(weight) ?? new Float32Array(size(weight.dims as number[]));
+      const whole = size(weight.dims as number[]);
+      if (count === whole && values.length === whole) {
+        await call((n) => n.readWeight(this.handle(), weight.id, values));
+        break;
+      }
+      const all = held.get(weight) ?? new Float32Array(whole);
       if (!held.has(weight)) await call((n) => n.readWeight(this.handle(), weight.id, all));
       held.set(weight, all);
-      values.set(all.subarray(at, at + count), first);
+      await copied(all.subarray(at, at + count), values, first);
     }
     return new Tensor(values, shape);
   }
@@ -99,7 +106,7 @@ export class HeldParameters {
 
   /** What native code is to load so that these tensors become the model's; checked, and nothing is changed yet. */
   async replace(given: ReadonlyMap<string, TensorLike>): Promise<{ entries: WeightEntry[]; commit: () => void }> {
-    const values = checkTensors('setParameters', given, this.list);
+    const values = await floatsOf('setParameters', given, this.list);
     const weights = new Set([...values.keys()].flatMap((name) => this.find(name).uses.map((u) => u.weight)));
     const entries: WeightEntry[] = [];
     for (const weight of weights) {
@@ -113,7 +120,7 @@ export class HeldParameters {
       entries.push({ value: weight.id, parts: made.map((data) => ({ data })) });
     }
     const commit = () => {
-      for (const [name, data] of values) if (this.originals.has(name)) this.originals.set(name, data.slice());
+      for (const [name, data] of values) if (this.originals.has(name)) this.originals.set(name, data);
     };
     return { entries, commit };
   }
@@ -136,15 +143,18 @@ export function callable(
   return parameters;
 }
 
-/** Values by name, as f32; ERR_ARGUMENT for a name that is not among `known`, ERR_SHAPE. */
-export function checkTensors(
+/**
+ * Copies of the values by name, as f32, made off the event loop or in turns of it; ERR_ARGUMENT for a name that is not among
+ * `known`, ERR_SHAPE.
+ */
+export async function floatsOf(
   op: string,
   given: ReadonlyMap<string, TensorLike>,
   known: ReadonlyMap<string, Parameter>,
-): Map<string, Float32Array> {
+): Promise<Map<string, Float32Array>> {
   if (typeof given?.[Symbol.iterator] !== 'function' || typeof given.get !== 'function')
     throw mismatch('ERR_ARGUMENT', op, 'a Map of tensors by their names', show(given));
-  const values = new Map<string, Float32Array>();
+  const tensors = new Map<string, Tensor>();
   for (const [name, t] of given) {
     const parameter = known.get(name);
     if (!parameter) throw new StatespaceError('ERR_ARGUMENT', `${op}: the model has no tensor ${show(name)}`);
@@ -152,7 +162,17 @@ export function checkTensors(
       const received = t?.shape ? `(${t.shape.join(', ')})` : show(t);
       throw mismatch('ERR_SHAPE', `${op}: ${name}`, `shape (${parameter.shape.join(', ')})`, received);
     }
-    values.set(name, new Tensor(t.data, t.shape, t.dtype).toFloat32Array());
+    tensors.set(name, new Tensor(t.data, t.shape, t.dtype));
   }
+  const values = new Map<string, Float32Array>();
+  for (const [name, t] of tensors) values.set(name, await floatsIn(t));
   return values;
+}
+
+async function floatsIn({ data, dtype, shape }: Tensor): Promise<Float32Array> {
+  if (data.length === 0) return new Float32Array(0);
+  if (dtype === 'f32' || dtype === 'i32') return copied(data as Float32Array, new Float32Array(data.length));
+  const columns = shape.at(-1) ?? 1;
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return decodeRows(dtype, bytes, size(shape) / columns, columns);
 }

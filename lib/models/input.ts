@@ -1,8 +1,11 @@
 /** What a forward is given, checked before native code reads it. */
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
+import { allocated } from '../memory.js';
 import { call, type NativeHandle } from '../native.js';
 import { Tensor, type TensorLike } from '../tensor.js';
+
+const MOST_TOKENS = 2 ** 31 - 1;
 
 /** Token ids, of a network with `rows` of them. */
 export function readIds(tokens: ArrayLike<number> | TensorLike, rows: number): Int32Array {
@@ -13,8 +16,11 @@ export function readIds(tokens: ArrayLike<number> | TensorLike, rows: number): I
     );
   }
   const list = tokens as ArrayLike<number>;
-  const ids = new Int32Array(list.length);
-  for (let i = 0; i < ids.length; i++) {
+  const { length } = list;
+  if (!(Number.isInteger(length) && length >= 0 && length <= MOST_TOKENS))
+    throw mismatch('ERR_ARGUMENT', 'forward: tokens', `from 0 to ${MOST_TOKENS} ids`, `a length of ${length}`);
+  const ids = allocated('forward: tokens', () => new Int32Array(length));
+  for (let i = 0; i < length; i++) {
     const given: unknown = list[i];
     const id = typeof given === 'bigint' ? Number(given) : given;
     if (!(typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < rows)) {

@@ -196,8 +196,10 @@ async function loadValues(
   const entries = await entriesOf(op, built.graph, asked, built.originals);
   const model = await finish(built, options, [], entries, 0);
   const hash = lazyCrypto().createHash('sha256');
-  for (const [name, t] of values)
-    hash.update(name).update(new Uint8Array(t.data.buffer as ArrayBuffer, t.data.byteOffset, t.data.byteLength));
+  for (const [name, { data }] of values) {
+    const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    hash.update(name).update(await call((n) => n.digest(bytes, false)));
+  }
   return model.open({ config, identity: hash.digest('hex') });
 }
 

@@ -57,8 +57,8 @@ const rules = (pair: '' | ' 2') =>
     complex: flag(false),
   }) satisfies Rules<SelectiveScanArgs>;
 
-/** One group's values of every token, `groups` times: kernels read B and C by the same groups. */
-function repeatGroups(b: Input, count: number, groups: number): Input {
+/** One group's values of each of `count` tokens, `groups` times: kernels read B and C by the same groups. */
+export function repeatGroups(b: Input, count: number, groups: number): Input {
   if (groups === 1) return b;
   const data = asF32(b).data as Float32Array;
   const width = data.length / count;

@@ -2,6 +2,7 @@ import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, optional, type Rules, tensor } from './check.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync, stateFrom } from './run.js';
+import { repeatGroups } from './selective-scan.js';
 import { equal, requireMultiple, vector } from './sequences.js';
 
 /** Arguments of {@link selectiveStateUpdate}. */
@@ -57,12 +58,12 @@ function plan(args: SelectiveStateUpdateArgs): Plan<SelectiveStateUpdateResult> 
   const { sizes, ...a } = check(op, args, rules(heads ? 'H P' : 'D'));
   const [batch, N] = sizes.all('B', 'N');
   const D = heads ? sizes.of('H') * sizes.of('P') : sizes.of('D');
-  for (const b of [a.B, a.C]) {
-    if (b.shape.length === 3) requireMultiple(op, heads ? 'H' : 'D', heads ? sizes.of('H') : D, 'G', b.shape[1]!);
-  }
+  const groups = [a.B, a.C].find((b) => b.shape.length === 3)?.shape[1] ?? 1;
+  requireMultiple(op, heads ? 'H' : 'D', heads ? sizes.of('H') : D, 'G', groups);
   const y = output(sizes, 'y', a.x.shape);
   const state = stateFrom(a.state, sizes, 'state', a.state.shape);
-  const groups = (b: typeof a.B) => reshape(b, batch, b.shape.length === 3 ? b.shape[1]! : 1, N);
+  const grouped = (b: typeof a.B) =>
+    reshape(b.shape.length === 3 ? b : repeatGroups(b, batch, groups), batch, groups, N);
   return {
     op: 'selectiveScan',
     sizes,
@@ -70,8 +71,8 @@ function plan(args: SelectiveStateUpdateArgs): Plan<SelectiveStateUpdateResult> 
       u: reshape(a.x, batch, D),
       delta: reshape(a.dt, batch, D),
       A: reshape(a.A, D, N),
-      B: groups(a.B),
-      C: groups(a.C),
+      B: grouped(a.B),
+      C: grouped(a.C),
       D: reshape(a.D, D),
       z: reshape(a.z, batch, D),
       deltaBias: reshape(a.dtBias, D),

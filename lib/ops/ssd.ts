@@ -155,7 +155,8 @@ export function backwardPlan(args: SsdBackwardArgs): Plan<SsdGradients> {
 }
 
 /**
- * The gradients of {@link ssd} (Dao & Gu 2024). ddt passes the clamp where dt is within dtLimit, both bounds included.
+ * The gradients of {@link ssd} (Dao & Gu 2024). ddt passes the clamp where dt is within dtLimit, both bounds included. A dt
+ * that is no number reaches dx and dB of later tokens too, those of its 64: their decays are differences of sums.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */

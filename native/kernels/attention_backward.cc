@@ -74,7 +74,7 @@ class HeadGradient {
     };
     transpose_keys(count, headdim_, w_.keys, part(op_.k));
     transpose_keys(count, headdim_, w_.values, part(op_.v));
-    widen(count, kKeys, w_.keys_wide, [&](int64_t j) { return key<K>(op_.k, begin + j); });
+    finite_keys_ = widen(count, kKeys, w_.keys_wide, [&](int64_t j) { return key<K>(op_.k, begin + j); });
     const int64_t width = round_up(headdim_, kWide);
     std::memset(w_.dk, 0, kKeys * width * sizeof(float));
     std::memset(w_.dv, 0, kKeys * width * sizeof(float));
@@ -91,15 +91,19 @@ class HeadGradient {
     }
   }
 
-  // Panels of kWide channels of `count` rows, filled up with zeros.
+  // Panels of kWide channels of `count` rows, filled up with zeros. Whether all values are finite.
   template <class Row>
-  void widen(int64_t count, int64_t capacity, float* to, Row&& row) const {
+  bool widen(int64_t count, int64_t capacity, float* to, Row&& row) const {
+    F none = zero();
     for (int64_t d0 = 0; d0 < headdim_; d0 += kWide, to += capacity * kWide)
       for (int64_t i = 0; i < count; ++i)
         for (int c = 0; c < kWide; c += kLanes) {
           const int64_t left = headdim_ - d0 - c;
-          store(to + i * kWide + c, left > 0 ? load(row(i) + d0 + c, lanes_of(left)) : zero());
+          const F x = left > 0 ? load(row(i) + d0 + c, lanes_of(left)) : zero();
+          none = fma(x, zero(), none);
+          store(to + i * kWide + c, x);
         }
+    return sum(none) == 0;
   }
   // Panels of rows, times `scale`.
   template <class Row>
@@ -124,11 +128,20 @@ class HeadGradient {
     auto dy = [&](int64_t r) { return query<float>(op_.dy, first + r); };
     panels(count, scale, w_.q_rows, q);
     panels(count, 1, w_.dy_rows, dy);
-    widen(count, kBlock, w_.q_wide, q);
-    widen(count, kBlock, w_.dy_wide, dy);
+    const bool finite_q = widen(count, kBlock, w_.q_wide, q), finite_dy = widen(count, kBlock, w_.dy_wide, dy);
     for (int r = 0; r < count; r += kPanelRows) panel(first, r, std::min(kPanelRows, count - r), begin, keys, dq);
-    if (op_.dv) add_keys(w_.P, w_.dy_wide, count, keys, w_.dv);
-    if (op_.dk) add_keys(w_.dS, w_.q_wide, count, keys, w_.dk);
+    auto add = [&](const float* m, const float* wide, bool finite, float* to) {
+      finite ? add_keys(m, wide, count, keys, to) : add_seen_keys(m, wide, first, count, begin, keys, to);
+    };
+    if (op_.dv) add(w_.P, w_.dy_wide, finite_dy, w_.dv);
+    if (op_.dk) add(w_.dS, w_.q_wide, finite_q, w_.dk);
+  }
+
+  // Which of the packed keys [begin, begin + keys) row r sees, counted from there.
+  Visible seen_by(int64_t r, int64_t begin, int keys) const {
+    Visible v = plan_.visible(span_, r / plan_.group);
+    v.begin = std::clamp<int64_t>(v.begin - begin, 0, keys), v.end = std::clamp<int64_t>(v.end - begin, 0, keys);
+    return v;
   }
 
   // P and dS of a panel of rows, and its dq.
@@ -137,9 +150,7 @@ class HeadGradient {
     int low = keys, high = 0;
     Visible seen[kPanelRows];
     for (int i = 0; i < count; ++i) {
-      Visible v = plan_.visible(span_, (first + r0 + i) / plan_.group);
-      v.begin = std::clamp<int64_t>(v.begin - begin, 0, keys), v.end = std::clamp<int64_t>(v.end - begin, 0, keys);
-      seen[i] = v;
+      const Visible v = seen[i] = seen_by(first + r0 + i, begin, keys);
       if (v.begin < v.end) low = std::min(low, int(v.begin)), high = std::max(high, int(v.end));
     }
     const int from = low / kWide * kWide, to = int(round_up(high, kWide));
@@ -162,7 +173,9 @@ class HeadGradient {
     }
     for (int i = count; i < kPanelRows; ++i)
       for (float* m : {P, dS}) std::memset(m + i * kStride + from, 0, (to - from) * sizeof(float));
-    if (op_.dq) add_queries(dS, first + r0, count, low, high, dq);
+    if (!op_.dq) return;
+    if (finite_keys_) return add_queries(dS, first + r0, count, low, high, dq);
+    for (int i = 0; i < count; ++i) add_seen_queries(dS + i * kStride, first + r0 + i, seen[i], dq);
   }
 
   // m (kPanelRows, kStride) = rows · keys, columns [from, to).
@@ -210,6 +223,18 @@ class HeadGradient {
     }
   }
 
+  // The same of one row and the keys that it sees: zeros times others that are not finite would be NaN.
+  void add_seen_queries(const float* dS, int64_t r, Visible seen, float* dq) const {
+    for (int64_t d = 0; d < headdim_; d += kLanes) {
+      const int n = lanes_of(headdim_ - d);
+      float* to = dq + (token(r) * op_.q[1] + head(r)) * headdim_ + d;
+      F total = load(to, n);
+      for (int64_t j = seen.begin; j < seen.end; ++j)
+        total = fma(set(dS[j]), load(w_.keys_wide + d / kWide * kWide * kKeys + j * kWide + d % kWide), total);
+      store(to, total, n);
+    }
+  }
+
   // to (keys, width) += mᵀ · rows, of m (rows, kStride) and panels of channels of the rows.
   void add_keys(const float* m, const float* wide, int rows, int keys, float* to) const {
     const int64_t width = round_up(headdim_, kWide);
@@ -225,6 +250,21 @@ class HeadGradient {
       }
   }
 
+  // The same, each row only to the keys that see it.
+  void add_seen_keys(const float* m, const float* wide, int64_t first, int rows, int64_t begin, int keys,
+                     float* to) const {
+    const int64_t width = round_up(headdim_, kWide);
+    for (int r = 0; r < rows; ++r) {
+      const Visible seen = seen_by(first + r, begin, keys);
+      for (int64_t j = seen.begin; j < seen.end; ++j)
+        for (int64_t d = 0; d < width; d += kLanes) {
+          float* here = to + j * width + d;
+          const F row = load(wide + d / kWide * kWide * kBlock + r * kWide + d % kWide);
+          store(here, fma(set(m[r * kStride + j]), row, load(here)));
+        }
+    }
+  }
+
   const AttentionBackward& op_;
   const AttentionPlan& plan_;
   const Span& span_;
@@ -233,6 +273,7 @@ class HeadGradient {
   const Workspace& w_;
   const Context& cx_;
   const int64_t headdim_;
+  bool finite_keys_ = true;  // of the block of keys
 };
 
 // r (tokens, nheads) = dy · y of each query row.

@@ -59,6 +59,30 @@ struct LogDecays {
   }
 };
 
+// tile += U B for an upper triangular U of n columns, from its diagonal (kFrom = 0) or the one above it (1) on. A row
+// is a sum over the rows of B from its own on, and no more, as in add_lower().
+template <int kFrom = 0, class Rows>
+[[gnu::always_inline]] inline void add_upper(Rows& tile, int64_t n, Strided U, const float* b, int64_t b_stride) {
+  constexpr int kVectors = int(sizeof(tile.v[0]) / sizeof(F));
+  const float* block = U.data + tile.row * (U.row + U.column);
+  const float* own = b + tile.row * b_stride + tile.column;
+#pragma GCC unroll 8
+  for (int s = kFrom; s < kRows; ++s) {
+    if (s >= tile.rows) return;
+    F x[kVectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) x[j] = load(own + s * b_stride + j * kLanes);
+#pragma GCC unroll 8
+    for (int i = 0; i <= s - kFrom; ++i) {
+      const F u = set(block[i * U.row + s * U.column]);
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) tile.v[i][j] = fma(u, x[j], tile.v[i][j]);
+    }
+  }
+  const int64_t after = tile.row + kRows;
+  tile.add(n - after, {U.data + after * U.column, U.row, U.column}, b + after * b_stride, b_stride);
+}
+
 // Rows that are needed next, brought near a few at a time while tiles are multiplied: taken when they are needed, rows
 // that lie kilobytes apart are waited for one after the other.
 struct RowsAhead {
@@ -161,7 +185,7 @@ class DecayGradient {
       Tile tile(place);
       tile.add(keys, {q, key_stride, 1}, turned_, value_stride);
       tile.scale_rows(from_start_);
-      tile.add(std::min(n, tile.end()), {MT_, 1, kDecayChunk}, x, value_stride);
+      tile.add_lower({MT_, 1, kDecayChunk}, x, value_stride);
       tile.write(y, value_stride);
     });
   }
@@ -191,8 +215,7 @@ class DecayGradient {
       tile.add(keys, {k, key_stride, 1}, turned_, value_stride);
       tile.scale_rows(to_end_);
       // Keys of these rows are seen by their own token and later ones.
-      const int64_t first = place.row;
-      tile.add(n - first, {MT_ + first, kDecayChunk, 1}, u + first * value_stride, value_stride);
+      add_upper(tile, n, {MT_, kDecayChunk, 1}, u, value_stride);
       tile.write(dx, value_stride);
       ahead[0].fetch(place);
     });
@@ -216,14 +239,13 @@ class DecayGradient {
     each_tile(n, keys, [&](auto place) {
       Tile tile(place);
       tile.read(dq, key_stride);
-      tile.add(std::min(n, tile.end()), {sum_, 1, kDecayChunk}, k, key_stride);
+      tile.add_lower({sum_, 1, kDecayChunk}, k, key_stride);
       tile.write(dq, key_stride);
     });
     each_tile(n, keys, [&](auto place) {
       Tile tile(place);
       tile.read(dk, key_stride);
-      const int64_t first = place.row;
-      tile.add(n - first, {sum_ + first, kDecayChunk, 1}, q + first * key_stride, key_stride);
+      add_upper(tile, n, {sum_, kDecayChunk, 1}, q, key_stride);
       tile.write(dk, key_stride);
     });
   }

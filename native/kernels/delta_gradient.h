@@ -205,7 +205,7 @@ class DeltaGradient {
         Tile tile(place);
         tile.add(keys_, {k_, key_stride_, 1}, G_, stride_);
         tile.scale_rows(to_end_);
-        tile.add(n - row, {P_ + row * kWidth, 1, kWidth}, dy_ + row * stride_, stride_);
+        add_upper(tile, n, {P_, 1, kWidth}, dy_, stride_);
         const int64_t after = row + kRows;
         tile.add(n - after, {A_ + after * kWidth, 1, kWidth}, Z_ + after * stride_, stride_);
         const float* block = A_ + row * kWidth + row;
@@ -269,7 +269,7 @@ class DeltaGradient {
       Tile tile(place);
       tile.add(values_, {dy_, stride_, 1}, turned_, key_stride_);
       note(tile, q_, start);
-      tile.add(tile.end(), {dP_, kWidth, 1}, k_, key_stride_);
+      tile.add_lower({dP_, kWidth, 1}, k_, key_stride_);
       tile.scale(scale_);
       tile.write(dq_, key_stride_);
     });
@@ -278,10 +278,9 @@ class DeltaGradient {
       tile.add(values_, {Z_, stride_, 1}, turned_, key_stride_);
       note(tile, k_, start);
       tile.each([&](int i, int j, F& x) { x = x + load(tile.place(dk_, i, j, key_stride_)); });
-      const int64_t row = tile.row;
-      tile.add(tile.end(), {dA_, kWidth, 1}, k_, key_stride_);
-      tile.add(n - row, {dA_ + row * kWidth, 1, kWidth}, k_ + row * key_stride_, key_stride_);
-      tile.add(n - row, {dP_ + row * kWidth, 1, kWidth}, q_ + row * key_stride_, key_stride_);
+      tile.template add_lower<1>({dA_, kWidth, 1}, k_, key_stride_);
+      add_upper<1>(tile, n, {dA_, 1, kWidth}, k_, key_stride_);
+      add_upper(tile, n, {dP_, 1, kWidth}, q_, key_stride_);
       tile.write(dk_, key_stride_);
     });
     for (int64_t t = 0; t < n; ++t)

@@ -164,9 +164,8 @@ class KeyDecayGradient {
       each_tile(n, values, [&](auto place) {
         Tile tile(place);
         tile.add(keys, {k_end_, width, 1}, G_, stride);
-        const int64_t row = tile.row;
-        tile.add(n - row, {pk_ + row, kLagged, 1}, dy + row * stride, stride);
-        if (solves) tile.add(n - row, {ak_ + row, kLagged, 1}, dx_ + row * stride, stride);
+        add_upper(tile, n, {pk_, kLagged, 1}, dy, stride);
+        if (solves) add_upper<1>(tile, n, {ak_, kLagged, 1}, dx_, stride);
         tile.write(dv, stride);
       });
     } else {
@@ -192,7 +191,7 @@ class KeyDecayGradient {
       each_tile_of_row(row, int(std::min<int64_t>(kRows, n - row)), values, [&](auto place) {
         Tile tile(place);
         tile.add(keys, {b_end_, width, 1}, G_, stride);
-        tile.add(n - row, {pb_ + row, kLagged, 1}, dy + row * stride, stride);
+        add_upper(tile, n, {pb_, kLagged, 1}, dy, stride);
         const int64_t after = row + kRows;
         tile.add(n - after, {ab_ + after, kLagged, 1}, dx_ + after * stride, stride);
         const float* block = ab_ + row * kLagged + row;

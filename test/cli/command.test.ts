@@ -1,7 +1,9 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createModel, saveModel } from 'statespace';
 import { describe, expect, it } from 'vitest';
 import { statespace } from '../support/cli.js';
 import { textModelFolder } from '../support/text-model.js';
@@ -50,6 +52,11 @@ describe('exit codes', () => {
     [['generate', '/nonexistent', '--prompt', '1'], 'no file or folder /nonexistent'],
     [['generate', '.'], "required option '-p, --prompt <text>'"],
     [['inspect', '/nonexistent'], 'no file or folder /nonexistent'],
+    [['quantize', '--typ', 'q8_0', 'in', 'out.gguf'], "unknown option '--typ'\n(Did you mean --type?)"],
+    [['train', 'book.txt', '--confg', 'x'], "unknown option '--confg'\n(Did you mean --config?)"],
+    [['worker', 'model', '--redi', 'x'], "unknown option '--redi'\n(Did you mean --redis?)"],
+    [['quantize', 'in', 'out.gguf'], "required option '-t, --type <type>' not specified"],
+    [['worker', 'model'], "required option '--redis <url>' not specified"],
   ])('%j is wrong usage: 2', async (args, message) => {
     const { code, stdout, stderr } = await statespace(args);
     expect(code).toBe(2);
@@ -83,9 +90,11 @@ describe('streams', () => {
     ['memory', []],
     ['compare', '--parameters 20M --d-model 256 --head-dim 64 --kv-heads 4 --lengths 4K'.split(' ')],
     ['inspect', [configFile()]],
+    ['inspect', [textModelFolder()]],
+    ['memory', [textModelFolder()]],
     ['info', []],
   ])('keeps %s to the width of the terminal', async (name, args) => {
-    const width = 48;
+    const width = 40;
     const { code, stdout } = await statespace([name, ...args], { env: { COLUMNS: String(width) } });
     expect(code).toBe(0);
     // A path of one word may be longer.
@@ -112,11 +121,55 @@ describe('streams', () => {
     expect([code, stderr]).toEqual([2, expect.stringContaining('cannot both go to standard output')]);
   });
 
+  it.skipIf(process.platform !== 'linux')('a full disk is a failure, in one line', () => {
+    for (const args of [
+      ['memory'],
+      ['inspect', configFile(), '--json'],
+      ['generate', textModelFolder(), '-q', '-n', '3', '-p', 'a'],
+    ]) {
+      const full = openSync('/dev/full', 'w');
+      const { status, stderr } = spawnSync(process.execPath, ['dist/lib/cli/main.js', ...args], {
+        stdio: ['ignore', full, 'pipe'],
+        encoding: 'utf8',
+      });
+      closeSync(full);
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/^statespace: standard output: .*ENOSPC.*\n$/);
+    }
+  });
+
   it('ends quietly when the reader leaves', async () => {
     const { code, stderr } = await statespace(['memory', '--lengths', lengths(200_000)], { closeStdout: true });
     expect(code).toBe(0);
     expect(stderr).toBe('');
   });
+});
+
+it.each(['SIGTERM', 'SIGHUP', 'SIGINT'] as const)('%s leaves no unfinished file', async (signal) => {
+  const folder = mkdtempSync(join(tmpdir(), 'statespace-cli-'));
+  const model = await createModel({ model_type: 'mamba', vocab_size: 8192, hidden_size: 512, num_hidden_layers: 8 });
+  await saveModel(model, join(folder, 'model'));
+  await model.dispose();
+  const child = spawn(
+    process.execPath,
+    [
+      'dist/lib/cli/main.js',
+      'quantize',
+      join(folder, 'model'),
+      join(folder, 'out.gguf'),
+      '-t',
+      'q3_K_S',
+      '--threads',
+      '1',
+    ],
+    { stdio: 'ignore' },
+  );
+  const ended = once(child, 'exit');
+  while (readdirSync(folder).length === 1 && child.exitCode === null) await new Promise((r) => setTimeout(r, 5));
+  child.kill(signal);
+  const codes = { SIGTERM: 143, SIGHUP: 129, SIGINT: 130 };
+  expect((await ended)[0]).toBe(codes[signal]);
+  expect(readdirSync(folder)).toEqual(['model']);
 });
 
 it.each([

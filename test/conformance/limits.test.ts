@@ -188,6 +188,21 @@ onEveryBackend(() => {
     });
   });
 
+  it.each(['B', 'C'])('selectiveStateUpdate: one group of %s stands for each group of the other', (one) => {
+    const a = samples.selectiveStateUpdate.args(new Random(3), { ...dims, L: 1 });
+    const [batch, groups, N] = a[one].shape;
+    const first = { data: new Float32Array(batch * N), shape: [batch, N] };
+    const every = { data: new Float32Array(batch * groups * N), shape: [batch, groups, N] };
+    for (let b = 0; b < batch; b++) {
+      const values = a[one].data.subarray(b * groups * N, (b * groups + 1) * N);
+      first.data.set(values, b * N);
+      for (let g = 0; g < groups; g++) every.data.set(values, (b * groups + g) * N);
+    }
+    const [short, long] = [first, every].map((t) => callSync('selectiveStateUpdate', { ...a, [one]: t }));
+    expect(short!.y!.data).toEqual(long!.y!.data);
+    expect(short!.state!.data).toEqual(long!.state!.data);
+  });
+
   it('selectiveScan: a constant complex B is one, whatever the number of tokens', () => {
     // (D, N, 2) is (tokens, ngroups, d_state) by accident for six tokens; of seven it can be only one.
     const [D, N, G] = [6, 2, 3];

@@ -250,6 +250,45 @@ describe('initial systems', () => {
   });
 });
 
+it.runIf(process.platform === 'linux')(
+  'maps of tensors become weights, and weights tensors, in turns of the event loop',
+  async () => {
+    // Processor time of the loop's thread, in ms: that of the clock would be other processes' as well.
+    const longest = await child(`
+    const { readFileSync } = require('node:fs');
+    const spent = () => Number(readFileSync('/proc/self/task/' + process.pid + '/schedstat', 'utf8').split(' ')[0]) / 1e6;
+    const config = { model_type: 'mamba', vocab_size: 20000, hidden_size: 512, num_hidden_layers: 1, state_size: 16 };
+    const model = await statespace.createModel(config);
+    const name = 'backbone.embeddings.weight';
+    const values = await model.getParameter(name);
+    const all = await model.parameters();
+    const longest = {};
+    const work = {
+      f32: () => model.setParameters(new Map([[name, values]])),
+      bf16: () => model.setParameters(new Map([[name, bf16]])),
+      q8_0: () => model.setParameters(new Map([[name, q8_0]])),
+      load: () => statespace.loadModel(all, { config }),
+      read: () => model.parameters(),
+    };
+    const [bf16, q8_0] = ['bf16', 'q8_0'].map((dtype) => values.to(dtype));
+    for (const [what, run] of Object.entries(work)) {
+      let before = spent(), on = true;
+      const turn = () => {
+        const now = spent();
+        longest[what] = Math.max(longest[what] ?? 0, now - before);
+        before = now;
+        if (on) setImmediate(turn);
+      };
+      setImmediate(turn);
+      await run();
+      await new Promise(setImmediate);
+      on = false;
+    }
+    console.log(JSON.stringify(longest));`);
+    for (const [what, ms] of Object.entries(longest as Record<string, number>)) expect(ms, what).toBeLessThan(25);
+  },
+);
+
 it.runIf(process.platform === 'linux')('the command names a wrong STATESPACE_THREADS', async () => {
   const command = resolve(entry, '../cli/main.js');
   const { code, stderr } = await run(process.execPath, [command, 'info'], {

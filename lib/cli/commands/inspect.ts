@@ -60,10 +60,11 @@ function weightLines({ tensors, bytes }: CheckpointDescription): string[] {
     const kind = held === null ? `${stored} unread` : held === stored ? stored : `${stored} held in ${held}`;
     shares.set(kind, (shares.get(kind) ?? 0) + shape.reduce((a, b) => a * b, 1));
   }
+  const stored = formatBytes(bytes.stored);
   const listed = [...shares].sort((a, b) => b[1] - a[1]).map(([kind, n]) => `${kind} ${formatCount(n)}`);
   return [
-    `weights     ${tensors.length} tensors, ${formatBytes(bytes.stored)} stored, ${formatBytes(bytes.held)} held`,
-    `types       ${listed.join(', ')}`,
+    labelled('weights', `${tensors.length} tensors, ${stored} stored, ${formatBytes(bytes.held)} held`, 12, 100),
+    labelled('types', listed.join(', '), 12, 100),
   ];
 }
 

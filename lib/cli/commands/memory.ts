@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { formatBytes, group } from '../../../bench/format.js';
 import { library } from '../../../bench/library.js';
-import { renderTable, wrap } from '../../../bench/table.js';
+import { labelled, renderTable, wrap } from '../../../bench/table.js';
 import { UsageError } from '../errors.js';
 import { isCheckpoint, readModelConfig } from '../files.js';
 import { parseCount, parseLengths, parsePositive } from '../parse.js';
@@ -107,7 +107,11 @@ async function ofModel(path: string, { lengths, batch, json }: Options): Promise
   const { bold, dim } = colours();
   const told = weights ? `${formatBytes(weights.stored)} in files, ${formatBytes(held)} held` : 'none there';
   const sequences = batch === 1 ? 'one session' : `${batch} sessions`;
-  write([bold(path), `weights  ${told}`, '', dim(`${sequences} after so many tokens each`), table].join('\n'));
+  write(
+    [bold(path), labelled('weights', told, 9, 100), '', dim(`${sequences} after so many tokens each`), table].join(
+      '\n',
+    ),
+  );
 }
 
 function print(o: Options): void {
