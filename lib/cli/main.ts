@@ -18,10 +18,9 @@ import { addServe } from './commands/serve.js';
 import { addTrain } from './commands/train.js';
 import { addWorker } from './commands/worker.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
+import { interruption } from './interruption.js';
 import { colours, endQuietlyOnBrokenPipe, restoreTerminal } from './terminal.js';
 
-// How long a command may take to stop by itself after Ctrl-C.
-const GRACE_MS = 2000;
 // Of help that no terminal shows.
 const HELP_WIDTH = 110;
 
@@ -112,18 +111,13 @@ function end(code: number): never {
 
 async function main(): Promise<void> {
   endQuietlyOnBrokenPipe();
-  const interruption = new AbortController();
-  process.on('SIGINT', () => {
-    if (interruption.signal.aborted) end(EXIT.interrupted);
-    interruption.abort(new Interrupted());
-    setTimeout(() => end(EXIT.interrupted), GRACE_MS);
-  });
+  const signal = interruption(() => end(EXIT.interrupted));
   try {
-    const program = createProgram(interruption.signal);
+    const program = createProgram(signal);
     await program.parseAsync(withoutDash(program, process.argv.slice(2)), { from: 'user' });
-    if (interruption.signal.aborted) end(EXIT.interrupted);
+    if (signal.aborted) end(EXIT.interrupted);
   } catch (error) {
-    end(exitCode(interruption.signal.aborted ? interruption.signal.reason : error));
+    end(exitCode(signal.aborted ? signal.reason : error));
   }
 }
 

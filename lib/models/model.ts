@@ -118,6 +118,11 @@ export class Model implements AsyncDisposable, Network {
   get folder(): string | undefined {
     return this.#folder;
   }
+  /** @internal Its tokenizer's files are those of a folder, which has none of its values. */
+  takeFilesOf(folder: string): void {
+    this.#folder = folder;
+    this.#asStored = false;
+  }
   /** @internal The folder that has the values of all tensors as the model has them now, if there is one. */
   get storedIn(): string | undefined {
     return this.#asStored ? this.#folder : undefined;

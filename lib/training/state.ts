@@ -1,5 +1,5 @@
 // A trainer as a folder, and back.
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { recoverFolder, replaceFolder } from '../atomic-folder.js';
 import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
@@ -38,7 +38,8 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
   await replaceFolder(folder, MARKS, async (to) => {
     const values = await trainer.read('value', (p) => !p.base);
     const write = (path: string) => writeModel(model, path, 'f32', async (name) => values.get(name)!);
-    const base = trainer.base === undefined ? OWN_BASE : resolve(trainer.base);
+    const elsewhere = trainer.base !== undefined && relative(folder, trainer.base).startsWith('..');
+    const base = elsewhere ? resolve(trainer.base!) : OWN_BASE; // what lies in the folder is replaced with it
     if (!options.lora) await write(to);
     else {
       if (base === OWN_BASE) {
@@ -109,6 +110,7 @@ export async function resumeTrainer(folder: string, options: TrainerOptions = {}
       await t.write('mean', await valuesOf(t, folder, state, 'mean.'));
       await t.write('square', await valuesOf(t, folder, state, 'square.'));
       t.steps = saved.step;
+      if (saved.base === OWN_BASE) t.base = undefined;
     });
     await trainer.exclusive(async () => {});
     Object.assign(trainer.notes, saved.notes);
