@@ -79,6 +79,11 @@ export async function peakGrowth(run: () => Promise<unknown>): Promise<number | 
   return peak === null ? null : Math.max(0, peak - before);
 }
 
+/** Of this process at its highest. getrusage is the fallback: a forked child inherits its parent's mark until it execs on some systems. */
+export function peakResidentBytes(): number {
+  return residentBytes('VmHWM') ?? process.resourceUsage().maxRSS * 1024;
+}
+
 function residentBytes(field: 'VmRSS' | 'VmHWM'): number | null {
   try {
     const found = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync('/proc/self/status', 'utf8'));

@@ -122,6 +122,7 @@ export function peersPage(report: peerText.PeersReport): Page {
     tables: [
       ...(report.kernels.length > 0 ? [{ title: 'Kernels', ...peerText.kernelTable(report.kernels) }] : []),
       ...(report.models.length > 0 ? [{ title: 'Models', ...peerText.modelTable(report.models) }] : []),
+      ...(report.training.length > 0 ? [{ title: 'Training', ...peerText.trainingTable(report.training) }] : []),
     ],
     text: peerText.printPeers(report, plain),
   };

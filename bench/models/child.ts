@@ -2,9 +2,8 @@
  * One model at one context length in a process of its own, so that the peak memory is that model's: receives a Job,
  * answers with an Outcome or an error, and ends.
  */
-import { readFileSync } from 'node:fs';
 import { type DType, library, type Model, type Session, type TensorLike } from '../library.js';
-import { collectGarbage } from '../machine.js';
+import { collectGarbage, peakResidentBytes } from '../machine.js';
 import { Random } from '../random.js';
 import { relativeError } from '../scaling/preset.js';
 
@@ -63,7 +62,7 @@ async function measure(job: Job): Promise<Outcome> {
   }
   const { parameters } = model;
   await model.dispose();
-  return { parameters, checkError, prefill, decode, sessionBytes, modelBytes, peakBytes: peakResident() };
+  return { parameters, checkError, prefill, decode, sessionBytes, modelBytes, peakBytes: peakResidentBytes() };
 }
 
 type Input = Int32Array | TensorLike;
@@ -108,15 +107,6 @@ async function seconds(run: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
   await run();
   return (performance.now() - started) / 1000;
-}
-
-// getrusage is the fallback: a forked child inherits its parent's high-water mark until it execs on some systems.
-function peakResident(): number {
-  try {
-    const found = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'));
-    if (found) return Number(found[1]) * 1024;
-  } catch {}
-  return process.resourceUsage().maxRSS * 1024;
 }
 
 process.once('message', (job: Job) => {

@@ -95,6 +95,8 @@ export const TRANSFORMERS: Program = {
   args: (_, threads) => [script('hf_models.py'), String(threads)],
 };
 
+export const TRAINING: Program = { ...TRANSFORMERS, args: (_, threads) => [script('hf_training.py'), String(threads)] };
+
 export const LLAMA_CPP: Program = {
   name: 'llama.cpp',
   needs: 'node/node_modules/node-llama-cpp',

@@ -1,13 +1,15 @@
 /** Comparisons with peers as text. */
 import type { createColors } from 'picocolors';
-import { formatSeconds, significant } from '../format.js';
+import { formatBytes, formatSeconds, percent, significant } from '../format.js';
 import { formatSizes } from '../kernels/parse.js';
 import type { DType } from '../library.js';
 import type { Machine } from '../machine.js';
 import { formatSpread } from '../scaling/print.js';
+import type { Sample } from '../statistics.js';
 import { rendered, type Table, wrap } from '../table.js';
 import type { KernelComparison } from './kernels.js';
 import type { ModelComparison } from './models.js';
+import type { TrainingComparison } from './training.js';
 
 export const SCHEMA = 'statespace.bench.peers';
 export const SCHEMA_VERSION = 1;
@@ -22,12 +24,15 @@ export interface PeersReport {
   missing: { name: string; reason: string }[];
   kernels: KernelComparison[];
   models: ModelComparison[];
+  training: TrainingComparison[];
+  /** Models that were not trained, and why. */
+  untrained: string[];
 }
 
 const WIDTH = 110;
 
 export function printPeers(report: PeersReport, { bold, dim }: ReturnType<typeof createColors>): string {
-  const { machine, kernels, models } = report;
+  const { machine, kernels, models, training } = report;
   return [
     bold('Against other software on this machine, same work, one run'),
     dim(
@@ -39,13 +44,16 @@ export function printPeers(report: PeersReport, { bold, dim }: ReturnType<typeof
     ),
     ...(kernels.length > 0 ? ['', rendered(kernelTable(kernels))] : []),
     ...(models.length > 0 ? ['', rendered(modelTable(models))] : []),
+    ...(training.length > 0 ? ['', rendered(trainingTable(training))] : []),
     ...skipped(report),
     '',
     dim(
       wrap(
         'Times are medians. "Faster" is the peer\'s median divided by ours. Kernels get the same inputs, their results are ' +
           'compared with ours, and a result that is another is not timed; ours is the public call, output allocated, half of ' +
-          'its samples taken before the peers and half after. Models have the same configuration and random weights.',
+          'its samples taken before the peers and half after. Models have the same configuration and random weights; those that ' +
+          'are trained have the same weights and tokens, and steps of which the first gives another loss or norm are not ' +
+          'timed. "Of prefill": a step beside a prompt of its length.',
         WIDTH,
       ),
     ),
@@ -112,11 +120,43 @@ export function modelTable(models: readonly ModelComparison[]): Table {
   };
 }
 
-function skipped({ missing, kernels, models }: PeersReport): string[] {
+export function trainingTable(training: readonly TrainingComparison[]): Table {
+  return {
+    columns: [
+      { title: 'training', align: 'left' },
+      { title: 'tokens' },
+      { title: 'software', align: 'left' },
+      { title: 'tok/s' },
+      { title: 'spread of a step' },
+      { title: 'we are faster' },
+      { title: 'peak memory' },
+      { title: 'of its' },
+      { title: 'of prefill' },
+    ],
+    rows: training.flatMap((t, i) => {
+      const speed = ({ step }: { step: Sample }) => significant(t.length / step.median);
+      return [
+        ...(i > 0 ? [null] : []),
+        [
+          ...[`${t.model}, ${significant(t.parameters / 1e6)} M`, String(t.length), `statespace ${t.dtype}`],
+          ...[speed(t.ours), formatSpread(t.ours.step), '', formatBytes(t.ours.peakBytes), ''],
+          percent(t.ours.ofPrefill),
+        ],
+        [
+          ...['', '', `${t.peer.name}${t.cold ? ' (its first step)' : ''}`, speed(t.peer), formatSpread(t.peer.step)],
+          ...[`${significant(t.ratio.speed)} ×`, formatBytes(t.peer.peakBytes), percent(t.ratio.memory), ''],
+        ],
+      ];
+    }),
+  };
+}
+
+function skipped({ missing, kernels, models, untrained }: PeersReport): string[] {
   const lines = [
     ...missing.map(({ name, reason }) => `${name}: ${reason}`),
     ...kernels.flatMap((k) => k.skipped.map((s) => `${s.peer}, ${k.kernel} ${k.dtype}: ${s.reason}`)),
     ...models.flatMap((m) => m.skipped.map((s) => `${s.peer}, ${m.model} ${s.dtype}: ${s.reason}`)),
+    ...untrained,
   ];
   return lines.length === 0 ? [] : ['', 'Not compared:', ...lines.map((line) => wrap(`  ${line}`, WIDTH, '    '))];
 }

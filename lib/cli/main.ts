@@ -18,10 +18,9 @@ import { addServe } from './commands/serve.js';
 import { addTrain } from './commands/train.js';
 import { addWorker } from './commands/worker.js';
 import { describeError, EXIT, Interrupted, UsageError } from './errors.js';
+import { interruption } from './interruption.js';
 import { colours, endOnBrokenOutput, restoreTerminal } from './terminal.js';
 
-// How long a command may take to stop by itself after Ctrl-C.
-const GRACE_MS = 2000;
 // Of help that no terminal shows.
 const HELP_WIDTH = 110;
 
@@ -123,24 +122,19 @@ function end(code: number): never {
 
 async function main(): Promise<void> {
   endOnBrokenOutput(end);
-  const interruption = new AbortController();
-  process.on('SIGINT', () => {
-    if (interruption.signal.aborted) end(EXIT.interrupted);
-    interruption.abort(new Interrupted());
-    setTimeout(() => end(EXIT.interrupted), GRACE_MS);
-  });
+  const signal = interruption(() => end(EXIT.interrupted));
   // serve and worker have an end of their own.
-  for (const [signal, code] of [
+  for (const [name, code] of [
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ] as const)
-    process.on(signal, () => process.listenerCount(signal) === 1 && end(code));
+    process.on(name, () => process.listenerCount(name) === 1 && end(code));
   try {
-    const program = createProgram(interruption.signal);
+    const program = createProgram(signal);
     await program.parseAsync(withoutDash(program, process.argv.slice(2)), { from: 'user' });
-    if (interruption.signal.aborted) end(EXIT.interrupted);
+    if (signal.aborted) end(EXIT.interrupted);
   } catch (error) {
-    end(exitCode(interruption.signal.aborted ? interruption.signal.reason : error));
+    end(exitCode(signal.aborted ? signal.reason : error));
   }
 }
 

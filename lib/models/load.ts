@@ -159,6 +159,8 @@ export async function loadModel(
     tokenizer,
     identity,
     folder: checkpoint.metadata ? undefined : folder,
+    asStored:
+      !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),
   });
 }
 

@@ -28,6 +28,8 @@ interface Opening {
   identity: string;
   /** Where it was loaded from: its tokenizer's files lie there. */
   folder?: string;
+  /** The model holds the folder's values themselves: none was rounded, no adapters merged. */
+  asStored?: boolean;
 }
 
 /** What a model was built from: enough to build its graph again, held in another type. */
@@ -63,6 +65,7 @@ export class Model implements AsyncDisposable, Network {
   #eos: number[] = [];
   #handle: NativeHandle | undefined;
   #folder: string | undefined;
+  #asStored = false;
   #changing: Promise<unknown> | undefined;
   readonly #held: HeldParameters;
   readonly #graph: Graph;
@@ -96,6 +99,7 @@ export class Model implements AsyncDisposable, Network {
     this.#config = Object.freeze({ ...o.config });
     this.#tokenizer = o.tokenizer;
     this.#folder = o.folder;
+    this.#asStored = o.asStored ?? false;
     this.#fingerprint = fingerprintOf(this.modelType, o.identity, this.#graph, o.config);
     const eos = o.generationConfig?.eos_token_id ?? o.config.eos_token_id ?? [];
     this.#eos = (Array.isArray(eos) ? eos : [eos]).filter((t): t is number => Number.isInteger(t));
@@ -113,6 +117,15 @@ export class Model implements AsyncDisposable, Network {
   /** @internal */
   get folder(): string | undefined {
     return this.#folder;
+  }
+  /** @internal Its tokenizer's files are those of a folder, which has none of its values. */
+  takeFilesOf(folder: string): void {
+    this.#folder = folder;
+    this.#asStored = false;
+  }
+  /** @internal The folder that has the values of all tensors as the model has them now, if there is one. */
+  get storedIn(): string | undefined {
+    return this.#asStored ? this.#folder : undefined;
   }
   /** @internal */
   get fingerprint(): Uint8Array {
@@ -180,6 +193,7 @@ export class Model implements AsyncDisposable, Network {
       await before;
       const { entries, commit } = await this.#held.replace(parameters);
       await Promise.allSettled(this.#running.keys());
+      this.#asStored = false;
       await call((n) => n.loadWeights(this.#native(), [], entries, 0, new Int32Array(1)));
       commit();
       this.#fingerprint = await fingerprintAfter(this.#fingerprint, entries);

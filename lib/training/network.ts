@@ -41,7 +41,7 @@ export function loraTargets(list: ReadonlyMap<string, Parameter>, lora: LoraOpti
   const ends = (p: Parameter, target: string) => `.${moduleOf(p.name)}`.endsWith(`.${target}`);
   const pick = (targets: readonly string[]) => matrices.filter((p) => targets.some((t) => ends(p, t)));
   if (!lora.targets) {
-    const found = [pick(['q_proj', 'v_proj']), pick(['in_proj', 'out_proj'])].find((of) => of.length > 0);
+    const found = [pick(['q_proj', 'v_proj']), pick(['in_proj'])].find((of) => of.length > 0);
     if (found) return found;
     throw new StatespaceError('ERR_ARGUMENT', 'createTrainer: lora.targets: this model has no usual ones; name some');
   }

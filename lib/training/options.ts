@@ -8,7 +8,10 @@ export interface LoraOptions {
   rank: number;
   /** The addition is multiplied by alpha / rank. */
   alpha: number;
-  /** Names of the modules that get one, as peft's target_modules; default: q_proj and v_proj, else in_proj and out_proj. */
+  /**
+   * Names of the modules that get one, as peft's target_modules; default: q_proj and v_proj, else in_proj. peft refuses
+   * out_proj in Mamba's families, whose kernels read its weight without adapters.
+   */
   targets?: string[] | undefined;
 }
 

@@ -1,5 +1,5 @@
 // A trainer as a folder, and back.
-import { join } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { recoverFolder, replaceFolder } from '../atomic-folder.js';
 import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
@@ -20,9 +20,11 @@ interface Saved {
   step: number;
   options: TrainerOptions;
   notes: Record<string, unknown>;
-  /** Of adapters: the folder of the model that they belong to. */
+  /** Of adapters: the folder of the model that they belong to; OWN_BASE: it lies in the trainer's. */
   base?: string;
 }
+
+const OWN_BASE = 'base';
 
 const outgoing = (values: ReadonlyMap<string, Tensor>): Outgoing[] =>
   [...values].map(([name, t]) => ({ name, dtype: 'f32', shape: t.shape, values: async () => t }));
@@ -34,26 +36,30 @@ const prefixed = (prefix: string, values: ReadonlyMap<string, Tensor>) =>
 export async function saveTrainer(trainer: TrainerState, folder: string): Promise<void> {
   const { model, options } = trainer;
   await replaceFolder(folder, MARKS, async (to) => {
-    let base: string | undefined;
-    if (options.lora) {
-      base = model.folder;
-      if (!base) {
-        base = 'base';
-        const values = await model.parameters();
+    const values = await trainer.read('value', (p) => !p.base);
+    const write = (path: string) => writeModel(model, path, 'f32', async (name) => values.get(name)!);
+    const elsewhere = trainer.base !== undefined && relative(folder, trainer.base).startsWith('..');
+    const base = elsewhere ? resolve(trainer.base!) : OWN_BASE; // what lies in the folder is replaced with it
+    if (!options.lora) await write(to);
+    else {
+      if (base === OWN_BASE) {
         await lazyFiles().mkdir(join(to, base));
-        await writeModel(model, join(to, base), 'f32', async (name) => values.get(name)!);
+        await write(join(to, base));
       }
-      await writeAdapters(trainer, to, base);
-    } else {
-      const values = await trainer.read('value', () => true);
-      await writeModel(model, to, 'f32', async (name) => values.get(name)!);
+      await writeAdapters(trainer, to, resolve(folder, base));
     }
     const state = new Map([
       ...prefixed('mean', await trainer.read('mean', (p) => p.trained)),
       ...prefixed('square', await trainer.read('square', (p) => p.trained)),
     ]);
     await writeSafetensors(join(to, 'optimizer.safetensors'), outgoing(state));
-    const saved: Saved = { version: VERSION, step: trainer.steps, options, notes: trainer.notes, base };
+    const saved: Saved = {
+      version: VERSION,
+      step: trainer.steps,
+      options,
+      notes: trainer.notes,
+      ...(options.lora && { base }),
+    };
     await lazyFiles().writeFile(join(to, 'trainer.json'), `${JSON.stringify(saved, null, 2)}\n`, { flush: true });
   });
 }
@@ -92,7 +98,7 @@ export async function resumeTrainer(folder: string, options: TrainerOptions = {}
   const read = readOptions('resumeTrainer', { ...saved.options, ...options });
   if (JSON.stringify(read.lora) !== JSON.stringify(saved.options.lora))
     throw new StatespaceError('ERR_ARGUMENT', 'resumeTrainer: lora: adapters stay as they were saved');
-  const path = saved.base === undefined ? folder : saved.base === 'base' ? join(folder, 'base') : saved.base;
+  const path = saved.base === undefined ? folder : resolve(folder, saved.base);
   const model = await loadModel(path, { exact: true });
   try {
     const [tensors, state] = await Promise.all([
@@ -104,6 +110,7 @@ export async function resumeTrainer(folder: string, options: TrainerOptions = {}
       await t.write('mean', await valuesOf(t, folder, state, 'mean.'));
       await t.write('square', await valuesOf(t, folder, state, 'square.'));
       t.steps = saved.step;
+      if (saved.base === OWN_BASE) t.base = undefined;
     });
     await trainer.exclusive(async () => {});
     Object.assign(trainer.notes, saved.notes);

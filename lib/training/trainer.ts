@@ -63,6 +63,8 @@ const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b,
 export class TrainerState implements Trainer {
   steps = 0;
   readonly notes: Record<string, unknown> = {};
+  /** Of adapters: the folder whose tensors they add to, if one has them as the trainer does. */
+  base: string | undefined;
   #handle: NativeHandle | undefined;
   #queue: Promise<unknown>;
   #disposed = false;
@@ -87,6 +89,7 @@ export class TrainerState implements Trainer {
     this.#handle = await call((n) => n.buildTrainer(training, evaluation, given));
     const numbers = new Map(this.network.parameters.map((p, i) => [p.name, i]));
     const rest = await this.model.seedTrainer(this.#handle, numbers);
+    this.base = this.model.storedIn;
     const entries = this.network.parameters.flatMap((p, parameter) => {
       const data = rest.get(p.name) ?? this.#firstOf(p);
       return data ? [{ parameter, which: 'value' as const, data }] : [];

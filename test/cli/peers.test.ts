@@ -1,7 +1,7 @@
 /** `bench peers` against programs that answer as the real ones do: the real ones are not installed where tests run. */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { PeersReport } from '../../dist/bench/peers/print.js';
 import { statespace } from '../support/cli.js';
@@ -37,6 +37,28 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', (l
 });
 `;
 
+// In place of transformers, this package: what it trains is the same, what it says of the loss is off by `off`.
+const trains = (off: number) => `#!${process.execPath}
+const { createModel, createTrainer, Tensor } = require(${JSON.stringify(resolve(__dirname, '../../dist/lib/index.js'))});
+let model, trainer;
+async function answer(job) {
+  if (job.do === 'make') {
+    model = await createModel(job.config, { seed: 1, device: 'cpu' });
+    await model.save(job.folder);
+    trainer = createTrainer(model, { learningRate: job.learningRate });
+    return { parameters: model.parameters.total };
+  }
+  if (job.do === 'finish') return { peakBytes: 2 ** 40 };
+  const ids = new Tensor(Int32Array.from(job.ids), [1, job.ids.length]);
+  const { loss, gradNorm } = await trainer.step({ ids });
+  return { seconds: 5, loss: loss + ${off}, gradNorm };
+}
+const say = (answer) => console.log(JSON.stringify(answer));
+say({ peer: 'transformers 1' });
+const lines = require('node:readline').createInterface({ input: process.stdin });
+lines.on('line', async (line) => say(await answer(JSON.parse(line))));
+`;
+
 function environment(text = program): string {
   const dir = mkdtempSync(join(tmpdir(), 'statespace-peers-test-'));
   mkdirSync(join(dir, 'venv', 'bin'), { recursive: true });
@@ -63,6 +85,24 @@ describe('bench peers', () => {
     expect(stdout).toMatch(/ONNX 1, conv f32: its result is another/);
   });
 
+  it('trains the same weights on the same tokens in turn, and times no step that is another', { timeout: 60_000 }, async () => {
+    const args = ['bench', 'peers', '--training', 'mamba2-10m', '--dtypes', 'f32', '--length', '16', '--reps', '2'];
+    const json = join(mkdtempSync(join(tmpdir(), 'statespace-peers-test-')), 'peers.json');
+    const same = await statespace([...args, '--env', environment(trains(0)), '--json', json]);
+    expect(same.code, same.stderr).toBe(0);
+    const { training } = JSON.parse(readFileSync(json, 'utf8')) as PeersReport;
+    expect(training).toHaveLength(1);
+    const { difference, ours, peer, ratio, length } = training[0]!;
+    expect(difference).toEqual({ loss: 0, gradNorm: 0 });
+    expect([peer.step.samples, ours.step.samples.length, length]).toEqual([[5, 5], 2, 16]);
+    expect(ratio.speed).toBeCloseTo(5 / ours.step.median, 6);
+    expect(ratio.memory).toBeCloseTo(ours.peakBytes / 2 ** 40, 9);
+    expect(ours.peakBytes).toBeGreaterThan(16 * 9.8e6); // parameters, gradients and two means
+    expect(same.stdout).toMatch(/^mamba2-10m, 9\.87 M +16 +statespace f32/m);
+    const other = await statespace([...args, '--env', environment(trains(0.1))]);
+    expect(other.stdout).toMatch(/mamba2-10m f32: its first step is another: loss/);
+  });
+
   it('says which peer is missing or does not start', async () => {
     const none = await statespace(['bench', 'peers', '--env', mkdtempSync(join(tmpdir(), 'statespace-none-'))]);
     expect(none.code).toBe(1);
@@ -80,6 +120,7 @@ describe('bench peers', () => {
     [['--env', '/nonexistent'], /no folder/],
     [['--env', tmpdir(), '--models', 'gpt'], /no model "gpt"; there are mamba, mamba2, llama, jamba/],
     [['--env', tmpdir(), '--models', 'mamba', '--dtypes', 'f64'], /no dtype "f64"/],
+    [['--env', tmpdir(), '--training', 'mamba', '--dtypes', 'q8_0'], /no dtype "q8_0"; there are f32, bf16/],
     [['--env', tmpdir(), '--reps', '2'], /--reps: expected at least 5/],
   ])('%j is wrong usage', async (args, message) => {
     const { code, stderr } = await statespace(['bench', 'peers', ...args], { env: { STATESPACE_PEERS: '' } });

@@ -3,44 +3,58 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { loadModel } from 'statespace';
 import { expect, test } from 'vitest';
 
 const main = resolve(__dirname, '../../dist/lib/cli/main.js');
 
-function run(args: string[], killAfter?: RegExp): Promise<{ code: number | null; out: string; err: string }> {
+function run(
+  args: string[],
+  killAfter?: RegExp,
+  signal: NodeJS.Signals = 'SIGKILL',
+  options?: string,
+): Promise<{ code: number | null; out: string; err: string }> {
   return new Promise((done) => {
-    const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, NO_COLOR: '1' } });
+    const child = spawn(process.execPath, [main, ...args], {
+      env: { ...process.env, NO_COLOR: '1', ...(options && { NODE_OPTIONS: options }) },
+    });
+    let killed = false;
     let [out, err] = ['', ''];
     child.stdout.on('data', (d) => {
       out += d;
     });
     child.stderr.on('data', (d) => {
       err += d;
-      if (killAfter?.test(err)) child.kill('SIGKILL');
+      if (killed || !killAfter?.test(err)) return;
+      killed = true;
+      child.kill(signal);
     });
     child.on('close', (code) => done({ code, out, err }));
   });
 }
 
-test('trains on a text, goes on after a kill as if there had been none, and generates', async () => {
+const TINY = {
+  model_type: 'llama',
+  vocab_size: 256,
+  hidden_size: 32,
+  intermediate_size: 64,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  num_key_value_heads: 2,
+  tie_word_embeddings: true,
+};
+
+/** A folder with a text and a config. */
+async function started(): Promise<{ to: (name: string) => string; text: string; config: string }> {
   const folder = await mkdtemp(join(tmpdir(), 'statespace-train-test-'));
-  const text = join(folder, 'text.txt');
-  await writeFile(text, 'the quick brown fox jumps over the lazy dog. '.repeat(80));
-  const config = join(folder, 'tiny.json');
-  await writeFile(
-    config,
-    JSON.stringify({
-      model_type: 'llama',
-      vocab_size: 256,
-      hidden_size: 32,
-      intermediate_size: 64,
-      num_hidden_layers: 1,
-      num_attention_heads: 2,
-      num_key_value_heads: 2,
-      tie_word_embeddings: true,
-    }),
-  );
   const to = (name: string) => join(folder, name);
+  await writeFile(to('text.txt'), 'the quick brown fox jumps over the lazy dog. '.repeat(80));
+  await writeFile(to('tiny.json'), JSON.stringify(TINY));
+  return { to, text: to('text.txt'), config: to('tiny.json') };
+}
+
+test('trains on a text, goes on after a kill as if there had been none, and generates', async () => {
+  const { to, text, config } = await started();
   const args = (out: string) => [
     ...['train', text, '--config', config, '--out', out, '--steps', '24', '--batch', '4', '--length', '48'],
     ...['--learning-rate', '1e-2', '--save-every', '4', '--threads', '1'],
@@ -65,9 +79,33 @@ test('trains on a text, goes on after a kill as if there had been none, and gene
   const wrong = await run(['train', to('nothing.txt'), '--config', config]);
   expect(wrong.code).toBe(2);
   // Where nothing can be saved is said before a step is taken.
-  for (const out of [text, join(text, 'below'), folder]) {
+  for (const out of [text, join(text, 'below'), to('.')]) {
     const nowhere = await run(args(out));
     expect(nowhere.code, out).not.toBe(0);
     expect(nowhere.err).toMatch(/^statespace: save: .*(cannot be|holds other files)/);
   }
+}, 60_000);
+
+test('Ctrl-C saves, however long that takes, and adapters of a new model have it beside them', async () => {
+  const { to, text, config } = await started();
+  const slow = to('slow.cjs');
+  await writeFile(
+    slow,
+    `const files = require('node:fs/promises');
+     const { rename } = files;
+     files.rename = async (...args) => { await new Promise((done) => setTimeout(done, 3000)); return rename(...args); };`,
+  );
+  const args = [
+    ...['train', text, '--config', config, '--out', to('out'), '--batch', '2', '--length', '32', '--threads', '1'],
+    ...['--lora-rank', '2', '--steps', '2000', '--save-every', '3000'],
+  ];
+  const stopped = await run(args, /step 1[0-9] of 2000/, 'SIGINT', `--require ${slow}`);
+  expect(stopped.code, stopped.err).toBe(130);
+  const at = Number(/saving step (\d+) in /.exec(stopped.err)?.[1]);
+  expect(at).toBeGreaterThanOrEqual(10);
+  const on = await run(args, /step \d+ of 2000/, 'SIGINT');
+  expect(on.err).toContain(`going on from step ${at} of`);
+  expect(on.code, on.err).toBe(130);
+  await using model = await loadModel(join(to('out'), 'base'), { adapters: [to('out')] });
+  expect(model.tokenizer?.decode([104, 105])).toBe('hi');
 }, 60_000);

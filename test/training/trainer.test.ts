@@ -1,6 +1,6 @@
 import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import {
   createModel,
   createTrainer,
@@ -281,6 +281,82 @@ test('adapters are trained, saved as peft does and loaded, merged or beside', as
   expect((await resumed.evaluate(batch)).loss).toBe(loss);
   await resumed.model.dispose();
   expect(() => createTrainer(base, { lora: { rank: 2, alpha: 2, targets: ['nothing'] } })).toThrow(/no matrix/);
+});
+
+describe('adapters go on to the bit', () => {
+  const lora = { rank: 2, alpha: 4 };
+  const batch = batchOf(4, 24);
+  const options = { device: 'cpu' } as const;
+  const stored = async () => {
+    const folder = join(await temporary(), 'base');
+    await model.save(folder);
+    return folder;
+  };
+  const adapters = async (base: string) => {
+    await using of = await loadModel(base, options);
+    await using trainer = createTrainer(of, { lora, learningRate: 0.1 });
+    for (let i = 0; i < 3; i++) await trainer.step(batch);
+    const folder = join(await temporary(), 'adapters');
+    await trainer.save(folder);
+    return folder;
+  };
+  // What the adapters' model is, whether its folder has the same values, and what happens to it before they are saved.
+  const changed = async (of: Model) => {
+    const norm = await of.getParameter('model.norm.weight');
+    (norm.data as Float32Array).fill(0.5);
+    await of.setParameters(new Map([['model.norm.weight', norm]]));
+    return of;
+  };
+  const models: [string, boolean, () => Promise<Model>][] = [
+    ['as stored', true, async () => loadModel(await stored(), options)],
+    ['of no folder', false, () => createModel(CONFIG, { ...options, seed: 3 })],
+    ['held in bf16', false, async () => loadModel(await stored(), { ...options, dtype: 'bf16' })],
+    ['changed', false, async () => changed(await loadModel(await stored(), options))],
+    [
+      'with others merged',
+      false,
+      async () => {
+        const base = await stored();
+        return loadModel(base, { ...options, adapters: [await adapters(base)] });
+      },
+    ],
+  ];
+  test.each(models)('of a model %s', async (_, same, made) => {
+    await using of = await made();
+    await using trainer = createTrainer(of, { lora, learningRate: 0.1 });
+    for (let i = 0; i < 3; i++) await trainer.step(batch);
+    await of.setParameters(await trainer.parameters()); // brought up to date: the adapters' base stays what it was
+    const folder = join(await temporary(), 'saved');
+    await trainer.save(folder);
+    const resumed = await resumeTrainer(folder);
+    const [now, then] = [await trainer.parameters(), await resumed.parameters()];
+    expect([...now.keys()].filter((name) => bits(then.get(name)) !== bits(now.get(name)))).toEqual([]);
+    expect(await resumed.step(batch)).toMatchObject({ loss: (await trainer.step(batch)).loss, step: 4 });
+    await resumed.save(folder);
+    const later = await resumeTrainer(folder);
+    expect(await later.evaluate(batch)).toEqual(await trainer.evaluate(batch));
+    const base = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8')).base_model_name_or_path;
+    expect(isAbsolute(base)).toBe(true); // peft asks the hub for what is no folder
+    expect((await readdir(folder)).includes('base')).toBe(!same);
+    await using again = await loadModel(base, { ...options, adapters: [folder] });
+    await using loaded = createTrainer(again);
+    expect((await loaded.evaluate(batch)).loss).toBeCloseTo((await later.evaluate(batch)).loss, 5);
+    for (const it of [resumed, later]) {
+      await it.dispose();
+      await it.model.dispose();
+    }
+  });
+});
+
+test('adapters stand by default where peft takes them', async () => {
+  const at = async (of: Model) => {
+    await using trainer = createTrainer(of, { lora: { rank: 2, alpha: 2 } });
+    const { gradients } = await trainer.gradients(batchOf(1, 8));
+    return new Set([...gradients.keys()].map((name) => name.split('.').at(-3)));
+  };
+  await using hybrid = await createModel(HYBRID, { device: 'cpu' });
+  expect(await at(model)).toEqual(new Set(['q_proj', 'v_proj']));
+  expect(await at(hybrid)).toEqual(new Set(['in_proj'])); // not out_proj: peft refuses it in Mamba's families
 });
 
 test('models are made of tensors, and give them back', async () => {

@@ -7,8 +7,17 @@ import { type DType, library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
 import { compareKernels } from '../../../bench/peers/kernels.js';
 import { compareModels, peerModels } from '../../../bench/peers/models.js';
-import { KERNEL_PEERS, LLAMA_CPP, SCRIPTS, type Started, startPeers, TRANSFORMERS } from '../../../bench/peers/peer.js';
+import {
+  KERNEL_PEERS,
+  LLAMA_CPP,
+  SCRIPTS,
+  type Started,
+  startPeers,
+  TRAINING,
+  TRANSFORMERS,
+} from '../../../bench/peers/peer.js';
 import { type PeersReport, printPeers, SCHEMA, SCHEMA_VERSION } from '../../../bench/peers/print.js';
+import { compareTraining, type TrainingType } from '../../../bench/peers/training.js';
 import { UsageError } from '../errors.js';
 import { parsePositive } from '../parse.js';
 import { addReportFiles, checkReportFiles, type ReportFiles, writeReport } from '../report-files.js';
@@ -20,14 +29,18 @@ interface Options extends ReportFiles {
   only?: string[];
   shape?: string[];
   models?: string[];
-  dtypes: DType[];
+  training?: string[];
+  dtypes: string[];
   context: number;
   decode: number;
+  length: number;
   reps: number;
   threads?: number;
 }
 
 const LEAST_REPS = 5;
+const MODEL_TYPES: readonly DType[] = ['f32', 'bf16', 'f16', 'q8_0', 'q4_0'];
+const TRAINING_TYPES: readonly TrainingType[] = ['f32', 'bf16'];
 const list = (text: string) => text.split(',').map((part) => part.trim());
 
 export function addBenchPeers(bench: Command, signal: AbortSignal): void {
@@ -41,10 +54,21 @@ export function addBenchPeers(bench: Command, signal: AbortSignal): void {
       (text: string, earlier: string[] = []) => [...earlier, text],
     )
     .option('--models <list>', 'whole models instead of kernels, of mamba, mamba2, llama, jamba', list)
+    .option(
+      '--training <list>',
+      'steps of training instead, of these models, or as mamba-10m, mamba2-10m, llama-10m',
+      list,
+    )
     .option('--dtypes <list>', "types of the models' matrices: f32, bf16, f16, q8_0, q4_0", list, ['f32', 'bf16'])
     .option('--context <n>', 'tokens of the prompt of models', parsePositive, 2048)
     .option('--decode <n>', 'tokens that models decode after it', parsePositive, 32)
-    .option('--reps <n>', `samples of each, at least ${LEAST_REPS} (of models: any number)`, parsePositive, LEAST_REPS)
+    .option('--length <n>', 'tokens of a step of training', parsePositive, 512)
+    .option(
+      '--reps <n>',
+      `samples of each, at least ${LEAST_REPS} (of models and steps: any number)`,
+      parsePositive,
+      LEAST_REPS,
+    )
     .option('--threads <n>', 'threads of everybody (default: physical cores)', parsePositive)
     .addHelpText(
       'after',
@@ -52,23 +76,25 @@ export function addBenchPeers(bench: Command, signal: AbortSignal): void {
 Examples:
   $ bench/peers/setup.sh ~/peers
   $ statespace bench peers --env ~/peers --only scan,attention
-  $ statespace bench peers --env ~/peers --models mamba,llama --dtypes bf16 --context 512`,
+  $ statespace bench peers --env ~/peers --models mamba,llama --dtypes bf16 --context 512
+  $ statespace bench peers --env ~/peers --training mamba2-10m,llama-10m --dtypes f32,bf16`,
     )
     .action((options: Options) => peers(options, signal));
 }
 
 async function peers(options: Options, signal: AbortSignal): Promise<void> {
   const dir = environment(options);
-  const models = chosenModels(options);
-  const cases = options.models === undefined ? chosenCases(options) : [];
-  if (options.models === undefined && options.reps < LEAST_REPS)
-    throw new UsageError(`--reps: expected at least ${LEAST_REPS}`);
+  const models = chosenModels(options.models, options.dtypes, MODEL_TYPES);
+  const trained = chosenModels(options.training, options.dtypes, TRAINING_TYPES);
+  const others = options.models !== undefined || options.training !== undefined;
+  const cases = others ? [] : chosenCases(options);
+  if (!others && options.reps < LEAST_REPS) throw new UsageError(`--reps: expected at least ${LEAST_REPS}`);
   checkReportFiles(options);
   const { systemInfo, setThreads } = library();
   if (options.threads !== undefined) setThreads(options.threads);
   const machine = describeMachine(systemInfo());
   const bar = progress('bench peers');
-  const programs = options.models === undefined ? KERNEL_PEERS : [TRANSFORMERS, LLAMA_CPP];
+  const programs = !others ? KERNEL_PEERS : models.length > 0 ? [TRANSFORMERS, LLAMA_CPP] : [TRAINING];
   bar.update(0, 'starting the peers');
   const { started, missing } = await startPeers(programs, dir, machine.threads);
   const kill = () => {
@@ -80,6 +106,11 @@ async function peers(options: Options, signal: AbortSignal): Promise<void> {
     const onProgress = (fraction: number, note: string) => bar.update(fraction, note);
     const by = (name: string): Started | undefined => started.find(({ program }) => program.name === name);
     const { context, decode: decodeTokens, reps } = options;
+    // Those that are trained are processes of their own, one a model.
+    if (models.length === 0 && trained.length > 0) kill();
+    const { training, skipped } = await compareTraining(trained, {
+      ...{ length: options.length, reps, threads: machine.threads, dir, signal, onProgress },
+    });
     const report: PeersReport = {
       schema: SCHEMA,
       schemaVersion: SCHEMA_VERSION,
@@ -94,6 +125,8 @@ async function peers(options: Options, signal: AbortSignal): Promise<void> {
         { transformers: by(TRANSFORMERS.name), llamaCpp: by(LLAMA_CPP.name) },
         { context, decodeTokens, reps, threads: machine.threads, dir, signal, onProgress },
       ),
+      training,
+      untrained: skipped,
     };
     bar.stop();
     writeReport(options, report, peersPage, printPeers(report, colours()));
@@ -119,12 +152,19 @@ function environment({ env }: Options): string {
   return resolve(dir);
 }
 
-function chosenModels({ models = [], dtypes }: Options): { model: string; dtype: DType }[] {
-  const known = models.length > 0 ? Object.keys(peerModels()) : [];
+function chosenModels<T extends DType>(
+  models: readonly string[] = [],
+  dtypes: readonly string[],
+  types: readonly T[],
+): { model: string; dtype: T }[] {
+  if (models.length === 0) return [];
+  const known = Object.keys(peerModels());
   const unknown = models.find((model) => !known.includes(model));
   if (unknown !== undefined) throw new UsageError(`there is no model "${unknown}"; there are ${known.join(', ')}`);
-  const types: readonly string[] = ['f32', 'bf16', 'f16', 'q8_0', 'q4_0'];
-  const wrong = dtypes.find((dtype) => !types.includes(dtype));
-  if (wrong !== undefined) throw new UsageError(`there is no dtype "${wrong}"; there are ${types.join(', ')}`);
-  return models.flatMap((model) => dtypes.map((dtype) => ({ model, dtype })));
+  const chosen = dtypes.map((dtype) => {
+    const type = types.find((t) => t === dtype);
+    if (type === undefined) throw new UsageError(`there is no dtype "${dtype}"; there are ${types.join(', ')}`);
+    return type;
+  });
+  return models.flatMap((model) => chosen.map((dtype) => ({ model, dtype })));
 }

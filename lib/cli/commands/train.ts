@@ -12,6 +12,7 @@ import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
 import { MARKS } from '../../training/save.js';
 import { Interrupted, UsageError } from '../errors.js';
 import { checkWritable, readModelConfig, writeOutput } from '../files.js';
+import { unhurried } from '../interruption.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
 import { writeText } from '../report-files.js';
 import { progress } from '../terminal.js';
@@ -161,16 +162,13 @@ async function writeFiles(folder: string, files: Record<string, object>): Promis
 async function beginning(options: Options, encoding: Encoding, fromFolder: boolean, folder: string): Promise<Model> {
   if (fromFolder) return library().loadModel(options.config, { device: 'cpu' });
   const config = await readModelConfig(options.config);
-  const made = await library().createModel(config, { seed: options.seed, device: 'cpu' });
-  // Saved and loaded, so that it knows the files of its tokenizer, which go where it goes.
-  const first = join(folder, 'model');
-  await made.save(first);
-  await made.dispose();
+  const model = await library().createModel(config, { seed: options.seed, device: 'cpu' });
   for (const name of TOKENIZER_FILES)
     if (encoding.folder && existsSync(join(encoding.folder, name)))
-      await cp(join(encoding.folder, name), join(first, name));
-  await writeFiles(first, encoding.files ?? {});
-  return library().loadModel(first, { device: 'cpu' });
+      await cp(join(encoding.folder, name), join(folder, name));
+  await writeFiles(folder, encoding.files ?? {});
+  model.takeFilesOf(folder); // its tokenizer goes where the model goes
+  return model;
 }
 
 async function train(path: string, options: Options, signal: AbortSignal): Promise<void> {
@@ -223,6 +221,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const bar = quiet ? undefined : progress('training');
   if (goesOn && !quiet) process.stderr.write(`going on from step ${trainer.steps} of ${out}\n`);
 
+  const save = () => unhurried(() => trainer.save(out));
   const look = async () => {
     if (evaluation.length < 2) return;
     const rows = Math.min(32, Math.max(1, Math.floor(evaluation.length / length)));
@@ -262,13 +261,14 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
         `step ${trainer.steps} of ${steps}, loss ${report.loss.toFixed(4)}, ${Math.round(report.tokensPerSecond)} tokens/s, ${formatSeconds(left)} left`,
       );
       if (trainer.steps % options.evaluateEvery === 0 || trainer.steps === steps) await look();
-      if (trainer.steps % options.saveEvery === 0 && trainer.steps < steps) await trainer.save(out);
+      if (trainer.steps % options.saveEvery === 0 && trainer.steps < steps) await save();
     }
     await assess();
-    await trainer.save(out);
+    await save();
   } catch (error) {
     if (!signal.aborted) throw error;
-    await trainer.save(out);
+    if (!quiet) process.stderr.write(`saving step ${trainer.steps} in ${out}\n`);
+    await save();
     throw new Interrupted();
   } finally {
     bar?.stop();
