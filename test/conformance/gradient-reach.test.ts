@@ -87,8 +87,8 @@ function gradientSuite(op: OpName, d: Dims): void {
   const perToken = (t: { shape: readonly number[] }) => t.shape[0] === d.B && t.shape[1] === d.L;
   const clean = callSync(op, a);
   const found: string[] = [];
+  // Anywhere, and at the first token, which a chunk's last rows may stand beside in memory.
   for (const [way, [inputs, outputs]] of Object.entries(inTime[op]!))
-    // Anywhere, and at the first token, which a chunk's last rows may stand beside in memory.
     for (const name of inputs)
       for (const [value, share] of [
         [Number.NaN, r.next()],
