@@ -299,8 +299,8 @@ export class Session implements AsyncDisposable {
   }
 
   /** @internal The same behind bytes that are none of it. */
-  async saveBehind(before: Uint8Array, options: SaveOptions = {}): Promise<Uint8Array> {
-    const { bytes, handle, row, head } = this.snapshot('saveAsync', options, before);
+  async saveBehind(before: Uint8Array, options: SaveOptions = {}, what = 'saveAsync'): Promise<Uint8Array> {
+    const { bytes, handle, row, head } = this.snapshot(what, options, before);
     await call((n) => n.exportSession(handle, row, bytes, head, before.length, false));
     return bytes;
   }
@@ -322,7 +322,7 @@ export class Session implements AsyncDisposable {
    * of the call. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
    */
   async saveToFile(path: string, options: SaveOptions = {}): Promise<void> {
-    await replaceFile(path, await this.saveAsync(options));
+    await replaceFile(path, await this.saveBehind(NOTHING, options, 'saveToFile'));
   }
 
   /** Frees its memory, after the calls made so far. */

@@ -212,11 +212,13 @@ class DeltaGradient {
         auto& v = tile.v;
         constexpr int kVectors = int(sizeof(v[0]) / sizeof(F));
 #pragma GCC unroll 8
-        for (int t = kRows - 1; t > 0; --t)
+        for (int t = kRows - 1; t > 0; --t) {
+          if (t >= tile.rows) continue;
 #pragma GCC unroll 8
           for (int s = 0; s < t; ++s)
 #pragma GCC unroll 2
             for (int j = 0; j < kVectors; ++j) v[s][j] = fma(set(block[t * kWidth + s]), v[t][j], v[s][j]);
+        }
         tile.write(Z_, stride_);
       });
   }

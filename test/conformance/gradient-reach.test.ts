@@ -17,7 +17,8 @@ const dims: Dims[] = [
  * Gradients in time: what reads (dy, queries, gates) reaches those of its own and earlier tokens, what is written those of
  * its own and later ones.
  */
-const inTime: Partial<Record<OpName, Record<'back' | 'on', [from: string[], to: string[]]>>> = {
+type Pairs = [from: string[], to: string[]];
+const inTime: Partial<Record<OpName, { back: Pairs; on: Pairs; alsoBack?: Pairs }>> = {
   selectiveScanBackward: {
     back: [
       ['dy', 'C', 'z'],
@@ -51,6 +52,7 @@ const inTime: Partial<Record<OpName, Record<'back' | 'on', [from: string[], to: 
       ['dk', 'dv', 'dg', 'dbeta'],
     ],
     on: [['k', 'v', 'beta', 'g'], ['dq']],
+    alsoBack: [['k', 'beta', 'g'], ['dv']],
   },
   wkv4Backward: { back: [['dy'], ['dk', 'dv']], on: [[], []] },
   wkv6Backward: {
@@ -85,12 +87,17 @@ function gradientSuite(op: OpName, d: Dims): void {
   const perToken = (t: { shape: readonly number[] }) => t.shape[0] === d.B && t.shape[1] === d.L;
   const clean = callSync(op, a);
   const found: string[] = [];
+  // Anywhere, and at the first token, which a chunk's last rows may stand beside in memory.
   for (const [way, [inputs, outputs]] of Object.entries(inTime[op]!))
     for (const name of inputs)
-      for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      for (const [value, share] of [
+        [Number.NaN, r.next()],
+        [Number.POSITIVE_INFINITY, r.next()],
+        [Number.NaN, 0],
+      ] as const) {
         if (!a[name] || !perToken(a[name])) continue;
         const data = Float32Array.from(a[name].data as Float32Array);
-        const at = Math.floor(r.next() * data.length);
+        const at = Math.floor(share * data.length);
         data[at] = value;
         const token = Math.floor(at / (data.length / tokens));
         const spoilt = callSync(op, { ...a, [name]: { data, shape: a[name].shape } });
@@ -101,7 +108,7 @@ function gradientSuite(op: OpName, d: Dims): void {
           for (const [i, x] of before!.entries()) {
             const to = Math.floor(i / (before!.length / tokens));
             const reached =
-              Math.floor(to / d.L) === Math.floor(token / d.L) && (way === 'back' ? to <= token : to >= token);
+              Math.floor(to / d.L) === Math.floor(token / d.L) && (way === 'on' ? to >= token : to <= token);
             if (reached || Math.abs(after![i]! - x) <= 1e-4 * most) continue;
             found.push(`${name} of token ${token} → ${output} of ${to}`);
             break;

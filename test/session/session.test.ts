@@ -185,6 +185,11 @@ describe.each(Object.entries(families))('%s', (_, config) => {
     await expect(session.forward([0.5])).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
     for (const bad of [5, null, 'ab', [null], ['1'], [true], [Number.NaN]])
       await expect(session.forward(bad as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    for (const length of [2 ** 40, -1, 1.5, Number.NaN])
+      await expect(session.forward({ length })).rejects.toMatchObject({
+        code: 'ERR_ARGUMENT',
+        message: `forward: tokens: expected from 0 to 2147483647 ids, received a length of ${length}`,
+      });
     await expect(session.forward([1], { logits: 'some' as never })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
     expect(session.position).toBe(0);
   });

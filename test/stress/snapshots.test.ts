@@ -139,6 +139,10 @@ describe('saveToFile', () => {
     const folder = mkdtempSync(join(tmpdir(), 'statespace-save-'));
     await expect(model.createSession().saveToFile(join(folder, 'absent/session'))).rejects.toThrow(/ENOENT/);
     await expect(model.restoreSessionFromFile(join(folder, 'session'))).rejects.toThrow(/ENOENT/);
+    const misspelt = { logit: true } as object;
+    await expect(model.createSession().saveToFile(join(folder, 'session'), misspelt)).rejects.toThrow(
+      /^session\.saveToFile: unknown option "logit"; did you mean 'logits'\?$/,
+    );
     expect(readdirSync(folder)).toEqual([]);
   });
 
