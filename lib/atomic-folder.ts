@@ -32,6 +32,22 @@ async function replaceable(path: string, marks: readonly string[]): Promise<read
 const besides = (folder: string): string =>
   join(dirname(folder), `.${basename(folder)}.${lazyCrypto().randomBytes(6).toString('hex')}.tmp`);
 
+// Nobody writes any more where nothing was written for so long.
+const ABANDONED_MS = 10 * 60_000;
+
+/** Removes what kills left of earlier saves: each is as large as a checkpoint. */
+async function removeAbandoned(folder: string): Promise<void> {
+  const { readdir, rm, stat } = lazyFiles();
+  const [parent, begin] = [dirname(folder), `.${basename(folder)}.`];
+  for (const name of await readdir(parent)) {
+    if (!name.startsWith(begin) || !/^[0-9a-f]{12}\.tmp$/.test(name.slice(begin.length))) continue;
+    const path = join(parent, name);
+    const files = [path, ...(await readdir(path, { recursive: true })).map((file) => join(path, file))];
+    const written = await Promise.all(files.map(async (file) => (await stat(file)).mtimeMs));
+    if (Math.max(...written) < Date.now() - ABANDONED_MS) await rm(path, { recursive: true, force: true });
+  }
+}
+
 /**
  * That replaceFolder() will be able to write there, before work that ends in it.
  *
@@ -84,6 +100,7 @@ export async function replaceFolder(
     }
     await syncFolder(dirname(folder));
     await rm(previous, { recursive: true, force: true });
+    await removeAbandoned(folder).catch(() => {}); // what was to be saved is
   } catch (error) {
     await rm(made, { recursive: true, force: true });
     throw error;

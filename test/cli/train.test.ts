@@ -73,6 +73,14 @@ test('trains on a text, goes on after a kill as if there had been none, and gene
   const bytes = (name: string) => readFile(join(to(name), 'model.safetensors'));
   expect((await bytes('killed')).equals(await bytes('whole'))).toBe(true);
 
+  await writeFile(to('wider.json'), JSON.stringify({ ...TINY, hidden_size: 64 }));
+  const another = await run([...args(to('whole')), '--config', to('wider.json')]);
+  expect(another.code).toBe(2);
+  expect(another.err).toMatch(/whole holds a run of another model: its hidden_size is 32, that of .*wider.json 64/);
+  const adapting = await run([...args(to('whole')), '--lora-rank', '2']);
+  expect(adapting.code).not.toBe(0);
+  expect(adapting.err).toMatch(/adapters stay as they were saved/);
+
   const written = await run(['generate', to('whole'), '--prompt', 'the quick', '-n', '12', '--quiet']);
   expect(written.code, written.err).toBe(0);
   expect(written.out.length).toBeGreaterThan(5);

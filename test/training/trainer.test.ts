@@ -1,6 +1,5 @@
-import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { isAbsolute, join } from 'node:path';
+import { mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import {
   createModel,
   createTrainer,
@@ -15,39 +14,7 @@ import {
   type TrainingBatch,
 } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-
-const CONFIG = {
-  model_type: 'llama',
-  vocab_size: 40,
-  hidden_size: 32,
-  intermediate_size: 48,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  tie_word_embeddings: true,
-};
-const HYBRID = {
-  model_type: 'mamba2',
-  vocab_size: 40,
-  hidden_size: 32,
-  num_heads: 4,
-  head_dim: 16,
-  state_size: 8,
-  n_groups: 1,
-  num_hidden_layers: 2,
-};
-
-/** Rows of ids that repeat themselves: something to learn. */
-function batchOf(rows: number, length: number, first = 0): TrainingBatch {
-  const data = Int32Array.from({ length: rows * length }, (_, i) => {
-    const [row, t] = [Math.floor(i / length) + first, i % length];
-    return (7 * row + 3 * (t % 5) + row * (t % 3)) % 40;
-  });
-  return { ids: { data, shape: [rows, length] } };
-}
-
-const bits = (t: Tensor | undefined) => Buffer.from((t!.data as Float32Array).slice().buffer).toString('hex');
-const temporary = () => mkdtemp(join(tmpdir(), 'statespace-training-'));
+import { batchOf, bits, CONFIG, HYBRID, temporary } from '../support/training.js';
 
 let model: Model;
 beforeAll(async () => {
@@ -200,6 +167,22 @@ test('save and resume go on to the bit; the folder is a checkpoint', async () =>
   await expect(resumeTrainer(other)).rejects.toMatchObject({ code: 'ERR_CHECKPOINT' });
 });
 
+test('a save removes what kills left of earlier ones, and nothing that may be written to', async () => {
+  const parent = await temporary();
+  const left = async (name: string, minutes: number) => {
+    await mkdir(join(parent, name));
+    await writeFile(join(parent, name, 'model.safetensors'), 'half');
+    const then = Date.now() / 1000 - 60 * minutes;
+    for (const path of [join(parent, name, 'model.safetensors'), join(parent, name)]) await utimes(path, then, then);
+  };
+  const kept = ['.saved.0123456789ab.tmp', '.saved.notes.tmp', '.other.0123456789ab.tmp'];
+  await left('.saved.abcdef012345.tmp', 30);
+  await left(kept[0]!, 3);
+  for (const name of kept.slice(1)) await left(name, 30);
+  await model.save(join(parent, 'saved'));
+  expect((await readdir(parent)).sort()).toEqual([...kept, 'saved'].sort());
+});
+
 test('a step that waits for others, or for the trainer to begin, hears its abort', async () => {
   await using trainer = createTrainer(model, {});
   const ended: string[] = [];
@@ -231,132 +214,6 @@ test('an aborted step and one that is no number change nothing', async () => {
   expect(nan.steps).toBe(0);
   const after = await trainer.parameters();
   for (const [name, t] of before) expect(bits(after.get(name)), name).toBe(bits(t));
-});
-
-test('adapters are trained, saved as peft does and loaded, merged or beside', async () => {
-  const folder = await temporary();
-  await saveModel(model, join(folder, 'base'));
-  await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
-  await using trainer = createTrainer(base, {
-    learningRate: 1e-2,
-    lora: { rank: 4, alpha: 8, targets: ['q_proj', 'down_proj'] },
-  });
-  const batch = batchOf(4, 24);
-  const { gradients } = await trainer.gradients(batch);
-  expect([...gradients.keys()].sort()).toEqual(
-    ['mlp.down_proj', 'self_attn.q_proj']
-      .flatMap((m) => [0, 1].flatMap((i) => ['A', 'B'].map((half) => [i, m, half] as const)))
-      .map(([i, m, half]) => `base_model.model.model.layers.${i}.${m}.lora_${half}.weight`)
-      .sort(),
-  );
-  const first = await trainer.step(batch);
-  for (let i = 0; i < 20; i++) await trainer.step(batch);
-  const { loss } = await trainer.evaluate(batch);
-  expect(loss).toBeLessThan(first.loss);
-  await trainer.save(join(folder, 'adapter'));
-  const config = JSON.parse(await readFile(join(folder, 'adapter', 'adapter_config.json'), 'utf8'));
-  expect(config).toMatchObject({ peft_type: 'LORA', r: 4, lora_alpha: 8 });
-
-  await using merged = await loadModel(join(folder, 'base'), { device: 'cpu', adapters: [join(folder, 'adapter')] });
-  await using again = createTrainer(merged);
-  expect((await again.evaluate(batch)).loss).toBeCloseTo(loss, 5);
-  expect(bits(await merged.getParameter('model.norm.weight'))).toBe(
-    bits(await model.getParameter('model.norm.weight')),
-  );
-
-  const ids = Array.from({ length: 9 }, (_, i) => 3 * i + 1);
-  const logits = async (of: Model) => Array.from((await of.createSession().forward(ids)).data as Float32Array);
-  const apart = (a: number[], b: number[]) => Math.hypot(...a.map((x, i) => x - b[i]!)) / Math.hypot(...b);
-  for (const dtype of ['f32', 'q8_0'] as const) {
-    const options = { device: 'cpu', dtype, exact: true, mergeAdapters: false } as const;
-    await using beside = await loadModel(join(folder, 'base'), { ...options, adapters: [join(folder, 'adapter')] });
-    const distance = apart(await logits(beside), await logits(merged));
-    expect(distance).toBeLessThan(dtype === 'f32' ? 1e-5 : 0.1);
-    expect(apart(await logits(base), await logits(merged))).toBeGreaterThan(5 * distance);
-    expect(() => createTrainer(beside)).toThrow(/adapters stand beside/);
-    await expect(saveModel(beside, join(folder, 'no'))).rejects.toThrow(/adapters stand beside/);
-  }
-
-  await using resumed = await resumeTrainer(join(folder, 'adapter'));
-  expect((await resumed.evaluate(batch)).loss).toBe(loss);
-  await resumed.model.dispose();
-  expect(() => createTrainer(base, { lora: { rank: 2, alpha: 2, targets: ['nothing'] } })).toThrow(/no matrix/);
-});
-
-describe('adapters go on to the bit', () => {
-  const lora = { rank: 2, alpha: 4 };
-  const batch = batchOf(4, 24);
-  const options = { device: 'cpu' } as const;
-  const stored = async () => {
-    const folder = join(await temporary(), 'base');
-    await model.save(folder);
-    return folder;
-  };
-  const adapters = async (base: string) => {
-    await using of = await loadModel(base, options);
-    await using trainer = createTrainer(of, { lora, learningRate: 0.1 });
-    for (let i = 0; i < 3; i++) await trainer.step(batch);
-    const folder = join(await temporary(), 'adapters');
-    await trainer.save(folder);
-    return folder;
-  };
-  // What the adapters' model is, whether its folder has the same values, and what happens to it before they are saved.
-  const changed = async (of: Model) => {
-    const norm = await of.getParameter('model.norm.weight');
-    (norm.data as Float32Array).fill(0.5);
-    await of.setParameters(new Map([['model.norm.weight', norm]]));
-    return of;
-  };
-  const models: [string, boolean, () => Promise<Model>][] = [
-    ['as stored', true, async () => loadModel(await stored(), options)],
-    ['of no folder', false, () => createModel(CONFIG, { ...options, seed: 3 })],
-    ['held in bf16', false, async () => loadModel(await stored(), { ...options, dtype: 'bf16' })],
-    ['changed', false, async () => changed(await loadModel(await stored(), options))],
-    [
-      'with others merged',
-      false,
-      async () => {
-        const base = await stored();
-        return loadModel(base, { ...options, adapters: [await adapters(base)] });
-      },
-    ],
-  ];
-  test.each(models)('of a model %s', async (_, same, made) => {
-    await using of = await made();
-    await using trainer = createTrainer(of, { lora, learningRate: 0.1 });
-    for (let i = 0; i < 3; i++) await trainer.step(batch);
-    await of.setParameters(await trainer.parameters()); // brought up to date: the adapters' base stays what it was
-    const folder = join(await temporary(), 'saved');
-    await trainer.save(folder);
-    const resumed = await resumeTrainer(folder);
-    const [now, then] = [await trainer.parameters(), await resumed.parameters()];
-    expect([...now.keys()].filter((name) => bits(then.get(name)) !== bits(now.get(name)))).toEqual([]);
-    expect(await resumed.step(batch)).toMatchObject({ loss: (await trainer.step(batch)).loss, step: 4 });
-    await resumed.save(folder);
-    const later = await resumeTrainer(folder);
-    expect(await later.evaluate(batch)).toEqual(await trainer.evaluate(batch));
-    const base = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8')).base_model_name_or_path;
-    expect(isAbsolute(base)).toBe(true); // peft asks the hub for what is no folder
-    expect((await readdir(folder)).includes('base')).toBe(!same);
-    await using again = await loadModel(base, { ...options, adapters: [folder] });
-    await using loaded = createTrainer(again);
-    expect((await loaded.evaluate(batch)).loss).toBeCloseTo((await later.evaluate(batch)).loss, 5);
-    for (const it of [resumed, later]) {
-      await it.dispose();
-      await it.model.dispose();
-    }
-  });
-});
-
-test('adapters stand by default where peft takes them', async () => {
-  const at = async (of: Model) => {
-    await using trainer = createTrainer(of, { lora: { rank: 2, alpha: 2 } });
-    const { gradients } = await trainer.gradients(batchOf(1, 8));
-    return new Set([...gradients.keys()].map((name) => name.split('.').at(-3)));
-  };
-  await using hybrid = await createModel(HYBRID, { device: 'cpu' });
-  expect(await at(model)).toEqual(new Set(['q_proj', 'v_proj']));
-  expect(await at(hybrid)).toEqual(new Set(['in_proj'])); // not out_proj: peft refuses it in Mamba's families
 });
 
 test('models are made of tensors, and give them back', async () => {

@@ -7,6 +7,7 @@ import { formatSeconds } from '../../../bench/format.js';
 import { renderPage } from '../../../bench/html/page.js';
 import { library, type Model } from '../../../bench/library.js';
 import { checkReplaceable } from '../../atomic-folder.js';
+import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
 import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
 import { MARKS } from '../../training/save.js';
@@ -171,6 +172,28 @@ async function beginning(options: Options, encoding: Encoding, fromFolder: boole
   return model;
 }
 
+// What a checkpoint says besides what it is.
+const BESIDES = new Set(['dtype', 'torch_dtype', 'quantization_config', 'transformers_version', '_name_or_path']);
+
+/** A run that goes on, if it is one of this config. */
+async function sameRun(
+  trainer: Trainer,
+  config: Record<string, unknown>,
+  { out, config: path }: Options,
+): Promise<Trainer> {
+  const saved = trainer.model.config;
+  const other = Object.keys(config).find(
+    (key) => !BESIDES.has(key) && JSON.stringify(config[key]) !== JSON.stringify(saved[key]),
+  );
+  if (other === undefined) return trainer;
+  await trainer.dispose();
+  await trainer.model.dispose();
+  throw new UsageError(
+    `${out} holds a run of another model: its ${other} is ${show(saved[other])}, that of ${path} ${show(config[other])}; ` +
+      'give another --out, or remove it',
+  );
+}
+
 async function train(path: string, options: Options, signal: AbortSignal): Promise<void> {
   const { out, steps, batch, length, seed, html, quiet } = options;
   if (html !== undefined) checkWritable(html);
@@ -207,7 +230,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const lora = options.loraRank && { rank: options.loraRank, alpha: options.loraAlpha ?? 2 * options.loraRank };
   const temporary = await mkdtemp(join(tmpdir(), 'statespace-train-'));
   const start = async (): Promise<Trainer> => {
-    if (goesOn) return resumeTrainer(out, settings);
+    if (goesOn) return sameRun(await resumeTrainer(out, lora ? { ...settings, lora } : settings), config, options);
     const model = await beginning(options, encoding, fromFolder, temporary);
     return createTrainer(model, lora ? { ...settings, lora } : settings);
   };

@@ -1,0 +1,137 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
+import { createModel, createTrainer, loadModel, type Model, resumeTrainer, saveModel } from 'statespace';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { batchOf, bits, CONFIG, HYBRID, temporary } from '../support/training.js';
+
+let model: Model;
+beforeAll(async () => {
+  model = await createModel(CONFIG, { seed: 3, device: 'cpu' });
+});
+afterAll(() => model.dispose());
+
+test('adapters are trained, saved as peft does and loaded, merged or beside', async () => {
+  const folder = await temporary();
+  await saveModel(model, join(folder, 'base'));
+  await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
+  await using trainer = createTrainer(base, {
+    learningRate: 1e-2,
+    lora: { rank: 4, alpha: 8, targets: ['q_proj', 'down_proj'] },
+  });
+  const batch = batchOf(4, 24);
+  const { gradients } = await trainer.gradients(batch);
+  expect([...gradients.keys()].sort()).toEqual(
+    ['mlp.down_proj', 'self_attn.q_proj']
+      .flatMap((m) => [0, 1].flatMap((i) => ['A', 'B'].map((half) => [i, m, half] as const)))
+      .map(([i, m, half]) => `base_model.model.model.layers.${i}.${m}.lora_${half}.weight`)
+      .sort(),
+  );
+  const first = await trainer.step(batch);
+  for (let i = 0; i < 20; i++) await trainer.step(batch);
+  const { loss } = await trainer.evaluate(batch);
+  expect(loss).toBeLessThan(first.loss);
+  await trainer.save(join(folder, 'adapter'));
+  const config = JSON.parse(await readFile(join(folder, 'adapter', 'adapter_config.json'), 'utf8'));
+  expect(config).toMatchObject({ peft_type: 'LORA', r: 4, lora_alpha: 8 });
+
+  await using merged = await loadModel(join(folder, 'base'), { device: 'cpu', adapters: [join(folder, 'adapter')] });
+  await using again = createTrainer(merged);
+  expect((await again.evaluate(batch)).loss).toBeCloseTo(loss, 5);
+  expect(bits(await merged.getParameter('model.norm.weight'))).toBe(
+    bits(await model.getParameter('model.norm.weight')),
+  );
+
+  const ids = Array.from({ length: 9 }, (_, i) => 3 * i + 1);
+  const logits = async (of: Model) => Array.from((await of.createSession().forward(ids)).data as Float32Array);
+  const apart = (a: number[], b: number[]) => Math.hypot(...a.map((x, i) => x - b[i]!)) / Math.hypot(...b);
+  for (const dtype of ['f32', 'q8_0'] as const) {
+    const options = { device: 'cpu', dtype, exact: true, mergeAdapters: false } as const;
+    await using beside = await loadModel(join(folder, 'base'), { ...options, adapters: [join(folder, 'adapter')] });
+    const distance = apart(await logits(beside), await logits(merged));
+    expect(distance).toBeLessThan(dtype === 'f32' ? 1e-5 : 0.1);
+    expect(apart(await logits(base), await logits(merged))).toBeGreaterThan(5 * distance);
+    expect(() => createTrainer(beside)).toThrow(/adapters stand beside/);
+    await expect(saveModel(beside, join(folder, 'no'))).rejects.toThrow(/adapters stand beside/);
+  }
+
+  await using resumed = await resumeTrainer(join(folder, 'adapter'));
+  expect((await resumed.evaluate(batch)).loss).toBe(loss);
+  await resumed.model.dispose();
+  expect(() => createTrainer(base, { lora: { rank: 2, alpha: 2, targets: ['nothing'] } })).toThrow(/no matrix/);
+});
+
+describe('adapters go on to the bit', () => {
+  const lora = { rank: 2, alpha: 4 };
+  const batch = batchOf(4, 24);
+  const options = { device: 'cpu' } as const;
+  const stored = async () => {
+    const folder = join(await temporary(), 'base');
+    await model.save(folder);
+    return folder;
+  };
+  const adapters = async (base: string) => {
+    await using of = await loadModel(base, options);
+    await using trainer = createTrainer(of, { lora, learningRate: 0.1 });
+    for (let i = 0; i < 3; i++) await trainer.step(batch);
+    const folder = join(await temporary(), 'adapters');
+    await trainer.save(folder);
+    return folder;
+  };
+  // What the adapters' model is, whether its folder has the same values, and what happens to it before they are saved.
+  const changed = async (of: Model) => {
+    const norm = await of.getParameter('model.norm.weight');
+    (norm.data as Float32Array).fill(0.5);
+    await of.setParameters(new Map([['model.norm.weight', norm]]));
+    return of;
+  };
+  const models: [string, boolean, () => Promise<Model>][] = [
+    ['as stored', true, async () => loadModel(await stored(), options)],
+    ['of no folder', false, () => createModel(CONFIG, { ...options, seed: 3 })],
+    ['held in bf16', false, async () => loadModel(await stored(), { ...options, dtype: 'bf16' })],
+    ['changed', false, async () => changed(await loadModel(await stored(), options))],
+    [
+      'with others merged',
+      false,
+      async () => {
+        const base = await stored();
+        return loadModel(base, { ...options, adapters: [await adapters(base)] });
+      },
+    ],
+  ];
+  test.each(models)('of a model %s', async (_, same, made) => {
+    await using of = await made();
+    await using trainer = createTrainer(of, { lora, learningRate: 0.1 });
+    for (let i = 0; i < 3; i++) await trainer.step(batch);
+    await of.setParameters(await trainer.parameters()); // brought up to date: the adapters' base stays what it was
+    const folder = join(await temporary(), 'saved');
+    await trainer.save(folder);
+    const resumed = await resumeTrainer(folder);
+    const [now, then] = [await trainer.parameters(), await resumed.parameters()];
+    expect([...now.keys()].filter((name) => bits(then.get(name)) !== bits(now.get(name)))).toEqual([]);
+    expect(await resumed.step(batch)).toMatchObject({ loss: (await trainer.step(batch)).loss, step: 4 });
+    await resumed.save(folder);
+    const later = await resumeTrainer(folder);
+    expect(await later.evaluate(batch)).toEqual(await trainer.evaluate(batch));
+    const base = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8')).base_model_name_or_path;
+    expect(isAbsolute(base)).toBe(true); // peft asks the hub for what is no folder
+    expect((await readdir(folder)).includes('base')).toBe(!same);
+    await using again = await loadModel(base, { ...options, adapters: [folder] });
+    await using loaded = createTrainer(again);
+    expect((await loaded.evaluate(batch)).loss).toBeCloseTo((await later.evaluate(batch)).loss, 5);
+    for (const it of [resumed, later]) {
+      await it.dispose();
+      await it.model.dispose();
+    }
+  });
+});
+
+test('adapters stand by default where peft takes them', async () => {
+  const at = async (of: Model) => {
+    await using trainer = createTrainer(of, { lora: { rank: 2, alpha: 2 } });
+    const { gradients } = await trainer.gradients(batchOf(1, 8));
+    return new Set([...gradients.keys()].map((name) => name.split('.').at(-3)));
+  };
+  await using hybrid = await createModel(HYBRID, { device: 'cpu' });
+  expect(await at(model)).toEqual(new Set(['q_proj', 'v_proj']));
+  expect(await at(hybrid)).toEqual(new Set(['in_proj'])); // not out_proj: peft refuses it in Mamba's families
+});
