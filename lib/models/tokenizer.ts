@@ -3,6 +3,9 @@ import type { ChatTemplateOptions, ChatTemplates } from '../chat/chat-template.j
 import { encodeChat } from '../chat/encode-chat.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
+import { tidied } from '../session/tidy.js';
+import { patterns } from '../tokenizers/json/patterns.js';
+import type { Definition } from '../tokenizers/json/tokenizer.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
 import {
   DECODE_OPTIONS,
@@ -16,6 +19,8 @@ import {
 const lazyTemplates = (): typeof import('../chat/read-templates.js') => require('../chat/read-templates.js');
 
 const lazySentencePiece = (): typeof import('./sentence-piece.js') => require('./sentence-piece.js');
+
+const lazyJson = (): typeof import('../tokenizers/json/tokenizer.js') => require('../tokenizers/json/tokenizer.js');
 
 const lazyText = (): typeof import('../checkpoint/files.js') => require('../checkpoint/files.js');
 
@@ -31,6 +36,8 @@ export interface TextTokenizer {
   tidies?(ids: ArrayLike<number>): string;
   /** What a token adds to a text that it stands behind; undefined for special tokens and ids without one. */
   tokenBytes?(id: number): Uint8Array | undefined;
+  /** The byte of a token of one, where tokens of bytes become text a run of them at a time: all of it, or none. */
+  fallbackByte?(id: number): number | undefined;
   /** The id of a text that is one special token. */
   specialToken?(text: string): number | undefined;
   /** How many ids encode() gives. */
@@ -67,7 +74,7 @@ export async function readTokenizerConfig(folder: string): Promise<object> {
 }
 
 /**
- * The folder's tokenizer.json through @huggingface/tokenizers, else its tokenizer.model (SentencePiece); undefined where
+ * The folder's tokenizer.json, else its tokenizer.model (SentencePiece); undefined where
  * there is neither.
  */
 export async function loadTokenizer(folder: string): Promise<TextTokenizer | undefined> {
@@ -79,43 +86,39 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
   }
   const config = await readTokenizerConfig(folder);
   const chat = await lazyTemplates().readChatTemplates(folder, config as Record<string, unknown>);
-  const { Tokenizer } = await import('@huggingface/tokenizers');
-  const make = (definition: object) => {
+  const compile = await patterns();
+  const { JsonTokenizer } = lazyJson();
+  const make = (definition: Definition) => {
     try {
-      return new Tokenizer(definition, config as object);
+      return new JsonTokenizer(definition, compile);
     } catch (error) {
       throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${(error as Error).message}`);
     }
   };
-  const tokenizer = make(json as object);
-  const ids = (of: InstanceType<typeof Tokenizer>, text: string, marks: boolean) =>
-    of.encode(text, { add_special_tokens: marks }).ids;
+  const tokenizer = make(json as Definition);
   // Without its special tokens, a text that spells one is cut and merged like any other; made where it is asked for.
-  const plain = lazily(() => make(spelledOut(json as object)));
-  const marksAround = lazily(() => around(ids(tokenizer, 'a', true), ids(tokenizer, 'a', false)));
+  const plain = lazily(() => make(spelledOut(json as Definition)));
   // As transformers 5 does it: only where the folder asks for it, and never for BPE, whose decoding is exact.
   const tidies =
     (config as { clean_up_tokenization_spaces?: unknown }).clean_up_tokenization_spaces === true &&
     (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
-  const textOf = (of: ArrayLike<number>, skip_special_tokens: boolean, clean_up_tokenization_spaces: boolean) =>
-    of.length === 0 ? '' : tokenizer.decode(Array.from(of), { skip_special_tokens, clean_up_tokenization_spaces });
-  const added = (json as { added_tokens?: { id: number; content: string; special?: boolean }[] }).added_tokens ?? [];
+  const added = (json as Definition).added_tokens ?? [];
   const special = new Map(added.filter((t) => t.special).map((t) => [t.content, t.id]));
   const bytesOf = lazily(() => tokenBytes(json as object));
   const encode: TextTokenizer['encode'] = (text, options = {}) => {
     const { addSpecialTokens = true, allowSpecial = true } = checkEncoding(text, options);
-    if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
-    const [before, after] = addSpecialTokens ? marksAround() : [[], []];
-    return Int32Array.from([...before, ...ids(plain(), text, false), ...after]);
+    return Int32Array.from((allowSpecial ? tokenizer : plain()).encode(text, addSpecialTokens));
   };
   return {
     ...chatting(encode, chat, [...special.keys()]),
     encode,
     decode(ids, options = {}) {
-      return textOf(checkDecoding(ids, options), options.skipSpecialTokens ?? true, tidies);
+      const text = tokenizer.decode(checkDecoding(ids, options), options.skipSpecialTokens ?? true);
+      return tidies ? tidied(text) : text;
     },
-    ...(tidies && { tidies: (ids: ArrayLike<number>) => textOf(ids, true, false) }),
+    ...(tidies && { tidies: (ids: ArrayLike<number>) => tokenizer.decode(Array.from(ids), true) }),
     tokenBytes: (id) => bytesOf()(id),
+    ...(tokenizer.fallsBack && { fallbackByte: (id: number) => tokenizer.fallbackByte(id) }),
     specialToken: (text) => special.get(text),
   };
 }
@@ -173,31 +176,19 @@ function checkFlag(what: string, value: unknown): void {
     throw mismatch('ERR_ARGUMENT', what, 'true or false', show(value));
 }
 
-interface Definition {
-  added_tokens?: { content: string; special?: boolean }[];
-  model?: { type?: string; vocab?: unknown; unk_token?: string };
-}
-
 /** A tokenizer.json whose special tokens are in no text: neither looked for, nor words that the vocabulary has. */
-function spelledOut(json: object): object {
-  const { added_tokens: added, model } = json as Definition;
-  if (!Array.isArray(added)) return json;
-  const special = new Set(added.filter((t) => t?.special === true).map((t) => t.content));
-  special.delete(model?.unk_token ?? '');
+function spelledOut(definition: Definition): Definition {
+  const { added_tokens: added = [], model } = definition;
+  const special = new Set(added.filter((t) => t.special === true).map((t) => t.content));
+  special.delete(String(model.unk_token ?? ''));
   const name = (text: string, i: number) => (special.has(text) ? `\ufdd0${i}` : text);
-  const { vocab } = model ?? {};
+  const vocab = model.vocab as readonly [string, number][] | Record<string, number> | undefined;
   const unreachable = Array.isArray(vocab)
-    ? vocab.map((entry, i) => [name(entry[0], i), ...entry.slice(1)])
+    ? vocab.map(([text, score], i) => [name(text, i), score])
     : Object.fromEntries(Object.entries(vocab ?? {}).map(([text, id]) => [name(text, id), id]));
   // BPE comes to a special token by merges alone, which name what they join.
-  const renamed = model && model.type !== 'BPE' ? { ...model, vocab: unreachable } : model;
-  return { ...json, model: renamed, added_tokens: added.filter((t) => t?.special !== true) };
-}
-
-/** What stands before and after `inner` in `whole`. */
-function around(whole: readonly number[], inner: readonly number[]): [number[], number[]] {
-  const at = whole.findIndex((_, i) => inner.every((id, j) => whole[i + j] === id));
-  return at < 0 ? [[], []] : [whole.slice(0, at), whole.slice(at + inner.length)];
+  const renamed = model.type !== 'BPE' ? { ...model, vocab: unreachable } : model;
+  return { ...definition, model: renamed, added_tokens: added.filter((t) => t.special !== true) };
 }
 
 function lazily<T>(make: () => T): () => T {
