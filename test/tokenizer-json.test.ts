@@ -43,6 +43,22 @@ test('a special token that is looked for in normalized text is left out of texts
   expect(tokenizer.decode([mark!.id], { skipSpecialTokens: false })).toBe('<s>');
 });
 
+test('tokens that tokenizer_config.json names are special ones', async () => {
+  const { definition } = cases.gpt2!;
+  const added = (definition.added_tokens as { id: number; content: string }[]).map((t) => ({ ...t, special: false }));
+  const id = (content: string) => added.find((t) => t.content === content)!.id;
+  const plain = added.filter((t) => t.content !== '</s>');
+  const vocab = { ...(definition.model as { vocab: object }).vocab, '</s>': id('</s>') };
+  const named = { ...definition, added_tokens: plain, model: { ...(definition.model as object), vocab } };
+  const config = { eos_token: '</s>', added_tokens_decoder: { 9: { content: '<im_end>', special: true } } };
+  const tokenizer = await load(named, config);
+  const ids = [id('<s>'), id('<im_end>'), id('</s>')];
+  expect([...tokenizer.encode('<s><im_end></s>')]).toEqual(ids);
+  expect(tokenizer.decode(ids)).toBe('<s>');
+  expect(tokenizer.specialToken!('</s>')).toBe(id('</s>'));
+  expect((await load(named)).decode(ids)).toBe('<s><im_end></s>');
+});
+
 describe('what is no tokenizer', () => {
   const { definition } = cases.gpt2!;
   const model = definition.model as object;

@@ -4,7 +4,6 @@ import { encodeChat } from '../chat/encode-chat.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { tidied } from '../session/tidy.js';
-import { patterns } from '../tokenizers/json/patterns.js';
 import type { Definition } from '../tokenizers/json/tokenizer.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
 import {
@@ -20,7 +19,7 @@ const lazyTemplates = (): typeof import('../chat/read-templates.js') => require(
 
 const lazySentencePiece = (): typeof import('./sentence-piece.js') => require('./sentence-piece.js');
 
-const lazyJson = (): typeof import('../tokenizers/json/tokenizer.js') => require('../tokenizers/json/tokenizer.js');
+const lazyJson = (): typeof import('../tokenizers/json/index.js') => require('../tokenizers/json/index.js');
 
 const lazyText = (): typeof import('../checkpoint/files.js') => require('../checkpoint/files.js');
 
@@ -84,27 +83,25 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
     const found = await lazySentencePiece().readSentencePiece(folder);
     return found && vocabularyTokenizer(found.vocabulary, found.chat);
   }
-  const config = await readTokenizerConfig(folder);
-  const chat = await lazyTemplates().readChatTemplates(folder, config as Record<string, unknown>);
+  const config = (await readTokenizerConfig(folder)) as Record<string, unknown>;
+  const chat = await lazyTemplates().readChatTemplates(folder, config);
+  const { JsonTokenizer, checkDefinition, patterns, withNamedTokens } = lazyJson();
   const compile = await patterns();
-  const { JsonTokenizer } = lazyJson();
-  const make = (definition: Definition) => {
+  const checked = <T>(make: () => T): T => {
     try {
-      return new JsonTokenizer(definition, compile);
+      return make();
     } catch (error) {
       throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${(error as Error).message}`);
     }
   };
-  const tokenizer = make(json as Definition);
+  const definition = checked(() => withNamedTokens(checkDefinition(json), config));
+  const tokenizer = checked(() => new JsonTokenizer(definition, compile));
   // Without its special tokens, a text that spells one is cut and merged like any other; made where it is asked for.
-  const plain = lazily(() => make(spelledOut(json as Definition)));
+  const plain = lazily(() => new JsonTokenizer(spelledOut(definition), compile));
   // As transformers 5 does it: only where the folder asks for it, and never for BPE, whose decoding is exact.
-  const tidies =
-    (config as { clean_up_tokenization_spaces?: unknown }).clean_up_tokenization_spaces === true &&
-    (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
-  const added = (json as Definition).added_tokens ?? [];
-  const special = new Map(added.filter((t) => t.special).map((t) => [t.content, t.id]));
-  const bytesOf = lazily(() => tokenBytes(json as object));
+  const tidies = config.clean_up_tokenization_spaces === true && definition.model.type !== 'BPE';
+  const special = new Map((definition.added_tokens ?? []).filter((t) => t.special).map((t) => [t.content, t.id]));
+  const bytesOf = lazily(() => tokenBytes(definition));
   const encode: TextTokenizer['encode'] = (text, options = {}) => {
     const { addSpecialTokens = true, allowSpecial = true } = checkEncoding(text, options);
     return Int32Array.from((allowSpecial ? tokenizer : plain()).encode(text, addSpecialTokens));

@@ -9,7 +9,8 @@ const wrong = (what: string, expected: string, received: unknown): Error =>
   new Error(`${what}: expected ${expected}, received ${show(received)}`);
 
 /** Throws Errors that name what is no part of a tokenizer.json. */
-export function checkDefinition({ model, added_tokens = [] }: Definition): void {
+export function checkDefinition(json: object): Definition {
+  const { model, added_tokens = [] } = json as Definition;
   if (!isObject(model)) throw wrong('model', 'an object', model);
   if ('vocab' in model) checkVocabulary(model.vocab);
   const { merges } = model;
@@ -22,6 +23,7 @@ export function checkDefinition({ model, added_tokens = [] }: Definition): void 
   for (const [i, token] of added_tokens.entries())
     if (!isObject(token) || typeof token.content !== 'string' || !isId(token.id))
       throw wrong(`added_tokens[${i}]`, 'an object with id and content', token);
+  return json as Definition;
 }
 
 /** Ids by tokens, or tokens with their scores. */

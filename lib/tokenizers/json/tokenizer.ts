@@ -1,5 +1,4 @@
 import { type AddedToken, AddedTokens } from './added-tokens.js';
-import { checkDefinition } from './check.js';
 import { type Decode, decoder } from './decoders.js';
 import { type Model, modelOf } from './models.js';
 import { type Normalize, normalizer } from './normalizers.js';
@@ -33,9 +32,8 @@ export class JsonTokenizer {
   /** Tokens of bytes become text a run of them at a time. */
   readonly fallsBack: boolean;
 
-  /** Throws Errors that name the part that is unknown or wrong. */
+  /** A checked definition; throws Errors that name the part that is unknown. */
   constructor(definition: Definition, compile: Compile) {
-    checkDefinition(definition);
     const { added_tokens: tokens = [] } = definition;
     this.normalize = normalizer(definition.normalizer, compile);
     this.preTokenize = preTokenizer(definition.pre_tokenizer, compile);

@@ -1,0 +1,4 @@
+export { checkDefinition } from './check.js';
+export { withNamedTokens } from './named-tokens.js';
+export { patterns } from './patterns.js';
+export { JsonTokenizer } from './tokenizer.js';
