@@ -104,9 +104,10 @@ export async function loadModel(
   const checkpoint = await lazyCheckpoint().openCheckpoint(folder);
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
-  const resolved = tapped(resolveModel(config, options), options);
+  const configFile = checkpoint.metadata?.file ?? join(folder, 'config.json');
+  const resolved = naming(configFile, () => tapped(resolveModel(config, options), options));
   let tensors: ReadonlyMap<string, StoredTensor> = await headAsCopy(checkpoint.tensors);
-  let trial = buildGraph(resolved, 'f32', tensors);
+  let trial = naming(configFile, () => buildGraph(resolved, 'f32', tensors));
   for (const rename of [underOtherBase, underDictNames]) {
     const renamed = rename(trial.graph, tensors);
     if (!renamed) continue;
@@ -160,6 +161,16 @@ export async function loadModel(
     identity,
     folder: checkpoint.metadata ? undefined : folder,
   });
+}
+
+/** Puts the file in front of what is wrong with a config. */
+function naming<T>(file: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof StatespaceError && /^config\b/.test(error.message))) throw error;
+    throw new StatespaceError(error.code, `${file}: ${error.message}`);
+  }
 }
 
 /** Names what is left unread; what nobody knows is an error where options do not say otherwise. */
