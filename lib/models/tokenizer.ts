@@ -13,6 +13,7 @@ import {
   type EncodeOptions,
   type Vocabulary,
 } from '../tokenizers/vocabulary.js';
+import { Turns } from '../turns.js';
 
 // Loaded at its first use, like the readers of checkpoints: a cold import stays short.
 const lazyTemplates = (): typeof import('../chat/read-templates.js') => require('../chat/read-templates.js');
@@ -21,7 +22,7 @@ const lazySentencePiece = (): typeof import('./sentence-piece.js') => require('.
 
 const lazyJson = (): typeof import('../tokenizers/json/index.js') => require('../tokenizers/json/index.js');
 
-const lazyText = (): typeof import('../checkpoint/files.js') => require('../checkpoint/files.js');
+const lazyText = (): typeof import('../checkpoint/text-files.js') => require('../checkpoint/text-files.js');
 
 /** Of a tokenizer.json: the largest published ones have 34 MB. */
 const MAX_BYTES = 256 * 1024 * 1024;
@@ -50,15 +51,19 @@ export interface TextTokenizer {
   applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
 }
 
-export async function readJson(path: string): Promise<object | undefined> {
-  const { fileExists, readText } = lazyText();
+/** Longer ones are read piece by piece, so that the event loop turns in between. */
+const LONG = 1 << 18;
+
+export async function readJson(path: string, turns = new Turns()): Promise<object | undefined> {
+  const { fileExists, readText, parseLongJson } = lazyText();
   if (!(await fileExists(path))) return undefined;
   const text = await readText(path, MAX_BYTES);
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = text.length < LONG ? JSON.parse(text) : await parseLongJson(text, path, 'last', turns);
   } catch (error) {
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: is not JSON: ${(error as Error).message}`);
+    if (error instanceof StatespaceError || !(error instanceof SyntaxError)) throw error;
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: is not JSON: ${error.message}`);
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw mismatch('ERR_CHECKPOINT', path, 'a JSON object', show(json));
@@ -76,35 +81,37 @@ export async function readTokenizerConfig(folder: string): Promise<object> {
  * The folder's tokenizer.json, else its tokenizer.model (SentencePiece); undefined where
  * there is neither.
  */
-export async function loadTokenizer(folder: string): Promise<TextTokenizer | undefined> {
+export async function loadTokenizer(folder: string, signal?: AbortSignal): Promise<TextTokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
-  const json = await readJson(path);
+  const turns = new Turns(signal);
+  const json = await readJson(path, turns);
   if (json === undefined) {
     const found = await lazySentencePiece().readSentencePiece(folder);
     return found && vocabularyTokenizer(found.vocabulary, found.chat);
   }
   const config = (await readTokenizerConfig(folder)) as Record<string, unknown>;
   const chat = await lazyTemplates().readChatTemplates(folder, config);
-  const { JsonTokenizer, checkDefinition, patterns, withNamedTokens } = lazyJson();
+  const { JsonTokenizer, checkDefinition, modelOf, patterns, withNamedTokens } = lazyJson();
   const compile = await patterns();
-  const checked = <T>(make: () => T): T => {
-    try {
-      return make();
-    } catch (error) {
-      throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${(error as Error).message}`);
-    }
+  const named = (error: unknown): unknown =>
+    error instanceof StatespaceError || !(error instanceof Error) || signal?.aborted
+      ? error
+      : new StatespaceError('ERR_CHECKPOINT', `${path}: ${error.message}`);
+  const make = async () => {
+    const definition = withNamedTokens(await checkDefinition(json, turns), config);
+    const model = await modelOf(definition.model, turns);
+    return { definition, model, tokenizer: new JsonTokenizer(definition, model, compile) };
   };
-  const definition = checked(() => withNamedTokens(checkDefinition(json), config));
-  const tokenizer = checked(() => new JsonTokenizer(definition, compile));
-  // Without its special tokens, a text that spells one is cut and merged like any other; made where it is asked for.
-  const plain = lazily(() => new JsonTokenizer(spelledOut(definition), compile));
+  const { definition, model, tokenizer } = await make().catch((error) => {
+    throw named(error);
+  });
   // As transformers 5 does it: only where the folder asks for it, and never for BPE, whose decoding is exact.
   const tidies = config.clean_up_tokenization_spaces === true && definition.model.type !== 'BPE';
   const special = new Map((definition.added_tokens ?? []).filter((t) => t.special).map((t) => [t.content, t.id]));
-  const bytesOf = lazily(() => tokenBytes(definition));
+  const bytesOf = tokenBytes(definition, model.tokens);
   const encode: TextTokenizer['encode'] = (text, options = {}) => {
     const { addSpecialTokens = true, allowSpecial = true } = checkEncoding(text, options);
-    return Int32Array.from((allowSpecial ? tokenizer : plain()).encode(text, addSpecialTokens));
+    return Int32Array.from(tokenizer.encode(text, addSpecialTokens, allowSpecial));
   };
   return {
     ...chatting(encode, chat, [...special.keys()]),
@@ -114,7 +121,7 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer | und
       return tidies ? tidied(text) : text;
     },
     ...(tidies && { tidies: (ids: ArrayLike<number>) => tokenizer.decode(Array.from(ids), true) }),
-    tokenBytes: (id) => bytesOf()(id),
+    tokenBytes: bytesOf,
     ...(tokenizer.fallsBack && { fallbackByte: (id: number) => tokenizer.fallbackByte(id) }),
     specialToken: (text) => special.get(text),
   };
@@ -171,27 +178,4 @@ function checkDecoding(ids: ArrayLike<number | bigint>, options: DecodeOptions):
 function checkFlag(what: string, value: unknown): void {
   if (value !== undefined && typeof value !== 'boolean')
     throw mismatch('ERR_ARGUMENT', what, 'true or false', show(value));
-}
-
-/** A tokenizer.json whose special tokens are in no text: neither looked for, nor words that the vocabulary has. */
-function spelledOut(definition: Definition): Definition {
-  const { added_tokens: added = [], model } = definition;
-  const special = new Set(added.filter((t) => t.special === true).map((t) => t.content));
-  special.delete(String(model.unk_token ?? ''));
-  const name = (text: string, i: number) => (special.has(text) ? `\ufdd0${i}` : text);
-  const vocab = model.vocab as readonly [string, number][] | Record<string, number> | undefined;
-  const unreachable = Array.isArray(vocab)
-    ? vocab.map(([text, score], i) => [name(text, i), score])
-    : Object.fromEntries(Object.entries(vocab ?? {}).map(([text, id]) => [name(text, id), id]));
-  // BPE comes to a special token by merges alone, which name what they join.
-  const renamed = model.type !== 'BPE' ? { ...model, vocab: unreachable } : model;
-  return { ...definition, model: renamed, added_tokens: added.filter((t) => t.special !== true) };
-}
-
-function lazily<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
 }

@@ -15,7 +15,7 @@ export interface Cut {
 
 /**
  * Of all ways to cut a text into tokens, the one with the largest sum of scores; a character that is no token may be
- * cut out at `unknownScore`. Sums are kept in Sums: SentencePiece has floats, Hugging Face tokenizers doubles.
+ * cut out at `unknownScore`; hidden tokens are none. Sums are kept in Sums: SentencePiece has floats, Hugging Face tokenizers doubles.
  */
 export function bestPath(
   bytes: Uint8Array,
@@ -23,6 +23,7 @@ export function bestPath(
   scores: Float32Array | Float64Array,
   unknownScore: number,
   Sums: typeof Float32Array | typeof Float64Array,
+  hidden?: ReadonlySet<number>,
 ): Cut[] {
   const from = new Int32Array(bytes.length + 1).fill(-1);
   const ids = new Int32Array(bytes.length + 1);
@@ -39,6 +40,7 @@ export function bestPath(
     const next = endOfCharacter(bytes, start);
     let isToken = false;
     tokens.forEachPrefix(bytes, start, (id, end) => {
+      if (hidden?.has(id)) return;
       offer(start, end, id, scores[id]!);
       isToken ||= end === next;
     });

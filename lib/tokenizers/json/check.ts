@@ -1,4 +1,5 @@
 import { show } from '../../errors.js';
+import type { Turns } from '../../turns.js';
 import type { Definition } from './tokenizer.js';
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
@@ -9,16 +10,19 @@ const wrong = (what: string, expected: string, received: unknown): Error =>
   new Error(`${what}: expected ${expected}, received ${show(received)}`);
 
 /** Throws Errors that name what is no part of a tokenizer.json. */
-export function checkDefinition(json: object): Definition {
+export async function checkDefinition(json: object, turns: Turns): Promise<Definition> {
   const { model, added_tokens = [] } = json as Definition;
   if (!isObject(model)) throw wrong('model', 'an object', model);
-  if ('vocab' in model) checkVocabulary(model.vocab);
+  if ('vocab' in model) await checkVocabulary(model.vocab, turns);
   const { merges } = model;
   const isPair = (pair: unknown) =>
     typeof pair === 'string' || (Array.isArray(pair) && pair.length === 2 && pair.every((t) => typeof t === 'string'));
   if (merges !== undefined && !Array.isArray(merges)) throw wrong('model.merges', 'a list', merges);
-  for (const [i, pair] of (merges ?? []).entries())
+  for (const [i, pair] of (merges ?? []).entries()) {
     if (!isPair(pair)) throw wrong(`model.merges[${i}]`, 'two tokens', pair);
+    const pause = turns.due();
+    if (pause) await pause;
+  }
   if (!Array.isArray(added_tokens)) throw wrong('added_tokens', 'a list', added_tokens);
   for (const [i, token] of added_tokens.entries())
     if (!isObject(token) || typeof token.content !== 'string' || !isId(token.id))
@@ -27,15 +31,21 @@ export function checkDefinition(json: object): Definition {
 }
 
 /** Ids by tokens, or tokens with their scores. */
-function checkVocabulary(vocab: unknown): void {
+async function checkVocabulary(vocab: unknown, turns: Turns): Promise<void> {
   if (Array.isArray(vocab)) {
-    for (const [i, entry] of vocab.entries())
+    for (const [i, entry] of vocab.entries()) {
       if (!Array.isArray(entry) || typeof entry[0] !== 'string' || typeof entry[1] !== 'number')
         throw wrong(`model.vocab[${i}]`, 'a token and its score', entry);
+      const pause = turns.due();
+      if (pause) await pause;
+    }
     return;
   }
   if (!isObject(vocab)) throw wrong('model.vocab', 'an object or a list', vocab);
-  for (const token in vocab)
+  for (const token in vocab) {
     if (!isId(vocab[token]))
       throw new Error(`model.vocab: ${show(token)}: expected an id from 0 on, received ${show(vocab[token])}`);
+    const pause = turns.due();
+    if (pause) await pause;
+  }
 }

@@ -1,4 +1,5 @@
 // What tokenizer.json's models make of a piece of text: those of Hugging Face tokenizers, as its Rust code has them.
+import type { Turns } from '../../turns.js';
 import { MergeTable } from '../byte-bpe.js';
 import { mergePairs } from '../merge.js';
 import { TokenTable } from '../token-table.js';
@@ -6,29 +7,48 @@ import { bestPath } from '../unigram.js';
 import { byteToken, type Part, unknownPart } from './part.js';
 
 export interface Model {
-  /** Appends the ids of a piece. */
-  encode(piece: string, out: number[]): void;
+  /** Appends the ids of a piece; hidden: tokens that no text becomes (BPE comes to those by merges alone, which name them). */
+  encode(piece: string, out: number[], hidden: ReadonlySet<number>): void;
   /** Tokens by their ids; some may be absent. */
   readonly tokens: readonly (string | undefined)[];
+  idOf(token: string): number | undefined;
+  /** What stands for what is no token. */
+  readonly unknown: number | undefined;
 }
 
-export function modelOf(part: Part): Model {
+/** Of a checked part. */
+export async function modelOf(part: Part, turns: Turns): Promise<Model> {
   const { type } = part;
-  if (type === 'BPE' || (type === undefined && 'merges' in part)) return new Bpe(part);
-  if (type === 'Unigram' || (type === undefined && Array.isArray(part.vocab))) return new Unigram(part);
-  if (type === 'WordPiece' || (type === undefined && 'continuing_subword_prefix' in part)) return new WordPiece(part);
-  if (type === 'WordLevel' || (type === undefined && 'vocab' in part)) return new WordLevel(part);
+  const isList = Array.isArray(part.vocab);
+  if (type === 'Unigram' || (type === undefined && isList)) return unigram(part, turns);
+  if (isList) throw unknownPart('vocabulary: a list, of a model', type);
+  const vocabulary = await vocabularyOf(part.vocab, turns);
+  if (type === 'BPE' || (type === undefined && 'merges' in part)) return bpe(part, vocabulary, turns);
+  if (type === 'WordPiece' || (type === undefined && 'continuing_subword_prefix' in part))
+    return new WordPiece(part, vocabulary);
+  if (type === 'WordLevel' || (type === undefined && 'vocab' in part)) return new WordLevel(part, vocabulary);
   throw unknownPart('model', type);
 }
 
 type Ids = ReadonlyMap<string, number>;
 
-const vocabulary = (vocab: unknown): Ids => new Map(Object.entries((vocab ?? {}) as Record<string, number>));
+interface Vocabulary {
+  readonly ids: Ids;
+  readonly tokens: readonly (string | undefined)[];
+}
 
-function listed(ids: Ids): (string | undefined)[] {
+async function vocabularyOf(vocab: unknown, turns: Turns): Promise<Vocabulary> {
+  const given = (vocab ?? {}) as Record<string, number>;
+  const ids = new Map<string, number>();
   const tokens: (string | undefined)[] = [];
-  for (const [token, id] of ids) tokens[id] = token;
-  return tokens;
+  for (const token in given) {
+    const id = given[token]!;
+    ids.set(token, id);
+    tokens[id] = token;
+    const pause = turns.due();
+    if (pause) await pause;
+  }
+  return { ids, tokens };
 }
 
 const encoder = new TextEncoder();
@@ -47,26 +67,39 @@ function bytesAsTokens(text: string, ids: Ids): number[] | undefined {
 const CACHED_PIECES = 10_000;
 const CACHED_LENGTH = 256;
 
+async function bpe(part: Part, vocabulary: Vocabulary, turns: Turns): Promise<Bpe> {
+  const pairs = (part.merges ?? []) as readonly (string | readonly [string, string])[];
+  const merges = new MergeTable(pairs.length);
+  const prefix = String(part.continuing_subword_prefix ?? '').length;
+  for (const [rank, pair] of pairs.entries()) {
+    const [left, right] = typeof pair === 'string' ? (pair.split(' ') as [string, string]) : pair;
+    const [a, b, both] = [left, right, left + right.slice(prefix)].map((token) => vocabulary.ids.get(token));
+    if (a !== undefined && b !== undefined && both !== undefined) merges.add(a, b, rank, both);
+    const pause = turns.due();
+    if (pause) await pause;
+  }
+  return new Bpe(part, vocabulary, merges);
+}
+
 /** Byte-pair encoding (Sennrich et al. 2016): characters of a piece, joined by the rank of what they make. */
 class Bpe implements Model {
   readonly tokens: readonly (string | undefined)[];
+  readonly unknown: number | undefined;
   private readonly ids: Ids;
-  private readonly merges: MergeTable;
-  private readonly unknown: number | undefined;
   private readonly cache = new Map<string, readonly number[]>();
 
-  constructor(private readonly part: Part) {
-    this.ids = vocabulary(part.vocab);
-    this.tokens = listed(this.ids);
-    const pairs = (part.merges ?? []) as readonly (string | readonly [string, string])[];
-    this.merges = new MergeTable(pairs.length);
-    const prefix = String(part.continuing_subword_prefix ?? '').length;
-    for (const [rank, pair] of pairs.entries()) {
-      const [left, right] = typeof pair === 'string' ? (pair.split(' ') as [string, string]) : pair;
-      const [a, b, both] = [left, right, left + right.slice(prefix)].map((token) => this.ids.get(token));
-      if (a !== undefined && b !== undefined && both !== undefined) this.merges.add(a, b, rank, both);
-    }
-    if (typeof part.unk_token === 'string') this.unknown = this.ids.get(part.unk_token);
+  constructor(
+    private readonly part: Part,
+    { ids, tokens }: Vocabulary,
+    private readonly merges: MergeTable,
+  ) {
+    this.ids = ids;
+    this.tokens = tokens;
+    if (typeof part.unk_token === 'string') this.unknown = ids.get(part.unk_token);
+  }
+
+  idOf(token: string): number | undefined {
+    return this.ids.get(token);
   }
 
   encode(piece: string, out: number[]): void {
@@ -128,31 +161,48 @@ class Bpe implements Model {
 /** What a character that is no token costs, below the worst of the tokens. */
 const PENALTY = 10;
 
+async function unigram({ vocab, unk_id, byte_fallback }: Part, turns: Turns): Promise<Unigram> {
+  const entries = vocab as readonly (readonly [string, number])[];
+  const ids = new Map<string, number>();
+  const table = new TokenTable(entries.length);
+  const scores = new Float64Array(entries.length);
+  for (const [id, [token, score]] of entries.entries()) {
+    // Of equal tokens the first is found.
+    table.add(encoder.encode(token), !ids.has(token));
+    if (!ids.has(token)) ids.set(token, id);
+    scores[id] = score;
+    const pause = turns.due();
+    if (pause) await pause;
+  }
+  const tokens = entries.map(([token]) => token);
+  return new Unigram({ ids, tokens }, table, scores, unk_id as number | undefined, byte_fallback === true);
+}
+
 /** SentencePiece's unigram model (Kudo 2018), in double precision. */
 class Unigram implements Model {
-  readonly tokens: readonly string[];
+  readonly tokens: readonly (string | undefined)[];
   private readonly ids: Ids;
-  private readonly table: TokenTable;
-  private readonly scores: Float64Array;
   private readonly unknownScore: number;
-  private readonly unknown: number | undefined;
-  private readonly byteFallback: boolean;
 
-  constructor({ vocab, unk_id, byte_fallback }: Part) {
-    const entries = vocab as readonly (readonly [string, number])[];
-    this.tokens = entries.map(([token]) => token);
-    this.ids = new Map(this.tokens.map((token, id) => [token, id]));
-    this.scores = Float64Array.from(entries, ([, score]) => score);
-    this.table = new TokenTable(entries.length);
-    for (const [id, token] of this.tokens.entries()) this.table.add(encoder.encode(token), this.ids.get(token) === id);
-    this.unknownScore = this.scores.reduce((a, b) => Math.min(a, b), Infinity) - PENALTY;
-    this.unknown = typeof unk_id === 'number' ? unk_id : undefined;
-    this.byteFallback = byte_fallback === true;
+  constructor(
+    { ids, tokens }: Vocabulary,
+    private readonly table: TokenTable,
+    private readonly scores: Float64Array,
+    readonly unknown: number | undefined,
+    private readonly byteFallback: boolean,
+  ) {
+    this.ids = ids;
+    this.tokens = tokens;
+    this.unknownScore = scores.reduce((a, b) => Math.min(a, b), Infinity) - PENALTY;
   }
 
-  encode(piece: string, out: number[]): void {
+  idOf(token: string): number | undefined {
+    return this.ids.get(token);
+  }
+
+  encode(piece: string, out: number[], hidden: ReadonlySet<number>): void {
     const bytes = Buffer.from(piece);
-    const path = bestPath(bytes, this.table, this.scores, this.unknownScore, Float64Array);
+    const path = bestPath(bytes, this.table, this.scores, this.unknownScore, Float64Array, hidden);
     for (let i = 0; i < path.length; i++) {
       const { id, start } = path[i]!;
       if (!this.isUnknown(id)) {
@@ -181,27 +231,31 @@ class Unigram implements Model {
 /** WordPiece (Schuster & Nakajima 2012): the longest token at each place, or the unknown one for the whole word. */
 class WordPiece implements Model {
   readonly tokens: readonly (string | undefined)[];
+  readonly unknown: number | undefined;
   private readonly ids: Ids;
   private readonly prefix: string;
   private readonly most: number;
-  private readonly unknown: number | undefined;
 
-  constructor(part: Part) {
-    this.ids = vocabulary(part.vocab);
-    this.tokens = listed(this.ids);
+  constructor(part: Part, { ids, tokens }: Vocabulary) {
+    this.ids = ids;
+    this.tokens = tokens;
     this.prefix = String(part.continuing_subword_prefix ?? '##');
     this.most = Number(part.max_input_chars_per_word ?? 100);
-    this.unknown = this.ids.get(String(part.unk_token ?? '[UNK]'));
+    this.unknown = ids.get(String(part.unk_token ?? '[UNK]'));
   }
 
-  encode(piece: string, out: number[]): void {
+  idOf(token: string): number | undefined {
+    return this.ids.get(token);
+  }
+
+  encode(piece: string, out: number[], hidden: ReadonlySet<number>): void {
     const characters = Array.from(piece);
-    const found = characters.length > this.most ? undefined : this.cut(characters);
+    const found = characters.length > this.most ? undefined : this.cut(characters, hidden);
     if (found) out.push(...found);
     else if (this.unknown !== undefined) out.push(this.unknown);
   }
 
-  private cut(characters: readonly string[]): number[] | undefined {
+  private cut(characters: readonly string[], hidden: ReadonlySet<number>): number[] | undefined {
     const found: number[] = [];
     for (let start = 0; start < characters.length; ) {
       let end = characters.length;
@@ -209,7 +263,8 @@ class WordPiece implements Model {
       for (; end > start; end--) {
         const text = characters.slice(start, end).join('');
         id = this.ids.get(start > 0 ? this.prefix + text : text);
-        if (id !== undefined) break;
+        if (id !== undefined && !hidden.has(id)) break;
+        id = undefined;
       }
       if (id === undefined) return undefined;
       found.push(id);
@@ -221,17 +276,22 @@ class WordPiece implements Model {
 
 class WordLevel implements Model {
   readonly tokens: readonly (string | undefined)[];
+  readonly unknown: number | undefined;
   private readonly ids: Ids;
-  private readonly unknown: number | undefined;
 
-  constructor(part: Part) {
-    this.ids = vocabulary(part.vocab);
-    this.tokens = listed(this.ids);
-    this.unknown = this.ids.get(String(part.unk_token ?? '<unk>'));
+  constructor(part: Part, { ids, tokens }: Vocabulary) {
+    this.ids = ids;
+    this.tokens = tokens;
+    this.unknown = ids.get(String(part.unk_token ?? '<unk>'));
   }
 
-  encode(piece: string, out: number[]): void {
-    const id = this.ids.get(piece) ?? this.unknown;
+  idOf(token: string): number | undefined {
+    return this.ids.get(token);
+  }
+
+  encode(piece: string, out: number[], hidden: ReadonlySet<number>): void {
+    const found = this.ids.get(piece);
+    const id = found === undefined || hidden.has(found) ? this.unknown : found;
     if (id !== undefined) out.push(id);
   }
 }
