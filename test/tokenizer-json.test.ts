@@ -59,6 +59,27 @@ test('tokens that tokenizer_config.json names are special ones', async () => {
   expect((await load(named)).decode(ids)).toBe('<s><im_end></s>');
 });
 
+describe('a long file', () => {
+  const words = Array.from({ length: 120_000 }, (_, i) => `word${i}`);
+  const vocab = `{"__proto__":0,"<unk>":1,${words.map((word, i) => `"${word}":${i + 2}`).join()}}`;
+  const model = `{"type":"WordLevel","unk_token":"<unk>","vocab":${vocab}}`;
+  const files = { 'tokenizer.json': `{"pre_tokenizer":{"type":"WhitespaceSplit"},"model":${model}}` };
+
+  test('is read in turns of the event loop, whatever its words are', async () => {
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    const tokenizer = (await loadTokenizer(folders.put(files)).finally(() => clearInterval(timer)))!;
+    expect(turns).toBeGreaterThan(5);
+    expect([...tokenizer.encode('word119999 __proto__ constructor')]).toEqual([120_001, 0, 1]);
+    expect(tokenizer.decode([0, 2])).toBe('__proto__ word0');
+  });
+  test('hears an abort', async () => {
+    const stop = new AbortController();
+    setImmediate(() => setTimeout(() => stop.abort(new Error('enough')), 5));
+    await expect(loadTokenizer(folders.put(files), stop.signal)).rejects.toThrow('enough');
+  });
+});
+
 describe('what is no tokenizer', () => {
   const { definition } = cases.gpt2!;
   const model = definition.model as object;

@@ -4,7 +4,6 @@ import { encodeChat } from '../chat/encode-chat.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { tidied } from '../session/tidy.js';
-import type { Definition } from '../tokenizers/json/tokenizer.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
 import {
   DECODE_OPTIONS,
