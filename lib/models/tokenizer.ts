@@ -19,7 +19,7 @@ const lazyTemplates = (): typeof import('../chat/read-templates.js') => require(
 
 const lazySentencePiece = (): typeof import('./sentence-piece.js') => require('./sentence-piece.js');
 
-const lazyJson = (): typeof import('../tokenizers/json/index.js') => require('../tokenizers/json/index.js');
+const lazyJson = (): typeof import('../tokenizers/json/load.js') => require('../tokenizers/json/load.js');
 
 const lazyText = (): typeof import('../checkpoint/text-files.js') => require('../checkpoint/text-files.js');
 
@@ -77,8 +77,8 @@ export async function readTokenizerConfig(folder: string): Promise<object> {
 }
 
 /**
- * The folder's tokenizer.json, else its tokenizer.model (SentencePiece); undefined where
- * there is neither.
+ * The folder's tokenizer.json, else its tokenizer.model (SentencePiece); undefined where there is neither. signal: ends a
+ * long file early.
  */
 export async function loadTokenizer(folder: string, signal?: AbortSignal): Promise<TextTokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
@@ -90,24 +90,14 @@ export async function loadTokenizer(folder: string, signal?: AbortSignal): Promi
   }
   const config = (await readTokenizerConfig(folder)) as Record<string, unknown>;
   const chat = await lazyTemplates().readChatTemplates(folder, config);
-  const { JsonTokenizer, checkDefinition, modelOf, patterns, withNamedTokens } = lazyJson();
-  const compile = await patterns();
-  const named = (error: unknown): unknown =>
-    error instanceof StatespaceError || !(error instanceof Error) || signal?.aborted
-      ? error
-      : new StatespaceError('ERR_CHECKPOINT', `${path}: ${error.message}`);
-  const make = async () => {
-    const definition = withNamedTokens(await checkDefinition(json, turns), config);
-    const model = await modelOf(definition.model, turns);
-    return { definition, model, tokenizer: new JsonTokenizer(definition, model, compile) };
-  };
-  const { definition, model, tokenizer } = await make().catch((error) => {
-    throw named(error);
+  const reading = lazyJson().readDefinition(json, config, turns);
+  const { definition, model, tokenizer } = await reading.catch((error) => {
+    if (error instanceof StatespaceError || !(error instanceof Error) || signal?.aborted) throw error;
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${error.message}`);
   });
   // As transformers 5 does it: only where the folder asks for it, and never for BPE, whose decoding is exact.
   const tidies = config.clean_up_tokenization_spaces === true && definition.model.type !== 'BPE';
   const special = new Map((definition.added_tokens ?? []).filter((t) => t.special).map((t) => [t.content, t.id]));
-  const bytesOf = tokenBytes(definition, model.tokens);
   const encode: TextTokenizer['encode'] = (text, options = {}) => {
     const { addSpecialTokens = true, allowSpecial = true } = checkEncoding(text, options);
     return Int32Array.from(tokenizer.encode(text, addSpecialTokens, allowSpecial));
@@ -120,7 +110,7 @@ export async function loadTokenizer(folder: string, signal?: AbortSignal): Promi
       return tidies ? tidied(text) : text;
     },
     ...(tidies && { tidies: (ids: ArrayLike<number>) => tokenizer.decode(Array.from(ids), true) }),
-    tokenBytes: bytesOf,
+    tokenBytes: tokenBytes(definition, model.tokens),
     ...(tokenizer.fallsBack && { fallbackByte: (id: number) => tokenizer.fallbackByte(id) }),
     specialToken: (text) => special.get(text),
   };
