@@ -1,7 +1,7 @@
 // File access whose every failure is an ERR_CHECKPOINT that names the file.
 
 import type { FileHandle } from 'node:fs/promises';
-import { StatespaceError } from '../errors.js';
+import { StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { checkpointError } from './stored.js';
 
@@ -60,6 +60,9 @@ export async function refusePlaceholder(file: InputFile, format?: string): Promi
   const head = await file.read(0, Math.min(file.size, 64), 'first bytes');
   refusePlaceholderText(file.path, head.toString('latin1'));
   if (file.size === 0) throw checkpointError(file.path, 'the file is empty: download it again');
+  const text = head.toString('latin1', 0, 40);
+  if (format !== undefined && /^[\s!-~]+$/.test(text.slice(0, 16)))
+    throw checkpointError(file.path, `expected a ${format} file, received the text ${show(text)}: download it again`);
   const [found, , remedy] = SIGNATURES.find(([, begins]) => begins.test(head.toString('hex'))) ?? [];
   if (format !== undefined && found !== undefined && found !== format)
     throw checkpointError(file.path, `expected a ${format} file, received one of ${found}: ${remedy}`);

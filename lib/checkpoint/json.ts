@@ -1,6 +1,7 @@
 // JSON as checkpoints contain it: with Python's bare NaN, Infinity and -Infinity, errors that tell line and column, and
 // a choice about duplicate keys, none of which JSON.parse offers.
 import { show } from '../errors.js';
+import type { Turns } from '../turns.js';
 import { checkpointError } from './stored.js';
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -9,8 +10,9 @@ export type JsonObject = { [key: string]: Json };
 const maxDepth = 64;
 /** Of one value of a long object: what a tensor's entry holds is some ten. */
 const maxItems = 100_000;
-/** Milliseconds for which a long object keeps the event loop. */
-const turn = 4;
+/** Items of long containers between looks at the clock. */
+const piece = 256;
+const spaces = /[ \t\r\n]*/y;
 const numberPattern = /-?(?:Infinity|(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)/y;
 const wordPattern = /[A-Za-z]+/y;
 const words: Record<string, Json> = { null: null, true: true, false: false, NaN: Number.NaN };
@@ -27,17 +29,31 @@ export function parseJsonObject(text: string, where: string, duplicates: 'last' 
  * The same for an object of very many small values: the event loop turns in between. ERR_CHECKPOINT for duplicate keys
  * and for a single value that holds too much.
  */
-export async function parseLongJsonObject(text: string, where: string): Promise<JsonObject> {
+export async function parseLongJsonObject(text: string, where: string, turns: Turns): Promise<JsonObject> {
   const parser = new Parser(text, where, 'refuse', maxItems);
   const object: JsonObject = {};
-  let since = performance.now();
   for (const [key, value] of parser.entries()) {
     object[key] = value;
-    if (performance.now() - since < turn) continue;
-    await new Promise((resume) => setImmediate(resume));
-    since = performance.now();
+    const pause = turns.due();
+    if (pause) await pause;
   }
   return object;
+}
+
+/** Any JSON, however its values lie in each other; the event loop turns in between. */
+export async function parseLongJson(
+  text: string,
+  where: string,
+  duplicates: 'last' | 'refuse',
+  turns: Turns,
+): Promise<Json> {
+  const parsing = new Parser(text, where, duplicates).pieces();
+  for (;;) {
+    const { done, value } = parsing.next();
+    if (done) return value;
+    const pause = turns.due();
+    if (pause) await pause;
+  }
 }
 
 export function isJsonObject(value: Json | undefined): value is JsonObject {
@@ -76,6 +92,41 @@ class Parser {
     if (this.at < this.text.length) throw this.unexpected('the end');
   }
 
+  /** The document, given back in between as often as a piece of it is read. */
+  *pieces(): Generator<undefined, Json> {
+    const value = yield* this.longValue(0);
+    this.space();
+    if (this.at < this.text.length) throw this.unexpected('the end');
+    return value;
+  }
+
+  private *longValue(depth: number): Generator<undefined, Json> {
+    this.space();
+    if (depth > maxDepth) throw this.error(`expected at most ${maxDepth} levels of nesting`);
+    const open = this.text[this.at];
+    if (open === '[') {
+      const array: Json[] = [];
+      for (const _ of this.items(']')) {
+        array.push(this.isContainer() ? yield* this.longValue(depth + 1) : this.value(depth + 1));
+        if (++this.count % piece === 0) yield;
+      }
+      return array;
+    }
+    if (open !== '{') return this.value(depth);
+    const object: JsonObject = Object.create(null); // any name is a key like others
+    for (const first of this.items('}')) {
+      const key = this.key(first, (name) => Object.hasOwn(object, name), true);
+      object[key] = this.isContainer() ? yield* this.longValue(depth + 1) : this.value(depth + 1);
+      if (++this.count % piece === 0) yield;
+    }
+    return object;
+  }
+
+  private isContainer(): boolean {
+    this.space();
+    return this.text[this.at] === '{' || this.text[this.at] === '[';
+  }
+
   private value(depth: number): Json {
     this.space();
     if (++this.count > this.maxItems) throw this.error(`expected a value of at most ${this.maxItems} parts`);
@@ -102,15 +153,19 @@ class Parser {
   }
 
   private member(first: boolean, depth: number, known: (key: string) => boolean): [string, Json] {
+    return [this.key(first, known), this.value(depth + 1)];
+  }
+
+  private key(first: boolean, known: (key: string) => boolean, anyName = false): string {
     if (!first) this.space();
     const keyAt = this.at;
     if (this.text[this.at] !== '"') throw this.unexpected('a key in double quotes');
     const key = this.string();
-    if (key === '__proto__') throw this.error('the key "__proto__" is refused', keyAt);
+    if (key === '__proto__' && !anyName) throw this.error('the key "__proto__" is refused', keyAt);
     if (this.duplicates === 'refuse' && known(key)) throw this.error(`the key ${show(key)} stands twice`, keyAt);
     this.space();
     this.expect(':');
-    return [key, this.value(depth + 1)];
+    return key;
   }
 
   private array(depth: number): Json[] {
@@ -172,7 +227,8 @@ class Parser {
   }
 
   private space(): void {
-    while (this.at < this.text.length && ' \t\r\n'.includes(this.text[this.at]!)) this.at++;
+    spaces.lastIndex = this.at;
+    this.at += spaces.exec(this.text)![0].length;
   }
 
   private expect(character: string): void {

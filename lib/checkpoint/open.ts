@@ -34,7 +34,8 @@ export interface Checkpoint {
   origins?: ReadonlyMap<string, Origin>;
 }
 
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+/** signal: ends long headers, indexes and pickles early; what is thrown then is an ERR_CHECKPOINT or its reason. */
+export async function openCheckpoint(path: string, signal?: AbortSignal): Promise<Checkpoint> {
   if (typeof path !== 'string' || path === '') {
     throw mismatch('ERR_ARGUMENT', 'loadModel: path', 'the path of a model folder or of a .gguf file', show(path));
   }
@@ -43,12 +44,14 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const stamps = await stampWeights(gguf ?? root);
   if (gguf !== undefined) {
     const { openGguf } = await import('./gguf/open.js');
-    const opened = await openGguf(gguf);
+    const opened = await openGguf(gguf, signal);
     let totalBytes = 0;
     for (const { byteLength } of opened.tensors.values()) totalBytes += byteLength;
     return { folder: gguf, ...opened, totalBytes, stamps };
   }
-  const tensors = new Map(withoutPrefixes(await readTensors(root, path)).map((tensor) => [tensor.name, tensor]));
+  const tensors = new Map(
+    withoutPrefixes(await readTensors(root, path, signal)).map((tensor) => [tensor.name, tensor]),
+  );
   const checkpoint: Checkpoint = { folder: root, tensors, totalBytes: 0, stamps };
   for (const { byteLength } of tensors.values()) checkpoint.totalBytes += byteLength;
   const config = (await readOptionalConfig(root, 'config.json')) ?? inferRwkvConfig(tensors);
@@ -95,22 +98,24 @@ async function isFolder(path: string): Promise<boolean> {
 }
 
 /** From the first of the files that a model may be kept in; the others are copies of the same. */
-async function readTensors(root: string, given: string): Promise<StoredTensor[]> {
+async function readTensors(root: string, given: string, signal?: AbortSignal): Promise<StoredTensor[]> {
   const files = await list(root).catch((error) => {
     throw asCheckpointError(root, notFolder(given, error) ?? error);
   });
   const has = (name: string) => files.includes(name);
-  if (has('model.safetensors')) return readSafetensors(join(root, 'model.safetensors'));
-  if (has('model.safetensors.index.json')) return readSharded(root, 'model.safetensors.index.json', readSafetensors);
-  if (has('pytorch_model.bin')) return readPytorch(join(root, 'pytorch_model.bin'));
-  if (has('pytorch_model.bin.index.json')) return readSharded(root, 'pytorch_model.bin.index.json', readPytorch);
+  if (has('model.safetensors')) return readSafetensors(join(root, 'model.safetensors'), signal);
+  if (has('model.safetensors.index.json'))
+    return readSharded(root, 'model.safetensors.index.json', readSafetensors, signal);
+  if (has('pytorch_model.bin')) return readPytorch(join(root, 'pytorch_model.bin'), signal);
+  if (has('pytorch_model.bin.index.json'))
+    return readSharded(root, 'pytorch_model.bin.index.json', readPytorch, signal);
   if (has('adapter_config.json'))
     throw checkpointError(
       root,
       'holds an adapter and no model: load the model that it is for, with it among `adapters`',
     );
   const pth = files.filter((name) => name.endsWith('.pth'));
-  if (pth.length === 1) return readPytorch(join(root, pth[0]!));
+  if (pth.length === 1) return readPytorch(join(root, pth[0]!), signal);
   throw checkpointError(
     root,
     `expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json or one .gguf or one .pth file, received ${

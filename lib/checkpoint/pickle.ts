@@ -1,6 +1,7 @@
 // PyTorch's files. Since 1.6: a zip with NAME/data.pkl, a pickle of the structure, and NAME/data/KEY, the bytes of each
 // storage. Tensors are views of storages: they are located, not read.
 import { show } from '../errors.js';
+import { Turns } from '../turns.js';
 import { InputFile, refusePlaceholder } from './files.js';
 import { changed } from './pieces.js';
 import { bitsOf, checkpointError, isReadable, type StoredTensor } from './stored.js';
@@ -22,12 +23,13 @@ const maxRepeatedBytes = 256 * 1024 * 1024;
 type Place = { offset: number; size: number };
 
 /** The tensors of a pytorch_model.bin or .pth file. */
-export function readPytorch(path: string): Promise<StoredTensor[]> {
+export function readPytorch(path: string, signal?: AbortSignal): Promise<StoredTensor[]> {
+  const turns = new Turns(signal);
   return InputFile.use(path, async (file) => {
     await refusePlaceholder(file, 'PyTorch');
     const head = await file.read(0, Math.min(file.size, 4), 'signature');
     if (looksLegacy(head)) {
-      const { root, place } = await readLegacy(file);
+      const { root, place } = await readLegacy(file, turns);
       return locate(file, stateDict(path, root), async (key) => place(key));
     }
     if (head.toString('latin1') !== 'PK\x03\x04')
@@ -37,7 +39,7 @@ export function readPytorch(path: string): Promise<StoredTensor[]> {
     await checkByteOrder(path, zip, folder);
     const pickle = await zip.read(zip.entries.get(`${folder}data.pkl`)!, maxPickleBytes);
     const where = `${path}: data.pkl`;
-    const { value } = await unpickle(pickle, where, torchVocabulary(where));
+    const { value } = await unpickle(pickle, where, torchVocabulary(where), turns);
     return locate(file, stateDict(where, value), async (key) => {
       const entry = zip.entries.get(`${folder}data/${key}`);
       return entry && { offset: await zip.dataOffset(entry), size: entry.size };

@@ -1,5 +1,6 @@
 // The header of a safetensors file: u64 length, JSON {name: {dtype, shape, data_offsets}}, then the data without holes.
 import { show } from '../errors.js';
+import { Turns } from '../turns.js';
 import { decodeUtf8, InputFile, refusePlaceholder } from './files.js';
 import { isJsonObject, type Json, type JsonObject, parseLongJsonObject } from './json.js';
 import { bitsOf, checkpointError, foreignBits, itemBytes, type StoredDType, type StoredTensor } from './stored.js';
@@ -11,7 +12,8 @@ const dtypes = new Map<unknown, StoredDType>(
   [...Object.keys(itemBytes), ...Object.keys(foreignBits)].map((name) => [name.toUpperCase(), name as StoredDType]),
 );
 
-export function readSafetensors(path: string): Promise<StoredTensor[]> {
+export function readSafetensors(path: string, signal?: AbortSignal): Promise<StoredTensor[]> {
+  const turns = new Turns(signal);
   return InputFile.use(path, async (file) => {
     await refusePlaceholder(file, 'safetensors');
     const length = (await file.read(0, 8, 'length of the header')).readBigUInt64LE();
@@ -22,17 +24,26 @@ export function readSafetensors(path: string): Promise<StoredTensor[]> {
     const where = `${path}: header`;
     if (!/^\s*\{/.test(bytes.toString('latin1', 0, 64)))
       throw checkpointError(where, 'expected a JSON object, received no "{"');
-    const header = await parseLongJsonObject(decodeUtf8(where, bytes), where);
-    return locate(path, header, 8 + Number(length), file.size);
+    const header = await parseLongJsonObject(decodeUtf8(where, bytes), where, turns);
+    return locate(path, header, 8 + Number(length), file.size, turns);
   });
 }
 
-function locate(file: string, header: JsonObject, dataStart: number, fileSize: number): StoredTensor[] {
+async function locate(
+  file: string,
+  header: JsonObject,
+  dataStart: number,
+  fileSize: number,
+  turns: Turns,
+): Promise<StoredTensor[]> {
   const tensors: StoredTensor[] = [];
   let aliases: Record<string, string> = {};
-  for (const [name, entry] of Object.entries(header)) {
+  for (const name in header) {
+    const entry = header[name]!;
     if (name === '__metadata__') aliases = readMetadata(file, entry);
     else tensors.push(tensor(file, name, entry, dataStart, fileSize));
+    const pause = turns.due();
+    if (pause) await pause;
   }
   checkCover(file, tensors, dataStart, fileSize);
   return [...tensors, ...aliased(tensors, aliases)];

@@ -1,11 +1,13 @@
 // An index file {metadata, weight_map: {tensor: shard file}} beside its shards.
 import { isAbsolute, join, normalize, sep } from 'node:path';
 import { show } from '../errors.js';
+import { Turns } from '../turns.js';
 import { fileExists, readText } from './files.js';
-import { isJsonObject, type Json, parseJsonObject } from './json.js';
+import { isJsonObject, type Json, parseLongJson } from './json.js';
 import { checkpointError, type StoredTensor } from './stored.js';
 
-const maxIndexBytes = 100_000_000;
+/** Some 300,000 names. */
+const maxIndexBytes = 25_000_000;
 
 /**
  * The tensors that the index names, each from the shard that it names, then those of its shards that it does not name;
@@ -14,15 +16,19 @@ const maxIndexBytes = 100_000_000;
 export async function readSharded(
   folder: string,
   indexName: string,
-  read: (file: string) => Promise<StoredTensor[]>,
+  read: (file: string, signal?: AbortSignal) => Promise<StoredTensor[]>,
+  signal?: AbortSignal,
 ): Promise<StoredTensor[]> {
   const index = join(folder, indexName);
-  const { weight_map: weightMap } = parseJsonObject(await readText(index, maxIndexBytes), index, 'refuse');
+  const turns = new Turns(signal);
+  const json = await parseLongJson(await readText(index, maxIndexBytes), index, 'refuse', turns);
+  if (!isJsonObject(json)) throw checkpointError(index, `expected a JSON object, received ${show(json)}`);
+  const { weight_map: weightMap } = json;
   if (!isJsonObject(weightMap))
     throw checkpointError(index, `weight_map: expected an object, received ${show(weightMap)}`);
   const tensors: StoredTensor[] = [];
   const unlisted = new Map<string, StoredTensor>();
-  for (const [shard, names] of groupByShard(index, weightMap)) {
+  for (const [shard, names] of await groupByShard(index, weightMap, turns)) {
     const file = join(folder, shard);
     if (!(await fileExists(file))) {
       throw checkpointError(
@@ -30,21 +36,28 @@ export async function readSharded(
         `expected the shard ${show(shard)} of tensor ${show(names[0])} beside it, received no such file`,
       );
     }
-    const stored = new Map((await read(file)).map((tensor) => [tensor.name, tensor]));
+    const stored = new Map((await read(file, signal)).map((tensor) => [tensor.name, tensor]));
     for (const name of names) {
       const tensor = stored.get(name);
       if (tensor === undefined)
         throw checkpointError(index, `expected tensor ${show(name)} in ${show(shard)}, which lacks it`);
       tensors.push(tensor);
     }
+    const pause = turns.due();
+    if (pause) await pause;
     for (const [name, tensor] of stored) if (!Object.hasOwn(weightMap, name)) unlisted.set(name, tensor);
   }
   return [...tensors, ...unlisted.values()];
 }
 
-function groupByShard(index: string, weightMap: Record<string, Json>): Map<string, string[]> {
+async function groupByShard(
+  index: string,
+  weightMap: Record<string, Json>,
+  turns: Turns,
+): Promise<Map<string, string[]>> {
   const shards = new Map<string, string[]>();
-  for (const [name, shard] of Object.entries(weightMap)) {
+  for (const name in weightMap) {
+    const shard = weightMap[name]!;
     if (typeof shard !== 'string' || !staysInside(shard)) {
       throw checkpointError(
         `${index}: tensor ${show(name)}`,
@@ -54,6 +67,8 @@ function groupByShard(index: string, weightMap: Record<string, Json>): Map<strin
     const names = shards.get(shard);
     if (names) names.push(name);
     else shards.set(shard, [name]);
+    const pause = turns.due();
+    if (pause) await pause;
   }
   return shards;
 }

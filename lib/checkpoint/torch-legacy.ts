@@ -1,6 +1,8 @@
 // PyTorch's file before 1.6: five pickles one behind the other (a magic number, a protocol, the machine, the structure,
 // the keys of the storages), then each storage as u64 length and its values.
+
 import { show } from '../errors.js';
+import type { Turns } from '../turns.js';
 import type { InputFile } from './files.js';
 import { bitsOf, checkpointError } from './stored.js';
 import { type Storage, torchVocabulary } from './torch-values.js';
@@ -21,13 +23,14 @@ export function looksLegacy(head: Buffer): boolean {
   return head[0] === 0x80;
 }
 
-export async function readLegacy(file: InputFile): Promise<LegacyFile> {
+export async function readLegacy(file: InputFile, turns: Turns): Promise<LegacyFile> {
   const head = await file.read(0, Math.min(file.size, maxHeadBytes), 'pickles');
   const { path } = file;
   let at = 0;
   const storages = new Map<string, Storage>();
   const next = async (what: string, vocabulary?: Vocabulary) => {
-    const { value, end } = await unpickle(head.subarray(at), `${path}: ${what}`, vocabulary ?? torchVocabulary(path));
+    const known = vocabulary ?? torchVocabulary(path);
+    const { value, end } = await unpickle(head.subarray(at), `${path}: ${what}`, known, turns);
     at += end;
     return value;
   };

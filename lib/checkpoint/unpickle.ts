@@ -2,6 +2,7 @@
 // functions makes of their arguments, and refuses every other class or function by name: nothing in a file can run.
 // Memory is bounded: text and bytes lie in the file, and containers, which one byte can make, are counted.
 import { show } from '../errors.js';
+import type { Turns } from '../turns.js';
 import { checkpointError } from './stored.js';
 
 export type PickleValue = null | boolean | number | bigint | string | Uint8Array | object;
@@ -41,17 +42,17 @@ function lengthOf(value: PickleValue): number {
   return Array.isArray(value) ? value.length : value instanceof Map ? value.size : 0;
 }
 
-/** Steps between looks at the clock, and milliseconds for which a long pickle keeps the event loop. */
+/** Steps between looks at the clock. */
 const steps = 2000;
-const turn = 4;
 
 /** The value that a pickle describes, and where it ends. `where` begins the messages of errors. */
 export function unpickle(
   bytes: Buffer,
   where: string,
   vocabulary: Vocabulary,
+  turns: Turns,
 ): Promise<{ value: PickleValue; end: number }> {
-  return new Machine(bytes, where, vocabulary).run();
+  return new Machine(bytes, where, vocabulary).run(turns);
 }
 
 class Machine {
@@ -70,8 +71,8 @@ class Machine {
     private readonly vocabulary: Vocabulary,
   ) {}
 
-  async run(): Promise<{ value: PickleValue; end: number }> {
-    for (let since = performance.now(); ; ) {
+  async run(turns: Turns): Promise<{ value: PickleValue; end: number }> {
+    for (;;) {
       for (let step = 0; step < steps; step++) {
         this.opcodeAt = this.at;
         const byte = this.u8();
@@ -82,9 +83,8 @@ class Machine {
         if (run === undefined) throw this.error(`${name} is refused: a checkpoint is dicts, lists and tensors`);
         run(this);
       }
-      if (performance.now() - since < turn) continue;
-      await new Promise((resume) => setImmediate(resume));
-      since = performance.now();
+      const pause = turns.due();
+      if (pause) await pause;
     }
   }
 

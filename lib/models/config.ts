@@ -8,6 +8,8 @@ const QUANTISED = 'weights quantised this way are not read; load the original on
 const MOST_PARTS = 10_000;
 const MOST_HEADS = 2 ** 16;
 const MOST_CHANNELS = 2 ** 24;
+/** Of the floats that networks compute with. */
+const LARGEST = 3.4028234663852886e38;
 function mostOf(key: string): number {
   if (/layer/.test(key)) return MOST_LAYERS;
   if (/expert|num_hash|n_streams|hc_(mult|count)|^order$|inner_mlps|cca_time/.test(key)) return MOST_PARTS;
@@ -89,14 +91,19 @@ export class ConfigReader {
   integer(key: string, fallback?: number): number {
     return this.read(key, 'integer', fallback) as number;
   }
-  /** Any number. */
+  /** Any number; of an epsilon, the least step or the base of rotations one with which a network can compute. */
   number(key: string, fallback?: number): number {
-    return this.read(key, 'number', fallback) as number;
+    const x = this.read(key, 'number', fallback) as number;
+    if (/eps(ilon)?$|time_step_min$/.test(key) && !(x >= 0 && x <= LARGEST))
+      throw this.error(`${key}: expected a finite number from 0 on, received ${x}`);
+    if (/theta$|emb_base$/.test(key) && !(x > 0 && x <= LARGEST))
+      throw this.error(`${key}: expected a finite number above 0, received ${x}`);
+    return x;
   }
-  /** A number above 0. */
+  /** A finite number above 0. */
   positive(key: string, fallback?: number): number {
     const x = this.number(key, fallback);
-    if (!(x > 0)) throw this.error(`${key}: expected a positive number, received ${x}`);
+    if (!(x > 0 && x <= LARGEST)) throw this.error(`${key}: expected a positive finite number, received ${x}`);
     return x;
   }
   /** true or false. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Cancellation, watched } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
-import type { StoredTensor } from '../checkpoint/open.js';
+import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
 import { checkStamps, statOf } from '../checkpoint/stamps.js';
 import { leavesOf } from '../checkpoint/stored.js';
 import { byteLength, type HeldType } from '../dtype.js';
@@ -101,12 +101,13 @@ export async function loadModel(
   checkOptions('loadModel', options);
   const { signal, onProgress } = options;
   const folder = path.startsWith('hf:') ? await lazyHub().pull(path, { signal, onProgress }) : path;
-  const checkpoint = await lazyCheckpoint().openCheckpoint(folder);
+  const checkpoint = await openedUnless(signal, folder);
   const config = checkpoint.config;
   if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
-  const resolved = tapped(resolveModel(config, options), options);
+  const configFile = checkpoint.metadata?.file ?? join(folder, 'config.json');
+  const resolved = naming(configFile, () => tapped(resolveModel(config, options), options));
   let tensors: ReadonlyMap<string, StoredTensor> = await headAsCopy(checkpoint.tensors);
-  let trial = buildGraph(resolved, 'f32', tensors);
+  let trial = naming(configFile, () => buildGraph(resolved, 'f32', tensors));
   for (const rename of [underOtherBase, underDictNames]) {
     const renamed = rename(trial.graph, tensors);
     if (!renamed) continue;
@@ -140,10 +141,12 @@ export async function loadModel(
     entries.push({ value: value.id, parts: await weightParts(spec, stored, files, built.originals, merged) });
   }
   // The vocabulary is read while native code loads the weights.
-  const [model, tokenizer] = await Promise.all([
-    finish(built, options, files, entries, 0, true),
-    checkpoint.metadata ? lazyGgufText().readText(checkpoint.metadata) : loadTokenizer(folder),
-  ]);
+  const loading = finish(built, options, files, entries, 0, true);
+  const reading = checkpoint.metadata ? lazyGgufText().readText(checkpoint.metadata) : loadTokenizer(folder, signal);
+  const [model, tokenizer] = await Promise.all([loading, reading]).catch((error) => {
+    loading.then((loaded) => loaded.dispose()).catch(() => {}); // its own failure is the one that is thrown
+    throw error;
+  });
   let identity: string;
   try {
     identity = (await fingerprintTensors(binding.used)) + adaptersIdentity(adapters);
@@ -162,6 +165,26 @@ export async function loadModel(
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),
   });
+}
+
+async function openedUnless(signal: AbortSignal | undefined, folder: string): Promise<Checkpoint> {
+  signal?.throwIfAborted();
+  try {
+    return await lazyCheckpoint().openCheckpoint(folder, signal);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  }
+}
+
+/** Puts the file in front of what is wrong with a config. */
+function naming<T>(file: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof StatespaceError && /^config\b/.test(error.message))) throw error;
+    throw new StatespaceError(error.code, `${file}: ${error.message}`);
+  }
 }
 
 /** Names what is left unread; what nobody knows is an error where options do not say otherwise. */

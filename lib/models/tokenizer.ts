@@ -3,7 +3,7 @@ import type { ChatTemplateOptions, ChatTemplates } from '../chat/chat-template.j
 import { encodeChat } from '../chat/encode-chat.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
-import { readableDefinition, unknownWord } from '../tokenizers/definition.js';
+import { tidied } from '../session/tidy.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
 import {
   DECODE_OPTIONS,
@@ -12,13 +12,16 @@ import {
   type EncodeOptions,
   type Vocabulary,
 } from '../tokenizers/vocabulary.js';
+import { Turns } from '../turns.js';
 
 // Loaded at its first use, like the readers of checkpoints: a cold import stays short.
 const lazyTemplates = (): typeof import('../chat/read-templates.js') => require('../chat/read-templates.js');
 
 const lazySentencePiece = (): typeof import('./sentence-piece.js') => require('./sentence-piece.js');
 
-const lazyText = (): typeof import('../checkpoint/files.js') => require('../checkpoint/files.js');
+const lazyJson = (): typeof import('../tokenizers/json/load.js') => require('../tokenizers/json/load.js');
+
+const lazyText = (): typeof import('../checkpoint/text-files.js') => require('../checkpoint/text-files.js');
 
 /** Of a tokenizer.json: the largest published ones have 34 MB. */
 const MAX_BYTES = 256 * 1024 * 1024;
@@ -32,6 +35,8 @@ export interface TextTokenizer {
   tidies?(ids: ArrayLike<number>): string;
   /** What a token adds to a text that it stands behind; undefined for special tokens and ids without one. */
   tokenBytes?(id: number): Uint8Array | undefined;
+  /** The byte of a token of one, where tokens of bytes become text a run of them at a time: all of it, or none. */
+  fallbackByte?(id: number): number | undefined;
   /** The id of a text that is one special token. */
   specialToken?(text: string): number | undefined;
   /** How many ids encode() gives. */
@@ -45,15 +50,19 @@ export interface TextTokenizer {
   applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
 }
 
-export async function readJson(path: string): Promise<object | undefined> {
-  const { fileExists, readText } = lazyText();
+/** Longer ones are read piece by piece, so that the event loop turns in between. */
+const LONG = 1 << 18;
+
+export async function readJson(path: string, turns = new Turns()): Promise<object | undefined> {
+  const { fileExists, readText, parseLongJson } = lazyText();
   if (!(await fileExists(path))) return undefined;
   const text = await readText(path, MAX_BYTES);
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = text.length < LONG ? JSON.parse(text) : await parseLongJson(text, path, 'last', turns);
   } catch (error) {
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: is not JSON: ${(error as Error).message}`);
+    if (error instanceof StatespaceError || !(error instanceof SyntaxError)) throw error;
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: is not JSON: ${error.message}`);
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw mismatch('ERR_CHECKPOINT', path, 'a JSON object', show(json));
@@ -68,62 +77,41 @@ export async function readTokenizerConfig(folder: string): Promise<object> {
 }
 
 /**
- * The folder's tokenizer.json through @huggingface/tokenizers, else its tokenizer.model (SentencePiece); undefined where
- * there is neither.
+ * The folder's tokenizer.json, else its tokenizer.model (SentencePiece); undefined where there is neither. signal: ends a
+ * long file early.
  */
-export async function loadTokenizer(folder: string): Promise<TextTokenizer | undefined> {
+export async function loadTokenizer(folder: string, signal?: AbortSignal): Promise<TextTokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
-  const json = await readJson(path);
+  const turns = new Turns(signal);
+  const json = await readJson(path, turns);
   if (json === undefined) {
     const found = await lazySentencePiece().readSentencePiece(folder);
     return found && vocabularyTokenizer(found.vocabulary, found.chat);
   }
-  const config = await readTokenizerConfig(folder);
-  const chat = await lazyTemplates().readChatTemplates(folder, config as Record<string, unknown>);
-  const { Tokenizer } = await import('@huggingface/tokenizers');
-  const make = (definition: object) => {
-    try {
-      return new Tokenizer(readableDefinition(definition), config as object);
-    } catch (error) {
-      throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${(error as Error).message}`);
-    }
-  };
-  const tokenizer = make(json as object);
-  const unknown = unknownWord(json as object);
-  const ids = (of: InstanceType<typeof Tokenizer>, text: string, marks: boolean) =>
-    of.encode(text, { add_special_tokens: marks }).ids.map((id: number | undefined) => {
-      if (id !== undefined || unknown !== undefined) return id ?? unknown!;
-      throw new StatespaceError(
-        'ERR_ARGUMENT',
-        `${path}: a word of the text is no token, and model.unk_token names none`,
-      );
-    });
-  // Without its special tokens, a text that spells one is cut and merged like any other; made where it is asked for.
-  const plain = lazily(() => make(spelledOut(json as object)));
-  const marksAround = lazily(() => around(ids(tokenizer, 'a', true), ids(tokenizer, 'a', false)));
+  const config = (await readTokenizerConfig(folder)) as Record<string, unknown>;
+  const chat = await lazyTemplates().readChatTemplates(folder, config);
+  const reading = lazyJson().readDefinition(json, config, turns);
+  const { definition, model, tokenizer } = await reading.catch((error) => {
+    if (error instanceof StatespaceError || !(error instanceof Error) || signal?.aborted) throw error;
+    throw new StatespaceError('ERR_CHECKPOINT', `${path}: ${error.message}`);
+  });
   // As transformers 5 does it: only where the folder asks for it, and never for BPE, whose decoding is exact.
-  const tidies =
-    (config as { clean_up_tokenization_spaces?: unknown }).clean_up_tokenization_spaces === true &&
-    (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
-  const textOf = (of: ArrayLike<number>, skip_special_tokens: boolean, clean_up_tokenization_spaces: boolean) =>
-    of.length === 0 ? '' : tokenizer.decode(Array.from(of), { skip_special_tokens, clean_up_tokenization_spaces });
-  const added = (json as { added_tokens?: { id: number; content: string; special?: boolean }[] }).added_tokens ?? [];
-  const special = new Map(added.filter((t) => t.special).map((t) => [t.content, t.id]));
-  const bytesOf = lazily(() => tokenBytes(json as object));
+  const tidies = config.clean_up_tokenization_spaces === true && definition.model.type !== 'BPE';
+  const special = new Map((definition.added_tokens ?? []).filter((t) => t.special).map((t) => [t.content, t.id]));
   const encode: TextTokenizer['encode'] = (text, options = {}) => {
     const { addSpecialTokens = true, allowSpecial = true } = checkEncoding(text, options);
-    if (allowSpecial) return Int32Array.from(ids(tokenizer, text, addSpecialTokens));
-    const [before, after] = addSpecialTokens ? marksAround() : [[], []];
-    return Int32Array.from([...before, ...ids(plain(), text, false), ...after]);
+    return Int32Array.from(tokenizer.encode(text, addSpecialTokens, allowSpecial));
   };
   return {
     ...chatting(encode, chat, [...special.keys()]),
     encode,
     decode(ids, options = {}) {
-      return textOf(checkDecoding(ids, options), options.skipSpecialTokens ?? true, tidies);
+      const text = tokenizer.decode(checkDecoding(ids, options), options.skipSpecialTokens ?? true);
+      return tidies ? tidied(text) : text;
     },
-    ...(tidies && { tidies: (ids: ArrayLike<number>) => textOf(ids, true, false) }),
-    tokenBytes: (id) => bytesOf()(id),
+    ...(tidies && { tidies: (ids: ArrayLike<number>) => tokenizer.decode(Array.from(ids), true) }),
+    tokenBytes: tokenBytes(definition, model.tokens),
+    ...(tokenizer.fallsBack && { fallbackByte: (id: number) => tokenizer.fallbackByte(id) }),
     specialToken: (text) => special.get(text),
   };
 }
@@ -179,39 +167,4 @@ function checkDecoding(ids: ArrayLike<number | bigint>, options: DecodeOptions):
 function checkFlag(what: string, value: unknown): void {
   if (value !== undefined && typeof value !== 'boolean')
     throw mismatch('ERR_ARGUMENT', what, 'true or false', show(value));
-}
-
-interface Definition {
-  added_tokens?: { content: string; special?: boolean }[];
-  model?: { type?: string; vocab?: unknown; unk_token?: string };
-}
-
-/** A tokenizer.json whose special tokens are in no text: neither looked for, nor words that the vocabulary has. */
-function spelledOut(json: object): object {
-  const { added_tokens: added, model } = json as Definition;
-  if (!Array.isArray(added)) return json;
-  const special = new Set(added.filter((t) => t?.special === true).map((t) => t.content));
-  special.delete(model?.unk_token ?? '');
-  const name = (text: string, i: number) => (special.has(text) ? `\ufdd0${i}` : text);
-  const { vocab } = model ?? {};
-  const unreachable = Array.isArray(vocab)
-    ? vocab.map((entry, i) => [name(entry[0], i), ...entry.slice(1)])
-    : Object.fromEntries(Object.entries(vocab ?? {}).map(([text, id]) => [name(text, id), id]));
-  // BPE comes to a special token by merges alone, which name what they join.
-  const renamed = model && model.type !== 'BPE' ? { ...model, vocab: unreachable } : model;
-  return { ...json, model: renamed, added_tokens: added.filter((t) => t?.special !== true) };
-}
-
-/** What stands before and after `inner` in `whole`. */
-function around(whole: readonly number[], inner: readonly number[]): [number[], number[]] {
-  const at = whole.findIndex((_, i) => inner.every((id, j) => whole[i + j] === id));
-  return at < 0 ? [[], []] : [whole.slice(0, at), whole.slice(at + inner.length)];
-}
-
-function lazily<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
 }

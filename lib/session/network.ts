@@ -10,6 +10,8 @@ export interface Tokenizing {
   tidies?(ids: ArrayLike<number>): string;
   /** What a token adds to a text; undefined for special tokens and ids without one. */
   tokenBytes?(id: number): Uint8Array | undefined;
+  /** The byte of a token of one, where tokens of bytes become text a run of them at a time. */
+  fallbackByte?(id: number): number | undefined;
   /** Id of a text that is one special token. */
   specialToken?(text: string): number | undefined;
 }

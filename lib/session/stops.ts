@@ -15,11 +15,14 @@ export interface Stops {
 const LONGEST = 100;
 const SEARCHED = 256;
 
-/** ERR_ARGUMENT for a `stop` that is no list of token ids and texts, and for texts where there is no tokenizer. */
-export function readStops({ tokenizer, eosTokens }: Network, stop: unknown): Stops {
+/** ERR_ARGUMENT for a `stop` that is no list of the vocabulary's ids and of texts, and for texts where there is no tokenizer. */
+export function readStops({ tokenizer, eosTokens, vocabSize }: Network, stop: unknown): Stops {
   if (!Array.isArray(stop) || !stop.every((s) => typeof s === 'string' || Number.isInteger(s)))
     throw mismatch('ERR_ARGUMENT', 'generate: stop', 'an array of token ids and texts', show(stop));
   if (stop.includes('')) throw mismatch('ERR_ARGUMENT', 'generate: stop', 'texts of at least one character', show(''));
+  const strange = stop.find((s) => typeof s === 'number' && !(s >= 0 && s < vocabSize));
+  if (strange !== undefined)
+    throw mismatch('ERR_ARGUMENT', 'generate: stop', `ids from 0 to ${vocabSize - 1}`, show(strange));
   const texts = (stop as (string | number)[]).filter((s) => typeof s === 'string');
   if (texts.length > 0 && !tokenizer)
     throw new StatespaceError(

@@ -3,6 +3,7 @@
  * costs the same however many came before: only the last few are decoded again, as what stands before a token may decide
  * how it reads (a first word loses its space, bytes join into a character).
  */
+import { ByteRun } from './byte-run.js';
 import type { Tokenizing } from './network.js';
 import type { Stops } from './stops.js';
 import { safeLength, tidied } from './tidy.js';
@@ -14,6 +15,8 @@ const WINDOW = 16;
 const KEPT = 8;
 const HALF = '\ufffd';
 const CONTEXT = 16;
+/** Tokens of bytes that wait for the end of their run. */
+const LONGEST_RUN = 64;
 
 /** The last of `count` tokens: so many that there is a text among them, where there is one at all. */
 export function lastWithText(
@@ -33,15 +36,28 @@ class Decoding {
   private text = '';
   /** Of the window's text, how much was given out, or stood before. */
   private shown = 0;
+  /** Tokens of bytes behind the window that become text together, and how many of them are shown. */
+  private run: number[] = [];
+  private shownBytes = 0;
+  private readonly bytes = new ByteRun();
 
   constructor(
     private readonly decode: Decode,
+    /** Where tokens of bytes become text a run at a time; elsewhere bytes of a character wait for each other. */
+    private readonly byteOf: ((id: number) => number | undefined) | undefined,
     context: ArrayLike<number>,
   ) {
-    for (let i = context.length - 1; i >= 0 && this.window.length < KEPT; i--)
-      if (this.hasText(context[i]!)) this.window.unshift(context[i]!);
-    this.text = decode(this.window);
-    this.shown = wholeLength(this.text);
+    const run: number[] = [];
+    for (let i = context.length - 1; i >= 0 && this.window.length < KEPT; i--) {
+      const id = context[i]!;
+      if (this.window.length === 0 && byteOf?.(id) !== undefined && run.length < LONGEST_RUN) run.unshift(id);
+      else if (this.hasText(id)) this.window.unshift(id);
+    }
+    this.stand(this.window);
+    this.shown = this.whole();
+    for (const id of run) this.addByte(id, byteOf!(id)!);
+    this.showWhole();
+    if (this.bytes.isInvalid) this.shownBytes = this.run.length;
   }
 
   /** The last text that stood before. */
@@ -50,32 +66,104 @@ class Decoding {
   }
 
   push(id: number): string {
-    this.add(id);
-    const news = this.news(wholeLength(this.text));
-    this.shorten();
-    return news;
+    const byte = this.byteOf?.(id);
+    if (byte !== undefined) return this.pushByte(id, byte);
+    if (this.run.length === 0) return this.pushToken(id);
+    return this.hasText(id) ? this.endRun() + this.pushToken(id) : '';
   }
 
   /** What a token would add here, that does not come. */
   peek(id: number): string {
-    return this.decode([...this.window, id]).slice(this.shown);
+    const whole = this.run.slice(0, this.bytes.wholeBytes);
+    const before = whole.length > 0 ? this.decode([...this.window, ...whole]).length : this.shown;
+    return this.decode([...this.window, ...this.run, id]).slice(before);
   }
 
   get holds(): boolean {
-    return this.shown < this.text.length;
+    return this.shown < this.text.length || this.shownBytes < this.run.length;
   }
 
   /** What is left at the end: the bytes of an unfinished character. */
   rest(): string {
-    return this.news(this.text.length);
+    return this.run.length > 0 ? this.endRun() : this.news(this.text.length);
   }
 
-  private add(id: number): void {
+  /** What is left where a call ends and another may follow: whole characters. */
+  restWhole(): string {
+    return this.bytes.isInvalid ? '' : this.showWhole();
+  }
+
+  private pushToken(id: number): string {
     this.window.push(id);
     const text = this.decode(this.window);
     // The second byte of a character adds nothing yet, a space in front nothing at all: both matter to the next token.
     if (text === this.text && !this.hasText(id)) this.window.pop();
     this.text = text;
+    const news = this.news(this.whole());
+    this.shorten();
+    return news;
+  }
+
+  private addByte(id: number, byte: number): void {
+    this.run.push(id);
+    this.bytes.push(byte);
+  }
+
+  /** Characters wait for the end of the run: one byte that is wrong spoils all of it. Long ones are given out before. */
+  private pushByte(id: number, byte: number): string {
+    this.addByte(id, byte);
+    if (this.bytes.isInvalid) {
+      const halves = this.halves();
+      this.run = [id];
+      this.shownBytes = 1;
+      return halves;
+    }
+    return this.run.length >= LONGEST_RUN ? this.showWhole() : '';
+  }
+
+  /** Gives out the run's whole characters, which join the window. */
+  private showWhole(): string {
+    const whole = this.run.slice(0, this.bytes.wholeBytes);
+    if (whole.length === 0) return '';
+    const news = this.decode([...this.window, ...whole]).slice(this.shown);
+    const left = this.run.slice(whole.length);
+    let from = whole.length - 1;
+    while (from > 0 && (this.byteOf!(whole[from]!)! & 0xc0) === 0x80) from--;
+    this.stand([...this.window.slice(-KEPT), ...whole.slice(from)]);
+    this.clearRun();
+    for (const id of left) this.addByte(id, this.byteOf!(id)!);
+    return news;
+  }
+
+  private endRun(): string {
+    const isWhole = !this.bytes.isInvalid && this.bytes.wholeBytes === this.run.length;
+    const window = [...this.window, ...this.run];
+    const news = isWhole ? this.decode(window).slice(this.shown) : this.halves();
+    this.stand(window.slice(-WINDOW));
+    this.clearRun();
+    return news;
+  }
+
+  private halves(): string {
+    return HALF.repeat(this.run.length - this.shownBytes);
+  }
+
+  private clearRun(): void {
+    this.run = [];
+    this.shownBytes = 0;
+    this.bytes.clear();
+  }
+
+  /** All of the window's text is shown. */
+  private stand(window: number[]): void {
+    this.window = window;
+    this.text = this.decode(window);
+    this.shown = this.text.length;
+  }
+
+  /** Length of the window's text without the mark that an unfinished character leaves at the end: one, for all its bytes. */
+  private whole(): number {
+    return this.text.length - (!this.byteOf && this.text.endsWith(HALF) ? 1 : 0);
   }
 
   /** Whether it is one wherever it stands: a special token is not. */
@@ -98,9 +186,6 @@ class Decoding {
     this.shown = Math.max(0, this.text.length - held);
   }
 }
-
-/** Without the mark that an unfinished character leaves at the end: one, however many of its bytes are there. */
-const wholeLength = (text: string): number => (text.endsWith(HALF) ? text.length - 1 : text.length);
 
 /** Decoded text in which spaces before full stops and the like are left out, as a folder may ask; see tidy.ts. */
 class Tidying {
@@ -155,12 +240,12 @@ export class TextStream {
 
   /** context: ids that stand before, of which the last few matter. */
   constructor(
-    tokenizer: Pick<Tokenizing, 'decode' | 'tidies'>,
+    tokenizer: Pick<Tokenizing, 'decode' | 'tidies' | 'fallbackByte'>,
     private readonly stops: Pick<Stops, 'texts'> & Partial<Stops>,
     context: ArrayLike<number> = [],
   ) {
     const { tidies } = tokenizer;
-    this.decoding = new Decoding(tidies ?? ((ids) => tokenizer.decode(ids)), context);
+    this.decoding = new Decoding(tidies ?? ((ids) => tokenizer.decode(ids)), tokenizer.fallbackByte, context);
     this.tidying = tidies && new Tidying(this.decoding.before);
   }
 
@@ -184,7 +269,7 @@ export class TextStream {
   /** What was held back; at the end of all, an unfinished character as well. */
   rest(halves = true): string {
     if (this.stopped !== undefined) return '';
-    const last = this.tidy(halves ? this.decoding.rest() : '') + (this.tidying?.rest() ?? '');
+    const last = this.tidy(halves ? this.decoding.rest() : this.decoding.restWhole()) + (this.tidying?.rest() ?? '');
     const text = this.filter(last);
     return this.stopped === undefined ? text + this.release(this.held, this.held.length) : text;
   }

@@ -4,7 +4,8 @@ import type { TokenTable } from './token-table.js';
 
 const encoder = new TextEncoder();
 const nothing = { length: 0, value: 0 };
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+const GRAPHEMES = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
 
 /**
  * SentencePiece's compiled rules: a double array (darts-clone, of 32-bit units) over the UTF-8 of what is replaced, whose
@@ -40,7 +41,7 @@ export class Charsmap {
       this.kept?.forEachPrefix(bytes, at, (_, to) => {
         end = to;
       });
-      const { length, value } = end > at ? nothing : this.longest(bytes, at);
+      const { length, value } = end > at ? nothing : this.match(bytes, at);
       if (length > 0) {
         for (let i = value; (this.replacements[i] ?? 0) !== 0; i++) out.push(this.replacements[i]!);
         at += length;
@@ -52,7 +53,28 @@ export class Charsmap {
     return decoder.decode(Uint8Array.from(out));
   }
 
-  private longest(bytes: Uint8Array, start: number): { length: number; value: number } {
+  /**
+   * As Hugging Face tokenizers has it: rules are asked for whole graphemes of up to five bytes, then for characters, and the
+   * first rule that begins either replaces all of it.
+   */
+  normalizeGraphemes(text: string): string {
+    let out = '';
+    for (const { segment } of GRAPHEMES.segment(text)) {
+      const whole = Buffer.byteLength(segment) < 6 ? this.shortest(segment) : undefined;
+      out += whole ?? Array.from(segment, (character) => this.shortest(character) ?? character).join('');
+    }
+    return out;
+  }
+
+  /** What the shortest rule at the beginning says, if there is one. */
+  private shortest(text: string): string | undefined {
+    const { length, value } = this.match(encoder.encode(text), 0, true);
+    if (length === 0) return undefined;
+    const end = this.replacements.indexOf(0, value);
+    return decoder.decode(this.replacements.subarray(value, end < 0 ? undefined : end));
+  }
+
+  private match(bytes: Uint8Array, start: number, shortest = false): { length: number; value: number } {
     let found = nothing;
     let node = offsetOf(this.units[0]!);
     for (let at = start; at < bytes.length; at++) {
@@ -62,6 +84,7 @@ export class Charsmap {
       node = (node ^ offsetOf(unit)) >>> 0;
       const leaf = unit & 0x100 ? this.units[node] : undefined;
       if (leaf !== undefined) found = { length: at - start + 1, value: leaf & 0x7fffffff };
+      if (shortest && found.length > 0) break;
     }
     return found;
   }

@@ -3,17 +3,16 @@
 interface Definition {
   decoder?: unknown;
   pre_tokenizer?: unknown;
-  model?: { type?: string; vocab?: unknown; continuing_subword_prefix?: string };
+  model?: { continuing_subword_prefix?: string };
   added_tokens?: { id: number; content: string; special?: boolean }[];
 }
 
-/** Bytes of a token; undefined for special ones and for ids without a token. */
-export function tokenBytes(definition: object): (id: number) => Uint8Array | undefined {
+/** Bytes of a token, by the model's tokens; undefined for special ones and for ids without a token. */
+export function tokenBytes(
+  definition: object,
+  tokens: readonly (string | undefined)[],
+): (id: number) => Uint8Array | undefined {
   const { decoder, pre_tokenizer, model, added_tokens = [] } = definition as Definition;
-  const tokens = new Map<number, string>();
-  const vocab = model?.vocab ?? {};
-  if (Array.isArray(vocab)) for (const [id, entry] of vocab.entries()) tokens.set(id, (entry as [string])[0]);
-  else for (const [token, id] of Object.entries(vocab)) tokens.set(id as number, token);
   const added = new Map(added_tokens.map((t) => [t.id, t.special ? undefined : t.content]));
   const write = writer(kindsOf(decoder), kindsOf(pre_tokenizer), model?.continuing_subword_prefix ?? '##');
   return (id) => {
@@ -21,7 +20,7 @@ export function tokenBytes(definition: object): (id: number) => Uint8Array | und
       const content = added.get(id);
       return content === undefined ? undefined : Buffer.from(content);
     }
-    const token = tokens.get(id);
+    const token = tokens[id];
     return token === undefined ? undefined : write(token);
   };
 }

@@ -6,10 +6,53 @@ const encoder = new TextEncoder();
 /** What a character that is no token costs, below the worst of the tokens. */
 const PENALTY = 10;
 
+/** A part of a text; id -1: no token's. */
+export interface Cut {
+  readonly start: number;
+  readonly end: number;
+  readonly id: number;
+}
+
 /**
- * SentencePiece's unigram model (Kudo 2018): of all ways to cut a text into tokens, the one with the largest sum of
- * scores.
+ * Of all ways to cut a text into tokens, the one with the largest sum of scores; a character that is no token may be
+ * cut out at `unknownScore`; hidden tokens are none. Sums are kept in Sums: SentencePiece has floats, Hugging Face tokenizers doubles.
  */
+export function bestPath(
+  bytes: Uint8Array,
+  tokens: TokenTable,
+  scores: Float32Array | Float64Array,
+  unknownScore: number,
+  Sums: typeof Float32Array | typeof Float64Array,
+  hidden?: ReadonlySet<number>,
+): Cut[] {
+  const from = new Int32Array(bytes.length + 1).fill(-1);
+  const ids = new Int32Array(bytes.length + 1);
+  const sums = new Sums(bytes.length + 1);
+  const sum = new Sums(1);
+  const offer = (start: number, end: number, id: number, score: number): void => {
+    sum[0] = sums[start]! + score;
+    if (from[end]! >= 0 && sum[0]! <= sums[end]!) return;
+    from[end] = start;
+    ids[end] = id;
+    sums[end] = sum[0]!;
+  };
+  for (let start = 0; start < bytes.length; ) {
+    const next = endOfCharacter(bytes, start);
+    let isToken = false;
+    tokens.forEachPrefix(bytes, start, (id, end) => {
+      if (hidden?.has(id)) return;
+      offer(start, end, id, scores[id]!);
+      isToken ||= end === next;
+    });
+    if (!isToken) offer(start, next, -1, unknownScore);
+    start = next;
+  }
+  const path: Cut[] = [];
+  for (let end = bytes.length; end > 0; end = from[end]!) path.push({ start: from[end]!, end, id: ids[end]! });
+  return path.reverse();
+}
+
+/** SentencePiece's unigram model (Kudo 2018). */
 export class Unigram {
   private readonly unknownScore: number;
 
@@ -28,41 +71,12 @@ export class Unigram {
 
   encode(text: string, out: number[]): void {
     const bytes = encoder.encode(text.replaceAll(' ', '▁'));
-    const { from, ids } = this.best(bytes);
-    const cuts: number[] = [];
-    for (let end = bytes.length; end > 0; end = from[end]!) cuts.push(end);
     let wasUnknown = false;
-    for (const end of cuts.reverse()) {
-      const id = ids[end]!;
+    for (const { start, end, id } of bestPath(bytes, this.tokens, this.scores, this.unknownScore, Float32Array)) {
       if (id >= 0) out.push(id);
-      else this.pushUnknown(bytes.subarray(from[end]!, end), wasUnknown, out);
+      else this.pushUnknown(bytes.subarray(start, end), wasUnknown, out);
       wasUnknown = id < 0;
     }
-  }
-
-  /** For every place that the best way reaches: where its last token begins, and which one that is (-1: none). */
-  private best(bytes: Uint8Array): { from: Int32Array; ids: Int32Array } {
-    const from = new Int32Array(bytes.length + 1).fill(-1);
-    const ids = new Int32Array(bytes.length + 1);
-    const sums = new Float32Array(bytes.length + 1);
-    const offer = (start: number, end: number, id: number, score: number): void => {
-      const sum = Math.fround(sums[start]! + score);
-      if (from[end]! >= 0 && sum <= sums[end]!) return;
-      from[end] = start;
-      ids[end] = id;
-      sums[end] = sum;
-    };
-    for (let start = 0; start < bytes.length; ) {
-      const next = endOfCharacter(bytes, start);
-      let isToken = false;
-      this.tokens.forEachPrefix(bytes, start, (id, end) => {
-        offer(start, end, id, this.scores[id]!);
-        isToken ||= end === next;
-      });
-      if (!isToken) offer(start, next, -1, this.unknownScore);
-      start = next;
-    }
-    return { from, ids };
   }
 
   private pushUnknown(character: Uint8Array, wasUnknown: boolean, out: number[]): void {

@@ -208,6 +208,36 @@ describe('as a model', () => {
     const file = model(pairs);
     await expectRefused(loadModel(file), file, message);
   });
+  const llama = (more: [string, Value][]): [string, Value][] => [
+    ['general.architecture', ['string', 'llama']],
+    ['llama.block_count', ['u32', 1]],
+    ['llama.embedding_length', ['u32', 32]],
+    ['llama.feed_forward_length', ['u32', 64]],
+    ['llama.attention.head_count', ['u32', 4]],
+    ['llama.attention.layer_norm_rms_epsilon', ['f32', 1e-5]],
+    ['llama.context_length', ['u32', 64]],
+    ...more,
+  ];
+  const numbers: [string, Value][] = [
+    ['rope.freq_base', ['f32', 0]],
+    ['rope.freq_base', ['f32', -1]],
+    ['rope.freq_base', ['f32', Infinity]],
+    ['rope.freq_base', ['f32', Number.NaN]],
+    ['attention.layer_norm_rms_epsilon', ['f32', -1e-5]],
+    ['attention.layer_norm_rms_epsilon', ['f32', Infinity]],
+  ];
+  test.each(numbers)('refuses the number %s %j', async (name, value) => {
+    const pairs = llama([]).filter(([key]) => key !== `llama.${name}`);
+    const file = model([...pairs, [`llama.${name}`, value]]);
+    await expectRefused(loadModel(file), file, new RegExp(`llama.${name}: expected a .*number.*, received`));
+  });
+  test('what is wrong with a config names the file', async () => {
+    const file = model(llama([['statespace.config', ['string', JSON.stringify({ speling: 7 })]]]));
+    await expect(loadModel(file)).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED_MODEL',
+      message: `${file}: config (llama): unknown key speling`,
+    });
+  });
   test('a missing file is said to be missing', async () => {
     await expectRefused(loadModel('/nowhere/model.gguf'), '/nowhere/model.gguf', /ENOENT/);
   });

@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { loadModel } from 'statespace';
 import { describe, expect, test } from 'vitest';
 import { openCheckpoint, readTensorF32 } from '../../dist/lib/checkpoint/open.js';
 import { readSafetensors } from '../../dist/lib/checkpoint/safetensors.js';
@@ -84,6 +85,12 @@ describe('refused, naming the file', () => {
       /at most 25000000 .* 18446744073709551615/,
     ],
     ['a header of more than 25 MB', safetensors('{}', undefined, 100_000_001n), /at most 25000000/],
+    [
+      'an error of a server',
+      Buffer.from('{"error":"Repository not found"}'),
+      /expected a safetensors file, received the text "{\\"error\\":.*": download it again/,
+    ],
+    ['a line of text', Buffer.from('Entry not found\n'), /received the text "Entry not found/],
     ['no JSON', safetensors('garbage'), /expected a JSON object/],
     ['half of a JSON', safetensors('{"w": {"dtype":'), /header:1:16: expected a value, received the end/],
     ['no UTF-8', safetensors('{"').fill(0xff, 9), /UTF-8/],
@@ -235,6 +242,33 @@ test('a header of 24 MB is read in turns of the event loop', async () => {
     clearInterval(timer);
   }
   expect(turns).toBeGreaterThan(20);
+});
+
+describe('an index of 24 MB', () => {
+  const names = Array.from({ length: 250_000 }, (_, i) => [
+    `model.layers.${i}.self_attn.rotary_and_more.weight.of.it`,
+    'a',
+  ]);
+  const weight_map = Object.fromEntries(names.map(([name]) => [name, 'a.safetensors']));
+  const files = { 'a.safetensors': safetensors({ w: f32(0, 4) }, Buffer.alloc(4)) };
+  const folder = () =>
+    folders.put({ ...files, 'model.safetensors.index.json': JSON.stringify({ weight_map }).padEnd(24_000_000) });
+
+  test('is read in turns of the event loop', async () => {
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    await expectRefused(openCheckpoint(folder()), 'index.json', /which lacks it/).finally(() => clearInterval(timer));
+    expect(turns).toBeGreaterThan(20);
+  });
+  test('hears an abort', async () => {
+    const stop = new AbortController();
+    setImmediate(() => setTimeout(() => stop.abort(new Error('enough')), 10));
+    await expect(loadModel(folder(), { signal: stop.signal })).rejects.toThrow('enough');
+  });
+  test('of more than 25 MB is refused before it is read', async () => {
+    const long = { ...files, 'model.safetensors.index.json': '{}'.padEnd(25_000_001) };
+    await expectRefused(openCheckpoint(folders.put(long)), 'index.json', /expected at most 25000000 bytes/);
+  });
 });
 
 describe('a file of another format under this name', () => {

@@ -83,6 +83,10 @@ const required: Record<string, string[]> = {
 };
 
 const llamaLike: [Config, RegExp][] = [
+  [{ rms_norm_eps: -1e-6 }, /rms_norm_eps: expected a finite number from 0 on, received -0.000001/],
+  [{ rms_norm_eps: Number.POSITIVE_INFINITY }, /rms_norm_eps: expected a finite number/],
+  [{ rope_parameters: { rope_type: 'default', rope_theta: 0 } }, /rope_theta: expected a finite number above 0/],
+  [{ rope_parameters: { rope_type: 'default', rope_theta: 1e300 } }, /rope_theta: expected a finite number above 0/],
   [{ hidden_act: 'quick_gelu' }, /hidden_act: "quick_gelu" is not supported/],
   [{ num_attention_heads: 4, num_key_value_heads: 3 }, /num_attention_heads 4 is no multiple of num_key_value_heads 3/],
   [{ rope_parameters: { rope_type: 'ntk', factor: 2 } }, /rope_parameters.*rope_type: "ntk" is not supported/],

@@ -240,6 +240,8 @@ describe('generate', () => {
       { seed: -4 },
       { stop: ['text'] },
       { stop: 'text' },
+      { stop: [-1] },
+      { stop: [1e6] },
       { stop: [true] },
       { prompt: 5 },
       { prompt: null },

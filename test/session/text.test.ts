@@ -20,8 +20,6 @@ function numbers(seed: number): (below: number) => number {
   };
 }
 
-const withoutHalf = (text: string) => text.replace(/\ufffd$/, '');
-
 describe.each(Object.keys(KINDS))('%s', (name) => {
   const kind = KINDS[name]!;
   const some = numbers(name.length);
@@ -44,11 +42,15 @@ describe.each(Object.keys(KINDS))('%s', (name) => {
       const ids = sequence();
       const whole = tokenizer.decode(ids);
       for (const split of new Set([0, some(ids.length), ids.length >> 1])) {
-        const before = withoutHalf(tokenizer.decode(ids.slice(0, split)));
-        if (tidying && !whole.startsWith(before)) continue; // what came before is no beginning of the whole
-        const stream = new TextStream(tokenizer, { texts: [] }, ids.slice(0, split));
-        const parts = ids.slice(split).map((id) => stream.push(id));
-        expect(before + parts.join('') + stream.rest(), JSON.stringify({ ids, split })).toBe(whole);
+        const streamed = (part: number[], context: number[], last: boolean) => {
+          const stream = new TextStream(tokenizer, { texts: [] }, context);
+          return part.map((id) => stream.push(id)).join('') + stream.rest(last);
+        };
+        const before = streamed(ids.slice(0, split), [], false);
+        if (!whole.startsWith(before)) continue; // tidied away or spoilt by what follows: what came before is no beginning of the whole
+        expect(before + streamed(ids.slice(split), ids.slice(0, split), true), JSON.stringify({ ids, split })).toBe(
+          whole,
+        );
       }
     }
   });

@@ -21,8 +21,8 @@ export interface GgufFile {
 }
 
 /** One file, or the first of a split one with all that belong to it. */
-export async function readGguf(path: string): Promise<GgufFile> {
-  const first = await readOne(path);
+export async function readGguf(path: string, signal?: AbortSignal): Promise<GgufFile> {
+  const first = await readOne(path, signal);
   const count = first.metadata.count('split.count') ?? 1;
   if (count <= 1) return first;
   const no = first.metadata.count('split.no') ?? 0;
@@ -34,7 +34,7 @@ export async function readGguf(path: string): Promise<GgufFile> {
   const partPath = (i: number) => join(dirname(path), `${name[1]}-${pad(i + 1)}-of-${pad(count)}.gguf`);
   if (no !== 0) throw checkpointError(path, `is part ${no + 1} of ${count}: expected the first, ${partPath(0)}`);
   const parts = [first];
-  for (let i = 1; i < count; i++) parts.push(await readPart(partPath(i), i, count));
+  for (let i = 1; i < count; i++) parts.push(await readPart(partPath(i), i, count, signal));
   const tensors = parts.flatMap((part) => part.tensors);
   const total = first.metadata.count('split.tensors.count');
   if (total !== undefined && total !== tensors.length)
@@ -45,9 +45,9 @@ export async function readGguf(path: string): Promise<GgufFile> {
 
 const pad = (n: number): string => String(n).padStart(5, '0');
 
-async function readPart(path: string, no: number, count: number): Promise<GgufFile> {
+async function readPart(path: string, no: number, count: number, signal?: AbortSignal): Promise<GgufFile> {
   if (!(await fileExists(path))) throw checkpointError(path, `part ${no + 1} of ${count} is missing`);
-  const part = await readOne(path);
+  const part = await readOne(path, signal);
   const [foundNo, foundCount] = [part.metadata.count('split.no'), part.metadata.count('split.count')];
   if (foundNo !== no || foundCount !== count) {
     throw checkpointError(
@@ -58,10 +58,10 @@ async function readPart(path: string, no: number, count: number): Promise<GgufFi
   return part;
 }
 
-function readOne(path: string): Promise<GgufFile> {
+function readOne(path: string, signal?: AbortSignal): Promise<GgufFile> {
   return InputFile.use(path, async (file) => {
     await refusePlaceholder(file, 'GGUF');
-    const r = new HeaderReader(file);
+    const r = new HeaderReader(file, signal);
     const version = await readVersion(r);
     const [tensorCount, pairCount] = [await r.count('tensor count', 24), await r.count('metadata count', 13)];
     const pairs = new Map<string, GgufValue>();

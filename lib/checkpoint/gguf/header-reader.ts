@@ -1,6 +1,7 @@
 // Walks over a header whose length nobody knows beforehand: pieces of the file are read as they are needed, twice as
 // much each time, and never more than the file holds, whatever a length in it claims.
 import { show } from '../../errors.js';
+import { Turns } from '../../turns.js';
 import type { InputFile } from '../files.js';
 import { checkpointError } from '../stored.js';
 import { type ScalarType, scalarBytes } from './types.js';
@@ -9,16 +10,19 @@ import { readScalar, readString } from './values.js';
 const firstPiece = 1 << 18;
 /** Headers of vocabularies of 256k tokens have 10 MB; what is longer is none. */
 const longestHeader = 1 << 29;
-/** How long the event loop may wait. */
-const sliceMs = 2;
 
 export class HeaderReader {
   /** Bytes of the file that have been walked over. */
   at = 0;
   private bytes: Buffer = Buffer.alloc(0);
-  private sliceEnd = performance.now() + sliceMs;
+  private readonly turns: Turns;
 
-  constructor(private readonly file: InputFile) {}
+  constructor(
+    private readonly file: InputFile,
+    signal?: AbortSignal,
+  ) {
+    this.turns = new Turns(signal);
+  }
 
   get path(): string {
     return this.file.path;
@@ -30,9 +34,8 @@ export class HeaderReader {
 
   /** Lets other work run where this one has taken its time. */
   async breathe(): Promise<void> {
-    if (performance.now() < this.sliceEnd) return;
-    await new Promise(setImmediate);
-    this.sliceEnd = performance.now() + sliceMs;
+    const pause = this.turns.due();
+    if (pause) await pause;
   }
 
   private async need(length: number, what: string): Promise<void> {

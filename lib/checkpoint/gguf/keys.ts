@@ -24,10 +24,17 @@ export class ArchitectureKeys {
       ? this.metadata.needCount(this.key(name))
       : (this.metadata.count(this.key(name)) ?? standard);
   }
+  /** A finite number; of an epsilon, the base of rotations or a factor of theirs one with which a network can compute. */
   number(name: string, standard?: number): number {
-    return standard === undefined
-      ? this.metadata.needNumber(this.key(name))
-      : (this.metadata.number(this.key(name)) ?? standard);
+    const x =
+      standard === undefined
+        ? this.metadata.needNumber(this.key(name))
+        : (this.metadata.number(this.key(name)) ?? standard);
+    if (!Number.isFinite(x)) throw this.error(name, `expected a finite number, received ${x}`);
+    if (/epsilon$/.test(name) && x < 0) throw this.error(name, `expected a number from 0 on, received ${x}`);
+    if (/freq_base$|scaling\.factor$/.test(name) && x <= 0)
+      throw this.error(name, `expected a number above 0, received ${x}`);
+    return x;
   }
   boolean(name: string, standard = false): boolean {
     return this.metadata.boolean(this.key(name)) ?? standard;

@@ -21,8 +21,8 @@ export interface GgufCheckpoint {
   origins: ReadonlyMap<string, Origin>;
 }
 
-export async function openGguf(path: string): Promise<GgufCheckpoint> {
-  const file = await readGguf(path);
+export async function openGguf(path: string, signal?: AbortSignal): Promise<GgufCheckpoint> {
+  const file = await readGguf(path, signal);
   const { metadata } = file;
   const kind = metadata.string('general.type');
   if (kind !== undefined && kind !== 'model')

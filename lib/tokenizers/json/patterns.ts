@@ -1,0 +1,20 @@
+import type { Compile, Pattern } from './part.js';
+
+/** What is used of the library; its own declarations are not found from here: they name files without endings. */
+interface Library {
+  SplitPreTokenizer: new (part: { pattern: Pattern; invert: boolean }) => { pattern: RegExp | null };
+}
+
+/**
+ * Patterns of tokenizer.json as JavaScript's: \@huggingface/tokenizers knows Oniguruma's syntax, and shows in a pre-tokenizer what it
+ * has made of it. Throws Errors for what cannot be said in JavaScript.
+ */
+export async function patterns(): Promise<Compile> {
+  const { SplitPreTokenizer } = (await import('@huggingface/tokenizers')) as unknown as Library;
+  return (pattern) => {
+    if ('String' in pattern) return new RegExp(pattern.String.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'), 'gu');
+    const { pattern: found } = new SplitPreTokenizer({ pattern, invert: false });
+    if (!found) throw new Error(`expected a pattern { String } or { Regex }, received ${JSON.stringify(pattern)}`);
+    return found;
+  };
+}
