@@ -1,6 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { StatespaceError } from '../errors.js';
 import type { Model } from '../models/model.js';
+import type { Session } from '../session/session.js';
 import { Persistence } from './cache/persistence.js';
 import { PrefixCache } from './cache/prefix-cache.js';
 import { commonLength } from './cache/radix.js';
@@ -19,6 +20,8 @@ const MOST_LEAST_PIECE = 64;
 // Of the checkpoints that are only a guess every so many are left where several prompts are read at once: all of them wait for
 // each copy of a state.
 const GUESSES_PASSED = 4;
+// The state that others begin from is a small part of the memory that there is.
+const BLANK_SHARE = 64;
 
 /** A part of a step: tokens of one run. */
 interface Share {
@@ -38,6 +41,9 @@ export class Scheduler {
   onStep: ((step: { texts: number; promptTokens: number; ms: number }) => void) | undefined;
   private readonly pace = new Pace();
   private readonly stop = new AbortController();
+  private blank: Session | undefined;
+  /** Bytes for sessions and cache, beside those of `blank`. */
+  private readonly memory: number;
   private reserved = 0;
   private turn = 0;
   private stepping: readonly Share[] = [];
@@ -52,7 +58,9 @@ export class Scheduler {
     private readonly model: Model,
     private readonly options: ResolvedOptions,
   ) {
-    const { cache } = options;
+    const { cache, memoryBytes } = options;
+    const { state } = model.sessionBytes(0);
+    this.memory = state * BLANK_SHARE <= memoryBytes ? memoryBytes - state : memoryBytes;
     if (cache) this.cache = new PrefixCache(model, cache.bytes);
     if (cache?.store) this.persistence = new Persistence(model, cache.store, cache.bytes);
   }
@@ -61,17 +69,17 @@ export class Scheduler {
   submit(run: Run): void {
     if (run.ended) return;
     if (this.closed) throw new StatespaceError('ERR_DISPOSED', 'engine: it is closed, or being drained');
-    const { maxQueued, maxRunning, memoryBytes } = this.options;
+    const { maxQueued, maxRunning } = this.options;
     if (this.queue.length >= maxQueued + Math.max(0, maxRunning - this.running.size))
       throw new StatespaceError(
         'ERR_OVERLOADED',
         `engine: ${this.queue.length} requests wait already; try again later`,
       );
     run.reserved = this.model.sessionBytes(run.task.mostTokens).total;
-    if (run.reserved > memoryBytes)
+    if (run.reserved > this.memory)
       throw new StatespaceError(
         'ERR_OUT_OF_MEMORY',
-        `engine: ${run.task.mostTokens} tokens need ${run.reserved} bytes, more than memoryBytes ${memoryBytes}`,
+        `engine: ${run.task.mostTokens} tokens need ${run.reserved} bytes, more than the ${this.memory} that there are for them (memoryBytes)`,
       );
     this.queue.add(run);
     if (this.persistence && run.task.cacheable) {
@@ -110,6 +118,7 @@ export class Scheduler {
     await this.loop;
     await this.persistence?.flush();
     this.cache?.clear();
+    await this.blank?.dispose();
   }
 
   private wake(): void {
@@ -146,7 +155,7 @@ export class Scheduler {
     for (const run of this.queue.ordered()) {
       if (this.running.size >= this.options.maxRunning) return;
       if (run.preparing || this.isAwaited(run)) continue;
-      const room = this.options.memoryBytes - this.reserved - run.reserved;
+      const room = this.memory - this.reserved - run.reserved;
       if (room < 0) return; // who comes next waits for it too: else a large one would wait for ever
       if (this.cache && this.cache.bytes > room) this.cache.shrink(room);
       try {
@@ -192,7 +201,7 @@ export class Scheduler {
       const { common } = this.cache.look(run.prompt, 0);
       run.stops = planStops(run.prompt.length, from, run.boundaries, common, this.options.cache!);
     }
-    run.session = cached?.session ?? this.model.createSession();
+    run.session = cached?.session ?? this.begin();
     run.pageRuns = cached?.runs ?? [];
     run.fed = from;
     run.turn = this.turn;
@@ -200,6 +209,13 @@ export class Scheduler {
     this.queue.take(run);
     this.running.add(run);
     run.admitted(from);
+  }
+
+  /** A fork of one that has read nothing, where there is room for that: its state is written by the step's threads. */
+  private begin(): Session {
+    if (this.memory === this.options.memoryBytes) return this.model.createSession();
+    this.blank ??= this.model.createSession();
+    return this.blank.fork();
   }
 
   /** Gives what a run waits for a moment, so that it keeps in step with the others; they do not stand still for it. */
@@ -350,7 +366,7 @@ export class Scheduler {
 
   /** A checkpoint after `tokens`, where memory has room for it. */
   private keep(run: Run, tokens: Int32Array): void {
-    const room = this.options.memoryBytes - this.reserved - this.model.sessionBytes(tokens.length).total;
+    const room = this.memory - this.reserved - this.model.sessionBytes(tokens.length).total;
     if (room < 0) return;
     this.cache!.shrink(room);
     run.pageRuns = this.cache!.add(tokens, run.session!, run.pageRuns);

@@ -28,6 +28,7 @@ interface Listed {
   hash: Wanted['hash'];
 }
 
+const WEIGHTS = /\.(safetensors|bin|pth|gguf)$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 /** Small files side by side; one large one fills the line by itself. */
 const together = 4;
@@ -86,6 +87,7 @@ async function kept(cache: string, source: HubSource): Promise<string> {
   const snapshot = join(cache, 'snapshots', commit);
   const entries = await readdir(snapshot, { recursive: true, encoding: 'utf8' }).catch(() => [] as string[]);
   if (entries.length === 0) throw missing('its snapshot is not in the cache');
+  if (!entries.some((name) => WEIGHTS.test(name))) throw missing('its weights are not in the cache');
   return placeOf(snapshot, neededFiles(source.repo, entries, source.file));
 }
 

@@ -82,6 +82,8 @@ test('a model by its name on the hub; the second time nothing is fetched, offlin
   await (await loadModel('hf:lab/mamba@v1.0')).dispose();
   expect(hub.requests).toEqual([]);
   await expect(pull('hf:lab/other')).rejects.toThrow(/not in the cache, and HF_HUB_OFFLINE/);
+  rmSync(join(cache, 'models--lab--mamba', 'snapshots', COMMIT, 'model.safetensors'));
+  await expect(pull('hf:lab/mamba@v1.0')).rejects.toThrow(/its weights are not in the cache, and HF_HUB_OFFLINE/);
 });
 
 test('the command reads it by that name, as its help says', async () => {

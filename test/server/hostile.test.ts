@@ -185,20 +185,55 @@ describe('connections', () => {
     for (const socket of slow) socket.destroy();
   });
 
-  test('a head that is no HTTP, or too large', async () => {
-    const say = (text: string) =>
-      new Promise<string>((resolve) => {
-        let answer = '';
-        const socket = connect(port(), '127.0.0.1');
-        socket.on('data', (data) => {
-          answer += data.toString('latin1');
-        });
-        socket.on('error', () => {});
-        socket.on('close', () => resolve(answer));
-        socket.end(text);
+  /** What is answered until the server ends the connection; `end`: to one who says that no more comes. */
+  const say = (text: string, { end }: { end: boolean }) =>
+    new Promise<string>((resolve) => {
+      let answer = '';
+      const socket = connect(port(), '127.0.0.1');
+      socket.on('data', (data) => {
+        answer += data.toString('latin1');
       });
-    expect(await say('\0\x01\x02\r\n\r\n')).toMatch(/^HTTP\/1.1 400/);
-    expect(await say(`GET / HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(40_000)}\r\n\r\n`)).toMatch(/^HTTP\/1.1 431/);
+      socket.on('error', () => {});
+      socket.on('close', () => resolve(answer));
+      if (end) socket.end(text);
+      else socket.write(text);
+    });
+
+  const content = stringify(small);
+  const length = `Content-Length: ${content.length}\r\n`;
+  const chunk = `${content.length.toString(16)}\r\n${content}\r\n0\r\n\r\n`;
+  const chunked = 'Transfer-Encoding: chunked\r\n';
+  const last = 'Connection: close\r\n';
+  const line = (start: string) => `${start} HTTP/1.1\r\nHost: x\r\n`;
+  const raw = (headers: string, sent = content) =>
+    `${line('POST /v1/completions')}Content-Type: application/json\r\n${headers}\r\n${sent}`;
+  test.each<[string, string, number[]]>([
+    ['several in one go', raw(length).repeat(2) + raw(length + last), [200, 200, 200]],
+    ['Expect: 100-continue', raw(`${length}${last}Expect: 100-continue\r\n`), [100, 200]],
+    ['an expectation of something else', raw(`${length}${last}Expect: tea\r\n`), [417]],
+    ['in chunks, with a trailer', raw(`${chunked}${last}Trailer: X\r\n`, `${chunk.slice(0, -2)}X: y\r\n\r\n`), [200]],
+    ['chunks of no length', raw(chunked, 'zz\r\n'), [400]],
+    ['chunks and a length', raw(`${chunked}Content-Length: 5\r\n`, chunk), [400]],
+    ['two lengths', raw('Content-Length: 5\r\nContent-Length: 6\r\n'), [400]],
+    ['a length below nothing', raw('Content-Length: -5\r\n'), [400]],
+    ['no host', raw(length).replace('Host: x\r\n', ''), [400]],
+    ['HTTP/1.0', raw(length).replace('HTTP/1.1', 'HTTP/1.0'), [200]],
+    ['HEAD', `${line('HEAD /v1/models')}${last}\r\n`, [200]],
+    ['OPTIONS', `${line('OPTIONS /v1/completions')}${last}\r\n`, [405]],
+    ['CONNECT', `${line('CONNECT x:443')}\r\n`, []],
+    ['a chunk that is cut', raw(chunked, `ff\r\n${content}`), [400]],
+    ['less than its length', raw(`Content-Length: ${content.length + 5}\r\n`), [400]],
+  ])('%s', async (name, text, expected) => {
+    const said = await say(text, { end: /cut|less/.test(name) });
+    expect([...said.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status))).toEqual(expected);
+    await stillServes();
+  });
+
+  test('a head that is no HTTP, or too large', async () => {
+    expect(await say('\0\x01\x02\r\n\r\n', { end: true })).toMatch(/^HTTP\/1.1 400/);
+    expect(await say(`GET / HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(40_000)}\r\n\r\n`, { end: true })).toMatch(
+      /^HTTP\/1.1 431/,
+    );
     await stillServes();
   });
 });

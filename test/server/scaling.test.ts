@@ -95,7 +95,7 @@ describe.runIf(redisPath)('replicas', () => {
 
 const certificates = mkdtempSync(join(tmpdir(), 'statespace-tls-'));
 afterAll(() => rmSync(certificates, { recursive: true }));
-const certificate = redisPath && selfSigned(certificates);
+const certificate = redisPath ? selfSigned(certificates) : undefined;
 if (!certificate) console.log('skipped: replicas and jobs over TLS (no redis-server or no openssl here)');
 
 test.runIf(certificate)(
