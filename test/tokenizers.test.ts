@@ -209,8 +209,15 @@ describe('pre-tokenizers and normalizers of a tokenizer.json', () => {
   test('words that the vocabulary lacks are the unknown one, or refused where there is none', async () => {
     const parts = { pre_tokenizer: { type: 'WhitespaceSplit' } };
     expect(await pieces('red green blue', ['red', 'blue'], parts)).toEqual(['red', '?', 'blue']);
-    const model = { type: 'WordLevel', vocab: { red: 0 }, unk_token: '?' };
-    await expect(pieces('red green', [], { ...parts, model })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    for (const model of [
+      { type: 'WordLevel', vocab: { red: 0 }, unk_token: '?' },
+      { type: 'WordPiece', vocab: { red: 0 }, unk_token: '?' },
+      { type: 'Unigram', vocab: [['red', -1]], unk_id: null },
+      { type: 'BPE', vocab: { r: 0, e: 1, d: 2 }, merges: [], unk_token: '?' },
+    ])
+      await expect(pieces('red green', [], { ...parts, model })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    const model = { type: 'BPE', vocab: { '?': 0, r: 1, e: 2, d: 3 }, merges: [], unk_token: null };
+    expect(await pieces('red green', ['r', 'e', 'd'], { ...parts, model })).toEqual(['r', 'e', 'd', 'r', 'e', 'e']);
   });
 
   test('Metaspace that puts no space in front takes none away', async () => {

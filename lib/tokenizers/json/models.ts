@@ -1,4 +1,5 @@
 // What tokenizer.json's models make of a piece of text: those of Hugging Face tokenizers, as its Rust code has them.
+import { StatespaceError, show } from '../../errors.js';
 import type { Turns } from '../../turns.js';
 import { MergeTable } from '../byte-bpe.js';
 import { mergePairs } from '../merge.js';
@@ -62,6 +63,12 @@ function bytesAsTokens(text: string, ids: Ids): number[] | undefined {
     found.push(id);
   }
   return found;
+}
+
+/** For a text that is no token where none stands for what is unknown; a BPE that names none leaves such text out. */
+function noToken(text: string): never {
+  const none = 'the tokenizer has none for what is unknown (model.unk_token, unk_id)';
+  throw new StatespaceError('ERR_ARGUMENT', `text: expected tokens of tokenizer.json, received ${show(text)}: ${none}`);
 }
 
 const CACHED_PIECES = 10_000;
@@ -133,7 +140,7 @@ class Bpe implements Model {
   }
 
   private symbols(piece: string): number[] {
-    const { continuing_subword_prefix: prefix, end_of_word_suffix: suffix, byte_fallback, fuse_unk } = this.part;
+    const { continuing_subword_prefix: prefix, end_of_word_suffix: suffix, byte_fallback, fuse_unk, unk_token } = this.part;
     const characters = Array.from(piece);
     const found: number[] = [];
     let waiting = 0; // unknown tokens that come before the next that is known
@@ -152,6 +159,7 @@ class Bpe implements Model {
       const bytes = byte_fallback ? bytesAsTokens(symbol, this.ids) : undefined;
       if (bytes) found.push(...bytes);
       else if (this.unknown !== undefined) waiting = fuse_unk ? 1 : waiting + 1;
+      else if (typeof unk_token === 'string') noToken(symbol);
     }
     flush();
     return found;
@@ -222,9 +230,8 @@ class Unigram implements Model {
   private pushUnknown(text: string, out: number[]): void {
     const whole = this.ids.get(text);
     const bytes = whole === undefined && this.byteFallback ? bytesAsTokens(text, this.ids) : undefined;
-    const id = whole ?? this.unknown;
     if (bytes) out.push(...bytes);
-    else if (id !== undefined) out.push(id);
+    else out.push(whole ?? this.unknown ?? noToken(text));
   }
 }
 
@@ -252,7 +259,7 @@ class WordPiece implements Model {
     const characters = Array.from(piece);
     const found = characters.length > this.most ? undefined : this.cut(characters, hidden);
     if (found) out.push(...found);
-    else if (this.unknown !== undefined) out.push(this.unknown);
+    else out.push(this.unknown ?? noToken(characters.join('')));
   }
 
   private cut(characters: readonly string[], hidden: ReadonlySet<number>): number[] | undefined {
@@ -291,7 +298,6 @@ class WordLevel implements Model {
 
   encode(piece: string, out: number[], hidden: ReadonlySet<number>): void {
     const found = this.ids.get(piece);
-    const id = found === undefined || hidden.has(found) ? this.unknown : found;
-    if (id !== undefined) out.push(id);
+    out.push((found === undefined || hidden.has(found) ? this.unknown : found) ?? noToken(piece));
   }
 }
