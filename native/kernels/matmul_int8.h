@@ -32,8 +32,8 @@ constexpr int kInt8Rows = 3, kInt8Few = 2;
 
 constexpr int block_words(const Form& f) { return 9 + f.halves; }
 
-// What a tile brings into L2 of the next panel while it multiplies: `lines` of 64 bytes with each 32 of `in`. Fetched all
-// at once between two tiles they fill what the core has for misses, and the tile waits.
+// What a tile brings into L2 of the next panel while it multiplies: `lines` of 64 bytes with each 32 of `in`. Fetched
+// all at once between two tiles they fill what the core has for misses, and the tile waits.
 struct NextPanel {
   const uint8_t *at = nullptr, *end = nullptr;
   int64_t lines = 0;
