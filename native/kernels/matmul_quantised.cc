@@ -85,7 +85,7 @@ void unpacked_tile(int rows, const int32_t* x, const uint8_t* w, int64_t in, flo
 // Sums of a tile over a panel that lies as W says.
 using Multiply = void (*)(int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums, NextPanel next);
 template <class W>
-Multiply multiplication(Unit unit, const Form& form) {
+Multiply multiplication([[maybe_unused]] Unit unit, const Form& form) {
 #if defined(STATESPACE_TILES)
   if (unit == Unit::amx)
     return [](int, const int32_t* x, const uint8_t* w, int64_t in, float* sums, NextPanel next) {
@@ -234,6 +234,7 @@ class Product {
     begin_unit(unit_, 8 / form_.halves);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t from = std::min(bytes, (i - begin) * share * 64), to = std::min(bytes, from + share * 64);
+      fetch_results(y_, this->begin(i), height(i), p * kPanel, w_.out);
       multiply(width(i), tile(i), codes, w_.in, sums, {next + from, next + to, lines});
       store_panel(i, p, sums);
     }
