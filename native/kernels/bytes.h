@@ -121,10 +121,18 @@ struct DotInstruction {
 #endif
   }
 };
+// Sums as they are added: gcc 12 brings additions of many steps together behind them, and keeps what is to be added in
+// memory until then (AVX2 tiles: 80 · 10⁹ products a second of codes below 128, in order 98; of others 43 and 66).
+inline Ints in_order(Ints sums) {
+#if !defined(_MSC_VER) || defined(__clang__)
+  asm("" : "+v"(sums.v));
+#endif
+  return sums;
+}
 struct DotSmall {
   static Ints dot(Ints sums, Bytes codes, Bytes x) {
     const __m512i pairs = _mm512_maddubs_epi16(codes.v, x.v);  // 2 · 127 · 127 < 2^15
-    return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+    return in_order({_mm512_add_epi32(sums.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))});
   }
 };
 struct DotAny {
@@ -132,7 +140,7 @@ struct DotAny {
     const __m512i even = _mm512_madd_epi16(_mm512_and_si512(codes.v, _mm512_set1_epi16(255)),
                                            _mm512_srai_epi16(_mm512_slli_epi16(x.v, 8), 8));
     const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(codes.v, 8), _mm512_srai_epi16(x.v, 8));
-    return {_mm512_add_epi32(sums.v, _mm512_add_epi32(even, odd))};
+    return in_order({_mm512_add_epi32(sums.v, _mm512_add_epi32(even, odd))});
   }
 };
 
@@ -204,10 +212,16 @@ struct DotInstruction {
 #endif
   }
 };
+inline Ints in_order(Ints sums) {
+#if !defined(_MSC_VER) || defined(__clang__)
+  asm("" : "+x"(sums.v));
+#endif
+  return sums;
+}
 struct DotSmall {
   static Ints dot(Ints sums, Bytes codes, Bytes x) {
     const __m256i pairs = _mm256_maddubs_epi16(codes.v, x.v);  // 2 · 127 · 127 < 2^15
-    return {_mm256_add_epi32(sums.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+    return in_order({_mm256_add_epi32(sums.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))});
   }
 };
 struct DotAny {
@@ -215,7 +229,7 @@ struct DotAny {
     const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes.v, _mm256_set1_epi16(255)),
                                            _mm256_srai_epi16(_mm256_slli_epi16(x.v, 8), 8));
     const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes.v, 8), _mm256_srai_epi16(x.v, 8));
-    return {_mm256_add_epi32(sums.v, _mm256_add_epi32(even, odd))};
+    return in_order({_mm256_add_epi32(sums.v, _mm256_add_epi32(even, odd))});
   }
 };
 

@@ -227,7 +227,7 @@ class Product {
       Ahead ahead;
       if (const int64_t at = i - begin - first; at >= 0)
         ahead = {next + at * lines * 64, std::max<int64_t>(2, w_.in / lines / 2 * 2)};
-      fetch_results(i, p);
+      fetch_results(y_, tiles_.begin(i), tiles_.height(i), p * kPanel, w_.out);
       multiply(i, first && i == begin, w, sums, ahead);
       store_panels(i, p, 1, sums);
     }
@@ -246,13 +246,6 @@ class Product {
     const auto* w = static_cast<const float*>(panel);
     if (first) return multiply_tile<true>(tiles_.height(i), x, w, w_.in, sums, ahead);
     multiply_tile<false>(tiles_.height(i), x, w, w_.in, sums, ahead);
-  }
-
-  // Where results will be written: stores to memory that no cache holds wait for it.
-  void fetch_results(int64_t i, int64_t p) const {
-    const int64_t o = p * kPanel, end = std::min(w_.out, o + kPanel);
-    for (int64_t r = tiles_.begin(i); r < tiles_.begin(i + 1); ++r)
-      for (int64_t j = o; j < end; j += 16) prefetch(y_.row<float>(r) + j);
   }
 
   void store_panels(int64_t i, int64_t p, int count, const float* sums) const {

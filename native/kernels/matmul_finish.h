@@ -2,6 +2,7 @@
 // What follows a product, on its way from a tile's sums to y.
 #include "isa/math.h"
 #include "kernels/matmul.h"
+#include "kernels/weights.h"
 
 namespace statespace::STATESPACE_ISA {
 
@@ -11,6 +12,13 @@ void with_float(DType dtype, Fn&& fn) {
   if (dtype == DType::bf16) return fn(bf16_t{});
   if (dtype == DType::f16) return fn(f16_t{});
   fn(float{});
+}
+
+// Where a panel's results, outputs from `o` on, will be written: stores to memory that no cache holds wait for it.
+inline void fetch_results(const Rows& y, int64_t first, int m, int64_t o, int64_t out) {
+  const int64_t end = out < o + kPanel ? out : o + kPanel;
+  for (int64_t r = first; r < first + m; ++r)
+    for (int64_t j = o; j < end; j += 16) prefetch(y.row<float>(r) + j);
 }
 
 // Outputs [o, o + n) of rows [first, first + m), from sums (m, stride).

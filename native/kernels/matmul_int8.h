@@ -32,6 +32,16 @@ constexpr int kInt8Rows = 3, kInt8Few = 2;
 
 constexpr int block_words(const Form& f) { return 9 + f.halves; }
 
+// What a tile brings into L2 of the next panel while it multiplies: `lines` of 64 bytes with each 32 of `in`. Fetched
+// all at once between two tiles they fill what the core has for misses, and the tile waits.
+struct NextPanel {
+  const uint8_t *at = nullptr, *end = nullptr;
+  int64_t lines = 0;
+  void fetch() {
+    for (int64_t i = 0; i < lines && at < end; ++i, at += 64) prefetch(at);
+  }
+};
+
 // Where a row begins in a block, in words, and its vector i, in bytes.
 constexpr int row_place(int row, bool squares) { return squares ? row / 2 * 16 + row % 2 * 2 : row * 8; }
 constexpr int vector_place(int i, bool squares) { return (squares ? i + i / 2 * 2 : i) * kLanes; }
@@ -320,7 +330,7 @@ void widen_quantised(const uint8_t* panel, int64_t in, float* to) {
 
 // out (M, kPanel) = M rows of x times an unpacked panel.
 template <int M, class W, class Dot>
-void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* out) {
+void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* out, NextPanel next) {
   constexpr int V = kTileVectors, kHalves = W::kHalves, kGroups = 8 / kHalves;
   constexpr bool kMin = W::kMin;
   F acc[M][V];
@@ -329,6 +339,7 @@ void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* ou
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[m][v] = zero();
   for (int64_t k = 0; k < in; k += 32, x += M * (9 + kHalves), w += W::kBytes) {
+    next.fetch();
     const float* scales = reinterpret_cast<const float*>(x + 8 * M);
 #pragma GCC unroll 2
     for (int h = 0; h < kHalves; ++h) {

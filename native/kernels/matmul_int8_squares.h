@@ -11,13 +11,14 @@ constexpr int kSquareRows = 4;
 
 // out (M, kPanel) = M rows of x times an unpacked panel, two vectors of outputs at a time.
 template <int M, class W>
-void multiply_squares(const int32_t* x, const uint8_t* w, int64_t in, float* out) {
+void multiply_squares(const int32_t* x, const uint8_t* w, int64_t in, float* out, NextPanel next) {
   constexpr int V = kTileVectors, kHalves = W::kHalves, kSteps = 4 / kHalves;
   constexpr bool kMin = W::kMin;
   F acc[M][V];
   for (auto& row : acc)
     for (F& sum : row) sum = zero();
   for (int64_t k = 0; k < in; k += 32, x += M * (9 + kHalves), w += W::kBytes) {
+    next.fetch();
     const float* scales = reinterpret_cast<const float*>(x + 8 * M);
 #pragma GCC unroll 2
     for (int h = 0; h < kHalves; ++h)

@@ -13,7 +13,7 @@ constexpr int64_t kLeastInt8TileRows = 8;
 
 // out (16, kPanel) = 16 rows of x times a panel. The unit has begun with begin_bytes(8 / W::kHalves).
 template <class Unit, class W>
-void multiply_int8_tiles(const int32_t* x, const uint8_t* w, int64_t in, float* out) {
+void multiply_int8_tiles(const int32_t* x, const uint8_t* w, int64_t in, float* out, NextPanel next = {}) {
   constexpr int kHalves = W::kHalves, kGroups = 8 / kHalves, kRows = kTileSide;
   static_assert(kLanes == kTileSide);
   alignas(64) int32_t sums[2][kRows * kLanes];
@@ -34,6 +34,7 @@ void multiply_int8_tiles(const int32_t* x, const uint8_t* w, int64_t in, float* 
     for (int m = 0; m < kRows; ++m) acc[m] = zero();
     multiply.template operator()<0>(0);
     for (int64_t s = 0; s < steps; ++s) {
+      next.fetch();
       // The unit is a step ahead, in tiles and memory of its own: what it stores is read only once it has been written.
       if (s + 1 < steps) s % 2 ? multiply.template operator()<0>(s + 1) : multiply.template operator()<3>(s + 1);
       const int h = int(s % kHalves);

@@ -76,31 +76,32 @@ void packed_tile(int rows, const int32_t* x, const uint8_t* panel, int64_t in, f
 }
 
 template <class W, class Dot, int M = kInt8Rows>
-void unpacked_tile(int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
+void unpacked_tile(int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums, NextPanel next) {
   if constexpr (M > kLeastRows)
-    if (rows < M) return unpacked_tile<W, Dot, M - 1>(rows, x, w, in, sums);
-  multiply_unpacked<M, W, Dot>(x, w, in, sums);
+    if (rows < M) return unpacked_tile<W, Dot, M - 1>(rows, x, w, in, sums, next);
+  multiply_unpacked<M, W, Dot>(x, w, in, sums, next);
 }
 
 // Sums of a tile over a panel that lies as W says.
-using Multiply = void (*)(int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums);
+using Multiply = void (*)(int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums, NextPanel next);
 template <class W>
-Multiply multiplication(Unit unit, const Form& form) {
+Multiply multiplication([[maybe_unused]] Unit unit, const Form& form) {
 #if defined(STATESPACE_TILES)
   if (unit == Unit::amx)
-    return [](int, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
-      multiply_int8_tiles<AmxTiles, W>(x, w, in, sums);
+    return [](int, const int32_t* x, const uint8_t* w, int64_t in, float* sums, NextPanel next) {
+      multiply_int8_tiles<AmxTiles, W>(x, w, in, sums, next);
     };
   if (unit == Unit::emulated)
-    return [](int, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
-      multiply_int8_tiles<EmulatedTiles, W>(x, w, in, sums);
+    return [](int, const int32_t* x, const uint8_t* w, int64_t in, float* sums, NextPanel next) {
+      multiply_int8_tiles<EmulatedTiles, W>(x, w, in, sums, next);
     };
 #endif
 #if defined(STATESPACE_SQUARES)
   if constexpr (!std::is_same_v<W, AsBytes>)
     if (unit == Unit::squares)
-      return [](int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums) {
-        rows > 2 ? multiply_squares<kSquareRows, W>(x, w, in, sums) : multiply_squares<2, W>(x, w, in, sums);
+      return [](int rows, const int32_t* x, const uint8_t* w, int64_t in, float* sums, NextPanel next) {
+        rows > 2 ? multiply_squares<kSquareRows, W>(x, w, in, sums, next)
+                 : multiply_squares<2, W>(x, w, in, sums, next);
       };
 #endif
   Multiply multiply = nullptr;
@@ -219,10 +220,12 @@ class Product {
                            : multiplication<Unpacked<2, false>>(unit_, form_);
   }
 
-  // Tiles [begin, end) times one panel; the next one is fetched between them.
+  // Tiles [begin, end) times one panel; each fetches its share of the next one.
   void many(int64_t begin, int64_t end, int64_t p, const uint8_t* panel, const uint8_t* next, uint8_t* wide,
             float* sums) const {
-    const int64_t lines = next ? panel_bytes(w_.dtype, w_.in) / 64 / std::max<int64_t>(1, end - begin) + 1 : 0;
+    const int64_t bytes = next ? panel_bytes(w_.dtype, w_.in) : 0;
+    const int64_t share = ceil_div(ceil_div(bytes, 64), std::max<int64_t>(1, end - begin));  // lines
+    const int64_t lines = ceil_div(share, w_.in / 32);
     const bool squares = unit_ == Unit::squares, unpacks = form_.low != 8 || squares;
     if (unpacks)
       with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, squares, wide); });
@@ -230,8 +233,9 @@ class Product {
     const Multiply multiply = multiplication_of(unpacks);
     begin_unit(unit_, 8 / form_.halves);
     for (int64_t i = begin; i < end; ++i) {
-      for (int64_t line = 0; line < lines; ++line, next += 64) prefetch(next);
-      multiply(width(i), tile(i), codes, w_.in, sums);
+      const int64_t from = std::min(bytes, (i - begin) * share * 64), to = std::min(bytes, from + share * 64);
+      fetch_results(y_, this->begin(i), height(i), p * kPanel, w_.out);
+      multiply(width(i), tile(i), codes, w_.in, sums, {next + from, next + to, lines});
       store_panel(i, p, sums);
     }
     end_unit(unit_);

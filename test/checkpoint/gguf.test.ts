@@ -244,9 +244,13 @@ describe('as a model', () => {
 });
 
 describe('split files', () => {
-  const part = (no: number, count: number, name: string, more: [string, Value][] = []) =>
+  const part = (no: number, count: number, name: string, total = 2) =>
     gguf({
-      pairs: [['split.no', ['u16', no]], ['split.count', ['u16', count]], ['split.tensors.count', ['i32', 2]], ...more],
+      pairs: [
+        ['split.no', ['u16', no]],
+        ['split.count', ['u16', count]],
+        ['split.tensors.count', ['i32', total]],
+      ],
       tensors: [tensor({ name, data: f32s(no, 0, 0, 0, 0, 0) })],
     });
   const names = ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf'] as const;
@@ -279,6 +283,18 @@ describe('split files', () => {
       { [names[0]]: part(0, 2, 'a'), [names[1]]: part(1, 3, 'b') },
       names[0],
       /split.count 2, received 1 and 3/,
+    ],
+    [
+      'a part of a model with other tensors',
+      { [names[0]]: part(0, 2, 'a'), [names[1]]: part(1, 2, 'b', 3) },
+      names[0],
+      /00002-of-00002.gguf: is a part of another split: expected split.tensors.count 2 .* received 3/,
+    ],
+    [
+      'parts that lack a tensor',
+      { [names[0]]: part(0, 2, 'a', 3), [names[1]]: part(1, 2, 'b', 3) },
+      names[0],
+      /expected 3 tensors in 2 parts, received 2/,
     ],
     ['a tensor in two parts', { [names[0]]: part(0, 2, 'a'), [names[1]]: part(1, 2, 'a') }, names[0], /stands twice/],
     [

@@ -34,9 +34,9 @@ export async function readGguf(path: string, signal?: AbortSignal): Promise<Gguf
   const partPath = (i: number) => join(dirname(path), `${name[1]}-${pad(i + 1)}-of-${pad(count)}.gguf`);
   if (no !== 0) throw checkpointError(path, `is part ${no + 1} of ${count}: expected the first, ${partPath(0)}`);
   const parts = [first];
-  for (let i = 1; i < count; i++) parts.push(await readPart(partPath(i), i, count, signal));
-  const tensors = parts.flatMap((part) => part.tensors);
   const total = first.metadata.count('split.tensors.count');
+  for (let i = 1; i < count; i++) parts.push(await readPart(partPath(i), { no: i, count, total }, signal));
+  const tensors = parts.flatMap((part) => part.tensors);
   if (total !== undefined && total !== tensors.length)
     throw checkpointError(path, `expected ${total} tensors in ${count} parts, received ${tensors.length}`);
   checkNames(tensors);
@@ -45,7 +45,16 @@ export async function readGguf(path: string, signal?: AbortSignal): Promise<Gguf
 
 const pad = (n: number): string => String(n).padStart(5, '0');
 
-async function readPart(path: string, no: number, count: number, signal?: AbortSignal): Promise<GgufFile> {
+/** What a part says of the split that it belongs to. */
+interface SplitPart {
+  readonly no: number;
+  readonly count: number;
+  /** Tensors of all parts. */
+  readonly total: number | undefined;
+}
+
+/** All that the format says of which split a part belongs to is how many parts and tensors that has. */
+async function readPart(path: string, { no, count, total }: SplitPart, signal?: AbortSignal): Promise<GgufFile> {
   if (!(await fileExists(path))) throw checkpointError(path, `part ${no + 1} of ${count} is missing`);
   const part = await readOne(path, signal);
   const [foundNo, foundCount] = [part.metadata.count('split.no'), part.metadata.count('split.count')];
@@ -53,6 +62,13 @@ async function readPart(path: string, no: number, count: number, signal?: AbortS
     throw checkpointError(
       path,
       `expected split.no ${no} and split.count ${count}, received ${show(foundNo)} and ${show(foundCount)}`,
+    );
+  }
+  const foundTotal = part.metadata.count('split.tensors.count');
+  if (total !== undefined && foundTotal !== undefined && foundTotal !== total) {
+    throw checkpointError(
+      path,
+      `is a part of another split: expected split.tensors.count ${total} as in the first, received ${foundTotal}`,
     );
   }
   return part;
