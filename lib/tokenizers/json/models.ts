@@ -140,7 +140,13 @@ class Bpe implements Model {
   }
 
   private symbols(piece: string): number[] {
-    const { continuing_subword_prefix: prefix, end_of_word_suffix: suffix, byte_fallback, fuse_unk, unk_token } = this.part;
+    const {
+      continuing_subword_prefix: prefix,
+      end_of_word_suffix: suffix,
+      byte_fallback,
+      fuse_unk,
+      unk_token,
+    } = this.part;
     const characters = Array.from(piece);
     const found: number[] = [];
     let waiting = 0; // unknown tokens that come before the next that is known
