@@ -188,7 +188,7 @@ void Forward::own_states(Undo& undo) {
   const int64_t bytes = program_.state_bytes();
   const bool host = program_.backend().host_memory;
   // A slot is new memory more often than not, which costs more than the copy: its parts are shared out as well.
-  const int64_t part = host ? kCopiedPart : bytes, parts = (bytes + part - 1) / part;
+  const int64_t part = host ? kCopiedPart : std::max<int64_t>(bytes, 1), parts = (bytes + part - 1) / part;
   const auto copy = [&](int64_t i, int) {
     const auto [to, from] = copies[i / parts];
     const int64_t at = i % parts * part;
