@@ -46,7 +46,6 @@ for (const [name, port] of Object.entries(ports)) {
     ['  \ufeff', '\ufeff//', '  \u0085', "\u0085's"].every((text) => agree[text] === 'false,false') &&
     js.decode(js.encode('\ufeff')) === '' &&
     js.decode(js.encode('\ufeffusing')) === 'using' &&
-    port.decode(port.encode('\ufeffusing')) === '\ufeffusing' &&
     new TextDecoder('utf-8', { ignoreBOM: true }).decode(rust.decode(rust.encode('\ufeffusing'))) === '\ufeffusing' &&
     agree['\ufeffusing System;'] === 'true,false' &&
     [...different.js].join() === '85' &&
