@@ -4,10 +4,10 @@
 # Versions: bullmq 6.7.0, ioredis 6.0.0; needs redis-server (seen with 7.0.15).
 # Behaviour: what a processor throws is stored by its property message. A string has none: failedReason is the text "null", there is no stack trace, and the listener of
 #   "failed" alone gets the string. Of undefined the worker reads message, which throws inside the worker: the job is neither failed nor retried.
-# Seen: Error("out of memory"): failedReason "out of memory". The string "out of memory", and a job cancelled by abort("client left") and throwIfAborted(): failed, failedReason "null",
+# Seen: Error("out of memory"): failedReason "out of memory". The string "out of memory", and a job cancelled by BullMQ's own cancelJob(id, "client left"), whose signal throws that reason: failed, failedReason "null",
 #   waitUntilFinished() rejects with the message "null", three attempts are made all the same. Promise.reject(): state active after a second, attemptsMade 0, the worker
 #   emits error "Cannot read properties of undefined (reading 'message')", nobody who waits for the job is told.
-# Why it matters: code that cancels a generation rejects with whatever abort() was given, often a string; bindings and Emscripten throw strings and numbers. The dashboard says
+# Why it matters: whoever passes the job's signal on to a generation or to fetch() rejects with the reason of cancelJob(), which is a string; bindings and Emscripten throw strings and numbers. The dashboard says
 #   null. A job without a reason holds its place until its lock has run out and it counts as stalled, which is when it is run again.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -22,6 +22,7 @@ trap 'kill $redis; wait $redis || true; rm -rf "$work"' EXIT
 for _ in $(seq 50); do [[ -S $work/redis.sock ]] && break; sleep 0.1; done
 
 cat >"$work/node/reasons.mjs" <<'JS'
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue, QueueEvents, Worker } from 'bullmq';
 
@@ -29,10 +30,9 @@ const connection = { path: process.argv[2] };
 const reasons = {
   error: () => Promise.reject(new Error('out of memory')),
   string: () => Promise.reject('out of memory'),
-  aborted: async () => {
-    const controller = new AbortController();
-    controller.abort('client left');
-    controller.signal.throwIfAborted();
+  cancelled: async (_job, _token, signal) => {
+    await once(signal, 'abort');
+    signal.throwIfAborted();
   },
   nothing: () => Promise.reject(),
 };
@@ -44,6 +44,7 @@ for (const [name, processor] of Object.entries(reasons)) {
   const worker = new Worker(name, processor, { connection });
   const raised = [];
   worker.on('error', (error) => raised.push(error.message));
+  if (name === 'cancelled') worker.on('active', (job) => setTimeout(() => worker.cancelJob(job.id, 'client left'), 20));
   const { id } = await queue.add('generate', {}, { attempts: 3 });
   const waited = await (await queue.getJob(id)).waitUntilFinished(events, 1000).catch((error) => error.message);
   await sleep(50);
@@ -65,7 +66,7 @@ const is = (name, state, reason, attempts) =>
 process.exit(
   is('error', 'failed', 'out of memory', 3) &&
     is('string', 'failed', 'null', 3) &&
-    is('aborted', 'failed', 'null', 3) &&
+    is('cancelled', 'failed', 'null', 3) &&
     is('nothing', 'active', undefined, 0) &&
     seen.string.waited === 'null' &&
     /timed out/.test(seen.nothing.waited) &&
