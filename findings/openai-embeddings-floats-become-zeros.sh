@@ -5,7 +5,7 @@
 # Behaviour: without encoding_format the client asks for base64 and decodes whatever comes. An array of numbers becomes a Buffer of bytes, each number cut to 0
 #   to 255, four of which make a float. Servers that know no base64 leave the key unread, as is usual for keys that a server does not know. LangChain joins vectors
 #   and texts by their place in data, not by index.
-# Seen with a server that answers [0.5, -0.25, 0.125, ...] of 8 numbers: embedding [0, 0] from openai and from LangChain, without an error; with encoding_format "float", and
+# Seen with a server that answers [0.03125, -0.0625, ...] of 8 numbers: embedding [0, 0] from openai and from LangChain, without an error; with encoding_format "float", and
 #   with a server that answers base64, all 8; the AI SDK asks for float and has all 8. With data in the order of index 1, 0 LangChain's vectors are
 #   exchanged (1.6.0 with openai 7 as well).
 # Why it matters: with a local server every text has the same embedding, of a quarter of the dimensions, which is found when a search returns nonsense, or when
