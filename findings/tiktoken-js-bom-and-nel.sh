@@ -5,8 +5,8 @@
 # Behaviour: the patterns that part a text speak of \s. For Rust U+0085 is white space and U+FEFF is not; for a JavaScript regular expression it is the other way
 #   round. gpt-tokenizer's tables lost each token whose text begins with U+FEFF besides, as TextDecoder drops a byte order mark.
 # Seen with cl100k_base and o200k_base: "\uFEFFusing System;" is 3 tokens in tiktoken and js-tiktoken, 5 in gpt-tokenizer, which has no one token for U+FEFF. "  \uFEFF",
-#   "\uFEFF//", "  \u0085" and "\u0085's" are other ids in both ports. Of the characters below U+0880 in such places no other differs. decode() gives the
-#   texts back in all.
+#   "\uFEFF//", "  \u0085" and "\u0085's" are other ids in both ports. Of the characters below U+0880 in such places no other differs. decode() of js-tiktoken drops a
+#   U+FEFF in front: that of the one token is "".
 # Why it matters: files written on Windows begin with U+FEFF, and texts from EBCDIC hosts hold U+0085; ids that were counted, cut or cached in Node are not
 #   those of the model's own tokenizer. A port has to spell \s out, and to keep its tables as bytes.
 set -euo pipefail
@@ -44,7 +44,9 @@ for (const [name, port] of Object.entries(ports)) {
     agree['plain text'] === 'true,true' &&
     agree['\ufeff'] === 'true,false' &&
     ['  \ufeff', '\ufeff//', '  \u0085', "\u0085's"].every((text) => agree[text] === 'false,false') &&
-    texts.every((text) => js.decode(js.encode(text)) === text && port.decode(port.encode(text)) === text) &&
+    js.decode(js.encode('\ufeff')) === '' &&
+    js.decode(js.encode('\ufeffusing')) === 'using' &&
+    new TextDecoder('utf-8', { ignoreBOM: true }).decode(rust.decode(rust.encode('\ufeffusing'))) === '\ufeffusing' &&
     agree['\ufeffusing System;'] === 'true,false' &&
     [...different.js].join() === '85' &&
     [...different.gpt].join() === '85';
