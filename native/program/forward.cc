@@ -171,7 +171,8 @@ bool Forward::advance(const Program::Cancelled& cancelled, const std::atomic<boo
 
 // Slots that this chunk writes for the first time: of its own, or entered into `undo`.
 void Forward::own_states(Undo& undo) {
-  if (program_.state_bytes() == 0) return;
+  const int64_t bytes = program_.state_bytes();
+  if (bytes == 0) return;
   Pool& pool = model_->states_;
   std::vector<std::pair<int32_t, int32_t>> copies;
   for (Piece& p : pieces_) {
@@ -185,10 +186,9 @@ void Forward::own_states(Undo& undo) {
       undo.entries.push_back({s.slot_, p.kept});
     }
   }
-  const int64_t bytes = program_.state_bytes();
   const bool host = program_.backend().host_memory;
   // A slot is new memory more often than not, which costs more than the copy: its parts are shared out as well.
-  const int64_t part = host ? kCopiedPart : std::max<int64_t>(bytes, 1), parts = (bytes + part - 1) / part;
+  const int64_t part = host ? kCopiedPart : bytes, parts = (bytes + part - 1) / part;
   const auto copy = [&](int64_t i, int) {
     const auto [to, from] = copies[i / parts];
     const int64_t at = i % parts * part;
