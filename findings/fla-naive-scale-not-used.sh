@@ -10,20 +10,12 @@
 #   solver converges, or does not, by the norm of what it is asked.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-python_packages torch==2.13.0 numpy einops==0.8.2
-python_packages --no-deps fla-core==0.5.2
+fla_references
 
 "$python" - <<'PY'
-import importlib.util, sys
+import sys
 import torch
-
-def reference(rule):
-    # The file by itself: the package imports Triton.
-    path = f"{importlib.util.find_spec('fla').submodule_search_locations[0]}/ops/{rule}/naive.py"
-    spec = importlib.util.spec_from_file_location(rule, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from fla_reference import reference
 
 torch.manual_seed(0)
 T, H, K = 64, 2, 8

@@ -25,3 +25,52 @@ node_packages() {
   mkdir -p "$work/node"
   (cd "$work/node" && npm init --yes >/dev/null && npm install --silent --no-audit --no-fund --ignore-scripts --save-exact "$@" >/dev/null)
 }
+
+# web_xgrammar makes $work/node with @mlc-ai/web-xgrammar 0.1.27 and a module grammar.mjs: accepts(schema, text), and
+# accepting(rows) of [schema, text, whether the schema allows it, whether the grammar did when this was written].
+web_xgrammar() {
+  node_packages @mlc-ai/web-xgrammar@0.1.27
+  cat >"$work/node/grammar.mjs" <<'JS'
+import { createRequire } from 'node:module';
+
+// The package expects these three of CommonJS.
+Object.assign(globalThis, { require: createRequire(import.meta.url), __filename: new URL(import.meta.url).pathname, __dirname: '.' });
+await import('@mlc-ai/web-xgrammar');
+const { GrammarCompiler, GrammarMatcher, TokenizerInfo } = globalThis.xgrammar;
+const vocabulary = Array.from({ length: 128 }, (_, code) => String.fromCharCode(code));
+const compiler = await GrammarCompiler.createGrammarCompiler(
+  await TokenizerInfo.createTokenizerInfo(vocabulary, 'raw', false, 128, [0]),
+);
+export async function accepts(schema, text) {
+  const matcher = await GrammarMatcher.createGrammarMatcher(await compiler.compileJSONSchema(JSON.stringify(schema)));
+  return [...text].every((character) => matcher.acceptToken(character.charCodeAt(0))) && matcher.acceptToken(0);
+}
+export async function accepting(rows) {
+  let holds = true;
+  for (const [schema, text, allowed, seen] of rows) {
+    const taken = await accepts(schema, text);
+    console.log(`${JSON.stringify(schema)} ${text}: ${taken ? 'accepted' : 'refused'}${taken === allowed ? '' : ', wrong'}`);
+    holds &&= taken === seen;
+  }
+  return holds;
+}
+JS
+}
+
+# fla_references sets $python, which can import fla_reference: reference(rule) is the module of flash-linear-attention's
+# plain PyTorch for a rule, by itself, as the package imports Triton.
+fla_references() {
+  python_packages torch==2.13.0 numpy einops==0.8.2
+  python_packages --no-deps fla-core==0.5.2
+  cat >"$work/fla_reference.py" <<'PY'
+import importlib.util
+
+def reference(rule):
+    path = f"{importlib.util.find_spec('fla').submodule_search_locations[0]}/ops/{rule}/naive.py"
+    spec = importlib.util.spec_from_file_location(rule, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+PY
+  export PYTHONPATH="$work"
+}

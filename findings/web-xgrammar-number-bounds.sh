@@ -10,24 +10,11 @@
 #   the answer; whoever relies on the grammar has to check the numbers again.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-node_packages @mlc-ai/web-xgrammar@0.1.27
+web_xgrammar
 
 cat >"$work/node/bounds.mjs" <<'JS'
-import { createRequire } from 'node:module';
+import { accepting } from './grammar.mjs';
 
-// The package expects these three of CommonJS.
-Object.assign(globalThis, { require: createRequire(import.meta.url), __filename: new URL(import.meta.url).pathname, __dirname: '.' });
-await import('@mlc-ai/web-xgrammar');
-const { GrammarCompiler, GrammarMatcher, TokenizerInfo } = globalThis.xgrammar;
-const vocabulary = Array.from({ length: 128 }, (_, code) => String.fromCharCode(code));
-const compiler = await GrammarCompiler.createGrammarCompiler(
-  await TokenizerInfo.createTokenizerInfo(vocabulary, 'raw', false, 128, [0]),
-);
-async function accepts(schema, text) {
-  const matcher = await GrammarMatcher.createGrammarMatcher(await compiler.compileJSONSchema(JSON.stringify(schema)));
-  return [...text].every((character) => matcher.acceptToken(character.charCodeAt(0))) && matcher.acceptToken(0);
-}
-/** Schema, text, whether the schema allows it, whether the grammar does. */
 const rows = [
   [{ type: 'integer', minimum: 0, maximum: 120 }, '121', false, true],
   [{ type: 'integer', minimum: 0, maximum: 120 }, '120', true, true],
@@ -39,12 +26,6 @@ const rows = [
   [{ type: 'integer', minimum: 1, maximum: 1000000 }, '1000001', false, false],
   [{ type: 'number', maximum: 1 }, '1.99', false, false],
 ];
-let holds = true;
-for (const [schema, text, allowed, seen] of rows) {
-  const taken = await accepts(schema, text);
-  console.log(`${JSON.stringify(schema)} ${text}: ${taken ? 'accepted' : 'refused'}${taken === allowed ? '' : ', wrong'}`);
-  holds &&= taken === seen;
-}
-process.exit(holds ? 0 : 1);
+process.exit((await accepting(rows)) ? 0 : 1);
 JS
 (cd "$work/node" && node bounds.mjs)

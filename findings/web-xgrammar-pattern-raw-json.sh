@@ -10,24 +10,11 @@
 #   are safe, those that name what they exclude are not.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-node_packages @mlc-ai/web-xgrammar@0.1.27
+web_xgrammar
 
 cat >"$work/node/patterns.mjs" <<'JS'
-import { createRequire } from 'node:module';
+import { accepts } from './grammar.mjs';
 
-// The package expects these three of CommonJS.
-Object.assign(globalThis, { require: createRequire(import.meta.url), __filename: new URL(import.meta.url).pathname, __dirname: '.' });
-await import('@mlc-ai/web-xgrammar');
-const { GrammarCompiler, GrammarMatcher, TokenizerInfo } = globalThis.xgrammar;
-const vocabulary = Array.from({ length: 128 }, (_, code) => String.fromCharCode(code));
-const compiler = await GrammarCompiler.createGrammarCompiler(
-  await TokenizerInfo.createTokenizerInfo(vocabulary, 'raw', false, 128, [0]),
-);
-async function accepts(pattern, text) {
-  const schema = JSON.stringify({ type: 'string', pattern });
-  const matcher = await GrammarMatcher.createGrammarMatcher(await compiler.compileJSONSchema(schema));
-  return [...text].every((character) => matcher.acceptToken(character.charCodeAt(0))) && matcher.acceptToken(0);
-}
 function allows(pattern, text) {
   try {
     return new RegExp(pattern, 'u').test(JSON.parse(text));
@@ -41,7 +28,7 @@ const rows = [
 ];
 let [holds, wrong] = [true, 0];
 for (const [pattern, text, seen] of rows) {
-  const taken = await accepts(pattern, text);
+  const taken = await accepts({ type: 'string', pattern }, text);
   wrong += taken !== allows(pattern, text);
   console.log(`${pattern} ${JSON.stringify(text).slice(1, -1)}: ${taken ? 'accepted' : 'refused'}, by the schema ${allows(pattern, text) ? 'allowed' : 'forbidden'}`);
   holds &&= taken === seen;
