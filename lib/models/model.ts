@@ -4,6 +4,7 @@ import { filePieces } from '../file-pieces.js';
 import { checkContext, countParameters, promptFlops, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { lazyFiles } from '../lazy.js';
+import { hugeFloats } from '../memory.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
@@ -305,10 +306,10 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** @internal Rows of output that a sequence of this length gives. */
-  outputRows(logits: 'none' | 'last' | 'all', length: number): number {
+  outputRows(logits: 'none' | 'last' | 'all' | 'whole', length: number): number {
     if (logits === 'none' || length === 0) return 0;
     if (this.#outputPer === 'sequence') return 1;
-    return logits === 'all' ? length : 1;
+    return logits === 'last' ? 1 : length;
   }
 
   /** @internal Ids that can be fed lie below it; 0 where none can. */
@@ -322,13 +323,25 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** @internal One native call; dispose() cancels it and waits. */
-  forward(...[sessions, data, lengths, logits, options, out]: [...Fed, out?: Float32Array]): Promise<Float32Array> {
+  async forward(
+    ...[sessions, data, lengths, logits, options, out]: [...Fed, out?: Float32Array]
+  ): Promise<Float32Array> {
     this.#checkLengths(sessions, lengths);
     const of = Int32Array.from(lengths);
     const [samplers, masks] = [undefined, undefined];
-    return this.#cancellable(options, (flag, report) =>
-      call((n) => n.forward(sessions, data, of, logits, flag, report, samplers, masks, out)),
+    const huge = out ? undefined : this.#hugeOutput(lengths, logits);
+    const rows = await this.#cancellable(options, (flag, report) =>
+      call((n) => n.forward(sessions, data, of, logits, flag, report, samplers, masks, out ?? huge)),
     );
+    return huge ?? rows;
+  }
+
+  /** Where the rows of a forward go that are too many for the addon's memory: see hugeFloats(). */
+  #hugeOutput(lengths: readonly number[], logits: Fed[3]): Float32Array | undefined {
+    // Rows of what the head reads have another width; before no tokens, one of generate()'s may stand.
+    if (lengths.includes(0) || logits.includes('hidden')) return undefined;
+    const rows = lengths.map((length, i) => this.outputRows(logits[i] as 'none' | 'last' | 'all' | 'whole', length));
+    return hugeFloats(rows.reduce((sum, n) => sum + n, 0) * this.outputFeatures);
   }
 
   /** @internal The same, each session's rows in memory of their own. */

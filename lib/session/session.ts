@@ -26,6 +26,7 @@ export interface ForwardOptions {
 }
 
 const NOTHING = new Uint8Array(0);
+const ended = () => undefined;
 const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress', 'out'];
 
 /** What a snapshot holds besides the state and the tokens. */
@@ -104,7 +105,8 @@ export class Session implements AsyncDisposable {
     if (this.handle && !this.model.disposed) this.info();
     this.pending++;
     const result = call.finally(() => this.pending--);
-    this.queue = result.catch(() => undefined);
+    // Without its value, which would stay until the next call.
+    this.queue = result.then(ended, ended);
     return result;
   }
 
