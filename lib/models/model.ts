@@ -6,7 +6,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import { lazyFiles } from '../lazy.js';
 import { hugeFloats } from '../memory.js';
 import { call, type NativeHandle } from '../native.js';
-import { checkKnown } from '../options.js';
+import { checkKnown, checkNone, checkPath } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import type { Fed, Network, StepEntry, StepResult, Watch } from '../session/network.js';
 import { ArrivingSession, restore, restoreAsync, restorePieces } from '../session/restore.js';
@@ -209,8 +209,8 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** Writes a folder in Hugging Face's layout, as saveModel() does. */
-  save(folder: string): Promise<void> {
-    return lazySave().saveModel(this, folder);
+  save(folder: string, options?: Readonly<Record<never, never>>): Promise<void> {
+    return lazySave().saveModel(this, folder, options);
   }
 
   /** Bytes that a session holds after `context` tokens: recurrent state, KV cache (whole pages), both. */
@@ -220,7 +220,7 @@ export class Model implements AsyncDisposable, Network {
 
   /** A new sequence, of which nothing is known yet. It takes no options: what a session holds grows with what it reads. */
   createSession(options?: Readonly<Record<never, never>>): Session {
-    if (typeof options === 'object' && options !== null) checkKnown('createSession', options, []);
+    checkNone('createSession', options);
     return new Session(this, this.newSession());
   }
 
@@ -230,12 +230,14 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** A session from what save() returned; ERR_STATE for damaged bytes or another model's. */
-  restoreSession(snapshot: Uint8Array): Session {
+  restoreSession(snapshot: Uint8Array, options?: Readonly<Record<never, never>>): Session {
+    checkNone('restoreSession', options);
     return restore(this, this.embeddingRows, snapshot);
   }
 
   /** As restoreSession(), off the event loop; the bytes must stay as they are until it has ended. */
-  async restoreSessionAsync(snapshot: Uint8Array): Promise<Session> {
+  async restoreSessionAsync(snapshot: Uint8Array, options?: Readonly<Record<never, never>>): Promise<Session> {
+    checkNone('restoreSessionAsync', options);
     return restoreAsync(this, this.embeddingRows, snapshot);
   }
 
@@ -253,7 +255,9 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** A session from a file that saveToFile() wrote; ERR_STATE for any other, or the file system's error. */
-  async restoreSessionFromFile(path: string): Promise<Session> {
+  async restoreSessionFromFile(path: string, options?: Readonly<Record<never, never>>): Promise<Session> {
+    checkNone('restoreSessionFromFile', options);
+    checkPath('restoreSessionFromFile: path', path);
     // Opening a pipe would wait for its writer.
     if (!(await lazyFiles().stat(path)).isFile()) throw mismatch('ERR_STATE', path, 'a regular file', 'something else');
     const { bytes, pieces } = await filePieces(path);

@@ -2,7 +2,7 @@ import { replaceFile } from '../atomic-file.js';
 import { checkCall, unlessAborted } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
-import { checkKnown } from '../options.js';
+import { checkKnown, checkPath } from '../options.js';
 import { outTensor, Tensor, type TensorLike } from '../tensor.js';
 import { type GenerateOptions, type Generating, type Generation, generate, type StepOptions } from './generate.js';
 import { jointStep } from './joint-steps.js';
@@ -324,6 +324,7 @@ export class Session implements AsyncDisposable {
    * of the call. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
    */
   async saveToFile(path: string, options: SaveOptions = {}): Promise<void> {
+    checkPath('session.saveToFile: path', path);
     await replaceFile(path, await this.saveBehind(NOTHING, options, 'saveToFile'));
   }
 
