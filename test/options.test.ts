@@ -191,6 +191,15 @@ describe.each([5, null, undefined, {}, [], Symbol('x'), 'a\0b'])('in place of it
   });
 });
 
+it.each([
+  ['vocabsize', 'vocabSize'],
+  ['unreads', 'unread'],
+  ['wrapper', 'wrappers'],
+])('a definition with %s is refused', (wrong, meant) => {
+  const definition = { modelTypes: ['misspelt'], config: () => ({}), build: () => undefined, [wrong]: () => 3 };
+  expect(() => registerModel(definition as never)).toThrow(`registerModel: expected '${meant}', received '${wrong}'`);
+});
+
 it('a definition that lacks what makes one is refused', () => {
   const whole = { modelTypes: ['of one’s own'], config: () => ({}), build: () => undefined };
   for (const part of ['modelTypes', 'config', 'build'])
