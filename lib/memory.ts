@@ -35,3 +35,8 @@ export function allocated<T>(where: string, make: () => T): T {
     throw new StatespaceError('ERR_OUT_OF_MEMORY', `${where}: no memory for its output`, { cause });
   }
 }
+
+/** Memory for a result of so many floats that the addon's own could not be handed over: it would be copied, 1 s a GiB. */
+export function hugeFloats(count: number): Float32Array | undefined {
+  return 4 * count > constants.MAX_LENGTH ? allocated('forward', () => floats(count)) : undefined;
+}

@@ -22,6 +22,17 @@ export function checkOptions(op: string, options: unknown, known: readonly strin
   checkKnown(op, options, known);
 }
 
+/** Options of a call that takes none; whatever is no object is another argument of a caller that maps over values. */
+export function checkNone(op: string, options: unknown): void {
+  if (typeof options === 'object' && options !== null) checkKnown(op, options, []);
+}
+
+/** A path of the file system, which Node itself would refuse with a TypeError. */
+export function checkPath(where: string, path: unknown): void {
+  if (typeof path !== 'string' || path === '' || path.includes('\0'))
+    throw mismatch('ERR_ARGUMENT', where, 'a path', show(path));
+}
+
 const plain = (name: string) => name.replace(/[_\-\s]/g, '').toLowerCase();
 
 /** What other libraries call it; a name that one of ours begins with, or that begins with one of ours, needs none. */
@@ -34,7 +45,8 @@ const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   logprobs: ['toplogprobs', 'returnlogprobs'],
   processLogits: ['logitsprocessor', 'logitprocessor'],
   responseFormat: ['grammar', 'jsonschema'],
-  prompt: ['input', 'text', 'inputs'],
+  prompt: ['input', 'text', 'inputs', 'inputids', 'tokens'],
+  ids: ['inputids', 'tokens'],
   messages: ['chat', 'conversation'],
   signal: ['abortsignal', 'abort', 'cancel'],
   onProgress: ['progresscallback', 'progress'],

@@ -16,7 +16,9 @@ import {
   quantize,
   redisStore,
   registerModel,
+  resumeTrainer,
   type StatespaceError,
+  saveModel,
   startWorker,
   Tensor,
 } from 'statespace';
@@ -77,6 +79,12 @@ const calls: [string, (o: never) => unknown, string, string][] = [
   ],
   ['save', (o) => model.createSession().save(o), 'Logits', 'logits'],
   ['saveAsync', (o) => model.createSession().saveAsync(o), 'logit', 'logits'],
+  ['restoreSession', (o) => model.restoreSession(snapshot(), o), 'signal', ''],
+  ['restoreSessionAsync', (o) => model.restoreSessionAsync(snapshot(), o), 'signal', ''],
+  ['restoreSessionFromFile', (o) => model.restoreSessionFromFile('./nowhere', o), 'signal', ''],
+  ['model.save', (o) => model.save('./nowhere', o), 'dtype', ''],
+  ['saveModel', (o) => saveModel(model, './nowhere', o), 'dtype', ''],
+  ['trainer.save', (o) => createTrainer(model).save('./nowhere', o), 'dtype', ''],
   ['run', (o) => model.run(x, o), 'Signal', 'signal'],
   ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'epsilon', 'eps'],
   ['an op', (o) => ops.rmsNormSync({ x, ...(o as Options) }), 'wieght', 'weight'],
@@ -107,6 +115,7 @@ const calls: [string, (o: never) => unknown, string, string][] = [
 const tokenizer = async () => (await loadTokenizer(folders.put(tokenizerFiles(SMALL, false))))!;
 const constrained = (responseFormat: unknown) =>
   first(model.createSession().generate({ prompt: [1], responseFormat } as never));
+const snapshot = () => model.createSession().save();
 const first = (stream: AsyncIterable<unknown>) => stream[Symbol.asyncIterator]().next();
 
 it.each([
@@ -158,6 +167,37 @@ it('undefined is as absent', async () => {
     await createModel(MAMBA, { dtype: undefined, threads: undefined, device: undefined, other: undefined } as never)
   ).dispose();
   session.save({ logits: undefined });
+});
+
+it('undefined keys of a config are as absent', () => {
+  expect(describeModel({ ...MAMBA, other: undefined } as never).parameters).toEqual(describeModel(MAMBA).parameters);
+});
+
+describe.each([5, null, undefined, {}, [], Symbol('x'), 'a\0b'])('in place of its first argument: %j', (wrong) => {
+  const session = () => model.createSession();
+  it.each<[string, (given: never) => unknown]>([
+    ['saveToFile', (path) => session().saveToFile(path)],
+    ['restoreSessionFromFile', (path) => model.restoreSessionFromFile(path)],
+    ['resumeTrainer', (folder) => resumeTrainer(folder)],
+    ['model.save', (folder) => model.save(folder)],
+    ['pull', (text) => pull(text)],
+    ['createEngine', (none) => createEngine(none)],
+    ['createApp', (none) => createApp(none)],
+    ['listen', (none) => listen(none, { port: 0 })],
+    ['startWorker', (none) => startWorker(none, 'redis://127.0.0.1')],
+  ])('%s refuses it in words', async (_, call) => {
+    const failure = Promise.resolve().then(() => call(wrong as never));
+    await expect(failure).rejects.toMatchObject({ name: 'StatespaceError', code: 'ERR_ARGUMENT' });
+  });
+});
+
+it.each([
+  ['vocabsize', 'vocabSize'],
+  ['unreads', 'unread'],
+  ['wrapper', 'wrappers'],
+])('a definition with %s is refused', (wrong, meant) => {
+  const definition = { modelTypes: ['misspelt'], config: () => ({}), build: () => undefined, [wrong]: () => 3 };
+  expect(() => registerModel(definition as never)).toThrow(`registerModel: expected '${meant}', received '${wrong}'`);
 });
 
 it('a definition that lacks what makes one is refused', () => {

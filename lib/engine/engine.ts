@@ -1,7 +1,7 @@
 import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { TokenMask } from '../grammar/mask.js';
-import type { Model } from '../models/model.js';
+import { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
 import type { StoreCounts } from './cache/persistence.js';
 import { Embedding, type Pooling } from './embedding.js';
@@ -243,11 +243,18 @@ export class Engine implements AsyncDisposable {
   }
 }
 
+/** ERR_ARGUMENT for what is no engine; of a class of its own where two copies of the package meet. */
+export function checkEngine(op: string, engine: unknown): void {
+  if (typeof (engine as Partial<Engine> | null)?.observe !== 'function')
+    throw mismatch('ERR_ARGUMENT', `${op}: engine`, 'an engine', show(engine));
+}
+
 /**
  * An engine for a model; several are possible, but one serves best.
  * @public
  */
 export function createEngine(model: Model, options: EngineOptions = {}): Engine {
-  if (model?.disposed) throw new StatespaceError('ERR_DISPOSED', 'createEngine: the model has been disposed of');
+  if (!(model instanceof Model)) throw mismatch('ERR_ARGUMENT', 'createEngine: model', 'a model', show(model));
+  if (model.disposed) throw new StatespaceError('ERR_DISPOSED', 'createEngine: the model has been disposed of');
   return new Engine(model, options);
 }

@@ -19,7 +19,7 @@ export const isHubSource = (path: unknown): path is string => typeof path === 's
 
 /** 'hf:owner/name[/file.gguf][@revision]'; ERR_ARGUMENT for anything else. */
 export function parseHubSource(text: string): HubSource {
-  const [, repo, file, revision = 'main'] = PATTERN.exec(text) ?? [];
+  const [, repo, file, revision = 'main'] = (isHubSource(text) && PATTERN.exec(text)) || [];
   const climbs = (part: string | undefined) => part?.split('/').some((p) => p === '..' || p === '.' || p === '');
   if (!repo || climbs(repo) || climbs(file) || climbs(revision))
     throw mismatch(

@@ -165,7 +165,9 @@ export class ConfigReader {
    * on is a warning.
    */
   done(): void {
-    const unknown = Object.keys(this.raw).filter((k) => !this.seen.has(k) && !isHarmless(k) && this.raw[k] !== null);
+    const unknown = Object.keys(this.raw).filter(
+      (k) => !this.seen.has(k) && !isHarmless(k) && (this.raw[k] ?? null) !== null,
+    );
     const serious = unknown.filter((k) => !isIdle(k, this.raw[k]));
     const quantised = serious.find((k) => k === 'quantization_config' || k === 'quantization');
     if (quantised) throw this.error(`${quantised}: ${QUANTISED}`);

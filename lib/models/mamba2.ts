@@ -33,7 +33,8 @@ export function readLimit(c: ConfigReader, key: string): [number, number] {
 }
 
 /** What only flash-linear-attention writes, which registers another config under transformers' name. */
-const OF_FLA = ['norm_eps', 'dt_limit', 'rmsnorm', 'dt_min', 'dt_max', 'dt_init_floor', 'D_has_hdim', 'A_init_range'];
+const OF_FLA = `norm_eps dt_limit rmsnorm dt_min dt_max dt_init_floor D_has_hdim A_init_range conv_init use_l2warp
+  fuse_norm fuse_swiglu fuse_cross_entropy fuse_linear_cross_entropy`.split(/\s+/);
 
 function readConfig(c: ConfigReader): Mamba2Config {
   return OF_FLA.some((key) => c.any(key) !== undefined) ? readFlaConfig(c) : readTransformersConfig(c);
@@ -52,7 +53,9 @@ function readFlaConfig(c: ConfigReader): Mamba2Config {
   if (nHeads % nGroups !== 0) throw c.error(`num_heads ${nHeads} is no multiple of n_groups ${nGroups}`);
   onlySilu(c);
   c.ignore('dt_min', 'dt_max', 'dt_init_floor', 'A_init_range', 'conv_init', 'use_l2warp');
-  c.ignore('fuse_norm', 'fuse_cross_entropy', 'fuse_linear_cross_entropy', 'time_step_rank');
+  c.ignore('fuse_norm', 'fuse_swiglu', 'fuse_cross_entropy', 'fuse_linear_cross_entropy');
+  // Names of its older releases, which always norm, whatever rms_norm says.
+  c.ignore('time_step_rank', 'rms_norm');
   const eps = c.number('norm_eps', 1e-5);
   const normBeforeGate = c.boolean('norm_before_gate', false);
   return {

@@ -4,8 +4,9 @@ import { filePieces } from '../file-pieces.js';
 import { checkContext, countParameters, promptFlops, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { lazyFiles } from '../lazy.js';
+import { hugeFloats } from '../memory.js';
 import { call, type NativeHandle } from '../native.js';
-import { checkKnown } from '../options.js';
+import { checkKnown, checkNone, checkPath } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import type { Fed, Network, StepEntry, StepResult, Watch } from '../session/network.js';
 import { ArrivingSession, restore, restoreAsync, restorePieces } from '../session/restore.js';
@@ -208,8 +209,8 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** Writes a folder in Hugging Face's layout, as saveModel() does. */
-  save(folder: string): Promise<void> {
-    return lazySave().saveModel(this, folder);
+  save(folder: string, options?: Readonly<Record<never, never>>): Promise<void> {
+    return lazySave().saveModel(this, folder, options);
   }
 
   /** Bytes that a session holds after `context` tokens: recurrent state, KV cache (whole pages), both. */
@@ -219,7 +220,7 @@ export class Model implements AsyncDisposable, Network {
 
   /** A new sequence, of which nothing is known yet. It takes no options: what a session holds grows with what it reads. */
   createSession(options?: Readonly<Record<never, never>>): Session {
-    if (typeof options === 'object' && options !== null) checkKnown('createSession', options, []);
+    checkNone('createSession', options);
     return new Session(this, this.newSession());
   }
 
@@ -229,12 +230,14 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** A session from what save() returned; ERR_STATE for damaged bytes or another model's. */
-  restoreSession(snapshot: Uint8Array): Session {
+  restoreSession(snapshot: Uint8Array, options?: Readonly<Record<never, never>>): Session {
+    checkNone('restoreSession', options);
     return restore(this, this.embeddingRows, snapshot);
   }
 
   /** As restoreSession(), off the event loop; the bytes must stay as they are until it has ended. */
-  async restoreSessionAsync(snapshot: Uint8Array): Promise<Session> {
+  async restoreSessionAsync(snapshot: Uint8Array, options?: Readonly<Record<never, never>>): Promise<Session> {
+    checkNone('restoreSessionAsync', options);
     return restoreAsync(this, this.embeddingRows, snapshot);
   }
 
@@ -252,7 +255,9 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** A session from a file that saveToFile() wrote; ERR_STATE for any other, or the file system's error. */
-  async restoreSessionFromFile(path: string): Promise<Session> {
+  async restoreSessionFromFile(path: string, options?: Readonly<Record<never, never>>): Promise<Session> {
+    checkNone('restoreSessionFromFile', options);
+    checkPath('restoreSessionFromFile: path', path);
     // Opening a pipe would wait for its writer.
     if (!(await lazyFiles().stat(path)).isFile()) throw mismatch('ERR_STATE', path, 'a regular file', 'something else');
     const { bytes, pieces } = await filePieces(path);
@@ -305,10 +310,10 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** @internal Rows of output that a sequence of this length gives. */
-  outputRows(logits: 'none' | 'last' | 'all', length: number): number {
+  outputRows(logits: 'none' | 'last' | 'all' | 'whole', length: number): number {
     if (logits === 'none' || length === 0) return 0;
     if (this.#outputPer === 'sequence') return 1;
-    return logits === 'all' ? length : 1;
+    return logits === 'last' ? 1 : length;
   }
 
   /** @internal Ids that can be fed lie below it; 0 where none can. */
@@ -322,13 +327,25 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** @internal One native call; dispose() cancels it and waits. */
-  forward(...[sessions, data, lengths, logits, options, out]: [...Fed, out?: Float32Array]): Promise<Float32Array> {
+  async forward(
+    ...[sessions, data, lengths, logits, options, out]: [...Fed, out?: Float32Array]
+  ): Promise<Float32Array> {
     this.#checkLengths(sessions, lengths);
     const of = Int32Array.from(lengths);
     const [samplers, masks] = [undefined, undefined];
-    return this.#cancellable(options, (flag, report) =>
-      call((n) => n.forward(sessions, data, of, logits, flag, report, samplers, masks, out)),
+    const huge = out ? undefined : this.#hugeOutput(lengths, logits);
+    const rows = await this.#cancellable(options, (flag, report) =>
+      call((n) => n.forward(sessions, data, of, logits, flag, report, samplers, masks, out ?? huge)),
     );
+    return huge ?? rows;
+  }
+
+  /** Where the rows of a forward go that are too many for the addon's memory: see hugeFloats(). */
+  #hugeOutput(lengths: readonly number[], logits: Fed[3]): Float32Array | undefined {
+    // Rows of what the head reads have another width; before no tokens, one of generate()'s may stand.
+    if (lengths.includes(0) || logits.includes('hidden')) return undefined;
+    const rows = lengths.map((length, i) => this.outputRows(logits[i] as 'none' | 'last' | 'all' | 'whole', length));
+    return hugeFloats(rows.reduce((sum, n) => sum + n, 0) * this.outputFeatures);
   }
 
   /** @internal The same, each session's rows in memory of their own. */

@@ -1,5 +1,6 @@
 import { withFloats } from '../checkpoint/config.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { misspelt } from '../options.js';
 import type { Unread } from './bind.js';
 import { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
@@ -53,12 +54,19 @@ export function registerModel<C>(definition: ModelDefinition<C>): void {
   registered.push(definition);
 }
 
+const PARTS = ['modelTypes', 'wrappers', 'config', 'build', 'key', 'unread', 'vocabSize'];
+
 function checkDefinition(definition: unknown): void {
   const { modelTypes, config, build } = (definition ?? {}) as Record<string, unknown>;
   const isList = Array.isArray(modelTypes) && modelTypes.length > 0 && modelTypes.every((t) => typeof t === 'string');
   if (!isList) throw mismatch('ERR_ARGUMENT', 'registerModel: modelTypes', 'a list of texts', show(modelTypes));
   for (const [name, part] of Object.entries({ config, build }))
     if (typeof part !== 'function') throw mismatch('ERR_ARGUMENT', `registerModel: ${name}`, 'a function', show(part));
+  // A definition may hold parts of its own; one that is nearly another's name would be left out in silence.
+  for (const name of Object.keys(definition as object)) {
+    const meant = PARTS.includes(name) ? undefined : misspelt(name, PARTS);
+    if (meant) throw mismatch('ERR_ARGUMENT', 'registerModel', `'${meant}'`, `'${name}'`);
+  }
 }
 
 export interface ResolvedModel {

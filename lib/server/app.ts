@@ -2,7 +2,7 @@ import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
-import type { Engine } from '../engine/engine.js';
+import { checkEngine, type Engine } from '../engine/engine.js';
 import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { Body } from './body.js';
@@ -84,6 +84,7 @@ export interface App {
  */
 export function createApp(engine: Engine, options: AppOptions = {}): App {
   checkApp(options);
+  checkEngine('createApp', engine);
   const limits: Limits = { model: options.model ?? 'model', maxTokens: options.maxTokens ?? 4096 };
   const created = now();
   const metrics = new Metrics(engine);

@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { serve as serveNode } from '@hono/node-server';
-import type { Engine } from '../engine/engine.js';
+import { checkEngine, type Engine } from '../engine/engine.js';
 import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { APP_OPTIONS, type AppOptions, createApp } from './app.js';
@@ -36,6 +36,7 @@ const MAX_PORT = 65_535;
  */
 export async function listen(engine: Engine, options: ServeOptions = {}): Promise<Listening> {
   checkOptions('listen', options, [...APP_OPTIONS, 'port', 'host']);
+  checkEngine('listen', engine);
   const { port = 8080, host = '127.0.0.1', ...ofApp } = options;
   if (!Number.isSafeInteger(port) || port < 0 || port > MAX_PORT)
     throw mismatch('ERR_ARGUMENT', 'listen: port', `a whole number from 0 to ${MAX_PORT}`, show(port));

@@ -2,7 +2,7 @@ import { replaceFile } from '../atomic-file.js';
 import { checkCall, unlessAborted } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
-import { checkKnown } from '../options.js';
+import { checkKnown, checkPath } from '../options.js';
 import { outTensor, Tensor, type TensorLike } from '../tensor.js';
 import { type GenerateOptions, type Generating, type Generation, generate, type StepOptions } from './generate.js';
 import { jointStep } from './joint-steps.js';
@@ -26,6 +26,7 @@ export interface ForwardOptions {
 }
 
 const NOTHING = new Uint8Array(0);
+const ended = () => undefined;
 const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress', 'out'];
 
 /** What a snapshot holds besides the state and the tokens. */
@@ -104,7 +105,8 @@ export class Session implements AsyncDisposable {
     if (this.handle && !this.model.disposed) this.info();
     this.pending++;
     const result = call.finally(() => this.pending--);
-    this.queue = result.catch(() => undefined);
+    // Without its value, which would stay until the next call.
+    this.queue = result.then(ended, ended);
     return result;
   }
 
@@ -322,6 +324,7 @@ export class Session implements AsyncDisposable {
    * of the call. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
    */
   async saveToFile(path: string, options: SaveOptions = {}): Promise<void> {
+    checkPath('session.saveToFile: path', path);
     await replaceFile(path, await this.saveBehind(NOTHING, options, 'saveToFile'));
   }
 

@@ -34,6 +34,6 @@ export async function resumeTrainer(folder: string, options: TrainerOptions = {}
  *
  * @throws StatespaceError ERR_ARGUMENT for a folder of other files, ERR_DISPOSED.
  */
-export async function saveModel(model: Model, folder: string): Promise<void> {
-  return lazySave().saveModel(model, folder);
+export async function saveModel(model: Model, folder: string, options?: Readonly<Record<never, never>>): Promise<void> {
+  return lazySave().saveModel(model, folder, options);
 }

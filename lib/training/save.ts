@@ -4,6 +4,7 @@ import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors
 import { StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { Model } from '../models/model.js';
+import { checkNone } from '../options.js';
 import type { Tensor } from '../tensor.js';
 
 /** What belongs to a tokenizer or to generation in a folder of Hugging Face's layout. */
@@ -59,7 +60,8 @@ export function checkMerged(op: string, model: Model): void {
 }
 
 /** See lib/training/index.ts. @public */
-export async function saveModel(model: Model, folder: string): Promise<void> {
+export async function saveModel(model: Model, folder: string, options?: Readonly<Record<never, never>>): Promise<void> {
+  checkNone('saveModel', options);
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `saveModel: expected a model, received ${show(model)}`);
   checkMerged('saveModel', model);

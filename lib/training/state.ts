@@ -7,6 +7,7 @@ import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { loadModel } from '../models/load.js';
+import { checkPath } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import { trainedNetwork } from './network.js';
 import { readOptions, type TrainerOptions } from './options.js';
@@ -93,6 +94,7 @@ const lastOf = (name: string): string =>
 
 /** See lib/training/index.ts. @public */
 export async function resumeTrainer(folder: string, options: TrainerOptions = {}): Promise<Trainer> {
+  checkPath('resumeTrainer: folder', folder);
   await recoverFolder(folder);
   const saved = await readState(folder);
   const read = readOptions('resumeTrainer', { ...saved.options, ...options });

@@ -2,7 +2,7 @@ import { Cancellation, checkCall, unlessAborted } from '../cancellation.js';
 import { StatespaceError, show } from '../errors.js';
 import { Model } from '../models/model.js';
 import { call, type NativeHandle, type TrainingPart } from '../native.js';
-import { checkKnown } from '../options.js';
+import { checkKnown, checkNone } from '../options.js';
 import { Tensor } from '../tensor.js';
 import { type Batch, readBatch } from './batch.js';
 import { type Trained, type TrainedNetwork, trainedNetwork } from './network.js';
@@ -53,7 +53,7 @@ export interface Trainer extends AsyncDisposable {
    * tokenizer's files, optimizer.safetensors and trainer.json. With adapters: adapter_config.json and
    * adapter_model.safetensors in peft's format in place of the model. It is replaced as a whole.
    */
-  save(folder: string): Promise<void>;
+  save(folder: string, options?: Readonly<Record<never, never>>): Promise<void>;
   /** Frees its memory when what runs has ended. */
   dispose(): Promise<void>;
 }
@@ -209,7 +209,8 @@ export class TrainerState implements Trainer {
     await call((n) => n.writeTrainer(this.#handle!, entries));
   }
 
-  save(folder: string): Promise<void> {
+  async save(folder: string, options?: Readonly<Record<never, never>>): Promise<void> {
+    checkNone('trainer.save', options);
     return this.exclusive(() => saveTrainer(this, folder));
   }
 

@@ -1,5 +1,5 @@
 import type { Worker } from 'bullmq';
-import type { Engine } from '../engine/engine.js';
+import { checkEngine, type Engine } from '../engine/engine.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { checkQueue, checkReachable, connectionOf, DEFAULT_QUEUE, type JobRequest, type JobResult } from './jobs.js';
@@ -32,6 +32,7 @@ const MAX_STALLED = 50;
  */
 export async function startWorker(engine: Engine, url: string, options: WorkerOptions = {}): Promise<RunningWorker> {
   checkOptions('startWorker', options, ['queue', 'concurrency', 'lockMs', 'log']);
+  checkEngine('startWorker', engine);
   const { queue = DEFAULT_QUEUE, concurrency = 16, lockMs = 10_000, log } = options;
   checkQueue('startWorker', queue);
   for (const [name, value] of Object.entries({ concurrency, lockMs }))

@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { createModel, ops, StatespaceError, systemInfo, Tensor } from 'statespace';
 import { describe, expect, it } from 'vitest';
 import { run, succeed } from '../support/process.js';
+import { long } from '../support/scale.js';
 
 const entry = resolve(__dirname, '../../dist/lib/index.js');
 const MAMBA = { model_type: 'mamba', vocab_size: 61, hidden_size: 32, num_hidden_layers: 2, state_size: 16 };
@@ -101,6 +102,56 @@ describe('large results', () => {
     expect([2 ** 30 + 1, 'ERR_OUT_OF_MEMORY']).toContain(seen[0]);
     expect(seen[1]).toBe('ERR_OUT_OF_MEMORY');
   });
+});
+
+describe('logits of a session', () => {
+  const model = `
+    require('node:v8').setFlagsFromString('--expose-gc');
+    const gc = require('node:vm').runInNewContext('gc');
+    const collect = async () => { for (let i = 0; i < 4; i++) { gc(); await new Promise((done) => setTimeout(done, 20)); } };
+    const config = { model_type: 'mamba', vocab_size: 50280, hidden_size: 16, num_hidden_layers: 1, state_size: 4 };
+    const model = await statespace.createModel(config, { seed: 1 });
+    const session = model.createSession();
+    const tokens = (length) => Int32Array.from({ length }, (_, i) => (i * 7919) % 50280);`;
+
+  it('are not kept once the caller has dropped them', async () => {
+    const seen = await child(`${model}
+      const calls = {
+        forward: () => session.forward(tokens(8), { logits: 'all' }),
+        forwardBatch: async () => (await model.forwardBatch([{ session, tokens: tokens(8), logits: 'all' }]))[0],
+        save: () => session.saveAsync(),
+      };
+      const kept = [];
+      for (const [name, call] of Object.entries(calls)) {
+        const result = await (async () => new WeakRef(await call()))();
+        await collect();
+        if (result.deref()) kept.push(name);
+      }
+      console.log(JSON.stringify(kept));`);
+    expect(seen).toEqual([]);
+  });
+
+  // 4.3 GB of memory: in npm run check:full.
+  it.runIf(long)(
+    'of more than 4 GiB are written in place, and leave the event loop its turns',
+    async () => {
+      const seen = (await child(`${model}
+      let [worst, last] = [0, performance.now()];
+      const beat = () => { const now = performance.now(); worst = Math.max(worst, now - last); last = now; };
+      const timer = setInterval(beat, 5);
+      const all = await session.forward(tokens(21500), { logits: 'all' });
+      beat();
+      clearInterval(timer);
+      const one = await model.createSession().forward(tokens(21500));
+      const row = all.data.subarray(21499 * 50280);
+      console.log(JSON.stringify({ worst, shape: all.shape, equal: one.data.every((v, i) => v === row[i]) }));`)) as {
+        worst: number;
+      };
+      expect(seen).toMatchObject({ shape: [21500, 50280], equal: true });
+      expect(seen.worst).toBeLessThan(500); // 3,000 where the result is copied
+    },
+    120_000,
+  );
 });
 
 describe('threads', () => {

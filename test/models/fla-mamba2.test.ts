@@ -72,6 +72,24 @@ it('has defaults of its own', () => {
   expect(describeModel(least).parameters.total).toBeGreaterThan(1e9);
 });
 
+it('as its older releases wrote it, with names of transformers beside norm_eps', async () => {
+  const { rmsnorm: _, dt_limit, dt_min, dt_max, dt_init_floor, D_has_hdim: __, A_init_range: ___, ...rest } = fla;
+  const times = { time_step_limit: dt_limit, time_step_min: dt_min, time_step_max: dt_max, time_step_rank: 128 };
+  const older = { ...rest, ...times, time_step_floor: dt_init_floor, rms_norm: true, fuse_swiglu: true };
+  expect(await logits(older)).toEqual(await logits(fla));
+});
+
+it.each(['fuse_norm', 'fuse_swiglu', 'fuse_cross_entropy', 'fuse_linear_cross_entropy', 'use_l2warp', 'dt_min'])(
+  'is told by %s alone',
+  (key) => {
+    const least = describeModel({ model_type: 'mamba2', norm_eps: 1e-5 });
+    expect(describeModel({ model_type: 'mamba2', [key]: key === 'dt_min' ? 1e-3 : true })).toMatchObject({
+      layers: least.layers,
+      parameters: least.parameters,
+    });
+  },
+);
+
 it('infinity as both releases of transformers write it', async () => {
   const open = { ...fla, dt_limit: [0, Number.POSITIVE_INFINITY] };
   expect(await logits({ ...fla, dt_limit: [0, { __float__: 'Infinity' }] })).toEqual(await logits(open));
