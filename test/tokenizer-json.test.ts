@@ -89,6 +89,18 @@ describe('what is no tokenizer', () => {
     ['a vocabulary that is none', { ...definition, model: { ...model, vocab: 'a' } }, /model\.vocab/],
     ['an id that is none', { ...definition, model: { ...model, vocab: { a: -1 } } }, /"a": expected an id/],
     ['merges that are none', { ...definition, model: { ...model, merges: 5 } }, /model\.merges/],
+    [
+      'a merge of one token',
+      { ...definition, model: { ...model, merges: ['ab'] } },
+      /merges\[0\]: expected two tokens/,
+    ],
+    ['a Unigram without a list', { ...definition, model: { type: 'Unigram', vocab: {} } }, /vocab: expected a list/],
+    ['no list', { ...definition, normalizer: { type: 'Sequence', normalizers: 5 } }, /expected a list, received 5/],
+    [
+      'a pattern that is no text',
+      { ...definition, normalizer: { type: 'Replace', pattern: { String: 5 }, content: '' } },
+      /expected a pattern .*received \{"String":5\}/,
+    ],
     ['a normalizer', { ...definition, normalizer: { type: 'Own' } }, /unknown normalizer: "Own"/],
     ['a pre-tokenizer', { ...definition, pre_tokenizer: { type: 'UnicodeScripts' } }, /unknown pre-tokenizer/],
     ['a decoder', { ...definition, decoder: { type: 'Own' } }, /unknown decoder: "Own"/],

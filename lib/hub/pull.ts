@@ -1,6 +1,7 @@
 // A model from the Hugging Face hub, in the cache that Python's tools share: models--owner--name with blobs by hash,
 // snapshots of links by commit, and refs that say which commit a branch was.
 import { dirname, join, relative } from 'node:path';
+import { replaceFile } from '../atomic-file.js';
 import { checkCall, type Watched, watched } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
@@ -211,6 +212,10 @@ async function bringOne(
 async function writeRef(cache: string, revision: string, commit: string): Promise<void> {
   if (COMMIT.test(revision)) return;
   const path = join(cache, 'refs', revision);
+  const known = await lazyFiles()
+    .readFile(path, 'utf8')
+    .catch(() => '');
+  if (known.trim() === commit) return;
   await lazyFiles().mkdir(dirname(path), { recursive: true });
-  await lazyFiles().writeFile(path, commit);
+  await replaceFile(path, Buffer.from(commit)); // whole at any time: others read it meanwhile
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { invalid } from './errors.js';
 
 /** A call as OpenAI's API has it. */
 export interface ToolCall {
@@ -32,13 +33,40 @@ export interface ForcedCall {
 
 /** Of the tools' parameters by name: a call of `name`, or of any. */
 export function forceCall(parameters: ReadonlyMap<string, unknown>, name: string | undefined): ForcedCall {
-  const taken = (of: string) => (parameters.get(of) ?? { type: 'object' }) as Record<string, unknown>;
-  if (name !== undefined) return { name, format: { type: 'json_schema', schema: taken(name) } };
-  const anyOf = [...parameters.keys()].map((its) => ({
+  const taken = (of: string, at: string) => argumentsOf(parameters.get(of), at);
+  if (name !== undefined) return { name, format: { type: 'json_schema', schema: taken(name, '#') } };
+  const call = (its: string, at: string) => ({
     ...{ type: 'object', required: ['name', 'arguments'], additionalProperties: false },
-    properties: { name: { const: its }, arguments: taken(its) },
-  }));
-  return { name, format: { type: 'json_schema', schema: anyOf.length === 1 ? anyOf[0]! : { anyOf } } };
+    properties: { name: { const: its }, arguments: taken(its, `${at}/properties/arguments`) },
+  });
+  const names = [...parameters.keys()];
+  const schema =
+    names.length === 1 ? call(names[0]!, '#') : { anyOf: names.map((its, i) => call(its, `#/anyOf/${i}`)) };
+  return { name, format: { type: 'json_schema', schema } };
+}
+
+/** A tool's parameters, which are an object's, as a schema whose root lies at `at`: what it refers to is within itself. */
+function argumentsOf(parameters: unknown, at: string): Record<string, unknown> {
+  const given = (parameters ?? {}) as Record<string, unknown>;
+  const schema = Object.keys(given).length === 0 ? { type: 'object' } : given;
+  return at === '#' ? schema : (moved(schema, at) as Record<string, unknown>);
+}
+
+/** Keywords whose keys are names of schemas. */
+const NAMED = new Set(['properties', 'patternProperties', '$defs', 'definitions']);
+
+const MOST_LEVELS = 100;
+
+function moved(schema: unknown, at: string, areNames = false, level = 0): unknown {
+  if (level > MOST_LEVELS) throw invalid(`parameters of a tool: more than ${MOST_LEVELS} levels`, 'tools');
+  if (Array.isArray(schema)) return schema.map((part) => moved(part, at, false, level + 1));
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const parts = Object.entries(schema).map(([key, value]) => {
+    if (!areNames && (key === 'const' || key === 'enum')) return [key, value];
+    const isReference = key === '$ref' && typeof value === 'string' && value.startsWith('#');
+    return [key, isReference ? at + value.slice(1) : moved(value, at, !areNames && NAMED.has(key), level + 1)];
+  });
+  return Object.fromEntries(parts);
 }
 
 /** What such an answer comes to; a text that was cut short is a call only where it is known of what. */

@@ -18,15 +18,16 @@ const CONTEXT = 16;
 /** Tokens of bytes that wait for the end of their run. */
 const LONGEST_RUN = 64;
 
-/** The last of `count` tokens: so many that there is a text among them, where there is one at all. */
+/** The last of `count` tokens: so many that there is a text among them, where there is one at all, and none of a run of bytes is left out. */
 export function lastWithText(
-  tokenizer: Pick<Tokenizing, 'decode'>,
+  tokenizer: Pick<Tokenizing, 'decode' | 'fallbackByte'>,
   count: number,
   tokens: (from: number) => Int32Array,
 ): Int32Array {
   for (let last = CONTEXT; ; last *= CONTEXT) {
     const ids = tokens(Math.max(0, count - last));
-    if (last >= count || tokenizer.decode(ids) !== '') return ids;
+    const isCut = last <= LONGEST_RUN && tokenizer.fallbackByte?.(ids[0]!) !== undefined;
+    if (last >= count || (!isCut && tokenizer.decode(ids) !== '')) return ids;
   }
 }
 
@@ -47,11 +48,19 @@ class Decoding {
     private readonly byteOf: ((id: number) => number | undefined) | undefined,
     context: ArrayLike<number>,
   ) {
-    const run: number[] = [];
+    let run: number[] = [];
     for (let i = context.length - 1; i >= 0 && this.window.length < KEPT; i--) {
       const id = context[i]!;
-      if (this.window.length === 0 && byteOf?.(id) !== undefined && run.length < LONGEST_RUN) run.unshift(id);
-      else if (this.hasText(id)) this.window.unshift(id);
+      if (this.window.length > 0 || byteOf?.(id) === undefined) {
+        if (this.hasText(id)) this.window.unshift(id);
+      } else if (run.length < LONGEST_RUN) run.unshift(id);
+      else {
+        // Of a longer run the end: a whole character to stand before, and those behind it.
+        const characters = this.fromCharacter(run);
+        run = this.fromCharacter(characters, 1);
+        this.window = characters.slice(0, characters.length - run.length);
+        break;
+      }
     }
     this.stand(this.window);
     this.shown = this.whole();
@@ -104,6 +113,13 @@ class Decoding {
     return news;
   }
 
+  /** Without what comes before the first character that begins at `at` or later. */
+  private fromCharacter(ids: readonly number[], at = 0): number[] {
+    let from = at;
+    while (from < ids.length && ((this.byteOf?.(ids[from]!) ?? 0) & 0xc0) === 0x80) from++;
+    return ids.slice(from);
+  }
+
   private addByte(id: number, byte: number): void {
     this.run.push(id);
     this.bytes.push(byte);
@@ -129,7 +145,7 @@ class Decoding {
     const left = this.run.slice(whole.length);
     let from = whole.length - 1;
     while (from > 0 && (this.byteOf!(whole[from]!)! & 0xc0) === 0x80) from--;
-    this.stand([...this.window.slice(-KEPT), ...whole.slice(from)]);
+    this.stand([...this.fromCharacter(this.window.slice(-KEPT)), ...whole.slice(from)]);
     this.clearRun();
     for (const id of left) this.addByte(id, this.byteOf!(id)!);
     return news;

@@ -262,3 +262,49 @@ test.concurrent('a store that fails or never answers costs time, not an answer',
   expect(engine.stats().store!.errors).toBeGreaterThan(1);
   await model.dispose();
 });
+
+test('a list that comes as a promise: rejected it is counted, of keys it is read', async () => {
+  const model = await mamba();
+  const kept = new Map<string, Uint8Array>();
+  const rejected: unknown[] = [];
+  const hear = (error: unknown) => rejected.push(error);
+  process.on('unhandledRejection', hear);
+  const prompt = ids(numbers(5), 80);
+  for (const list of [async () => Promise.reject(new Error('gone')), async () => [...kept.keys()]]) {
+    const store = {
+      get: async (key: string) => kept.get(key),
+      put: async (key: string, value: Uint8Array) => void kept.set(key, value),
+      delete: async (key: string) => void kept.delete(key),
+      list: list as unknown as SnapshotStore['list'],
+    };
+    await using engine = createEngine(model, { prefixCache: { store } });
+    for await (const _ of engine.generate({ prompt, maxTokens: 2 }));
+    await engine.drain();
+    const { hits, errors } = engine.stats().store!;
+    expect(hits + errors).toBe(1);
+  }
+  await new Promise((done) => setImmediate(done));
+  process.off('unhandledRejection', hear);
+  expect(rejected).toEqual([]);
+  await model.dispose();
+});
+
+test.concurrent('many checkpoints for a store that never answers are waited for once', async () => {
+  const model = await mamba();
+  const store = {
+    get: async () => undefined,
+    put: () => new Promise<never>(() => {}),
+    delete: async () => {},
+    async *list(): AsyncGenerator<string> {},
+  };
+  await using engine = createEngine(model, { prefixCache: { store } });
+  const read = async (seed: number) => {
+    for await (const _ of engine.generate({ prompt: ids(numbers(seed), 80), maxTokens: 2 }));
+  };
+  await Promise.all(Array.from({ length: 16 }, (_, i) => read(100 + i)));
+  const begun = performance.now();
+  await engine.drain();
+  expect(performance.now() - begun).toBeLessThan(8000);
+  expect(engine.stats().store).toMatchObject({ writes: 0 });
+  await model.dispose();
+});

@@ -108,6 +108,12 @@ test('a tool call that the model writes is a tool call, at once and streamed', a
   expect([content.trim(), name, JSON.parse(args).city]).toEqual(['So:', 'weather', city]);
 });
 
+const levels = (count: number): unknown => {
+  let schema: unknown = true;
+  for (let i = 0; i < count; i++) schema = { items: schema };
+  return schema;
+};
+
 describe('a tool that has to be called', () => {
   const parameters = (values: string[]) => {
     return { type: 'object', properties: { city: { enum: values } }, required: ['city'], additionalProperties: false };
@@ -165,11 +171,55 @@ describe('a tool that has to be called', () => {
     });
   });
 
+  // Schemas that zod and pydantic make have their parts in $defs, and trees refer to themselves.
+  test('parameters refer to parts of themselves', async () => {
+    const place = { type: 'object', properties: { city: { $ref: '#/$defs/City' } }, required: ['city'] };
+    const referring = {
+      ...{ type: 'object', required: ['const'], additionalProperties: false },
+      properties: { const: { $ref: '#/$defs/Place' } },
+      $defs: { Place: { ...place, additionalProperties: false }, City: { enum: ['Oslo'] } },
+    };
+    const where = { type: 'function' as const, function: { name: 'where', parameters: referring } };
+    const tree = {
+      ...{ type: 'object', required: ['city'], additionalProperties: false },
+      properties: { city: { enum: ['Rome'] }, next: { anyOf: [{ type: 'null' }, { $ref: '#' }] } },
+    };
+    const list = { type: 'function' as const, function: { name: 'list', parameters: tree } };
+    const forms = { where: { const: { city: 'Oslo' } }, list: { city: 'Rome' } };
+    for (const asked of [[where], [list], [where, list]])
+      for (const seed of [1, 2, 3]) {
+        const answer = await calls({ tool_choice: 'required', tools: asked, seed });
+        const [call] = answer.calls as unknown as [{ name: keyof typeof forms; arguments: string }];
+        expect(JSON.parse(call.arguments)).toMatchObject(forms[call.name]);
+      }
+  });
+
+  test('arguments are an object where parameters say nothing', async () => {
+    const tool = { type: 'function', function: { name: 'now', parameters: {} } };
+    for (const seed of [1, 2, 3]) {
+      const { choices } = await client.chat.completions.create({
+        ...{ ...ask, seed, max_completion_tokens: 30, tools: [tool] },
+        ...{ tool_choice: { type: 'function', function: { name: 'now' } } },
+      } as never);
+      const [call] = (choices as { message: { tool_calls: { function: { arguments: string } }[] } }[])[0]!.message
+        .tool_calls;
+      expect(call!.function.arguments).toMatch(/^\{/);
+    }
+  });
+
   test.each([
     ['no tools', { tool_choice: 'required', tools: undefined }, /where there are no tools/],
     ['another name', { tool_choice: { type: 'function', function: { name: 'x' } } }, /one of the tools/],
     ['another form', { tool_choice: { type: 'custom' } }, /auto, none, required/],
     ['a format beside it', { tool_choice: 'required', response_format: json_schema }, /response_format: expected none/],
+    [
+      'a schema of thousands of levels',
+      {
+        tool_choice: 'required',
+        tools: [{ type: 'function', function: { name: 'a', parameters: levels(3000) } }],
+      },
+      /more than 100 levels/,
+    ],
     [
       'a schema that is none',
       {

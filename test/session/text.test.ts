@@ -3,7 +3,7 @@ import { cpSync } from 'node:fs';
 import { type Generated, type GenerateOptions, loadModel, type Model, type Session } from 'statespace';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadTokenizer } from '../../dist/lib/models/tokenizer.js';
-import { TextStream } from '../../dist/lib/session/text.js';
+import { lastWithText, TextStream } from '../../dist/lib/session/text.js';
 import { scratchFolders } from '../support/checkpoint-files.js';
 import { modelCase } from '../support/golden.js';
 import { amount } from '../support/scale.js';
@@ -19,6 +19,26 @@ function numbers(seed: number): (below: number) => number {
     return (state >>> 8) % below;
   };
 }
+
+describe.each(['日', '😀', 'é日', 'a日😀'])('a run of bytes of hundreds of characters, %s', (characters) => {
+  const kind = KINDS.sentencePiece!;
+  const text = characters.repeat(200);
+  const ids = [...Buffer.from(text)].map((b) => kind.byteIds![b]!);
+
+  it('streamed is decoded whole, in one call and in many', async () => {
+    const tokenizer = (await loadTokenizer(folders.put(tokenizerFiles(kind, false))))!;
+    for (const each of [ids.length, 1, 5, 16, 20, 64, 100]) {
+      let streamed = '';
+      for (let at = 0; at < ids.length; at += each) {
+        const before = lastWithText(tokenizer, at, (from) => Int32Array.from(ids.slice(from, at)));
+        const stream = new TextStream(tokenizer, { texts: [] }, before);
+        for (const id of ids.slice(at, at + each)) streamed += stream.push(id);
+        streamed += stream.rest(at + each >= ids.length);
+      }
+      expect(streamed, `${each} tokens a call`).toBe(text);
+    }
+  });
+});
 
 describe.each(Object.keys(KINDS))('%s', (name) => {
   const kind = KINDS[name]!;

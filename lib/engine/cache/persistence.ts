@@ -40,6 +40,9 @@ export class Persistence {
   private waitingBytes = 0;
   private writing: Promise<void> = Promise.resolve();
   private failing = false;
+  /** Checkpoints that were to be kept so far, and how many of the first are given up. */
+  private asked = 0;
+  private givenUp = 0;
 
   constructor(
     private readonly model: Model,
@@ -60,7 +63,8 @@ export class Persistence {
     try {
       let longest = 0;
       let seen = 0;
-      for await (const key of this.store.list(`${this.folder}/`)) {
+      // A store of somebody's own may give a promise here, which is not to be left rejected.
+      for await (const key of await this.store.list(`${this.folder}/`)) {
         longest = Math.max(longest, Number.parseInt(key.split('/').at(-1)!, 10) || 0);
         if (++seen === MOST_LOOKED_AT) break;
       }
@@ -79,7 +83,7 @@ export class Persistence {
     const folder = `${this.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
     const known = new Map<number, string[]>();
     const listed = await this.patiently(async () => {
-      for await (const key of this.store.list(folder)) {
+      for await (const key of await this.store.list(folder)) {
         const [position, hash] = key.slice(folder.length).split('-');
         const at = Number.parseInt(position!, 10);
         if (at > above && at <= limit && hash) known.set(at, [...(known.get(at) ?? []), key]);
@@ -139,12 +143,20 @@ export class Persistence {
     this.written.add(key);
     this.waitingBytes += size;
     const fork = session.fork();
+    const turn = ++this.asked;
     this.writing = this.writing.then(async () => {
       try {
+        if (turn <= this.givenUp) {
+          this.written.delete(key);
+          return;
+        }
         const record = await fork.saveBehind(recordHead(this.namespace, tokens));
-        const put = await this.patiently(() => this.store.put(key, record).then(() => true));
+        const until = performance.now() + PATIENCE_MS;
+        const put = await this.patiently(() => this.store.put(key, record).then(() => true), until);
         if (put) this.counts.writes++;
         else this.written.delete(key);
+        // Where nothing answers, what waits already is not waited for one by one.
+        if (!put && performance.now() >= until) this.givenUp = this.asked;
       } catch {
         // The model went away with its sessions.
         this.written.delete(key);

@@ -13,10 +13,12 @@ const wrong = (what: string, expected: string, received: unknown): Error =>
 export async function checkDefinition(json: object, turns: Turns): Promise<Definition> {
   const { model, added_tokens = [] } = json as Definition;
   if (!isObject(model)) throw wrong('model', 'an object', model);
+  if (model.type === 'Unigram' && !Array.isArray(model.vocab)) throw wrong('model.vocab', 'a list', model.vocab);
   if ('vocab' in model) await checkVocabulary(model.vocab, turns);
   const { merges } = model;
   const isPair = (pair: unknown) =>
-    typeof pair === 'string' || (Array.isArray(pair) && pair.length === 2 && pair.every((t) => typeof t === 'string'));
+    (typeof pair === 'string' && pair.includes(' ')) ||
+    (Array.isArray(pair) && pair.length === 2 && pair.every((t) => typeof t === 'string'));
   if (merges !== undefined && !Array.isArray(merges)) throw wrong('model.merges', 'a list', merges);
   for (const [i, pair] of (merges ?? []).entries()) {
     if (!isPair(pair)) throw wrong(`model.merges[${i}]`, 'two tokens', pair);

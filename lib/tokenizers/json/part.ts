@@ -11,7 +11,11 @@ export type Pattern = { Regex: string } | { String: string };
 export type Compile = (pattern: Pattern) => RegExp;
 
 /** Parts of a list of them; absent ones count as none. */
-export const partsOf = (list: unknown): Part[] => ((list ?? []) as (Part | null)[]).filter((p) => p !== null);
+export function partsOf(list: unknown): Part[] {
+  if (list !== undefined && list !== null && !Array.isArray(list))
+    throw new Error(`parts of a Sequence: expected a list, received ${JSON.stringify(list)}`);
+  return ((list ?? []) as (Part | null)[]).filter((p) => p !== null);
+}
 
 export const unknownPart = (what: string, type: unknown): Error =>
   new Error(`unknown ${what}: ${JSON.stringify(type)}`);

@@ -12,8 +12,9 @@ interface Library {
 export async function patterns(): Promise<Compile> {
   const { SplitPreTokenizer } = (await import('@huggingface/tokenizers')) as unknown as Library;
   return (pattern) => {
-    if ('String' in pattern) return new RegExp(pattern.String.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'), 'gu');
-    const { pattern: found } = new SplitPreTokenizer({ pattern, invert: false });
+    const { String: text, Regex } = (pattern ?? {}) as { String?: unknown; Regex?: unknown };
+    if (typeof text === 'string') return new RegExp(text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'), 'gu');
+    const found = typeof Regex === 'string' && new SplitPreTokenizer({ pattern, invert: false }).pattern;
     if (!found) throw new Error(`expected a pattern { String } or { Regex }, received ${JSON.stringify(pattern)}`);
     return found;
   };
