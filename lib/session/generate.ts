@@ -9,6 +9,7 @@ import { encodePrompt } from './prompt.js';
 import { type Chosen, SAMPLING_OPTIONS, Sampler, type SamplingOptions } from './sampler.js';
 import { readStops, type Stops } from './stops.js';
 import { lastWithText, TextStream } from './text.js';
+import { type Unsaid, UnsaidText } from './unsaid.js';
 
 /** What is generated from, how tokens are chosen, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
@@ -75,6 +76,8 @@ export interface Generating {
   tokens(from: number): Int32Array;
   /** The token belongs to the sequence; it is fed with what comes next. */
   accept(token: number): void;
+  /** Of the last call that ended early. */
+  unsaid: Unsaid | undefined;
   /** ERR_STATE where another generate() of the session has not ended. */
   begin(): void;
   end(): void;
@@ -117,6 +120,7 @@ async function* run(
   session.begin();
   let last: Generated | undefined;
   let mask: TokenMask | undefined;
+  let unsaid: UnsaidText | undefined;
   // Who has read the last token need not ask for another before the session may generate again.
   const finish = (reason: FinishReason, by?: string | number) => {
     if (end.reason) return;
@@ -143,11 +147,17 @@ async function* run(
     for (let count = 1; ; count++) {
       const chosen = await next(session, sampler, tokens, options, mask);
       tokens = NONE;
-      if (tokenizer && !text) text = new TextStream(tokenizer, stops, contextOf(session, tokenizer));
+      let said = ''; // what an earlier call held back
+      if (tokenizer && !text) {
+        unsaid = new UnsaidText(prompt.length === 0 ? leftBy(session) : undefined);
+        const { from = session.position() } = unsaid.left ?? {};
+        text = new TextStream(tokenizer, stops, contextOf(session, tokenizer, from));
+        for (const token of session.tokens(from)) said += unsaid.news(text.push(token));
+      }
       const stop = chosen ? stops.ids.get(chosen.token) : WHOLE;
       if (!chosen || stop) {
         if (waiting) {
-          waiting.text += text!.rest();
+          waiting.text += unsaid!.news(text!.rest());
           last = waiting;
           finish(stop!.reason, stop!.by);
           yield waiting;
@@ -157,9 +167,10 @@ async function* run(
       if (count < maxTokens) mask?.accept(chosen.token);
       const part: Generated = { ...chosen };
       for (const a of part.alternatives ?? []) if (text) a.text = text.peek(a.token);
-      if (text) part.text = text.push(chosen.token);
+      if (text) part.text = said + unsaid!.news(text.push(chosen.token));
       if (waiting) {
         last = waiting;
+        unsaid?.say(waiting.text!);
         yield waiting;
         waiting = undefined;
         signal?.throwIfAborted();
@@ -170,9 +181,10 @@ async function* run(
         if (part.text) yield part;
         return;
       }
+      unsaid?.accept(session.position(), text!.holds);
       session.accept(part.token);
       if (count === maxTokens) {
-        if (text) part.text += text.rest(false);
+        if (text) part.text += unsaid!.news(text.rest(false));
         last = part;
         finish('length');
         yield part;
@@ -187,12 +199,18 @@ async function* run(
       signal?.throwIfAborted();
     }
   } finally {
+    if (!end.reason && unsaid) session.unsaid = unsaid.left;
     finish('abort');
   }
 }
 
-const contextOf = (session: Generating, tokenizer: Tokenizing): Int32Array =>
-  lastWithText(tokenizer, session.position(), (from) => session.tokens(from));
+/** What an earlier call that ended here has not given out. */
+const leftBy = ({ unsaid, position }: Generating): Unsaid | undefined =>
+  unsaid?.until === position() ? unsaid : undefined;
+
+/** The last tokens before a place. */
+const contextOf = (session: Generating, tokenizer: Tokenizing, until: number): Int32Array =>
+  lastWithText(tokenizer, until, (from) => session.tokens(from).subarray(0, until - from));
 
 // All that a format allows has been said.
 const WHOLE = { reason: 'eos', by: undefined } as const;

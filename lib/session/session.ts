@@ -9,6 +9,7 @@ import { jointStep } from './joint-steps.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';
 import { snapshotHeader, snapshotRoom } from './snapshot.js';
+import type { Unsaid } from './unsaid.js';
 
 /** What a forward returns and how it can be stopped. */
 export interface ForwardOptions {
@@ -45,6 +46,7 @@ export class Session implements AsyncDisposable {
   private pending = 0;
   private settled = { position: 0, bytes: 0 };
   private generating = false;
+  private unsaid: Unsaid | undefined;
 
   /** @internal Made by Model.createSession() and fork(). */
   constructor(
@@ -221,7 +223,14 @@ export class Session implements AsyncDisposable {
 
   private forGenerate(): Generating {
     const { model } = this;
+    const session = this;
     return {
+      get unsaid() {
+        return session.unsaid;
+      },
+      set unsaid(unsaid) {
+        session.unsaid = unsaid;
+      },
       network: model,
       position: () => this.position,
       next: (tokens, sampler, options) => this.inOrder(() => this.choose(tokens, sampler, options), options.signal),
@@ -278,10 +287,12 @@ export class Session implements AsyncDisposable {
    */
   fork(): Session {
     const handle = this.idle('fork');
-    return new Session(
+    const fork = new Session(
       this.model,
       call((n) => n.forkSession(handle)),
     );
+    fork.unsaid = this.unsaid;
+    return fork;
   }
 
   /**

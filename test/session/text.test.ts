@@ -147,6 +147,54 @@ describe('a session', () => {
     expect(texts).toEqual(['', '', '日']);
   });
 
+  const inBytes = [...Buffer.from('日é日')].map((b) => SMALL.byteIds![b]!);
+  const texts: [string, number[], string, string[]][] = [
+    ['bytes', [...inBytes, ...ids('▁big'), ...inBytes, ...ids('.')], '日é日 big日é日.', []],
+    [
+      'what may become a stop text',
+      ids('▁hello ▁big ▁a ▁big ▁world .'),
+      ' hello big a big world.',
+      [' big a world', 'o big a b!'],
+    ],
+  ];
+  describe.each(texts)('that ends early within %s', (_, tokens, whole, stop) => {
+    it.each(['left by its reader', 'aborted'])('%s, says all of it in later calls', async (how) => {
+      const prompt = ids('▁hello');
+      for (const each of [1, 2, 3, 5]) {
+        const session = model.createSession();
+        await session.forward(prompt);
+        const choices = [...tokens, ...ids('</s>')];
+        const processLogits = (row: Float32Array, so: readonly number[]) => {
+          const chosen = choices[so.length - prompt.length]!;
+          row.fill(1e9, chosen, chosen + 1);
+        };
+        let text = '';
+        for (let calls = 0, ended = false; !ended && calls < 60; calls++) {
+          const ending = new AbortController();
+          const stream = session.generate({
+            stop: [...stop, ids('</s>')[0]!],
+            temperature: 0,
+            signal: ending.signal,
+            processLogits,
+          });
+          let got = 0;
+          try {
+            for await (const part of stream) {
+              text += part.text;
+              if (++got % each > 0 || stream.finishReason) continue;
+              if (how === 'left by its reader') break;
+              ending.abort();
+            }
+          } catch (error) {
+            expect(error).toBe(ending.signal.reason);
+          }
+          ended = stream.finishReason === 'stop';
+        }
+        expect(text, `${each} tokens a call`).toBe(whole);
+      }
+    });
+  });
+
   it('ends at a special token that `stop` spells, of which nothing is yielded', async () => {
     const session = model.createSession();
     const seen = await said(session, ids('▁hello ▁big <im_end> ▁a'), { prompt: 'hello', stop: ['<im_end>'] });

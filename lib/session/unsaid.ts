@@ -1,0 +1,39 @@
+/** Tokens of a sequence whose text waits for what comes next, and how many characters of it were given out. */
+export interface Unsaid {
+  readonly from: number;
+  readonly until: number;
+  readonly given: number;
+}
+
+/**
+ * Keeps count of what a stream of text holds back: where a call ends early, the next one that goes on from there says it.
+ * `left`: what an earlier call held back where this one begins.
+ */
+export class UnsaidText {
+  private skip: number;
+
+  constructor(private held: Unsaid | undefined) {
+    this.skip = held?.given ?? 0;
+  }
+
+  get left(): Unsaid | undefined {
+    return this.held;
+  }
+
+  /** Of the stream's next text, what was not given out before. */
+  news(text: string): string {
+    const known = Math.min(this.skip, text.length);
+    this.skip -= known;
+    return text.slice(known);
+  }
+
+  /** A token of the sequence at this place, behind which the stream holds text back or not. */
+  accept(at: number, holds: boolean): void {
+    this.held = holds ? { from: this.held?.from ?? at, until: at + 1, given: this.held?.given ?? 0 } : undefined;
+  }
+
+  /** Text that the reader gets. */
+  say(text: string): void {
+    if (this.held) this.held = { ...this.held, given: this.held.given + text.length };
+  }
+}
