@@ -1,17 +1,18 @@
-/** Values between looks at the clock, and milliseconds for which the event loop is held. */
+import { Turns } from '../turns.js';
+
+/** Values between looks at the clock. */
 const PIECE = 1 << 14;
-const TURN = 3;
 
 /**
  * Work on [0, count), in pieces between which other work has its turn. each: values that one step stands for.
  */
 export async function inPieces(count: number, work: (from: number, to: number) => void, each = 1): Promise<void> {
   const piece = Math.max(1, Math.floor(PIECE / each));
-  for (let from = 0, since = performance.now(); from < count; from += piece) {
+  const turns = new Turns();
+  for (let from = 0; from < count; from += piece) {
     work(from, Math.min(count, from + piece));
-    if (performance.now() - since < TURN) continue;
-    await new Promise((resume) => setImmediate(resume));
-    since = performance.now();
+    const pause = turns.due();
+    if (pause) await pause;
   }
 }
 

@@ -3,7 +3,7 @@ import type { ChatTemplateOptions, ChatTemplates } from '../chat/chat-template.j
 import { encodeChat } from '../chat/encode-chat.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
-import { tidied } from '../session/tidy.js';
+import { tidied } from '../tokenizers/tidy.js';
 import { tokenBytes } from '../tokenizers/token-bytes.js';
 import {
   DECODE_OPTIONS,

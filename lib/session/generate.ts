@@ -181,7 +181,8 @@ async function* run(
         if (part.text) yield part;
         return;
       }
-      unsaid?.accept(session.position(), text!.holds);
+      if (text?.holds) unsaid!.hold(session.position());
+      else unsaid?.clear();
       session.accept(part.token);
       if (count === maxTokens) {
         if (text) part.text += unsaid!.news(text.rest(false));

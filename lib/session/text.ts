@@ -3,10 +3,10 @@
  * costs the same however many came before: only the last few are decoded again, as what stands before a token may decide
  * how it reads (a first word loses its space, bytes join into a character).
  */
+import { safeLength, tidied } from '../tokenizers/tidy.js';
 import { ByteRun } from './byte-run.js';
 import type { Tokenizing } from './network.js';
 import type { Stops } from './stops.js';
-import { safeLength, tidied } from './tidy.js';
 
 type Decode = (ids: number[]) => string;
 

@@ -27,9 +27,14 @@ export class UnsaidText {
     return text.slice(known);
   }
 
-  /** A token of the sequence at this place, behind which the stream holds text back or not. */
-  accept(at: number, holds: boolean): void {
-    this.held = holds ? { from: this.held?.from ?? at, until: at + 1, given: this.held?.given ?? 0 } : undefined;
+  /** The stream holds text back behind the token at this place. */
+  hold(at: number): void {
+    this.held = { from: this.held?.from ?? at, until: at + 1, given: this.held?.given ?? 0 };
+  }
+
+  /** It holds none. */
+  clear(): void {
+    this.held = undefined;
   }
 
   /** Text that the reader gets. */

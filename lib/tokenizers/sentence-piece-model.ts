@@ -1,5 +1,6 @@
 // What a SentencePiece model file holds (sentencepiece_model.proto).
 import { StatespaceError } from '../errors.js';
+import { Turns } from '../turns.js';
 import { fieldsOf } from './protobuf.js';
 import { kinds } from './vocabulary.js';
 
@@ -31,14 +32,12 @@ export interface SentencePieceModel {
 
 /** Characters of one piece: beyond this it is no word's, and looking for it would hold up every text. */
 const longestPiece = 4096;
-/** Pieces between which other work may run. */
-const yieldEvery = 8192;
-const breathe = (): Promise<void> => new Promise(setImmediate);
 
 /** ERR_CHECKPOINT, naming `file`, for what is none; ERR_UNSUPPORTED_MODEL for models of words or characters. */
 export async function parseSentencePiece(bytes: Uint8Array, file: string): Promise<SentencePieceModel> {
   const pieces: Piece[] = [];
   const seen = new Set<string>();
+  const turns = new Turns();
   let [trainer, normalizer]: Uint8Array[] = [];
   for (const field of fieldsOf(bytes, file)) {
     if (field.number === 2) trainer = field.bytes;
@@ -48,7 +47,8 @@ export async function parseSentencePiece(bytes: Uint8Array, file: string): Promi
     if (seen.has(piece.text)) refuse(file, `the piece ${JSON.stringify(piece.text)} stands twice`);
     seen.add(piece.text);
     pieces.push(piece);
-    if (pieces.length % yieldEvery === 0) await breathe();
+    const pause = turns.due();
+    if (pause) await pause;
   }
   if (pieces.length === 0) refuse(file, 'it holds no pieces');
   const said = { ...trainerOf(trainer ?? new Uint8Array(0), file), ...normalizerOf(normalizer, file) };

@@ -4,7 +4,7 @@ import type { TokenTable } from './token-table.js';
 const encoder = new TextEncoder();
 
 /** What a character that is no token costs, below the worst of the tokens. */
-const PENALTY = 10;
+export const PENALTY = 10;
 
 /** A part of a text; id -1: no token's. */
 export interface Cut {

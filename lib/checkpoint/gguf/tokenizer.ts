@@ -9,6 +9,7 @@ import type { Piece, SentencePieceModel } from '../../tokenizers/sentence-piece-
 import { joined, sentencePieceVocabulary } from '../../tokenizers/sentence-piece-vocabulary.js';
 import { TokenTable } from '../../tokenizers/token-table.js';
 import { kinds, Vocabulary, type VocabularyOptions } from '../../tokenizers/vocabulary.js';
+import { Turns } from '../../turns.js';
 import { checkpointError } from '../stored.js';
 import { isAlphabet, rawBytes } from './byte-alphabet.js';
 import type { Metadata } from './values.js';
@@ -16,8 +17,6 @@ import type { Metadata } from './values.js';
 const prefix = 'tokenizer.ggml.';
 /** What no key of the format says: the normal form that a text is brought into first. */
 export const NORMALIZER = 'statespace.tokenizer.normalizer';
-const yieldEvery = 8192;
-const breathe = (): Promise<void> => new Promise(setImmediate);
 
 /** The tokenizer, or undefined where the file has ids only. */
 export async function readTokenizer(m: Metadata): Promise<Vocabulary | undefined> {
@@ -45,6 +44,7 @@ export async function readTokenizer(m: Metadata): Promise<Vocabulary | undefined
 
 class VocabularyReader {
   private readonly types: Int8Array;
+  private readonly turns = new Turns();
 
   constructor(
     private readonly m: Metadata,
@@ -72,7 +72,9 @@ class VocabularyReader {
     let id = 0;
     for (const stored of this.m.array(`${prefix}tokens`)!.rawStrings()) {
       table.add(bytesOf(stored, id), found(id));
-      if (++id % yieldEvery === 0) await breathe();
+      id++;
+      const pause = this.turns.due();
+      if (pause) await pause;
     }
     return table;
   }
@@ -114,8 +116,9 @@ class VocabularyReader {
     const table = new MergeTable(merges.length);
     let rank = 0;
     for (const merge of merges.rawStrings()) {
-      addMerge(table, tokens, merge, rank);
-      if (++rank % yieldEvery === 0) await breathe();
+      addMerge(table, tokens, merge, rank++);
+      const pause = this.turns.due();
+      if (pause) await pause;
     }
     const form = this.m.string(NORMALIZER);
     if (form !== undefined && form !== 'NFC')
@@ -161,7 +164,8 @@ class VocabularyReader {
     for (const stored of this.m.array(`${prefix}tokens`)!.rawStrings()) {
       const id = pieces.length;
       pieces.push({ text: stored.toString('utf8'), score: scores[id]!, kind: this.types[id]! });
-      if (pieces.length % yieldEvery === 0) await breathe();
+      const pause = this.turns.due();
+      if (pause) await pause;
     }
     const isAdded = (id: number) => this.types[id] === kinds.userDefined;
     const added = pieces.flatMap(({ text: content }, id) =>

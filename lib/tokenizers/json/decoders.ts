@@ -1,4 +1,5 @@
 // How tokenizer.json makes a text of tokens: the decoders of Hugging Face tokenizers, as its Rust code has them.
+import { tidied } from '../tidy.js';
 import { byteOfToken, CHARACTER_BYTES, type Compile, type Part, type Pattern, partsOf, unknownPart } from './part.js';
 
 export type Decode = (tokens: readonly string[]) => string[];
@@ -6,20 +7,7 @@ export type Decode = (tokens: readonly string[]) => string[];
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 const strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 
-const CLEANED = [
-  [' .', '.'],
-  [' ?', '?'],
-  [' !', '!'],
-  [' ,', ','],
-  [" ' ", "'"],
-  [" n't", "n't"],
-  [" 'm", "'m"],
-  [' do not', " don't"],
-  [" 's", "'s"],
-  [" 've", "'ve"],
-  [" 're", "'re"],
-] as const;
-const cleaned = (token: string): string => CLEANED.reduce((t, [from, to]) => t.replaceAll(from, to), token);
+const cleaned = (token: string): string => tidied(token).replaceAll(' do not', " don't");
 
 /** Tokens of a text that is joined; without a decoder tokens are words. */
 export function decoder(part: Part | null | undefined, compile: Compile): Decode {

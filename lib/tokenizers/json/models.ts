@@ -4,7 +4,7 @@ import type { Turns } from '../../turns.js';
 import { MergeTable } from '../byte-bpe.js';
 import { mergePairs } from '../merge.js';
 import { TokenTable } from '../token-table.js';
-import { bestPath } from '../unigram.js';
+import { bestPath, PENALTY } from '../unigram.js';
 import { byteToken, type Part, unknownPart } from './part.js';
 
 export interface Model {
@@ -171,9 +171,6 @@ class Bpe implements Model {
     return found;
   }
 }
-
-/** What a character that is no token costs, below the worst of the tokens. */
-const PENALTY = 10;
 
 async function unigram({ vocab, unk_id, byte_fallback }: Part, turns: Turns): Promise<Unigram> {
   const entries = vocab as readonly (readonly [string, number])[];
