@@ -73,6 +73,19 @@ describe('a long file', () => {
     expect([...tokenizer.encode('word119999 __proto__ constructor')]).toEqual([120_001, 0, 1]);
     expect(tokenizer.decode([0, 2])).toBe('__proto__ word0');
   });
+  test('and what lies before its words', async () => {
+    for (const before of ['', '"a":1,', '"a":[1],"b":{},']) {
+      const started = performance.now();
+      let [last, longest] = [started, 0];
+      const timer = setInterval(() => {
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+      }, 1);
+      const text = files['tokenizer.json'].replace('{', `{${before}`);
+      await loadTokenizer(folders.put({ 'tokenizer.json': text })).finally(() => clearInterval(timer));
+      expect(longest / (performance.now() - started)).toBeLessThan(0.4);
+    }
+  });
   test('hears an abort', async () => {
     const stop = new AbortController();
     setImmediate(() => setTimeout(() => stop.abort(new Error('enough')), 5));

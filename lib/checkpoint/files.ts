@@ -3,6 +3,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
+import { Turns } from '../turns.js';
 import { checkpointError } from './stored.js';
 
 /** A regular file opened for reading; its size is taken once. */
@@ -75,24 +76,42 @@ function refusePlaceholderText(path: string, head: string): void {
     throw checkpointError(path, 'this is a web page (of an error?), not the file itself: download it again');
 }
 
-/** A whole text file, of at most maxBytes. */
-export function readText(path: string, maxBytes: number): Promise<string> {
+/** A whole text file, of at most maxBytes; turns: of a long one. */
+export function readText(path: string, maxBytes: number, turns?: Turns): Promise<string> {
   return InputFile.use(path, async (file) => {
     if (file.size > maxBytes) {
       throw checkpointError(path, `expected at most ${maxBytes} bytes, received ${file.size}`);
     }
-    const text = decodeUtf8(path, await file.read(0, file.size, 'text'));
+    const text = await decodeLongUtf8(path, await file.read(0, file.size, 'text'), turns);
     refusePlaceholderText(path, text.slice(0, 64));
     return text;
   });
 }
 
 export function decodeUtf8(where: string, bytes: Uint8Array): string {
+  return decoded(where, bytes, new TextDecoder('utf-8', { fatal: true }));
+}
+
+function decoded(where: string, bytes: Uint8Array, decoder: InstanceType<typeof TextDecoder>, stream = false): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return decoder.decode(bytes, { stream });
   } catch (cause) {
     throw checkpointError(where, 'expected UTF-8 text', { cause });
   }
+}
+
+/** Bytes that are decoded at once: less than a millisecond of work. */
+const PIECE = 1 << 19;
+
+export async function decodeLongUtf8(where: string, bytes: Uint8Array, turns = new Turns()): Promise<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  const parts: string[] = [];
+  for (let from = 0; from < bytes.length; from += PIECE) {
+    parts.push(decoded(where, bytes.subarray(from, from + PIECE), decoder, from + PIECE < bytes.length));
+    const pause = turns.due();
+    if (pause) await pause;
+  }
+  return parts.join('');
 }
 
 export async function fileExists(path: string): Promise<boolean> {

@@ -3,6 +3,7 @@
 import { join, resolve } from 'node:path';
 import { mismatch, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
+import { Turns } from '../turns.js';
 import { readConfig } from './config.js';
 import { asCheckpointError, fileExists } from './files.js';
 import type { Origin } from './gguf/open.js';
@@ -49,11 +50,15 @@ export async function openCheckpoint(path: string, signal?: AbortSignal): Promis
     for (const { byteLength } of opened.tensors.values()) totalBytes += byteLength;
     return { folder: gguf, ...opened, totalBytes, stamps };
   }
-  const tensors = new Map(
-    withoutPrefixes(await readTensors(root, path, signal)).map((tensor) => [tensor.name, tensor]),
-  );
+  const tensors = new Map<string, StoredTensor>();
   const checkpoint: Checkpoint = { folder: root, tensors, totalBytes: 0, stamps };
-  for (const { byteLength } of tensors.values()) checkpoint.totalBytes += byteLength;
+  const turns = new Turns(signal);
+  for (const tensor of await withoutPrefixes(await readTensors(root, path, signal), turns)) {
+    tensors.set(tensor.name, tensor);
+    checkpoint.totalBytes += tensor.byteLength;
+    const pause = turns.due();
+    if (pause) await pause;
+  }
   const config = (await readOptionalConfig(root, 'config.json')) ?? inferRwkvConfig(tensors);
   if (config) checkpoint.config = config;
   const generationConfig = await readOptionalConfig(root, 'generation_config.json');
@@ -69,12 +74,23 @@ const WRAPPED = /(?<=^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_
 const AVERAGED = 'n_averaged';
 
 /** Names without what wraps them, where no two become one. */
-function withoutPrefixes(tensors: StoredTensor[]): StoredTensor[] {
-  const bare = tensors.map((t) => ({ ...t, name: t.name.replaceAll(WRAPPED, '') }));
+async function withoutPrefixes(tensors: StoredTensor[], turns: Turns): Promise<StoredTensor[]> {
+  const names = new Set<string>();
+  const bare: StoredTensor[] = [];
+  for (const tensor of tensors) {
+    const name = tensor.name.replaceAll(WRAPPED, '');
+    names.add(name);
+    bare.push({ ...tensor, name });
+    const pause = turns.due();
+    if (pause) await pause;
+  }
+  if (names.size < bare.length) return tensors;
   const kept = bare.filter(({ name }) => name !== AVERAGED);
-  if (kept.length > 0 && kept.every(({ name }) => name.startsWith(MODULE)))
-    return withoutPrefixes(kept.map((t) => ({ ...t, name: t.name.slice(MODULE.length) })));
-  return new Set(bare.map(({ name }) => name)).size === bare.length ? bare : tensors;
+  if (kept.length === 0 || !kept.every(({ name }) => name.startsWith(MODULE))) return bare;
+  return withoutPrefixes(
+    kept.map((t) => ({ ...t, name: t.name.slice(MODULE.length) })),
+    turns,
+  );
 }
 
 /** The GGUF file that is meant: the path itself, or the only model of a folder, split or whole. */

@@ -1,8 +1,9 @@
 // The header of a safetensors file: u64 length, JSON {name: {dtype, shape, data_offsets}}, then the data without holes.
 import { show } from '../errors.js';
-import { Turns } from '../turns.js';
-import { decodeUtf8, InputFile, refusePlaceholder } from './files.js';
-import { isJsonObject, type Json, type JsonObject, parseLongJsonObject } from './json.js';
+import { sorted, Turns } from '../turns.js';
+import { decodeLongUtf8, InputFile, refusePlaceholder } from './files.js';
+import { isJsonObject, type Json } from './json.js';
+import { type LongJson, readMembers } from './long-json.js';
 import { bitsOf, checkpointError, foreignBits, itemBytes, type StoredDType, type StoredTensor } from './stored.js';
 
 /** Some 200,000 tensors; the reference implementation takes four times as much. */
@@ -24,84 +25,89 @@ export function readSafetensors(path: string, signal?: AbortSignal): Promise<Sto
     const where = `${path}: header`;
     if (!/^\s*\{/.test(bytes.toString('latin1', 0, 64)))
       throw checkpointError(where, 'expected a JSON object, received no "{"');
-    const header = await parseLongJsonObject(decodeUtf8(where, bytes), where, turns);
-    return locate(path, header, 8 + Number(length), file.size, turns);
+    return locate(path, await decodeLongUtf8(where, bytes, turns), 8 + Number(length), file.size, turns);
   });
 }
 
 async function locate(
   file: string,
-  header: JsonObject,
+  header: string,
   dataStart: number,
   fileSize: number,
   turns: Turns,
 ): Promise<StoredTensor[]> {
   const tensors: StoredTensor[] = [];
-  let aliases: Record<string, string> = {};
-  for (const name in header) {
-    const entry = header[name]!;
+  let aliases: ReadonlyMap<string, string> = new Map();
+  await readMembers(header, `${file}: header`, { turns, maps: ['__metadata__'] }, (name, entry) => {
     if (name === '__metadata__') aliases = readMetadata(file, entry);
     else tensors.push(tensor(file, name, entry, dataStart, fileSize));
-    const pause = turns.due();
-    if (pause) await pause;
-  }
-  checkCover(file, tensors, dataStart, fileSize);
-  return [...tensors, ...aliased(tensors, aliases)];
+  });
+  await checkCover(file, tensors, dataStart, fileSize, turns);
+  return tensors.concat(await aliased(tensors, aliases, turns));
 }
 
 /** Metadata names the tensors that were left out because they share another's memory: { left out: kept }. */
-function aliased(tensors: StoredTensor[], aliases: Record<string, string>): StoredTensor[] {
-  const byName = new Map(tensors.map((t) => [t.name, t]));
-  return Object.entries(aliases).flatMap(([name, kept]) => {
+async function aliased(
+  tensors: readonly StoredTensor[],
+  aliases: ReadonlyMap<string, string>,
+  turns: Turns,
+): Promise<StoredTensor[]> {
+  const byName = new Map<string, StoredTensor>();
+  const found: StoredTensor[] = [];
+  if (aliases.size === 0) return found;
+  for (const stored of tensors) {
+    byName.set(stored.name, stored);
+    const pause = turns.due();
+    if (pause) await pause;
+  }
+  for (const [name, kept] of aliases) {
     const stored = byName.get(kept);
-    return stored && !byName.has(name) ? [{ ...stored, name }] : [];
-  });
+    if (stored && !byName.has(name)) found.push({ ...stored, name });
+    const pause = turns.due();
+    if (pause) await pause;
+  }
+  return found;
 }
 
-function tensor(file: string, name: string, entry: Json, dataStart: number, fileSize: number): StoredTensor {
-  const where = `${file}: tensor ${show(name)}`;
-  if (!isJsonObject(entry))
-    throw checkpointError(where, `expected {dtype, shape, data_offsets}, received ${show(entry)}`);
-  const dtype = dtypes.get(entry.dtype);
-  if (dtype === undefined) {
-    throw checkpointError(where, `expected dtype ${[...dtypes.keys()].join(', ')}, received ${show(entry.dtype)}`);
-  }
-  const shape = sizes(where, 'shape', entry.shape);
-  const [begin, end, ...rest] = sizes(where, 'data_offsets', entry.data_offsets);
-  if (begin === undefined || end === undefined || rest.length > 0 || begin > end || end > fileSize - dataStart) {
-    throw checkpointError(
-      where,
-      `expected data_offsets [begin, end] within the ${fileSize - dataStart} bytes of data, received ${show(entry.data_offsets)}`,
-    );
-  }
+function tensor(file: string, name: string, entry: LongJson, dataStart: number, fileSize: number): StoredTensor {
+  const wrong = (expected: string, received: unknown) =>
+    checkpointError(`${file}: tensor ${show(name)}`, `expected ${expected}, received ${show(received)}`);
+  if (!isJsonObject(entry)) throw wrong('{dtype, shape, data_offsets}', entry);
+  const { dtype: given, shape, data_offsets: offsets } = entry;
+  const dtype = dtypes.get(given);
+  if (dtype === undefined) throw wrong(`dtype ${[...dtypes.keys()].join(', ')}`, given);
+  if (!isSizes(shape)) throw wrong('shape as an array of sizes', shape);
+  if (!isSizes(offsets)) throw wrong('data_offsets as an array of sizes', offsets);
+  const [begin, end, ...rest] = offsets;
+  if (begin === undefined || end === undefined || rest.length > 0 || begin > end || end > fileSize - dataStart)
+    throw wrong(`data_offsets [begin, end] within the ${fileSize - dataStart} bytes of data`, offsets);
   const byteLength = shape.reduce((product, size) => product * size, bitsOf(dtype)) / 8;
-  if (end - begin !== byteLength) {
-    throw checkpointError(
-      where,
-      `expected ${byteLength} bytes for ${dtype} ${show(shape)}, received data_offsets of ${end - begin}`,
-    );
-  }
+  if (end - begin !== byteLength)
+    throw wrong(`data_offsets of ${byteLength} bytes for ${dtype} ${show(shape)}`, offsets);
   return { name, dtype, shape, file, offset: dataStart + begin, byteLength };
 }
 
-function sizes(where: string, key: string, value: Json | undefined): number[] {
-  if (!Array.isArray(value) || !value.every((size) => Number.isSafeInteger(size) && (size as number) >= 0)) {
-    throw checkpointError(where, `expected ${key} as an array of sizes, received ${show(value)}`);
-  }
-  return value as number[];
-}
+const isSizes = (value: Json | undefined): value is number[] =>
+  Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && (size as number) >= 0);
 
-function readMetadata(file: string, metadata: Json): Record<string, string> {
-  if (metadata === null) return {};
-  if (!isJsonObject(metadata) || !Object.values(metadata).every((text) => typeof text === 'string')) {
-    throw checkpointError(file, '__metadata__: expected an object of strings');
-  }
-  return metadata as Record<string, string>;
+function readMetadata(file: string, metadata: LongJson): ReadonlyMap<string, string> {
+  if (metadata === null) return new Map();
+  if (!(metadata instanceof Map)) throw checkpointError(file, '__metadata__: expected an object of strings');
+  for (const [key, text] of metadata)
+    if (typeof text !== 'string')
+      throw checkpointError(file, `__metadata__: ${show(key)}: expected a string, received ${show(text)}`);
+  return metadata;
 }
 
 /** The format allows neither overlaps nor holes nor bytes behind the last tensor. */
-function checkCover(file: string, tensors: StoredTensor[], dataStart: number, fileSize: number): void {
-  const inOrder = tensors.toSorted((a, b) => a.offset - b.offset || a.byteLength - b.byteLength);
+async function checkCover(
+  file: string,
+  tensors: readonly StoredTensor[],
+  dataStart: number,
+  fileSize: number,
+  turns: Turns,
+): Promise<void> {
+  const inOrder = await sorted(tensors, (a, b) => a.offset - b.offset || a.byteLength - b.byteLength, turns);
   let end = dataStart;
   for (const { name, offset, byteLength } of inOrder) {
     if (offset !== end) {
@@ -112,6 +118,8 @@ function checkCover(file: string, tensors: StoredTensor[], dataStart: number, fi
       );
     }
     end += byteLength;
+    const pause = turns.due();
+    if (pause) await pause;
   }
   if (end !== fileSize) {
     throw checkpointError(file, `expected ${fileSize - dataStart} bytes of tensors, received ${end - dataStart}`);

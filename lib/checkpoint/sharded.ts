@@ -3,7 +3,7 @@ import { isAbsolute, join, normalize, sep } from 'node:path';
 import { show } from '../errors.js';
 import { Turns } from '../turns.js';
 import { fileExists, readText } from './files.js';
-import { isJsonObject, type Json, parseLongJson } from './json.js';
+import { type LongJson, readMembers } from './long-json.js';
 import { checkpointError, type StoredTensor } from './stored.js';
 
 /** Some 300,000 names. */
@@ -21,11 +21,7 @@ export async function readSharded(
 ): Promise<StoredTensor[]> {
   const index = join(folder, indexName);
   const turns = new Turns(signal);
-  const json = await parseLongJson(await readText(index, maxIndexBytes), index, 'refuse', turns);
-  if (!isJsonObject(json)) throw checkpointError(index, `expected a JSON object, received ${show(json)}`);
-  const { weight_map: weightMap } = json;
-  if (!isJsonObject(weightMap))
-    throw checkpointError(index, `weight_map: expected an object, received ${show(weightMap)}`);
+  const weightMap = await readWeightMap(index, turns);
   const tensors: StoredTensor[] = [];
   const unlisted = new Map<string, StoredTensor>();
   for (const [shard, names] of await groupByShard(index, weightMap, turns)) {
@@ -36,28 +32,46 @@ export async function readSharded(
         `expected the shard ${show(shard)} of tensor ${show(names[0])} beside it, received no such file`,
       );
     }
-    const stored = new Map((await read(file, signal)).map((tensor) => [tensor.name, tensor]));
+    const stored = new Map<string, StoredTensor>();
+    for (const tensor of await read(file, signal)) {
+      stored.set(tensor.name, tensor);
+      const pause = turns.due();
+      if (pause) await pause;
+    }
     for (const name of names) {
       const tensor = stored.get(name);
       if (tensor === undefined)
         throw checkpointError(index, `expected tensor ${show(name)} in ${show(shard)}, which lacks it`);
       tensors.push(tensor);
+      const pause = turns.due();
+      if (pause) await pause;
     }
-    const pause = turns.due();
-    if (pause) await pause;
-    for (const [name, tensor] of stored) if (!Object.hasOwn(weightMap, name)) unlisted.set(name, tensor);
+    for (const [name, tensor] of stored) {
+      if (!weightMap.has(name)) unlisted.set(name, tensor);
+      const pause = turns.due();
+      if (pause) await pause;
+    }
   }
-  return [...tensors, ...unlisted.values()];
+  return tensors.concat([...unlisted.values()]);
+}
+
+async function readWeightMap(index: string, turns: Turns): Promise<ReadonlyMap<string, LongJson>> {
+  let found: LongJson | undefined;
+  const text = await readText(index, maxIndexBytes, turns);
+  await readMembers(text, index, { turns, maps: ['weight_map'] }, (key, value) => {
+    if (key === 'weight_map') found = value;
+  });
+  if (!(found instanceof Map)) throw checkpointError(index, `weight_map: expected an object, received ${show(found)}`);
+  return found;
 }
 
 async function groupByShard(
   index: string,
-  weightMap: Record<string, Json>,
+  weightMap: ReadonlyMap<string, LongJson>,
   turns: Turns,
 ): Promise<Map<string, string[]>> {
   const shards = new Map<string, string[]>();
-  for (const name in weightMap) {
-    const shard = weightMap[name]!;
+  for (const [name, shard] of weightMap) {
     if (typeof shard !== 'string' || !staysInside(shard)) {
       throw checkpointError(
         `${index}: tensor ${show(name)}`,

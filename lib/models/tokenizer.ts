@@ -53,13 +53,18 @@ export interface TextTokenizer {
 /** Longer ones are read piece by piece, so that the event loop turns in between. */
 const LONG = 1 << 18;
 
-export async function readJson(path: string, turns = new Turns()): Promise<object | undefined> {
+/** maps: keys whose objects become maps, where they are long ones. */
+export async function readJson(
+  path: string,
+  turns = new Turns(),
+  maps: readonly string[] = [],
+): Promise<object | undefined> {
   const { fileExists, readText, parseLongJson } = lazyText();
   if (!(await fileExists(path))) return undefined;
-  const text = await readText(path, MAX_BYTES);
+  const text = await readText(path, MAX_BYTES, turns);
   let json: unknown;
   try {
-    json = text.length < LONG ? JSON.parse(text) : await parseLongJson(text, path, 'last', turns);
+    json = text.length < LONG ? JSON.parse(text) : await parseLongJson(text, path, { duplicates: 'last', turns, maps });
   } catch (error) {
     if (error instanceof StatespaceError || !(error instanceof SyntaxError)) throw error;
     throw new StatespaceError('ERR_CHECKPOINT', `${path}: is not JSON: ${error.message}`);
@@ -83,7 +88,7 @@ export async function readTokenizerConfig(folder: string): Promise<object> {
 export async function loadTokenizer(folder: string, signal?: AbortSignal): Promise<TextTokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
   const turns = new Turns(signal);
-  const json = await readJson(path, turns);
+  const json = await readJson(path, turns, ['vocab']);
   if (json === undefined) {
     const found = await lazySentencePiece().readSentencePiece(folder);
     return found && vocabularyTokenizer(found.vocabulary, found.chat);

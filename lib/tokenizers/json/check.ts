@@ -1,5 +1,6 @@
 import { show } from '../../errors.js';
 import type { Turns } from '../../turns.js';
+import { idsOf } from './part.js';
 import type { Definition } from './tokenizer.js';
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
@@ -44,9 +45,8 @@ async function checkVocabulary(vocab: unknown, turns: Turns): Promise<void> {
     return;
   }
   if (!isObject(vocab)) throw wrong('model.vocab', 'an object or a list', vocab);
-  for (const token in vocab) {
-    if (!isId(vocab[token]))
-      throw new Error(`model.vocab: ${show(token)}: expected an id from 0 on, received ${show(vocab[token])}`);
+  for (const [token, id] of idsOf(vocab)) {
+    if (!isId(id)) throw new Error(`model.vocab: ${show(token)}: expected an id from 0 on, received ${show(id)}`);
     const pause = turns.due();
     if (pause) await pause;
   }

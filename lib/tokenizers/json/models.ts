@@ -5,7 +5,7 @@ import { MergeTable } from '../byte-bpe.js';
 import { mergePairs } from '../merge.js';
 import { TokenTable } from '../token-table.js';
 import { bestPath, PENALTY } from '../unigram.js';
-import { byteToken, type Part, unknownPart } from './part.js';
+import { byteToken, idsOf, type Part, unknownPart } from './part.js';
 
 export interface Model {
   /** Appends the ids of a piece; hidden: tokens that no text becomes (BPE comes to those by merges alone, which name them). */
@@ -39,11 +39,9 @@ interface Vocabulary {
 }
 
 async function vocabularyOf(vocab: unknown, turns: Turns): Promise<Vocabulary> {
-  const given = (vocab ?? {}) as Record<string, number>;
   const ids = new Map<string, number>();
   const tokens: (string | undefined)[] = [];
-  for (const token in given) {
-    const id = given[token]!;
+  for (const [token, id] of idsOf(vocab)) {
     ids.set(token, id);
     tokens[id] = token;
     const pause = turns.due();

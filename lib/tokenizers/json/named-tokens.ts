@@ -28,5 +28,6 @@ function idOf(vocab: unknown, content: string): number | undefined {
     const id = vocab.findIndex(([token]) => token === content);
     return id < 0 ? undefined : id;
   }
+  if (vocab instanceof Map) return vocab.get(content);
   return Object.hasOwn(vocab ?? {}, content) ? (vocab as Record<string, number>)[content] : undefined;
 }

@@ -4,6 +4,10 @@ export interface Part {
   readonly [key: string]: unknown;
 }
 
+/** Tokens with their ids; of a long file they come as a map. */
+export const idsOf = (vocab: unknown): Iterable<[token: string, id: number]> =>
+  vocab instanceof Map ? vocab : Object.entries((vocab ?? {}) as Record<string, number>);
+
 /** A pattern as tokenizer.json writes it: Oniguruma's syntax, or a text. */
 export type Pattern = { Regex: string } | { String: string };
 
