@@ -153,14 +153,16 @@ async function* run(
         const { from = session.position() } = unsaid.left ?? {};
         text = new TextStream(tokenizer, stops, contextOf(session, tokenizer, from));
         for (const token of session.tokens(from)) said += unsaid.news(text.push(token));
+        session.unsaid = undefined;
       }
       const stop = chosen ? stops.ids.get(chosen.token) : WHOLE;
       if (!chosen || stop) {
-        if (waiting) {
-          waiting.text += unsaid!.news(text!.rest());
-          last = waiting;
+        const left = waiting ?? (unsaid?.left && { ...unsaid.left.last, text: said });
+        if (left) {
+          left.text += unsaid!.news(text!.rest());
+          last = left;
           finish(stop!.reason, stop!.by);
-          yield waiting;
+          yield left;
         }
         return finish(stop!.reason, stop!.by);
       }
@@ -181,7 +183,7 @@ async function* run(
         if (part.text) yield part;
         return;
       }
-      if (text?.holds) unsaid!.hold(session.position());
+      if (text?.holds) unsaid!.hold(session.position(), part);
       else unsaid?.clear();
       session.accept(part.token);
       if (count === maxTokens) {

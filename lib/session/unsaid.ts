@@ -1,8 +1,12 @@
+import type { Generated } from './generate.js';
+
 /** Tokens of a sequence whose text waits for what comes next, and how many characters of it were given out. */
 export interface Unsaid {
   readonly from: number;
   readonly until: number;
   readonly given: number;
+  /** The last of these tokens, which nobody was given. */
+  readonly last: Generated;
 }
 
 /**
@@ -27,9 +31,9 @@ export class UnsaidText {
     return text.slice(known);
   }
 
-  /** The stream holds text back behind the token at this place. */
-  hold(at: number): void {
-    this.held = { from: this.held?.from ?? at, until: at + 1, given: this.held?.given ?? 0 };
+  /** The stream holds text back behind this token, at this place. */
+  hold(at: number, last: Generated): void {
+    this.held = { from: this.held?.from ?? at, until: at + 1, given: this.held?.given ?? 0, last };
   }
 
   /** It holds none. */

@@ -156,6 +156,9 @@ describe('a session', () => {
       ' hello big a big world.',
       [' big a world', 'o big a b!'],
     ],
+    ['bytes at the end', [...ids('▁big'), ...inBytes], ' big日é日', []],
+    ['a character without its last byte', [...ids('▁big'), ...inBytes.slice(0, -1)], ` big${'\ufffd'.repeat(7)}`, []],
+    ['what began a stop text', ids('▁hello ▁big ▁a'), ' hello big a', [' big a world', 'o big a b!']],
   ];
   describe.each(texts)('that ends early within %s', (_, tokens, whole, stop) => {
     it.each(['left by its reader', 'aborted'])('%s, says all of it in later calls', async (how) => {
