@@ -18,11 +18,15 @@ import { checkpointError, type StoredTensor } from './stored.js';
 export { readTensorF32 } from './read.js';
 export { leavesOf, type StoredDType, type StoredTensor } from './stored.js';
 
+const CONFIG = 'config.json';
+
 export interface Checkpoint {
   /** Absolute path of the folder, or of the GGUF file. */
   folder: string;
   /** Of config.json, or inferred for an official RWKV file; missing where there is neither. */
   config?: Record<string, unknown>;
+  /** Where its config stands, or would. */
+  configFile: string;
   generationConfig?: Record<string, unknown>;
   tensors: Map<string, StoredTensor>;
   /** Of all tensors, each counted as often as it is named. */
@@ -48,10 +52,10 @@ export async function openCheckpoint(path: string, signal?: AbortSignal): Promis
     const opened = await openGguf(gguf, signal);
     let totalBytes = 0;
     for (const { byteLength } of opened.tensors.values()) totalBytes += byteLength;
-    return { folder: gguf, ...opened, totalBytes, stamps };
+    return { folder: gguf, configFile: gguf, ...opened, totalBytes, stamps };
   }
   const tensors = new Map<string, StoredTensor>();
-  const checkpoint: Checkpoint = { folder: root, tensors, totalBytes: 0, stamps };
+  const checkpoint: Checkpoint = { folder: root, configFile: join(root, CONFIG), tensors, totalBytes: 0, stamps };
   const turns = new Turns(signal);
   for (const tensor of await withoutPrefixes(await readTensors(root, path, signal), turns)) {
     tensors.set(tensor.name, tensor);
@@ -59,7 +63,7 @@ export async function openCheckpoint(path: string, signal?: AbortSignal): Promis
     const pause = turns.due();
     if (pause) await pause;
   }
-  const config = (await readOptionalConfig(root, 'config.json')) ?? inferRwkvConfig(tensors);
+  const config = (await readOptionalConfig(root, CONFIG)) ?? inferRwkvConfig(tensors);
   if (config) checkpoint.config = config;
   const generationConfig = await readOptionalConfig(root, 'generation_config.json');
   if (generationConfig) checkpoint.generationConfig = generationConfig;

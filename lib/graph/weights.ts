@@ -69,6 +69,8 @@ export interface CheckpointNames {
   readonly identity?: ((name: string) => unknown) | undefined;
   /** Tensors that it holds: a network that asks for many more is not the one that was saved. */
   readonly tensors?: number | undefined;
+  /** What errors about the network as a whole call its config. Default: config. */
+  readonly config?: string | undefined;
 }
 
 /** Of a network: the largest published ones have some 200,000. */
@@ -125,8 +127,12 @@ export class Weights {
     const held = tensors === undefined ? '' : `, the checkpoint holds ${tensors}`;
     throw new StatespaceError(
       tensors === undefined ? 'ERR_UNSUPPORTED_MODEL' : 'ERR_CHECKPOINT',
-      `config: asks for more than ${most} tensors (the last: ${name})${held}`,
+      `${this.asker}: asks for more than ${most} tensors (the last: ${name})${held}`,
     );
+  }
+
+  private get asker(): string {
+    return this.checkpoint.config ?? 'config';
   }
 
   private rename(name: string): string {
@@ -198,7 +204,10 @@ export class Weights {
     for (const { name } of sources) this.ask(name);
     this.tally.parts += sources.length;
     if (this.tally.parts > MOST_PARTS)
-      throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `config: asks for weights of more than ${MOST_PARTS} parts`);
+      throw new StatespaceError(
+        'ERR_UNSUPPORTED_MODEL',
+        `${this.asker}: asks for weights of more than ${MOST_PARTS} parts`,
+      );
     if (
       !options.transform &&
       !options.words &&

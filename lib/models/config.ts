@@ -33,11 +33,13 @@ export class ConfigReader {
     readonly modelType: string,
     /** Tokens that sessions are to hold, where the caller says it. */
     readonly contextLength?: number,
+    /** What errors call the place it is read from; of a file, its path is in it. */
+    readonly where = 'config',
   ) {}
 
   /** What to throw about a key: ERR_UNSUPPORTED_MODEL with the model's name. */
   error(message: string): StatespaceError {
-    return new StatespaceError('ERR_UNSUPPORTED_MODEL', `config (${this.modelType}): ${message}`);
+    return new StatespaceError('ERR_UNSUPPORTED_MODEL', `${this.where} (${this.modelType}): ${message}`);
   }
 
   /** Whether the key is there and not null. */
@@ -133,11 +135,16 @@ export class ConfigReader {
 
   /** A nested object, read with the same care; its errors name `key.inner`. */
   nested(key: string): ConfigReader | undefined {
-    const value = this.any(key);
-    if (value === undefined) return undefined;
+    return this.has(key) ? this.nestedOrEmpty(key) : undefined;
+  }
+
+  /** The same; where the key is absent, of an object without keys. */
+  nestedOrEmpty(key: string): ConfigReader {
+    const value = this.any(key) ?? {};
     if (typeof value !== 'object' || Array.isArray(value))
       throw this.error(`${key}: expected an object, received ${show(value)}`);
-    return new ConfigReader(value as Record<string, unknown>, `${this.modelType}: ${key}`, this.contextLength);
+    const name = `${this.modelType}: ${key}`;
+    return new ConfigReader(value as Record<string, unknown>, name, this.contextLength, this.where);
   }
 
   /** A key whose only supported value is this one: anything else would change results. */
@@ -172,6 +179,6 @@ export class ConfigReader {
     const quantised = serious.find((k) => k === 'quantization_config' || k === 'quantization');
     if (quantised) throw this.error(`${quantised}: ${QUANTISED}`);
     if (serious.length > 0) throw this.error(`unknown ${serious.length > 1 ? 'keys' : 'key'} ${serious.join(', ')}`);
-    warnOfKeys(`config (${this.modelType})`, unknown);
+    warnOfKeys(this.where, this.modelType, unknown);
   }
 }

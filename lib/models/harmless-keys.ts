@@ -59,11 +59,13 @@ export function isIdle(key: string, value: unknown): boolean {
 
 const warned = new Set<string>();
 
-/** Names an unknown key once a process. */
-export function warnOfKeys(where: string, keys: readonly string[]): void {
-  const news = keys.filter((key) => !warned.has(`${where} ${key}`));
-  for (const key of news) warned.add(`${where} ${key}`);
+/** Names an unknown key of a family once a process. */
+export function warnOfKeys(where: string, modelType: string, keys: readonly string[]): void {
+  const news = keys.filter((key) => !warned.has(`${modelType} ${key}`));
+  for (const key of news) warned.add(`${modelType} ${key}`);
   if (news.length === 0) return;
   const what = `unknown ${news.length > 1 ? 'keys' : 'key'} ${news.join(', ')}`;
-  process.emitWarning(`${where}: ${what}; ignored, as it turns nothing on`, { code: 'STATESPACE_CONFIG' });
+  process.emitWarning(`${where} (${modelType}): ${what}; ignored, as it turns nothing on`, {
+    code: 'STATESPACE_CONFIG',
+  });
 }

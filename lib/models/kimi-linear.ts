@@ -8,7 +8,7 @@ import { gatedMlp } from '../layers/mlp.js';
 import { type MoeOptions, moe } from '../layers/moe.js';
 import { rmsNorm } from '../layers/norms.js';
 import { onlySilu } from './activation.js';
-import { ConfigReader } from './config.js';
+import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { logits } from './ends.js';
 import { readLayerTypes } from './layer-types.js';
@@ -60,7 +60,7 @@ export function readNoaux(
 
 /** linear_attn_config of the first release: sizes, and layers numbered from 1. */
 function readOld(c: ConfigReader, nLayers: number) {
-  const old = c.nested('linear_attn_config') ?? new ConfigReader({}, 'kimi_linear: linear_attn_config');
+  const old = c.nestedOrEmpty('linear_attn_config');
   const list = (key: string): number[] | undefined => {
     const layers = old.any(key);
     if (layers === undefined) return undefined;

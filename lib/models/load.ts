@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { Cancellation, watched } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
@@ -69,6 +68,7 @@ function buildGraph(
       shape: (name) => tensors?.get(name)?.shape,
       identity: (name) => tensors?.get(name),
       tensors: tensors?.size,
+      config: resolved.where,
     }),
     config,
   );
@@ -102,12 +102,11 @@ export async function loadModel(
   const { signal, onProgress } = options;
   const folder = path.startsWith('hf:') ? await lazyHub().pull(path, { signal, onProgress }) : path;
   const checkpoint = await openedUnless(signal, folder);
-  const config = checkpoint.config;
-  if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${join(folder, 'config.json')}: is missing`);
-  const configFile = checkpoint.metadata?.file ?? join(folder, 'config.json');
-  const resolved = naming(configFile, () => tapped(resolveModel(config, options), options));
+  const { config, configFile } = checkpoint;
+  if (!config) throw new StatespaceError('ERR_CHECKPOINT', `${configFile}: is missing`);
+  const resolved = tapped(resolveModel(config, options, configFile), options);
   let tensors: ReadonlyMap<string, StoredTensor> = await headAsCopy(checkpoint.tensors);
-  let trial = naming(configFile, () => buildGraph(resolved, 'f32', tensors));
+  let trial = buildGraph(resolved, 'f32', tensors);
   for (const rename of [underOtherBase, underDictNames]) {
     const renamed = rename(trial.graph, tensors);
     if (!renamed) continue;
@@ -174,16 +173,6 @@ async function openedUnless(signal: AbortSignal | undefined, folder: string): Pr
   } catch (error) {
     signal?.throwIfAborted();
     throw error;
-  }
-}
-
-/** Puts the file in front of what is wrong with a config. */
-function naming<T>(file: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (!(error instanceof StatespaceError && /^config\b/.test(error.message))) throw error;
-    throw new StatespaceError(error.code, `${file}: ${error.message}`);
   }
 }
 

@@ -6,7 +6,7 @@ import { conv1d, type MambaOptions, mamba } from '../layers/mamba.js';
 import { type Mamba2Options, mamba2 } from '../layers/mamba2.js';
 import { type Mamba3Options, mamba3 } from '../layers/mamba3.js';
 import { layerNorm, rmsNorm } from '../layers/norms.js';
-import { ConfigReader } from './config.js';
+import type { ConfigReader } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { readLimit } from './mamba2.js';
 
@@ -132,7 +132,7 @@ function readConfig(c: ConfigReader): MambaSsmConfig {
   const vocabSize = c.size('vocab_size');
   const pad = c.size('pad_vocab_size_multiple', 8);
   const wanted = c.count('d_intermediate', 0);
-  const ssm = c.nested('ssm_cfg') ?? new ConfigReader({}, 'mamba_ssm: ssm_cfg');
+  const ssm = c.nestedOrEmpty('ssm_cfg');
   const kind = ssm.oneOf('layer', ['Mamba1', 'Mamba2', 'Mamba3'], 'Mamba1');
   const mixer =
     kind === 'Mamba1'

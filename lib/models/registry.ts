@@ -75,6 +75,8 @@ export interface ResolvedModel {
   wrapped: boolean;
   definition: ModelDefinition;
   config: unknown;
+  /** What errors about the config begin with. */
+  where: string;
 }
 
 /** Tensors of its checkpoints that the family leaves unread. */
@@ -82,32 +84,38 @@ export function unreadOf({ definition: { unread = [] }, config }: ResolvedModel)
   return typeof unread === 'function' ? unread(config) : unread;
 }
 
-/** The family of a config, and the config as that family read it. */
+/** The family of a config, and the config as that family read it; file: that it was read from. */
 export function resolveModel(
   given: Readonly<Record<string, unknown>>,
   options: { contextLength?: number | undefined } = {},
+  file?: string,
 ): ResolvedModel {
+  const where = file === undefined ? 'config' : `${file}: config`;
   if (typeof given !== 'object' || given === null)
-    throw new StatespaceError('ERR_ARGUMENT', `config: expected an object, received ${show(given)}`);
-  const raw = withFloats(given, 'config');
-  const outer = modelTypeOf(raw);
-  const text = textOf(raw, outer);
+    throw new StatespaceError('ERR_ARGUMENT', `${where}: expected an object, received ${show(given)}`);
+  const raw = withFloats(given, where);
+  const outer = modelTypeOf(raw, where);
+  const text = textOf(raw, outer, where);
   const modelType = text ? String(text.model_type) : outer;
   const definition = definitions().find((d) => d.modelTypes.includes(modelType));
   if (!definition) {
     throw new StatespaceError(
       'ERR_UNSUPPORTED_MODEL',
-      `config: model_type ${show(modelType)} is not supported; supported: ${supportedModels().join(', ')}`,
+      `${where}: model_type ${show(modelType)} is not supported; supported: ${supportedModels().join(', ')}`,
     );
   }
-  const reader = new ConfigReader(text ?? raw, modelType, options.contextLength);
+  const reader = new ConfigReader(text ?? raw, modelType, options.contextLength, where);
   const config = definition.config(reader);
   reader.done();
-  return { modelType, wrapped: text !== undefined, definition, config };
+  return { modelType, wrapped: text !== undefined, definition, config, where };
 }
 
 /** The text part of a multimodal config: its own keys, and the outer ones that speak of both. */
-function textOf(raw: Readonly<Record<string, unknown>>, outer: string): Record<string, unknown> | undefined {
+function textOf(
+  raw: Readonly<Record<string, unknown>>,
+  outer: string,
+  where: string,
+): Record<string, unknown> | undefined {
   const name = definitions()
     .map((d) => d.wrappers?.[outer])
     .find((inner) => inner !== undefined);
@@ -116,18 +124,18 @@ function textOf(raw: Readonly<Record<string, unknown>>, outer: string): Record<s
   if (typeof text !== 'object' || text === null || Array.isArray(text))
     throw new StatespaceError(
       'ERR_UNSUPPORTED_MODEL',
-      `config (${outer}): text_config: expected an object, received ${show(text)}`,
+      `${where} (${outer}): text_config: expected an object, received ${show(text)}`,
     );
   const tied = raw.tie_word_embeddings;
   return { ...text, ...(tied !== undefined && { tie_word_embeddings: tied }), model_type: name };
 }
 
-function modelTypeOf(raw: Readonly<Record<string, unknown>>): string {
+function modelTypeOf(raw: Readonly<Record<string, unknown>>, where: string): string {
   if (typeof raw.model_type === 'string') return raw.model_type;
   // Checkpoints of the mamba_ssm package carry no model_type.
   if ('d_model' in raw && 'n_layer' in raw) return 'mamba_ssm';
   throw new StatespaceError(
     'ERR_UNSUPPORTED_MODEL',
-    `config: model_type is missing; expected one of ${supportedModels().join(', ')}`,
+    `${where}: model_type is missing; expected one of ${supportedModels().join(', ')}`,
   );
 }

@@ -80,9 +80,9 @@ function official({ modelType, config }: ResolvedModel, tensors: Tensors): Tenso
 }
 
 export async function fromFolder(checkpoint: Checkpoint): Promise<Contents> {
-  const { config: raw, folder } = checkpoint;
-  if (raw === undefined) throw checkpointError(folder, 'config.json is missing');
-  const model = resolveModel(raw);
+  const { config: raw, folder, configFile } = checkpoint;
+  if (raw === undefined) throw checkpointError(configFile, 'is missing');
+  const model = resolveModel(raw, {}, configFile);
   const stored = official(model, await headAsCopy(checkpoint.tensors));
   const columns = (name: string): number => {
     const shape = stored.get(name)?.shape;

@@ -2,7 +2,7 @@
 // and features that would change results and are not there.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createModel, describeModel, loadModel, StatespaceError, supportedModels } from 'statespace';
+import { createModel, describeModel, loadModel, quantize, StatespaceError, supportedModels } from 'statespace';
 import { describe, expect, test, vi } from 'vitest';
 import { safetensorsOf, scratchFolders } from '../support/checkpoint-files.js';
 import { goldenRoot, isBeside, kernelCase, modelCase, modelNames } from '../support/golden.js';
@@ -292,7 +292,9 @@ describe('sizes are bounded before they are work', () => {
       'config.json': JSON.stringify({ model_type: 'mixtral', num_hidden_layers: 1900, num_local_experts: 9000 }),
       'model.safetensors': safetensorsOf(tensors),
     });
-    await expect(loadModel(folder)).rejects.toThrow(/more than 1001 tensors.*the checkpoint holds 1/);
+    const message = `${join(folder, 'config.json')}: config: asks for more than 1001 tensors`;
+    await expect(loadModel(folder)).rejects.toThrow(message);
+    await expect(loadModel(folder)).rejects.toThrow(/the checkpoint holds 1$/);
   });
 });
 
@@ -311,6 +313,28 @@ test('a key that nobody knows: an error where it could change results, else a wa
   ]);
   warn.mockRestore();
   expect(refusal({ ...config, use_surprise: true })).toMatch(/unknown key use_surprise/);
+});
+
+test('whatever is said of a config names its file, at loading, at describing and at quantising', async () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+  const config = { model_type: 'kimi_linear', of_no_use: false, linear_attn_config: { head_dim: 'a' } };
+  const configs = [config, { ...config, linear_attn_config: 5 }, { model_type: 'no' }, {}, { rope_theta: 1 }];
+  for (const wrong of [...configs, { model_type: 'qwen3_5', text_config: 1 }, { a: { __float__: 'b' } }]) {
+    const tensors = safetensorsOf({ a: { data: [1], shape: [1] } });
+    const folder = folders.put({ 'config.json': JSON.stringify(wrong), 'model.safetensors': tensors });
+    const begins = { message: expect.stringMatching(new RegExp(`^${join(folder, 'config.json')}: `)) };
+    await expect(loadModel(folder)).rejects.toMatchObject(begins);
+    await expect(describeModel(folder)).rejects.toMatchObject(begins);
+    await expect(quantize(folder, join(folder, 'model.gguf'), { type: 'f16' })).rejects.toMatchObject(begins);
+  }
+  const llama = { model_type: 'llama', hidden_size: 8, num_attention_heads: 1, num_hidden_layers: 1, vocab_size: 8 };
+  const idle = JSON.stringify({ ...llama, intermediate_size: 8, of_no_use: false });
+  const folder = folders.put({ 'config.json': idle, 'model.safetensors': safetensorsOf({}) });
+  await expect(loadModel(folder)).rejects.toThrow('model.embed_tokens.weight');
+  expect(warn.mock.calls.map(([text]) => String(text))).toContainEqual(
+    `${join(folder, 'config.json')}: config (llama): unknown key of_no_use; ignored, as it turns nothing on`,
+  );
+  warn.mockRestore();
 });
 
 test("every default of transformers' base classes of versions 4 and 5 says nothing about the network", () => {
