@@ -1,10 +1,10 @@
-import { setImmediate } from 'node:timers/promises';
 import { logProbability } from '../session/sampler.js';
+import { Turns } from '../turns.js';
 import type { Task } from './run.js';
 import type { Outcome, Piece } from './step.js';
 
-// Logits that are looked at before other work has its turn: about 2 ms.
-const VALUES_A_TURN = 1 << 18;
+/** Logits of one step: 16 MB. */
+const STEP = 1 << 22;
 
 /** The log-probability of every token of a text but the first. */
 export class Scoring implements Task {
@@ -14,6 +14,7 @@ export class Scoring implements Task {
   readonly scores: Float32Array;
   readonly result: Promise<Float32Array>;
   private done = 0;
+  private readonly turns = new Turns();
   private work: Promise<void> = Promise.resolve();
   private resolve!: (scores: Float32Array) => void;
   private reject!: (error: unknown) => void;
@@ -24,7 +25,7 @@ export class Scoring implements Task {
     width: number,
   ) {
     this.mostTokens = tokens.length;
-    this.rows = Math.max(1, Math.floor((16 * VALUES_A_TURN) / width));
+    this.rows = Math.max(1, Math.floor(STEP / width));
     this.scores = new Float32Array(Math.max(0, tokens.length - 1));
     this.result = new Promise((resolve, reject) => {
       this.resolve = resolve;
@@ -54,15 +55,11 @@ export class Scoring implements Task {
 
   private async score(rows: Float32Array, from: number, count: number): Promise<void> {
     const width = rows.length / count;
-    let looked = 0;
     for (let i = 0; i < count && from + i < this.scores.length; i++) {
       const row = rows.subarray(i * width, (i + 1) * width);
       this.scores[from + i] = logProbability(row, Math.min(width, this.vocabSize), this.tokens[from + i + 1]!);
-      looked += width;
-      if (looked >= VALUES_A_TURN) {
-        looked = 0;
-        await setImmediate();
-      }
+      const pause = this.turns.due();
+      if (pause) await pause;
     }
   }
 }

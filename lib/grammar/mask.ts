@@ -1,6 +1,6 @@
-import { setImmediate } from 'node:timers/promises';
 import { StatespaceError } from '../errors.js';
 import type { Network } from '../session/network.js';
+import { Turns } from '../turns.js';
 import { type Allowed, grammarEngine } from './engine.js';
 import { grammarOf, type ResponseFormat } from './format.js';
 
@@ -72,19 +72,25 @@ function vocabularyOf(network: Network): Promise<number> {
   return known;
 }
 
-/** The bytes of all tokens, a few thousand at a time. */
+/** The bytes of all tokens; the event loop turns in between. */
 async function readVocabulary({ tokenizer, vocabSize }: Network): Promise<number> {
   if (!tokenizer?.tokenBytes)
     throw new StatespaceError('ERR_ARGUMENT', 'generate: responseFormat: the model has no tokenizer');
   const offsets = new Uint32Array(vocabSize + 1);
   const tokens: Uint8Array[] = [];
+  const turns = new Turns();
   for (let id = 0; id < vocabSize; id++) {
     const bytes = tokenizer.tokenBytes(id) ?? new Uint8Array(0);
     tokens.push(bytes);
     offsets[id + 1] = offsets[id]! + bytes.length;
-    if (id % 4096 === 4095) await setImmediate();
+    const pause = turns.due();
+    if (pause) await pause;
   }
   const bytes = new Uint8Array(offsets[vocabSize]!);
-  for (const [id, token] of tokens.entries()) bytes.set(token, offsets[id]!);
+  for (const [id, token] of tokens.entries()) {
+    bytes.set(token, offsets[id]!);
+    const pause = turns.due();
+    if (pause) await pause;
+  }
   return grammarEngine().addVocabulary(bytes, offsets);
 }

@@ -3,7 +3,8 @@ import type { Graph, Value } from '../graph/graph.js';
 import { loadModel } from '../models/load.js';
 import type { Model } from '../models/model.js';
 import { withTap } from '../models/tap.js';
-import { breather, idsOf, MOST_TOKENS, type TextOptions } from './text.js';
+import { Turns } from '../turns.js';
+import { idsOf, MOST_TOKENS, type TextOptions } from './text.js';
 
 /** Values that come back at once. */
 const PIECE = 1 << 20;
@@ -49,14 +50,15 @@ async function sumsOfSquares(
 ): Promise<Float64Array> {
   const sums = new Float64Array(total);
   const session = model.createSession();
-  const breathe = breather();
+  const turns = new Turns(signal);
   const step = Math.min(64, Math.max(1, Math.floor(PIECE / total)));
   for (let at = 0; at < ids.length; at += step) {
     const rows = await session.forward(ids.subarray(at, at + step), { logits: 'all', signal });
     const values = rows.data as Float32Array;
     for (let first = 0; first < values.length; first += total) {
       for (let i = 0; i < total; i++) sums[i]! += values[first + i]! ** 2;
-      await breathe();
+      const pause = turns.due();
+      if (pause) await pause;
     }
   }
   return sums;

@@ -2,6 +2,7 @@
 import { StatespaceError } from '../errors.js';
 import { loadModel } from '../models/load.js';
 import type { Model } from '../models/model.js';
+import { Turns } from '../turns.js';
 
 /** Of a text that is measured on, where the caller names no number. */
 export const MOST_TOKENS = 4096;
@@ -30,16 +31,6 @@ function readIds(text: string): Int32Array {
   return Int32Array.from(words, Number);
 }
 
-/** Lets the event loop run where work has taken its time. */
-export function breather(milliseconds = 2): () => Promise<void> {
-  let since = performance.now();
-  return async () => {
-    if (performance.now() - since < milliseconds) return;
-    await new Promise(setImmediate);
-    since = performance.now();
-  };
-}
-
 /** log Σ exp(x), without overflow. */
 function logSumExp(row: Float32Array): number {
   let top = -Infinity;
@@ -56,7 +47,7 @@ export async function perplexity(
   options: { signal?: AbortSignal } = {},
 ): Promise<number> {
   const session = model.createSession();
-  const breathe = breather();
+  const turns = new Turns(options.signal);
   const step = Math.max(1, Math.min(256, Math.floor((1 << 22) / model.outputFeatures)));
   let surprise = 0;
   for (let at = 0; at < ids.length; at += step) {
@@ -67,7 +58,8 @@ export async function perplexity(
       if (next === undefined) break;
       const row = (rows.data as Float32Array).subarray(i * width, (i + 1) * width);
       surprise += logSumExp(row) - row[next]!;
-      await breathe();
+      const pause = turns.due();
+      if (pause) await pause;
     }
   }
   await session.dispose();
