@@ -1,10 +1,9 @@
-import { Cancellation, checkCall, watched } from '../cancellation.js';
+import { checkCall } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { filePieces } from '../file-pieces.js';
 import { checkContext, countParameters, promptFlops, sessionBytes } from '../graph/cost.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { lazyFiles } from '../lazy.js';
-import { hugeFloats } from '../memory.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown, checkNone, checkPath } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
@@ -14,7 +13,8 @@ import { Session } from '../session/session.js';
 import { type DType, Tensor, type TensorLike } from '../tensor.js';
 import { fingerprintAfter, fingerprintOf } from './fingerprint.js';
 import { callable, HeldParameters, type Parameters } from './held.js';
-import { checkLengths, readIds, readRows } from './input.js';
+import { readIds, readRows } from './input.js';
+import { NativeCalls, type OutputPer } from './native-calls.js';
 import type { ResolvedModel } from './registry.js';
 import type { TextTokenizer } from './tokenizer.js';
 
@@ -64,15 +64,13 @@ export class Model implements AsyncDisposable, Network {
   #tokenizer: TextTokenizer | undefined;
   #fingerprint = new Uint8Array(32);
   #eos: number[] = [];
-  #handle: NativeHandle | undefined;
   #folder: string | undefined;
   #asStored = false;
-  #changing: Promise<unknown> | undefined;
+  readonly #calls: NativeCalls;
   readonly #held: HeldParameters;
   readonly #graph: Graph;
   readonly #features: number;
-  readonly #outputPer: 'token' | 'output' | 'sequence';
-  readonly #running = new Map<Promise<unknown>, Cancellation>();
+  readonly #outputPer: OutputPer;
 
   /** @internal Made by loadModel() and createModel(). */
   constructor(
@@ -83,12 +81,12 @@ export class Model implements AsyncDisposable, Network {
     const { resolved, graph, originals } = blueprint;
     const info = call((n) => n.modelInfo(handle));
     const input = graph.values.find((v) => v.kind === 'input');
-    this.#handle = handle;
+    this.#calls = new NativeCalls(handle, graph, info);
     this.#graph = graph;
     this.#features = input ? (input.dims[1] as number) : 0;
     this.#outputPer = info.outputPer;
     this.modelType = resolved.modelType;
-    this.#held = new HeldParameters(graph, () => this.#native(), originals);
+    this.#held = new HeldParameters(graph, () => this.#calls.native, originals);
     this.parameters = callable(countParameters(graph), () => this.#held.all());
     this.inputWidth = Math.max(1, this.#features);
     this.outputFeatures = info.outputFeatures;
@@ -150,7 +148,7 @@ export class Model implements AsyncDisposable, Network {
   }
   /** @internal */
   newSession(): NativeHandle {
-    return call((n) => n.createSession(this.#native()));
+    return call((n) => n.createSession(this.#calls.native));
   }
   /** @internal */
   get eosTokens(): readonly number[] {
@@ -158,13 +156,8 @@ export class Model implements AsyncDisposable, Network {
   }
   /** @internal */
   get disposed(): boolean {
-    return this.#handle === undefined;
+    return this.#calls.disposed;
   }
-  #native(): NativeHandle {
-    if (!this.#handle) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
-    return this.#handle;
-  }
-
   /** @internal Names and shapes of what parameters() gives. */
   get parameterList(): HeldParameters['list'] {
     return this.#held.list;
@@ -177,7 +170,7 @@ export class Model implements AsyncDisposable, Network {
 
   /** A copy of one tensor, f32, by its name in the checkpoint; ERR_ARGUMENT where there is none of this name. */
   async getParameter(name: string): Promise<Tensor> {
-    this.#native();
+    this.#calls.native; // ERR_DISPOSED
     return this.#held.read(name);
   }
 
@@ -189,23 +182,14 @@ export class Model implements AsyncDisposable, Network {
    * @throws StatespaceError ERR_ARGUMENT for a name that the model does not have, ERR_SHAPE, ERR_DISPOSED; nothing has changed then.
    */
   async setParameters(parameters: ReadonlyMap<string, TensorLike>): Promise<void> {
-    const before = this.#changing;
-    const work = (async () => {
-      await before;
+    return this.#calls.change(async (others) => {
       const { entries, commit } = await this.#held.replace(parameters);
-      await Promise.allSettled(this.#running.keys());
+      await others();
       this.#asStored = false;
-      await call((n) => n.loadWeights(this.#native(), [], entries, 0, new Int32Array(1)));
+      await call((n) => n.loadWeights(this.#calls.native, [], entries, 0, new Int32Array(1)));
       commit();
       this.#fingerprint = await fingerprintAfter(this.#fingerprint, entries);
-    })();
-    const settled = work.catch(() => {});
-    this.#changing = settled;
-    try {
-      await work;
-    } finally {
-      if (this.#changing === settled) this.#changing = undefined;
-    }
+    });
   }
 
   /** Writes a folder in Hugging Face's layout, as saveModel() does. */
@@ -246,7 +230,7 @@ export class Model implements AsyncDisposable, Network {
     const page = this.sessionBytes(1).kvCache;
     if (page === 0) return;
     const pages = Math.floor(Math.min(this.sessionBytes(tokens).kvCache, bytes) / page);
-    await call((n) => n.preparePages(this.#native(), pages));
+    await call((n) => n.preparePages(this.#calls.native, pages));
   }
 
   /** @internal What takes a snapshot of so many bytes in pieces. */
@@ -266,7 +250,7 @@ export class Model implements AsyncDisposable, Network {
 
   /** Networks without an embedding: x (B, L, features) to (B, L, outputs), or (B, outputs) where the network pools. */
   async run(x: TensorLike, options: { signal?: AbortSignal | undefined } = {}): Promise<Tensor> {
-    const handle = this.#native();
+    const { native } = this.#calls;
     checkCall('run', options);
     checkKnown('run', options, ['signal']);
     if (this.#features === 0)
@@ -280,7 +264,7 @@ export class Model implements AsyncDisposable, Network {
     const data = new Tensor(x.data, shape, x.dtype).toFloat32Array();
     const out = this.#outputPer === 'sequence' ? [batch, this.outputFeatures] : [batch, length, this.outputFeatures];
     if (batch === 0) return new Tensor(new Float32Array(0), out);
-    const sessions = Array.from({ length: batch }, () => call((n) => n.createSession(handle)));
+    const sessions = Array.from({ length: batch }, () => call((n) => n.createSession(native)));
     try {
       const rows = await this.forward(
         sessions,
@@ -311,9 +295,7 @@ export class Model implements AsyncDisposable, Network {
 
   /** @internal Rows of output that a sequence of this length gives. */
   outputRows(logits: 'none' | 'last' | 'all' | 'whole', length: number): number {
-    if (logits === 'none' || length === 0) return 0;
-    if (this.#outputPer === 'sequence') return 1;
-    return logits === 'last' ? 1 : length;
+    return this.#calls.outputRows(logits, length);
   }
 
   /** @internal Ids that can be fed lie below it; 0 where none can. */
@@ -327,105 +309,23 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /** @internal One native call; dispose() cancels it and waits. */
-  async forward(
-    ...[sessions, data, lengths, logits, options, out]: [...Fed, out?: Float32Array]
-  ): Promise<Float32Array> {
-    this.#checkLengths(sessions, lengths);
-    const of = Int32Array.from(lengths);
-    const [samplers, masks] = [undefined, undefined];
-    const huge = out ? undefined : this.#hugeOutput(lengths, logits);
-    const rows = await this.#cancellable(options, (flag, report) =>
-      call((n) => n.forward(sessions, data, of, logits, flag, report, samplers, masks, out ?? huge)),
-    );
-    return huge ?? rows;
-  }
-
-  /** Where the rows of a forward go that are too many for the addon's memory: see hugeFloats(). */
-  #hugeOutput(lengths: readonly number[], logits: Fed[3]): Float32Array | undefined {
-    // Rows of what the head reads have another width; before no tokens, one of generate()'s may stand.
-    if (lengths.includes(0) || logits.includes('hidden')) return undefined;
-    const rows = lengths.map((length, i) => this.outputRows(logits[i] as 'none' | 'last' | 'all' | 'whole', length));
-    return hugeFloats(rows.reduce((sum, n) => sum + n, 0) * this.outputFeatures);
+  forward(...fed: [...Fed, out?: Float32Array]): Promise<Float32Array> {
+    return this.#calls.forward(...fed);
   }
 
   /** @internal The same, each session's rows in memory of their own. */
-  forwardApart(...[sessions, data, lengths, logits, options]: Fed): Promise<Float32Array[]> {
-    this.#checkLengths(sessions, lengths);
-    const of = Int32Array.from(lengths);
-    return this.#cancellable(options, (flag, report) =>
-      call((n) => n.forward(sessions, data, of, logits, flag, report, undefined, undefined, true)),
-    );
+  forwardApart(...fed: Fed): Promise<Float32Array[]> {
+    return this.#calls.forwardApart(...fed);
   }
 
   /** @internal One native call for many sequences and the tokens that follow; see Network.step(). */
-  async step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]> {
-    this.#checkLengths(
-      entries.map((e) => e.session),
-      entries.map((e) => e.tokens.length),
-    );
-    const data = new Int32Array(entries.reduce((n, e) => n + e.tokens.length, 0));
-    let at = 0;
-    for (const { tokens } of entries) {
-      data.set(tokens, at);
-      at += tokens.length;
-    }
-    const logits = entries.map((e) => e.logits ?? 'none');
-    const { rows, tokens, logprobs, alternatives } = await this.#cancellable(options, (flag) =>
-      call((n) =>
-        n.forward(
-          entries.map((e) => e.session),
-          data,
-          Int32Array.from(entries, (e) => e.tokens.length),
-          logits,
-          flag,
-          undefined,
-          entries.map((e) => e.sampler?.handle),
-          entries.map((e) => e.mask),
-          true,
-        ),
-      ),
-    );
-    return entries.map((e, i) => {
-      const result: StepResult = { rows: rows[i]! };
-      if (e.sampler) {
-        result.next = { token: tokens[i]!, logprob: logprobs[i]! };
-        if (alternatives[i]) result.next.alternatives = alternatives[i];
-      }
-      return result;
-    });
-  }
-
-  #checkLengths(sessions: readonly NativeHandle[], lengths: readonly number[]): void {
-    if (this.#graph.longest) checkLengths(this.#graph.longest, sessions, lengths);
-  }
-
-  async #cancellable<T>(
-    options: Watch,
-    start: (flag: Int32Array, report: ((tokensDone: number) => void) | undefined) => Promise<T>,
-  ): Promise<T> {
-    this.#native();
-    while (this.#changing) await this.#changing;
-    const watch = watched(options);
-    const cancellation = new Cancellation(watch.signal);
-    const work = cancellation.run(() => start(cancellation.flag, watch.report));
-    this.#running.set(work, cancellation);
-    try {
-      const result = await work;
-      watch.check();
-      return result;
-    } finally {
-      this.#running.delete(work);
-      watch.end();
-    }
+  step(entries: readonly StepEntry[], options: Pick<Watch, 'signal'>): Promise<StepResult[]> {
+    return this.#calls.step(entries, options);
   }
 
   /** Cancels what runs (ERR_DISPOSED there) and frees the weights. */
-  async dispose(): Promise<void> {
-    const handle = this.#handle;
-    this.#handle = undefined;
-    for (const cancellation of this.#running.values()) cancellation.dispose();
-    await Promise.allSettled(this.#running.keys());
-    if (handle) call((n) => n.dispose(handle));
+  dispose(): Promise<void> {
+    return this.#calls.dispose();
   }
   /** As dispose(), for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
