@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { type RopeFrequencies, type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
 import { adapted, type LowRank, linearBy, linearJoined, scaled } from './linear.js';
 import { headRmsNorm, rmsNorm } from './norms.js';
+import { checkLayer } from './options.js';
 
 export interface AttentionOptions {
   nHeads: number;
@@ -46,6 +47,7 @@ export function frequenciesIn(g: Graph, o: RopeOptions & { rotaryDim: number }):
 
 /** Rotates the first rotaryDim channels of heads by position (Su et al. 2021): x (tokens, heads, headdim), same shape out. */
 export function rope(g: Graph, x: Value, o: RopeOptions): Value {
+  checkLayer('rope', o);
   const rotaryDim = o.rotaryDim ?? (x.dims[2] as number);
   const { invFreq, scale } = frequenciesIn(g, { ...o, rotaryDim });
   const table = g.weight({ sources: [], matrix: false, transform: () => invFreq, init: [], activeShare: 1 }, [
@@ -59,6 +61,12 @@ export function rope(g: Graph, x: Value, o: RopeOptions): Value {
  * all that the session has seen. k and v join its cache; not causal, they do not, and sequences come whole.
  */
 export function attend(g: Graph, q: Value, k: Value, v: Value, o: AttentionOptions): Value {
+  checkLayer('attend', o);
+  return attended(g, q, k, v, o);
+}
+
+/** The same for layers, whose options say more than that. */
+export function attended(g: Graph, q: Value, k: Value, v: Value, o: AttentionOptions): Value {
   const attrs = {
     causal: o.causal ?? true,
     scale: o.scale ?? 1 / Math.sqrt(o.headDim),
@@ -118,9 +126,10 @@ function project(g: Graph, x: Value, w: Weights, o: AttentionLayerOptions): [Val
 
 /** RMSNorm of queries or keys (tokens, heads, headdim). */
 function normed(g: Graph, x: Value, w: Weights, name: string, o: NonNullable<AttentionLayerOptions['qkNorm']>): Value {
-  if (o.over === 'head') return headRmsNorm(g, x, w, name, o);
+  const { eps, unitOffset } = o;
+  if (o.over === 'head') return headRmsNorm(g, x, w, name, { eps, unitOffset });
   const [nHeads, headDim] = x.dims.slice(1) as [number, number];
-  return g.reshape(rmsNorm(g, g.reshape(x, nHeads * headDim), w, name, o), nHeads, headDim);
+  return g.reshape(rmsNorm(g, g.reshape(x, nHeads * headDim), w, name, { eps, unitOffset }), nHeads, headDim);
 }
 
 /**
@@ -131,6 +140,7 @@ function normed(g: Graph, x: Value, w: Weights, name: string, o: NonNullable<Att
  * biases where qkvBias or outBias say so; with qkNorm `q_norm` and `k_norm` (headDim, or all heads' channels).
  */
 export function attention(g: Graph, x: Value, w: Weights, o: AttentionLayerOptions): Value {
+  checkLayer('attention', o);
   const dOut = o.dOut ?? (x.dims[1] as number);
   const dq = o.nHeads * o.headDim;
   const [projected, keys, v] = project(g, x, w, o);
@@ -148,7 +158,7 @@ export function attention(g: Graph, x: Value, w: Weights, o: AttentionLayerOptio
     q = rope(g, q, o.rope);
     k = rope(g, k, o.rope);
   }
-  const y = g.reshape(attend(g, q, k, v, o), dq);
+  const y = g.reshape(attended(g, q, k, v, o), dq);
   const out = (o.names ?? NAMES).out;
   const outBias = o.outBias ? w.tensor(`${out}.bias`, [dOut], { init: 'zeros' }) : undefined;
   return linearBy(g, y, w.tensor(`${out}.weight`, [dOut, dq]), outBias, { residual: o.residual });

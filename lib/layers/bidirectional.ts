@@ -1,6 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { concat } from './linear.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link bidirectional}. */
 export interface BidirectionalOptions {
@@ -20,6 +21,7 @@ export function bidirectional(
   layer: (g: Graph, x: Value, w: Weights) => Value,
   o: BidirectionalOptions = {},
 ): Value {
+  checkLayer('bidirectional', o);
   const ahead = layer(g, x, w.scope('forward'));
   const back = g.op('reverse', { x: layer(g, g.op('reverse', { x }), w.scope('backward')) });
   const both = o.merge === 'concat' ? concat(g, [ahead, back]) : g.op('add', { a: ahead, b: back });

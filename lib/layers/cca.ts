@@ -1,7 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type AttentionOptions, attend, rope } from './attention.js';
+import { type AttentionOptions, attended, rope } from './attention.js';
 import { linearBy } from './linear.js';
+import { checkLayer } from './options.js';
 
 export interface CcaOptions extends AttentionOptions {
   /** Taps of the two convolutions over queries and keys. */
@@ -111,6 +112,7 @@ function mixedRows(g: Graph, u: Value, o: CcaOptions): Value {
  * (nHeadsKv), `o_proj`.
  */
 export function cca(g: Graph, x: Value, w: Weights, o: CcaOptions): Value {
+  checkLayer('cca', o);
   const { nHeads, nHeadsKv, headDim } = o;
   const d = x.dims[1] as number;
   const [dq, dkv] = [nHeads * headDim, nHeadsKv * headDim];
@@ -153,7 +155,7 @@ export function cca(g: Graph, x: Value, w: Weights, o: CcaOptions): Value {
     q = rope(g, q, o.rope);
     k = rope(g, k, o.rope);
   }
-  const y = g.reshape(attend(g, q, k, g.reshape(values, nHeadsKv, headDim), o), dq);
+  const y = g.reshape(attended(g, q, k, g.reshape(values, nHeadsKv, headDim), o), dq);
   const outBias = o.bias ? w.tensor('o_proj.bias', [d], { init: 'zeros' }) : undefined;
   return linearBy(g, y, w.tensor('o_proj.weight', [d, dq]), outBias, { residual: o.residual });
 }

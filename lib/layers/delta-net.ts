@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { type Activation, linear, linearBy, scaled } from './linear.js';
 import { dtBiasInit, negativeExp } from './mamba.js';
 import { headRmsNorm } from './norms.js';
+import { checkLayer } from './options.js';
 
 /** Heads of the delta rule: value head h reads key head h / (nValueHeads / nKeyHeads). */
 export interface DeltaHeads {
@@ -120,6 +121,7 @@ export interface DeltaNetOptions extends DeltaHeads {
  * `o_proj`.
  */
 export function deltaNet(g: Graph, x: Value, w: Weights, o: DeltaNetOptions): Value {
+  checkLayer('deltaNet', o);
   const d = x.dims[1] as number;
   const keys = o.nKeyHeads * o.keyDim;
   const values = o.nValueHeads * o.valueDim;

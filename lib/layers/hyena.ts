@@ -4,6 +4,7 @@ import type { Weights } from '../graph/weights.js';
 import { filled, normal } from './initial.js';
 import { linear } from './linear.js';
 import { conv1d } from './mamba.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link hyena}. */
 export interface HyenaOptions {
@@ -150,6 +151,7 @@ function filter(w: Weights, channels: number, stage: number, o: HyenaOptions): V
  * `filter_fn.{bias, pos_emb.z, pos_emb.t, implicit_filter.N.{weight, bias, freq}, modulation.deltas}`.
  */
 export function hyena(g: Graph, x: Value, w: Weights, o: HyenaOptions): Value {
+  checkLayer('hyena', o);
   const d = x.dims[1] as number;
   const { order = 2, shortFilterOrder = 3, filterBias = true } = o;
   const stages = order - 1;

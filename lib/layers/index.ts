@@ -26,20 +26,27 @@ export {
   linearBy,
   scaled,
 } from './linear.js';
-export { conv1d, type MambaOptions, mamba } from './mamba.js';
+export { type Conv1dOptions, conv1d, type MambaOptions, mamba } from './mamba.js';
 export { type Mamba2Options, mamba2 } from './mamba2.js';
 export { type Mamba3Options, mamba3 } from './mamba3.js';
 export { type MlaOptions, mla } from './mla.js';
 export { gatedMlp, type MlpLayerOptions, type MlpOptions, mlp } from './mlp.js';
 export { type MoeOptions, moe, weightedExpert } from './moe.js';
-export { headRmsNorm, layerNorm, type RmsNormOptions, rmsNorm } from './norms.js';
+export {
+  type HeadRmsNormOptions,
+  headRmsNorm,
+  type LayerNormOptions,
+  layerNorm,
+  type RmsNormOptions,
+  rmsNorm,
+} from './norms.js';
 export { activate, multiply, relu } from './pointwise.js';
 export { maxPool, meanPool } from './pooling.js';
 export { type RetentionOptions, retention } from './retention.js';
-export { rwkvChannelMix, tokenMixes } from './rwkv.js';
+export { type ChannelMixOptions, type MixOptions, rwkvChannelMix, tokenMixes } from './rwkv.js';
 export { type Rwkv4Options, rwkv4 } from './rwkv4.js';
 export { type Rwkv5Options, type Rwkv6Options, rwkv5, rwkv6 } from './rwkv6.js';
 export { type Rwkv7Options, rwkv7 } from './rwkv7.js';
 export { type S4dOptions, s4d } from './s4d.js';
-export { shortConv } from './short-conv.js';
+export { type ShortConvOptions, shortConv } from './short-conv.js';
 export { type SelectiveSsmOptions, type SimpleSsmOptions, selectiveSSM, simpleSSM } from './simple-ssm.js';

@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { aLogInit, deltaRule, gatedHeadNorm, qkvConv } from './delta-net.js';
 import { linear, linearBy, scaled } from './linear.js';
 import { dtBiasInit } from './mamba.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link kda}. */
 export interface KdaOptions {
@@ -55,6 +56,7 @@ function channelDecay(g: Graph, x: Value, w: Weights, o: KdaOptions): Value {
  * `o_proj` (d_model, H·D).
  */
 export function kda(g: Graph, x: Value, w: Weights, o: KdaOptions): Value {
+  checkLayer('kda', o);
   const { nHeads, headDim } = o;
   const d = x.dims[1] as number;
   const width = nHeads * headDim;

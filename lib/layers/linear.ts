@@ -1,5 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { WeightSource, Weights } from '../graph/weights.js';
+import { checkLayer } from './options.js';
 
 /** What follows a product, value by value. */
 export type Activation =
@@ -36,6 +37,7 @@ export function linear(
   outFeatures: number,
   options: LinearOptions = {},
 ): Value {
+  checkLayer('linear', options);
   return linearBy(
     g,
     x,
@@ -47,6 +49,7 @@ export function linear(
 
 /** {@link linear} with weights at hand: weight (outFeatures, inFeatures), bias (outFeatures); x (tokens, inFeatures). */
 export function linearBy(g: Graph, x: Value, weight: Value, bias?: Value, options: LinearOptions = {}): Value {
+  checkLayer('linearBy', options);
   return g.op('linear', { x, weight, bias, residual: options.residual }, { activation: options.activation });
 }
 
@@ -91,6 +94,7 @@ export interface LowRank {
 
 /** y (tokens, outFeatures) + up(down x). Weights: `down` (rank, inFeatures), `up` (outFeatures, rank). */
 export function adapted(g: Graph, y: Value, x: Value, w: Weights, o: LowRank): Value {
+  checkLayer('adapted', o);
   return linear(g, linear(g, x, w, o.down, o.rank), w, o.up, width(y), { residual: y });
 }
 
@@ -138,6 +142,7 @@ export interface HeadOptions {
  * (vocabSize, dModel).
  */
 export function head(g: Graph, x: Value, weight: Value, o: HeadOptions = {}): Value {
+  checkLayer('head', o);
   const { bias, softcap } = o;
   const rows = g.op('selectRows', { x });
   if (softcap === undefined) return linearBy(g, scaled(g, rows, o.scale ?? 1), weight, bias);

@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Init, Weights } from '../graph/weights.js';
 import { linear } from './linear.js';
 import { rmsNorm } from './norms.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link mamba}. */
 export interface MambaOptions {
@@ -34,16 +35,23 @@ export const dtBiasInit = (count: number): Init => ({
     }),
 });
 
+/** Of {@link conv1d}. */
+export interface Conv1dOptions {
+  /** Taps. */
+  dConv: number;
+  /** Default: true. */
+  bias?: boolean | undefined;
+  activation?: 'none' | 'silu' | undefined;
+  /** Of the weights; default: conv1d. */
+  name?: string | undefined;
+}
+
 /**
  * Depthwise causal convolution over time, x (tokens, channels), same shape out; a session keeps its last dConv − 1
  * inputs. Weights: `conv1d.weight` (channels, 1, dConv) and `conv1d.bias` (channels).
  */
-export function conv1d(
-  g: Graph,
-  x: Value,
-  w: Weights,
-  o: { dConv: number; bias?: boolean | undefined; activation?: 'none' | 'silu' | undefined; name?: string | undefined },
-): Value {
+export function conv1d(g: Graph, x: Value, w: Weights, o: Conv1dOptions): Value {
+  checkLayer('conv1d', o);
   const channels = x.dims[1] as number;
   const name = o.name ?? 'conv1d';
   return g.op(
@@ -69,6 +77,7 @@ export function conv1d(
  * (E), `out_proj` (D, E), for E = dInner, N = dState, K = dConv, R = dtRank.
  */
 export function mamba(g: Graph, x: Value, w: Weights, o: MambaOptions): Value {
+  checkLayer('mamba', o);
   const { dInner, dState, dtRank } = o;
   const dModel = x.dims[1] as number;
   const [u, z] = g.split(linear(g, x, w, 'in_proj', 2 * dInner, { bias: o.bias }), 2); // (tokens, d_inner) each

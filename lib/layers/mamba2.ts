@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { linear, linearBy } from './linear.js';
 import { conv1d, dtBiasInit, negativeExp } from './mamba.js';
 import { rmsNorm } from './norms.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link mamba2}. */
 export interface Mamba2Options {
@@ -36,6 +37,7 @@ export interface Mamba2Options {
  * (H), `norm.weight` (E), `out_proj` (D, E), for E = dInner, H = nHeads, G = nGroups, N = dState.
  */
 export function mamba2(g: Graph, x: Value, w: Weights, o: Mamba2Options): Value {
+  checkLayer('mamba2', o);
   const { dInner, nHeads, headDim, dState, nGroups } = o;
   const dModel = x.dims[1] as number;
   const dMlp = o.dMlp ?? 0;

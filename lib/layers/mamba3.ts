@@ -3,6 +3,7 @@ import type { Weights } from '../graph/weights.js';
 import { linear } from './linear.js';
 import { dtBiasInit } from './mamba.js';
 import { repeated } from './norms.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link mamba3}. */
 export interface Mamba3Options {
@@ -31,6 +32,7 @@ export interface Mamba3Options {
  * (H, R, N), `out_proj` (D, E); `mimo_x`, `mimo_z` and `mimo_o` (H, R, P); `norm` (E) with outNorm.
  */
 export function mamba3(g: Graph, x: Value, w: Weights, o: Mamba3Options): Value {
+  checkLayer('mamba3', o);
   const { nHeads, headDim, nGroups, dState, angles } = o;
   const rank = o.rank ?? 1;
   const mimo = o.rank !== undefined;

@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link mla}. */
 export interface MlaOptions {
@@ -45,6 +46,7 @@ const transposedRows = (width: number, from: number, count: number) => ({
  * rope, D), `kv_a_layernorm`, `kv_b_proj` (H·(nope + v), kvRank), `o_proj` (D, H·v).
  */
 export function mla(g: Graph, x: Value, w: Weights, o: MlaOptions, attention?: LatentAttend): Value {
+  checkLayer('mla', o);
   const { nHeads, kvRank, nopeDim, ropeDim, valueDim, eps } = o;
   const bias = o.bias ?? false;
   const d = x.dims[1] as number;

@@ -1,6 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type Activation, adapted, addScaled, type LowRank, linear, linearJoined, scaled } from './linear.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link gatedMlp}. */
 export interface MlpOptions {
@@ -36,6 +37,7 @@ export interface MlpLayerOptions {
  * (dFf, D) and `fc2` (D, dFf), with biases.
  */
 export function mlp(g: Graph, x: Value, w: Weights, o: MlpLayerOptions): Value {
+  checkLayer('mlp', o);
   const { up, down } = o.names ?? { up: 'fc1', down: 'fc2' };
   const bias = o.bias ?? true;
   const h = linear(g, x, w, up, o.dFf, { bias, activation: o.activation ?? 'gelu' }); // (tokens, d_ff)
@@ -47,6 +49,7 @@ export function mlp(g: Graph, x: Value, w: Weights, o: MlpLayerOptions): Value {
  * Weights: `gate_proj` and `up_proj` (dFf, D), `down_proj` (D, dFf).
  */
 export function gatedMlp(g: Graph, x: Value, w: Weights, o: MlpOptions): Value {
+  checkLayer('gatedMlp', o);
   const names = o.names ?? { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
   const dModel = x.dims[1] as number;
   const sources = (what: 'weight' | 'bias', inner: number[]) =>

@@ -1,6 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type Activation, linearBy } from './linear.js';
+import { checkLayer } from './options.js';
 
 /** How a router makes weights of its logits, where it is not a softmax over all; see the op expertWeights. */
 export interface RoutingOptions {
@@ -58,6 +59,7 @@ function expertWeights(w: Weights, o: MoeOptions, d: number): { gateUp: Value; d
  * d_model). Weights, by `names`: the router (experts, D), and for each expert gate and up (dFf, D) and down (D, dFf).
  */
 export function moe(g: Graph, x: Value, w: Weights, o: MoeOptions): Value {
+  checkLayer('moe', o);
   const { experts, topK, renormalize, routing, activation, limit } = o;
   const { gateUp, down } = expertWeights(w, o, x.dims[1] as number);
   const routed = o.routerInput ?? x;

@@ -1,5 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkLayer } from './options.js';
 
 const width = (x: Value): number => x.dims.slice(1).reduce<number>((n, d) => n * (d as number), 1);
 
@@ -21,6 +22,7 @@ export interface RmsNormOptions {
  * them, with an optional gate. Weight: `name.weight` (channels).
  */
 export function rmsNorm(g: Graph, x: Value, w: Weights, name: string, o: RmsNormOptions): Value {
+  checkLayer('rmsNorm', o);
   const weight =
     o.weight === false ? undefined : w.tensor(`${name}.weight`, [width(x)], { init: o.unitOffset ? 'zeros' : 'ones' });
   return g.op(
@@ -40,17 +42,15 @@ export const repeated = (times: number) => ({
   },
 });
 
+/** Of {@link headRmsNorm}. */
+export type HeadRmsNormOptions = Pick<RmsNormOptions, 'eps' | 'unitOffset' | 'z' | 'normBeforeGate'>;
+
 /**
  * RMSNorm of every head by itself, all with one weight: x (tokens, nheads, headdim), same shape out. Weight:
  * `name.weight` (headdim).
  */
-export function headRmsNorm(
-  g: Graph,
-  x: Value,
-  w: Weights,
-  name: string,
-  o: { eps: number; unitOffset?: boolean | undefined; z?: Value | undefined; normBeforeGate?: boolean | undefined },
-): Value {
+export function headRmsNorm(g: Graph, x: Value, w: Weights, name: string, o: HeadRmsNormOptions): Value {
+  checkLayer('headRmsNorm', o);
   const [nHeads, headDim] = x.dims.slice(1) as [number, number];
   const weight = w.tensor(`${name}.weight`, [nHeads * headDim], {
     stored: [headDim],
@@ -63,17 +63,21 @@ export function headRmsNorm(
   return g.reshape(y, nHeads, headDim);
 }
 
+/** Of {@link layerNorm}. */
+export interface LayerNormOptions {
+  eps: number;
+  /** Channels that are normalised together. Default: all. */
+  groupSize?: number | undefined;
+  /** Default: true. */
+  bias?: boolean | undefined;
+}
+
 /**
  * LayerNorm (Ba et al. 2016), x (rows, channels), same shape out; with groupSize, the group norm over heads. Weights:
  * `name.weight` and, but for `bias: false`, `name.bias` (channels).
  */
-export function layerNorm(
-  g: Graph,
-  x: Value,
-  w: Weights,
-  name: string,
-  o: { eps: number; groupSize?: number | undefined; bias?: boolean | undefined },
-): Value {
+export function layerNorm(g: Graph, x: Value, w: Weights, name: string, o: LayerNormOptions): Value {
+  checkLayer('layerNorm', o);
   const weight = w.tensor(`${name}.weight`, [width(x)], { init: 'ones' });
   const bias = o.bias === false ? undefined : w.tensor(`${name}.bias`, [width(x)], { init: 'zeros' });
   return g.op('layerNorm', { x, weight, bias }, { eps: o.eps, groupSize: o.groupSize });

@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type AttentionOptions, attend, rope } from './attention.js';
+import { type AttentionOptions, attended, rope } from './attention.js';
 import { type DeltaHeads, deltaRule, gatedHeadNorm, headDecay } from './delta-net.js';
 import { type Activation, linear, linearBy, linearJoined } from './linear.js';
 import { conv1d } from './mamba.js';
@@ -47,8 +47,8 @@ export function gatedAttention(g: Graph, x: Value, w: Weights, o: QwenAttention,
     q = rope(g, q, o.rope);
     k = rope(g, k, o.rope);
   }
-  const attended = g.reshape(attention ? attention(q, k, v) : attend(g, q, k, v, o), dq);
-  const gated = g.op('gate', { x: attended, gate: g.view(y, dq, dq) }, { activation: 'sigmoid' });
+  const mixed = g.reshape(attention ? attention(q, k, v) : attended(g, q, k, v, o), dq);
+  const gated = g.op('gate', { x: mixed, gate: g.view(y, dq, dq) }, { activation: 'sigmoid' });
   return linear(g, gated, w, 'o_proj', d, { bias: o.bias, residual: o.residual });
 }
 

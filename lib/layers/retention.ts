@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
+import { checkLayer } from './options.js';
 
 /** Of {@link retention}. */
 export interface RetentionOptions {
@@ -28,6 +29,7 @@ const constant = (g: Graph, values: () => Float32Array, length: number): Value =
 
 /** Multi-scale retention (Sun et al. 2023, section 2.2) as torchscale has it: x (tokens, d_model) to the same. */
 export function retention(g: Graph, x: Value, w: Weights, o: RetentionOptions): Value {
+  checkLayer('retention', o);
   const { nHeads, dValue } = o;
   const dModel = x.dims[1] as number;
   const [keyDim, valueDim] = [dModel / nHeads, dValue / nHeads];

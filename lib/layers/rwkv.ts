@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Init, Weights } from '../graph/weights.js';
 import { type Activation, linear, linearBy } from './linear.js';
 import { layerNorm } from './norms.js';
+import { checkLayer } from './options.js';
 
 /** What the versions of RWKV share. Names of weights are those of the official releases. */
 
@@ -37,6 +38,7 @@ export interface MixOptions {
 
 /** Token shift: mixes of each token with its predecessor, one (tokens, channels) per name; the session keeps the last. */
 export function tokenMixes(g: Graph, x: Value, w: Weights, o: MixOptions): Value[] {
+  checkLayer('tokenMixes', o);
   const channels = x.dims[1] as number;
   const parts = o.names.map((name) => ({ name, shape: storedAs(w, name, channels) }));
   const weighsPrevious = o.of === 'previous';
@@ -109,16 +111,19 @@ export function headNorm(g: Graph, y: Value, w: Weights, eps: number, name = 'ln
   return layerNorm(g, g.reshape(y, nHeads * headSize), w, name, { eps, groupSize: headSize });
 }
 
+/** Of {@link rwkvChannelMix}. */
+export interface ChannelMixOptions {
+  dFf: number;
+  version: 4 | 5 | 6 | 7;
+  residual: Value;
+}
+
 /**
  * RWKV's channel mix (Peng et al. 2023, equations 14 to 16): x (tokens, d_model) to residual + σ(r)·W_v relu(W_k k)²,
  * in version 7 without the gate.
  */
-export function rwkvChannelMix(
-  g: Graph,
-  x: Value,
-  w: Weights,
-  o: { dFf: number; version: 4 | 5 | 6 | 7; residual: Value },
-): Value {
+export function rwkvChannelMix(g: Graph, x: Value, w: Weights, o: ChannelMixOptions): Value {
+  checkLayer('rwkvChannelMix', o);
   const dModel = x.dims[1] as number;
   if (o.version === 7) {
     const [xk] = tokenMixes(g, x, w, { names: ['x_k'], of: 'previous' });

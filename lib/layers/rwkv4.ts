@@ -1,6 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { linear } from './linear.js';
+import { checkLayer } from './options.js';
 import { ramp, tokenMixes, vector } from './rwkv.js';
 
 /** Of {@link rwkv4}. */
@@ -11,7 +12,9 @@ export interface Rwkv4Options {
 }
 
 /** RWKV-4's time mix (Peng et al. 2023, section 3): x (tokens, d_model) to (tokens, d_model). */
-export function rwkv4(g: Graph, x: Value, w: Weights, { dAtt, residual }: Rwkv4Options): Value {
+export function rwkv4(g: Graph, x: Value, w: Weights, o: Rwkv4Options): Value {
+  checkLayer('rwkv4', o);
+  const { dAtt, residual } = o;
   const [xk, xv, xr] = tokenMixes(g, x, w, { names: ['time_mix_k', 'time_mix_v', 'time_mix_r'] });
   const y = g.op('wkv4', {
     k: linear(g, xk!, w, 'key', dAtt),

@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Init, Weights } from '../graph/weights.js';
 import { unitHeads } from './delta-net.js';
 import { type Activation, linear, linearBy, scaled } from './linear.js';
+import { checkLayer } from './options.js';
 import { headNorm, lora, loraRank, ramp, tokenMixes, vector } from './rwkv.js';
 
 /** Of {@link rwkv7}. */
@@ -92,6 +93,7 @@ function roundedKeys(
  * values, as the first layer's are used by all.
  */
 export function rwkv7(g: Graph, x: Value, w: Weights, o: Rwkv7Options): { y: Value; values: Value } {
+  checkLayer('rwkv7', o);
   const { nHeads, headSize, ranks = {} } = o;
   const d = nHeads * headSize; // d_model as well
   const names = NAMES[o.layout ?? 'official'];

@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { filled, logDtInit, normal } from './initial.js';
 import { linearBy } from './linear.js';
+import { checkLayer } from './options.js';
 
 /**
  * How a linear time-invariant layer is computed. recurrent: step by step, with a state. convolution: whole sequences by
@@ -68,6 +69,7 @@ function s4dSystem(g: Graph, x: Value, w: Weights, o: S4dOptions): Value {
  * `output_linear.0.weight` (2H, H, 1) and `.bias` (2H).
  */
 export function s4d(g: Graph, x: Value, w: Weights, o: S4dOptions = {}): Value {
+  checkLayer('s4d', o);
   const h = x.dims[1] as number;
   const y = g.op('activate', { x: s4dSystem(g, x, w, o) }, { activation: 'gelu' });
   const both = linearBy(

@@ -2,6 +2,16 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { linear } from './linear.js';
 import { conv1d } from './mamba.js';
+import { checkLayer } from './options.js';
+
+/** Of {@link shortConv}. */
+export interface ShortConvOptions {
+  /** Taps. */
+  dConv: number;
+  /** Default: false. */
+  bias?: boolean | undefined;
+  residual?: Value | undefined;
+}
 
 /**
  * The gated short convolution of LFM2 (Liquid AI 2025): [b, c, u] = in_proj x; out_proj(c · conv(b · u)), plus
@@ -9,12 +19,8 @@ import { conv1d } from './mamba.js';
  *
  * Weights: `in_proj` (3D, D), `conv` (D, 1, K), `out_proj` (D, D), with biases where `bias` says so.
  */
-export function shortConv(
-  g: Graph,
-  x: Value,
-  w: Weights,
-  o: { dConv: number; bias?: boolean | undefined; residual?: Value | undefined },
-): Value {
+export function shortConv(g: Graph, x: Value, w: Weights, o: ShortConvOptions): Value {
+  checkLayer('shortConv', o);
   const d = x.dims[1] as number;
   const bias = o.bias ?? false;
   const [b, c, u] = g.split(linear(g, x, w, 'in_proj', 3 * d, { bias }), 3) as [Value, Value, Value];

@@ -4,6 +4,7 @@ import type { Weights } from '../graph/weights.js';
 import { filled } from './initial.js';
 import { linear, linearBy } from './linear.js';
 import { conv1d, dtBiasInit } from './mamba.js';
+import { checkLayer } from './options.js';
 import type { LtiMode } from './s4d.js';
 
 /** Of {@link simpleSSM}. */
@@ -38,6 +39,7 @@ function discretized(which: 'Abar' | 'Bbar', dState: number, width: number) {
  * Weights: `A` (N, N), `B` (N, D), `C` (D, N), `delta` (1).
  */
 export function simpleSSM(g: Graph, x: Value, w: Weights, o: SimpleSsmOptions): Value {
+  checkLayer('simpleSSM', o);
   const width = x.dims[1] as number;
   const { dState, mode = 'recurrent' } = o;
   // A new layer forgets at rates of 1 to N a unit of time.
@@ -87,6 +89,7 @@ export interface SelectiveSsmOptions {
  * `out_proj` (D, D); and `A_log` (N).
  */
 export function selectiveSSM(g: Graph, x: Value, w: Weights, o: SelectiveSsmOptions): Value {
+  checkLayer('selectiveSSM', o);
   const d = x.dims[1] as number;
   const { dState } = o;
   const [u, z] = g.split(linear(g, x, w, 'in_proj', 2 * d, { bias: true }), 2); // (tokens, d_model) each

@@ -22,8 +22,9 @@ interface Lfm2Config {
   kinds: ('conv' | 'full_attention')[];
   attention: AttentionLayerOptions;
   conv: { dConv: number; bias: boolean };
-  /** From layer `from` on. */
-  moe?: MoeOptions & { from: number };
+  moe?: MoeOptions;
+  /** The first layer with experts. */
+  moeFrom: number;
 }
 
 /** The feed-forward's width: two thirds of the one that is written down, times a factor, rounded up to a multiple. */
@@ -48,13 +49,12 @@ function readOldKeys(c: ConfigReader): void {
 
 const EXPERTS = { router: 'gate', experts: 'experts', gate: 'w1', up: 'w3', down: 'w2' };
 
-function readMoe(c: ConfigReader): Lfm2Config['moe'] {
+function readMoe(c: ConfigReader): MoeOptions {
   const experts = c.size('num_experts', 32);
   const topK = c.size('num_experts_per_tok', 4);
   if (topK > experts) throw c.error(`num_experts_per_tok ${topK} exceeds num_experts ${experts}`);
   const biased = c.boolean('use_expert_bias', true);
   return {
-    from: c.count('num_dense_layers', 2),
     experts,
     topK,
     dFf: c.size('moe_intermediate_size', 1792),
@@ -94,6 +94,7 @@ function readConfig(c: ConfigReader): Lfm2Config {
     },
     conv: { dConv: c.size('conv_L_cache', 3), bias: c.boolean('conv_bias', false) },
     moe: routed ? readMoe(c) : undefined,
+    moeFrom: routed ? c.count('num_dense_layers', 2) : 0,
   };
 }
 
@@ -111,7 +112,7 @@ function build(g: Graph, w: Weights, c: Lfm2Config): Value {
     h = rmsNorm(g, x, layer, 'ffn_norm', { eps: c.eps });
     const ff = layer.scope('feed_forward');
     x =
-      c.moe && i >= c.moe.from
+      c.moe && i >= c.moeFrom
         ? g.op('add', { a: x, b: moe(g, h, ff, c.moe) })
         : gatedMlp(g, h, ff, { dFf: c.dFf, names: { gate: 'w1', up: 'w3', down: 'w2' }, residual: x });
   }

@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type AttentionOptions, attend, rope } from '../layers/attention.js';
+import { type AttentionOptions, attended, rope } from '../layers/attention.js';
 import { embedding, head, linear } from '../layers/linear.js';
 import { conv1d, type MambaOptions, mamba } from '../layers/mamba.js';
 import { type Mamba2Options, mamba2 } from '../layers/mamba2.js';
@@ -191,7 +191,7 @@ function hybridAttention(g: Graph, x: Value, w: Weights, o: HybridAttention, res
     q = rope(g, q, o.rope);
     k = rope(g, k, o.rope);
   }
-  const y = g.reshape(attend(g, q, k, v, o), dq);
+  const y = g.reshape(attended(g, q, k, v, o), dq);
   if (o.mlpDim === 0) return linear(g, y, w, 'out_proj', dModel, { bias: o.outBias, residual });
   const half = o.mlpDim / 2;
   const joined = g.buffer('tokens', dq + half);

@@ -171,7 +171,7 @@ export function lfm2(c: ConfigOf<typeof lfm2Model>, raw: Raw): Written {
       ...(moe && {
         ...expertCounts(moe.experts, moe.topK),
         expert_feed_forward_length: u32(moe.dFf),
-        leading_dense_block_count: u32(moe.from),
+        leading_dense_block_count: u32(c.moeFrom),
         expert_gating_func: u32(2),
         expert_weights_norm: bool(moe.renormalize),
         ...(moe.routing!.scale !== 1 && { expert_weights_scale: f32(moe.routing!.scale!) }),
@@ -180,7 +180,7 @@ export function lfm2(c: ConfigOf<typeof lfm2Model>, raw: Raw): Written {
     config: { num_experts: moe?.experts ?? 0 },
     beyond: rope.beyond,
     asked: layersOf(moe ? c.kinds.length : 0)
-      .filter((i) => i >= moe!.from)
+      .filter((i) => i >= c.moeFrom)
       .map((i) => ({ name: `blk.${i}.exp_probs_b.bias`, length: moe!.experts })),
     notes: [
       ...rope.notes,
