@@ -147,6 +147,11 @@ export class ConfigReader {
     return new ConfigReader(value as Record<string, unknown>, name, this.contextLength, this.where);
   }
 
+  /** The same keys, and those of another object that are not among them. */
+  over(other: ConfigReader): ConfigReader {
+    return new ConfigReader({ ...other.raw, ...this.raw }, this.modelType, this.contextLength, this.where);
+  }
+
   /** A key whose only supported value is this one: anything else would change results. */
   only(key: string, supported: unknown): void {
     const value = this.any(key);

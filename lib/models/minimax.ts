@@ -1,3 +1,4 @@
+import { show } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type AttentionLayerOptions, attention } from '../layers/attention.js';
@@ -27,6 +28,18 @@ interface MiniMaxConfig {
   factors: Record<Kind | 'mlp', { alpha: number; beta: number }>;
 }
 
+/** layer_types, or attn_type_list of the first release, of which transformers takes no notice: 0 linear, 1 softmax. */
+function readKinds(c: ConfigReader, nLayers: number): Kind[] {
+  const list = c.has('layer_types') ? undefined : c.any('attn_type_list');
+  c.ignore('attn_type_list');
+  const isList = Array.isArray(list) && list.length === nLayers && list.every((kind) => kind === 0 || kind === 1);
+  if (list !== undefined && !isList)
+    throw c.error(`attn_type_list: expected 0 or 1 for each of ${nLayers} layers, received ${show(list)}`);
+  return readLayerTypes(c, ['layer_types'], nLayers, ['linear_attention', 'full_attention'], (i) =>
+    (list ? list[i] === 1 : i % 2 === 0) ? 'full_attention' : 'linear_attention',
+  );
+}
+
 function readConfig(c: ConfigReader): MiniMaxConfig {
   const dModel = c.size('hidden_size', 4096);
   const nLayers = c.size('num_hidden_layers', 32);
@@ -51,9 +64,7 @@ function readConfig(c: ConfigReader): MiniMaxConfig {
     dModel,
     eps: c.number('rms_norm_eps', 1e-5),
     tied: c.boolean('tie_word_embeddings', false),
-    kinds: readLayerTypes(c, ['layer_types'], nLayers, ['linear_attention', 'full_attention'], (i) =>
-      i % 2 === 0 ? 'full_attention' : 'linear_attention',
-    ),
+    kinds: readKinds(c, nLayers),
     attention: { ...heads, rope: readRope(c, heads.headDim, { theta: 1e6, partial: rotated }) },
     heads,
     moe: {

@@ -11,7 +11,7 @@ import type { ModelDefinition } from './definition.js';
 import { logits } from './ends.js';
 import { readHeads } from './heads-config.js';
 import { readLayerTypes } from './layer-types.js';
-import { readRope } from './rope-config.js';
+import { readRope, ropeGiven } from './rope-config.js';
 
 interface OlmoHybridConfig {
   vocabSize: number;
@@ -38,8 +38,9 @@ function readConfig(c: ConfigReader): OlmoHybridConfig {
   const keyDim = c.size('linear_key_head_dim', Math.floor((0.75 * dModel) / nKeyHeads));
   // How the reference draws decays and steps.
   c.ignore('linear_a_log_min', 'linear_a_log_max', 'linear_dt_min', 'linear_dt_max', 'linear_dt_init_floor');
-  // Positions only where the config names a base of theirs.
-  const theta = c.nested('rope_parameters')?.any('rope_theta') ?? c.any('rope_theta');
+  // No positions where their base is null; where nothing names it, transformers has 10,000.
+  const given = ropeGiven(c)?.raw;
+  const { rope_theta: theta } = given && 'rope_theta' in given ? given : c.raw;
   const rope = readRope(c, heads.headDim);
   return {
     vocabSize: c.size('vocab_size', 100352),
@@ -55,7 +56,7 @@ function readConfig(c: ConfigReader): OlmoHybridConfig {
       qkvBias: bias,
       outBias: bias,
       qkNorm: { eps, over: 'projection' },
-      rope: theta === undefined ? undefined : rope,
+      rope: theta === null ? undefined : rope,
     },
     delta: {
       nKeyHeads,

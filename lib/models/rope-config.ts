@@ -40,15 +40,26 @@ export interface RopeStandard {
   longest?: number;
 }
 
+/**
+ * What a config says of its rotations: rope_parameters of transformers 5, or the older rope_scaling. Where both say
+ * something transformers takes the older one, whole; of rotations by kinds of layers it adds that to those that see all.
+ */
+export function ropeGiven(c: ConfigReader, kind?: string): ConfigReader | undefined {
+  const parameters = c.nested('rope_parameters');
+  const scaling = c.nested('rope_scaling');
+  const older = scaling && Object.keys(scaling.raw).length > 0 ? scaling : undefined;
+  const ofKind = kind === undefined ? undefined : parameters?.nested(kind);
+  if (!ofKind) return older ?? parameters;
+  return older && kind === 'full_attention' ? older.over(ofKind) : ofKind;
+}
+
 /** rope_parameters of transformers 5, or the older rope_theta and rope_scaling. */
 export function readRope(
   c: ConfigReader,
   headDim: number,
   standard: RopeStandard = {},
 ): NonNullable<AttentionOptions['rope']> {
-  const [parameters, older] = [c.nested('rope_parameters'), c.nested('rope_scaling')];
-  if (parameters && older) throw c.error('rope_parameters and rope_scaling say the same thing; expected one of them');
-  const nested = (standard.kind !== undefined && parameters?.nested(standard.kind)) || parameters || older;
+  const nested = ropeGiven(c, standard.kind);
   const outerPartial = c.number('partial_rotary_factor', standard.partial ?? 1);
   const topPartial = standard.ignoreOuterPartial ? (standard.partial ?? 1) : outerPartial;
   const partial = nested ? nested.number('partial_rotary_factor', topPartial) : topPartial;

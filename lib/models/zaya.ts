@@ -31,6 +31,7 @@ function readRopes(c: ConfigReader, headDim: number): Record<Kind, CcaOptions['r
   const given = c.raw.rope_parameters as Record<string, unknown> | null | undefined;
   // Published configs also have a rope_type beside the two, which transformers takes away.
   c.nested('rope_parameters')?.ignore('rope_type');
+  if (given && c.has('rope_scaling')) throw c.error('rope_scaling beside rope_parameters is not supported');
   const byKind = given && ('hybrid' in given || 'hybrid_sliding' in given);
   const of = (kind: Kind, theta: number) => {
     if (given && byKind && !(kind in given)) return { theta, rotaryDim: headDim / 2 };

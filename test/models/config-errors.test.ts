@@ -96,10 +96,6 @@ const llamaLike: [Config, RegExp][] = [
     /rope_parameters\): short_factor: expected 4 numbers > 0/,
   ],
   [{ rope_parameters: { rope_type: 'yarn', factor: 2, surprise: 1 } }, /rope_parameters.*unknown key surprise/],
-  [
-    { rope_parameters: { rope_type: 'default', rope_theta: 1e4 }, rope_scaling: { type: 'linear', factor: 2 } },
-    /rope_parameters and rope_scaling/,
-  ],
 ];
 
 /** Contradictions and unsupported features, by family: what is changed in the config, and what the error must say. */

@@ -1,6 +1,6 @@
 // Configs as they were published are understood; what would change results in them is refused by name.
-import { createModel } from 'statespace';
-import { expect, test, vi } from 'vitest';
+import { createModel, describeModel } from 'statespace';
+import { describe, expect, test, vi } from 'vitest';
 import { refusal } from '../support/refusal.js';
 
 type Config = Record<string, unknown>;
@@ -105,7 +105,73 @@ test('where rope_theta stands twice, the one of rope_parameters counts', async (
   expect(await logits({ rope_theta: 5 })).not.toEqual(await logits(now));
 });
 
+describe('rope_scaling beside rope_parameters counts whole, as in transformers 5.18', () => {
+  const small = { hidden_size: 16, intermediate_size: 8, num_hidden_layers: 2, num_attention_heads: 2, vocab_size: 9 };
+  const families: Config[] = [
+    { model_type: 'llama', ...small },
+    { model_type: 'qwen2', ...small, num_key_value_heads: 2 },
+    { model_type: 'minimax', ...small, num_key_value_heads: 2, head_dim: 8, num_local_experts: 2 },
+    { model_type: 'olmo_hybrid', ...small, num_hidden_layers: 4, linear_key_head_dim: 8 },
+  ];
+  const logits = async (config: Config) => {
+    await using model = await createModel(config, { seed: 1 });
+    return (await model.createSession().forward([1, 2, 3, 4, 5, 6])).toFloat32Array();
+  };
+  const linear = { rope_type: 'linear', factor: 4 };
+  const newer = { rope_type: 'linear', factor: 2, rope_theta: 3 };
+  test.each(families)('$model_type', async (family) => {
+    const older = await logits({ ...family, rope_scaling: linear });
+    expect(await logits({ ...family, rope_parameters: newer, rope_scaling: linear })).toEqual(older);
+    expect(await logits({ ...family, rope_parameters: newer })).not.toEqual(older);
+    const equal = { ...family, rope_parameters: newer, rope_scaling: newer };
+    expect(await logits(equal)).toEqual(await logits({ ...family, rope_parameters: newer }));
+    for (const nothing of [{}, null])
+      expect(await logits({ ...equal, rope_scaling: nothing })).toEqual(await logits(equal));
+    const outer = { ...family, rope_parameters: newer, rope_theta: 7 };
+    const whole = { ...family, rope_parameters: { ...linear, rope_theta: 7 } };
+    expect(await logits({ ...outer, rope_scaling: linear })).toEqual(await logits(whole));
+    expect(await logits(outer)).toEqual(await logits({ ...family, rope_parameters: newer }));
+  });
+  test('gemma3_text: it is added to the layers that see all', async () => {
+    const gemma = { model_type: 'gemma3_text', ...small, num_key_value_heads: 2, head_dim: 8, sliding_window: 3 };
+    const kinds = { layer_types: ['full_attention', 'sliding_attention'] };
+    const sliding_attention = { rope_type: 'default', rope_theta: 3 };
+    const full = (more: Config) => ({
+      full_attention: { rope_type: 'default', rope_theta: 5, ...more },
+      sliding_attention,
+    });
+    const config = { ...gemma, ...kinds, rope_parameters: full({}) };
+    const said = await logits({ ...config, rope_parameters: full(linear) });
+    expect(await logits({ ...config, rope_scaling: linear })).toEqual(said);
+    expect(await logits(config)).not.toEqual(said);
+  });
+  test('olmo_hybrid rotates but where the base is null', async () => {
+    const olmo = families[3]!;
+    const [plain, none] = [await logits(olmo), await logits({ ...olmo, rope_theta: null })];
+    expect(plain).toEqual(await logits({ ...olmo, rope_parameters: { rope_type: 'default', rope_theta: 1e4 } }));
+    expect(plain).not.toEqual(none);
+    expect(await logits({ ...olmo, rope_parameters: { rope_type: 'default', rope_theta: null } })).toEqual(none);
+  });
+});
+
+test('attn_type_list of MiniMax says the kinds of layers where layer_types does not', async () => {
+  const config = { model_type: 'minimax', num_hidden_layers: 4 };
+  const kinds = (of: Config) => describeModel({ ...config, ...of }).layers;
+  const linear = 'linear_attention';
+  expect(kinds({ attn_type_list: [0, 0, 0, 1] })).toEqual(
+    kinds({ layer_types: [linear, linear, linear, 'full_attention'] }),
+  );
+  expect(kinds({ attn_type_list: [0, 0, 0, 0], layer_types: Array(4).fill('full_attention') })).toEqual(
+    kinds({ layer_types: Array(4).fill('full_attention') }),
+  );
+  for (const wrong of [[0, 0, 0], [0, 0, 0, 2], 'full_attention'])
+    expect(refusal({ ...config, attn_type_list: wrong })).toMatch(
+      /attn_type_list: expected 0 or 1 for each of 4 layers/,
+    );
+});
+
 test.each([
+  [{ model_type: 'zaya', rope_parameters: { hybrid: {} }, rope_scaling: { factor: 2 } }, /rope_scaling beside/],
   [{ model_type: 'minimax', shared_intermediate_size: 8 }, /shared_intermediate_size: 8 is not supported/],
   [{ model_type: 'granitemoehybrid', normalization_function: 'layernorm' }, /normalization_function: "layernorm"/],
   [{ model_type: 'zamba2', use_shared_mlp_adapter: false }, /use_shared_mlp_adapter: false is not supported/],
