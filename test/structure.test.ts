@@ -49,3 +49,14 @@ describe.each(rows.filter((r) => r.allowed[0] !== 'everything public'))('$folder
     expect(strange.join('\n')).toBe('');
   });
 });
+
+test('no case is left out without its reason: support/needs.ts prints it', () => {
+  const files = readdirSync(__dirname, { recursive: true, encoding: 'utf8' }).filter((f) => f.endsWith('.test.ts'));
+  expect(files.length).toBeGreaterThan(50);
+  const silent = files.flatMap((file) =>
+    [...readFileSync(join(__dirname, file), 'utf8').matchAll(/\.(?:skipIf|skip|todo)\(.*|\.runIf\((?!needs\().*/g)].map(
+      ([found]) => `${file}: ${found}`,
+    ),
+  );
+  expect(silent.join('\n')).toBe('');
+});

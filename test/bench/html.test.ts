@@ -7,11 +7,10 @@ import { scalingPage } from '../../dist/bench/html/reports.js';
 import { kernelPreset } from '../../dist/bench/scaling/kernel.js';
 import { runScaling } from '../../dist/bench/scaling/run.js';
 import { findChromium, lookAt } from '../support/browser.js';
+import { needs } from '../support/needs.js';
 import { plainOps } from '../support/plain-ops.js';
 
 const chromium = findChromium();
-if (!chromium)
-  console.log('skipped: the report page in a browser (no chromium here; STATESPACE_CHROMIUM may name one)');
 
 const machine = {
   ...{ statespace: '0.0.0', commit: null, cpu: 'a <b>bold</b> processor', cores: 2, isa: 'scalar', threads: 2 },
@@ -45,34 +44,38 @@ describe('the report page', () => {
     expect(html.match(/<\/script>/g)!.length).toBe(3);
   });
 
-  it.runIf(chromium)('shows its charts and tables in a browser, offline', { timeout: 120_000 }, async () => {
-    const file = join(mkdtempSync(join(tmpdir(), 'statespace-html-')), 'report.html');
-    writeFileSync(file, renderPage(page));
-    await lookAt(chromium!, file, async (tab, { requests, errors }) => {
-      const drawn = page.charts.filter((chart) => chart.series.some((s) => s.points.length > 1));
-      expect(drawn.length).toBeGreaterThanOrEqual(3);
-      expect(await tab.locator('.uplot canvas').count()).toBe(drawn.length);
-      // Every series left its colour on the canvas.
-      const inks = (await tab.evaluate(INKS)) as number[];
-      expect(inks[0]).toBe(3);
-      for (const ink of inks) expect(ink).toBeGreaterThan(0);
-      expect(await tab.locator('.u-legend').first().textContent()).toContain('selective scan');
-      const rows = page.tables[0]!.rows.filter((row) => row !== null).length;
-      expect(await tab.locator('table').nth(drawn.length).locator('tbody tr:not(.rule)').count()).toBe(rows);
-      expect(await tab.locator('body').textContent()).toContain('a <b>bold</b> processor');
-      expect(requests).toEqual([]);
-      expect(errors).toEqual([]);
-      // On a telephone nothing but wide tables scrolls sideways; where the system is dark, the page is.
-      const colours = () =>
-        tab.evaluate('[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]');
-      expect(await colours()).toEqual(['rgb(255, 255, 255)', 'rgb(26, 26, 26)']);
-      await tab.emulateMedia({ colorScheme: 'dark' });
-      expect(await colours()).toEqual(['rgb(22, 24, 27)', 'rgb(230, 230, 230)']);
-      await tab.setViewportSize({ width: 360, height: 740 });
-      await tab.reload();
-      expect(await tab.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360);
-      for (const canvas of await tab.locator('.uplot canvas').all())
-        expect((await canvas.boundingBox())!.width).toBeLessThanOrEqual(360);
-    });
-  });
+  it.runIf(needs(chromium, 'chromium (STATESPACE_CHROMIUM may name one)'))(
+    'shows its charts and tables in a browser, offline',
+    { timeout: 120_000 },
+    async () => {
+      const file = join(mkdtempSync(join(tmpdir(), 'statespace-html-')), 'report.html');
+      writeFileSync(file, renderPage(page));
+      await lookAt(chromium!, file, async (tab, { requests, errors }) => {
+        const drawn = page.charts.filter((chart) => chart.series.some((s) => s.points.length > 1));
+        expect(drawn.length).toBeGreaterThanOrEqual(3);
+        expect(await tab.locator('.uplot canvas').count()).toBe(drawn.length);
+        // Every series left its colour on the canvas.
+        const inks = (await tab.evaluate(INKS)) as number[];
+        expect(inks[0]).toBe(3);
+        for (const ink of inks) expect(ink).toBeGreaterThan(0);
+        expect(await tab.locator('.u-legend').first().textContent()).toContain('selective scan');
+        const rows = page.tables[0]!.rows.filter((row) => row !== null).length;
+        expect(await tab.locator('table').nth(drawn.length).locator('tbody tr:not(.rule)').count()).toBe(rows);
+        expect(await tab.locator('body').textContent()).toContain('a <b>bold</b> processor');
+        expect(requests).toEqual([]);
+        expect(errors).toEqual([]);
+        // On a telephone nothing but wide tables scrolls sideways; where the system is dark, the page is.
+        const colours = () =>
+          tab.evaluate('[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]');
+        expect(await colours()).toEqual(['rgb(255, 255, 255)', 'rgb(26, 26, 26)']);
+        await tab.emulateMedia({ colorScheme: 'dark' });
+        expect(await colours()).toEqual(['rgb(22, 24, 27)', 'rgb(230, 230, 230)']);
+        await tab.setViewportSize({ width: 360, height: 740 });
+        await tab.reload();
+        expect(await tab.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360);
+        for (const canvas of await tab.locator('.uplot canvas').all())
+          expect((await canvas.boundingBox())!.width).toBeLessThanOrEqual(360);
+      });
+    },
+  );
 });

@@ -7,6 +7,7 @@ import { loadModel } from 'statespace';
 import { describe, expect, it } from 'vitest';
 import { scratchFolders } from '../support/checkpoint-files.js';
 import { modelCase } from '../support/golden.js';
+import { needs } from '../support/needs.js';
 import { SMALL, tokenizerFiles } from '../support/tokenizer-kinds.js';
 
 const folders = scratchFolders();
@@ -21,7 +22,7 @@ function folder(): string {
   return place;
 }
 
-describe.runIf(process.platform !== 'win32').each(FILES)('%s', (name) => {
+describe.runIf(needs(process.platform !== 'win32', 'a system with named pipes')).each(FILES)('%s', (name) => {
   it.each(['a pipe', 'a folder'])('that is %s', async (what) => {
     const place = folder();
     const file = join(place, name);
@@ -57,7 +58,7 @@ describe('what a failed download leaves', () => {
   );
 });
 
-it.runIf(process.platform !== 'win32')('a snapshot that is a pipe', async () => {
+it.runIf(needs(process.platform !== 'win32', 'a system with named pipes'))('a snapshot that is a pipe', async () => {
   const place = folder();
   await using model = await loadModel(place);
   const file = join(place, 'snapshot');

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { createEngine, loadModel } from 'statespace';
 import { afterAll, expect, test } from 'vitest';
 import { modelCase } from '../support/golden.js';
+import { needs } from '../support/needs.js';
 import { textModelFolder } from '../support/text-model.js';
 
 const folder = textModelFolder();
@@ -53,7 +54,6 @@ test('a model without a chat template is wrong usage', async () => {
 });
 
 const script = spawnSync('script', ['--version']).status === 0;
-if (!script) console.log('no script(1) here: chat in a terminal is not tested');
 
 /** The command in a pseudo-terminal; a step is sent when the output since the last one matches. */
 function inTerminal(
@@ -78,28 +78,31 @@ function inTerminal(
   });
 }
 
-test.skipIf(!script)('in a terminal: commands, a refusal, Ctrl-C, Ctrl-D, long lines', async () => {
-  const prompt = /> /;
-  const endless = textModelFolder({ ends: false });
-  writeFileSync(
-    join(endless, 'chat_template.jinja'),
-    "{{ raise_exception('no such thing') if 'w30' in messages[-1].content }}{% for m in messages %}{{ m.content }} {% endfor %}",
-  );
-  const { code, output } = await inTerminal(`${endless} -t 0 -n 1000000`, [
-    [prompt, '/help\r'],
-    [/Ctrl-D.*[\s\S]*> /, '/nothing\r'],
-    [/unknown command \/nothing[\s\S]*> /, 'w30\r'],
-    [/no such thing[\s\S]*> /, `${'hello '.repeat(500)}\r`],
-    [/w\d+ w\d+/, '\x03'], // while it answers
-    [prompt, 'half a line'],
-    [/half a line/, '\x03'],
-    [prompt, 'one\r'],
-    [/w\d+ w\d+/, '\x04'],
-  ]);
-  expect(output).not.toMatch(/Error|undefined/);
-  expect(code).toBe(0);
-  rmSync(endless, { recursive: true });
-});
+test.runIf(needs(script, 'script(1), a terminal for chat'))(
+  'in a terminal: commands, a refusal, Ctrl-C, Ctrl-D, long lines',
+  async () => {
+    const prompt = /> /;
+    const endless = textModelFolder({ ends: false });
+    writeFileSync(
+      join(endless, 'chat_template.jinja'),
+      "{{ raise_exception('no such thing') if 'w30' in messages[-1].content }}{% for m in messages %}{{ m.content }} {% endfor %}",
+    );
+    const { code, output } = await inTerminal(`${endless} -t 0 -n 1000000`, [
+      [prompt, '/help\r'],
+      [/Ctrl-D.*[\s\S]*> /, '/nothing\r'],
+      [/unknown command \/nothing[\s\S]*> /, 'w30\r'],
+      [/no such thing[\s\S]*> /, `${'hello '.repeat(500)}\r`],
+      [/w\d+ w\d+/, '\x03'], // while it answers
+      [prompt, 'half a line'],
+      [/half a line/, '\x03'],
+      [prompt, 'one\r'],
+      [/w\d+ w\d+/, '\x04'],
+    ]);
+    expect(output).not.toMatch(/Error|undefined/);
+    expect(code).toBe(0);
+    rmSync(endless, { recursive: true });
+  },
+);
 
 test('no folder, no file', async () => {
   const { code, stderr } = await chat(['/no/such/model'], '');

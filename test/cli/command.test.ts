@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createModel, saveModel } from 'statespace';
 import { describe, expect, it } from 'vitest';
 import { statespace } from '../support/cli.js';
+import { needs } from '../support/needs.js';
 import { textModelFolder } from '../support/text-model.js';
 
 describe('help', () => {
@@ -121,7 +122,7 @@ describe('streams', () => {
     expect([code, stderr]).toEqual([2, expect.stringContaining('cannot both go to standard output')]);
   });
 
-  it.skipIf(process.platform !== 'linux')('a full disk is a failure, in one line', () => {
+  it.runIf(needs(process.platform === 'linux', 'Linux'))('a full disk is a failure, in one line', () => {
     for (const args of [
       ['memory'],
       ['inspect', configFile(), '--json'],

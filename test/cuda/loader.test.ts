@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
+import { needs } from '../support/needs.js';
 
 const root = resolve(__dirname, '../..');
 
@@ -54,10 +55,12 @@ test('a file that is no library, named by the environment or found as the packag
 });
 
 const built = [join(root, 'build-cuda/cuda/libstatespace_cuda.so')].find(existsSync);
-if (!built) console.log('the library by nvcc: not tested, npm run build:cuda has not been run');
 
-test.runIf(built)('the library by nvcc: it is used, or the driver or the device is missing', () => {
-  const env = { STATESPACE_CUDA_LIBRARY: built! };
-  if (ask(env).cuda.available) expect(ask(env).error).toBeUndefined();
-  else expectRefused(env, /driver|device/);
-});
+test.runIf(needs(built, 'npm run build:cuda'))(
+  'the library by nvcc: it is used, or the driver or the device is missing',
+  () => {
+    const env = { STATESPACE_CUDA_LIBRARY: built! };
+    if (ask(env).cuda.available) expect(ask(env).error).toBeUndefined();
+    else expectRefused(env, /driver|device/);
+  },
+);

@@ -7,8 +7,7 @@ import { createModel, describeModel, loadModel, type Model, quantize } from 'sta
 import { afterAll, describe, expect, test } from 'vitest';
 import { onDevice } from '../conformance/backends.js';
 import { relativeL2 } from '../support/golden.js';
-
-if (!onDevice) console.log('quantised files on a device: not run, STATESPACE_BACKEND names no device');
+import { needs } from '../support/needs.js';
 
 const root = mkdtempSync(join(tmpdir(), 'statespace-quantised-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -30,7 +29,7 @@ async function logits(model: Model): Promise<Float32Array> {
   return Float32Array.from(rows.flatMap((r) => [...r.toFloat32Array()]));
 }
 
-describe.runIf(onDevice)('on a device', () => {
+describe.runIf(needs(onDevice, 'STATESPACE_BACKEND, which names a device'))('on a device', () => {
   test.each(Object.keys(configs))('%s as q4_K_M', async (name) => {
     const folder = join(root, name);
     const made = await createModel(configs[name] as Record<string, unknown>, { device: 'cpu', seed: 3 });

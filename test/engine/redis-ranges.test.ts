@@ -9,6 +9,7 @@ import { redisStore } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BulkReplies, readRanges } from '../../dist/lib/engine/cache/redis-ranges.js';
 import { numbers } from '../support/engines.js';
+import { needs } from '../support/needs.js';
 import { findRedis, type RedisServer, selfSigned, startRedis } from '../support/redis.js';
 
 const text = (pieces: Iterable<Uint8Array>) => [...pieces].map((piece) => Buffer.from(piece).toString()).join('|');
@@ -38,8 +39,7 @@ const redisPath = findRedis();
 const folder = mkdtempSync(join(tmpdir(), 'statespace-tls-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const certificate = redisPath ? selfSigned(folder) : undefined;
-if (!certificate) console.log('skipped: values of a Redis over TLS (no redis-server or no openssl here)');
-describe.runIf(redisPath)('from a server', () => {
+describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('from a server', () => {
   const next = numbers(4);
   const value = Buffer.from(Uint32Array.from({ length: (5 << 18) + 777 }, () => next(2 ** 32)).buffer);
   const digest = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
@@ -88,7 +88,7 @@ describe.runIf(redisPath)('from a server', () => {
     client.disconnect();
   });
 
-  test.runIf(certificate)(
+  test.runIf(needs(certificate, 'redis-server and openssl'))(
     'over TLS, to readers that are slow; a certificate that nobody vouches for is an error',
     async () => {
       const client = new Redis(server.url);

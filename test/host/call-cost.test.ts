@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import type { CallResult } from '../../dist/bench/calls/case.js';
+import { LONG, needs } from '../support/needs.js';
 import { long } from '../support/scale.js';
 
 const main = resolve(__dirname, '../../dist/lib/cli/main.js');
@@ -29,9 +30,7 @@ describe('bench calls', () => {
     expect(greedy.kept).toBe(greedy.seen <= 1.03);
   });
 
-  if (!long) console.log('left to npm run check:full: ratios of times, which hold where nothing else runs');
-
-  it.runIf(long)('ops keep their bounds', { timeout: 10 * 60_000 }, async () => {
+  it.runIf(needs(long, LONG))('ops keep their bounds', { timeout: 10 * 60_000 }, async () => {
     const missed = (await benchCalls('--only', 'ops')).filter((r) => !r.kept);
     expect(missed).toEqual([]);
   });

@@ -6,6 +6,7 @@ import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { createModel, ops, StatespaceError, systemInfo, Tensor } from 'statespace';
 import { describe, expect, it } from 'vitest';
+import { LONG, needs } from '../support/needs.js';
 import { run, succeed } from '../support/process.js';
 import { long } from '../support/scale.js';
 
@@ -132,7 +133,7 @@ describe('logits of a session', () => {
   });
 
   // 4.3 GB of memory: in npm run check:full.
-  it.runIf(long)(
+  it.runIf(needs(long, LONG))(
     'of more than 4 GiB are written in place, and leave the event loop its turns',
     async () => {
       const seen = (await child(`${model}
@@ -162,7 +163,7 @@ describe('threads', () => {
       expect(told).toMatch(/^ERR_ARGUMENTSTATESPACE_THREADS: expected an integer from 1 to 1024/);
   });
 
-  it.runIf(process.platform === 'linux')('that the system refuses are done without', async () => {
+  it.runIf(needs(process.platform === 'linux', 'Linux'))('that the system refuses are done without', async () => {
     const seen = await child(`
       const { execFileSync } = require('node:child_process');
       require(${JSON.stringify(resolve(entry, '../native.js'))}).native();
@@ -301,7 +302,7 @@ describe('initial systems', () => {
   });
 });
 
-it.runIf(process.platform === 'linux')(
+it.runIf(needs(process.platform === 'linux', 'Linux'))(
   'maps of tensors become weights, and weights tensors, in turns of the event loop',
   async () => {
     // Processor time of the loop's thread, in ms: that of the clock would be other processes' as well.
@@ -340,7 +341,7 @@ it.runIf(process.platform === 'linux')(
   },
 );
 
-it.runIf(process.platform === 'linux')('the command names a wrong STATESPACE_THREADS', async () => {
+it.runIf(needs(process.platform === 'linux', 'Linux'))('the command names a wrong STATESPACE_THREADS', async () => {
   const command = resolve(entry, '../cli/main.js');
   const { code, stderr } = await run(process.execPath, [command, 'info'], {
     env: { ...process.env, STATESPACE_THREADS: 'abc' },

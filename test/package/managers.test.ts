@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { LONG, needs } from '../support/needs.js';
 import { run, succeed } from '../support/process.js';
 import { long } from '../support/scale.js';
 import { npm, packPackage } from '../support/tarball.js';
@@ -62,7 +63,7 @@ const { Tensor, ops, systemInfo } = require('statespace');
 const x = new Tensor(new Float32Array(4).fill(1), [2, 2]);
 console.log(ops.linearSync({ x, weight: x }).y.data[0], systemInfo().version);`;
 
-describe.runIf(long)('installed without a compiler', () => {
+describe.runIf(needs(long, LONG))('installed without a compiler', () => {
   beforeAll(async () => {
     tarball = await packPackage(work, true);
     mkdirSync(join(work, 'tools'));

@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, mkdtempSync, readdirSync, statSync } from 'no
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { needs } from '../support/needs.js';
 import { succeed } from '../support/process.js';
 
 const root = resolve(__dirname, '../..');
@@ -16,7 +17,7 @@ const prebuilds = existsSync(join(root, 'prebuilds'))
 const newest = [2, 34];
 const isNewer = ([major = 0, minor = 0]: number[]) => major > newest[0]! || (major === newest[0] && minor > newest[1]!);
 
-describe.runIf(process.platform === 'linux').each([built, ...prebuilds])('%s', (addon) => {
+describe.runIf(needs(process.platform === 'linux', 'Linux')).each([built, ...prebuilds])('%s', (addon) => {
   it('needs no newer glibc than 2.34 and no libstdc++', async () => {
     const text = await succeed('readelf', ['--version-info', '--wide', addon]);
     const versions = [...text.matchAll(/GLIBC_(\d+)\.(\d+)/g)].map((m) => [Number(m[1]), Number(m[2])]);
@@ -41,7 +42,7 @@ describe.runIf(process.platform === 'linux').each([built, ...prebuilds])('%s', (
   });
 });
 
-it.runIf(process.platform === 'linux')('the addon is at most 8 MB, stripped', async () => {
+it.runIf(needs(process.platform === 'linux', 'Linux'))('the addon is at most 8 MB, stripped', async () => {
   const copy = join(mkdtempSync(join(tmpdir(), 'statespace-strip-')), 'statespace.node');
   copyFileSync(built, copy);
   await succeed('strip', ['--strip-all', copy]);
@@ -50,7 +51,7 @@ it.runIf(process.platform === 'linux')('the addon is at most 8 MB, stripped', as
 
 // A weak symbol is merged with others of its name. One that was compiled for AVX-512 must never be the one kept for
 // code that runs everywhere, so all that a kernel defines lies in its instruction set's namespace.
-describe.runIf(process.platform === 'linux')('objects of one instruction set', () => {
+describe.runIf(needs(process.platform === 'linux', 'Linux'))('objects of one instruction set', () => {
   const objects = join(root, 'build/CMakeFiles');
   const sets = readdirSync(objects)
     .map((name) => /^kernels_(\w+)\.dir$/.exec(name)?.[1])

@@ -6,13 +6,13 @@ import { join, resolve } from 'node:path';
 import { type Jobs, loadModel, type Model, openJobs, startWorker } from 'statespace';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { alone, ids, numbers, textAlone } from '../support/engines.js';
+import { needs } from '../support/needs.js';
 import { findRedis, type RedisServer, selfSigned, startRedis } from '../support/redis.js';
 import { amount } from '../support/scale.js';
 import { complete, metric, type ServerProcess, serveProcess } from '../support/server-process.js';
 import { textModelFolder } from '../support/text-model.js';
 
 const redisPath = findRedis();
-if (!redisPath) console.log('skipped: replicas and workers over Redis (no redis-server here; Debian: redis-server)');
 const MAIN = resolve(__dirname, '../../dist/lib/cli/main.js');
 const folder = textModelFolder({ ends: false });
 let redis: RedisServer;
@@ -72,7 +72,7 @@ function work(queue: string): Promise<ChildProcess> {
   });
 }
 
-describe.runIf(redisPath)('replicas', () => {
+describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('replicas', () => {
   test('any goes on with any conversation; one that is killed takes nothing with it', async () => {
     const [a, b] = await Promise.all([1, 2].map(() => serveProcess([folder, '--redis', redis.url, '--log', 'none'])));
     servers.push(a!, b!);
@@ -96,9 +96,8 @@ describe.runIf(redisPath)('replicas', () => {
 const certificates = mkdtempSync(join(tmpdir(), 'statespace-tls-'));
 afterAll(() => rmSync(certificates, { recursive: true }));
 const certificate = redisPath ? selfSigned(certificates) : undefined;
-if (!certificate) console.log('skipped: replicas and jobs over TLS (no redis-server or no openssl here)');
 
-test.runIf(certificate)(
+test.runIf(needs(certificate, 'redis-server and openssl'))(
   'over TLS: replicas share, who does not trust the certificate says so and reads for itself',
   async () => {
     const secure = await startRedis(redisPath!, certificate);
@@ -142,7 +141,7 @@ test('a Redis that is not there is an error that says so, for jobs and workers',
     await expect(startWorker(engine, nowhere, wrong as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
 });
 
-describe.runIf(redisPath)('jobs', () => {
+describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('jobs', () => {
   let jobs: Jobs;
   afterEach(() => jobs.close());
 

@@ -2,6 +2,7 @@
 // and nothing ends the process, wherever in a call memory runs out.
 import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
+import { needs } from '../support/needs.js';
 import { run } from '../support/process.js';
 import { amount } from '../support/scale.js';
 
@@ -99,7 +100,7 @@ async function limited(extra: number): Promise<{ results: number; refused: numbe
   return JSON.parse(stdout);
 }
 
-test.runIf(process.platform === 'linux')(
+test.runIf(needs(process.platform === 'linux', 'Linux'))(
   'where memory runs out, calls are refused one by one',
   { timeout: 1_200_000 },
   async () => {

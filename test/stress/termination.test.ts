@@ -13,6 +13,7 @@ import { callSync, type OpName, opNames } from '../conformance/check.js';
 import { Random } from '../conformance/random.js';
 import type { Args } from '../conformance/reference.js';
 import { type Dims, samples } from '../conformance/samples.js';
+import { LONG, needs } from '../support/needs.js';
 import { long } from '../support/scale.js';
 
 const entry = resolve(__dirname, '../../dist/lib/index.js');
@@ -80,7 +81,7 @@ test('attention over 12,000 tokens', { timeout: 600_000 }, async () => {
   expect(await soonest(LONG_ATTENTION, {})).toBeLessThan(BOUND_MS);
 });
 
-test.runIf(long).each(opNames)('%s', { timeout: 600_000 }, async (op) => {
+test.runIf(needs(long, LONG)).each(opNames)('%s', { timeout: 600_000 }, async (op) => {
   const args = longArgs(op);
   if (!args) return console.log(`${op}: takes no ${LEAST_MS} ms at the sizes tried`);
   const code = `begun(); (async () => { for (;;) await statespace.ops[workerData.op](workerData.args); })();`;

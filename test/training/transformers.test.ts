@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadModel } from 'statespace';
 import { expect, test } from 'vitest';
+import { needs } from '../support/needs.js';
 
 const kept = join(__dirname, 'transformers');
 const python = process.env.STATESPACE_PYTHON;
@@ -35,7 +36,7 @@ async function expectAgreement(folder: string): Promise<void> {
 
 test('a trained model goes to transformers and back, its adapters to peft: as kept', () => expectAgreement(kept));
 
-test.runIf(python)(
+test.runIf(needs(python, 'STATESPACE_PYTHON, a Python with transformers and peft'))(
   'the same now, with the transformers and peft of STATESPACE_PYTHON',
   { timeout: 120_000 },
   async () => {
