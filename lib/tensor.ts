@@ -93,7 +93,7 @@ export class Tensor implements TensorLike, Disposable {
   /** {@link to}, between f32, f16 and bf16 off the event loop: for large tensors. */
   async convert(dtype: DType): Promise<Tensor> {
     checkAlive('Tensor.convert', this);
-    const [from, data] = [this.dtype, this.data];
+    const [from, data] = [this.dtype, pinned(this.data)];
     if (!(from === 'f32' && (dtype === 'f16' || dtype === 'bf16')) && !(isHalf(from) && dtype === 'f32'))
       return this.to(dtype);
     const values = dtype === 'f32' ? floats(data.length) : halves(data.length);
@@ -143,7 +143,7 @@ export function outTensor(where: string, value: unknown, shape?: readonly number
     throw mismatch('ERR_DTYPE', where, 'f32, f16, bf16', dtype);
   if (shape && String(tensor.shape) !== String(shape))
     throw mismatch('ERR_SHAPE', where, `shape (${shape.join(', ')})`, `(${tensor.shape.join(', ')})`);
-  if ((tensor.data.buffer as { resizable?: boolean }).resizable)
+  if (isResizable(tensor.data as Data))
     throw new StatespaceError('ERR_ARGUMENT', `${where}: a resizable buffer may shrink while it is written to`);
   return tensor instanceof Tensor ? tensor : new Tensor(tensor.data, tensor.shape, dtype);
 }
@@ -269,6 +269,13 @@ export function copyOf<T extends Data>(data: T): T {
     default:
       return new Uint8Array(data) as T;
   }
+}
+
+const isResizable = (data: Data): boolean => (data.buffer as { resizable?: boolean }).resizable === true;
+
+/** For native code that reads beside JavaScript: a resizable buffer may shrink meanwhile, so its values are copied now. */
+export function pinned<T extends Data>(data: T): T {
+  return isResizable(data) ? copyOf(data) : data;
 }
 
 /** The typed array's own name, true across realms and for subclasses (a Buffer is a Uint8Array). */

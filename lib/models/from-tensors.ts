@@ -2,8 +2,9 @@
 import type { StoredTensor } from '../checkpoint/open.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
-import type { WeightEntry } from '../native.js';
-import { checkTensor, type TensorLike } from '../tensor.js';
+import { lazyCrypto } from '../lazy.js';
+import { call, type WeightEntry } from '../native.js';
+import { bitsOf, checkTensor, pinned, type TensorLike } from '../tensor.js';
 import type { Binding } from './bind.js';
 import { floatsOf, parametersOf } from './held.js';
 
@@ -12,8 +13,24 @@ export type Values = ReadonlyMap<string, TensorLike>;
 /** ERR_ARGUMENT where it is no map of tensors. */
 export function checkValues(op: string, values: unknown): Values {
   if (!(values instanceof Map)) throw mismatch('ERR_ARGUMENT', op, 'a Map of tensors by their names', show(values));
-  for (const [name, tensor] of values) checkTensor(`${op}: ${name}`, tensor);
-  return values;
+  return new Map(
+    [...values].map(([name, tensor]) => {
+      const dtype = checkTensor(`${op}: ${name}`, tensor);
+      return [name, { data: pinned(bitsOf(tensor.data)), shape: tensor.shape, dtype }];
+    }),
+  );
+}
+
+/** What tells these values from others; ERR_SHAPE where a buffer has been transferred meanwhile. */
+export async function identityOf(op: string, values: Values): Promise<string> {
+  const hash = lazyCrypto().createHash('sha256');
+  for (const [name, tensor] of values) {
+    checkTensor(`${op}: ${name}`, tensor);
+    const { buffer, byteOffset, byteLength } = tensor.data;
+    const bytes = new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+    hash.update(name).update(await call((n) => n.digest(bytes, false)));
+  }
+  return hash.digest('hex');
 }
 
 /** What families look at of a checkpoint: which tensors there are, and their shapes. */

@@ -6,7 +6,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import type { WeightSpec } from '../graph/weights.js';
 import type { NativeHandle, TrainerSource, WeightEntry } from '../native.js';
 import { call } from '../native.js';
-import { Tensor, type TensorLike } from '../tensor.js';
+import { bitsOf, pinned, Tensor, type TensorLike } from '../tensor.js';
 
 /** A tensor by its name in the checkpoint. */
 export interface Parameter {
@@ -162,7 +162,7 @@ export async function floatsOf(
       const received = t?.shape ? `(${t.shape.join(', ')})` : show(t);
       throw mismatch('ERR_SHAPE', `${op}: ${name}`, `shape (${parameter.shape.join(', ')})`, received);
     }
-    tensors.set(name, new Tensor(t.data, t.shape, t.dtype));
+    tensors.set(name, new Tensor(pinned(bitsOf(t.data)), t.shape, t.dtype));
   }
   const values = new Map<string, Float32Array>();
   for (const [name, t] of tensors) values.set(name, await floatsIn(t));

@@ -14,7 +14,7 @@ import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { TensorLike } from '../tensor.js';
 import type { Adapters } from './adapters.js';
 import { Binding, type Unread, underOtherBase } from './bind.js';
-import { asAsked, checkValues, entriesOf, shapesOf } from './from-tensors.js';
+import { asAsked, checkValues, entriesOf, identityOf, shapesOf } from './from-tensors.js';
 import { headAsCopy } from './head-copy.js';
 import { configType, matrixType, ownTypes } from './held-types.js';
 import { checkDtype, checkOptions, type LoadOptions } from './load-options.js';
@@ -207,14 +207,10 @@ async function loadValues(
     asked = asAsked(built.graph, values, binding);
     warnOfUnread(binding, resolved, options);
   }
+  const identity = await identityOf(op, values);
   const entries = await entriesOf(op, built.graph, asked, built.originals);
   const model = await finish(built, options, [], entries, 0);
-  const hash = lazyCrypto().createHash('sha256');
-  for (const [name, { data }] of values) {
-    const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-    hash.update(name).update(await call((n) => n.digest(bytes, false)));
-  }
-  return model.open({ config, identity: hash.digest('hex') });
+  return model.open({ config, identity });
 }
 
 /** A model from a config alone, with random weights drawn from `seed`. */

@@ -1,7 +1,7 @@
 import type { DType } from '../dtype.js';
 import { mismatch, show } from '../errors.js';
 import { checkKnown } from '../options.js';
-import { bitsOf, checkTensor, copyOf, type Tensor, type TensorLike } from '../tensor.js';
+import { bitsOf, checkTensor, pinned, type Tensor, type TensorLike } from '../tensor.js';
 import { Outs } from './outs.js';
 
 /** A checked input: nothing left to default. */
@@ -115,7 +115,7 @@ export function tensor(shape: string, dtypes = floats): Rule<Input> {
     const own = axes[0] === '...' ? axes.slice(1) : axes;
     const empty = own.find((axis, i) => given.shape.at(i - own.length) === 0 && !mayBeEmpty.has(axis));
     if (empty) throw mismatch('ERR_SHAPE', where, `${empty} of at least 1`, received);
-    return { data: pinned(given.data), shape: [...given.shape], dtype };
+    return { data: pinned(bitsOf(given.data)), shape: [...given.shape], dtype };
   };
 }
 
@@ -123,12 +123,6 @@ export function tensor(shape: string, dtypes = floats): Rule<Input> {
 export function optional(shape: string): Rule<Input | undefined> {
   const rule = tensor(shape);
   return (value, where, sizes) => (value === undefined || value === null ? undefined : rule(value, where, sizes));
-}
-
-/** A resizable buffer may shrink under a running kernel: its values are copied now. */
-function pinned(given: TensorLike['data']): Tensor['data'] {
-  const data = bitsOf(given);
-  return (data.buffer as { resizable?: boolean }).resizable ? copyOf(data) : data;
 }
 
 export function flag(otherwise: boolean): Rule<boolean> {

@@ -1,6 +1,6 @@
 import { StatespaceError } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
-import { tagOf } from '../tensor.js';
+import { pinned, tagOf } from '../tensor.js';
 import type { Network } from './network.js';
 import { Session } from './session.js';
 import {
@@ -33,8 +33,9 @@ export function restore(network: Network, ids: number, bytes: Uint8Array): Sessi
 }
 
 /** The same, its bytes checked and copied off the event loop. */
-export async function restoreAsync(network: Network, ids: number, bytes: Uint8Array): Promise<Session> {
-  checkWhole(bytes);
+export async function restoreAsync(network: Network, ids: number, given: Uint8Array): Promise<Session> {
+  checkWhole(given);
+  const bytes = pinned(given);
   const arriving = new ArrivingSession(network, ids, bytes.length);
   try {
     await arriving.take(bytes);

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { createModel, type Model, StatespaceError } from 'statespace';
+import { createModel, loadModel, type Model, StatespaceError } from 'statespace';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../dist/lib/native.js';
 import { Random } from '../conformance/random.js';
@@ -44,6 +44,53 @@ function refused(bytes: Uint8Array): boolean {
 /** A snapshot whose checksum is right again, whatever else was done to it. */
 const resealed = (bytes: Uint8Array) =>
   Buffer.concat([bytes.subarray(0, -32), native().digest(Uint8Array.from(bytes.subarray(0, -32)), true)]);
+
+type Resizable = ArrayBuffer & { resize(bytes: number): void };
+function resizable<T extends Uint8Array | Float32Array>(values: T): T {
+  const buffer = Reflect.construct(ArrayBuffer, [values.byteLength, { maxByteLength: 2 * values.byteLength }]);
+  const copy = Reflect.construct(values.constructor, [buffer]) as T;
+  copy.set(values as never);
+  return copy;
+}
+const shrink = ({ buffer }: Uint8Array | Float32Array) => (buffer as Resizable).resize(8);
+
+describe('memory that is taken away while it is read off the event loop', () => {
+  test('a snapshot in a resizable buffer was copied', async () => {
+    const large = model.createSession();
+    await large.forward(new Int32Array(8000).fill(3), { logits: 'none' });
+    const bytes = resizable(await large.saveAsync());
+    const restoring = model.restoreSessionAsync(bytes);
+    shrink(bytes);
+    expect((await restoring).position).toBe(8000);
+  });
+
+  test('so were the tensors of a model, and of setParameters', async () => {
+    const saved = await model.parameters();
+    const given = () =>
+      new Map(
+        [...saved].map(([name, { data, shape }]) => [
+          name,
+          { data: resizable(data as Float32Array), shape: [...shape] },
+        ]),
+      );
+    const [first, second] = [given(), given()];
+    const loading = loadModel(first, { config });
+    for (const { data } of first.values()) shrink(data);
+    const loaded = await loading;
+    const setting = loaded.setParameters(second);
+    await Promise.resolve();
+    for (const { data } of second.values()) shrink(data);
+    await setting;
+    expect(await loaded.parameters()).toEqual(saved);
+  });
+
+  test('a buffer that was transferred is an error that says so', async () => {
+    const given = await model.parameters();
+    const loading = loadModel(given, { config });
+    for (const { data } of given.values()) structuredClone(data, { transfer: [data.buffer as ArrayBuffer] });
+    await expect(loading).rejects.toMatchObject({ code: 'ERR_SHAPE', message: expect.stringMatching(/transferred\?/) });
+  });
+});
 
 describe('a snapshot is refused', () => {
   test('with any bit turned', () => {
