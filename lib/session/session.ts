@@ -2,7 +2,7 @@ import { replaceFile } from '../atomic-file.js';
 import { checkCall, unlessAborted } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
-import { checkKnown, checkPath } from '../options.js';
+import { checkKnown, checkNone, checkPath } from '../options.js';
 import { outTensor, Tensor, type TensorLike } from '../tensor.js';
 import { type GenerateOptions, type Generating, type Generation, generate, type StepOptions } from './generate.js';
 import { jointStep } from './joint-steps.js';
@@ -285,7 +285,8 @@ export class Session implements AsyncDisposable {
    * A second session that goes on from here, at no cost: state and KV cache are shared until one of them writes.
    * ERR_STATE while a call on this one runs.
    */
-  fork(): Session {
+  fork(options?: Readonly<Record<never, never>>): Session {
+    checkNone('fork', options);
     const handle = this.idle('fork');
     const fork = new Session(
       this.model,
@@ -354,7 +355,7 @@ export class Session implements AsyncDisposable {
 }
 
 /** {@link Session.fork} as a function: O(1), the state is copied on the first write. */
-export function fork(session: Session): Session {
+export function fork(session: Session, options?: Readonly<Record<never, never>>): Session {
   if (!(session instanceof Session)) throw mismatch('ERR_ARGUMENT', 'fork: session', 'a session', show(session));
-  return session.fork();
+  return session.fork(options);
 }
