@@ -67,7 +67,7 @@ type Tensors = Map<string, TorchTensor | AbstractTensor>;
 
 /**
  * The dict that holds the tensors: the one under a wrapper's key, whatever tensors (a generator's state) lie beside it, or
- * else the pickle's own, or else the only one among its values that holds parameters.
+ * else the only one among the pickle's values that holds more parameters than the pickle does by itself, or else its own.
  */
 function stateDict(where: string, root: PickleValue): Tensors {
   const found = root instanceof Map ? tensorsWithin(where, root, 0) : undefined;
@@ -86,21 +86,25 @@ function tensorsWithin(where: string, dict: Map<PickleValue, PickleValue>, depth
     const found = inner instanceof Map ? tensorsWithin(where, inner, depth + 1) : undefined;
     if (found) return found;
   }
-  const own = tensorsIn(where, dict);
-  if (own.size > 0) return own;
-  const [only, ...others] = [...dict.values()].filter((value) => value instanceof Map && holdsParameters(value));
-  return only && others.length === 0 ? tensorsIn(where, only as Map<PickleValue, PickleValue>) : undefined;
+  const own = tensorsIn(where, dict, depth === 0);
+  const values = [...dict.values()].filter((value) => value instanceof Map);
+  const direct = values.filter((value) => parametersIn(value) > 0);
+  const deeper = () => values.flatMap((value) => tensorsWithin(where, value, depth + 1) ?? []);
+  const [only, ...others] = direct.length > 0 ? direct.map((value) => tensorsIn(where, value)) : deeper();
+  if (only && others.length === 0 && parametersIn(only) > parametersIn(own)) return only;
+  return own.size > 0 ? own : undefined;
 }
 
 const PARAMETERS: readonly string[] = ['f32', 'f16', 'bf16', 'f64'];
 
-function holdsParameters(dict: Map<PickleValue, PickleValue>): boolean {
-  return [...dict].some(
-    ([name, value]) => typeof name === 'string' && value instanceof TorchTensor && PARAMETERS.includes(value.dtype),
-  );
+function parametersIn(dict: ReadonlyMap<PickleValue, PickleValue | AbstractTensor>): number {
+  let count = 0;
+  for (const [name, value] of dict)
+    if (typeof name === 'string' && value instanceof TorchTensor && PARAMETERS.includes(value.dtype)) count++;
+  return count;
 }
 
-function tensorsIn(where: string, dict: Map<PickleValue, PickleValue>): Tensors {
+function tensorsIn(where: string, dict: Map<PickleValue, PickleValue>, isRoot = false): Tensors {
   const tensors: Tensors = new Map();
   const nameless: Tensors = new Map();
   for (const [name, value] of dict) {
@@ -109,9 +113,9 @@ function tensorsIn(where: string, dict: Map<PickleValue, PickleValue>): Tensors 
     else nameless.set(show(name), value);
   }
   const [first] = nameless.keys();
-  if (tensors.size === 0 && first !== undefined)
+  if (tensors.size === 0 && first !== undefined && isRoot)
     throw checkpointError(where, `expected tensors under names, received ${first}`);
-  for (const [name, value] of nameless) if (!tensors.has(name)) tensors.set(name, value);
+  if (tensors.size > 0) for (const [name, value] of nameless) if (!tensors.has(name)) tensors.set(name, value);
   return tensors;
 }
 

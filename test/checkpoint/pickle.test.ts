@@ -113,6 +113,29 @@ test('before 1.6 as well what is behind values that are not read is found', asyn
   for (const t of tensors.slice(2)) expect([...(await readTensorF32(t))]).toEqual(ramp);
 });
 
+describe('a state dict under a key of its own', () => {
+  const dict = op.dict(w, tensor, op.text('b'), tensor);
+  const state = op.dict(op.text('state'), op.dict(op.int(0), op.dict(op.text('exp_avg'), tensor)));
+  test.each([
+    ['beside a tensor', op.dict(op.text('net'), dict, op.text('loss'), tensor)],
+    ['beside a tensor, two deep', op.dict(op.text('loss'), tensor, op.text('a'), op.dict(op.text('net'), dict))],
+    ['two deep, under a known one', op.dict(op.text('a'), op.dict(op.text('model_state_dict'), dict))],
+    ['beside an optimiser', op.dict(op.text('net'), dict, op.text('optimizer'), state)],
+    ['beside averages that lie deeper', op.dict(op.text('net'), dict, op.text('ema'), op.dict(op.text('a'), dict))],
+    [
+      'beside tensors under numbers',
+      op.dict(op.text('a'), op.dict(op.text('net'), dict), op.text('c'), op.dict(op.int(7), tensor)),
+    ],
+  ])('%s', async (_, value) => {
+    const found = await readPytorch(put(torchFile(pickle(value))));
+    expect(found.map((t) => t.name)).toEqual(['w', 'b']);
+  });
+  test('fewer tensors within than beside it are part of the state', async () => {
+    const file = put(torchFile(pickle(op.dict(w, tensor, op.text('b'), tensor, op.text('extra'), op.dict(w, tensor)))));
+    expect((await readPytorch(file)).map((t) => t.name)).toEqual(['w', 'b']);
+  });
+});
+
 test('two dicts of tensors, of which neither is known to be the one, are named', async () => {
   const one = op.dict(w, tensor);
   const file = put(torchFile(pickle(op.dict(op.text('encoder'), one, op.text('decoder'), one))));
