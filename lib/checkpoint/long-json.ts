@@ -11,7 +11,10 @@ export interface LongOptions {
   maps?: readonly string[];
 }
 
-/** Any JSON, however its values lie in each other and however long they are; the event loop turns in between. */
+/**
+ * Any JSON, however its values lie in each other and however long they are; the event loop turns in between.
+ * @public
+ */
 export async function parseLongJson(
   text: string,
   where: string,

@@ -30,7 +30,9 @@ export const ramp = (channels: number, from: number, to: number): Init => ({
   values: () => Float32Array.from({ length: channels }, (_, i) => from + ((to - from) * i) / Math.max(1, channels - 1)),
 });
 
+/** Of {@link tokenMixes}. */
 export interface MixOptions {
+  /** Of the weights, one for each mix. */
   names: readonly string[];
   /** What the weights weigh: the token itself (`time_mix_*`, default), or the one before it (`time_maa_*`, `x_*`). */
   of?: 'current' | 'previous' | undefined;
