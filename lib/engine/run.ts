@@ -59,6 +59,8 @@ export class Run {
   stops: Stop[] = [];
   /** Where it last left one in a store that was only a guess. */
   stored = 0;
+  /** The fingerprint of the model that began it: of a part of another weights made, its state is nothing to keep. */
+  weights: Uint8Array | undefined;
   pageRuns: readonly PageRun[] = [];
   /** Another run that is about to leave a checkpoint here for this one to go on from. */
   waitsFor: { run: Run; position: number } | undefined;

@@ -51,6 +51,8 @@ export class Scheduler {
   private crowded = false;
   /** Whether there may be more to admit than admit() saw. */
   private woken = false;
+  /** Whose states the cache holds; see Model.fingerprint. */
+  private cached: Uint8Array;
   private loop: Promise<void> | undefined;
   private closed = false;
 
@@ -61,6 +63,7 @@ export class Scheduler {
     const { cache, memoryBytes } = options;
     const { state } = model.sessionBytes(0);
     this.memory = state * BLANK_SHARE <= memoryBytes ? memoryBytes - state : memoryBytes;
+    this.cached = model.fingerprint;
     if (cache) this.cache = new PrefixCache(model, cache.bytes);
     if (cache?.store) this.persistence = new Persistence(model, cache.store, cache.bytes);
   }
@@ -144,14 +147,25 @@ export class Scheduler {
     const limit = run.prompt.length - 1;
     const { position } = this.cache!.look(run.prompt, limit);
     if (limit - position < this.options.cache!.least) return;
+    const { fingerprint } = this.model;
     const found = await persistence.find(run.prompt, position, limit);
     if (!found) return;
-    this.cache!.add(run.prompt.subarray(0, found.position), found.session, []);
+    this.forgetOthers();
+    if (fingerprint === this.model.fingerprint && !this.stop.signal.aborted)
+      this.cache!.add(run.prompt.subarray(0, found.position), found.session, []);
     await found.session.dispose();
+  }
+
+  /** States of other weights than the model has now are nothing to go on from. */
+  private forgetOthers(): void {
+    if (this.cached === this.model.fingerprint) return;
+    this.cached = this.model.fingerprint;
+    this.cache?.clear();
   }
 
   private admit(): void {
     if (this.queue.length === 0) return;
+    this.forgetOthers();
     for (const run of this.queue.ordered()) {
       if (this.running.size >= this.options.maxRunning) return;
       if (run.preparing || this.isAwaited(run)) continue;
@@ -204,6 +218,7 @@ export class Scheduler {
     run.session = cached?.session ?? this.begin();
     run.pageRuns = cached?.runs ?? [];
     run.fed = from;
+    run.weights = this.model.fingerprint;
     run.turn = this.turn;
     this.reserved += run.reserved;
     this.queue.take(run);
@@ -347,6 +362,7 @@ export class Scheduler {
   }
 
   private checkpoint(run: Run): void {
+    if (run.weights !== this.model.fingerprint) return;
     const stop = run.stops.find(({ position }) => position === run.fed);
     if (!stop || !this.cache || this.passesBy(stop)) return;
     this.keep(run, run.prompt.subarray(0, run.fed));
@@ -375,7 +391,13 @@ export class Scheduler {
   /** Who writes on in a conversation begins with what was answered. */
   private keepAnswer(run: Run): void {
     const read = run.task.read?.();
-    if (!this.cache || !read || read.length - run.prompt.length < this.options.cache!.least) return;
+    if (
+      !this.cache ||
+      run.weights !== this.model.fingerprint ||
+      !read ||
+      read.length - run.prompt.length < this.options.cache!.least
+    )
+      return;
     this.keep(run, read);
     this.persistence?.keep(read, run.session!);
   }

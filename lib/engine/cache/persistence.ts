@@ -1,7 +1,9 @@
-import type { StatespaceError } from '../../errors.js';
+import { StatespaceError } from '../../errors.js';
 import { lazyCrypto } from '../../lazy.js';
 import type { Model } from '../../models/model.js';
 import type { Session } from '../../session/session.js';
+import { tagOf } from '../../tensor.js';
+import { Turns } from '../../turns.js';
 import { readRecord, recordHead } from './record.js';
 import { readPieces, type SnapshotStore } from './store.js';
 
@@ -25,6 +27,12 @@ export interface StoreCounts {
   errors: number;
 }
 
+/** What entries of a model begin with, and where they lie. */
+interface Owner {
+  namespace: Uint8Array;
+  folder: string;
+}
+
 /** A checkpoint that came from the store. */
 export interface Restored {
   session: Session;
@@ -34,8 +42,7 @@ export interface Restored {
 /** The checkpoints of one model in a store. Nothing that goes wrong here fails a request: it is counted. */
 export class Persistence {
   readonly counts: StoreCounts = { hits: 0, writes: 0, dropped: 0, errors: 0 };
-  private readonly namespace: Uint8Array;
-  private readonly folder: string;
+  private known: { of: Uint8Array; owner: Promise<Owner> } | undefined;
   private readonly written = new Set<string>();
   private waitingBytes = 0;
   private writing: Promise<void> = Promise.resolve();
@@ -50,8 +57,6 @@ export class Persistence {
     /** What checkpoints may hold in memory. */
     bytes: number,
   ) {
-    this.namespace = sha256(this.model.fingerprint);
-    this.folder = Buffer.from(this.namespace.subarray(0, 16)).toString('hex');
     void this.greet(Math.min(bytes, MAX_PREPARED_BYTES));
   }
 
@@ -64,7 +69,8 @@ export class Persistence {
       let longest = 0;
       let seen = 0;
       // A store of somebody's own may give a promise here, which is not to be left rejected.
-      for await (const key of await this.store.list(`${this.folder}/`)) {
+      const { folder } = await this.owner();
+      for await (const key of await this.store.list(`${folder}/`)) {
         longest = Math.max(longest, Number.parseInt(key.split('/').at(-1)!, 10) || 0);
         if (++seen === MOST_LOOKED_AT) break;
       }
@@ -74,16 +80,60 @@ export class Persistence {
     }
   }
 
+  /** Whose the entries are; anew where the model was given other weights. */
+  private owner(): Promise<Owner> {
+    const { fingerprint } = this.model;
+    if (this.known?.of !== fingerprint) {
+      const owner = this.ownerOf(fingerprint);
+      this.known = { of: fingerprint, owner };
+      this.written.clear();
+      owner.catch(() => {
+        if (this.known?.owner === owner) this.known = undefined;
+      });
+    }
+    return this.known.owner;
+  }
+
+  /** All bytes of the weights count, and how the model holds them: a state is of nothing else. */
+  private async ownerOf(fingerprint: Uint8Array): Promise<Owner> {
+    const { heldType, blueprint, files } = this.model;
+    const held = JSON.stringify([heldType, blueprint.exact ?? false]);
+    const digest = files ? await this.digestOf(files) : '';
+    const namespace = sha256(fingerprint, held, digest);
+    return { namespace, folder: Buffer.from(namespace.subarray(0, 16)).toString('hex') };
+  }
+
+  /** The store has it of files that have not changed since: reading them takes about as long as loading them did. */
+  private async digestOf(files: NonNullable<Model['files']>): Promise<string> {
+    const key = `weights/${await files.stamp()}`;
+    const known = await this.patiently(() => this.store.get(key));
+    const found = tagOf(known) === 'Uint8Array' ? Buffer.from(known!).toString('latin1') : '';
+    const digest = found.slice(0, 64);
+    if (found === sealed(key, digest)) return digest;
+    const read = await files.digest(() => !this.model.disposed);
+    if (read === undefined) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
+    const value = new Uint8Array(Buffer.from(sealed(key, read), 'latin1'));
+    await this.patiently(() => this.store.put(key, value).then(() => true));
+    return read;
+  }
+
   /** The deepest checkpoint of `tokens` in the store beyond `above` and within `limit` tokens. */
   async find(tokens: Int32Array, above: number, limit: number): Promise<Restored | undefined> {
     if (limit < HEAD_TOKENS || limit <= above) return undefined;
     // One patience for all of it: a store that is there but gives nothing must not cost one for each checkpoint.
     const until = performance.now() + PATIENCE_MS;
     const failed = this.counts.errors;
-    const folder = `${this.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
+    const owner = await this.patiently(() => this.owner(), until);
+    if (!owner) return undefined;
+    const folder = `${owner.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
     const known = new Map<number, string[]>();
+    const turns = new Turns();
     const listed = await this.patiently(async () => {
       for await (const key of await this.store.list(folder)) {
+        // A store that has its keys at hand gives nobody else a turn.
+        const pause = turns.due();
+        if (pause) await pause;
+        if (performance.now() > until) throw new Error('its list has no end');
         const [position, hash] = key.slice(folder.length).split('-');
         const at = Number.parseInt(position!, 10);
         if (at > above && at <= limit && hash) known.set(at, [...(known.get(at) ?? []), key]);
@@ -96,20 +146,25 @@ export class Persistence {
     for (const position of positions.reverse()) {
       const key = `${folder}${position}-${hashes.get(position)}`;
       if (!known.get(position)!.includes(key)) continue;
-      const session = await this.load(key, tokens.subarray(0, position), until);
+      const session = await this.load(key, owner.namespace, tokens.subarray(0, position), until);
       if (session) return { session, position };
       if (this.counts.errors > failed) return undefined;
     }
     return undefined;
   }
 
-  private async load(key: string, tokens: Int32Array, until: number): Promise<Session | undefined> {
+  private async load(
+    key: string,
+    namespace: Uint8Array,
+    tokens: Int32Array,
+    until: number,
+  ): Promise<Session | undefined> {
     let late = false;
     const session = await this.patiently(async () => {
       const found = await readPieces(this.store, key);
       if (!found) return undefined;
       try {
-        const read = await readRecord(this.model, this.namespace, tokens, {
+        const read = await readRecord(this.model, namespace, tokens, {
           bytes: found.bytes,
           pieces: whileWanted(found.pieces, () => !late),
         });
@@ -124,11 +179,11 @@ export class Persistence {
     late = true;
     if (session !== 'damaged') {
       if (session) this.counts.hits++;
-      if (session) this.written.add(key);
+      if (session) this.written.add(withoutOwner(key));
       return session;
     }
     this.counts.dropped++;
-    this.written.delete(key);
+    this.written.delete(withoutOwner(key));
     await this.patiently(() => this.store.delete(key));
     return undefined;
   }
@@ -137,7 +192,8 @@ export class Persistence {
   keep(tokens: Int32Array, session: Session): void {
     const position = tokens.length;
     if (position < HEAD_TOKENS) return;
-    const key = `${this.folder}/${prefixHash(tokens, HEAD_TOKENS)}/${position}-${prefixHash(tokens, position)}`;
+    const owner = this.owner();
+    const key = `${prefixHash(tokens, HEAD_TOKENS)}/${position}-${prefixHash(tokens, position)}`;
     const size = session.bytes;
     if (this.written.has(key) || this.waitingBytes + size > MAX_WAITING_BYTES) return;
     this.written.add(key);
@@ -150,9 +206,10 @@ export class Persistence {
           this.written.delete(key);
           return;
         }
-        const record = await fork.saveBehind(recordHead(this.namespace, tokens));
+        const { namespace, folder } = await owner;
+        const record = await fork.saveBehind(recordHead(namespace, tokens));
         const until = performance.now() + PATIENCE_MS;
-        const put = await this.patiently(() => this.store.put(key, record).then(() => true), until);
+        const put = await this.patiently(() => this.store.put(`${folder}/${key}`, record).then(() => true), until);
         if (put) this.counts.writes++;
         else this.written.delete(key);
         // Where nothing answers, what waits already is not waited for one by one.
@@ -208,7 +265,17 @@ async function* whileWanted(pieces: AsyncIterable<Uint8Array>, wanted: () => boo
   }
 }
 
-const sha256 = (bytes: Uint8Array): Uint8Array => lazyCrypto().createHash('sha256').update(bytes).digest();
+const sha256 = (...parts: (Uint8Array | string)[]): Uint8Array => {
+  const hash = lazyCrypto().createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+};
+
+/** A digest with what tells whether it came back as it was put. */
+const sealed = (key: string, digest: string): string => `${digest}${Buffer.from(sha256(key, digest)).toString('hex')}`;
+
+/** A key as it is known among those that were written. */
+const withoutOwner = (key: string): string => key.slice(key.indexOf('/') + 1);
 
 /** SHA-256 of the first so many tokens, 32 hexadecimal digits of it. */
 function prefixHash(tokens: Int32Array, count: number): string {
