@@ -120,7 +120,7 @@ export class Scheduler {
     this.stop.abort(error);
     await this.loop;
     await this.persistence?.flush();
-    this.cache?.clear();
+    await this.cache?.clear();
     await this.blank?.dispose();
   }
 
@@ -160,7 +160,7 @@ export class Scheduler {
   private forgetOthers(): void {
     if (this.cached === this.model.fingerprint) return;
     this.cached = this.model.fingerprint;
-    this.cache?.clear();
+    void this.cache?.clear();
   }
 
   private admit(): void {
@@ -190,11 +190,14 @@ export class Scheduler {
     }
     const limit = run.prompt.length - 1;
     const known = this.cache.look(run.prompt, limit).position;
-    const { least } = this.options.cache!;
+    const least = known + Math.max(this.options.cache!.least, 32);
     for (const other of this.running) {
       if (other.decoding || !other.task.cacheable) continue;
-      const position = Math.min(commonLength(run.prompt, other.prompt), limit, other.prompt.length - 1);
-      if (position - known < Math.max(least, 32) || other.fed >= position) continue;
+      const most = Math.min(limit, other.prompt.length - 1);
+      // Before both are compared as a whole, by each that waits with each that runs.
+      if (most < least || other.fed >= most || run.prompt[least - 1] !== other.prompt[least - 1]) continue;
+      const position = Math.min(commonLength(run.prompt, other.prompt), most);
+      if (position < least || other.fed >= position) continue;
       const there = other.stops.find((stop) => stop.position === position);
       if (there)
         there.kind = 'branch'; // no guess any more
