@@ -258,8 +258,13 @@ test.concurrent('a store that fails or never answers costs time, not an answer',
   const got: number[] = [];
   for await (const { token } of engine.generate({ prompt, maxTokens: 5 })) got.push(token);
   expect(got).toEqual(await alone(model, { prompt, maxTokens: 5 }));
+  // Those that come soon after it are not held up by it.
+  const begun = performance.now();
+  for (let seed = 4; seed < 8; seed++)
+    for await (const _ of engine.generate({ prompt: ids(numbers(seed), 80), maxTokens: 5 }));
+  expect(performance.now() - begun).toBeLessThan(1900);
   await engine.drain();
-  expect(engine.stats().store!.errors).toBeGreaterThan(1);
+  expect(engine.stats().store!.errors).toBeGreaterThan(0);
   await model.dispose();
 });
 

@@ -17,6 +17,8 @@ const MOST_LOOKED_AT = 4096;
 const MAX_PREPARED_BYTES = 256 << 20;
 // A store that does not answer must not hold up a request that could be read cold.
 const PATIENCE_MS = 2000;
+// Nor hold up each of those that come after it.
+const SILENCE_MS = 10_000;
 
 export interface StoreCounts {
   hits: number;
@@ -47,6 +49,8 @@ export class Persistence {
   private waitingBytes = 0;
   private writing: Promise<void> = Promise.resolve();
   private failing = false;
+  /** Until when a store that did not answer is not asked again. */
+  private silentUntil = 0;
   /** Checkpoints that were to be kept so far, and how many of the first are given up. */
   private asked = 0;
   private givenUp = 0;
@@ -94,6 +98,26 @@ export class Persistence {
     return this.known.owner;
   }
 
+  /** undefined where the files take longer to be read, which is no fault of the store's, or cannot be. */
+  private async ownerBefore(until: number): Promise<Owner | undefined> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), Math.max(1, until - performance.now()));
+    });
+    try {
+      return await Promise.race([this.owner(), late]);
+    } catch (error) {
+      this.failed(error);
+      return undefined;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private notFound(until: number): undefined {
+    if (isPast(until)) this.silentUntil = performance.now() + SILENCE_MS;
+  }
+
   /** All bytes of the weights count, and how the model holds them: a state is of nothing else. */
   private async ownerOf(fingerprint: Uint8Array): Promise<Owner> {
     const { heldType, blueprint, files } = this.model;
@@ -119,11 +143,11 @@ export class Persistence {
 
   /** The deepest checkpoint of `tokens` in the store beyond `above` and within `limit` tokens. */
   async find(tokens: Int32Array, above: number, limit: number): Promise<Restored | undefined> {
-    if (limit < HEAD_TOKENS || limit <= above) return undefined;
+    if (limit < HEAD_TOKENS || limit <= above || performance.now() < this.silentUntil) return undefined;
     // One patience for all of it: a store that is there but gives nothing must not cost one for each checkpoint.
     const until = performance.now() + PATIENCE_MS;
     const failed = this.counts.errors;
-    const owner = await this.patiently(() => this.owner(), until);
+    const owner = await this.ownerBefore(until);
     if (!owner) return undefined;
     const folder = `${owner.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
     const known = new Map<number, string[]>();
@@ -140,7 +164,7 @@ export class Persistence {
       }
       return true;
     }, until);
-    if (!listed) return undefined;
+    if (!listed) return this.notFound(until);
     const positions = [...known.keys()].sort((a, b) => a - b);
     const hashes = prefixHashes(tokens, positions);
     for (const position of positions.reverse()) {
@@ -148,7 +172,7 @@ export class Persistence {
       if (!known.get(position)!.includes(key)) continue;
       const session = await this.load(key, owner.namespace, tokens.subarray(0, position), until);
       if (session) return { session, position };
-      if (this.counts.errors > failed) return undefined;
+      if (this.counts.errors > failed) return this.notFound(until);
     }
     return undefined;
   }
@@ -191,7 +215,7 @@ export class Persistence {
   /** Writes a checkpoint behind what else is to be written; the session's state is that of now. */
   keep(tokens: Int32Array, session: Session): void {
     const position = tokens.length;
-    if (position < HEAD_TOKENS) return;
+    if (position < HEAD_TOKENS || performance.now() < this.silentUntil) return;
     const owner = this.owner();
     const key = `${prefixHash(tokens, HEAD_TOKENS)}/${position}-${prefixHash(tokens, position)}`;
     const size = session.bytes;
@@ -213,7 +237,7 @@ export class Persistence {
         if (put) this.counts.writes++;
         else this.written.delete(key);
         // Where nothing answers, what waits already is not waited for one by one.
-        if (!put && performance.now() >= until) this.givenUp = this.asked;
+        if (!put && isPast(until)) this.givenUp = this.asked;
       } catch {
         // The model went away with its sessions.
         this.written.delete(key);
@@ -237,6 +261,11 @@ export class Persistence {
     process.emitWarning(`prefixCache.store: ${why}; prompts are read cold`, { code: 'STATESPACE_STORE' });
   }
 
+  private failed(error: unknown): void {
+    this.counts.errors++;
+    this.tell(error);
+  }
+
   /** undefined, and one more error, where the store fails or does not answer. */
   private async patiently<T>(work: () => Promise<T>, until = performance.now() + PATIENCE_MS): Promise<T | undefined> {
     let timer: NodeJS.Timeout | undefined;
@@ -248,14 +277,16 @@ export class Persistence {
       this.failing = false;
       return found;
     } catch (error) {
-      this.counts.errors++;
-      this.tell(error);
+      this.failed(error);
       return undefined;
     } finally {
       clearTimeout(timer);
     }
   }
 }
+
+/** Timers may be a millisecond early. */
+const isPast = (until: number): boolean => performance.now() > until - 2;
 
 /** Ends where nobody waits for the rest any more. */
 async function* whileWanted(pieces: AsyncIterable<Uint8Array>, wanted: () => boolean): AsyncGenerator<Uint8Array> {
