@@ -268,6 +268,26 @@ test.concurrent('a store that fails or never answers costs time, not an answer',
   await model.dispose();
 });
 
+test.concurrent('a store that takes long to fail, as a Redis that hangs does, is left alone for a while', async () => {
+  const model = await mamba();
+  let asked = 0;
+  const fails = async () => {
+    asked++;
+    await new Promise((done) => setTimeout(done, 300));
+    throw new Error('gone');
+  };
+  const store = { get: fails, put: fails, delete: fails, list: fails as unknown as SnapshotStore['list'] };
+  await using engine = createEngine(model, { prefixCache: { store, every: 16 } });
+  const read = async (seed: number) => {
+    for await (const _ of engine.generate({ prompt: ids(numbers(seed), 80), maxTokens: 2 }));
+  };
+  await read(20);
+  for (let seed = 21; seed < 40; seed++) await read(seed);
+  await engine.drain();
+  expect(asked).toBeLessThan(5); // the greeting, the first one's list, and a write that was asked for before it failed
+  await model.dispose();
+});
+
 test('a list that comes as a promise: rejected it is counted, of keys it is read', async () => {
   const model = await mamba();
   const kept = new Map<string, Uint8Array>();

@@ -17,7 +17,8 @@ const MOST_LOOKED_AT = 4096;
 const MAX_PREPARED_BYTES = 256 << 20;
 // A store that does not answer must not hold up a request that could be read cold.
 const PATIENCE_MS = 2000;
-// Nor hold up each of those that come after it.
+// Nor each of those that come after it: where a call failed only after this long, the store is left alone for a while.
+const SLOW_MS = 100;
 const SILENCE_MS = 10_000;
 
 export interface StoreCounts {
@@ -49,7 +50,7 @@ export class Persistence {
   private waitingBytes = 0;
   private writing: Promise<void> = Promise.resolve();
   private failing = false;
-  /** Until when a store that did not answer is not asked again. */
+  /** Until when a store that took long to fail is not asked again. */
   private silentUntil = 0;
   /** Checkpoints that were to be kept so far, and how many of the first are given up. */
   private asked = 0;
@@ -114,8 +115,8 @@ export class Persistence {
     }
   }
 
-  private notFound(until: number): undefined {
-    if (isPast(until)) this.silentUntil = performance.now() + SILENCE_MS;
+  private notFound(begun: number): undefined {
+    if (isSlow(begun)) this.silentUntil = performance.now() + SILENCE_MS;
   }
 
   /** All bytes of the weights count, and how the model holds them: a state is of nothing else. */
@@ -145,7 +146,8 @@ export class Persistence {
   async find(tokens: Int32Array, above: number, limit: number): Promise<Restored | undefined> {
     if (limit < HEAD_TOKENS || limit <= above || performance.now() < this.silentUntil) return undefined;
     // One patience for all of it: a store that is there but gives nothing must not cost one for each checkpoint.
-    const until = performance.now() + PATIENCE_MS;
+    const begun = performance.now();
+    const until = begun + PATIENCE_MS;
     const failed = this.counts.errors;
     const owner = await this.ownerBefore(until);
     if (!owner) return undefined;
@@ -164,7 +166,7 @@ export class Persistence {
       }
       return true;
     }, until);
-    if (!listed) return this.notFound(until);
+    if (!listed) return this.notFound(begun);
     const positions = [...known.keys()].sort((a, b) => a - b);
     const hashes = prefixHashes(tokens, positions);
     for (const position of positions.reverse()) {
@@ -172,7 +174,7 @@ export class Persistence {
       if (!known.get(position)!.includes(key)) continue;
       const session = await this.load(key, owner.namespace, tokens.subarray(0, position), until);
       if (session) return { session, position };
-      if (this.counts.errors > failed) return this.notFound(until);
+      if (this.counts.errors > failed) return this.notFound(begun);
     }
     return undefined;
   }
@@ -232,12 +234,12 @@ export class Persistence {
         }
         const { namespace, folder } = await owner;
         const record = await fork.saveBehind(recordHead(namespace, tokens));
-        const until = performance.now() + PATIENCE_MS;
-        const put = await this.patiently(() => this.store.put(`${folder}/${key}`, record).then(() => true), until);
+        const begun = performance.now();
+        const put = await this.patiently(() => this.store.put(`${folder}/${key}`, record).then(() => true));
         if (put) this.counts.writes++;
         else this.written.delete(key);
         // Where nothing answers, what waits already is not waited for one by one.
-        if (!put && isPast(until)) this.givenUp = this.asked;
+        if (!put && isSlow(begun)) this.givenUp = this.asked;
       } catch {
         // The model went away with its sessions.
         this.written.delete(key);
@@ -285,8 +287,7 @@ export class Persistence {
   }
 }
 
-/** Timers may be a millisecond early. */
-const isPast = (until: number): boolean => performance.now() > until - 2;
+const isSlow = (begun: number): boolean => performance.now() - begun > SLOW_MS;
 
 /** Ends where nobody waits for the rest any more. */
 async function* whileWanted(pieces: AsyncIterable<Uint8Array>, wanted: () => boolean): AsyncGenerator<Uint8Array> {
