@@ -125,7 +125,7 @@ test('one value in the middle of one tensor makes another model; a copy elsewher
   expect(more).toEqual([]);
   for (const bad of [new Uint8Array(0), new Uint8Array(128), 'text' as never, 7 as never]) {
     store.values.set(digest!, bad);
-    expect(await through(first)).toMatchObject({ cached: 199, errors: 0 });
+    expect(await through(first)).toMatchObject({ cached: 199, dropped: 1, errors: 0 });
     expect(store.values.get(digest!)!.length).toBe(128);
   }
   expect(await through(copy)).toMatchObject({ cached: 199, errors: 0 });

@@ -135,6 +135,7 @@ export class Persistence {
     const found = tagOf(known) === 'Uint8Array' ? Buffer.from(known!).toString('latin1') : '';
     const digest = found.slice(0, 64);
     if (found === sealed(key, digest)) return digest;
+    if (known !== undefined) this.counts.dropped++;
     const read = await files.digest(() => !this.model.disposed);
     if (read === undefined) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
     const value = new Uint8Array(Buffer.from(sealed(key, read), 'latin1'));
