@@ -218,6 +218,7 @@ export class Scheduler {
       const { common } = this.cache.look(run.prompt, 0);
       run.stops = planStops(run.prompt.length, from, run.boundaries, common, this.options.cache!);
     }
+    if (cached) this.persistence?.used(run.prompt.subarray(0, from), cached.session);
     run.session = cached?.session ?? this.begin();
     run.pageRuns = cached?.runs ?? [];
     run.fed = from;

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createEngine, folderStore, type Model, type RedisStore, redisStore, type SnapshotStore } from 'statespace';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { alone, ids, llama, mamba, numbers } from '../support/engines.js';
 import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
 
@@ -223,6 +223,39 @@ test.concurrent('a store that lists many and gives none of them costs one patien
   expect(never.store).toMatchObject({ hits: 0, errors: 1 });
   const fails = await ask({ ...kept, read: () => Promise.reject(new Error('gone')) });
   expect(fails.store).toMatchObject({ hits: 0, errors: 1 });
+  await model.dispose();
+});
+
+test('what is used from memory is put again where the store may have let it go', async () => {
+  const model = await mamba();
+  const store = inPieces(1 << 20);
+  await using engine = createEngine(model, { prefixCache: { every: 64, store } });
+  const prompt = ids(numbers(5), 150);
+  const ask = async () => {
+    const stream = engine.generate({ prompt, maxTokens: 2 });
+    for await (const _ of stream);
+    for (let i = 0; i < 100 && engine.stats().store!.writes < 3; i++) await new Promise((done) => setTimeout(done, 5));
+    return stream.usage!.cachedTokens;
+  };
+  expect(await ask()).toBe(0);
+  const key = [...store.values.keys()].find((key) => /\/149-/.test(key))!;
+  store.values.delete(key);
+  expect(await ask()).toBe(149);
+  await new Promise((done) => setTimeout(done, 50));
+  expect(store.values.has(key)).toBe(false);
+  const { now } = performance;
+  const later = vi.spyOn(performance, 'now').mockImplementation(() => now.call(performance) + 7 * 3600e3);
+  try {
+    expect(await ask()).toBe(149);
+    for (let i = 0; i < 100 && !store.values.has(key); i++) await new Promise((done) => setTimeout(done, 10));
+    expect(store.values.has(key)).toBe(true);
+    const { writes } = engine.stats().store!;
+    expect(await ask()).toBe(149);
+    expect(engine.stats().store!.writes).toBe(writes);
+  } finally {
+    later.mockRestore();
+  }
+  await engine.drain();
   await model.dispose();
 });
 

@@ -17,6 +17,9 @@ const MOST_LOOKED_AT = 4096;
 const MAX_PREPARED_BYTES = 256 << 20;
 // A store that does not answer must not hold up a request that could be read cold.
 const PATIENCE_MS = 2000;
+// Of what was written so many keys are known; and how long a store is taken to keep what nobody asks it for.
+const MOST_WRITTEN = 1 << 16;
+const REFRESH_MS = 6 * 3600e3;
 // Nor each of those that come after it: where a call failed only after this long, the store is left alone for a while.
 const SLOW_MS = 100;
 const SILENCE_MS = 10_000;
@@ -46,7 +49,8 @@ export interface Restored {
 export class Persistence {
   readonly counts: StoreCounts = { hits: 0, writes: 0, dropped: 0, errors: 0 };
   private known: { of: Uint8Array; owner: Promise<Owner> } | undefined;
-  private readonly written = new Set<string>();
+  /** When each was written or read last, those of the longest ago first. */
+  private readonly written = new Map<string, number>();
   private waitingBytes = 0;
   private writing: Promise<void> = Promise.resolve();
   private failing = false;
@@ -206,7 +210,7 @@ export class Persistence {
     late = true;
     if (session !== 'damaged') {
       if (session) this.counts.hits++;
-      if (session) this.written.add(withoutOwner(key));
+      if (session) this.note(withoutOwner(key));
       return session;
     }
     this.counts.dropped++;
@@ -220,10 +224,10 @@ export class Persistence {
     const position = tokens.length;
     if (position < HEAD_TOKENS || performance.now() < this.silentUntil) return;
     const owner = this.owner();
-    const key = `${prefixHash(tokens, HEAD_TOKENS)}/${position}-${prefixHash(tokens, position)}`;
+    const key = keyOf(tokens);
     const size = session.bytes;
     if (this.written.has(key) || this.waitingBytes + size > MAX_WAITING_BYTES) return;
-    this.written.add(key);
+    this.note(key);
     this.waitingBytes += size;
     const fork = session.fork();
     const turn = ++this.asked;
@@ -249,6 +253,24 @@ export class Persistence {
         await fork.dispose();
       }
     });
+  }
+
+  /** Of what is gone on from in memory the store hears nothing: it would let it go as something that nobody uses. */
+  used(tokens: Int32Array, session: Session): void {
+    const since = performance.now() - REFRESH_MS;
+    const [oldest = Infinity] = this.written.values();
+    if (oldest > since || tokens.length < HEAD_TOKENS) return;
+    const key = keyOf(tokens);
+    if ((this.written.get(key) ?? Infinity) > since) return;
+    this.written.delete(key);
+    this.keep(tokens.slice(), session);
+  }
+
+  private note(key: string): void {
+    this.written.delete(key);
+    this.written.set(key, performance.now());
+    const [first] = this.written.keys();
+    if (this.written.size > MOST_WRITTEN) this.written.delete(first!);
   }
 
   /** Resolves when all that was to be written has been. */
@@ -309,6 +331,10 @@ const sealed = (key: string, digest: string): string => `${digest}${Buffer.from(
 
 /** A key as it is known among those that were written. */
 const withoutOwner = (key: string): string => key.slice(key.indexOf('/') + 1);
+
+/** Where a checkpoint after these tokens lies, below its owner's folder. */
+const keyOf = (tokens: Int32Array): string =>
+  `${prefixHash(tokens, HEAD_TOKENS)}/${tokens.length}-${prefixHash(tokens, tokens.length)}`;
 
 /** SHA-256 of the first so many tokens, 32 hexadecimal digits of it. */
 function prefixHash(tokens: Int32Array, count: number): string {
