@@ -102,6 +102,34 @@ describe.each(Object.keys(makers))('a store: %s', (kind) => {
   });
 });
 
+test.runIf(redisPath)('a Redis lists what was used last, and no names of what has gone', async () => {
+  const [store, brief] = ['last:', 'brief:'].map((prefix) => {
+    const made = redisStore(redis!.url, { prefix, ttlSeconds: prefix === 'brief:' ? 1 : 100 });
+    open.push(made);
+    return made;
+  }) as [RedisStore, RedisStore];
+  const value = new Uint8Array(3);
+  await store.put('a/first', value);
+  for (let i = 0; i < 4500; i += 500)
+    await Promise.all(Array.from({ length: 500 }, (_, k) => store.put(`a/${i + k}`, value)));
+  const last = await listed(store, 'a/');
+  expect(last.length).toBe(4096);
+  expect(last).toContain('a/4499');
+  expect(last).not.toContain('a/first');
+  await new Promise((done) => setTimeout(done, 5));
+  await store.get('a/first'); // as who knows its name may
+  expect(await listed(store, 'a/')).toContain('a/first');
+  const { pieces } = (await store.read!('a/0'))!;
+  for await (const _ of pieces);
+  expect(await listed(store, 'a/')).toContain('a/0');
+
+  await brief.put('b/c/gone', value);
+  await new Promise((done) => setTimeout(done, 1100));
+  expect(await listed(brief, 'b/')).toEqual(['b/c/gone']);
+  await brief.put('b/c/new', value);
+  expect(await listed(brief, '')).toEqual(['b/c/new']);
+});
+
 /** In memory; what is read comes in pieces of so many bytes, each in the memory of the one before. */
 function inPieces(length: number): SnapshotStore & { values: Map<string, Uint8Array> } {
   const values = new Map<string, Uint8Array>();
