@@ -164,10 +164,11 @@ export class Scheduler {
   }
 
   private admit(): void {
-    if (this.queue.length === 0) return;
+    const { maxRunning } = this.options;
+    if (this.queue.length === 0 || this.running.size >= maxRunning) return;
     this.forgetOthers();
     for (const run of this.queue.ordered()) {
-      if (this.running.size >= this.options.maxRunning) return;
+      if (this.running.size >= maxRunning) return;
       if (run.preparing || this.isAwaited(run)) continue;
       const room = this.memory - this.reserved - run.reserved;
       if (room < 0) return; // who comes next waits for it too: else a large one would wait for ever

@@ -297,6 +297,14 @@ test('a folder keeps to its size: what was used longest ago goes', async () => {
   expect(await listed(store, 'k/')).toEqual(['k/0', 'k/2', 'k/3', 'k/4']);
   await store.put('k/large', new Uint8Array(2000));
   expect(await store.get('k/large')).toBeUndefined();
+  // The next start knows what was used last.
+  await store.get('k/2');
+  await new Promise((done) => setTimeout(done, 20));
+  const later = folderStore(join(folder, 'small'), { bytes: 1000 });
+  await later.put('k/5', new Uint8Array(400));
+  expect(await listed(later, 'k/')).toEqual(['k/0', 'k/2', 'k/5']);
+  await later.put('k/2', new Uint8Array(360)); // in its own place
+  expect(await listed(later, 'k/')).toEqual(['k/2', 'k/5']);
 });
 
 test.each(['../x', 'A', 'a//b', '/a', 'a/', ''])('a key that could lead elsewhere is refused: %j', async (key) => {
