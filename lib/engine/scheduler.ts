@@ -20,6 +20,8 @@ const MOST_LEAST_PIECE = 64;
 // Of the checkpoints that are only a guess every so many are left where several prompts are read at once: all of them wait for
 // each copy of a state.
 const GUESSES_PASSED = 4;
+// Admitting many long prompts, each looked up in the cache, goes on beside the next steps.
+const ADMIT_MS = 4;
 // The state that others begin from is a small part of the memory that there is.
 const BLANK_SHARE = 64;
 
@@ -167,14 +169,21 @@ export class Scheduler {
     const { maxRunning } = this.options;
     if (this.queue.length === 0 || this.running.size >= maxRunning) return;
     this.forgetOthers();
+    const begun = performance.now();
+    let admitted = 0;
     for (const run of this.queue.ordered()) {
       if (this.running.size >= maxRunning) return;
+      if (admitted > 0 && performance.now() - begun > ADMIT_MS) {
+        this.woken = true;
+        return;
+      }
       if (run.preparing || this.isAwaited(run)) continue;
       const room = this.memory - this.reserved - run.reserved;
       if (room < 0) return; // who comes next waits for it too: else a large one would wait for ever
       if (this.cache && this.cache.bytes > room) this.cache.shrink(room);
       try {
         this.start(run);
+        admitted++;
       } catch (error) {
         run.cancel(error);
       }
