@@ -1,6 +1,41 @@
 /** Milliseconds for which long work keeps the event loop. */
 const TURN = 4;
 
+/** Short work of many callers: together it keeps the event loop no longer either. Others wait, in the order in which they came. */
+export class SharedTurns {
+  private kept = 0;
+  private last: Promise<unknown> | undefined;
+
+  /** At once where there is time left in this turn. */
+  run<T>(work: () => T): T | Promise<T> {
+    if (!this.last && this.kept < TURN) return this.timed(work);
+    const mine = (this.last ?? Promise.resolve()).then(async () => {
+      if (this.kept >= TURN) await new Promise((resume) => setImmediate(resume));
+      return this.timed(work);
+    });
+    const last = mine
+      .catch(() => {})
+      .then(() => {
+        if (this.last === last) this.last = undefined;
+      });
+    this.last = last;
+    return mine;
+  }
+
+  private timed<T>(work: () => T): T {
+    const since = performance.now();
+    if (this.kept === 0)
+      setImmediate(() => {
+        this.kept = 0;
+      });
+    try {
+      return work();
+    } finally {
+      this.kept += performance.now() - since;
+    }
+  }
+}
+
 /** Long work in JavaScript, step by step: gives the event loop its turn where it was kept too long, and hears an abort. */
 export class Turns {
   private since = performance.now();

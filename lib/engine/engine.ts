@@ -87,13 +87,18 @@ export class Engine implements AsyncDisposable {
     return tokensOf(this.events(request));
   }
 
-  /** @internal The same, each token at once; what generate() and the server are made of. */
-  async *events(request: GenerateRequest): AsyncGenerator<GenerationEvent, void> {
+  /** @internal The prompt of a request, for several that have the same. */
+  read(request: GenerateRequest): Prompt | Promise<Prompt> {
+    return readLongPrompt(this.model, request);
+  }
+
+  /** @internal The same, each token at once; what generate() and the server are made of. `read`: gives its prompt. */
+  async *events(request: GenerateRequest, read = () => this.read(request)): AsyncGenerator<GenerationEvent, void> {
     const { model } = this;
     const limits = readLimits(model, request);
     const { responseFormat, signal } = request;
     signal?.throwIfAborted();
-    const reading = readLongPrompt(model, request);
+    const reading = read();
     // Requests that are made at once get into one batch: only what takes long is waited for.
     const prompt = reading instanceof Promise ? await reading : reading;
     signal?.throwIfAborted();

@@ -88,7 +88,10 @@ export class Generation implements Task {
   }
 
   read(): Int32Array {
-    return Int32Array.from([...this.prompt, ...this.generated.slice(0, this.fedTokens)]);
+    const all = new Int32Array(this.prompt.length + this.fedTokens);
+    all.set(this.prompt);
+    for (let i = 0; i < this.fedTokens; i++) all[this.prompt.length + i] = this.generated[i]!;
+    return all;
   }
 
   /** Ends after the end; throws what the request failed of. */

@@ -5,6 +5,7 @@ import { checkKnown } from '../options.js';
 import { GENERATE_OPTIONS, type Generated, type GenerateOptions } from '../session/generate.js';
 import { encodePrompt } from '../session/prompt.js';
 import { readStops, type Stops } from '../session/stops.js';
+import { SharedTurns } from '../turns.js';
 
 /** What Engine.generate() takes: one of prompt, tokens and messages, how tokens are chosen, and how it is served. */
 export interface GenerateRequest extends GenerateOptions {
@@ -88,14 +89,16 @@ export function readPrompt(model: Model, request: GenerateRequest): Prompt {
 const LONG = 1 << 15;
 const lazyElsewhere = (): typeof import('../models/encode-elsewhere.js') => require('../models/encode-elsewhere.js');
 
-/** readPrompt(), long texts encoded in a thread of their own where the model's tokenizer lies in a folder. */
+const turns = new SharedTurns();
+
+/** readPrompt(), long texts encoded in a thread of their own where the model's tokenizer lies in a folder, many short ones in turns. */
 export function readLongPrompt(model: Model, request: GenerateRequest): Prompt | Promise<Prompt> {
   const { prompt, messages, templateOptions, tokens } = request;
   const { folder, tokenizer } = model;
   const given = [prompt, messages, tokens].filter((x) => x !== undefined).length;
   const chat = Array.isArray(messages) && messages.length > 0 ? messages : undefined;
   const long = typeof prompt === 'string' ? prompt.length > LONG : chat !== undefined && lengthOf(chat) > LONG;
-  if (given !== 1 || !long || !folder || !tokenizer) return readPrompt(model, request);
+  if (given !== 1 || !long || !folder || !tokenizer) return turns.run(() => readPrompt(model, request));
   const ids = lazyElsewhere().encodeElsewhere(
     chat
       ? { folder, chat: { messages: chat, options: chatOptions(templateOptions) } }

@@ -2,6 +2,7 @@ import { onAbort } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { PageRun } from './cache/pages.js';
+import type { CheckpointNode } from './cache/prefix-cache.js';
 import type { Stop } from './cache/stops.js';
 import type { Outcome, Piece } from './step.js';
 
@@ -59,7 +60,9 @@ export class Run {
   stops: Stop[] = [];
   /** Where it last left one in a store that was only a guess. */
   stored = 0;
-  pageRuns: readonly PageRun[] = [];
+  /** The fingerprint of the model that began it: of a part of another weights made, its state is nothing to keep. */
+  weights: Uint8Array | undefined;
+  pageRuns: readonly PageRun<CheckpointNode>[] = [];
   /** Another run that is about to leave a checkpoint here for this one to go on from. */
   waitsFor: { run: Run; position: number } | undefined;
   /** Not to be admitted yet: its prefix is looked for in a store. */

@@ -20,6 +20,8 @@ const MOST_LEAST_PIECE = 64;
 // Of the checkpoints that are only a guess every so many are left where several prompts are read at once: all of them wait for
 // each copy of a state.
 const GUESSES_PASSED = 4;
+// Admitting many long prompts, each looked up in the cache, goes on beside the next steps.
+const ADMIT_MS = 4;
 // The state that others begin from is a small part of the memory that there is.
 const BLANK_SHARE = 64;
 
@@ -51,6 +53,8 @@ export class Scheduler {
   private crowded = false;
   /** Whether there may be more to admit than admit() saw. */
   private woken = false;
+  /** Whose states the cache holds; see Model.fingerprint. */
+  private cached: Uint8Array;
   private loop: Promise<void> | undefined;
   private closed = false;
 
@@ -61,6 +65,7 @@ export class Scheduler {
     const { cache, memoryBytes } = options;
     const { state } = model.sessionBytes(0);
     this.memory = state * BLANK_SHARE <= memoryBytes ? memoryBytes - state : memoryBytes;
+    this.cached = model.fingerprint;
     if (cache) this.cache = new PrefixCache(model, cache.bytes);
     if (cache?.store) this.persistence = new Persistence(model, cache.store, cache.bytes);
   }
@@ -117,7 +122,7 @@ export class Scheduler {
     this.stop.abort(error);
     await this.loop;
     await this.persistence?.flush();
-    this.cache?.clear();
+    await this.cache?.clear();
     await this.blank?.dispose();
   }
 
@@ -144,22 +149,41 @@ export class Scheduler {
     const limit = run.prompt.length - 1;
     const { position } = this.cache!.look(run.prompt, limit);
     if (limit - position < this.options.cache!.least) return;
+    const { fingerprint } = this.model;
     const found = await persistence.find(run.prompt, position, limit);
     if (!found) return;
-    this.cache!.add(run.prompt.subarray(0, found.position), found.session, []);
+    this.forgetOthers();
+    if (fingerprint === this.model.fingerprint && !this.stop.signal.aborted)
+      this.cache!.add(run.prompt.subarray(0, found.position), found.session, []);
     await found.session.dispose();
   }
 
+  /** States of other weights than the model has now are nothing to go on from. */
+  private forgetOthers(): void {
+    if (this.cached === this.model.fingerprint) return;
+    this.cached = this.model.fingerprint;
+    void this.cache?.clear();
+  }
+
   private admit(): void {
-    if (this.queue.length === 0) return;
+    const { maxRunning } = this.options;
+    if (this.queue.length === 0 || this.running.size >= maxRunning) return;
+    this.forgetOthers();
+    const begun = performance.now();
+    let admitted = 0;
     for (const run of this.queue.ordered()) {
-      if (this.running.size >= this.options.maxRunning) return;
+      if (this.running.size >= maxRunning) return;
+      if (admitted > 0 && performance.now() - begun > ADMIT_MS) {
+        this.woken = true;
+        return;
+      }
       if (run.preparing || this.isAwaited(run)) continue;
       const room = this.memory - this.reserved - run.reserved;
       if (room < 0) return; // who comes next waits for it too: else a large one would wait for ever
       if (this.cache && this.cache.bytes > room) this.cache.shrink(room);
       try {
         this.start(run);
+        admitted++;
       } catch (error) {
         run.cancel(error);
       }
@@ -176,11 +200,14 @@ export class Scheduler {
     }
     const limit = run.prompt.length - 1;
     const known = this.cache.look(run.prompt, limit).position;
-    const { least } = this.options.cache!;
+    const least = known + Math.max(this.options.cache!.least, 32);
     for (const other of this.running) {
       if (other.decoding || !other.task.cacheable) continue;
-      const position = Math.min(commonLength(run.prompt, other.prompt), limit, other.prompt.length - 1);
-      if (position - known < Math.max(least, 32) || other.fed >= position) continue;
+      const most = Math.min(limit, other.prompt.length - 1);
+      // Before both are compared as a whole, by each that waits with each that runs.
+      if (most < least || other.fed >= most || run.prompt[least - 1] !== other.prompt[least - 1]) continue;
+      const position = Math.min(commonLength(run.prompt, other.prompt), most);
+      if (position < least || other.fed >= position) continue;
       const there = other.stops.find((stop) => stop.position === position);
       if (there)
         there.kind = 'branch'; // no guess any more
@@ -201,9 +228,11 @@ export class Scheduler {
       const { common } = this.cache.look(run.prompt, 0);
       run.stops = planStops(run.prompt.length, from, run.boundaries, common, this.options.cache!);
     }
+    if (cached) this.persistence?.used(run.prompt.subarray(0, from), cached.session);
     run.session = cached?.session ?? this.begin();
     run.pageRuns = cached?.runs ?? [];
     run.fed = from;
+    run.weights = this.model.fingerprint;
     run.turn = this.turn;
     this.reserved += run.reserved;
     this.queue.take(run);
@@ -347,6 +376,7 @@ export class Scheduler {
   }
 
   private checkpoint(run: Run): void {
+    if (run.weights !== this.model.fingerprint) return;
     const stop = run.stops.find(({ position }) => position === run.fed);
     if (!stop || !this.cache || this.passesBy(stop)) return;
     this.keep(run, run.prompt.subarray(0, run.fed));
@@ -375,7 +405,13 @@ export class Scheduler {
   /** Who writes on in a conversation begins with what was answered. */
   private keepAnswer(run: Run): void {
     const read = run.task.read?.();
-    if (!this.cache || !read || read.length - run.prompt.length < this.options.cache!.least) return;
+    if (
+      !this.cache ||
+      run.weights !== this.model.fingerprint ||
+      !read ||
+      read.length - run.prompt.length < this.options.cache!.least
+    )
+      return;
     this.keep(run, read);
     this.persistence?.keep(read, run.session!);
   }

@@ -1,8 +1,7 @@
 import { Cancellation, watched } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
-import { checkStamps, statOf } from '../checkpoint/stamps.js';
-import { leavesOf } from '../checkpoint/stored.js';
+import { statOf } from '../checkpoint/stamps.js';
 import { byteLength, type HeldType } from '../dtype.js';
 import { StatespaceError, show } from '../errors.js';
 import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
@@ -14,6 +13,7 @@ import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { TensorLike } from '../tensor.js';
 import type { Adapters } from './adapters.js';
 import { Binding, type Unread, underOtherBase } from './bind.js';
+import { digestTensors, WeightFiles } from './fingerprint.js';
 import { asAsked, checkValues, entriesOf, identityOf, shapesOf } from './from-tensors.js';
 import { headAsCopy } from './head-copy.js';
 import { configType, matrixType, ownTypes } from './held-types.js';
@@ -146,11 +146,11 @@ export async function loadModel(
     loading.then((loaded) => loaded.dispose()).catch(() => {}); // its own failure is the one that is thrown
     throw error;
   });
+  const weights = new WeightFiles(binding.used, checkpoint.stamps);
   let identity: string;
   try {
-    identity = (await fingerprintTensors(binding.used)) + adaptersIdentity(adapters);
-    const read = [...binding.used].flatMap(leavesOf).map((t) => t.file);
-    await checkStamps(checkpoint.stamps, read);
+    identity = (await fingerprintTensors(binding.used)) + (await adaptersIdentity(adapters));
+    await weights.check();
   } catch (error) {
     await model.dispose();
     throw error;
@@ -161,6 +161,7 @@ export async function loadModel(
     tokenizer,
     identity,
     folder: checkpoint.metadata ? undefined : folder,
+    files: weights,
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),
   });
@@ -291,9 +292,15 @@ export function describeModel(config: Record<string, unknown>): {
 const asWords = (values: Float32Array): Float32Array =>
   Float32Array.from({ length: 4 * values.length }, (_, i) => (i % 4 === 0 ? values[i / 4]! : 0));
 
-/** What distinguishes a model with adapters from the one without. */
-const adaptersIdentity = (adapters: Adapters | undefined): string =>
-  adapters ? JSON.stringify([...adapters].map(([name, of]) => [name, of.map((a) => [a.file, a.scale])])) : '';
+/** What distinguishes a model with adapters from the one without, and from one with others. */
+async function adaptersIdentity(adapters: Adapters | undefined): Promise<string> {
+  if (!adapters) return '';
+  const halves = [...adapters.values()].flatMap((of) =>
+    of.flatMap(({ a, b }) => [a, b].filter((half) => half !== undefined)),
+  );
+  const scales = [...adapters].map(([name, of]) => [name, of.map(({ scale }) => scale)]);
+  return `${JSON.stringify(scales)}${await digestTensors(halves)}`;
+}
 
 /** The values of a source, of all that its tensor holds. */
 const partOf = (all: Float32Array, { span }: WeightSource): Float32Array =>
@@ -335,7 +342,7 @@ async function finish(
   } finally {
     watch.end();
   }
-  return new Model(handle, built);
+  return new Model(handle, { ...built, exact: options.exact ?? false });
 }
 
 /** All that the weights in memory depend on: what they are for, the files as they are now, and which part of them. */

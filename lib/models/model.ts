@@ -11,7 +11,7 @@ import type { Fed, Network, StepEntry, StepResult, Watch } from '../session/netw
 import { ArrivingSession, restore, restoreAsync, restorePieces } from '../session/restore.js';
 import { Session } from '../session/session.js';
 import { type DType, Tensor, type TensorLike } from '../tensor.js';
-import { fingerprintAfter, fingerprintOf } from './fingerprint.js';
+import { fingerprintAfter, fingerprintOf, type WeightFiles } from './fingerprint.js';
 import { callable, HeldParameters, type Parameters } from './held.js';
 import { readIds, readRows } from './input.js';
 import { NativeCalls, type OutputPer } from './native-calls.js';
@@ -31,6 +31,8 @@ interface Opening {
   folder?: string;
   /** The model holds the folder's values themselves: none was rounded, no adapters merged. */
   asStored?: boolean;
+  /** Where the weights came from, of which `identity` sees a part. */
+  files?: WeightFiles;
 }
 
 /** What a model was built from: enough to build its graph again, held in another type. */
@@ -43,6 +45,8 @@ export interface Blueprint {
   originals: Map<string, Float32Array>;
   /** Adapters stand beside its matrices. */
   adapted?: boolean;
+  /** Activations are not rounded to int8. */
+  exact?: boolean;
 }
 
 /** A network with its weights. Sessions of it, and several models, run side by side. */
@@ -63,6 +67,7 @@ export class Model implements AsyncDisposable, Network {
   #config: Readonly<Record<string, unknown>> = {};
   #tokenizer: TextTokenizer | undefined;
   #fingerprint = new Uint8Array(32);
+  #files: WeightFiles | undefined;
   #eos: number[] = [];
   #folder: string | undefined;
   #asStored = false;
@@ -99,6 +104,7 @@ export class Model implements AsyncDisposable, Network {
     this.#tokenizer = o.tokenizer;
     this.#folder = o.folder;
     this.#asStored = o.asStored ?? false;
+    this.#files = o.files;
     this.#fingerprint = fingerprintOf(this.modelType, o.identity, this.#graph, o.config);
     const eos = o.generationConfig?.eos_token_id ?? o.config.eos_token_id ?? [];
     this.#eos = (Array.isArray(eos) ? eos : [eos]).filter((t): t is number => Number.isInteger(t));
@@ -126,9 +132,13 @@ export class Model implements AsyncDisposable, Network {
   get storedIn(): string | undefined {
     return this.#asStored ? this.#folder : undefined;
   }
-  /** @internal */
+  /** @internal Another object from the moment on that its weights have other values. */
   get fingerprint(): Uint8Array {
     return this.#fingerprint;
+  }
+  /** @internal What it was loaded from, if from files. */
+  get files(): WeightFiles | undefined {
+    return this.#files;
   }
   /** @internal Of a row that is read in place of an id; 0: ids. */
   get features(): number {
@@ -184,11 +194,18 @@ export class Model implements AsyncDisposable, Network {
   async setParameters(parameters: ReadonlyMap<string, TensorLike>): Promise<void> {
     return this.#calls.change(async (others) => {
       const { entries, commit } = await this.#held.replace(parameters);
+      const old = this.#fingerprint;
+      const other = await fingerprintAfter(old, entries);
       await others();
       this.#asStored = false;
-      await call((n) => n.loadWeights(this.#calls.native, [], entries, 0, new Int32Array(1)));
+      this.#fingerprint = other; // before any forward with the new values
+      try {
+        await call((n) => n.loadWeights(this.#calls.native, [], entries, 0, new Int32Array(1)));
+      } catch (error) {
+        this.#fingerprint = old;
+        throw error;
+      }
       commit();
-      this.#fingerprint = await fingerprintAfter(this.#fingerprint, entries);
     });
   }
 

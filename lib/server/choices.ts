@@ -33,18 +33,24 @@ export class Choices {
     private readonly n: number,
     gone: AbortController,
   ) {
-    this.sources = requests.flatMap((request) =>
-      Array.from({ length: n }, (_, i) => {
+    this.sources = requests.flatMap((request) => {
+      let prompt: ReturnType<Engine['read']> | undefined;
+      const read = () => (prompt ??= engine.read(request));
+      return Array.from({ length: n }, (_, i) => {
         const seed = request.seed === undefined ? {} : { seed: request.seed + i };
-        return this.choice({ ...request, ...seed, signal: gone.signal }, gone);
-      }),
-    );
+        return this.choice({ ...request, ...seed, signal: gone.signal }, read, gone);
+      });
+    });
   }
 
   /** Of one that fails the others are of no use. */
-  private async *choice(request: GenerateRequest, gone: AbortController): AsyncGenerator<GenerationEvent, void> {
+  private async *choice(
+    request: GenerateRequest,
+    read: () => ReturnType<Engine['read']>,
+    gone: AbortController,
+  ): AsyncGenerator<GenerationEvent, void> {
     try {
-      yield* this.engine.events(request);
+      yield* this.engine.events(request, read);
     } catch (error) {
       gone.abort(error);
       throw error;

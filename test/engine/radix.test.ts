@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
+import { Heap } from '../../dist/lib/engine/cache/heap.js';
+import { PrefixCache } from '../../dist/lib/engine/cache/prefix-cache.js';
 import { RadixTree } from '../../dist/lib/engine/cache/radix.js';
 import { planStops } from '../../dist/lib/engine/cache/stops.js';
-import { ids, numbers } from '../support/engines.js';
+import { ids, llama, mamba, numbers } from '../support/engines.js';
 
 test('a radix tree finds what a list would', () => {
   const next = numbers(1);
@@ -58,3 +60,78 @@ test('stops: the end, boundaries, the branch, near the end, and the grid, none c
   expect(chat.slice(0, 3)).toEqual([10, 50_000, 89_690]);
   expect(chat.length).toBeLessThan(40);
 });
+
+test('a heap has the least at hand, whatever becomes of the keys', () => {
+  const next = numbers(3);
+  const heap = new Heap<{ n: number }>();
+  const known = new Map<{ n: number }, number>();
+  const least = (except?: { n: number }) =>
+    Math.min(...[...known].filter(([item]) => item !== except).map(([, key]) => key));
+  for (let i = 0; i < 5000; i++) {
+    const items = [...known.keys()];
+    const item = next(2) && items.length > 0 ? items[next(items.length)]! : { n: i };
+    if (next(5) < 2) {
+      heap.delete(item);
+      known.delete(item);
+    } else {
+      const key = next(1000);
+      heap.set(item, key);
+      known.set(item, key);
+    }
+    const first = heap.least();
+    expect(first && known.get(first)).toBe(known.size === 0 ? undefined : least());
+    const second = heap.least(first);
+    expect(second && known.get(second)).toBe(known.size < 2 ? undefined : least(first));
+  }
+  heap.clear();
+  expect(heap.least()).toBeUndefined();
+});
+
+test.each([
+  ['mamba', mamba],
+  ['llama', llama],
+] as const)(
+  'checkpoints of a %s lie in the order of their worth, whatever comes, is used and goes',
+  async (_, make) => {
+    await using model = await make();
+    const next = numbers(4);
+    const one = model.sessionBytes(200).total;
+    const cache = new PrefixCache(model as never, 12 * one);
+    type Node = Parameters<PrefixCache['shrink']>[1] & object;
+    const inside = cache as unknown as {
+      worth(node: Node): number;
+      tree: RadixTree<unknown>;
+      byWorth: { places: Map<Node, number>; keys: number[] };
+    };
+    const prompts = [ids(next, 40)];
+    for (let i = 0; i < 300; i++) {
+      const from = prompts[next(prompts.length)]!;
+      const tokens = Int32Array.from([
+        ...from.subarray(0, next(from.length + 1)),
+        ...ids(next, 1 + next(100)),
+      ]).subarray(0, 300);
+      prompts.push(tokens);
+      const found = cache.take(tokens, tokens.length);
+      const session = found?.session ?? model.createSession();
+      const at = found?.position ?? 0;
+      const stops = [at + 1 + next(40), tokens.length].filter((stop) => stop > at && stop <= tokens.length);
+      let runs = found?.runs ?? [];
+      let read = at;
+      for (const stop of stops) {
+        if (stop > read) await session.forward(tokens.subarray(read, stop));
+        read = stop;
+        runs = cache.add(tokens.subarray(0, stop), session as never, runs);
+      }
+      await session.dispose();
+      if (next(10) === 0) cache.shrink(next(6) * one);
+      const nodes = [...inside.tree.values()] as Node[];
+      expect(nodes.length).toBe(cache.checkpoints);
+      expect(inside.byWorth.places.size).toBe(nodes.length);
+      for (const node of nodes) expect(inside.byWorth.keys[inside.byWorth.places.get(node)!]).toBe(inside.worth(node));
+      expect(cache.bytes).toBeLessThanOrEqual(12 * one);
+    }
+    expect(cache.evictions).toBeGreaterThan(100);
+    await cache.clear();
+    expect([cache.bytes, cache.checkpoints]).toEqual([0, 0]);
+  },
+);

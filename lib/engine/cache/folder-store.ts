@@ -16,9 +16,31 @@ const KEY = /^[a-z0-9-]+(\/[a-z0-9-]+)*$/;
 const PREFIX = /^([a-z0-9-]+\/)*$/;
 const ENDING = '.snapshot';
 
-interface Kept {
-  bytes: number;
-  usedMs: number;
+/** What is there, in the order of its last use, and what all of it holds. */
+class Contents {
+  held = 0;
+  private readonly bytes = new Map<string, number>();
+
+  set(key: string, bytes: number): void {
+    this.delete(key);
+    this.bytes.set(key, bytes);
+    this.held += bytes;
+  }
+
+  delete(key: string): void {
+    this.held -= this.bytes.get(key) ?? 0;
+    this.bytes.delete(key);
+  }
+
+  used(key: string): void {
+    const bytes = this.bytes.get(key);
+    if (bytes !== undefined) this.set(key, bytes);
+  }
+
+  get oldest(): string | undefined {
+    const [key] = this.bytes.keys();
+    return key;
+  }
 }
 
 /**
@@ -38,7 +60,7 @@ export function folderStore(folder: string, options: FolderStoreOptions = {}): S
 
 class FolderStore implements SnapshotStore {
   /** What is there, read once; other processes' files count from the next start on. */
-  private kept: Promise<Map<string, Kept>> | undefined;
+  private kept: Promise<Contents> | undefined;
 
   constructor(
     private readonly root: string,
@@ -73,8 +95,7 @@ class FolderStore implements SnapshotStore {
   private touch(key: string, path: string): void {
     const now = new Date();
     void (async () => {
-      const entry = (await this.contents()).get(key);
-      if (entry) entry.usedMs = now.getTime();
+      (await this.contents()).used(key);
       await lazyFiles().utimes(path, now, now);
     })().catch(() => {}); // somebody else has deleted it
   }
@@ -86,7 +107,7 @@ class FolderStore implements SnapshotStore {
     await this.makeRoom(kept, value.length);
     await lazyFiles().mkdir(dirname(path), { recursive: true });
     await replaceFile(path, value);
-    kept.set(key, { bytes: value.length, usedMs: Date.now() });
+    kept.set(key, value.length);
   }
 
   async delete(key: string): Promise<void> {
@@ -113,33 +134,28 @@ class FolderStore implements SnapshotStore {
     return join(this.root, `${key}${ENDING}`);
   }
 
-  private contents(): Promise<Map<string, Kept>> {
+  private contents(): Promise<Contents> {
     this.kept ??= this.survey();
     return this.kept;
   }
 
-  private async survey(): Promise<Map<string, Kept>> {
-    const kept = new Map<string, Kept>();
+  private async survey(): Promise<Contents> {
+    const there: { key: string; bytes: number; usedMs: number }[] = [];
     await removeAbandoned(this.root);
     for await (const key of this.list('')) {
       const found = await lazyFiles()
         .stat(this.path(key))
         .catch(() => undefined);
-      if (found) kept.set(key, { bytes: found.size, usedMs: found.mtimeMs });
+      if (found) there.push({ key, bytes: found.size, usedMs: found.mtimeMs });
     }
+    const kept = new Contents();
+    for (const { key, bytes } of there.sort((a, b) => a.usedMs - b.usedMs)) kept.set(key, bytes);
     return kept;
   }
 
-  private async makeRoom(kept: Map<string, Kept>, wanted: number): Promise<void> {
-    let held = wanted;
-    for (const { bytes } of kept.values()) held += bytes;
-    if (held <= this.limit) return;
-    const oldest = [...kept].sort(([, a], [, b]) => a.usedMs - b.usedMs);
-    for (const [key, { bytes }] of oldest) {
-      if (held <= this.limit) return;
-      await this.delete(key);
-      held -= bytes;
-    }
+  private async makeRoom(kept: Contents, wanted: number): Promise<void> {
+    for (let { oldest } = kept; oldest !== undefined && kept.held + wanted > this.limit; { oldest } = kept)
+      await this.delete(oldest);
   }
 }
 

@@ -1,7 +1,9 @@
-import type { StatespaceError } from '../../errors.js';
+import { StatespaceError } from '../../errors.js';
 import { lazyCrypto } from '../../lazy.js';
 import type { Model } from '../../models/model.js';
 import type { Session } from '../../session/session.js';
+import { tagOf } from '../../tensor.js';
+import { Turns } from '../../turns.js';
 import { readRecord, recordHead } from './record.js';
 import { readPieces, type SnapshotStore } from './store.js';
 
@@ -15,6 +17,12 @@ const MOST_LOOKED_AT = 4096;
 const MAX_PREPARED_BYTES = 256 << 20;
 // A store that does not answer must not hold up a request that could be read cold.
 const PATIENCE_MS = 2000;
+// Of what was written so many keys are known; and how long a store is taken to keep what nobody asks it for.
+const MOST_WRITTEN = 1 << 16;
+const REFRESH_MS = 6 * 3600e3;
+// Nor each of those that come after it: where a call failed only after this long, the store is left alone for a while.
+const SLOW_MS = 100;
+const SILENCE_MS = 10_000;
 
 export interface StoreCounts {
   hits: number;
@@ -23,6 +31,12 @@ export interface StoreCounts {
   dropped: number;
   /** Calls that failed or took too long. */
   errors: number;
+}
+
+/** What entries of a model begin with, and where they lie. */
+interface Owner {
+  namespace: Uint8Array;
+  folder: string;
 }
 
 /** A checkpoint that came from the store. */
@@ -34,12 +48,14 @@ export interface Restored {
 /** The checkpoints of one model in a store. Nothing that goes wrong here fails a request: it is counted. */
 export class Persistence {
   readonly counts: StoreCounts = { hits: 0, writes: 0, dropped: 0, errors: 0 };
-  private readonly namespace: Uint8Array;
-  private readonly folder: string;
-  private readonly written = new Set<string>();
+  private known: { of: Uint8Array; owner: Promise<Owner> } | undefined;
+  /** When each was written or read last, those of the longest ago first. */
+  private readonly written = new Map<string, number>();
   private waitingBytes = 0;
   private writing: Promise<void> = Promise.resolve();
   private failing = false;
+  /** Until when a store that took long to fail is not asked again. */
+  private silentUntil = 0;
   /** Checkpoints that were to be kept so far, and how many of the first are given up. */
   private asked = 0;
   private givenUp = 0;
@@ -50,8 +66,6 @@ export class Persistence {
     /** What checkpoints may hold in memory. */
     bytes: number,
   ) {
-    this.namespace = sha256(this.model.fingerprint);
-    this.folder = Buffer.from(this.namespace.subarray(0, 16)).toString('hex');
     void this.greet(Math.min(bytes, MAX_PREPARED_BYTES));
   }
 
@@ -64,7 +78,8 @@ export class Persistence {
       let longest = 0;
       let seen = 0;
       // A store of somebody's own may give a promise here, which is not to be left rejected.
-      for await (const key of await this.store.list(`${this.folder}/`)) {
+      const { folder } = await this.owner();
+      for await (const key of await this.store.list(`${folder}/`)) {
         longest = Math.max(longest, Number.parseInt(key.split('/').at(-1)!, 10) || 0);
         if (++seen === MOST_LOOKED_AT) break;
       }
@@ -74,42 +89,113 @@ export class Persistence {
     }
   }
 
+  /** Whose the entries are; anew where the model was given other weights. */
+  private owner(): Promise<Owner> {
+    const { fingerprint } = this.model;
+    if (this.known?.of !== fingerprint) {
+      const owner = this.ownerOf(fingerprint);
+      this.known = { of: fingerprint, owner };
+      this.written.clear();
+      owner.catch(() => {
+        if (this.known?.owner === owner) this.known = undefined;
+      });
+    }
+    return this.known.owner;
+  }
+
+  /** undefined where the files take longer to be read, which is no fault of the store's, or cannot be. */
+  private async ownerBefore(until: number): Promise<Owner | undefined> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), Math.max(1, until - performance.now()));
+    });
+    try {
+      return await Promise.race([this.owner(), late]);
+    } catch (error) {
+      this.failed(error);
+      return undefined;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private notFound(begun: number): undefined {
+    if (isSlow(begun)) this.silentUntil = performance.now() + SILENCE_MS;
+  }
+
+  /** All bytes of the weights count, and how the model holds them: a state is of nothing else. */
+  private async ownerOf(fingerprint: Uint8Array): Promise<Owner> {
+    const { heldType, blueprint, files } = this.model;
+    const held = JSON.stringify([heldType, blueprint.exact ?? false]);
+    const digest = files ? await this.digestOf(files) : '';
+    const namespace = sha256(fingerprint, held, digest);
+    return { namespace, folder: Buffer.from(namespace.subarray(0, 16)).toString('hex') };
+  }
+
+  /** The store has it of files that have not changed since: reading them takes about as long as loading them did. */
+  private async digestOf(files: NonNullable<Model['files']>): Promise<string> {
+    const key = `weights/${await files.stamp()}`;
+    const known = await this.patiently(() => this.store.get(key));
+    const found = tagOf(known) === 'Uint8Array' ? Buffer.from(known!).toString('latin1') : '';
+    const digest = found.slice(0, 64);
+    if (found === sealed(key, digest)) return digest;
+    if (known !== undefined) this.counts.dropped++;
+    const read = await files.digest(() => !this.model.disposed);
+    if (read === undefined) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
+    const value = new Uint8Array(Buffer.from(sealed(key, read), 'latin1'));
+    await this.patiently(() => this.store.put(key, value).then(() => true));
+    return read;
+  }
+
   /** The deepest checkpoint of `tokens` in the store beyond `above` and within `limit` tokens. */
   async find(tokens: Int32Array, above: number, limit: number): Promise<Restored | undefined> {
-    if (limit < HEAD_TOKENS || limit <= above) return undefined;
+    if (limit < HEAD_TOKENS || limit <= above || performance.now() < this.silentUntil) return undefined;
     // One patience for all of it: a store that is there but gives nothing must not cost one for each checkpoint.
-    const until = performance.now() + PATIENCE_MS;
+    const begun = performance.now();
+    const until = begun + PATIENCE_MS;
     const failed = this.counts.errors;
-    const folder = `${this.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
+    const owner = await this.ownerBefore(until);
+    if (!owner) return undefined;
+    const folder = `${owner.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
     const known = new Map<number, string[]>();
+    const turns = new Turns();
     const listed = await this.patiently(async () => {
       for await (const key of await this.store.list(folder)) {
+        // A store that has its keys at hand gives nobody else a turn.
+        const pause = turns.due();
+        if (pause) await pause;
+        if (performance.now() > until) throw new Error('its list has no end');
         const [position, hash] = key.slice(folder.length).split('-');
         const at = Number.parseInt(position!, 10);
         if (at > above && at <= limit && hash) known.set(at, [...(known.get(at) ?? []), key]);
       }
       return true;
     }, until);
-    if (!listed) return undefined;
+    if (!listed) return this.notFound(begun);
     const positions = [...known.keys()].sort((a, b) => a - b);
     const hashes = prefixHashes(tokens, positions);
     for (const position of positions.reverse()) {
       const key = `${folder}${position}-${hashes.get(position)}`;
       if (!known.get(position)!.includes(key)) continue;
-      const session = await this.load(key, tokens.subarray(0, position), until);
+      const session = await this.load(key, owner.namespace, tokens.subarray(0, position), until);
       if (session) return { session, position };
-      if (this.counts.errors > failed) return undefined;
+      if (this.counts.errors > failed) return this.notFound(begun);
     }
     return undefined;
   }
 
-  private async load(key: string, tokens: Int32Array, until: number): Promise<Session | undefined> {
+  private async load(
+    key: string,
+    namespace: Uint8Array,
+    tokens: Int32Array,
+    until: number,
+  ): Promise<Session | undefined> {
     let late = false;
     const session = await this.patiently(async () => {
       const found = await readPieces(this.store, key);
       if (!found) return undefined;
       try {
-        const read = await readRecord(this.model, this.namespace, tokens, {
+        const read = await readRecord(this.model, namespace, tokens, {
           bytes: found.bytes,
           pieces: whileWanted(found.pieces, () => !late),
         });
@@ -124,11 +210,11 @@ export class Persistence {
     late = true;
     if (session !== 'damaged') {
       if (session) this.counts.hits++;
-      if (session) this.written.add(key);
+      if (session) this.note(withoutOwner(key));
       return session;
     }
     this.counts.dropped++;
-    this.written.delete(key);
+    this.written.delete(withoutOwner(key));
     await this.patiently(() => this.store.delete(key));
     return undefined;
   }
@@ -136,11 +222,12 @@ export class Persistence {
   /** Writes a checkpoint behind what else is to be written; the session's state is that of now. */
   keep(tokens: Int32Array, session: Session): void {
     const position = tokens.length;
-    if (position < HEAD_TOKENS) return;
-    const key = `${this.folder}/${prefixHash(tokens, HEAD_TOKENS)}/${position}-${prefixHash(tokens, position)}`;
+    if (position < HEAD_TOKENS || performance.now() < this.silentUntil) return;
+    const owner = this.owner();
+    const key = keyOf(tokens);
     const size = session.bytes;
     if (this.written.has(key) || this.waitingBytes + size > MAX_WAITING_BYTES) return;
-    this.written.add(key);
+    this.note(key);
     this.waitingBytes += size;
     const fork = session.fork();
     const turn = ++this.asked;
@@ -150,13 +237,14 @@ export class Persistence {
           this.written.delete(key);
           return;
         }
-        const record = await fork.saveBehind(recordHead(this.namespace, tokens));
-        const until = performance.now() + PATIENCE_MS;
-        const put = await this.patiently(() => this.store.put(key, record).then(() => true), until);
+        const { namespace, folder } = await owner;
+        const record = await fork.saveBehind(recordHead(namespace, tokens));
+        const begun = performance.now();
+        const put = await this.patiently(() => this.store.put(`${folder}/${key}`, record).then(() => true));
         if (put) this.counts.writes++;
         else this.written.delete(key);
         // Where nothing answers, what waits already is not waited for one by one.
-        if (!put && performance.now() >= until) this.givenUp = this.asked;
+        if (!put && isSlow(begun)) this.givenUp = this.asked;
       } catch {
         // The model went away with its sessions.
         this.written.delete(key);
@@ -165,6 +253,24 @@ export class Persistence {
         await fork.dispose();
       }
     });
+  }
+
+  /** Of what is gone on from in memory the store hears nothing: it would let it go as something that nobody uses. */
+  used(tokens: Int32Array, session: Session): void {
+    const since = performance.now() - REFRESH_MS;
+    const [oldest = Infinity] = this.written.values();
+    if (oldest > since || tokens.length < HEAD_TOKENS) return;
+    const key = keyOf(tokens);
+    if ((this.written.get(key) ?? Infinity) > since) return;
+    this.written.delete(key);
+    this.keep(tokens.slice(), session);
+  }
+
+  private note(key: string): void {
+    this.written.delete(key);
+    this.written.set(key, performance.now());
+    const [first] = this.written.keys();
+    if (this.written.size > MOST_WRITTEN) this.written.delete(first!);
   }
 
   /** Resolves when all that was to be written has been. */
@@ -180,6 +286,11 @@ export class Persistence {
     process.emitWarning(`prefixCache.store: ${why}; prompts are read cold`, { code: 'STATESPACE_STORE' });
   }
 
+  private failed(error: unknown): void {
+    this.counts.errors++;
+    this.tell(error);
+  }
+
   /** undefined, and one more error, where the store fails or does not answer. */
   private async patiently<T>(work: () => Promise<T>, until = performance.now() + PATIENCE_MS): Promise<T | undefined> {
     let timer: NodeJS.Timeout | undefined;
@@ -191,14 +302,15 @@ export class Persistence {
       this.failing = false;
       return found;
     } catch (error) {
-      this.counts.errors++;
-      this.tell(error);
+      this.failed(error);
       return undefined;
     } finally {
       clearTimeout(timer);
     }
   }
 }
+
+const isSlow = (begun: number): boolean => performance.now() - begun > SLOW_MS;
 
 /** Ends where nobody waits for the rest any more. */
 async function* whileWanted(pieces: AsyncIterable<Uint8Array>, wanted: () => boolean): AsyncGenerator<Uint8Array> {
@@ -208,7 +320,21 @@ async function* whileWanted(pieces: AsyncIterable<Uint8Array>, wanted: () => boo
   }
 }
 
-const sha256 = (bytes: Uint8Array): Uint8Array => lazyCrypto().createHash('sha256').update(bytes).digest();
+const sha256 = (...parts: (Uint8Array | string)[]): Uint8Array => {
+  const hash = lazyCrypto().createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+};
+
+/** A digest with what tells whether it came back as it was put. */
+const sealed = (key: string, digest: string): string => `${digest}${Buffer.from(sha256(key, digest)).toString('hex')}`;
+
+/** A key as it is known among those that were written. */
+const withoutOwner = (key: string): string => key.slice(key.indexOf('/') + 1);
+
+/** Where a checkpoint after these tokens lies, below its owner's folder. */
+const keyOf = (tokens: Int32Array): string =>
+  `${prefixHash(tokens, HEAD_TOKENS)}/${tokens.length}-${prefixHash(tokens, tokens.length)}`;
 
 /** SHA-256 of the first so many tokens, 32 hexadecimal digits of it. */
 function prefixHash(tokens: Int32Array, count: number): string {

@@ -92,7 +92,16 @@ export class RadixTree<T> {
     const rest = [this.root];
     for (let node = rest.pop(); node; node = rest.pop()) {
       if (node.value !== undefined) yield node;
-      rest.push(...node.children.values());
+      for (const child of node.children.values()) rest.push(child);
+    }
+  }
+
+  /** Of the nodes with a value those whose nearest one above is this node. */
+  *below(node: RadixNode<T>): Generator<RadixNode<T>> {
+    const rest = [...node.children.values()];
+    for (let next = rest.pop(); next; next = rest.pop()) {
+      if (next.value !== undefined) yield next;
+      else for (const child of next.children.values()) rest.push(child);
     }
   }
 

@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis';
+import type { ChainableCommander, Redis } from 'ioredis';
 import { mismatch, show } from '../../errors.js';
 import { checkOptions } from '../../options.js';
 import { readRanges } from './redis-ranges.js';
@@ -23,11 +23,14 @@ const COMMAND_MS = 1500;
 const CONNECT_MS = 5000;
 // Of a value, that comes with the answer that it is there; and of the rest over a socket of the file system.
 const PIECE = 128 << 10;
+// Of a folder in which all conversations lie that begin with one system prompt, those that were used last: 64,000 names took
+// each request 148 ms.
+const MOST_LISTED = 4096;
 
 /**
  * Snapshots in a Redis, for replicas that share nothing else: `redis://host:6379/0`, `rediss://` for TLS. A value is set
- * together with its name in a set of its folder, so that listing a folder reads that set alone. Give the server a
- * `maxmemory` with the policy `volatile-lru`. Connects at the first use, which an engine
+ * together with its name in a list of its folder by last use, so that listing a folder reads that alone, the 4,096 that were
+ * used last. Give the server a `maxmemory` with the policy `volatile-lru`. Connects at the first use, which an engine
  * makes when it is created, and again when the connection is lost.
  * @public
  */
@@ -61,6 +64,7 @@ class Store implements RedisStore {
         enableOfflineQueue: true,
         retryStrategy: (times) => Math.min(50 * 2 ** times, 2000),
       });
+      this.connection.setMaxListeners(0); // each command that waits for the connection is one
       // Without a listener the process would end; commands that give up do not say what it was that kept them waiting.
       this.connection.on('error', (error) => {
         this.failure = error;
@@ -93,39 +97,46 @@ class Store implements RedisStore {
   }
 
   private listing(folder: string): string {
-    return `${this.prefix}folder:${folder}`;
+    return `${this.prefix}listing:${folder}`;
+  }
+
+  /** In each folder that it lies in a key is used now. */
+  private touch(commands: ChainableCommander, key: string): void {
+    let member = key;
+    for (const folder of this.folders(key)) {
+      commands.zadd(this.listing(folder), 'XX', Date.now(), member).expire(this.listing(folder), 2 * this.ttl);
+      member = folder;
+    }
   }
 
   get(key: string): Promise<Uint8Array | undefined> {
     return this.asking(async (redis) => {
-      const [inner, ...outer] = this.folders(key);
       // What is used stays, and so do the listings that it is found by.
       const pipeline = redis.pipeline().getexBuffer(this.prefix + key, 'EX', this.ttl);
-      for (const folder of [inner!, ...outer]) pipeline.expire(this.listing(folder), 2 * this.ttl);
+      this.touch(pipeline, key);
       const [[error, value]] = (await pipeline.exec()) as [[Error | null, Buffer | null]];
       if (error) throw error;
       if (value) return value;
-      await redis.srem(this.listing(inner!), key);
+      await redis.zrem(this.listing(this.folders(key)[0]!), key);
       return undefined;
     });
   }
 
   read(key: string): Promise<StoredPieces | undefined> {
     return this.asking(async (redis) => {
-      const [inner, ...outer] = this.folders(key);
       const name = this.prefix + key;
       const pipeline = redis
         .pipeline()
         .exists(name)
         .strlen(name)
-        .getrangeBuffer(name, 0, PIECE - 1);
-      for (const kept of [name, ...[inner!, ...outer].map((folder) => this.listing(folder))])
-        pipeline.expire(kept, kept === name ? this.ttl : 2 * this.ttl);
+        .getrangeBuffer(name, 0, PIECE - 1)
+        .expire(name, this.ttl);
+      this.touch(pipeline, key);
       const replies = (await pipeline.exec())!;
       for (const [error] of replies) if (error) throw error;
       const [there, bytes, first] = replies.map(([, reply]) => reply) as [number, number, Buffer];
       if (there) return { bytes, pieces: this.pieces(redis, name, bytes, first) };
-      await redis.srem(this.listing(inner!), key);
+      await redis.zrem(this.listing(this.folders(key)[0]!), key);
       return undefined;
     });
   }
@@ -153,9 +164,13 @@ class Store implements RedisStore {
       const commands = redis
         .multi()
         .set(this.prefix + key, Buffer.from(value.buffer, value.byteOffset, value.length), 'EX', this.ttl);
+      const now = Date.now();
       let member = key;
       for (const folder of this.folders(key)) {
-        commands.sadd(this.listing(folder), member).expire(this.listing(folder), 2 * this.ttl);
+        const listing = this.listing(folder);
+        // With those whose values have gone by now: nobody else would take their names away.
+        commands.zadd(listing, now, member).zremrangebyscore(listing, '-inf', now - 1000 * this.ttl);
+        commands.expire(listing, 2 * this.ttl);
         member = folder;
       }
       for (const [error] of (await commands.exec()) ?? []) if (error) throw error;
@@ -167,14 +182,15 @@ class Store implements RedisStore {
       const replies = await redis
         .multi()
         .del(this.prefix + key)
-        .srem(this.listing(this.folders(key)[0]!), key)
+        .zrem(this.listing(this.folders(key)[0]!), key)
         .exec();
       for (const [error] of replies ?? []) if (error) throw error;
     });
   }
 
   async *list(prefix: string): AsyncGenerator<string> {
-    for (const member of await this.asking((redis) => redis.smembers(this.listing(prefix)))) {
+    const used = await this.asking((redis) => redis.zrevrange(this.listing(prefix), 0, MOST_LISTED - 1));
+    for (const member of used) {
       if (member.endsWith('/')) yield* this.list(member);
       else yield member;
     }

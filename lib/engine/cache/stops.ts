@@ -47,7 +47,6 @@ export function planStops(
     // A prompt that is shorter than what is worth a guess is soon read again.
     ...(length > every ? tails(least) : []).map((back): Stop => ({ position: length - back, kind: 'tail' })),
   ];
-  for (let position = every; position < end; position += every) wanted.push({ position, kind: 'grid' });
   // Of those that lie closer together than a checkpoint is worth, the better known one stays; of the end and a branch
   // before it both do, as texts are known to part there.
   const kept: Stop[] = [];
@@ -57,5 +56,10 @@ export function planStops(
     if (kept.some((other) => Math.abs(other.position - stop.position) < apart)) continue;
     kept.push(stop);
   }
+  const better = [...kept];
+  // These lie further apart from each other than a checkpoint is worth.
+  for (let position = every; position < end; position += every)
+    if (position >= least && better.every((other) => Math.abs(other.position - position) >= least))
+      kept.push({ position, kind: 'grid' });
   return kept.filter((stop) => stop.position > from).sort((a, b) => a.position - b.position);
 }
