@@ -26,7 +26,12 @@ export const phi3: ModelDefinition<LlamaConfig> = {
         ...heads,
         fused: 'qkv_proj',
         window: c.has('sliding_window') ? c.size('sliding_window') : undefined,
-        rope: readRope(c, heads.headDim, { trained: 4096, longest: 4096, words: { su: 'longrope', yarn: 'longrope' } }),
+        rope: readRope(c, heads.headDim, {
+          partial: 1,
+          trained: 4096,
+          longest: 4096,
+          words: { su: 'longrope', yarn: 'longrope' },
+        }),
       },
       fusedMlp: 'gate_up_proj',
     };
