@@ -36,6 +36,8 @@ export type MixerOps = Pick<
   | 'kdaSync'
   | 'mamba3Sync'
   | 'retentionSync'
+  | 'rgLruSync'
+  | 'shortConvSync'
   | 'ssdSync'
   | 'wkv4Sync'
   | 'wkv6Sync'

@@ -1,8 +1,8 @@
 import { gla, kda, mamba3, rgLru } from './hybrids.js';
 import type { Kernel } from './kernel.js';
 import { linear, moe } from './matrices.js';
-import { gatedDelta, retention, ssd, wkv6, wkv7 } from './recurrences.js';
-import { attention, conv, fftConv, scan } from './sequence.js';
+import { deltaRule, gatedDelta, lightning, retention, ssd, wkv6, wkv7 } from './recurrences.js';
+import { attention, conv, fftConv, scan, shortConv } from './sequence.js';
 
 /** Every kernel that is measured, in the order in which it is shown. */
 export const KERNELS: readonly Kernel[] = [
@@ -12,13 +12,16 @@ export const KERNELS: readonly Kernel[] = [
   attention,
   ssd,
   retention,
+  lightning,
   wkv6,
   wkv7,
   gatedDelta,
+  deltaRule,
   kda,
   gla,
   mamba3,
   rgLru,
+  shortConv,
   moe,
   fftConv,
 ];

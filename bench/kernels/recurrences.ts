@@ -87,6 +87,30 @@ export const retention = kernel({
   },
 });
 
+export const lightning = kernel({
+  name: 'lightning',
+  title:
+    "lightning attention (MiniMax-01) in chunks: retention with a decay of each head's own; H heads of P channels, L tokens",
+  sizes: { L: 2048, H: 16, P: 128 },
+  unit: 'flops',
+  prepare({ L, H, P }) {
+    const values = new Values(25);
+    const shape = [1, L, H, P];
+    const slope = { data: Float32Array.from({ length: H }, (_, h) => 2 ** ((-8 * (h + 1)) / H)), shape: [H] };
+    const args = { q: values.normal(shape), k: values.normal(shape, 1 / Math.sqrt(P)), v: values.normal(shape), slope };
+    return {
+      args,
+      plan: () => plans().lightningAttention(args),
+      work: { flops: 4 * L * H * P * P, bytes: F32 * 4 * L * H * P },
+      check: checkHeads({ L, H, V: P, states: P * P }, (_, h) => (S, row) => {
+        const decay = Math.exp(-slope.data[h]!);
+        return decayedOuter(S, row(args.k.data, P), row(args.v.data, P), () => decay, row(args.q.data, P));
+      }),
+      bound: F32_BOUND,
+    };
+  },
+});
+
 export const wkv6 = kernel({
   name: 'wkv6',
   title: "RWKV-6's linear attention in chunks; H heads of P channels, L tokens",
@@ -166,6 +190,24 @@ export const wkv7 = kernel({
   },
 });
 
+/** Tokens of one head by the delta rule: S ← decay·S, S += k·(β(v − Sᵀk))ᵀ; y = Sᵀq/√K. */
+function deltaStep(
+  S: Float64Array,
+  { q, k, v, beta, decay }: { q: Float32Array; k: Float32Array; v: Float32Array; beta: number; decay: number },
+): Float64Array {
+  const V = v.length;
+  const seen = new Float64Array(V);
+  for (let i = 0; i < k.length; i++) for (let j = 0; j < V; j++) seen[j]! += decay * S[i * V + j]! * k[i]!;
+  const write = v.map((value, j) => beta * (value - seen[j]!));
+  return decayedOuter(
+    S,
+    k,
+    write,
+    () => decay,
+    q.map((value) => value / Math.sqrt(k.length)),
+  );
+}
+
 export const gatedDelta = kernel({
   name: 'gatedDelta',
   title: 'the gated delta rule (Qwen3-Next) in chunks; H heads, keys of K and values of V channels, L tokens',
@@ -187,14 +229,34 @@ export const gatedDelta = kernel({
       // Sᵀk, S + k(…)ᵀ, Sᵀq: a multiply-add each; the decay is one product more.
       work: { flops: 7 * L * H * K * V, bytes: F32 * L * H * (2 * K + 2 * V + 2) },
       check: checkHeads({ L, H, V, states: K * V }, () => (S, row) => {
-        const k = row(args.k.data, K);
-        const decay = Math.exp(row(args.g.data, 1)[0]!);
-        const beta = row(args.beta.data, 1)[0]!;
-        const seen = new Float64Array(V);
-        for (let i = 0; i < K; i++) for (let j = 0; j < V; j++) seen[j]! += decay * S[i * V + j]! * k[i]!;
-        const write = row(args.v.data, V).map((value, j) => beta * (value - seen[j]!));
-        const q = row(args.q.data, K).map((value) => value / Math.sqrt(K));
-        return decayedOuter(S, k, write, () => decay, q);
+        const [q, k, v] = [row(args.q.data, K), row(args.k.data, K), row(args.v.data, V)];
+        return deltaStep(S, { q, k, v, beta: row(args.beta.data, 1)[0]!, decay: Math.exp(row(args.g.data, 1)[0]!) });
+      }),
+      bound: F32_BOUND,
+    };
+  },
+});
+
+export const deltaRule = kernel({
+  name: 'deltaRule',
+  title: 'the delta rule without decay (DeltaNet) in chunks; H heads, keys of K and values of V channels, L tokens',
+  sizes: { L: 2048, H: 8, K: 128, V: 128 },
+  unit: 'flops',
+  prepare({ L, H, K, V }) {
+    const values = new Values(26);
+    const args = {
+      q: values.unit([1, L, H, K]),
+      k: values.unit([1, L, H, K]),
+      v: values.normal([1, L, H, V]),
+      beta: values.uniform([1, L, H], 0.1, 0.9),
+    };
+    return {
+      args,
+      plan: () => plans().deltaRule(args),
+      work: { flops: 6 * L * H * K * V, bytes: F32 * L * H * (2 * K + 2 * V + 1) },
+      check: checkHeads({ L, H, V, states: K * V }, () => (S, row) => {
+        const [q, k, v] = [row(args.q.data, K), row(args.k.data, K), row(args.v.data, V)];
+        return deltaStep(S, { q, k, v, beta: row(args.beta.data, 1)[0]!, decay: 1 });
       }),
       bound: F32_BOUND,
     };

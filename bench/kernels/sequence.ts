@@ -84,6 +84,44 @@ export const conv = kernel({
   },
 });
 
+export const shortConv = kernel({
+  name: 'shortConv',
+  title: 'the gated short convolution of LFM2, c ∘ conv(b ∘ x), of width K; D channels, L tokens',
+  sizes: { L: 2048, D: 2048, K: 3 },
+  unit: 'bytes',
+  prepare({ L, D, K }) {
+    const values = new Values(27);
+    const shape = [1, L, D];
+    const args = {
+      b: values.normal(shape),
+      c: values.normal(shape),
+      x: values.normal(shape),
+      weight: values.normal([D, K]),
+    };
+    return {
+      args,
+      plan: () => plans().shortConv(args),
+      work: { flops: (2 * K + 2) * L * D, bytes: F32 * 4 * L * D },
+      check: (y) =>
+        compare(
+          spread(D, CHANNELS).map((d) => {
+            const [b, c, x] = [args.b, args.c, args.x].map(({ data }) => channelOf(data, L, D, d));
+            const expected = Float64Array.from({ length: L }, (_, t) => {
+              let sum = 0;
+              for (let j = 0; j < K; j++) {
+                const from = t - K + 1 + j;
+                if (from >= 0) sum += args.weight.data[d * K + j]! * b![from]! * x![from]!;
+              }
+              return c![t]! * sum;
+            });
+            return [channelOf(y, L, D, d), expected] as const;
+          }),
+        ),
+      bound: F32_BOUND,
+    };
+  },
+});
+
 export const attention = kernel({
   name: 'attention',
   title: 'causal softmax attention, tiled; H heads of P channels, L tokens',

@@ -102,6 +102,64 @@ def retention(t):
         lambda y: y.transpose(0, 1))
 
 
+def lightning(t):
+    """The blocks of MiniMax's own code, and all pairs of tokens at once."""
+    q, k, v = (t[name][0].transpose(0, 1).contiguous() for name in ("q", "k", "v"))
+    length, slope = q.shape[1], t["slope"][:, None, None]
+
+    def inside(n):
+        gap = (torch.arange(n)[:, None] - torch.arange(n)[None, :]).float()
+        return torch.exp(-slope * gap).masked_fill(gap < 0, 0.0)
+
+    def blocks(size):
+        at = torch.arange(1, size + 1)[None, :, None]
+        into, out, whole, pairs = torch.exp(-slope * at), torch.exp(-slope * (size - at)), torch.exp(-slope * size), inside(size)
+        state, parts = torch.zeros(q.shape[0], q.shape[2], v.shape[2]), []
+        for s in range(0, length, size):
+            a, b, c = (x[:, s:s + size] for x in (q, k, v))
+            parts.append((a @ b.transpose(1, 2) * pairs) @ c + (a * into) @ state)
+            state = whole * state + (b * out).transpose(1, 2) @ c
+        return torch.cat(parts, 1)
+
+    mask = inside(length)
+    forms = {"parallel form": lambda: (q @ k.transpose(1, 2) * mask) @ v}
+    if length % 256 == 0:
+        forms["blocks of 256"] = lambda: blocks(256)
+    return forms, lambda y: y.transpose(0, 1)
+
+
+def rg_lru(t):
+    """Gates of all tokens at once, the recurrence token by token, as transformers has it."""
+    x = t["x"][0]
+    heads, width = t["inputGateWeight"].shape[:2]
+
+    def gate(name):
+        rows = x.reshape(-1, heads, width).transpose(0, 1)
+        y = torch.baddbmm(t[name + "GateBias"][:, None], rows, t[name + "GateWeight"])
+        return torch.sigmoid(y.transpose(0, 1).reshape(x.shape))
+
+    def run():
+        log_a = -8 * gate("recurrent") * F.softplus(t["recurrentParam"])
+        factor = torch.sqrt(1 - torch.exp(2 * log_a))
+        factor[0] = 1
+        a, given = torch.exp(log_a), x * gate("input") * factor
+        y, state = torch.empty_like(x), torch.zeros(x.shape[1])
+        for i in range(x.shape[0]):
+            state = a[i] * state + given[i]
+            y[i] = state
+        return y
+
+    return {"token by token": run}
+
+
+def short_conv(t):
+    b, c, x = (t[name].transpose(1, 2).contiguous() for name in ("b", "c", "x"))
+    weight = t["weight"][:, None]
+    width = weight.shape[2]
+    return {"conv1d": lambda: c * F.conv1d(b * x, weight, padding=width - 1, groups=weight.shape[0])[..., :x.shape[2]]}, (
+        lambda y: y.transpose(1, 2))
+
+
 def wkv6(t):
     r, k, v, w = (t[name][0] for name in ("r", "k", "v", "w"))
     u = t["u"]
@@ -137,7 +195,8 @@ def wkv7(t):
 
 def by_token(t, delta):
     """One state a head, decayed by head or by key; the delta rule writes what the state does not hold yet."""
-    q, k, v, g = (t[name][0] for name in ("q", "k", "v", "g"))
+    q, k, v = (t[name][0] for name in ("q", "k", "v"))
+    g = t["g"][0] if "g" in t else torch.zeros(v.shape[:2])
     beta = t["beta"][0] if delta else None
     scale = 1 / math.sqrt(q.shape[2])
 
@@ -235,6 +294,7 @@ def fft_conv(t):
 
 KERNELS = {"scan": scan, "conv": conv, "linear": linear, "attention": attention, "ssd": ssd, "retention": retention,
            "wkv6": wkv6, "wkv7": wkv7, "gatedDelta": gated_delta, "kda": gated_delta,
+           "deltaRule": gated_delta, "lightning": lightning, "rgLru": rg_lru, "shortConv": short_conv,
            "gla": gla, "mamba3": mamba3, "moe": moe, "fftConv": fft_conv}
 
 

@@ -192,3 +192,48 @@ export function convolution(x: Rows, kernel: Float32Array, t: number, c: number)
   for (let s = 0; s <= t && s < taps; s++) y += kernel[c * taps + s]! * x.data[(t - s) * x.width + c]!;
   return y;
 }
+
+interface Block {
+  data: Float32Array;
+  shape: readonly number[];
+}
+
+/** Griffin: h ← a h + √(1 − a²) σ(W_x x) x, a = e^(−8 softplus(Λ) σ(W_a x)); at the start h = σ(W_x x) x (De et al. 2024). */
+export function rgLruHead(
+  length: number,
+  h: number,
+  x: Rows,
+  w: Record<
+    'inputGateWeight' | 'inputGateBias' | 'recurrentGateWeight' | 'recurrentGateBias' | 'recurrentParam',
+    Block
+  >,
+) {
+  const { width } = x;
+  const gate = (given: Float32Array, weight: Block, bias: Block, j: number): number => {
+    let sum = bias.data[h * width + j]!;
+    for (let i = 0; i < width; i++) sum += given[i]! * weight.data[(h * width + i) * width + j]!;
+    return 1 / (1 + Math.exp(-sum));
+  };
+  return recurrence(length, 1, width, (t, S, y) => {
+    const given = row(x, t, h);
+    for (let j = 0; j < width; j++) {
+      const rate = Math.log1p(Math.exp(w.recurrentParam.data[h * width + j]!));
+      const a = Math.exp(-8 * rate * gate(given, w.recurrentGateWeight, w.recurrentGateBias, j));
+      const input = given[j]! * gate(given, w.inputGateWeight, w.inputGateBias, j);
+      S[j] = t === 0 ? input : a * S[j]! + Math.sqrt(1 - a * a) * input;
+      y[j] = S[j]!;
+    }
+  });
+}
+
+/** LFM2: c ∘ conv(b ∘ x), one channel. */
+export function shortConvChannel(length: number, channel: number, a: Record<'b' | 'c' | 'x' | 'weight', Block>) {
+  const [channels, taps] = a.weight.shape as [number, number];
+  const at = ({ data }: Block, t: number) => data[t * channels + channel]!;
+  return Float64Array.from({ length }, (_, t) => {
+    let sum = 0;
+    for (let j = Math.max(0, taps - 1 - t); j < taps; j++)
+      sum += a.weight.data[channel * taps + j]! * at(a.b, t - taps + 1 + j) * at(a.x, t - taps + 1 + j);
+    return at(a.c, t) * sum;
+  });
+}

@@ -12,6 +12,8 @@ import {
   mamba3Head,
   type Rows,
   retentionHead,
+  rgLruHead,
+  shortConvChannel,
   ssdHead,
   wkv4Channel,
   wkv6Head,
@@ -34,6 +36,8 @@ const BOUND = 1e-4; // relative L2: chunked and all-pairs forms sum in another o
 const SAMPLED = 3;
 /** Channels that the widest backend transforms side by side. */
 const LANES = 16;
+/** Of the gated short convolution, as in LFM2. */
+const TAPS = 3;
 
 type Inputs = ReturnType<typeof inputs>;
 
@@ -155,6 +159,29 @@ const MIXERS: readonly Mixer[] = [
     run: (ops, i, mode) =>
       ops.kdaSync({ q: i.q, k: i.b, v: i.v, g: i.w, beta: i.beta, mode: mode as 'chunked' }).y.data as Float32Array,
     sample: (i, s) => heads(s, i, (h) => deltaHead(i.length, h, { ...i.rows, k: i.rows.b, g: i.rows.w })),
+  },
+  {
+    id: 'rgLru',
+    label: 'RG-LRU (Griffin)',
+    modes: [{ ...STEPS, working: 'the gates of a chunk of tokens' }],
+    kept: (s) => s.batch * s.dModel * F32_BYTES,
+    keptText: 'a number a channel, at any length',
+    run: (ops, i) => ops.rgLruSync({ x: i.x, ...i.rgLru }).y.data as Float32Array,
+    sample: (i, s) => heads(s, i, (h) => rgLruHead(i.length, h, i.rows.v, i.rgLru)),
+  },
+  {
+    id: 'shortConv',
+    label: 'gated short convolution (LFM2)',
+    modes: [{ ...STEPS, name: 'direct', working: 'nothing' }],
+    working: () => 0,
+    kept: (s) => s.batch * s.dModel * (TAPS - 1) * F32_BYTES,
+    keptText: `${TAPS - 1} products a channel, at any length`,
+    run: (ops, i) => ops.shortConvSync({ b: i.flatQ, c: i.flatK, x: i.x, weight: i.taps }).y.data as Float32Array,
+    sample: (i, s) =>
+      [0, s.dModel - 1].map((c) => ({
+        at: Array.from({ length: i.length }, (_, t) => t * s.dModel + c),
+        expected: shortConvChannel(i.length, c, { b: i.flatQ, c: i.flatK, x: i.x, weight: i.taps }),
+      })),
   },
   {
     id: 'fftConv',
@@ -284,6 +311,11 @@ function inputs(length: number, { batch, dModel, heads, dState }: Shape) {
     data: random.array(tokens * Math.floor(dState / 4)),
     shape: [batch, length, Math.floor(dState / 4)],
   };
+  const gates = () => ({
+    data: random.array(heads * width * width, 1 / Math.sqrt(width)),
+    shape: [heads, width, width],
+  });
+  const gateBias = { data: random.array(dModel), shape: [heads, width] };
   const ones = { data: new Float32Array(heads * dState).fill(1), shape: [heads, dState] };
   return {
     length,
@@ -305,6 +337,16 @@ function inputs(length: number, { batch, dModel, heads, dState }: Shape) {
       v: flat(v),
       timeDecay: { data: random.uniform(dModel, -5, 1), shape: [dModel] },
       timeFirst: { data: random.uniform(dModel, -1, 1), shape: [dModel] },
+    },
+    flatQ: flat(q),
+    flatK: flat(k),
+    taps: { data: random.array(dModel * TAPS), shape: [dModel, TAPS] },
+    rgLru: {
+      inputGateWeight: gates(),
+      inputGateBias: gateBias,
+      recurrentGateWeight: gates(),
+      recurrentGateBias: gateBias,
+      recurrentParam: { data: random.uniform(dModel, -8, -4), shape: [dModel] },
     },
     beta,
     decay,

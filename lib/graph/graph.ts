@@ -53,6 +53,8 @@ export class Graph {
   readonly values: Value[] = [];
   readonly nodes: Node[] = [];
   readonly weights = new Map<Value, WeightSpec>();
+  /** Tensors that layers share, by their names in the checkpoint: what the other layers call them. */
+  readonly shared = new Map<string, Set<string>>();
   /** Kinds of layers that no single op stands for, one entry a layer. */
   readonly layers: string[] = [];
   /** Tokens that a session may hold, where what computes them is right no further; `of`: what that is. */

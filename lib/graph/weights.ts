@@ -92,18 +92,22 @@ export class Weights {
     private readonly taken: Map<string, Value> = new Map(),
     private readonly asked: Set<string> = new Set(),
     private readonly tally = { parts: 0 },
+    private readonly own?: string,
   ) {}
 
   /** The same declarations under a longer prefix. */
   scope(...path: (string | number)[]): Weights {
-    return new Weights(
-      this.graph,
-      `${this.prefix}${path.join('.')}.`,
-      this.checkpoint,
-      this.taken,
-      this.asked,
-      this.tally,
-    );
+    const longer = `${path.join('.')}.`;
+    return this.under(this.prefix + longer, this.own === undefined ? undefined : this.own + longer);
+  }
+
+  /** These weights as a layer reads them that shares them: `own` is where they would be its own. */
+  sharedWith(own: Weights): Weights {
+    return own.prefix === this.prefix ? this : this.under(this.prefix, own.prefix);
+  }
+
+  private under(prefix: string, own: string | undefined): Weights {
+    return new Weights(this.graph, prefix, this.checkpoint, this.taken, this.asked, this.tally, own);
   }
 
   /** The shape that the checkpoint being loaded holds under a name; undefined where it lacks it, or there is none. */
@@ -135,9 +139,16 @@ export class Weights {
     return this.checkpoint.config ?? 'config';
   }
 
-  private rename(name: string): string {
-    const full = this.prefix + name;
+  private rename(name: string, prefix = this.prefix): string {
+    const full = prefix + name;
     return this.checkpoint.rename?.(full) ?? full;
+  }
+
+  private noteShared(name: string): void {
+    if (this.own === undefined) return;
+    const { shared } = this.graph;
+    const first = this.rename(name);
+    shared.set(first, (shared.get(first) ?? new Set()).add(this.rename(name, this.own)));
   }
 
   /** A weight of this shape; asked for twice, the same one (tied embeddings). */
@@ -198,6 +209,7 @@ export class Weights {
     options: WeightOptions = {},
   ): Value {
     const sources = parts.map((p) => ({ name: this.rename(p.name), shape: p.shape, buffer: p.buffer, span: p.span }));
+    for (const { name } of parts) this.noteShared(name);
     const key = `${sources.map((s) => s.name + (s.span ? `[${s.span}]` : '')).join('+')}:${shape.join(',')}:${options.transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
     if (known) return known;

@@ -6,6 +6,7 @@ import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { StatespaceError, show } from '../errors.js';
 import { compute } from '../graph/compute.js';
+import type { Graph } from '../graph/graph.js';
 
 /** @public */
 export interface Adapter {
@@ -20,11 +21,18 @@ export type Adapters = ReadonlyMap<string, readonly Adapter[]>;
 
 const MAX_CONFIG = 1 << 20;
 
-/** Reads what peft saved in these folders. ERR_CHECKPOINT for anything but plain LoRA, or modules that `known` has not. @public */
-export async function readAdapters(folders: readonly string[], known: ReadonlySet<string>): Promise<Adapters> {
+/**
+ * Reads what peft saved in these folders. ERR_CHECKPOINT for anything but plain LoRA, modules that `known` has not, and
+ * modules that layers share (`shared`) where not all of these have the same adapter. @public
+ */
+export async function readAdapters(
+  folders: readonly string[],
+  known: ReadonlySet<string>,
+  shared: Graph['shared'],
+): Promise<Adapters> {
   const all = new Map<string, Adapter[]>();
   for (const folder of folders)
-    for (const [name, adapter] of await readAdapter(folder)) {
+    for (const [name, adapter] of await oneForAll(folder, await readAdapter(folder), shared)) {
       if (!known.has(name)) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: the model has no tensor ${name}`);
       all.set(name, [...(all.get(name) ?? []), adapter]);
     }
@@ -57,6 +65,43 @@ async function readAdapter(folder: string): Promise<Map<string, Adapter>> {
     found.set(name, adapter);
   }
   return found;
+}
+
+/** peft has an adapter for each layer that shares a module; one weight can have one: the same in all of them. */
+async function oneForAll(
+  folder: string,
+  found: Map<string, Adapter>,
+  shared: Graph['shared'],
+): Promise<Map<string, Adapter>> {
+  for (const [name, others] of shared) {
+    const names = [name, ...others];
+    const [first, ...rest] = names.map((n) => found.get(n));
+    if (!first && rest.every((a) => !a)) continue;
+    const module = name.replace(/\.weight$/, '');
+    const refuse = (what: string) =>
+      new StatespaceError(
+        'ERR_CHECKPOINT',
+        `${folder}: ${module} is shared by ${names.length} layers, whose adapters must be the same: ${what}`,
+      );
+    const missing = names.find((n) => !found.has(n));
+    if (missing !== undefined) throw refuse(`there is none for ${missing.replace(/\.weight$/, '')}`);
+    for (const [i, other] of rest.entries()) {
+      if (!(await sameAdapter(first!, other!)))
+        throw refuse(`that of ${names[i + 1]!.replace(/\.weight$/, '')} is another`);
+      found.delete(names[i + 1]!);
+    }
+  }
+  return found;
+}
+
+async function sameAdapter(one: Adapter, other: Adapter): Promise<boolean> {
+  for (const half of ['a', 'b'] as const) {
+    const [x, y] = [one[half], other[half]];
+    if (!x || !y || x.shape.join() !== y.shape.join()) return false;
+    const [p, q] = await Promise.all([readTensorF32(x), readTensorF32(y)]);
+    if (p.some((v, i) => v !== q[i])) return false;
+  }
+  return true;
 }
 
 const isSet = (v: unknown): boolean =>

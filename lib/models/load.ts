@@ -118,7 +118,9 @@ export async function loadModel(
     options.dtype === undefined ? ownTypes(tensors, options.exact ?? false, options.device ?? 'auto') : undefined;
   let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
   const names = new Set([...built.graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name)));
-  const adapters = options.adapters?.length ? await lazyAdapters().readAdapters(options.adapters, names) : undefined;
+  const adapters = options.adapters?.length
+    ? await lazyAdapters().readAdapters(options.adapters, names, built.graph.shared)
+    : undefined;
   const attached =
     adapters && options.mergeAdapters === false ? lazyUnmerged().attachAdapters(built.graph, adapters) : undefined;
   if (attached) {

@@ -54,7 +54,7 @@ function readConfig(c: ConfigReader): MiniMaxConfig {
   c.only('shared_intermediate_size', 0);
   c.ignore('block_size', 'shared_moe_mode'); // of the chunks that the reference computes in; of no shared expert
   // transformers knows no rotary_dim; the model's own code, with which it was trained, rotates so many channels.
-  const rotated = c.has('rotary_dim') ? Math.min(1, c.size('rotary_dim') / heads.headDim) : 1;
+  const rotated = c.has('rotary_dim') && { partial: Math.min(1, c.size('rotary_dim') / heads.headDim) };
   const factor = (name: string) => ({
     alpha: c.positive(`${name}_alpha_factor`, 1),
     beta: c.positive(`${name}_beta_factor`, 1),
@@ -65,7 +65,7 @@ function readConfig(c: ConfigReader): MiniMaxConfig {
     eps: c.number('rms_norm_eps', 1e-5),
     tied: c.boolean('tie_word_embeddings', false),
     kinds: readKinds(c, nLayers),
-    attention: { ...heads, rope: readRope(c, heads.headDim, { theta: 1e6, partial: rotated }) },
+    attention: { ...heads, rope: readRope(c, heads.headDim, { theta: 1e6, ...rotated }) },
     heads,
     moe: {
       experts,

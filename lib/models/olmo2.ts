@@ -1,4 +1,4 @@
-import { onlySilu } from './activation.js';
+import { readActivation } from './activation.js';
 import type { ModelDefinition } from './definition.js';
 import { readHeads } from './heads-config.js';
 import { buildDecoder, dense, type LlamaConfig } from './llama.js';
@@ -12,7 +12,6 @@ export const olmo2: ModelDefinition<LlamaConfig> = {
     const heads = readHeads(c, dModel, { nHeads: 32 });
     const eps = c.number('rms_norm_eps', 1e-5);
     const bias = c.boolean('attention_bias', false);
-    onlySilu(c);
     return {
       vocabSize: c.size('vocab_size', 50304),
       dModel,
@@ -21,7 +20,7 @@ export const olmo2: ModelDefinition<LlamaConfig> = {
       eps,
       tied: c.boolean('tie_word_embeddings', false),
       mlpBias: false,
-      activation: 'silu',
+      activation: readActivation(c),
       attention: {
         ...heads,
         qkvBias: bias,

@@ -1,4 +1,4 @@
-import { onlySilu } from './activation.js';
+import { readActivation } from './activation.js';
 import type { ModelDefinition } from './definition.js';
 import { readHeads } from './heads-config.js';
 import { buildDecoder, dense, type LlamaConfig } from './llama.js';
@@ -10,7 +10,6 @@ export const phi3: ModelDefinition<LlamaConfig> = {
   config(c) {
     const dModel = c.size('hidden_size', 3072);
     const heads = readHeads(c, dModel, { nHeads: 32 });
-    onlySilu(c);
     for (const key of ['attention_bias', 'mlp_bias', 'lm_head_bias']) c.only(key, false);
     c.ignore('original_max_position_embeddings'); // of scaled rotations, which read it themselves
     return {
@@ -21,12 +20,17 @@ export const phi3: ModelDefinition<LlamaConfig> = {
       eps: c.number('rms_norm_eps', 1e-5),
       tied: c.boolean('tie_word_embeddings', false),
       mlpBias: false,
-      activation: 'silu',
+      activation: readActivation(c),
       attention: {
         ...heads,
         fused: 'qkv_proj',
         window: c.has('sliding_window') ? c.size('sliding_window') : undefined,
-        rope: readRope(c, heads.headDim, { trained: 4096, longest: 4096, words: { su: 'longrope', yarn: 'longrope' } }),
+        rope: readRope(c, heads.headDim, {
+          partial: 1,
+          trained: 4096,
+          longest: 4096,
+          words: { su: 'longrope', yarn: 'longrope' },
+        }),
       },
       fusedMlp: 'gate_up_proj',
     };

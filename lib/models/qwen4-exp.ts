@@ -71,7 +71,7 @@ function readConfig(c: ConfigReader): Qwen4Config {
       ...heads,
       bias: c.boolean('attention_bias', false),
       eps,
-      rope: readRope(c, heads.headDim), // of all channels where no share is given, unlike Qwen3.5
+      rope: readRope(c, heads.headDim, { partial: 1 }), // of all channels where no share is given, unlike Qwen3.5
     },
     index: readIndex(c),
     delta: { ...readDelta(c, eps), gate: gate === 'swish' ? 'silu' : gate },

@@ -26,7 +26,10 @@ const MOST_ROTATED = 1 << 16;
 export interface RopeStandard {
   /** rope_theta where the config has none; default 10000. */
   theta?: number;
-  /** partial_rotary_factor where the config has none; default 1. */
+  /**
+   * partial_rotary_factor where the config has none. A family without this turns all of a head, whatever the config says, as
+   * transformers does; there a scaled rotation of a share fails, and is refused here.
+   */
   partial?: number;
   /** Read partial_rotary_factor in rope_parameters alone. */
   ignoreOuterPartial?: boolean;
@@ -60,9 +63,12 @@ export function readRope(
   standard: RopeStandard = {},
 ): NonNullable<AttentionOptions['rope']> {
   const nested = ropeGiven(c, standard.kind);
+  const kinds = standard.kind === undefined ? undefined : c.nested('rope_parameters');
+  const ofKind = kinds?.nested(standard.kind!);
   const outerPartial = c.number('partial_rotary_factor', standard.partial ?? 1);
   const topPartial = standard.ignoreOuterPartial ? (standard.partial ?? 1) : outerPartial;
-  const partial = nested ? nested.number('partial_rotary_factor', topPartial) : topPartial;
+  const share = nested ? nested.number('partial_rotary_factor', topPartial) : topPartial;
+  const partial = standard.partial === undefined ? 1 : share;
   const topTheta = c.number('rope_theta', standard.theta ?? 10000);
   const theta = nested ? nested.number('rope_theta', topTheta) : topTheta;
   // An odd share of a head: one pair more is rotated, with exponents of the odd number, as in transformers.
@@ -80,10 +86,16 @@ export function readRope(
   const type = word ?? nested.oneOf(key, TYPES, 'default');
   // Sections turn the positions of images; a text has one position, and all sections are equal.
   nested.ignore('type', 'mrope_section', 'mrope_interleaved', ...SCALING_KEYS);
-  const truncate = nested.boolean('truncate', true);
+  // transformers reads it beside the kinds, where it does not stand, and not inside.
+  if (ofKind) nested.ignore('truncate');
+  const truncate = (ofKind ? kinds! : nested).boolean('truncate', true);
   nested.done();
   const outer = c.any('original_max_position_embeddings') ?? standard.trained;
   if (type === 'default') return rope;
+  if (partial !== share)
+    throw c.error(
+      `partial_rotary_factor ${share} with rope_type ${type}: the model type turns all of a head; expected 1`,
+    );
   if (exponentDim !== rotaryDim && type !== 'linear' && type !== 'llama3')
     throw c.error(`rope_type ${type}: head_dim ${headDim} must give an even number`);
   const longest = c.raw.max_position_embeddings ?? standard.longest;

@@ -158,7 +158,7 @@ export function sharedBy(model: Weights, name: string, layer: number, first: num
   const shared = model.scope('layers', first, name);
   const key = 'input_layernorm.weight';
   if (own.stored(key)) return own;
-  return shared.stored(key) || tied ? shared : own;
+  return shared.stored(key) || tied ? shared.sharedWith(own) : own;
 }
 
 /** The shared block (x beside the embeddings) and the layer's own projection of what it gives. */

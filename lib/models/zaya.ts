@@ -36,7 +36,7 @@ function readRopes(c: ConfigReader, headDim: number): Record<Kind, CcaOptions['r
   const of = (kind: Kind, theta: number) => {
     if (given && byKind && !(kind in given)) return { theta, rotaryDim: headDim / 2 };
     // Half of a head is the default of both kinds together: what is given for a kind without a share turns all of it.
-    return readRope(c, headDim, byKind ? { theta, kind } : { theta, partial: 0.5 });
+    return readRope(c, headDim, byKind ? { theta, kind, partial: 1 } : { theta, partial: 0.5 });
   };
   return { hybrid: of('hybrid', 5e6), hybrid_sliding: of('hybrid_sliding', 1e4) };
 }

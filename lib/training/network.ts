@@ -1,7 +1,7 @@
 // What native code is told of a model that is to be trained: its two graphs, its parameters, how weights follow from them.
 import { StatespaceError } from '../errors.js';
 import { encodeGraph } from '../graph/encode.js';
-import type { Value } from '../graph/graph.js';
+import type { Graph, Value } from '../graph/graph.js';
 import { trainingGraph } from '../graph/training.js';
 import { type Parameter, parametersOf } from '../models/held.js';
 import type { Model } from '../models/model.js';
@@ -24,6 +24,8 @@ export interface TrainedNetwork {
   readonly training: Uint8Array;
   readonly evaluation: Uint8Array;
   readonly parameters: readonly Trained[];
+  /** Tensors that layers share, and their other names. */
+  readonly shared: Graph['shared'];
   /** Asked for when all else is known to be right: it runs the weights' load-time arithmetic. */
   layout(): Promise<TrainerLayout>;
 }
@@ -86,6 +88,7 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
     training: encodeGraph(training.graph, training.loss),
     evaluation: encodeGraph(evaluation.graph, evaluation.loss),
     parameters,
+    shared: graph.shared,
     async layout() {
       const weights: TrainerLayout['weights'] = [];
       for (const [weight, { value, gradients }] of training.weights) {

@@ -9,7 +9,7 @@ import { lazyFiles } from '../lazy.js';
 import { loadModel } from '../models/load.js';
 import { checkPath } from '../options.js';
 import type { Tensor } from '../tensor.js';
-import { trainedNetwork } from './network.js';
+import { loraName, trainedNetwork } from './network.js';
 import { readOptions, type TrainerOptions } from './options.js';
 import { configJson, MARKS, writeModel } from './save.js';
 import { type Trainer, TrainerState } from './trainer.js';
@@ -83,6 +83,10 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
     target_modules: modules,
   };
   await lazyFiles().writeFile(join(to, 'adapter_config.json'), configJson(config), { flush: true });
+  // peft has an adapter for each layer that shares a module: here the same one for all of them.
+  for (const { name, base } of trainer.parameterList)
+    for (const other of (base && trainer.shared.get(base)) || [])
+      values.set(loraName(other, name.endsWith('lora_A.weight') ? 'A' : 'B'), values.get(name)!);
   await writeSafetensors(join(to, 'adapter_model.safetensors'), outgoing(values));
 }
 

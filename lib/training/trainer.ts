@@ -83,6 +83,10 @@ export class TrainerState implements Trainer {
     return this.network.parameters;
   }
 
+  get shared(): TrainedNetwork['shared'] {
+    return this.network.shared;
+  }
+
   async #start(begin?: (trainer: TrainerState) => Promise<void>): Promise<void> {
     const { training, evaluation, layout } = this.network;
     const given = await layout();

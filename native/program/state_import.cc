@@ -31,6 +31,10 @@ StateImport::StateImport(std::shared_ptr<Model> model, int64_t size, int64_t pos
   if (p.state_bytes()) runs_.push_back({static_cast<char*>(fresh_.model->states_.at(fresh_.slot_)), p.state_bytes()});
   if (p.has_cache()) fresh_.pages_.assign(Session::pages_for(position), -1);
   page_ = fresh_.first_visible() / kPageTokens;
+  // Behind a window of one token nothing of the last page is visible, and no bytes of it come: the next token goes
+  // there all the same.
+  if (fresh_.first_visible() == position && page_ < int64_t(fresh_.pages_.size()))
+    fresh_.pages_[page_] = fresh_.model->pages_.take();
 }
 
 void StateImport::open_page() {

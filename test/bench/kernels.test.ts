@@ -37,6 +37,7 @@ const small = ['scan:L=33,D=20', 'scan:L=7,D=5,N=128', 'conv:L=9,D=7', 'linear:r
   ['attention:L=70,H=2', 'attention:L=70,H=2,dtype=bf16', 'ssd:L=70,H=2,P=8,N=16', 'retention:L=70,H=2,K=8,V=16'],
   ['wkv6:L=70,H=2,P=8', 'wkv7:L=70,H=2,P=8', 'gatedDelta:L=70,H=2,K=8,V=16', 'fftConv:L=50,D=6'],
   ['kda:L=70,H=2,K=8,V=16', 'gla:L=70,H=2,K=8,V=16', 'rgLru:L=70,H=2,P=8'],
+  ['lightning:L=70,H=2,P=8', 'deltaRule:L=70,H=2,K=8,V=16', 'shortConv:L=9,D=7'],
   ['mamba3:L=70,H=2,P=8,N=16,R=1', 'mamba3:L=70,H=2,P=8,N=16,R=2'],
   ['moe:T=9,d=16,f=32,E=4', 'moe:T=9,d=16,f=32,E=4,dtype=bf16'],
 );

@@ -51,6 +51,8 @@ const CONTENDERS = [
   'gatedDelta-recurrent',
   'kda-chunked',
   'kda-recurrent',
+  'rgLru-recurrent',
+  'shortConv-direct',
   'fftConv-FFT',
 ];
 
@@ -86,6 +88,8 @@ describe('preset mixers', () => {
     'glaSync',
     'gatedDeltaRuleSync',
     'kdaSync',
+    'rgLruSync',
+    'shortConvSync',
     'fftConvSync',
     'attentionSync',
   ] as const)('refuses a wrong %s without a number', async (op) => {

@@ -121,7 +121,14 @@ const wrong: Record<string, [Config, RegExp][]> = {
     [{ attn_layer_idx: [99], attn_cfg: {} }, /attn_layer_idx: expected layer numbers/],
     [{ attn_layer_idx: [0], attn_cfg: null }, /attn_cfg is missing/],
   ],
-  llama: [...llamaLike, [{ sliding_window: 8 }, /unknown key sliding_window/]],
+  llama: [
+    ...llamaLike,
+    [{ sliding_window: 8 }, /unknown key sliding_window/],
+    [
+      { rope_parameters: { rope_type: 'linear', factor: 2, rope_theta: 1e4, partial_rotary_factor: 0.5 } },
+      /partial_rotary_factor 0.5 with rope_type linear: .* expected 1/,
+    ],
+  ],
   mistral: llamaLike,
   mixtral: [
     ...llamaLike,

@@ -19,6 +19,7 @@ const families = {
   mamba: MAMBA,
   llama: LLAMA,
   'sliding window': WINDOW,
+  'window of one token': { ...WINDOW, sliding_window: 1 },
   rwkv4: { model_type: 'rwkv4', ...RWKV },
   rwkv5: { model_type: 'rwkv5', ...RWKV, head_size: 6 },
   rwkv6: { model_type: 'rwkv6', ...RWKV, head_size: 6 },

@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { createModel, createTrainer, loadModel, type Model, resumeTrainer, saveModel } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -123,6 +123,56 @@ describe('adapters go on to the bit', () => {
       await it.model.dispose();
     }
   });
+});
+
+test('adapters of a block that layers share stand under each of them, as in peft: the same in all, or refused', async () => {
+  const config = {
+    ...{ model_type: 'zamba2', vocab_size: 40, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 3 },
+    ...{ layers_block_type: ['hybrid', 'linear_attention', 'hybrid'], num_attention_heads: 2, adapter_rank: 2 },
+    ...{ n_mamba_heads: 4, mamba_d_state: 4 },
+  };
+  const folder = await temporary();
+  await using made = await createModel(config, { seed: 5, device: 'cpu' });
+  await saveModel(made, join(folder, 'base'));
+  await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
+  const lora = { rank: 2, alpha: 4, targets: ['down_proj', 'linear'] };
+  await using trainer = createTrainer(base, { learningRate: 0.1, lora });
+  const batch = batchOf(3, 12);
+  for (let i = 0; i < 3; i++) await trainer.step(batch);
+  await trainer.save(join(folder, 'adapter'));
+  const file = join(folder, 'adapter', 'adapter_model.safetensors');
+  const bytes = await readFile(file);
+  const header = JSON.parse(bytes.toString('utf8', 8, 8 + Number(bytes.readBigUInt64LE(0)))) as Record<string, unknown>;
+  const module = (layer: number) => `model.layers.${layer}.shared_transformer.feed_forward.down_proj`;
+  const half = (layer: number, which: string) => `base_model.model.${module(layer)}.lora_${which}.weight`;
+  for (const layer of [0, 2]) expect(header).toHaveProperty([half(layer, 'A')]);
+
+  const load = (mergeAdapters: boolean) =>
+    loadModel(join(folder, 'base'), { device: 'cpu', adapters: [join(folder, 'adapter')], mergeAdapters });
+  const logits = async (of: Model) => [...(await of.createSession().forward([3, 1, 4])).toFloat32Array()];
+  await using merged = await load(true);
+  await using beside = await load(false);
+  await using again = createTrainer(merged);
+  expect((await again.evaluate(batch)).loss).toBeCloseTo((await trainer.evaluate(batch)).loss, 5);
+  const [a, b] = [await logits(merged), await logits(beside)];
+  expect(Math.max(...a.map((x, i) => Math.abs(x - b[i]!)))).toBeLessThan(1e-4);
+  const resumed = await resumeTrainer(join(folder, 'adapter'));
+  expect(await resumed.evaluate(batch)).toEqual(await trainer.evaluate(batch));
+  await resumed.dispose();
+  await resumed.model.dispose();
+
+  // Of the first use alone, as peft's layers_to_transform makes them; then another for each use, as it trains them.
+  const renamed = Buffer.from(bytes);
+  for (const which of ['A', 'B'])
+    renamed.write(half(2, which).replace('down_proj', 'down_prok'), renamed.indexOf(half(2, which)), 'latin1');
+  await writeFile(file, renamed);
+  await expect(load(true)).rejects.toThrow(/is shared by 2 layers, .* there is none for model\.layers\.2\.shared/);
+  const other = Buffer.from(bytes);
+  const [start] = (header[half(2, 'B')] as { data_offsets: [number, number] }).data_offsets;
+  other.writeFloatLE(7, 8 + Number(bytes.readBigUInt64LE(0)) + start);
+  await writeFile(file, other);
+  for (const merge of [true, false])
+    await expect(load(merge)).rejects.toThrow(/is shared by 2 layers, .* that of model\.layers\.2\..*another/);
 });
 
 test('adapters stand by default where peft takes them', async () => {
