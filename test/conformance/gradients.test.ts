@@ -177,3 +177,66 @@ describe('packed sequences, empty ones among them', () => {
     }
   });
 });
+
+describe('products whose matrices are large', () => {
+  // Rows of the kernels for few and for many, and matrices that are written past the caches (from 1 MB, whole lines).
+  const out = 520;
+  const sizes = [512, 513].flatMap((width) => [0, 1, 5, 16, 17, 130].map((rows) => ({ width, rows })));
+
+  /** (a.rows, b.columns) of f64: aᵀb over the rows of both, or a·b. */
+  function product(a: Float32Array, b: Float32Array, [m, k, n]: [number, number, number], transposed: boolean) {
+    const c = new Float64Array(m * n);
+    for (let i = 0; i < m; i++)
+      for (let l = 0; l < k; l++) {
+        const x = a[transposed ? l * m + i : i * k + l]!;
+        for (let j = 0; j < n; j++) c[i * n + j]! += x * b[l * n + j]!;
+      }
+    return c;
+  }
+
+  onEveryBackend(() => {
+    it.for(sizes)('linear, $rows rows of $width', ({ rows, width }, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(5);
+      const [x, weight, dy] = [r.tensor([rows, width]), r.tensor([out, width]), r.tensor([rows, out])];
+      const { dx, dweight } = callSync('linearBackward', { x, weight, dy });
+      const expected = {
+        dx: product(dy.data, weight.data, [rows, out, width], false),
+        dweight: product(dy.data, x.data, [out, rows, width], true),
+      };
+      if (rows === 0) return expect((dweight!.data as Float32Array).every((v) => v === 0)).toBe(true);
+      expect(relativeL2(dx!.data as Float32Array, expected.dx)).toBeLessThan(2e-6);
+      expect(relativeL2(dweight!.data as Float32Array, expected.dweight)).toBeLessThan(2e-6);
+    });
+
+    it('moe: experts that no token chose get zeros', ({ skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(6);
+      const [experts, d, f] = [4, 512, 520];
+      const [x, dy] = [r.tensor([1, d]), r.tensor([1, d])];
+      // Logits in the order of these factors: the second and the fourth expert are chosen.
+      const factors = [-0.01, 0.02, -0.02, 0.01];
+      const router = {
+        data: Float32Array.from(factors.flatMap((c) => Array.from(x.data, (v) => c * v))),
+        shape: [experts, d],
+      };
+      const shapes = { gateUp: [experts, 2 * f, d], down: [experts, d, f] };
+      const [gateUp, down] = [r.tensor(shapes.gateUp, -0.05, 0.05), r.tensor(shapes.down, -0.05, 0.05)];
+      const given = { x, router, gateUp, down, dy, topK: 2 };
+      for (let again = 0; again < 2; again++) {
+        const gradients = callSync('moeBackward', given);
+        for (const name of ['dgateUp', 'ddown']) {
+          const data = gradients[name]!.data as Float32Array;
+          const largest = Array.from({ length: experts }, (_, e) =>
+            data
+              .subarray((e * data.length) / experts, ((e + 1) * data.length) / experts)
+              .reduce((m, v) => Math.max(m, Math.abs(v)), 0),
+          );
+          expect(largest.map((v) => v > 0)).toEqual([false, true, false, true]);
+          gradients[name]!.data.fill(1); // memory that a second call may be given again
+        }
+        for (const t of Object.values(gradients)) t.dispose();
+      }
+    });
+  });
+});
