@@ -213,7 +213,7 @@ describe('products whose matrices are large', () => {
       skip(onDevice, 'the processor kernels');
       const r = new Random(6);
       const [experts, d, f] = [4, 512, 520];
-      const [x, dy] = [r.tensor([1, d]), r.tensor([1, d])];
+      const [x, dy] = [r.tensor([1, 1, d]), r.tensor([1, 1, d])];
       // Logits in the order of these factors: the second and the fourth expert are chosen.
       const factors = [-0.01, 0.02, -0.02, 0.01];
       const router = {
