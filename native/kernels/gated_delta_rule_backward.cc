@@ -45,6 +45,16 @@ class KeyedHead {
     }
   }
 
+  void fetch(int64_t begin, int64_t n, bool forward) const {
+    const int64_t first = head_ * c_.values;
+    fetch_rows(op_.k, begin, n, shared_, c_.keys), fetch_rows(op_.g, begin, n, at_, c_.keys);
+    fetch_rows(op_.v, begin, n, first, c_.values);
+    if (forward) return;
+    fetch_rows(op_.q, begin, n, shared_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
+    for (const Tensor* to : {&dq_, &dk_, &op_.dg}) fetch_rows(*to, begin, n, at_, c_.keys);
+    fetch_rows(op_.dv, begin, n, first, c_.values);
+  }
+
   void write(int64_t begin, int64_t n) {
     for (int64_t t = 0; t < n; ++t) {
       const F p = set(c_.dx_own[t]), root = set(scale_), beta = set(op_.beta.row(begin + t)[head_]);
@@ -89,6 +99,7 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
   KeyedHead rows(op, head, chunk, dq, dk);
   chunk.run(
       cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
+      [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
       [&](int64_t t, int64_t n) { rows.write(t, n); });
   if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
 }

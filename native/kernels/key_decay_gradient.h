@@ -82,10 +82,10 @@ class KeyDecayGradient {
   }
   float* gradient() const { return G_; }
 
-  // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. write(t, n): takes
-  // results.
-  template <class Read, class Write>
-  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Write&& write) {
+  // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. fetch(t, n, …): what
+  // is read next, and will be written, may be brought near. write(t, n): takes results.
+  template <class Read, class Fetch, class Write>
+  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write) {
     const int64_t count = ceil_div(end - begin, kChunk), segments = ceil_div(count, segment_);
     const auto first = [&](int64_t c) { return begin + c * kChunk; };
     const auto tokens = [&](int64_t c) { return std::min(kChunk, end - first(c)); };
@@ -93,6 +93,7 @@ class KeyDecayGradient {
       if (c % 16 == 0) cx.check_stop();
       const int64_t n = tokens(c);
       read(first(c), n, c + 1 < count);
+      if (c + 1 < count) fetch(first(c + 1), tokens(c + 1), true);
       prepare(n);
       // Inside all but the last segment only the state at hand is kept.
       const bool passing = c / segment_ + 1 < segments;
@@ -112,6 +113,7 @@ class KeyDecayGradient {
         const int64_t n = tokens(c);
         if (c + 1 < count) {  // what the last chunk read is there
           read(first(c), n, false);
+          if (c > 0) fetch(first(c - 1), kChunk, false);
           prepare(n);
         }
         backward(n, state(c), X(c));

@@ -34,6 +34,17 @@ class Head {
     }
   }
 
+  void fetch(int64_t begin, int64_t n, bool forward) const {
+    const int64_t first = head_ * c_.values;
+    fetch_rows(op_.k, begin, n, at_, c_.keys), fetch_rows(op_.v, begin, n, first, c_.values);
+    if (op_.w.rank == 3) fetch_rows(op_.w, begin, n, at_, c_.keys);
+    if (forward) return;
+    fetch_rows(op_.r, begin, n, at_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
+    for (const Tensor* to : {&op_.dr, &op_.dk}) fetch_rows(*to, begin, n, at_, c_.keys);
+    if (op_.w.rank == 3) fetch_rows(op_.dw, begin, n, at_, c_.keys);
+    fetch_rows(op_.dv, begin, n, first, c_.values);
+  }
+
   void write(int64_t begin, int64_t n) {
     for (int64_t i = 0; i < c_.keys; i += kLanes) {
       const int m = lanes_of(c_.keys - i);
@@ -80,6 +91,7 @@ void run(const Wkv6Backward& op, Context& cx) {
     Head rows(op, head, {du + i * keys, dw + i * keys}, chunk);
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
+        [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
         [&](int64_t t, int64_t n) { rows.write(t, n); });
     if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
   });

@@ -30,6 +30,16 @@ class Head {
     }
   }
 
+  void fetch(int64_t begin, int64_t n, bool forward) const {
+    const int64_t first = head_ * c_.values;
+    for (const Tensor* from : {&op_.w, &op_.a, &op_.b, &op_.k}) fetch_rows(*from, begin, n, at_, c_.keys);
+    fetch_rows(op_.v, begin, n, first, c_.values);
+    if (forward) return;
+    fetch_rows(op_.r, begin, n, at_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
+    for (const Tensor* to : {&op_.dr, &op_.dw, &op_.da, &op_.db, &op_.dk}) fetch_rows(*to, begin, n, at_, c_.keys);
+    fetch_rows(op_.dv, begin, n, first, c_.values);
+  }
+
   void write(int64_t begin, int64_t n) {
     for (int64_t t = 0; t < n; ++t) {
       const F p = set(c_.dx_own[t]), o = set(c_.dv_own[t]);
@@ -79,6 +89,7 @@ void run(const Wkv7Backward& op, Context& cx) {
     Head rows(op, head, chunk);
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
+        [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
         [&](int64_t t, int64_t n) { rows.write(t, n); });
     if (op.dinitial_state) each(op.dinitial_state, chunk.gradient(), [](float& to, float& from) { to = from; });
   });
