@@ -1,6 +1,7 @@
 import { gla, kda, mamba3, rgLru } from './hybrids.js';
 import type { Kernel } from './kernel.js';
 import { linear, moe } from './matrices.js';
+import { layerNorm, rmsNorm, rope, wkv4 } from './pointwise.js';
 import { gatedDelta, retention, ssd, wkv6, wkv7 } from './recurrences.js';
 import { attention, conv, fftConv, scan } from './sequence.js';
 
@@ -12,6 +13,7 @@ export const KERNELS: readonly Kernel[] = [
   attention,
   ssd,
   retention,
+  wkv4,
   wkv6,
   wkv7,
   gatedDelta,
@@ -21,4 +23,7 @@ export const KERNELS: readonly Kernel[] = [
   rgLru,
   moe,
   fftConv,
+  rmsNorm,
+  layerNorm,
+  rope,
 ];
