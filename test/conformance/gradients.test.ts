@@ -240,3 +240,52 @@ describe('products whose matrices are large', () => {
     });
   });
 });
+
+describe('gradients larger than the caches', () => {
+  // From 16 MB in all the head recurrences write past them: half the heads at a time stay below.
+  const [length, heads, width] = [256, 64, 64];
+  const shape = [1, length, heads, width];
+  const half = (t: { data: Float32Array; shape: readonly number[] }, first: number) => {
+    const values = t.data.length / length / heads;
+    const data = new Float32Array(t.data.length / 2);
+    for (let i = 0; i < length; i++) {
+      const from = (i * heads + first) * values;
+      data.set(t.data.subarray(from, from + (heads / 2) * values), (i * heads * values) / 2);
+    }
+    return { data, shape: t.shape.map((n, i) => (i === 2 ? n / 2 : n)) };
+  };
+
+  onEveryBackend(() => {
+    it.for(['wkv6Backward', 'wkv7Backward', 'gatedDeltaRuleBackward'] as const)('%s', (op, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(11);
+      const rows = (low = -1, high = 1) => r.tensor(shape, low, high);
+      const keys = () => r.unit(shape);
+      const u = r.tensor([heads, width]);
+      const perToken = {
+        wkv6Backward: () => ({ r: rows(), k: rows(), v: rows(), w: rows(-0.7, -0.01) }),
+        wkv7Backward: () => ({ r: rows(), w: rows(-0.6, -0.01), k: rows(), v: rows(), a: keys(), b: keys() }),
+        gatedDeltaRuleBackward: () => ({
+          ...{ q: keys(), k: keys(), v: rows(), g: rows(-0.5, -0.01) },
+          beta: r.tensor([1, length, heads], 0.1, 0.9),
+        }),
+      }[op]();
+      const given: Record<string, { data: Float32Array; shape: readonly number[] }> = { ...perToken, dy: rows() };
+      const whole = callSync(op, { ...given, ...(op === 'wkv6Backward' && { u }) });
+      for (const first of [0, heads / 2]) {
+        const cut = Object.fromEntries(Object.entries(given).map(([name, t]) => [name, half(t, first)]));
+        const own = { data: u.data.slice(first * width, (first + heads / 2) * width), shape: [heads / 2, width] };
+        const part = callSync(op, { ...cut, ...(op === 'wkv6Backward' && { u: own }) });
+        for (const name of Object.keys(given).filter((n) => n !== 'dy')) {
+          const all = whole[`d${name}`]! as unknown as { data: Float32Array; shape: number[] };
+          expect(
+            Buffer.from(half(all, first).data.buffer).equals(bytes(part[`d${name}`]!.data)),
+            `${op} d${name}`,
+          ).toBe(true);
+        }
+      }
+    });
+  });
+});
+
+const bytes = (data: ArrayBufferView) => Buffer.from(data.buffer, data.byteOffset, data.byteLength);
