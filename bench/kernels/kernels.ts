@@ -1,6 +1,7 @@
 import { gla, kda, mamba3, rgLru } from './hybrids.js';
 import type { Kernel } from './kernel.js';
 import { linear, moe } from './matrices.js';
+import { layerNorm, rmsNorm, rope, wkv4 } from './pointwise.js';
 import { deltaRule, gatedDelta, lightning, retention, ssd, wkv6, wkv7 } from './recurrences.js';
 import { attention, conv, fftConv, scan, shortConv } from './sequence.js';
 
@@ -13,6 +14,7 @@ export const KERNELS: readonly Kernel[] = [
   ssd,
   retention,
   lightning,
+  wkv4,
   wkv6,
   wkv7,
   gatedDelta,
@@ -24,4 +26,7 @@ export const KERNELS: readonly Kernel[] = [
   shortConv,
   moe,
   fftConv,
+  rmsNorm,
+  layerNorm,
+  rope,
 ];

@@ -41,7 +41,7 @@ function inputs({ sizes, x, weight, bias, ...attrs }: Checked<typeof rules> & { 
   return { tensors: { x: reshape(x, rows, D), weight, bias }, attrs };
 }
 
-function plan(args: LayerNormArgs): Plan<LayerNormResult> {
+export function plan(args: LayerNormArgs): Plan<LayerNormResult> {
   const a = check('layerNorm', args, rules);
   const { tensors, attrs } = inputs(a);
   const y = output(a.sizes, 'y', a.x.shape);
@@ -76,7 +76,7 @@ export interface LayerNormBackwardArgs extends Omit<LayerNormArgs, 'out'>, Out<L
 /** What {@link layerNormBackward} gives: gradients in the shapes of the arguments that are given. */
 export type LayerNormGradients = Gradients<'x', 'weight' | 'bias'>;
 
-function backwardPlan(args: LayerNormBackwardArgs): Plan<LayerNormGradients> {
+export function backwardPlan(args: LayerNormBackwardArgs): Plan<LayerNormGradients> {
   const { dy, ...a } = check('layerNormBackward', args, { ...rules, dy: optional('... D') });
   const native = inputs(a);
   const above = { dy: reshape(orZeros(dy, a.x.shape), ...native.tensors.x.shape) };

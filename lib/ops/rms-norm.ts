@@ -86,7 +86,7 @@ export interface RmsNormBackwardArgs extends Omit<RmsNormArgs, 'out'>, Out<RmsNo
 /** What {@link rmsNormBackward} gives: gradients in the shapes of the arguments that are given. */
 export type RmsNormGradients = Gradients<'x', 'weight' | 'bias' | 'z'>;
 
-function backwardPlan(args: RmsNormBackwardArgs): Plan<RmsNormGradients> {
+export function backwardPlan(args: RmsNormBackwardArgs): Plan<RmsNormGradients> {
   const { dy, ...a } = check('rmsNormBackward', args, { ...rules, dy: optional('... D') });
   const native = inputs(a);
   const above = { dy: reshape(orZeros(dy, a.x.shape), ...native.tensors.x.shape) };

@@ -69,7 +69,7 @@ function inputs({ sizes, ...a }: Checked<typeof rules> & { sizes: Sizes }) {
   };
 }
 
-function plan(args: RopeArgs): Plan<RopeResult> {
+export function plan(args: RopeArgs): Plan<RopeResult> {
   const a = check('rope', args, rules);
   const { tensors, attrs } = inputs(a);
   const y = output(a.sizes, 'y', a.x.shape);
@@ -100,7 +100,7 @@ export interface RopeBackwardArgs extends Omit<RopeArgs, 'out'>, Out<RopeGradien
 /** What {@link ropeBackward} gives. */
 export type RopeGradients = Gradients<'x'>;
 
-function backwardPlan(args: RopeBackwardArgs): Plan<RopeGradients> {
+export function backwardPlan(args: RopeBackwardArgs): Plan<RopeGradients> {
   const { dy, ...a } = check('ropeBackward', args, { ...rules, dy: optional('B L H P') });
   return gradientPlan('ropeBackward', a, inputs(a), { dy: tokens(orZeros(dy, a.x.shape)) }, ['x']);
 }

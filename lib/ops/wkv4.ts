@@ -45,7 +45,7 @@ const rules = {
   initialState: optional('S 3 D'),
 } satisfies Rules<Wkv4Args>;
 
-function plan(args: Wkv4Args): Plan<Wkv4Result> {
+export function plan(args: Wkv4Args): Plan<Wkv4Result> {
   const { sizes, ...a } = check('wkv4', args, rules);
   const [S, D] = sizes.all('S', 'D');
   const y = output(sizes, 'y', a.k.shape);

@@ -13,29 +13,34 @@ constexpr int64_t kChunk = 16;
 // Rows to allocate of what is read at lags: those of a chunk and a vector's lanes more, whatever these hold.
 constexpr int64_t kLagged = 2 * kChunk;
 
-// In place, x and d (n, width): x_t ∘ d_{t-1} ∘ … ∘ d_0, and total = d_{n-1} ∘ … ∘ d_0. Rows are whole vectors.
-inline void decay_from_start(float* x, const float* d, int64_t n, int64_t width, float* total) {
+// x and d (n, width): out_t = x_t ∘ d_{t-1} ∘ … ∘ d_0, which may be x, and total = d_{n-1} ∘ … ∘ d_0. Rows are whole
+// vectors.
+inline void decay_from_start(const float* x, float* out, const float* d, int64_t n, int64_t width, float* total) {
   for (int64_t i = 0; i < width; i += kLanes) {
     F running = set(1);
     for (int64_t t = 0; t < n; ++t) {
-      float* row = x + t * width + i;
-      store(row, load(row) * running);
-      running = running * load(d + t * width + i);
+      const int64_t at = t * width + i;
+      store(out + at, load(x + at) * running);
+      running = running * load(d + at);
     }
     store(total + i, running);
   }
 }
-// x_s ∘ d_{s+1} ∘ … ∘ d_{n-1}
-inline void decay_to_end(float* x, const float* d, int64_t n, int64_t width) {
+inline void decay_from_start(float* x, const float* d, int64_t n, int64_t width, float* total) {
+  decay_from_start(x, x, d, n, width, total);
+}
+// out_s = x_s ∘ d_{s+1} ∘ … ∘ d_{n-1}
+inline void decay_to_end(const float* x, float* out, const float* d, int64_t n, int64_t width) {
   for (int64_t i = 0; i < width; i += kLanes) {
     F running = set(1);
     for (int64_t s = n - 1; s >= 0; --s) {
-      float* row = x + s * width + i;
-      store(row, load(row) * running);
-      running = running * load(d + s * width + i);
+      const int64_t at = s * width + i;
+      store(out + at, load(x + at) * running);
+      running = running * load(d + at);
     }
   }
 }
+inline void decay_to_end(float* x, const float* d, int64_t n, int64_t width) { decay_to_end(x, x, d, n, width); }
 
 // out_l = x_l · (y ∘ d_0 ∘ … ∘ d_{l-1}) for l < Lags, a vector of sums at once; y becomes y ∘ d_0 ∘ … ∘ d_{Lags-1} in
 // `running` if there are further lags.

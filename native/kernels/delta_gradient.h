@@ -82,6 +82,7 @@ class DeltaGradient {
       cx.check_stop();
       const int64_t t = begin + c * kDeltaTokens, n = std::min(kDeltaTokens, end - t);
       read(t, n, head);
+      if (c + 1 < chunks) fetch(t + n, std::min(kDeltaTokens, end - t - n), head, true, dq, dk, column);
       solve(t, n, head, state(c), X(c));
       if (c + 1 < chunks) advance(n, state(c), X(c), state(c + 1));
     }
@@ -89,6 +90,7 @@ class DeltaGradient {
       cx.check_stop();
       const int64_t t = begin + c * kDeltaTokens, n = std::min(kDeltaTokens, end - t);
       if (c + 1 < chunks) read(t, n, head);  // what the last chunk read is there
+      if (c > 0) fetch(t - kDeltaTokens, kDeltaTokens, head, false, dq, dk, column);
       backward(t, n, head, state(c), X(c));
       if (dq) write_rows(dq_, key_stride_, dq, t, n, column, keys_);
       if (dk) write_rows(dk_, key_stride_, dk, t, n, column, keys_);
@@ -99,6 +101,15 @@ class DeltaGradient {
  private:
   float* state(int64_t chunk) const { return states_ + chunk * size_; }
   float* X(int64_t chunk) const { return X_ + chunk * kRowCount * stride_; }
+
+  void fetch(int64_t begin, int64_t n, int64_t head, bool forward, const Tensor& dq, const Tensor& dk,
+             int64_t column) const {
+    const int64_t at = head / (op_.v[1] / op_.k[1]) * keys_, first = head * values_;
+    fetch_rows(op_.q, begin, n, at, keys_), fetch_rows(op_.k, begin, n, at, keys_);
+    if (forward) return fetch_rows(op_.v, begin, n, first, values_);
+    fetch_rows(op_.dy, begin, n, first, values_), fetch_rows(op_.dv, begin, n, first, values_);
+    fetch_rows(dq, begin, n, column, keys_), fetch_rows(dk, begin, n, column, keys_);
+  }
 
   [[gnu::noinline, gnu::flatten]] void read(int64_t begin, int64_t n, int64_t head) {
     if (n < kDeltaTokens) std::memset(work_, 0, (work_end_ - work_) * sizeof(float));

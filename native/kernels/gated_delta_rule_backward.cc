@@ -2,6 +2,7 @@
 #include "kernels/delta_gradient.h"
 #include "kernels/key_decay_gradient.h"
 #include "kernels/rows.h"
+#include "kernels/streamed_rows.h"
 #include "ops/gated_delta_rule.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -19,30 +20,42 @@ class KeyedHead {
         head_(head),
         at_(head * chunk.keys),
         shared_(head / (op.v[1] / op.k[1]) * chunk.keys),
-        scale_(1 / ::sqrtf(float(chunk.keys))) {}
+        scale_(1 / ::sqrtf(float(chunk.keys))),
+        streamed_(streams_rows({&dq, &dk, &op.dg, &op.dv}, {chunk.keys, chunk.values})) {}
 
   void read(int64_t begin, int64_t n, bool forward) {
-    copy_rows(op_.k, begin, n, shared_, c_.keys, c_.b, c_.width);
     for (int64_t t = 0; t < n; ++t) {
-      float *d = c_.d + t * c_.width, *a = c_.a + t * c_.width, *b = c_.b + t * c_.width;
-      exp_row(op_.g.row(begin + t) + at_, d, c_.keys);
+      const float *g = op_.g.row(begin + t) + at_, *from_k = op_.k.row(begin + t) + shared_;
+      const float* from_q = op_.q.row(begin + t) + shared_;
       const F beta = set(op_.beta.row(begin + t)[head_]);
-      for (int64_t i = 0; i < c_.width; i += kLanes) {
-        const F k = load(b + i);
-        store(a + i, zero() - load(d + i) * k);
-        store(b + i, beta * k);
+      F own = zero();
+      for (int64_t i = 0; i < c_.keys; i += kLanes) {
+        const int64_t to = t * c_.width + i;
+        const int m = lanes_of(c_.keys - i);
+        const F d = exp(load(g + i, m)), k = load(from_k + i, m), b = beta * k;
+        store(c_.d + to, d);
+        store(c_.a + to, zero() - d * k);
+        store(c_.b + to, b);
+        if (forward) continue;
+        const F q = set(scale_) * load(from_q + i, m);
+        own = fma(q, b, own);
+        store(c_.r + to, d * q);
       }
+      if (!forward) c_.x_own[t] = sum(own);
     }
     copy_rows(op_.v, begin, n, head_ * c_.values, c_.values, c_.v, c_.stride);
+    if (!forward) copy_rows(op_.dy, begin, n, head_ * c_.values, c_.values, c_.dy, c_.stride);
+  }
+
+  void fetch(int64_t begin, int64_t n, bool forward) const {
+    const int64_t first = head_ * c_.values;
+    fetch_rows(op_.k, begin, n, shared_, c_.keys), fetch_rows(op_.g, begin, n, at_, c_.keys);
+    fetch_rows(op_.v, begin, n, first, c_.values);
     if (forward) return;
-    copy_rows(op_.q, begin, n, shared_, c_.keys, c_.r, c_.width);
-    copy_rows(op_.dy, begin, n, head_ * c_.values, c_.values, c_.dy, c_.stride);
-    scale(c_.r, scale_, n * c_.width);
-    for (int64_t t = 0; t < n; ++t) {
-      float* r = c_.r + t * c_.width;
-      c_.x_own[t] = dot(r, c_.b + t * c_.width, c_.keys);
-      scale_row(r, c_.d + t * c_.width, r, c_.width);
-    }
+    fetch_rows(op_.q, begin, n, shared_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
+    if (streamed_) return;
+    for (const Tensor* to : {&dq_, &dk_, &op_.dg}) fetch_rows(*to, begin, n, at_, c_.keys);
+    fetch_rows(op_.dv, begin, n, first, c_.values);
   }
 
   void write(int64_t begin, int64_t n) {
@@ -53,19 +66,20 @@ class KeyedHead {
       for (int64_t i = 0; i < c_.keys; i += kLanes) {
         const int64_t from = t * c_.width + i;
         const int m = lanes_of(c_.keys - i);
-        auto put = [&](const Tensor& gradient, F x) {
-          if (gradient) store(gradient.row(begin + t) + at_ + i, x, m);
+        auto give = [&](const Tensor& gradient, F x) {
+          if (gradient) put(gradient.row(begin + t) + at_ + i, x, m, streamed_);
         };
         const F d = load(c_.d + from), dr = load(c_.dr + from), da = load(c_.da + from);
         const F db = fma(p * root, load(q + i, m), load(c_.db + from));
         slope = fma(load(k + i, m), db, slope);
-        put(dq_, root * fma(d, dr, p * load(c_.b + from)));
-        put(dk_, fnma(d, da, beta * db));
-        put(op_.dg, fma(load(c_.a + from), da, fma(load(c_.r + from), dr, load(c_.slope + from))));
+        give(dq_, root * fma(d, dr, p * load(c_.b + from)));
+        give(dk_, fnma(d, da, beta * db));
+        give(op_.dg, fma(load(c_.a + from), da, fma(load(c_.r + from), dr, load(c_.slope + from))));
       }
       if (op_.dbeta) op_.dbeta.row(begin + t)[head_] = sum(slope);
     }
-    if (op_.dv) write_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values);
+    if (op_.dv) put_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values, streamed_);
+    if (streamed_) end_streams();
   }
 
  private:
@@ -74,6 +88,7 @@ class KeyedHead {
   const Tensor &dq_, &dk_;
   const int64_t head_, at_, shared_;
   const float scale_;
+  const bool streamed_;
 };
 
 // One head of one sequence.
@@ -89,6 +104,7 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
   KeyedHead rows(op, head, chunk, dq, dk);
   chunk.run(
       cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
+      [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
       [&](int64_t t, int64_t n) { rows.write(t, n); });
   if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
 }

@@ -41,10 +41,11 @@ class KeyDecayGradient {
       : keys(keys),
         values(values),
         width(padded(keys)),
-        stride(padded(values)),
+        stride(state_stride(values)),
         solves(solves),
         writes(writes),
-        size_(tile_rows(keys) * stride) {
+        size_(tile_rows(keys) * stride),
+        segment_(segment(keys, values)) {
     float* next = memory;
     auto take = [&](int64_t n) {
       float* from = next;
@@ -56,19 +57,21 @@ class KeyDecayGradient {
     for (float** rows : {&v, &dy, &dv, &dx_}) *rows = take(kRowCount * stride);
     for (float** square : {&ab_, &ak_, &pb_, &pk_, &of_x_, &of_y_}) *square = take(kRowCount * kLagged);
     for (float** vector : {&x_own, &v_own, &dx_own, &dv_own}) *vector = take(kRowCount);
-    both_ = take(tile_rows(values) * kLagged);
-    turned_ = take(tile_rows(values) * width);
+    both_ = take(tile_rows(values) * kLagged), seen_ = take(tile_rows(values) * kLagged);
+    of_start_ = take(tile_rows(keys) * kLagged), of_end_ = take(tile_rows(keys) * kLagged);
     lanes_ = take(width * kLanes);
     through_ = take(width + kLanes), decay_ = take(width + kLanes + kRows);
     G_ = take(size_);
     std::memset(memory, 0, (next - memory) * sizeof(float));
     X_ = take(chunks(tokens) * whole_tiles(kChunk) * stride);
+    slots_ = take((segment_ - 1) * size_);
     states_ = next;
   }
   static int64_t floats(int64_t keys, int64_t values, int64_t tokens) {
-    const int64_t width = padded(keys), stride = padded(values);
-    return kRowCount * (14 * width + 4 * stride + 6 * kLagged + 4) + tile_rows(values) * (kLagged + width) +
-           width * (kLanes + 2) + (chunks(tokens) + 1) * tile_rows(keys) * stride +
+    const int64_t width = padded(keys), stride = state_stride(values);
+    return kRowCount * (14 * width + 4 * stride + 6 * kLagged + 4) +
+           2 * (tile_rows(values) + tile_rows(keys)) * kLagged + width * (kLanes + 2) +
+           (ceil_div(chunks(tokens), segment(keys, values)) + segment(keys, values)) * tile_rows(keys) * stride +
            chunks(tokens) * whole_tiles(kChunk) * stride + 2048;
   }
 
@@ -79,34 +82,61 @@ class KeyDecayGradient {
   }
   float* gradient() const { return G_; }
 
-  // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. write(t, n): takes
-  // results.
-  template <class Read, class Write>
-  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Write&& write) {
-    const int64_t count = (end - begin + kChunk - 1) / kChunk;
+  // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. fetch(t, n, …): what
+  // is read next, and will be written, may be brought near. write(t, n): takes results.
+  template <class Read, class Fetch, class Write>
+  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write) {
+    const int64_t count = ceil_div(end - begin, kChunk), segments = ceil_div(count, segment_);
+    const auto first = [&](int64_t c) { return begin + c * kChunk; };
+    const auto tokens = [&](int64_t c) { return std::min(kChunk, end - first(c)); };
     for (int64_t c = 0; c < count; ++c) {
-      const int64_t t = begin + c * kChunk, n = std::min(kChunk, end - t);
       if (c % 16 == 0) cx.check_stop();
-      read(t, n, c + 1 < count);
+      const int64_t n = tokens(c);
+      read(first(c), n, c + 1 < count);
+      if (c + 1 < count) fetch(first(c + 1), tokens(c + 1), true);
       prepare(n);
-      if (solves) solve(n, state(c), X(c));
-      if (c + 1 < count) advance(n, state(c), X(c), state(c + 1));
+      // Inside all but the last segment only the state at hand is kept.
+      const bool passing = c / segment_ + 1 < segments;
+      const float* S = passing && c % segment_ ? slots_ : state(c);
+      if (solves) solve(n, S, X(c));
+      if (c + 1 < count) advance(n, S, X(c), passing && (c + 1) % segment_ ? slots_ : state(c + 1));
     }
-    for (int64_t c = count - 1; c >= 0; --c) {
-      const int64_t t = begin + c * kChunk, n = std::min(kChunk, end - t);
-      if (c % 16 == 0) cx.check_stop();
-      if (c + 1 < count) {  // what the last chunk read is there
-        read(t, n, false);
-        prepare(n);
+    for (int64_t s = segments - 1; s >= 0; --s) {
+      cx.check_stop();
+      const int64_t from = s * segment_, last = std::min(count, from + segment_) - 1;
+      for (int64_t c = from; s + 1 < segments && c < last; ++c) {
+        read(first(c), kChunk, true);
+        decay_to_ends(kChunk);
+        advance(kChunk, state(c), X(c), state(c + 1));
       }
-      backward(n, state(c), X(c));
-      write(t, n);
+      for (int64_t c = last; c >= from; --c) {
+        const int64_t n = tokens(c);
+        if (c + 1 < count) {  // what the last chunk read is there
+          read(first(c), n, false);
+          if (c > 0) fetch(first(c - 1), kChunk, false);
+          prepare(n);
+        }
+        backward(n, state(c), X(c));
+        write(first(c), n);
+      }
     }
   }
 
  private:
+  // Chunks whose states are held at once, in the second-level cache: those of a whole sequence would go to memory and
+  // back, which takes longer than to make them again from one state a segment.
+  static int64_t segment(int64_t keys, int64_t values) {
+    constexpr int64_t kCached = 1 << 17;  // floats
+    return std::clamp<int64_t>(kCached / (tile_rows(keys) * state_stride(values)), 2, 16);
+  }
+  // Rows of a state a power of two apart would fall on few sets of the first-level cache.
+  static int64_t state_stride(int64_t values) { return padded(values) + (padded(values) % 64 == 0 ? 16 : 0); }
   static int64_t chunks(int64_t tokens) { return ceil_div(std::max<int64_t>(tokens, 1), kChunk); }
-  float* state(int64_t chunk) const { return states_ + chunk * size_; }
+  // At a chunk's start: kept for the first of each segment, for the others while their segment is at work.
+  float* state(int64_t chunk) const {
+    const int64_t place = chunk % segment_;
+    return place ? slots_ + (place - 1) * size_ : states_ + chunk / segment_ * size_;
+  }
   float* X(int64_t chunk) const { return X_ + chunk * whole_tiles(kChunk) * stride; }
   // Where the weights of x and of v stand in the rows of both_, of_x_ and of_y_.
   int64_t place_of_v() const { return solves ? kChunk : 0; }
@@ -115,16 +145,16 @@ class KeyDecayGradient {
     if (solves) {
       decayed_pairs(a, d, b, n, width, decay_, ab_);
       if (writes) decayed_pairs(a, d, k, n, width, decay_, ak_);
-      std::memcpy(a_start_, a, n * width * sizeof(float));
-      std::memcpy(b_end_, b, n * width * sizeof(float));
-      decay_from_start(a_start_, d, n, width, decay_);
-      decay_to_end(b_end_, d, n, width);
     }
-    if (writes) {
-      std::memcpy(k_end_, k, n * width * sizeof(float));
-      decay_to_end(k_end_, d, n, width);
+    decay_to_ends(n);
+  }
+  void decay_to_ends(int64_t n) {
+    if (solves) {
+      decay_from_start(a, a_start_, d, n, width, decay_);
+      decay_to_end(b, b_end_, d, n, width);
     }
-    if (!solves) std::memcpy(r_start_, r, n * width * sizeof(float)), decay_from_start(r_start_, d, n, width, decay_);
+    if (writes) decay_to_end(k, k_end_, d, n, width);
+    if (!solves) decay_from_start(r, r_start_, d, n, width, decay_);
   }
 
   [[gnu::noinline, gnu::flatten]] void solve(int64_t n, const float* S, float* X) {
@@ -153,8 +183,7 @@ class KeyDecayGradient {
   [[gnu::noinline, gnu::flatten]] void backward(int64_t n, const float* S, const float* X) {
     if (solves) {
       decayed_pairs(r, d, b, n, width, decay_, pb_);
-      std::memcpy(r_start_, r, n * width * sizeof(float));
-      decay_from_start(r_start_, d, n, width, decay_);
+      decay_from_start(r, r_start_, d, n, width, decay_);
       for (int64_t t = 0; t < n; ++t) pb_[t * kLagged + t] = x_own[t];
       changes(n);
     }
@@ -172,7 +201,7 @@ class KeyDecayGradient {
       std::memcpy(dv, dx_, n * stride * sizeof(float));
     }
     weights(n, X);
-    at_ends(n, S, X);
+    at_ends(n, S);
     for (int64_t i = 0; i < width; i += kLanes)
       solves ? (writes ? inside<true, true>(n, i) : inside<true, false>(n, i)) : inside<false, true>(n, i);
     each_tile(keys, values, [&](auto place) {
@@ -186,7 +215,7 @@ class KeyDecayGradient {
   }
 
   // dX, from the last token to the first.
-  void changes(int64_t n) {
+  [[gnu::noinline, gnu::flatten]] void changes(int64_t n) {
     for (int64_t row = (n - 1) / kRows * kRows; row >= 0; row -= kRows)
       each_tile_of_row(row, int(std::min<int64_t>(kRows, n - row)), values, [&](auto place) {
         Tile tile(place);
@@ -210,7 +239,7 @@ class KeyDecayGradient {
   }
 
   // What the weights of pairs get: (t, s), of x and of v beside each other.
-  void weights(int64_t n, const float* X) {
+  [[gnu::noinline, gnu::flatten]] void weights(int64_t n, const float* X) {
     if (solves) transpose_block(X, stride, n, values, both_, kLagged);
     if (writes) transpose_block(v, stride, n, values, both_ + place_of_v(), kLagged);
     const int64_t columns = solves && writes ? kLagged : kChunk;
@@ -231,27 +260,35 @@ class KeyDecayGradient {
     });
   }
 
-  // The gradients of what is decayed from the start and to the end, before their decays, and what passes the chunk.
-  void at_ends(int64_t n, const float* S, const float* X) {
-    auto product = [&](const float* rows, float* to) {
-      each_tile(n, keys, [&](auto place) {
+  // The gradients of what is decayed from the start and to the end, before their decays, and what passes the chunk. A
+  // state's rows are multiplied with rows of tokens, turned: those are fewer than its own.
+  [[gnu::noinline, gnu::flatten]] void at_ends(int64_t n, const float* S) {
+    transpose_block(dy, stride, n, values, seen_, kLagged);
+    if (solves) transpose_block(dx_, stride, n, values, seen_ + kChunk, kLagged);
+    const int64_t read = solves ? kLagged : kChunk, written = solves && writes ? kLagged : kChunk;
+    for (int64_t row = 0; row < keys; row += kRows) {
+      const int rows = int(std::min<int64_t>(kRows, keys - row));
+      each_tile_of_row(row, rows, read, [&](auto place) {
         Tile tile(place);
-        tile.add(values, {rows, stride, 1}, turned_, width);
-        tile.write(to, width);
+        tile.add(values, {S, stride, 1}, seen_, kLagged);
+        tile.write(of_start_, kLagged);
       });
-    };
-    transpose_block(S, stride, keys, values, turned_, width);
-    product(dy, dr);
-    if (solves) product(dx_, da);
-    transpose_block(G_, stride, keys, values, turned_, width);
-    if (solves) product(X, db);
-    if (writes) product(v, dk);
-    for (int64_t i = 0; i < keys; ++i) {
-      F total = zero();
-      for (int64_t c = 0; c < stride; c += kLanes)
-        total = fma(load(S + i * stride + c), load(G_ + i * stride + c), total);
-      store(lanes_ + i * kLanes, total);
+      each_tile_of_row(row, rows, written, [&](auto place) {
+        Tile tile(place);
+        tile.add(values, {G_, stride, 1}, both_, kLagged);
+        tile.write(of_end_, kLagged);
+      });
+      for (int64_t i = row; i < row + rows; ++i) {
+        F total = zero();
+        for (int64_t c = 0; c < padded(values); c += kLanes)
+          total = fma(load(S + i * stride + c), load(G_ + i * stride + c), total);
+        store(lanes_ + i * kLanes, total);
+      }
     }
+    transpose_block(of_start_, kLagged, keys, n, dr, width);
+    if (solves) transpose_block(of_start_ + kChunk, kLagged, keys, n, da, width);
+    if (solves) transpose_block(of_end_, kLagged, keys, n, db, width);
+    if (writes) transpose_block(of_end_ + place_of_v(), kLagged, keys, n, dk, width);
     for (int64_t i = 0; i < width; i += kLanes) {
       F rows[kLanes];
 #pragma GCC unroll 16
@@ -264,7 +301,7 @@ class KeyDecayGradient {
   // written at s is decayed on the way up to t and what t's gradient is on the way down to s: their product at a token
   // between is its slope.
   template <bool kSolves, bool kWrites>
-  void inside(int64_t n, int64_t i) {
+  [[gnu::noinline, gnu::flatten]] void inside(int64_t n, int64_t i) {
     F slopes[kChunk];
     F running = load(through_ + i);
     // What is written decays to the end: slopes of later tokens.
@@ -345,15 +382,16 @@ class KeyDecayGradient {
     for (int64_t t = 0; t < n; ++t) store(slope + t * width + i, slopes[t]);
   }
 
-  const int64_t size_;
+  const int64_t size_, segment_;
   float *r_start_, *a_start_, *b_end_, *k_end_;  // (chunk, key): decayed from the chunk's start or to its end
   float* dx_;                                    // (chunk, value)
   float *ab_, *ak_, *pb_, *pk_;                  // (s, t ≥ s): the weights
   float *of_x_, *of_y_;                          // (t, s): what those of dX and dY get
-  float* both_;                                  // (value, kLagged): Xᵀ and Vᵀ
-  float* turned_;                                // (value, key): a state's transpose
+  float *both_, *seen_;                          // (value, kLagged): Xᵀ and Vᵀ, dYᵀ and dXᵀ
+  float *of_start_, *of_end_;                    // (key, kLagged): S dYᵀ and S dXᵀ, G Xᵀ and G Vᵀ
   float *lanes_, *through_, *decay_;             // (key): d L / d log of the whole chunk's decay, and that decay
-  float *G_, *X_, *states_;
+  float *G_, *X_;
+  float *slots_, *states_;  // of the segment at work without its first, and the first of every segment
 };
 
 }  // namespace statespace::STATESPACE_ISA

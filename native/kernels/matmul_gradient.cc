@@ -1,6 +1,8 @@
 #include "kernels/matmul_gradient.h"
 
+#include "isa/stream.h"
 #include "kernels/matmul_finish.h"
+#include "kernels/matmul_gradient_few.h"
 #include "kernels/matmul_interleave.h"
 #include "kernels/matmul_pairs.h"
 #include "kernels/matmul_tile.h"
@@ -17,6 +19,8 @@ constexpr int64_t kDepth = 512;
 constexpr int64_t kTilesATask = 8;
 // Rows of the right side that are packed at once: what is read lies end to end.
 constexpr int64_t kPackedRows = 16;
+// Up to this depth a large product takes less time than what is there already to be read before it is written over.
+constexpr int64_t kStreamedDepth = 128;
 // As in the forward (matmul.cc): products of pairs are for large matrices.
 constexpr int64_t kLargeMatrix = 256;
 
@@ -147,8 +151,10 @@ class GradientProduct {
         pairs_(pairs),
         packed_(packed) {}
 
-  void run(bool add) const {
+  void run(bool add) {
     if (m_ == 0 || n_ == 0) return;
+    streamed_ = !add && k_ <= kStreamedDepth && m_ * n_ * int64_t(sizeof(float)) >= kStreamedBytes && !c_.index &&
+                streams(c_.row<float>(0), c_.stride);
     const int64_t blocks = std::max<int64_t>(1, ceil_div(k_, kDepth));
     auto edge = [&](int64_t b) { return b == blocks ? k_ : b * k_ / blocks / 16 * 16; };  // whole vectors, and pairs
     for (int64_t b = 0; b < blocks; ++b) block(edge(b), edge(b + 1) - edge(b), add || b > 0);
@@ -191,11 +197,12 @@ class GradientProduct {
     for (int64_t column = 0; column < n_; column += kPanel) {
       const float* panel = packed_ + column * steps(depth);
       for (int64_t i = first; i < end; ++i) {
-        fetch(i, column);
+        if (!streamed_) fetch(i, column);
         multiply(height(i), left + (i - first) * tile, panel, depth, sums);
         finish(i, column, sums, add);
       }
     }
+    if (streamed_) end_streams();
   }
 
   void multiply(int rows, const float* left, const float* panel, int64_t depth, float* sums) const {
@@ -220,7 +227,10 @@ class GradientProduct {
       for (int64_t j = 0; j < width; j += kLanes) {
         const int lanes = lanes_of(width - j);
         const F v = load(sums + r * kPanel + j);
-        store(to + j, add ? load(to + j, lanes) + v : v, lanes);
+        if (streamed_ && lanes == kLanes)
+          stream(to + j, v);
+        else
+          store(to + j, add ? load(to + j, lanes) + v : v, lanes);
       }
     }
   }
@@ -231,6 +241,7 @@ class GradientProduct {
   const int64_t n_, tiles_, m_, k_;
   const Rows& c_;
   const bool pairs_;
+  bool streamed_ = false;
   float* packed_;
 };
 
@@ -257,7 +268,7 @@ bool has_pairs() {
 
 int64_t gradient_scratch(const Tensor& weight) {
   const int64_t out = weight[weight.rank - 2], in = weight[weight.rank - 1];
-  return block_floats(in) * 4 + (in_rows(weight) ? 0 : ceil_div(out * in * 4, 64) * 64);
+  return std::max(block_floats(in), few_floats(in)) * 4 + (in_rows(weight) ? 0 : ceil_div(out * in * 4, 64) * 64);
 }
 
 bool rounds_gradients(const Context& cx, const Tensor& weight) {
@@ -267,6 +278,7 @@ bool rounds_gradients(const Context& cx, const Tensor& weight) {
 
 void matmul_dx(const Context& cx, const Rows& dy, int64_t rows, const Tensor& weight, int64_t index, const Rows& dx,
                bool add, bool pairs, void* scratch) {
+  if (rows == 0) return;
   const int64_t out = weight[weight.rank - 2], in = weight[weight.rank - 1];
   float* packed = static_cast<float*>(scratch);
   Rows w;
@@ -276,11 +288,12 @@ void matmul_dx(const Context& cx, const Rows& dy, int64_t rows, const Tensor& we
     w.stride = weight.rank == 2 ? weight.row_stride : in;
     w.data = weight.as<char>() + index * out * in * bytes;
   } else {  // widened once: a panel of it lies across blocks
-    float* wide = packed + block_floats(in);
+    float* wide = packed + std::max(block_floats(in), few_floats(in));
     cx.parallel_for(out, [&](int64_t i, int) { weight_row(weight, index, i, wide + i * in); });
     w.data = wide, w.stride = in, w.dtype = DType::f32;
   }
   with_float(w.dtype, [&](auto type) {
+    if (rows <= kFewGradientRows) return few_dx<decltype(type)>(cx, dy, rows, w, out, in, dx, add, packed);
     product(cx, LeftRows{dy}, RightRows<decltype(type)>{w}, rows, in, out, dx, add, pairs, packed);
   });
 }
@@ -290,6 +303,7 @@ void matmul_dweight(const Context& cx, const Rows& dy, const Rows& x, int64_t ro
   Rows c;
   c.data = dweight, c.stride = stride;
   with_float(x.dtype, [&](auto type) {
+    if (rows <= kFewGradientRows) return few_dweight<decltype(type)>(cx, dy, x, rows, out, in, dweight, stride, add);
     product(cx, LeftColumns{dy}, RightRows<decltype(type)>{x}, out, in, rows, c, add, pairs,
             static_cast<float*>(scratch));
   });

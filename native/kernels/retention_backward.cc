@@ -29,9 +29,17 @@ float head_gradient(const RetentionBackward& op, Context& cx, int64_t s, int64_t
     copy_rows(op.k, t, n, h * keys, keys, chunk.k, chunk.key_stride);
     copy_rows(op.v, t, n, h * values, values, chunk.x, chunk.value_stride);
   };
+  // The head's values of a chunk's tokens; none before the first one.
+  auto rows_of = [&](const Tensor& from, int64_t t) -> RowsAhead {
+    if (!from || t < begin) return {};
+    return {from.row(t) + h * values, from.row_stride, std::min(kDecayChunk, end - t), values};
+  };
   for (int64_t c = 0; c + 1 < chunks; ++c) {
     cx.check_stop();
-    read_inputs(begin + c * kDecayChunk, kDecayChunk);
+    const int64_t t = begin + c * kDecayChunk, next = t + kDecayChunk;
+    read_inputs(t, kDecayChunk);
+    fetch_rows(op.k, next, std::min(kDecayChunk, end - next), h * keys, keys);
+    chunk.ahead[0] = rows_of(op.v, next);
     chunk.clear_rest(states + (c + 1) * size);
     chunk.advance(kDecayChunk, states + c * size, states + (c + 1) * size);
   }
@@ -43,6 +51,12 @@ float head_gradient(const RetentionBackward& op, Context& cx, int64_t s, int64_t
     copy_rows(op.q, t, n, h * keys, keys, chunk.q, chunk.key_stride);
     statespace::STATESPACE_ISA::scale(chunk.q, scale, n * chunk.key_stride);
     copy_rows(op.dy, t, n, h * values, values, chunk.u, chunk.value_stride);
+    // The chunk's own results, and the inputs of the one before it.
+    for (const Tensor* to : {&op.dq, &op.dk}) fetch_rows(*to, t, n, h * keys, keys);
+    if (c > 0)
+      for (const Tensor* from : {&op.q, &op.k}) fetch_rows(*from, t - kDecayChunk, kDecayChunk, h * keys, keys);
+    chunk.ahead[0] = rows_of(op.v, t - kDecayChunk), chunk.ahead[1] = rows_of(op.dy, t - kDecayChunk);
+    chunk.ahead[2] = rows_of(op.dv, t);
     chunk.begin(n);
     chunk.head(n, states + c * size, G);
     chunk.finish(n);

@@ -1,6 +1,7 @@
 #include "backend/kernels.h"
 #include "kernels/key_decay_gradient.h"
 #include "kernels/rows.h"
+#include "kernels/streamed_rows.h"
 #include "ops/wkv6.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -15,12 +16,18 @@ struct Sums {
 class Head {
  public:
   Head(const Wkv6Backward& op, int64_t head, const Sums& sums, KeyDecayGradient& chunk)
-      : op_(op), c_(chunk), sums_(sums), head_(head), at_(head * chunk.keys) {}
+      : op_(op),
+        c_(chunk),
+        sums_(sums),
+        head_(head),
+        at_(head * chunk.keys),
+        varies_(op.w.rank == 3),
+        streamed_(streams_rows({&op.dr, &op.dk, &op.dv, varies_ ? &op.dw : &op.dr}, {chunk.keys, chunk.values})) {}
 
   void read(int64_t begin, int64_t n, bool forward) {
     const int64_t first = head_ * c_.values;
     for (int64_t t = 0; t < n; ++t)
-      exp_row(op_.w.rank == 3 ? op_.w.row(begin + t) + at_ : op_.w.row(head_), c_.d + t * c_.width, c_.keys);
+      exp_row(varies_ ? op_.w.row(begin + t) + at_ : op_.w.row(head_), c_.d + t * c_.width, c_.keys);
     copy_rows(op_.k, begin, n, at_, c_.keys, c_.k, c_.width);
     copy_rows(op_.v, begin, n, first, c_.values, c_.v, c_.stride);
     if (forward) return;
@@ -34,6 +41,18 @@ class Head {
     }
   }
 
+  void fetch(int64_t begin, int64_t n, bool forward) const {
+    const int64_t first = head_ * c_.values;
+    fetch_rows(op_.k, begin, n, at_, c_.keys), fetch_rows(op_.v, begin, n, first, c_.values);
+    if (varies_) fetch_rows(op_.w, begin, n, at_, c_.keys);
+    if (forward) return;
+    fetch_rows(op_.r, begin, n, at_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
+    if (streamed_) return;
+    for (const Tensor* to : {&op_.dr, &op_.dk}) fetch_rows(*to, begin, n, at_, c_.keys);
+    if (varies_) fetch_rows(op_.dw, begin, n, at_, c_.keys);
+    fetch_rows(op_.dv, begin, n, first, c_.values);
+  }
+
   void write(int64_t begin, int64_t n) {
     for (int64_t i = 0; i < c_.keys; i += kLanes) {
       const int m = lanes_of(c_.keys - i);
@@ -41,14 +60,15 @@ class Head {
       for (int64_t t = 0; t < n; ++t) {
         const int64_t from = t * c_.width + i, to = at_ + i;
         const F o = set(c_.dv_own[t]), r = load(c_.r + from), k = load(c_.k + from), slope = load(c_.slope + from);
-        if (op_.dr) store(op_.dr.row(begin + t) + to, fma(o * u(i), k, load(c_.dr + from)), m);
-        if (op_.dk) store(op_.dk.row(begin + t) + to, fma(o * u(i), r, load(c_.dk + from)), m);
-        if (op_.dw && op_.w.rank == 3) store(op_.dw.row(begin + t) + to, slope, m);
+        if (op_.dr) put(op_.dr.row(begin + t) + to, fma(o * u(i), k, load(c_.dr + from)), m, streamed_);
+        if (op_.dk) put(op_.dk.row(begin + t) + to, fma(o * u(i), r, load(c_.dk + from)), m, streamed_);
+        if (op_.dw && varies_) put(op_.dw.row(begin + t) + to, slope, m, streamed_);
         du = fma(o * r, k, du), dw = dw + slope;
       }
       store(sums_.du + i, du, m), store(sums_.dw + i, dw, m);
     }
-    if (op_.dv) write_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values);
+    if (op_.dv) put_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values, streamed_);
+    if (streamed_) end_streams();
   }
 
  private:
@@ -58,6 +78,7 @@ class Head {
   KeyDecayGradient& c_;
   const Sums sums_;
   const int64_t head_, at_;
+  const bool varies_, streamed_;
 };
 
 }  // namespace
@@ -80,6 +101,7 @@ void run(const Wkv6Backward& op, Context& cx) {
     Head rows(op, head, {du + i * keys, dw + i * keys}, chunk);
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
+        [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
         [&](int64_t t, int64_t n) { rows.write(t, n); });
     if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
   });

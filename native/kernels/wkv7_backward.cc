@@ -1,6 +1,7 @@
 #include "backend/kernels.h"
 #include "kernels/key_decay_gradient.h"
 #include "kernels/rows.h"
+#include "kernels/streamed_rows.h"
 #include "ops/wkv7.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -10,7 +11,11 @@ namespace {
 class Head {
  public:
   Head(const Wkv7Backward& op, int64_t head, KeyDecayGradient& chunk)
-      : op_(op), c_(chunk), head_(head), at_(head * chunk.keys) {}
+      : op_(op),
+        c_(chunk),
+        head_(head),
+        at_(head * chunk.keys),
+        streamed_(streams_rows({&op.dr, &op.dw, &op.dk, &op.dv, &op.da, &op.db}, {chunk.keys, chunk.values})) {}
 
   void read(int64_t begin, int64_t n, bool forward) {
     const int64_t first = head_ * c_.values;
@@ -30,31 +35,44 @@ class Head {
     }
   }
 
+  void fetch(int64_t begin, int64_t n, bool forward) const {
+    const int64_t first = head_ * c_.values;
+    for (const Tensor* from : {&op_.w, &op_.a, &op_.b, &op_.k}) fetch_rows(*from, begin, n, at_, c_.keys);
+    fetch_rows(op_.v, begin, n, first, c_.values);
+    if (forward) return;
+    fetch_rows(op_.r, begin, n, at_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
+    if (streamed_) return;
+    for (const Tensor* to : {&op_.dr, &op_.dw, &op_.da, &op_.db, &op_.dk}) fetch_rows(*to, begin, n, at_, c_.keys);
+    fetch_rows(op_.dv, begin, n, first, c_.values);
+  }
+
   void write(int64_t begin, int64_t n) {
     for (int64_t t = 0; t < n; ++t) {
       const F p = set(c_.dx_own[t]), o = set(c_.dv_own[t]);
       for (int64_t i = 0; i < c_.keys; i += kLanes) {
         const int64_t from = t * c_.width + i, to = at_ + i;
         const int m = lanes_of(c_.keys - i);
-        auto put = [&](const Tensor& gradient, F x) {
-          if (gradient) store(gradient.row(begin + t) + to, x, m);
+        auto give = [&](const Tensor& gradient, F x) {
+          if (gradient) put(gradient.row(begin + t) + to, x, m, streamed_);
         };
         const F r = load(op_.r.row(begin + t) + to, m), dr = load(c_.dr + from);
         const F b = load(c_.b + from), k = load(c_.k + from);
-        put(op_.dr, fma(load(c_.d + from), dr, fma(p, b, o * k)));
-        put(op_.dw, fma(load(c_.r + from), dr, load(c_.slope + from)));
-        put(op_.da, load(c_.da + from));
-        put(op_.db, fma(p, r, load(c_.db + from)));
-        put(op_.dk, fma(o, r, load(c_.dk + from)));
+        give(op_.dr, fma(load(c_.d + from), dr, fma(p, b, o * k)));
+        give(op_.dw, fma(load(c_.r + from), dr, load(c_.slope + from)));
+        give(op_.da, load(c_.da + from));
+        give(op_.db, fma(p, r, load(c_.db + from)));
+        give(op_.dk, fma(o, r, load(c_.dk + from)));
       }
     }
-    if (op_.dv) write_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values);
+    if (op_.dv) put_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values, streamed_);
+    if (streamed_) end_streams();
   }
 
  private:
   const Wkv7Backward& op_;
   KeyDecayGradient& c_;
   const int64_t head_, at_;
+  const bool streamed_;
 };
 
 }  // namespace
@@ -79,6 +97,7 @@ void run(const Wkv7Backward& op, Context& cx) {
     Head rows(op, head, chunk);
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
+        [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
         [&](int64_t t, int64_t n) { rows.write(t, n); });
     if (op.dinitial_state) each(op.dinitial_state, chunk.gradient(), [](float& to, float& from) { to = from; });
   });

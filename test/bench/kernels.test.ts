@@ -39,6 +39,7 @@ const small = ['scan:L=33,D=20', 'scan:L=7,D=5,N=128', 'conv:L=9,D=7', 'linear:r
   ['kda:L=70,H=2,K=8,V=16', 'gla:L=70,H=2,K=8,V=16', 'rgLru:L=70,H=2,P=8'],
   ['lightning:L=70,H=2,P=8', 'deltaRule:L=70,H=2,K=8,V=16', 'shortConv:L=9,D=7'],
   ['mamba3:L=70,H=2,P=8,N=16,R=1', 'mamba3:L=70,H=2,P=8,N=16,R=2'],
+  ['rmsNorm:L=9,D=20', 'layerNorm:L=9,D=20', 'rope:L=9,H=2,P=8', 'wkv4:L=70,D=7'],
   ['moe:T=9,d=16,f=32,E=4', 'moe:T=9,d=16,f=32,E=4,dtype=bf16'],
 );
 

@@ -177,3 +177,115 @@ describe('packed sequences, empty ones among them', () => {
     }
   });
 });
+
+describe('products whose matrices are large', () => {
+  // Rows of the kernels for few and for many, and matrices that are written past the caches (from 1 MB, whole lines).
+  const out = 520;
+  const sizes = [512, 513].flatMap((width) => [0, 1, 5, 16, 17, 130].map((rows) => ({ width, rows })));
+
+  /** (a.rows, b.columns) of f64: aᵀb over the rows of both, or a·b. */
+  function product(a: Float32Array, b: Float32Array, [m, k, n]: [number, number, number], transposed: boolean) {
+    const c = new Float64Array(m * n);
+    for (let i = 0; i < m; i++)
+      for (let l = 0; l < k; l++) {
+        const x = a[transposed ? l * m + i : i * k + l]!;
+        for (let j = 0; j < n; j++) c[i * n + j]! += x * b[l * n + j]!;
+      }
+    return c;
+  }
+
+  onEveryBackend(() => {
+    it.for(sizes)('linear, $rows rows of $width', ({ rows, width }, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(5);
+      const [x, weight, dy] = [r.tensor([rows, width]), r.tensor([out, width]), r.tensor([rows, out])];
+      const { dx, dweight } = callSync('linearBackward', { x, weight, dy });
+      const expected = {
+        dx: product(dy.data, weight.data, [rows, out, width], false),
+        dweight: product(dy.data, x.data, [out, rows, width], true),
+      };
+      if (rows === 0) return expect((dweight!.data as Float32Array).every((v) => v === 0)).toBe(true);
+      expect(relativeL2(dx!.data as Float32Array, expected.dx)).toBeLessThan(2e-6);
+      expect(relativeL2(dweight!.data as Float32Array, expected.dweight)).toBeLessThan(2e-6);
+    });
+
+    it('moe: experts that no token chose get zeros', ({ skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(6);
+      const [experts, d, f] = [4, 512, 520];
+      const [x, dy] = [r.tensor([1, 1, d]), r.tensor([1, 1, d])];
+      // Logits in the order of these factors: the second and the fourth expert are chosen.
+      const factors = [-0.01, 0.02, -0.02, 0.01];
+      const router = {
+        data: Float32Array.from(factors.flatMap((c) => Array.from(x.data, (v) => c * v))),
+        shape: [experts, d],
+      };
+      const shapes = { gateUp: [experts, 2 * f, d], down: [experts, d, f] };
+      const [gateUp, down] = [r.tensor(shapes.gateUp, -0.05, 0.05), r.tensor(shapes.down, -0.05, 0.05)];
+      const given = { x, router, gateUp, down, dy, topK: 2 };
+      for (let again = 0; again < 2; again++) {
+        const gradients = callSync('moeBackward', given);
+        for (const name of ['dgateUp', 'ddown']) {
+          const data = gradients[name]!.data as Float32Array;
+          const largest = Array.from({ length: experts }, (_, e) =>
+            data
+              .subarray((e * data.length) / experts, ((e + 1) * data.length) / experts)
+              .reduce((m, v) => Math.max(m, Math.abs(v)), 0),
+          );
+          expect(largest.map((v) => v > 0)).toEqual([false, true, false, true]);
+          gradients[name]!.data.fill(1); // memory that a second call may be given again
+        }
+        for (const t of Object.values(gradients)) t.dispose();
+      }
+    });
+  });
+});
+
+describe('gradients larger than the caches', () => {
+  // From 16 MB in all the head recurrences write past them: half the heads at a time stay below.
+  const [length, heads, width] = [256, 64, 64];
+  const shape = [1, length, heads, width];
+  const half = (t: { data: Float32Array; shape: readonly number[] }, first: number) => {
+    const values = t.data.length / length / heads;
+    const data = new Float32Array(t.data.length / 2);
+    for (let i = 0; i < length; i++) {
+      const from = (i * heads + first) * values;
+      data.set(t.data.subarray(from, from + (heads / 2) * values), (i * heads * values) / 2);
+    }
+    return { data, shape: t.shape.map((n, i) => (i === 2 ? n / 2 : n)) };
+  };
+
+  onEveryBackend(() => {
+    it.for(['wkv6Backward', 'wkv7Backward', 'gatedDeltaRuleBackward'] as const)('%s', (op, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(11);
+      const rows = (low = -1, high = 1) => r.tensor(shape, low, high);
+      const keys = () => r.unit(shape);
+      const u = r.tensor([heads, width]);
+      const perToken = {
+        wkv6Backward: () => ({ r: rows(), k: rows(), v: rows(), w: rows(-0.7, -0.01) }),
+        wkv7Backward: () => ({ r: rows(), w: rows(-0.6, -0.01), k: rows(), v: rows(), a: keys(), b: keys() }),
+        gatedDeltaRuleBackward: () => ({
+          ...{ q: keys(), k: keys(), v: rows(), g: rows(-0.5, -0.01) },
+          beta: r.tensor([1, length, heads], 0.1, 0.9),
+        }),
+      }[op]();
+      const given: Record<string, { data: Float32Array; shape: readonly number[] }> = { ...perToken, dy: rows() };
+      const whole = callSync(op, { ...given, ...(op === 'wkv6Backward' && { u }) });
+      for (const first of [0, heads / 2]) {
+        const cut = Object.fromEntries(Object.entries(given).map(([name, t]) => [name, half(t, first)]));
+        const own = { data: u.data.slice(first * width, (first + heads / 2) * width), shape: [heads / 2, width] };
+        const part = callSync(op, { ...cut, ...(op === 'wkv6Backward' && { u: own }) });
+        for (const name of Object.keys(given).filter((n) => n !== 'dy')) {
+          const all = whole[`d${name}`]! as unknown as { data: Float32Array; shape: number[] };
+          expect(
+            Buffer.from(half(all, first).data.buffer).equals(bytes(part[`d${name}`]!.data)),
+            `${op} d${name}`,
+          ).toBe(true);
+        }
+      }
+    });
+  });
+});
+
+const bytes = (data: ArrayBufferView) => Buffer.from(data.buffer, data.byteOffset, data.byteLength);
