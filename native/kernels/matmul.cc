@@ -46,11 +46,8 @@ struct Tiles {
 
 int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
 
-// A weight in rows is packed whole for many rows of x; sooner where narrow vectors widen it again for every three rows
-// (bf16 on AVX2: even at 32).
-bool packs_whole(const Matrix& w, int64_t rows) {
-  return w.layout == Layout::rows && rows >= (w.dtype == DType::bf16 && kLanes < 16 ? kManyRows / 2 : kManyRows);
-}
+// A weight in rows is packed whole for many rows of x, which then need not all pass by each of its panels.
+bool packs_whole(const Matrix& w, int64_t rows) { return w.layout == Layout::rows && rows >= kManyRows; }
 int64_t packed_bytes(const Matrix& w) { return w.panels() * panel_bytes(w.dtype, w.in); }
 
 bool rounds_x(const Context& cx, const Matrix& w, const Epilogue& e) {

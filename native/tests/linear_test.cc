@@ -264,7 +264,7 @@ TEST_CASE("linear: results do not depend on the number of threads or of rows, fr
     std::vector<double> expected;
     for (DType type : {DType::f32, DType::f16, DType::bf16}) {
       if (!backend.host_memory && type != DType::f32) continue;  // few rows are not multiplied on tensor cores
-      const Case c{30, 301, 190, type}, many{70, 301, 190, type};
+      const Case c{40, 301, 190, type}, many{70, 301, 190, type};
       if (backend.host_memory)
         CHECK(run_linear(backend, many, true, expected, one) == run_linear(backend, many, false, expected, three));
       for (bool pack : {false, true}) {
