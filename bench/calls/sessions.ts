@@ -1,9 +1,11 @@
 /** generate(), forwardBatch() and fork() beside single forwards of the same model. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { type DType, type GenerateOptions, library, type Model, type Session } from '../library.js';
+import type { Meter } from '../limits.js';
 import { FAMILIES, sized } from '../models/families.js';
 import { Random } from '../random.js';
 import { median } from '../statistics.js';
+import { batchCases } from './batch.js';
 import { type CallCase, seconds } from './case.js';
 
 export interface ModelSize {
@@ -139,35 +141,6 @@ function endingCases(model: () => Promise<Model>, vocabulary: number): CallCase[
   ];
 }
 
-/** Tokens a second of one forwardBatch of so many sessions, one token each, over those of 16. */
-function batchCases(model: () => Promise<Model>): CallCase[] {
-  const bounds: [number, number][] = [
-    [17, 1],
-    [32, 1.6],
-    [64, 1.6],
-  ];
-  return bounds.map(([width, atLeast]) => ({
-    group: 'batch',
-    name: `${width} sessions`,
-    what: 'tokens/s / those of 16 sessions',
-    bound: { atLeast },
-    measure: async () => {
-      const m = await model();
-      const sessions = Array.from({ length: width }, () => m.createSession());
-      const step = (count: number) =>
-        m.forwardBatch(sessions.slice(0, count).map((session, i) => ({ session, tokens: [i + 1] })));
-      await step(width);
-      const times: [number[], number[]] = [[], []];
-      for (let i = 0; i < ROUNDS; i++) {
-        times[0].push(await seconds(() => step(16)));
-        times[1].push(await seconds(() => step(width)));
-      }
-      await Promise.all(sessions.map((session) => session.dispose()));
-      return width / median(times[1]) / (16 / median(times[0]));
-    },
-  }));
-}
-
 /** 64 sessions that sample at once, of a small model: what else the process serves has its turn. */
 function crowdCase(): CallCase {
   return {
@@ -187,7 +160,7 @@ function crowdCase(): CallCase {
 }
 
 /** Cases of one Mamba of this size; the model is made at the first of each type. */
-export function sessionCases(size: ModelSize, dtypes: readonly DType[]): CallCase[] {
+export function sessionCases(meter: Meter, size: ModelSize, dtypes: readonly DType[]): CallCase[] {
   const made = new Map<DType, Promise<Model>>();
   const of = (dtype: DType) => () => {
     if (!made.has(dtype)) made.set(dtype, modelOf('mamba', size, dtype));
@@ -198,6 +171,6 @@ export function sessionCases(size: ModelSize, dtypes: readonly DType[]): CallCas
     ...dtypes.flatMap((dtype) => generateCases(of(dtype), dtype)),
     ...endingCases(first, size.vocabulary),
     crowdCase(),
-    ...batchCases(first),
+    ...batchCases(meter, first),
   ];
 }

@@ -4,6 +4,32 @@ import { checkKnown } from '../options.js';
 import { bitsOf, checkTensor, pinned, type Tensor, type TensorLike } from '../tensor.js';
 import { Outs } from './outs.js';
 
+/** An axis as rules write it: a number, or `factor` times a symbol less `less`. */
+interface Axis {
+  symbol?: string | undefined;
+  /** The symbol alone: an axis that binds it. */
+  binds: boolean;
+  factor: number;
+  less: number;
+}
+
+const axes = new Map<string, Axis>();
+
+/** Read once: calls of small ops took longer over their shapes than over their work. */
+function axisOf(text: string): Axis {
+  const known = axes.get(text);
+  if (known) return known;
+  const [, factor, symbol, less] = /^(?:(\d+)\*)?([A-Za-z]\w*)(?:-(\d+))?$/.exec(text) ?? [];
+  const axis = {
+    symbol,
+    binds: symbol === text,
+    factor: Number(symbol ? (factor ?? 1) : text),
+    less: Number(less ?? 0),
+  };
+  axes.set(text, axis);
+  return axis;
+}
+
 /** A checked input: nothing left to default. */
 export interface Input {
   readonly data: Tensor['data'];
@@ -40,10 +66,10 @@ export class Sizes {
 
   /** What an axis must measure, where that is known: a number, a bound symbol, or 2*F or K-1 of one. */
   expected(axis: string): number | undefined {
-    const [, factor, symbol, less] = /^(?:(\d+)\*)?([A-Za-z]\w*)(?:-(\d+))?$/.exec(axis) ?? [];
-    if (!symbol) return Number(axis);
+    const { symbol, factor, less } = axisOf(axis);
+    if (!symbol) return factor;
     const size = this.bound.get(symbol);
-    return size === undefined ? undefined : Number(factor ?? 1) * size - Number(less ?? 0);
+    return size === undefined ? undefined : factor * size - less;
   }
 
   /** Whether `shape` has these axes; binds the symbols that it shows first. */
@@ -56,7 +82,7 @@ export class Sizes {
     if (rest && this.leading && String(leading) !== String(this.leading)) return false;
     if (own.some((axis, i) => (this.expected(axis) ?? last[i]) !== last[i])) return false;
     if (rest) this.leading = leading;
-    for (const [i, axis] of own.entries()) if (/^[A-Za-z]\w*$/.test(axis)) this.bind(axis, last[i]!);
+    for (const [i, axis] of own.entries()) if (axisOf(axis).binds) this.bind(axis, last[i]!);
     return true;
   }
 

@@ -41,6 +41,18 @@ float highest(const float* x, int64_t count) {
   return most;
 }
 
+void maxima(const float* x, int64_t count, int64_t block, float* to) {
+  for (int64_t i = 0; i < count; i += block) {
+    const int64_t end = count - i < block ? count : i + block;
+    F top = set(-INFINITY);
+    int64_t j = i;
+    for (; j + kLanes <= end; j += kLanes) top = max(load(x + j), top);
+    float most = max_of(top);
+    for (; j < end; ++j) most = x[j] > most ? x[j] : most;
+    *to++ = most;
+  }
+}
+
 double weigh(const float* x, int64_t count, float top, float factor, float least, float* weights, float* keys) {
   const F from = set(top), scale = set(factor), far = set(kFarthest), floor_ = set(least), infinity = set(INFINITY);
   return summed(count, [&](int64_t i, auto... n) {
@@ -69,8 +81,36 @@ void distances(const float* weights, const float* keys, int64_t count, float mid
   });
 }
 
+float farthest(const float* keys, int64_t count, float limit) {
+  const F end = set(limit);
+  F most[4];
+  for (F& m : most) m = zero();
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const F key = load(keys + i + k * kLanes);
+      most[k] = max(select(less(key, end), key, zero()), most[k]);
+    }
+  }
+  float far = max_of(max(max(most[0], most[1]), max(most[2], most[3])));
+  for (; i < count; ++i) far = keys[i] < limit && keys[i] > far ? keys[i] : far;
+  return far;
+}
+
+// Whole numbers below 1024 times 2^-24 are halves whose bits are that number.
+static_assert(kLogitBuckets <= 1024);
+void buckets(const float* keys, int64_t count, float scale, float limit, int16_t* to) {
+  const F by = set(scale), end = set(limit), last = set(kLogitBuckets - 1), unit = set(0x1p-24f);
+  auto* halves = reinterpret_cast<f16_t*>(to);
+  vectors(0, count, [&](int64_t i, auto... n) {
+    const F key = load(keys + i, n...);
+    store(halves + i, floor(select(less(key, end), min(key * by, last), last)) * unit, n...);
+  });
+}
+
 }  // namespace
 
-LogitLoops logit_loops() { return {highest, weigh, weighted, distances}; }
+LogitLoops logit_loops() { return {highest, maxima, weigh, weighted, distances, farthest, buckets}; }
 
 }  // namespace statespace::STATESPACE_ISA

@@ -4,6 +4,7 @@
 #include "kernels/matmul_interleave.h"
 #include "kernels/matmul_pairs.h"
 #include "kernels/matmul_quantised.h"
+#include "kernels/matmul_rows.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/matmul_tiles.h"
 #include "kernels/rows.h"
@@ -33,9 +34,9 @@ int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
 
 // Rows of x in tiles of nearly equal height, so that no tile is a thin remainder; tiles in groups that fit into L2.
 struct Tiles {
-  Tiles(int64_t rows, int64_t row_bytes, Layout weight) : rows(rows), count(ceil_div(rows, kTileRows)) {
+  Tiles(int64_t rows, int64_t row_bytes) : rows(rows), count(ceil_div(rows, kTileRows)) {
     const int64_t fit = std::max<int64_t>(1, kResidentBytes / (kTileRows * row_bytes));
-    groups = weight == Layout::packed ? ceil_div(count, fit) : 1;  // a panel of rows is packed anew for every group
+    groups = ceil_div(count, fit);
   }
   int64_t begin(int64_t i) const { return i * rows / count; }
   int height(int64_t i) const { return int(begin(i + 1) - begin(i)); }
@@ -70,7 +71,7 @@ bool widens_whole(const Matrix& w, int64_t rows) {
 }
 int64_t widened_bytes(const Matrix& w) { return w.panels() * panel_bytes(DType::f32, w.in); }
 
-// One product: x is interleaved into scratch memory, then tasks of a group of tiles by a few panels.
+// One product by a packed weight: x is interleaved into scratch memory, then tasks of a group of tiles by a few panels.
 class Product {
  public:
   Product(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, const Epilogue& e, const Rows& y,
@@ -82,12 +83,12 @@ class Product {
         y_(y),
         pairs_(rounds_x(cx, w, e) && has_bf16_dot()),
         few_(rows <= kFewRows),
-        tiles_(rows, even(w.in) * (pairs_ ? 2 : 4), w.layout),
+        tiles_(rows, even(w.in) * (pairs_ ? 2 : 4)),
         x_tiles_(static_cast<char*>(scratch)) {}
 
   void run() {
     const int64_t panels = w_.panels(), threads = cx_.threads();
-    if (w_.layout == Layout::packed && panels <= kNarrow && tiles_.count >= 4 * threads) return narrow();
+    if (panels <= kNarrow && tiles_.count >= 4 * threads) return narrow();
     if (tiles_.count == 1)
       prepare(0);
     else
@@ -151,19 +152,17 @@ class Product {
   template <int P>
   void tasks(int64_t panels_a_task) {
     const int64_t panels = w_.panels(), parts = ceil_div(panels, panels_a_task);
-    const int64_t own = w_.layout == Layout::rows ? panel_bytes(w_.dtype, w_.in) : 0;
     const int64_t wide = pairs_ || few_ || w_.dtype == DType::f32 ? 0 : w_.in * kPanel * 4;
     const auto run = [&](int64_t task, int worker) {
-      float* sums = cx_.local<float>(worker, kTileRows * 4 * kPanel + (own * P + wide) / 4);
-      uint8_t* local = reinterpret_cast<uint8_t*>(sums + kTileRows * 4 * kPanel);
-      float* widened = reinterpret_cast<float*>(local + own * P);
+      float* sums = cx_.local<float>(worker, kTileRows * 4 * kPanel + wide / 4);
+      float* widened = sums + kTileRows * 4 * kPanel;
       const int64_t group = task / parts, begin = task % parts * panels_a_task;
       const int64_t end = begin + panels_a_task < panels ? begin + panels_a_task : panels;
       int64_t p = begin;
       if constexpr (P > 1)
-        for (; p + P <= end; p += P) few<P>(p, read_panels(p, P, local), sums);
+        for (; p + P <= end; p += P) few<P>(p, w_.panel(p), sums);
       for (; p < end; ++p) {
-        const uint8_t* panel = read_panels(p, 1, local);
+        const uint8_t* panel = w_.panel(p);
         if (few_)
           few<1>(p, panel, sums);
         else
@@ -180,13 +179,6 @@ class Product {
     if (p + 1 < end) return w_.panel(p + 1);
     const int64_t far = tiles_.groups == 1 ? p + 1 : p + 1 + (cx_.threads() - 1) * panels_a_task;
     return w_.panel(far < w_.panels() ? far : p);
-  }
-
-  // Neighbouring panels, packed.
-  const uint8_t* read_panels(int64_t p, int count, uint8_t* local) const {
-    if (w_.layout == Layout::packed) return w_.panel(p);
-    for (int i = 0; i < count; ++i) pack_panel(w_, p + i, local + i * panel_bytes(w_.dtype, w_.in));
-    return local;
   }
 
   template <int P>
@@ -264,67 +256,13 @@ class Product {
   char* x_tiles_;
 };
 
-// Weights in rows, few rows of x: each row of the weight against all of x where it lies, several at a time.
-template <class T, int M>
-void multiply_row_group(const T* w, int64_t stride, int count, const float* x, int64_t in, float* out) {
-  constexpr int kGroup = 4;
-  const int64_t whole = in / kLanes * kLanes;
-  F acc[kGroup][M];
-  for (auto& sums : acc)
-    for (F& sum : sums) sum = zero();
-  const T* rows[kGroup];
-  for (int o = 0; o < kGroup; ++o) rows[o] = w + (o < count ? o : 0) * stride;
-  auto step = [&](int64_t k, auto... n) {
-#pragma GCC unroll 4
-    for (int o = 0; o < kGroup; ++o) {
-      const F b = load(rows[o] + k, n...);
-#pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) acc[o][m] = fma(b, load(x + m * in + k, n...), acc[o][m]);
-    }
-  };
-  for (int64_t k = 0; k < whole; k += kLanes) step(k);
-  if (whole < in) step(whole, int(in - whole));
-  for (int m = 0; m < M; ++m)
-    for (int o = 0; o < kGroup; ++o) out[m * kGroup + o] = sum(acc[o][m]);
-}
-
-template <class T, int M>
-void few_by_rows(const Context& cx, const Rows& x, const Matrix& w, const Epilogue& e, const Rows& y, float* wide) {
-  constexpr int64_t kGroup = 4, kOutputs = 64;
-  with_float(x.dtype, [&](auto type) {
-    for (int m = 0; m < M; ++m) {
-      const auto* row = x.row<decltype(type)>(m);
-      for (int64_t k = 0; k < w.in; k += kLanes) {
-        const int lanes = lanes_of(w.in - k);
-        store(wide + m * w.in + k, load(row + k, lanes), lanes);
-      }
-    }
-  });
-  cx.parallel_stretches(ceil_div(w.out, kOutputs), [&](int64_t task, int) {
-    const int64_t end = std::min(w.out, (task + 1) * kOutputs);
-    for (int64_t o = task * kOutputs; o < end; o += kGroup) {
-      alignas(64) float sums[M * kGroup + kLanes];
-      const int count = int(std::min(kGroup, end - o));
-      multiply_row_group<T, M>(reinterpret_cast<const T*>(w.data) + o * w.row_stride, w.row_stride, count, wide, w.in,
-                               sums);
-      finish(e, y, 0, M, o, count, sums, kGroup);
-    }
-  });
-}
-
-template <int M = kFewRows>
-void few_by_rows(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, const Epilogue& e, const Rows& y,
-                 float* wide) {
-  if (rows == M) return with_float(w.dtype, [&](auto type) { few_by_rows<decltype(type), M>(cx, x, w, e, y, wide); });
-  if constexpr (M > 1) few_by_rows<M - 1>(cx, x, rows, w, e, y, wide);
-}
-
 }  // namespace
 
 int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
   const int64_t in = weight[weight.rank - 1];
   const Matrix w = matrix_of(weight);
-  int64_t bytes = is_quantised(weight.dtype) ? quantised_scratch(in, rows) : rows * even(in) * int64_t(sizeof(float));
+  int64_t bytes =
+      is_quantised(weight.dtype) ? quantised_scratch(in, rows) : rows_scratch(in, rows) * int64_t(sizeof(float));
   if (widens_whole(w, rows)) bytes = round_up(rows * in * int64_t(sizeof(float)), 64) + widened_bytes(w);
 #if defined(STATESPACE_TILES)
   bytes = std::max(bytes, tile_scratch(in, rows));
@@ -354,8 +292,8 @@ void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight
                                      : TileProduct<EmulatedTiles>(cx, x, rows, w, e, y, scratch).run();
 #endif
   if (is_quantised(w.dtype)) return matmul_quantised(cx, x, rows, w, planes_of(cx, w, e), e, y, scratch);
-  if (w.layout == Layout::rows && rows <= kFewRows)
-    return few_by_rows(cx, x, rows, w, e, y, static_cast<float*>(scratch));
+  if (w.layout == Layout::rows)
+    return multiply_by_rows(cx, x, rows, w, rows > kFewRows && rounds_x(cx, w, e), e, y, scratch);
   Product(cx, x, rows, w, e, y, scratch).run();
 }
 

@@ -1,15 +1,28 @@
 #include "program/ranking.h"
 
 #include <algorithm>
-#include <cmath>
+#include <cstring>
+
+#include "core/logits.h"
 
 namespace statespace {
 namespace {
 
-constexpr int64_t kBuckets = 1024;
-constexpr float kLast = kBuckets - 1;
-constexpr int kLanes = 16;       // values whose loop becomes vectors
+constexpr int64_t kBuckets = kLogitBuckets;
 constexpr float kFarthest = 64;  // keys beyond share the last bucket: their weights are below e^-64
+using Eight = int16_t __attribute__((vector_size(16)));
+
+// Whether any of 32 values is `value`.
+bool holds(const int16_t* values, int16_t value) {
+  Eight any{}, part;
+  for (int i = 0; i < 32; i += 8) {
+    std::memcpy(&part, values + i, sizeof(part));
+    any |= part == value;
+  }
+  uint64_t halves[2];
+  std::memcpy(halves, &any, sizeof(any));
+  return (halves[0] | halves[1]) != 0;
+}
 
 }  // namespace
 
@@ -19,33 +32,21 @@ void Ranking::rank(const float* keys, const float* weights, int64_t count) {
   counts_.assign(kBuckets, 0);
   masses_.assign(kBuckets, 0);
   sorted_.clear();
-  float far[kLanes] = {}, farthest = 0;
-  int64_t whole = 0;
-  for (; whole + kLanes <= count; whole += kLanes)
-    for (int l = 0; l < kLanes; ++l) {
-      const float k = keys[whole + l] < kFarthest ? keys[whole + l] : 0;
-      far[l] = k > far[l] ? k : far[l];
-    }
-  for (int64_t i = whole; i < count; ++i) farthest = std::max(farthest, keys[i] < kFarthest ? keys[i] : 0);
-  farthest = std::max(farthest, *std::max_element(far, far + kLanes));
-  const float scale = farthest > 0 ? float(kBuckets - 1) / farthest : 0;
-  const auto bucket_of = [&](float key) {
-    const float at = key * scale;
-    return int16_t(int32_t(at < kLast && key < kFarthest ? at : kLast));
-  };
+  const float farthest = logit_loops().farthest(keys, count, kFarthest);
   int16_t* bucket = bucket_.data();
-  for (int64_t i = 0; i < whole; i += kLanes)
-    for (int l = 0; l < kLanes; ++l) bucket[i + l] = bucket_of(keys[i + l]);
-  for (int64_t i = whole; i < count; ++i) bucket[i] = bucket_of(keys[i]);
-  // Weight and number of a bucket side by side, and some of each: neighbours fall into the same bucket, and a sum waits
+  logit_loops().buckets(keys, count, farthest > 0 ? float(kBuckets - 1) / farthest : 0, kFarthest, bucket);
+  // Weight and number of a bucket side by side, and two of each: neighbours fall into the same bucket, and a sum waits
   // for the one before it.
-  constexpr int kApart = 2;
+  constexpr int64_t kApart = 2;
   apart_.assign(kApart * kBuckets, Sum{});
-  Sum* sums = apart_.data();
-  for (int64_t i = 0; i < count; ++i) sums[bucket[i] * kApart + i % kApart] += Sum{weights[i], 1};
+  Sum *even = apart_.data(), *odd = even + kBuckets;
+  for (int64_t i = 0; i + 1 < count; i += 2) {
+    even[bucket[i]] += Sum{weights[i], 1};
+    odd[bucket[i + 1]] += Sum{weights[i + 1], 1};
+  }
+  if (count % 2) even[bucket[count - 1]] += Sum{weights[count - 1], 1};
   for (int64_t b = 0; b < kBuckets; ++b) {
-    Sum all{};
-    for (int a = 0; a < kApart; ++a) all += sums[b * kApart + a];
+    const Sum all = even[b] + odd[b];
     masses_[b] = all[0], counts_[b] = int32_t(all[1]);
   }
 }
@@ -55,12 +56,10 @@ const std::vector<int32_t>& Ranking::members(int64_t number) {
   auto& list = sorted_[number];
   if (!list.empty() || counts_[number] == 0) return list;
   list.reserve(counts_[number]);
-  for (int64_t i = 0; i < count_; i += kLanes) {
-    const int64_t end = std::min<int64_t>(count_, i + kLanes);
-    int any = end - i < kLanes;
-    if (!any)
-      for (int l = 0; l < kLanes; ++l) any |= bucket_[i + l] == bucket;
-    for (int64_t j = i; any && j < end; ++j)
+  for (int64_t i = 0; i < count_; i += 32) {
+    const int64_t end = std::min<int64_t>(count_, i + 32);
+    if (end - i == 32 && !holds(&bucket_[i], bucket)) continue;
+    for (int64_t j = i; j < end; ++j)
       if (bucket_[j] == bucket) list.push_back(int32_t(j));
   }
   std::sort(list.begin(), list.end(),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 
@@ -52,27 +53,33 @@ struct Candidate {
   bool operator<(const Candidate& o) const { return logit != o.logit ? logit > o.logit : id < o.id; }
 };
 
-// The k best of a row, sorted. Most blocks of a row are below the worst of the best so far: a look at their highest.
+// The k best of a row, sorted. As many blocks as k have a value of the k-th highest of the blocks' maxima or more, so
+// that the others hold none of the best.
 std::vector<Candidate> best(const float* x, int64_t n, int64_t k) {
-  constexpr int64_t kBlock = 256;
-  std::vector<Candidate> kept;
-  kept.reserve(2 * k);
+  const size_t wanted = size_t(std::min(k, n));
+  const int64_t block = k <= n / 64 ? 64 : 16;
+  std::vector<float> maxima((n + block - 1) / block);
+  logit_loops().maxima(x, n, block, maxima.data());
   float least = kBanned;
-  const auto take = [&](int64_t i) {
-    if (!(x[i] > least) && int64_t(kept.size()) >= k) return;
-    kept.push_back({std::isnan(x[i]) ? kBanned : x[i], int32_t(i)});
-    if (int64_t(kept.size()) < 2 * k) return;
-    std::nth_element(kept.begin(), kept.begin() + (k - 1), kept.end());
-    kept.resize(k);
-    least = kept.back().logit;
-  };
-  for (int64_t first = 0; first < n; first += kBlock) {
-    const int64_t end = std::min(n, first + kBlock);
-    if (int64_t(kept.size()) >= k && !(logit_loops().highest(x + first, end - first) > least)) continue;
-    for (int64_t i = first; i < end; ++i) take(i);
+  if (wanted <= maxima.size()) {
+    std::vector<float> order = maxima;
+    std::nth_element(order.begin(), order.begin() + (wanted - 1), order.end(), std::greater<>());
+    least = order[wanted - 1];
+  }
+  std::vector<Candidate> kept;
+  for (size_t b = 0; b < maxima.size(); ++b) {
+    if (!(maxima[b] >= least)) continue;
+    const int64_t first = int64_t(b) * block, end = std::min(n, first + block);
+    for (int64_t i = first; i < end; ++i)
+      if (x[i] >= least && x[i] > kBanned) kept.push_back({x[i], int32_t(i)});
+  }
+  for (int64_t i = 0; i < n && kept.size() < wanted; ++i)
+    if (!(x[i] > kBanned)) kept.push_back({kBanned, int32_t(i)});
+  if (kept.size() > wanted) {
+    std::nth_element(kept.begin(), kept.begin() + (wanted - 1), kept.end());
+    kept.resize(wanted);
   }
   std::sort(kept.begin(), kept.end());
-  if (int64_t(kept.size()) > k) kept.resize(k);
   return kept;
 }
 

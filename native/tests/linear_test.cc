@@ -258,28 +258,37 @@ TEST_CASE("linear: x in half precision, strided x, residual and y, bias and acti
       for (int64_t rows : {1, 2, 6, 20, 40}) check_case({rows, 64, 37, weight, x, true, 3});
 }
 
-TEST_CASE("linear: results do not depend on the number of threads or of rows, nor on the layout") {
+TEST_CASE("linear: results do not depend on the number of threads or of rows, from 64 rows on nor on the layout") {
   each_backend([&](const Backend& backend) {
     ThreadPool one(1), three(3);
     std::vector<double> expected;
     for (DType type : {DType::f32, DType::f16, DType::bf16}) {
       if (!backend.host_memory && type != DType::f32) continue;  // few rows are not multiplied on tensor cores
-      const Case c{40, 301, 190, type};
-      const auto y = run_linear(backend, c, true, expected, one);
-      CHECK(y == run_linear(backend, c, true, expected, three));
-      if (backend.host_memory) CHECK(y == run_linear(backend, c, false, expected, three));
-      for (int64_t rows : {1, 2, 3, 4, 7}) {
-        Case first = c;
-        first.rows = rows;
-        const auto part = run_linear(backend, first, true, expected, three);
-        const std::vector<float> same(y.begin(), y.begin() + rows * c.out);
-        if (backend.host_memory)
-          CHECK(part == same);
-        else  // which sums few rows in another order
-          CHECK(test::relative_error(part, same) < 1e-6);
+      const Case c{40, 301, 190, type}, many{70, 301, 190, type};
+      if (backend.host_memory)
+        CHECK(run_linear(backend, many, true, expected, one) == run_linear(backend, many, false, expected, three));
+      for (bool pack : {false, true}) {
+        CAPTURE(pack);
+        const auto y = run_linear(backend, c, pack, expected, one);
+        CHECK(y == run_linear(backend, c, pack, expected, three));
+        for (int64_t rows : {1, 2, 3, 4, 7, 22}) {
+          Case first = c;
+          first.rows = rows;
+          const auto part = run_linear(backend, first, pack, expected, three);
+          const std::vector<float> same(y.begin(), y.begin() + rows * c.out);
+          if (backend.host_memory)
+            CHECK(part == same);
+          else  // which sums few rows in another order
+            CHECK(test::relative_error(part, same) < 1e-6);
+        }
       }
     }
   });
+}
+
+TEST_CASE("linear: few rows by long rows of a weight, whose next part is fetched from the same row") {
+  for (DType t : {DType::f32, DType::f16, DType::bf16})
+    for (int64_t rows : {1, 5, 9, 14}) check_case({rows, 4500, 70, t, DType::f32, true, 3});
 }
 
 TEST_CASE("linear: tiles that threads make side by side stay apart") {

@@ -31,7 +31,7 @@ async function measure(options: Options, signal: AbortSignal): Promise<void> {
   const size = { parameters, dModel, vocabulary };
   const cases = [
     ...(only.includes('ops') ? opCallCases() : []),
-    ...sessionCases(size, ['bf16', 'q4_0']).filter((c) => only.includes(c.group)),
+    ...sessionCases(limits, size, ['bf16', 'q4_0']).filter((c) => only.includes(c.group)),
     ...(only.includes('decode') ? decodeCases(limits, size, lengths) : []),
   ];
   const bar = progress('bench calls');
