@@ -5,7 +5,8 @@
 # Behaviour: what follows a backslash that the text ends behind is not waited for. The backslash stands for itself, \u and fewer than four digits for
 #   "u" and these digits, and half a surrogate pair for a lone surrogate.
 # Seen, one character at a time: {"city": "Malm\u00f6"} passes through "Malm\", "Malmu", "Malmu0", "Malmu00", "Malmu00f" and then "Malmö"; "tab\tend" through
-#   "tab\". partial-json's values are all beginnings of the last one. The last value is right, if the text is whole; of
+#   "tab\". partial-json's values are beginnings of the last one, but for one half of a
+#   surrogate pair. The last value is right, if the text is whole; of
 #   a text cut by max_tokens it is "Malmu00".
 # Why it matters: an interface that appends what is new gets text that no answer holds, and never takes it back; one that
 #   redraws flickers at each quote and line feed. Models that write ASCII JSON escape every letter of most languages.
@@ -48,7 +49,7 @@ for (const [text, expected] of rows) {
   const strange = (values) => values.filter((value) => !last.startsWith(value) || /[\ud800-\udbff]$/.test(value));
   const [here, there] = [strange(await streamed(text)), strange(partial(text))];
   console.log(`${text.padEnd(24)} no beginning of ${JSON.stringify(last)}: ${JSON.stringify(here)}; partial-json ${JSON.stringify(there)}`);
-  holds &&= JSON.stringify(here) === JSON.stringify(expected) && there.length === 0;
+  holds &&= JSON.stringify(here) === JSON.stringify(expected) && there.every((value) => value === '\ud83d');
 }
 process.exitCode = holds ? 0 : 1;
 JS
