@@ -76,16 +76,15 @@ function refusePlaceholderText(path: string, head: string): void {
     throw checkpointError(path, 'this is a web page (of an error?), not the file itself: download it again');
 }
 
-/** A whole text file, of at most maxBytes; turns: of a long one. */
-export function readText(path: string, maxBytes: number, turns?: Turns): Promise<string> {
-  return InputFile.use(path, async (file) => {
-    if (file.size > maxBytes) {
-      throw checkpointError(path, `expected at most ${maxBytes} bytes, received ${file.size}`);
-    }
-    const text = await decodeLongUtf8(path, await file.read(0, file.size, 'text'), turns);
-    refusePlaceholderText(path, text.slice(0, 64));
-    return text;
+/** A whole text file, of at most maxBytes; turns: of a long one, which throw the reason of an abort. */
+export async function readText(path: string, maxBytes: number, turns?: Turns): Promise<string> {
+  const bytes = await InputFile.use(path, (file) => {
+    if (file.size > maxBytes) throw checkpointError(path, `expected at most ${maxBytes} bytes, received ${file.size}`);
+    return file.read(0, file.size, 'text');
   });
+  const text = await decodeLongUtf8(path, bytes, turns);
+  refusePlaceholderText(path, text.slice(0, 64));
+  return text;
 }
 
 export function decodeUtf8(where: string, bytes: Uint8Array): string {

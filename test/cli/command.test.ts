@@ -187,6 +187,9 @@ it.each([
 
 describe('inspect', () => {
   it('says what will fit', async () => {
+    expect((await statespace(['inspect', join(__dirname, '../../models/austen')])).stdout).toMatch(
+      /^austen\nfamily +bamba/,
+    );
     const { stdout } = await statespace(['inspect', configFile()]);
     expect(stdout).toMatch(/in \S+ \w+ that are free here/);
     expect(stdout).toMatch(/q8_0 .* fit, and 1,000,000 tokens/);
