@@ -91,13 +91,14 @@ const lazyElsewhere = (): typeof import('../models/encode-elsewhere.js') => requ
 
 const turns = new SharedTurns();
 
-/** readPrompt(), long texts encoded in a thread of their own where the model's tokenizer lies in a folder, many short ones in turns. */
+/** readPrompt(), long texts encoded in a thread of their own where the model's tokenizer lies in files, many short ones in turns. */
 export function readLongPrompt(model: Model, request: GenerateRequest): Prompt | Promise<Prompt> {
   const { prompt, messages, templateOptions, tokens } = request;
-  const { folder, tokenizer } = model;
+  const { tokenizerIn: folder, tokenizer } = model;
   const given = [prompt, messages, tokens].filter((x) => x !== undefined).length;
   const chat = Array.isArray(messages) && messages.length > 0 ? messages : undefined;
-  const long = typeof prompt === 'string' ? prompt.length > LONG : chat !== undefined && lengthOf(chat) > LONG;
+  const long =
+    typeof prompt === 'string' ? prompt.length > LONG : chat !== undefined && lengthOf([chat, templateOptions]) > LONG;
   if (given !== 1 || !long || !folder || !tokenizer) return turns.run(() => readPrompt(model, request));
   const ids = lazyElsewhere().encodeElsewhere(
     chat
@@ -113,7 +114,7 @@ export function readLongPrompt(model: Model, request: GenerateRequest): Prompt |
   );
 }
 
-/** About as many characters as a chat has; no more is looked at than is needed to know that it is long. */
+/** About as many characters as a chat has, or its tools; no more is looked at than is needed to know that it is long. */
 function lengthOf(value: unknown, depth = 0): number {
   if (typeof value === 'string') return value.length;
   if (typeof value !== 'object' || value === null || depth > 8) return 0;

@@ -3,8 +3,32 @@ import type { Network } from '../session/network.js';
 import { Turns } from '../turns.js';
 import { type Allowed, grammarEngine } from './engine.js';
 import { grammarOf, type ResponseFormat } from './format.js';
+import { grammarElsewhere } from './write-elsewhere.js';
 
 const vocabularies = new WeakMap<object, Promise<number>>();
+
+// Parts of a schema whose grammar is written within a few milliseconds.
+const MOST_PARTS = 500;
+
+/** No more is looked at than is needed to know. */
+function isLarge(format: ResponseFormat): boolean {
+  let left = MOST_PARTS;
+  const look = (value: unknown): boolean => {
+    if (--left < 0) return true;
+    return typeof value === 'object' && value !== null && Object.values(value).some(look);
+  };
+  return typeof format === 'object' && format !== null && 'schema' in format && look(format.schema);
+}
+
+/** What cannot be sent to a thread is refused, or written, here. */
+async function writtenElsewhere(format: ResponseFormat): Promise<string> {
+  try {
+    return await grammarElsewhere(format);
+  } catch (error) {
+    if ((error as Error).name === 'DataCloneError' || error instanceof RangeError) return grammarOf(format);
+    throw error;
+  }
+}
 
 /** One text that keeps to a format: which tokens may come, asked for as soon as one has come. */
 export class TokenMask {
@@ -21,7 +45,7 @@ export class TokenMask {
 
   /** stops: ids that end the text: they may come where the format is complete. */
   static async open(network: Network, format: ResponseFormat, stops: ReadonlySet<number>): Promise<TokenMask> {
-    const grammar = grammarOf(format);
+    const grammar = isLarge(format) ? await writtenElsewhere(format) : grammarOf(format);
     const vocabulary = await vocabularyOf(network);
     const { text, allowed } = await grammarEngine().open(vocabulary, grammar, Int32Array.from(stops));
     return new TokenMask(text, stops, allowed);

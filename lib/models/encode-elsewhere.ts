@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { type ErrorCode, StatespaceError } from '../errors.js';
 
-/** A text, or a chat, to be made ids of by the tokenizer of a folder. */
+/** A text, or a chat, to be made ids of by the tokenizer of a folder, or of a GGUF file. */
 export interface Question {
   id: number;
   folder: string;

@@ -1,5 +1,6 @@
 /** Another thread, in which long texts become ids: minutes of text take seconds, which the event loop does not have. */
 import { parentPort } from 'node:worker_threads';
+import { openCheckpoint } from '../checkpoint/open.js';
 import { StatespaceError } from '../errors.js';
 import { encodePrompt } from '../session/prompt.js';
 import type { Answer, Question } from './encode-elsewhere.js';
@@ -7,8 +8,16 @@ import { loadTokenizer, type TextTokenizer } from './tokenizer.js';
 
 const known = new Map<string, Promise<TextTokenizer | undefined>>();
 
+const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');
+
+async function tokenizerOf(path: string): Promise<TextTokenizer | undefined> {
+  if (!path.toLowerCase().endsWith('.gguf')) return loadTokenizer(path);
+  const { metadata } = await openCheckpoint(path);
+  return metadata && lazyGgufText().readText(metadata);
+}
+
 async function encoded({ folder, text, chat }: Question): Promise<Int32Array> {
-  const loading = known.get(folder) ?? loadTokenizer(folder);
+  const loading = known.get(folder) ?? tokenizerOf(folder);
   known.set(folder, loading);
   loading.catch(() => known.delete(folder));
   const tokenizer = await loading;

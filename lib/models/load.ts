@@ -162,7 +162,7 @@ export async function loadModel(
     generationConfig: checkpoint.generationConfig,
     tokenizer,
     identity,
-    folder: checkpoint.metadata ? undefined : folder,
+    ...(checkpoint.metadata ? { gguf: checkpoint.folder } : { folder }),
     files: weights,
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),

@@ -29,6 +29,8 @@ interface Opening {
   identity: string;
   /** Where it was loaded from: its tokenizer's files lie there. */
   folder?: string;
+  /** Or the GGUF file that has its tokenizer. */
+  gguf?: string;
   /** The model holds the folder's values themselves: none was rounded, no adapters merged. */
   asStored?: boolean;
   /** Where the weights came from, of which `identity` sees a part. */
@@ -70,6 +72,7 @@ export class Model implements AsyncDisposable, Network {
   #files: WeightFiles | undefined;
   #eos: number[] = [];
   #folder: string | undefined;
+  #gguf: string | undefined;
   #asStored = false;
   readonly #calls: NativeCalls;
   readonly #held: HeldParameters;
@@ -103,6 +106,7 @@ export class Model implements AsyncDisposable, Network {
     this.#config = Object.freeze({ ...o.config });
     this.#tokenizer = o.tokenizer;
     this.#folder = o.folder;
+    this.#gguf = o.gguf;
     this.#asStored = o.asStored ?? false;
     this.#files = o.files;
     this.#fingerprint = fingerprintOf(this.modelType, o.identity, this.#graph, o.config);
@@ -122,6 +126,10 @@ export class Model implements AsyncDisposable, Network {
   /** @internal */
   get folder(): string | undefined {
     return this.#folder;
+  }
+  /** @internal The folder or GGUF file that another thread can read its tokenizer from. */
+  get tokenizerIn(): string | undefined {
+    return this.#folder ?? this.#gguf;
   }
   /** @internal Its tokenizer's files are those of a folder, which has none of its values. */
   takeFilesOf(folder: string): void {

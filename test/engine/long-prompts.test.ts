@@ -1,7 +1,9 @@
 // Long texts become ids in a thread of their own: the event loop has other requests to serve meanwhile.
-import { createEngine } from 'statespace';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { createEngine, loadModel, quantize } from 'statespace';
 import { expect, test } from 'vitest';
-import { forAllTests, textModelFolder } from '../support/text-model.js';
+import { asciiModelFolder, forAllTests, textModelFolder } from '../support/text-model.js';
 
 const held = forAllTests(textModelFolder());
 
@@ -18,6 +20,28 @@ function encodings(): { count: number } {
   }
   return seen;
 }
+
+test('tools that are long, and the tokenizer of a GGUF file', async () => {
+  await using engine = createEngine(held.model, { prefixCache: false });
+  const tools = [{ type: 'function', function: { name: 'f', description: 'w10 '.repeat(20_000) } }];
+  const seen = encodings();
+  const request = { messages: [{ role: 'user', content: 'hello' }], templateOptions: { tools }, maxTokens: 1 };
+  for await (const _ of engine.generate(request));
+  expect(seen.count).toBe(0);
+
+  const folder = asciiModelFolder();
+  const file = join(folder, 'model.gguf');
+  await quantize(folder, file, { type: 'f32' });
+  await using model = await loadModel(file);
+  await using others = createEngine(model, { prefixCache: false });
+  const text = 'Hello, world! '.repeat(3000);
+  const expected = await others.embed(model.tokenizer!.encode(text));
+  model.tokenizer!.encode = () => {
+    throw new Error('on this thread');
+  };
+  expect(await others.embed(text)).toEqual(expected);
+  rmSync(folder, { recursive: true });
+});
 
 test('the same ids as here, of a text, of a chat and of an embedding', async () => {
   await using engine = createEngine(held.model, { prefixCache: false });

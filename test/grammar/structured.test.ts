@@ -51,6 +51,29 @@ const person = {
   required: ['name', 'age', 'tags', 'mail'],
 };
 
+test.each(ways)(
+  '%s: a schema of many parts, written in a thread of its own, says what a small one says',
+  async (_, generate) => {
+    const properties = { a: { enum: ['x', 'y'] }, n: { type: 'integer', minimum: 1, maximum: 9 } };
+    const required = ['a', 'n'];
+    const $defs = Object.fromEntries(
+      Array.from({ length: 400 }, (_, i) => [`d${i}`, { type: 'string', maxLength: 3 + i }]),
+    );
+    const options = { prompt: 'Say it:', seed: 5, temperature: 1, maxTokens: 60 };
+    const of = (schema: object) => generate({ ...options, responseFormat: { type: 'json_schema', schema } });
+    const small = { type: 'object', properties, required };
+    const said = await of({ ...small, $defs });
+    expect(said.reason).not.toBe('length');
+    expect(JSON.parse(said.text)).toMatchObject({ a: expect.stringMatching(/^[xy]$/) });
+    expect(said).toEqual(await of(small));
+    const wrong = { ...small, properties: { ...properties, z: { type: 'nothing' } } };
+    const refusal = await of(wrong).catch((error) => error);
+    expect(refusal).toMatchObject({ code: 'ERR_ARGUMENT' });
+    await expect(of({ ...wrong, $defs })).rejects.toMatchObject({ code: 'ERR_ARGUMENT', message: refusal.message });
+    await expect(of({ ...small, $defs, description: () => 0 })).resolves.toMatchObject({ text: said.text });
+  },
+);
+
 describe.each(ways)('%s', (_, generate) => {
   const seeds = [1, 2];
 
