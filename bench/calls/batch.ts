@@ -15,9 +15,9 @@ const NO_DEARER: [width: number, atLeast: number][] = [
   [64, 1],
 ];
 const OF_LIMIT: [width: number, atLeast: number][] = [
-  [16, 0.6],
-  [32, 0.6],
-  [64, 0.6],
+  [16, 0.5],
+  [32, 0.5],
+  [64, 0.5],
 ];
 
 /** Of a model in bf16. */

@@ -46,8 +46,14 @@ struct Tiles {
 
 int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
 
-// A weight in rows is packed whole for many rows of x, which then need not all pass by each of its panels.
-bool packs_whole(const Matrix& w, int64_t rows) { return w.layout == Layout::rows && rows >= kManyRows; }
+// A weight in rows is packed whole for many rows of x: more than stay in L2 while its own rows pass by, as those of f32
+// and of pairs do where they are long enough for their sums to cost little.
+bool packs_whole(const Matrix& w, int64_t rows, bool pairs) {
+  constexpr int64_t kMost = 128, kLong = 512;
+  if (w.layout != Layout::rows || rows < kManyRows) return false;
+  const bool passes = rows <= kMost && w.in >= kLong && rows * w.in * (pairs ? 2 : 4) <= kResidentBytes;
+  return !passes || !(pairs || w.dtype == DType::f32);
+}
 int64_t packed_bytes(const Matrix& w) { return w.panels() * panel_bytes(w.dtype, w.in); }
 
 bool rounds_x(const Context& cx, const Matrix& w, const Epilogue& e) {
@@ -267,14 +273,20 @@ int64_t matmul_scratch(const Tensor& weight, int64_t rows) {
 #if defined(STATESPACE_TILES)
   bytes = std::max(bytes, tile_scratch(in, rows));
 #endif
-  return round_up(bytes, 64) + (packs_whole(w, rows) ? packed_bytes(w) : 0);
+  return round_up(bytes, 64) + (packs_whole(w, rows, false) ? packed_bytes(w) : 0);
 }
 
 void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, int64_t index, const Epilogue& e,
             const Rows& y, void* scratch) {
   if (rows == 0) return;
   Matrix w = matrix_of(weight, index);
-  if (packs_whole(w, rows)) {
+  const bool rounds = rounds_x(cx, w, e) && rows > kFewRows;
+#if defined(STATESPACE_TILES)
+  const bool tiles = cx.tiles != TileUnit::none && rounds && rows >= kLeastTileRows;
+#else
+  constexpr bool tiles = false;
+#endif
+  if (packs_whole(w, rows, rounds && has_bf16_dot() && !tiles)) {
     Matrix packed = w;
     packed.layout = Layout::packed;
     packed.data = static_cast<uint8_t*>(scratch) + matmul_scratch(weight, rows) - packed_bytes(w);
@@ -287,13 +299,12 @@ void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight
     w.dtype = DType::f32, w.data = reinterpret_cast<const uint8_t*>(wide);
   }
 #if defined(STATESPACE_TILES)
-  if (cx.tiles != TileUnit::none && rounds_x(cx, w, e) && rows >= kLeastTileRows)
+  if (tiles)
     return cx.tiles == TileUnit::amx ? TileProduct<AmxTiles>(cx, x, rows, w, e, y, scratch).run()
                                      : TileProduct<EmulatedTiles>(cx, x, rows, w, e, y, scratch).run();
 #endif
   if (is_quantised(w.dtype)) return matmul_quantised(cx, x, rows, w, planes_of(cx, w, e), e, y, scratch);
-  if (w.layout == Layout::rows)
-    return multiply_by_rows(cx, x, rows, w, rows > kFewRows && rounds_x(cx, w, e), e, y, scratch);
+  if (w.layout == Layout::rows) return multiply_by_rows(cx, x, rows, w, rounds, e, y, scratch);
   Product(cx, x, rows, w, e, y, scratch).run();
 }
 

@@ -41,8 +41,8 @@ int64_t matmul_scratch(const Tensor& weight, int64_t rows);
 
 // x (rows, in), weight matrix number `index` (out, in) as rows or packed, y f32 (rows, out). Uses all threads and every
 // worker's cx.local; `scratch` holds matmul_scratch() bytes and is 64-byte aligned. An element of y is the same
-// whatever the number of threads and, where the weight is packed and not quantised, of rows; of a weight in rows fewer
-// than 64 rows of x are summed in another order.
+// whatever the number of threads and, where the weight is packed and not quantised, of rows; by a weight in rows
+// fewer rows of x are summed in another order than many, for which it is packed.
 void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, int64_t index,
             const Epilogue& epilogue, const Rows& y, void* scratch);
 inline void matmul(const Context& cx, const Rows& x, int64_t rows, const Tensor& weight, const Epilogue& epilogue,

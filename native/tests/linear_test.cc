@@ -258,7 +258,7 @@ TEST_CASE("linear: x in half precision, strided x, residual and y, bias and acti
       for (int64_t rows : {1, 2, 6, 20, 40}) check_case({rows, 64, 37, weight, x, true, 3});
 }
 
-TEST_CASE("linear: results do not depend on the number of threads or of rows, from 64 rows on nor on the layout") {
+TEST_CASE("linear: results do not depend on the number of threads or of rows, of many rows nor on the layout") {
   each_backend([&](const Backend& backend) {
     ThreadPool one(1), three(3);
     std::vector<double> expected;
@@ -284,6 +284,12 @@ TEST_CASE("linear: results do not depend on the number of threads or of rows, fr
       }
     }
   });
+}
+
+TEST_CASE("linear: rows that pass by a weight in rows, and the first that are too many") {
+  for (DType t : {DType::f32, DType::f16, DType::bf16})
+    for (int64_t rows : {63, 64, 100, 128, 129}) check_case({rows, 515, 261, t, DType::f32, true, 3});
+  check_case({190, 1300, 70, DType::f32});
 }
 
 TEST_CASE("linear: few rows by long rows of a weight, whose next part is fetched from the same row") {
