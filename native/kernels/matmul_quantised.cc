@@ -71,7 +71,7 @@ void end_unit([[maybe_unused]] Unit unit) {
 template <DType T, class Dot, int M = kInt8Few>
 void packed_tile(int rows, const int32_t* x, const uint8_t* panel, int64_t in, float* sums) {
   if constexpr (M > 1)
-    if (rows <= M / 2) return packed_tile<T, Dot, M / 2>(rows, x, panel, in, sums);
+    if (rows < M) return packed_tile<T, Dot, M - 1>(rows, x, panel, in, sums);
   multiply_packed<T, M, Dot>(x, panel, in, sums);
 }
 
@@ -177,8 +177,8 @@ class Product {
   int width(int64_t i) const {
     const int n = height(i) * planes_;
     if (unit_ == Unit::amx || unit_ == Unit::emulated) return most_rows(unit_);
-    if (unit_ == Unit::vectors && !few_) return std::max(n, kLeastRows);
-    int m = few_ ? 1 : 2;
+    if (unit_ == Unit::vectors) return few_ ? n : std::max(n, kLeastRows);
+    int m = 2;
     while (m < n) m *= 2;
     return m;
   }
