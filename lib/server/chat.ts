@@ -113,9 +113,9 @@ function readAnswer(tools: Tools | undefined, text: string): { content: string; 
   return tools.forced ? readForcedCall(text, tools.forced) : parseToolCalls(text, tools.names);
 }
 
-/** As OpenAI's API has it: who named the tool gets the reason for which the text ended. */
+/** As OpenAI's API has it: who named the tool gets the reason for which the text ended, and so does who must know that it was cut. */
 const finishOf = (tools: Tools | undefined, calls: readonly ToolCall[], reason: string): string =>
-  calls.length > 0 && tools?.forced?.name === undefined ? 'tool_calls' : reason;
+  calls.length > 0 && reason !== 'length' && tools?.forced?.name === undefined ? 'tool_calls' : reason;
 
 const given = (key: string, value: unknown) => (value === undefined ? {} : { [key]: value });
 

@@ -98,11 +98,13 @@ interface Found {
 
 function* taggedCalls(text: string): Generator<Found> {
   // <tool_call>{"name": …, "arguments": …}</tool_call> (Hermes, Qwen, Granite), or XML within it (Qwen-Coder, Nemotron)
-  const tagged = [...text.matchAll(/<tool_call>\s*([\s\S]*?)\s*(?:<\/tool_call>|$)/g)].map((m) => m[1]!);
+  const tagged = [...text.matchAll(/<tool_call>\s*([\s\S]*?)\s*(<\/tool_call>|$)/g)];
   const bodies =
-    tagged.length > 0 ? tagged : [text.replace(/^\s*(\[TOOL_CALLS\]|<\|tool_call\|>|<\|python_tag\|>)/, '')];
-  for (const body of bodies) {
-    yield* xmlCalls(body);
+    tagged.length > 0
+      ? tagged.map(([, body, end]) => ({ body: body!, isWhole: end !== '' }))
+      : [{ body: text.replace(/^\s*(\[TOOL_CALLS\]|<\|tool_call\|>|<\|python_tag\|>)/, ''), isWhole: false }];
+  for (const { body, isWhole } of bodies) {
+    yield* xmlCalls(body, isWhole);
     yield* jsonCalls(body);
   }
   const python = /<\|tool_call_start\|>\s*\[([\s\S]*?)\]\s*(?:<\|tool_call_end\|>|$)/.exec(text);
@@ -125,8 +127,10 @@ function* jsonCalls(body: string): Generator<Found> {
   }
 }
 
-function* xmlCalls(body: string): Generator<Found> {
-  for (const [, name, inner] of body.matchAll(/<function=([^>\s]+)>([\s\S]*?)(?:<\/function>|$)/g)) {
+/** isWhole: the text did not end within it. A call that was cut, its last arguments missing, is none. */
+function* xmlCalls(body: string, isWhole: boolean): Generator<Found> {
+  for (const [, name, inner, end] of body.matchAll(/<function=([^>\s]+)>([\s\S]*?)(<\/function>|$)/g)) {
+    if (end === '' && !isWhole) return;
     const args: Record<string, unknown> = {};
     for (const [, key, value] of inner!.matchAll(/<parameter=([^>\s]+)>\n?([\s\S]*?)\n?<\/parameter>/g))
       args[key!] = scalar(value!);

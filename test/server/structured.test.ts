@@ -95,6 +95,14 @@ test('a tool call that the model writes is a tool call, at once and streamed', a
   expect(made).toMatchObject({ type: 'function', function: { name: 'weather' } });
   const { city } = JSON.parse((made as { function: { arguments: string } }).function.arguments);
   expect(['Oslo', 'Lima']).toContain(city);
+  // Who asked for parallel calls must know that the next one was cut.
+  const second = { type: 'regex', pattern: `So: ${call}${call}` };
+  const cut = await client.chat.completions.create({
+    ...request,
+    response_format: second,
+    max_tokens: 100,
+  } as never as typeof ask);
+  expect([cut.choices[0]!.message.tool_calls?.length, cut.choices[0]!.finish_reason]).toEqual([1, 'length']);
   const stream = await client.chat.completions.create({ ...request, stream: true } as never as typeof ask & {
     stream: true;
   });

@@ -36,6 +36,11 @@ test.each<[string, string, unknown[]]>([
     'Let me see. <|tool_call_start|>[weather(city="Oslo", wet=True)]<|tool_call_end|>',
     ['Let me see.', ['weather', { city: 'Oslo', wet: true }]],
   ],
+  [
+    'without its last line, within marks',
+    '<tool_call>\n<function=weather>\n<parameter=city>\nOslo\n</parameter>\n</tool_call>',
+    ['', ['weather', { city: 'Oslo' }]],
+  ],
   ['Granite 3', '<|tool_call|>[{"name": "sum", "arguments": {"a": 1}}]', ['', ['sum', { a: 1 }]]],
 ])('%s', (_, text, expected) => {
   expect(parse(text)).toEqual(expected);
@@ -45,6 +50,9 @@ describe('what is no call stays text', () => {
   test.each([
     '{"name": "other", "arguments": {}}',
     '<tool_call>{"name": "weather", "argum',
+    '<tool_call>\n<function=weather>\n',
+    '<tool_call>\n<function=weather>\n<parameter=city>\nOslo\n</parameter>\n<parameter=days>\n1',
+    '<function=weather>\n<parameter=city>\nOslo\n</parameter>\n',
     'plain',
     '{"a": 1}',
     '<tool_call>',
