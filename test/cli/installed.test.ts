@@ -207,7 +207,7 @@ describe('bench scaling', () => {
     ])
       expect(stdout).toContain(label);
     const report = JSON.parse(readFileSync(file, 'utf8')) as ScalingReport;
-    expect(report.measurements).toHaveLength(3 * 21);
+    expect(report.measurements).toHaveLength(3 * 23);
     expect(report.crossovers.map((c) => c.attention)).toContain('retention-parallel');
   });
 

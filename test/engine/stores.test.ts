@@ -9,6 +9,7 @@ import { needs } from '../support/needs.js';
 import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
 
 const redisPath = findRedis();
+const REDIS = 'redis-server (Debian: redis-server)';
 const folder = mkdtempSync(join(tmpdir(), 'statespace-store-'));
 let redis: RedisServer | undefined;
 const open: RedisStore[] = [];
@@ -40,30 +41,27 @@ async function listed(store: SnapshotStore, prefix: string): Promise<string[]> {
 describe.each(Object.keys(makers))('a store: %s', (kind) => {
   const there = kind !== 'redis' || redisPath !== undefined;
 
-  test.runIf(needs(there, 'redis-server (Debian: redis-server)'))(
-    'puts, gets, replaces, lists and deletes',
-    async () => {
-      const store = makers[kind]!('plain');
-      expect(await store.get('a/b/1-x')).toBeUndefined();
-      expect(await listed(store, '')).toEqual([]);
-      const bytes = Uint8Array.from({ length: 70_000 }, (_, i) => (i * 31) & 255);
-      await store.put('a/b/1-x', bytes);
-      await store.put('a/b/2-y', bytes.subarray(1, 100));
-      await store.put('a/c/3', new Uint8Array(0));
-      await store.put('d', bytes.subarray(5, 6));
-      expect(Buffer.compare(Buffer.from((await store.get('a/b/1-x'))!), bytes)).toBe(0);
-      expect([...(await store.get('a/b/2-y'))!]).toEqual([...bytes.subarray(1, 100)]);
-      await store.put('a/b/2-y', bytes.subarray(0, 3));
-      expect([...(await store.get('a/b/2-y'))!]).toEqual([0, 31, 62]);
-      expect(await listed(store, 'a/b/')).toEqual(['a/b/1-x', 'a/b/2-y']);
-      expect(await listed(store, 'a/')).toEqual(['a/b/1-x', 'a/b/2-y', 'a/c/3']);
-      expect(await listed(store, '')).toEqual(['a/b/1-x', 'a/b/2-y', 'a/c/3', 'd']);
-      await store.delete('a/b/1-x');
-      await store.delete('a/b/1-x');
-      expect(await listed(store, 'a/b/')).toEqual(['a/b/2-y']);
-      expect(await store.get('a/b/1-x')).toBeUndefined();
-    },
-  );
+  test.runIf(needs(there, REDIS))('puts, gets, replaces, lists and deletes', async () => {
+    const store = makers[kind]!('plain');
+    expect(await store.get('a/b/1-x')).toBeUndefined();
+    expect(await listed(store, '')).toEqual([]);
+    const bytes = Uint8Array.from({ length: 70_000 }, (_, i) => (i * 31) & 255);
+    await store.put('a/b/1-x', bytes);
+    await store.put('a/b/2-y', bytes.subarray(1, 100));
+    await store.put('a/c/3', new Uint8Array(0));
+    await store.put('d', bytes.subarray(5, 6));
+    expect(Buffer.compare(Buffer.from((await store.get('a/b/1-x'))!), bytes)).toBe(0);
+    expect([...(await store.get('a/b/2-y'))!]).toEqual([...bytes.subarray(1, 100)]);
+    await store.put('a/b/2-y', bytes.subarray(0, 3));
+    expect([...(await store.get('a/b/2-y'))!]).toEqual([0, 31, 62]);
+    expect(await listed(store, 'a/b/')).toEqual(['a/b/1-x', 'a/b/2-y']);
+    expect(await listed(store, 'a/')).toEqual(['a/b/1-x', 'a/b/2-y', 'a/c/3']);
+    expect(await listed(store, '')).toEqual(['a/b/1-x', 'a/b/2-y', 'a/c/3', 'd']);
+    await store.delete('a/b/1-x');
+    await store.delete('a/b/1-x');
+    expect(await listed(store, 'a/b/')).toEqual(['a/b/2-y']);
+    expect(await store.get('a/b/1-x')).toBeUndefined();
+  });
 
   describe.each([
     ['mamba', mamba],
@@ -75,40 +73,37 @@ describe.each(Object.keys(makers))('a store: %s', (kind) => {
     });
     afterAll(() => model.dispose());
 
-    test.runIf(needs(there, 'redis-server (Debian: redis-server)'))(
-      'goes on from what another one kept, and not from another model`s',
-      async () => {
-        const next = numbers(31);
-        const shared = ids(next, 300);
-        const options = () => ({ prefixCache: { every: 64, store: makers[kind]!(`engine-${name}`) } });
-        const first = createEngine(model, options());
-        for await (const _ of first.generate({ prompt: shared, maxTokens: 4 }));
-        await first.drain();
-        expect(first.stats().store!.writes).toBeGreaterThan(2);
-        await first.dispose();
+    test.runIf(needs(there, REDIS))('goes on from what another one kept, and not from another model`s', async () => {
+      const next = numbers(31);
+      const shared = ids(next, 300);
+      const options = () => ({ prefixCache: { every: 64, store: makers[kind]!(`engine-${name}`) } });
+      const first = createEngine(model, options());
+      for await (const _ of first.generate({ prompt: shared, maxTokens: 4 }));
+      await first.drain();
+      expect(first.stats().store!.writes).toBeGreaterThan(2);
+      await first.dispose();
 
-        const prompt = Int32Array.from([...shared, ...ids(next, 20)]);
-        const expected = await alone(model, { prompt, maxTokens: 10 });
-        await using second = createEngine(model, options());
-        const stream = second.generate({ prompt, maxTokens: 10 });
-        const got: number[] = [];
-        for await (const { token } of stream) got.push(token);
-        expect(got).toEqual(expected);
-        expect(stream.usage!.cachedTokens).toBeGreaterThanOrEqual(299);
-        expect(second.stats().store).toMatchObject({ hits: 1, dropped: 0, errors: 0 });
+      const prompt = Int32Array.from([...shared, ...ids(next, 20)]);
+      const expected = await alone(model, { prompt, maxTokens: 10 });
+      await using second = createEngine(model, options());
+      const stream = second.generate({ prompt, maxTokens: 10 });
+      const got: number[] = [];
+      for await (const { token } of stream) got.push(token);
+      expect(got).toEqual(expected);
+      expect(stream.usage!.cachedTokens).toBeGreaterThanOrEqual(299);
+      expect(second.stats().store).toMatchObject({ hits: 1, dropped: 0, errors: 0 });
 
-        const other = await make(2);
-        await using third = createEngine(other, options());
-        const foreign = third.generate({ prompt, maxTokens: 1 });
-        for await (const _ of foreign);
-        expect(foreign.usage!.cachedTokens).toBe(0);
-        await other.dispose();
-      },
-    );
+      const other = await make(2);
+      await using third = createEngine(other, options());
+      const foreign = third.generate({ prompt, maxTokens: 1 });
+      for await (const _ of foreign);
+      expect(foreign.usage!.cachedTokens).toBe(0);
+      await other.dispose();
+    });
   });
 });
 
-test.runIf(redisPath)('a Redis lists what was used last, and no names of what has gone', async () => {
+test.runIf(needs(redisPath, REDIS))('a Redis lists what was used last, and no names of what has gone', async () => {
   const [store, brief] = ['last:', 'brief:'].map((prefix) => {
     const made = redisStore(redis!.url, { prefix, ttlSeconds: prefix === 'brief:' ? 1 : 100 });
     open.push(made);
