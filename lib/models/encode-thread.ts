@@ -1,9 +1,10 @@
 /** Another thread, in which long texts become ids: minutes of text take seconds, which the event loop does not have. */
 import { parentPort } from 'node:worker_threads';
 import { openCheckpoint } from '../checkpoint/open.js';
+import { answer } from '../elsewhere.js';
 import { StatespaceError } from '../errors.js';
 import { encodePrompt } from '../session/prompt.js';
-import type { Answer, Question } from './encode-elsewhere.js';
+import type { Question } from './encode-elsewhere.js';
 import { loadTokenizer, type TextTokenizer } from './tokenizer.js';
 
 const known = new Map<string, Promise<TextTokenizer | undefined>>();
@@ -25,11 +26,4 @@ async function encoded({ folder, text, chat }: Question): Promise<Int32Array> {
   return chat ? tokenizer.encodeChat(chat.messages, chat.options) : encodePrompt(tokenizer, text!, true);
 }
 
-parentPort!.on('message', (question: Question) => {
-  const { id } = question;
-  const send = (answer: Answer) => parentPort!.postMessage(answer);
-  encoded(question).then(
-    (ids) => send({ id, ids }),
-    (error: { code?: string; message: string }) => send({ id, code: error.code, message: error.message }),
-  );
-});
+answer(parentPort!, encoded);
