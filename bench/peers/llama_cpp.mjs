@@ -1,21 +1,12 @@
 // llama.cpp through node-llama-cpp: one JSON job a line in ({file, context, decodeTokens, reps}), one answer a line out.
 // usage: node llama_cpp.mjs PEERS-DIR THREADS
 
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { pathToFileURL } from 'node:url';
+import { openLlama } from './node_llama.mjs';
 
 const [, , dir, threadsText] = process.argv;
 const threads = Number(threadsText);
-const installed = join(dir, 'node', 'package.json');
-const entry = createRequire(installed).resolve('node-llama-cpp');
-const { getLlama } = await import(pathToFileURL(entry).href);
-const { version } = JSON.parse(
-  readFileSync(join(dir, 'node', 'node_modules', 'node-llama-cpp', 'package.json'), 'utf8'),
-);
-const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: threads });
+const { llama, version } = await openLlama(dir, threads);
 
 const seconds = async (run) => {
   const started = performance.now();

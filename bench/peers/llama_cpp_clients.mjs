@@ -3,8 +3,7 @@
 // usage: node llama_cpp_clients.mjs PEERS-DIR FILE.gguf [CLIENTS] [LONGEST] [GENERATED] [THREADS]
 
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { openLlama } from './node_llama.mjs';
 
 const [, , dir, file, ...numbers] = process.argv;
 const [clients = 64, longest = 400, generated = 32, threads = 2] = numbers.map(Number);
@@ -44,9 +43,7 @@ async function ours() {
 }
 
 async function theirs() {
-  const entry = createRequire(join(dir, 'node', 'package.json')).resolve('node-llama-cpp');
-  const { getLlama } = await import(pathToFileURL(entry).href);
-  const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: threads });
+  const { llama } = await openLlama(dir, threads);
   const model = await llama.loadModel({ modelPath: file, gpuLayers: 0 });
   const context = await model.createContext({
     contextSize: longest + generated + 16,

@@ -3,8 +3,7 @@
 // usage: node llama_cpp_prefix.mjs PEERS-DIR FILE.gguf [PREFIX] [THREADS]
 
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { openLlama } from './node_llama.mjs';
 
 const [, , dir, file, ...numbers] = process.argv;
 const [prefix = 8192, threads = 2] = numbers.map(Number);
@@ -40,9 +39,7 @@ async function ours() {
 }
 
 async function theirs() {
-  const entry = createRequire(join(dir, 'node', 'package.json')).resolve('node-llama-cpp');
-  const { getLlama } = await import(pathToFileURL(entry).href);
-  const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: threads });
+  const { llama } = await openLlama(dir, threads);
   const model = await llama.loadModel({ modelPath: file, gpuLayers: 0 });
   const context = await model.createContext({
     contextSize: prefix + 256,

@@ -66,18 +66,13 @@ const every =
   <const K extends readonly (keyof T)[]>(...keys: K & ([keyof T] extends [K[number]] ? unknown : never)) =>
     keys as readonly string[];
 
+const ATTEND = ['nHeads', 'nHeadsKv', 'headDim', 'scale', 'window', 'softcap', 'causal', 'rope'] as const;
+
 const KNOWN: Readonly<Record<keyof Builders, readonly string[]>> = {
   rope: every<Builders['rope']>()('theta', 'rotaryDim', 'exponentDim', 'interleaved', 'scaling', 'length'),
-  attend: every<Builders['attend']>()('nHeads', 'nHeadsKv', 'headDim', 'scale', 'window', 'softcap', 'causal', 'rope'),
+  attend: every<Builders['attend']>()(...ATTEND),
   attention: every<Builders['attention']>()(
-    'nHeads',
-    'nHeadsKv',
-    'headDim',
-    'scale',
-    'window',
-    'softcap',
-    'causal',
-    'rope',
+    ...ATTEND,
     'qkvBias',
     'outBias',
     'names',
@@ -89,19 +84,7 @@ const KNOWN: Readonly<Record<keyof Builders, readonly string[]>> = {
     'residual',
   ),
   bidirectional: every<Builders['bidirectional']>()('merge', 'residual'),
-  cca: every<Builders['cca']>()(
-    'nHeads',
-    'nHeadsKv',
-    'headDim',
-    'scale',
-    'window',
-    'softcap',
-    'causal',
-    'rope',
-    'taps',
-    'bias',
-    'residual',
-  ),
+  cca: every<Builders['cca']>()(...ATTEND, 'taps', 'bias', 'residual'),
   deltaNet: every<Builders['deltaNet']>()(
     'nKeyHeads',
     'nValueHeads',
