@@ -213,7 +213,7 @@ class ReadWeightJob : public Job {
     hold(to);
     to_ = to.Data();
   }
-  void execute() override { model_->read_weight(value_, to_); }
+  void execute() override { model_->read_weight(value_, to_, stop()); }
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
 
  private:

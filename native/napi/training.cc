@@ -1,5 +1,6 @@
 #include "napi/training.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -179,18 +180,22 @@ class SeedJob : public Job {
       float* to = trainer_->values_of(u.parameter, u.first, u.count);
       const int64_t size = model_->program.graph().values[u.value].size();
       if (u.count == size) {
-        model_->read_weight(u.value, to);
+        model_->read_weight(u.value, to, stop());
         continue;
       }
       float* all = static_cast<float*>(held.reserve(size * 4));
-      if (u.value != last) model_->read_weight(u.value, all);
+      if (u.value != last) model_->read_weight(u.value, all, stop());
       last = u.value;
-      std::memcpy(to, all + u.at, u.count * 4);
+      for (int64_t i = 0; i < u.count; i += kPiece) {
+        throw_if_stopped(stop());
+        std::memcpy(to + i, all + u.at + i, std::min(kPiece, u.count - i) * 4);
+      }
     }
   }
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
 
  private:
+  static constexpr int64_t kPiece = 1 << 16;
   struct Use {
     int32_t parameter, value;
     int64_t first, count, at;

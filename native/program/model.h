@@ -58,8 +58,8 @@ class Model : public std::enable_shared_from_this<Model> {
   using ReadRows = std::function<void(int64_t first, int64_t count, void* to)>;
   bool stream_weight(int32_t value, DType dtype, int64_t count, const ReadRows& read,
                      const std::atomic<bool>* stop = nullptr);
-  // The values of a weight as it is held, as f32.
-  void read_weight(int32_t value, float* to);
+  // The values of a weight as it is held, as f32. `stop` ends it between pieces with ERR_ABORTED.
+  void read_weight(int32_t value, float* to, const std::atomic<bool>* stop = nullptr);
   // Uniform in [-bound, bound), a function of seed, value and index alone.
   void set_random(int32_t value, float bound, uint64_t seed, const std::atomic<bool>* stop = nullptr);
   // Models of one process that hold the same weights hold them once, whichever thread made them. adopt(): takes those

@@ -186,17 +186,21 @@ void Model::set_weight(int32_t value, const std::vector<Source>& sources, const 
 }
 
 // A packed matrix is private to its backend, which gives its rows as embeddings.
-void Model::read_weight(int32_t value, float* to) {
+void Model::read_weight(int32_t value, float* to, const std::atomic<bool>* stop) {
   const Backend& backend = program.backend();
   const auto device = lock_device(backend);
   const Tensor& held = program.weights()[value];
   Tensor rows = rows_tensor(value);
   if (!held) throw Error(Code::kState, "weights: value " + std::to_string(value) + " has not been set");
   if (held.layout == Layout::rows && is_float(held.dtype)) {
-    Buffer raw(std::max<int64_t>(rows.bytes(), 1));
-    backend.download(raw.data(), held.data, rows.bytes());
-    if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
-    convert(raw.data(), rows.dtype, rows.size(), to, DType::f32, 0, nullptr);
+    const void* from = held.data;
+    Buffer raw;
+    if (!backend.host_memory) {
+      from = raw.reserve(std::max<int64_t>(rows.bytes(), 1));
+      backend.download(raw.data(), held.data, rows.bytes());
+      if (const char* failure = backend.finish()) throw Error(Code::kDevice, std::string("weights: ") + failure);
+    }
+    convert(from, rows.dtype, rows.size(), to, DType::f32, 0, stop);
     return;
   }
   const int64_t in = rows[rows.rank - 1], out = rows[rows.rank - 2], matrices = rows.size() / (in * out);
@@ -214,7 +218,9 @@ void Model::read_weight(int32_t value, float* to) {
   values.reserve(step * in * 4);
   Scratch scratch;
   Context cx{ThreadPool::global(), scratch};
+  cx.stop = stop;
   for (int64_t i = 0, first = 0; i < matrices; first + step < out ? first += step : (first = 0, ++i)) {
+    throw_if_stopped(stop);
     const int64_t rows_here = std::min(step, out - first);
     Embedding op;
     op.weight = one;
