@@ -154,7 +154,7 @@ export const SHAPES: readonly FamilyShape[] = [
     ...{ ...heads(16, 2, 256), ...delta(16, 32), layer_types: [LINEAR, 'indexed_attention'], num_experts: 32 },
     ...{ num_experts_per_tok: 10, moe_intermediate_size: 512, shared_expert_intermediate_size: 512 },
     ...{ hc_count: 4, hc_lowrank: 320, indexer_n_heads: 8, indexer_head_dim: 128 },
-    ...{ indexer_compress_ratio: 16, indexer_budget: 1024 },
+    ...{ indexer_compress_ratio: 16, indexer_budget: 1024, rope_parameters: { partial_rotary_factor: 0.25 } },
   }),
   shape('olmo_hybrid', 'OLMo-hybrid-7B, half as wide', {
     ...size(1920, 4),

@@ -36,12 +36,20 @@ interface Qwen4Config {
   rank: number;
 }
 
-function readIndex(c: ConfigReader): Qwen4Config['index'] {
+/** An index head is turned as the attention's are, on as many channels. */
+function readIndex(c: ConfigReader, rotaryDim: number): Qwen4Config['index'] {
   c.agrees('indexer_kv_heads', 1);
   const block = c.size('indexer_compress_ratio');
   const budget = c.size('indexer_budget');
-  if (budget < block) throw c.error(`indexer_compress_ratio ${block} exceeds indexer_budget ${budget}`);
-  return { heads: c.size('indexer_n_heads'), dim: c.size('indexer_head_dim'), block, top: Math.floor(budget / block) };
+  if (budget % block !== 0)
+    throw c.error(`indexer_budget: expected a multiple of indexer_compress_ratio ${block}, received ${budget}`);
+  const dim = c.size('indexer_head_dim');
+  if (rotaryDim > dim)
+    throw c.error(
+      `indexer_head_dim ${dim} is less than the ${rotaryDim} channels that the attention turns; ` +
+        `rope_parameters.partial_rotary_factor gives fewer`,
+    );
+  return { heads: c.size('indexer_n_heads'), dim, block, top: budget / block };
 }
 
 function readConfig(c: ConfigReader): Qwen4Config {
@@ -60,6 +68,7 @@ function readConfig(c: ConfigReader): Qwen4Config {
     (i) => ((i + 1) % interval === 0 ? 'indexed_attention' : 'linear_attention'),
   );
   const kinds = listed.map((kind): Kind => (kind === 'full_attention' ? 'indexed_attention' : kind));
+  const rope = readRope(c, heads.headDim, { partial: 1 }); // of all channels where no share is given, unlike Qwen3.5
   const gate = c.has('output_gate_type') ? c.oneOf('output_gate_type', ['sigmoid', 'silu', 'swish'], 'silu') : 'silu';
   return {
     vocabSize: c.size('vocab_size', 248320),
@@ -67,13 +76,8 @@ function readConfig(c: ConfigReader): Qwen4Config {
     eps,
     tied: c.boolean('tie_word_embeddings', false),
     kinds,
-    attention: {
-      ...heads,
-      bias: c.boolean('attention_bias', false),
-      eps,
-      rope: readRope(c, heads.headDim, { partial: 1 }), // of all channels where no share is given, unlike Qwen3.5
-    },
-    index: readIndex(c),
+    attention: { ...heads, bias: c.boolean('attention_bias', false), eps, rope },
+    index: readIndex(c, rope.rotaryDim!),
     delta: { ...readDelta(c, eps), gate: gate === 'swish' ? 'silu' : gate },
     moe: readQwenMoe(c, { experts: 512, topK: 10 }, c.boolean('norm_topk_prob', true)),
     dShared: c.size('shared_expert_intermediate_size', 512),

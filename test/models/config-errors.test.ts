@@ -98,6 +98,8 @@ const llamaLike: [Config, RegExp][] = [
   [{ rope_parameters: { rope_type: 'yarn', factor: 2, surprise: 1 } }, /rope_parameters.*unknown key surprise/],
 ];
 
+const INDEX = { indexer_n_heads: 4, indexer_head_dim: 128, indexer_budget: 64, indexer_compress_ratio: 16 };
+
 /** Contradictions and unsupported features, by family: what is changed in the config, and what the error must say. */
 const wrong: Record<string, [Config, RegExp][]> = {
   mamba: [
@@ -153,6 +155,16 @@ const wrong: Record<string, [Config, RegExp][]> = {
   gemma2: [[{ use_bidirectional_attention: true }, /use_bidirectional_attention: true is not supported/]],
   minimax: [[{ sliding_window: 8 }, /sliding_window: 8 is not supported/]],
   recurrent_gemma: [[{ block_types: ['mamba'] }, /block_types: "mamba" is not supported/]],
+  qwen4_exp: [
+    [
+      { text_config: { model_type: 'qwen4_exp_text', ...INDEX, head_dim: 256 } },
+      /indexer_head_dim 128 is less than the 256/,
+    ],
+    [
+      { text_config: { model_type: 'qwen4_exp_text', ...INDEX, indexer_budget: 20 } },
+      /a multiple of indexer_compress_ratio 16/,
+    ],
+  ],
   zaya: [[{ num_experts_per_tok: 2 }, /num_experts_per_tok: 2 is not supported/]],
   gla: [[{ attn: { layers: [1] } }, /attn: .* is not supported/]],
   kimi_linear: [[{ rope_scaling: { type: 'yarn' } }, /rope_scaling: .* is not supported/]],
@@ -359,7 +371,7 @@ const written: Written = JSON.parse(readFileSync(join(__dirname, '../configs/tra
 /** Keys without a default that works: transformers makes no model of these either. */
 const needed: Record<string, Config> = {
   qwen4_exp_text: {
-    ...{ indexer_n_heads: 4, indexer_kv_heads: 1, indexer_head_dim: 128, indexer_budget: 2048 },
+    ...{ indexer_n_heads: 4, indexer_kv_heads: 1, indexer_head_dim: 256, indexer_budget: 2048 },
     indexer_compress_ratio: 16,
   },
 };
