@@ -10,7 +10,7 @@ import type { ResolvedOptions } from './options.js';
 import { Pace } from './pace.js';
 import { FairQueue } from './queue.js';
 import type { Run } from './run.js';
-import { type Outcome, type Piece, runStep, type Stepped } from './step.js';
+import { type Outcome, type Piece, runSteps, type Stepped } from './step.js';
 
 // Longer than the next mask of a text takes where nothing else keeps the grammar engine busy.
 const WAIT_MS = 3;
@@ -301,7 +301,13 @@ export class Scheduler {
   private async step(shares: Share[]): Promise<void> {
     const started = performance.now();
     this.stepping = shares;
-    const outcomes = await this.outcomes(shares);
+    const pieces = shares.map(
+      ({ run, tokens, last }): Piece => ({
+        ...{ session: run.session!, tokens },
+        ...run.task.want(last),
+      }),
+    );
+    const outcomes = await runSteps(this.model, pieces, this.stop.signal);
     this.stepping = [];
     const ms = performance.now() - started;
     const texts = shares.filter(({ run }) => run.decoding).length;
@@ -309,37 +315,6 @@ export class Scheduler {
     this.pace.learn(texts, promptTokens, ms);
     for (const [i, share] of shares.entries()) this.advance(share, outcomes[i]!);
     this.onStep?.({ texts, promptTokens, ms });
-  }
-
-  private async outcomes(shares: readonly Share[]): Promise<Stepped[]> {
-    const pieces = shares.map(({ run, tokens, last }): Piece => {
-      return { session: run.session!, tokens, ...run.task.want(last) };
-    });
-    const outcomes = new Map<Piece, Stepped>();
-    for (const hidden of [false, true]) {
-      const group = pieces.filter((piece) => (piece.want === 'hidden') === hidden);
-      if (group.length === 0) continue;
-      for (const [i, outcome] of (await this.together(group)).entries()) outcomes.set(group[i]!, outcome);
-    }
-    return pieces.map((piece) => outcomes.get(piece)!);
-  }
-
-  /** All in one call; where that fails each by itself, so that one that cannot go on takes no other with it. */
-  private async together(pieces: readonly Piece[]): Promise<Stepped[]> {
-    try {
-      return await runStep(this.model, pieces, this.stop.signal);
-    } catch (error) {
-      if (pieces.length === 1 || this.stop.signal.aborted) return pieces.map(() => ({ error }));
-      const alone = [];
-      for (const piece of pieces)
-        alone.push(
-          await runStep(this.model, [piece], this.stop.signal).then(
-            ([outcome]) => outcome!,
-            (its: unknown) => ({ error: its }),
-          ),
-        );
-      return alone;
-    }
   }
 
   private advance({ run, tokens, last }: Share, outcome: Stepped): void {

@@ -44,11 +44,37 @@ export class Chooser {
 /** What came of a piece, or what it failed of by itself. */
 export type Stepped = Outcome | { error: unknown };
 
-/**
- * One native call for all pieces and the tokens that follow; all or nothing, as Model.forwardBatch(), but for what a
- * request's own hook throws. Pieces that want hidden states go by themselves.
- */
-export async function runStep(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Stepped[]> {
+/** What comes of each piece, in one native call, and another for those that want hidden states. */
+export async function runSteps(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Stepped[]> {
+  const outcomes = new Map<Piece, Stepped>();
+  for (const hidden of [false, true]) {
+    const group = pieces.filter((piece) => (piece.want === 'hidden') === hidden);
+    if (group.length === 0) continue;
+    for (const [i, outcome] of (await together(model, group, signal)).entries()) outcomes.set(group[i]!, outcome);
+  }
+  return pieces.map((piece) => outcomes.get(piece)!);
+}
+
+/** All in one call; where that fails each by itself, so that one that cannot go on takes no other with it. */
+async function together(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Stepped[]> {
+  try {
+    return await call(model, pieces, signal);
+  } catch (error) {
+    if (pieces.length === 1 || signal.aborted) return pieces.map(() => ({ error }));
+    const alone: Stepped[] = [];
+    for (const piece of pieces)
+      alone.push(
+        await call(model, [piece], signal).then(
+          ([outcome]) => outcome!,
+          (its: unknown) => ({ error: its }),
+        ),
+      );
+    return alone;
+  }
+}
+
+/** All or nothing, as Model.forwardBatch(), but for what a request's own hook throws. */
+async function call(model: Model, pieces: readonly Piece[], signal: AbortSignal): Promise<Stepped[]> {
   if (pieces[0]!.want !== 'hidden') return step(model, pieces, signal);
   return (await hiddenRows(model, pieces, signal)).map((rows) => ({ rows }));
 }
