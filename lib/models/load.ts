@@ -4,7 +4,6 @@ import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
 import { statOf } from '../checkpoint/stamps.js';
 import { byteLength, type HeldType } from '../dtype.js';
 import { StatespaceError, show } from '../errors.js';
-import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
@@ -16,8 +15,8 @@ import { Binding, type Unread, underOtherBase } from './bind.js';
 import { digestTensors, WeightFiles } from './fingerprint.js';
 import { asAsked, checkValues, entriesOf, identityOf, shapesOf } from './from-tensors.js';
 import { headAsCopy } from './head-copy.js';
-import { configType, matrixType, ownTypes } from './held-types.js';
-import { checkDtype, checkOptions, type LoadOptions } from './load-options.js';
+import { matrixType, ownTypes } from './held-types.js';
+import { checkOptions, type LoadOptions } from './load-options.js';
 import { type Blueprint, Model } from './model.js';
 import { type ResolvedModel, resolveModel, unreadOf } from './registry.js';
 import { underDictNames } from './state-dict-names.js';
@@ -51,7 +50,7 @@ const TOWERS: readonly Unread[] = [
 ];
 
 /** The graph of a config, its matrices in `dtype`. */
-function buildGraph(
+export function buildGraph(
   resolved: ResolvedModel,
   dtype: HeldType,
   tensors?: ReadonlyMap<string, StoredTensor>,
@@ -263,31 +262,6 @@ export async function createModel(
   }
   const model = await finish(built, options, [], entries, seed);
   return model.open({ config, identity: `random:${seed}` });
-}
-
-/** What a model of this config is and costs; nothing is allocated. */
-export function describeModel(config: Record<string, unknown>): {
-  modelType: string;
-  parameters: { total: number; active: number };
-  layers: { kind: string; count: number }[];
-  /** Floating-point operations of one token after `context` others. */
-  flopsPerToken(context: number): number;
-  /** Bytes that a session holds after `context` tokens, with the model held in `dtype`. */
-  sessionBytes(context: number, dtype?: HeldType): { state: number; kvCache: number; total: number };
-} {
-  const resolved = resolveModel(config);
-  const { graph } = buildGraph(resolved, configType(config));
-  return {
-    modelType: resolved.modelType,
-    parameters: countParameters(graph),
-    layers: layerCounts(graph),
-    flopsPerToken: (context) => flopsPerToken(graph, checkContext('flopsPerToken', context)),
-    sessionBytes(context, dtype) {
-      checkDtype('sessionBytes', dtype);
-      const held = dtype === undefined || dtype === graph.dtype ? graph : buildGraph(resolved, dtype).graph;
-      return sessionBytes(held, checkContext('sessionBytes', context));
-    },
-  };
 }
 
 /** Small whole numbers as their four words of 16 bits. */

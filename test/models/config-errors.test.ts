@@ -304,7 +304,10 @@ describe.each(
         } catch {
           continue; // its message is for the other tests
         }
-        await expect(createModel(other).then((made) => made.dispose()), `${key}: ${value}`).resolves.toBeUndefined();
+        await expect(
+          createModel(other).then((made) => made.dispose()),
+          `${key}: ${value}`,
+        ).resolves.toBeUndefined();
       }
     }
   });
