@@ -112,14 +112,13 @@ export async function loadModel(
     tensors = renamed;
     trial = buildGraph(resolved, 'f32', tensors);
   }
-  const dtype = options.dtype ?? matrixType(trial.graph, tensors);
-  const own =
-    options.dtype === undefined ? ownTypes(tensors, options.exact ?? false, options.device ?? 'auto') : undefined;
-  let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
-  const names = new Set([...built.graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name)));
+  const names = new Set([...trial.graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name)));
   const adapters = options.adapters?.length
-    ? await lazyAdapters().readAdapters(options.adapters, names, built.graph.shared)
+    ? await lazyAdapters().readAdapters(options.adapters, names, trial.graph.shared)
     : undefined;
+  const dtype = options.dtype ?? matrixType(trial.graph, tensors);
+  const own = options.dtype === undefined ? ownTypesWith(adapters, trial.graph, tensors, options) : undefined;
+  let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
   const attached =
     adapters && options.mergeAdapters === false ? lazyUnmerged().attachAdapters(built.graph, adapters) : undefined;
   if (attached) {
@@ -166,6 +165,21 @@ export async function loadModel(
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),
   });
+}
+
+/** As ownTypes(); what adapters are merged into is f32 where the model is to be exact: in fewer bits it would be rounded again. */
+function ownTypesWith(
+  adapters: Adapters | undefined,
+  trial: Graph,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  { exact = false, device = 'auto', mergeAdapters }: LoadOptions,
+): ReturnType<typeof ownTypes> {
+  const own = ownTypes(tensors, exact, device);
+  if (!own || !exact || !adapters) return own;
+  const idOf = ({ sources }: WeightSpec) => JSON.stringify(sources.map(({ name, span }) => [name, span]));
+  const beside = mergeAdapters === false ? lazyUnmerged().besideWeights(trial, adapters) : [];
+  const apart = new Set(beside.map((weight) => idOf(trial.weights.get(weight)!)));
+  return (spec) => (spec.sources.some((s) => adapters.has(s.name)) && !apart.has(idOf(spec)) ? 'f32' : own(spec));
 }
 
 async function openedUnless(signal: AbortSignal | undefined, folder: string): Promise<Checkpoint> {
