@@ -60,6 +60,11 @@ function near(held: unknown): unknown[] {
   return long ? [0, 1, 2, 3, 5, 8, held * 2, held * 3, 65, 100] : [1, 3, 65];
 }
 
+/** As first released. */
+const minimax = configs.get('minimax');
+for (const type of ['minimax_text_01', 'minimax_m1'])
+  if (minimax) configs.set(type, { ...minimax, model_type: type, postnorm: true });
+
 /** Multimodal types, whose text part is one of the others. */
 const wrapping = new Set<string>();
 for (const [outer, inner] of Object.entries({
@@ -170,6 +175,11 @@ const wrong: Record<string, [Config, RegExp][]> = {
   lfm2: [[{ layer_types: ['mamba', 'conv', 'conv'] }, /layer_types: "linear_attention" is not supported/]],
   falcon_h1: [[{ ssm_multipliers: [1, 2] }, /ssm_multipliers: expected 5 numbers/]],
   gemma2: [[{ use_bidirectional_attention: true }, /use_bidirectional_attention: true is not supported/]],
+  minimax_text_01: [
+    [{ postnorm: false }, /postnorm: false is not supported/],
+    [{ postnorm: undefined }, /postnorm is missing/],
+    [{ layernorm_mlp_alpha: 2, mlp_alpha_factor: 3 }, /mlp_alpha_factor 3 contradicts layernorm_mlp_alpha 2/],
+  ],
   minimax: [[{ sliding_window: 8 }, /sliding_window: 8 is not supported/]],
   recurrent_gemma: [[{ block_types: ['mamba'] }, /block_types: "mamba" is not supported/]],
   qwen4_exp: [
