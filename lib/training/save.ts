@@ -19,9 +19,9 @@ const FLOAT_NAMES = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as cons
 
 /**
  * Rotations that GGUF has as a divisor of each frequency, in transformers' words: factors that are the same for short texts
- * and long ones.
+ * and long ones. @public
  */
-function withKnownRope(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+export function withKnownRope(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const { rope_type, divisors, ...rope } = (config.rope_parameters ?? {}) as Record<string, unknown>;
   if (rope_type !== 'divisors') return { ...config };
   const same = { rope_type: 'longrope', short_factor: divisors, long_factor: divisors, factor: 1, attention_factor: 1 };
