@@ -150,7 +150,7 @@ function yarn(powers: Float32Array, theta: number, rotaryDim: number, read: Scal
   return { invFreq, scale: read.optional('attention_factor') ?? standard };
 }
 
-/** A factor for each pair: short ones up to the trained length, long ones for any sequence beyond it. */
+/** A factor for each pair: short ones up to the trained length, long ones (they may be the same) for any sequence beyond it. */
 function longrope(powers: Float32Array, length: number, read: ScalingReader): RopeFrequencies {
   const trained = read.positive('original_max_position_embeddings');
   const factor = read.positive('factor');
@@ -160,7 +160,7 @@ function longrope(powers: Float32Array, length: number, read: ScalingReader): Ro
   return {
     invFreq: powers.map((power, j) => 1 / f32(f32((isLong ? long : short)[j]!) * power)),
     scale: read.optional('attention_factor') ?? standard,
-    ...(isLong ? { stretched: 'longrope' } : { longest: trained }),
+    ...(short.every((f, j) => f === long[j]) ? {} : isLong ? { stretched: 'longrope' } : { longest: trained }),
   };
 }
 

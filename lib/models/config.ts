@@ -68,11 +68,11 @@ export class ConfigReader {
     return value;
   }
 
-  /** A positive integer. */
-  size(key: string, fallback?: number): number {
+  /** A positive integer; most: where an op takes fewer than a network could have. */
+  size(key: string, fallback?: number, most = mostOf(key)): number {
     const n = this.read(key, 'integer', fallback) as number;
     if (n <= 0) throw this.error(`${key}: expected a positive integer, received ${n}`);
-    if (n > mostOf(key)) throw this.error(`${key}: expected at most ${mostOf(key)}, received ${n}`);
+    if (n > most) throw this.error(`${key}: expected at most ${most}, received ${n}`);
     return n;
   }
   /** An integer from 0 on. */

@@ -1,13 +1,26 @@
 import { byteLength, type HeldType } from '../dtype.js';
 import { StatespaceError } from '../errors.js';
+import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import type { Graph } from '../graph/graph.js';
 import { checkKnown } from '../options.js';
-import { describeModel as describeConfig, loadModel } from './load.js';
-import { checkOptions, type LoadOptions } from './load-options.js';
+import { configType } from './held-types.js';
+import { buildGraph, loadModel } from './load.js';
+import { checkDtype, checkOptions, type LoadOptions } from './load-options.js';
+import { resolveModel } from './registry.js';
 import { withTap } from './tap.js';
 
-/** What a config makes: sizes and costs. */
-export type ModelDescription = ReturnType<typeof describeConfig>;
+type SessionBytes = ReturnType<typeof sessionBytes>;
+
+/** What a model is and costs. */
+export interface ModelDescription {
+  modelType: string;
+  parameters: { total: number; active: number };
+  layers: { kind: string; count: number }[];
+  /** Floating-point operations of one token after `context` others. */
+  flopsPerToken(context: number): number;
+  /** Bytes that a session holds after `context` tokens; dtype: the model's, by default what it is loaded in, or what its config says. */
+  sessionBytes(context: number, dtype?: HeldType): SessionBytes;
+}
 
 /** A tensor of a checkpoint, by its name in the file. */
 export interface TensorDescription {
@@ -44,6 +57,32 @@ export function describeModel(
   return typeof model === 'string' ? describeCheckpoint(model, options) : describeConfig(model);
 }
 
+function describeConfig(config: Record<string, unknown>): ModelDescription {
+  const resolved = resolveModel(config);
+  const inType = (dtype: HeldType) => buildGraph(resolved, dtype).graph;
+  const graph = inType(configType(config));
+  return describeGraph(resolved.modelType, graph, (context, dtype) => sessionBytes(inType(dtype), context));
+}
+
+/** inType: bytes of a session of the model held in another type. */
+function describeGraph(
+  modelType: string,
+  graph: Graph,
+  inType: (context: number, dtype: HeldType) => SessionBytes,
+): ModelDescription {
+  return {
+    modelType,
+    parameters: countParameters(graph),
+    layers: layerCounts(graph),
+    flopsPerToken: (context) => flopsPerToken(graph, checkContext('flopsPerToken', context)),
+    sessionBytes(context, dtype) {
+      checkDtype('sessionBytes', dtype);
+      checkContext('sessionBytes', context);
+      return dtype === undefined || dtype === graph.dtype ? sessionBytes(graph, context) : inType(context, dtype);
+    },
+  };
+}
+
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
 const bases = ['model.', 'backbone.'];
 
@@ -57,6 +96,7 @@ async function describeCheckpoint(path: string, options: LoadOptions): Promise<C
       `${checkpoint.folder}: has no config.json, and tells no model without it`,
     );
   const graph = await heldGraph(path, options);
+  const { modelType, sessionBytes: inType } = describeConfig(config);
   const held = new Map<string, HeldType[]>(); // of a tensor whose parts are held apart several
   let bytes = 0;
   for (const [value, spec] of graph.weights) {
@@ -80,7 +120,7 @@ async function describeCheckpoint(path: string, options: LoadOptions): Promise<C
   };
   const listed = origins ?? new Map([...tensors].map(([name, stored]) => [name, { stored, names: [name] }] as const));
   return {
-    ...describeConfig(config),
+    ...describeGraph(modelType, graph, inType),
     config,
     tensors: [...listed].map(([name, { stored, names }]) => ({
       name,

@@ -157,9 +157,9 @@ function readConfig(c: ConfigReader): GlmConfig {
     },
     dShared: routed.dFf * c.size('n_shared_experts', 1),
     streams: {
-      count: c.size('hc_mult', 4),
+      count: c.size('hc_mult', 4, 64), // what the op sinkhorn takes, as below
       eps: c.number('hc_eps', 1e-6),
-      iterations: c.size('hc_sinkhorn_iters', 20),
+      iterations: c.size('hc_sinkhorn_iters', 20, 10_000),
     },
   };
 }

@@ -28,21 +28,24 @@ export function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTens
 }
 
 /**
- * Matrices of a file of quantised types are held as they lie, each in its own type; what products do not read there, and
- * matrices whose parts differ, become bf16, or f32 where the model is to be exact. undefined: nothing is quantised.
+ * Matrices of a file of quantised types, or of a model that is to be exact, are held as they lie, each in its own type; what
+ * products do not read there, and matrices whose parts differ, become bf16, or f32 where the model is to be exact. undefined:
+ * all are held in one type.
  */
 export function ownTypes(
   tensors: ReadonlyMap<string, StoredTensor>,
   exact: boolean,
   device: 'auto' | 'cpu' | 'cuda',
 ): ((spec: WeightSpec) => HeldType | undefined) | undefined {
-  if (![...tensors.values()].some((t) => isBlocks(t.dtype))) return undefined;
+  if (!exact && ![...tensors.values()].some((t) => isBlocks(t.dtype))) return undefined;
   const onDevice = call((n) => n.backendName(device)).startsWith('cuda');
   const described = new Map(call((n) => n.describeTypes()).map((t) => [t.name, t]));
   const read = heldTypes.filter((type) => !onDevice || described.get(type)?.onDevice);
   return (spec) => {
     const stored = spec.sources.flatMap((s) => leavesOrComputed(tensors.get(s.name), s.span));
-    const [type, ...others] = new Set(stored.map((t) => (t.derived || t.strides ? 'f32' : t.dtype)));
+    const [type, ...others] = new Set(
+      stored.map((t) => (t.derived || (t.strides && isBlocks(t.dtype)) ? 'f32' : t.dtype)),
+    );
     if (type && others.length === 0 && read.includes(type as HeldType)) return type as HeldType;
     return exact ? 'f32' : 'bf16';
   };

@@ -43,9 +43,9 @@ function readOperator(c: ConfigReader): HyenaOptions {
     filterBias: c.boolean('bias', true),
     initial: {
       w: c.number('w', 1),
-      fastDecay: c.number('fast_decay_pct', 0.3),
-      slowDecay: c.number('slow_decay_pct', 1.5),
-      target: c.number('target', 1e-2),
+      fastDecay: c.positive('fast_decay_pct', 0.3),
+      slowDecay: c.positive('slow_decay_pct', 1.5),
+      target: c.positive('target', 1e-2),
     },
   };
 }

@@ -4,7 +4,6 @@ import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
 import { statOf } from '../checkpoint/stamps.js';
 import { byteLength, type HeldType } from '../dtype.js';
 import { StatespaceError, show } from '../errors.js';
-import { checkContext, countParameters, flopsPerToken, layerCounts, sessionBytes } from '../graph/cost.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
@@ -16,8 +15,8 @@ import { Binding, type Unread, underOtherBase } from './bind.js';
 import { digestTensors, WeightFiles } from './fingerprint.js';
 import { asAsked, checkValues, entriesOf, identityOf, shapesOf } from './from-tensors.js';
 import { headAsCopy } from './head-copy.js';
-import { configType, matrixType, ownTypes } from './held-types.js';
-import { checkDtype, checkOptions, type LoadOptions } from './load-options.js';
+import { matrixType, ownTypes } from './held-types.js';
+import { checkOptions, type LoadOptions } from './load-options.js';
 import { type Blueprint, Model } from './model.js';
 import { type ResolvedModel, resolveModel, unreadOf } from './registry.js';
 import { underDictNames } from './state-dict-names.js';
@@ -51,7 +50,7 @@ const TOWERS: readonly Unread[] = [
 ];
 
 /** The graph of a config, its matrices in `dtype`. */
-function buildGraph(
+export function buildGraph(
   resolved: ResolvedModel,
   dtype: HeldType,
   tensors?: ReadonlyMap<string, StoredTensor>,
@@ -113,14 +112,13 @@ export async function loadModel(
     tensors = renamed;
     trial = buildGraph(resolved, 'f32', tensors);
   }
-  const dtype = options.dtype ?? matrixType(trial.graph, tensors);
-  const own =
-    options.dtype === undefined ? ownTypes(tensors, options.exact ?? false, options.device ?? 'auto') : undefined;
-  let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
-  const names = new Set([...built.graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name)));
+  const names = new Set([...trial.graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name)));
   const adapters = options.adapters?.length
-    ? await lazyAdapters().readAdapters(options.adapters, names, built.graph.shared)
+    ? await lazyAdapters().readAdapters(options.adapters, names, trial.graph.shared)
     : undefined;
+  const dtype = options.dtype ?? matrixType(trial.graph, tensors);
+  const own = options.dtype === undefined ? ownTypesWith(adapters, trial.graph, tensors, options) : undefined;
+  let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
   const attached =
     adapters && options.mergeAdapters === false ? lazyUnmerged().attachAdapters(built.graph, adapters) : undefined;
   if (attached) {
@@ -167,6 +165,21 @@ export async function loadModel(
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),
   });
+}
+
+/** As ownTypes(); what adapters are merged into is f32 where the model is to be exact: in fewer bits it would be rounded again. */
+function ownTypesWith(
+  adapters: Adapters | undefined,
+  trial: Graph,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  { exact = false, device = 'auto', mergeAdapters }: LoadOptions,
+): ReturnType<typeof ownTypes> {
+  const own = ownTypes(tensors, exact, device);
+  if (!own || !exact || !adapters) return own;
+  const idOf = ({ sources }: WeightSpec) => JSON.stringify(sources.map(({ name, span }) => [name, span]));
+  const beside = mergeAdapters === false ? lazyUnmerged().besideWeights(trial, adapters) : [];
+  const apart = new Set(beside.map((weight) => idOf(trial.weights.get(weight)!)));
+  return (spec) => (spec.sources.some((s) => adapters.has(s.name)) && !apart.has(idOf(spec)) ? 'f32' : own(spec));
 }
 
 async function openedUnless(signal: AbortSignal | undefined, folder: string): Promise<Checkpoint> {
@@ -263,31 +276,6 @@ export async function createModel(
   }
   const model = await finish(built, options, [], entries, seed);
   return model.open({ config, identity: `random:${seed}` });
-}
-
-/** What a model of this config is and costs; nothing is allocated. */
-export function describeModel(config: Record<string, unknown>): {
-  modelType: string;
-  parameters: { total: number; active: number };
-  layers: { kind: string; count: number }[];
-  /** Floating-point operations of one token after `context` others. */
-  flopsPerToken(context: number): number;
-  /** Bytes that a session holds after `context` tokens, with the model held in `dtype`. */
-  sessionBytes(context: number, dtype?: HeldType): { state: number; kvCache: number; total: number };
-} {
-  const resolved = resolveModel(config);
-  const { graph } = buildGraph(resolved, configType(config));
-  return {
-    modelType: resolved.modelType,
-    parameters: countParameters(graph),
-    layers: layerCounts(graph),
-    flopsPerToken: (context) => flopsPerToken(graph, checkContext('flopsPerToken', context)),
-    sessionBytes(context, dtype) {
-      checkDtype('sessionBytes', dtype);
-      const held = dtype === undefined || dtype === graph.dtype ? graph : buildGraph(resolved, dtype).graph;
-      return sessionBytes(held, checkContext('sessionBytes', context));
-    },
-  };
 }
 
 /** Small whole numbers as their four words of 16 bits. */

@@ -104,6 +104,8 @@ function readAttention(c: ConfigReader, dModel: number): HybridAttention {
   if (nHeads % nHeadsKv !== 0) throw c.error(`num_heads ${nHeads} is no multiple of num_heads_kv ${nHeadsKv}`);
   if (!c.boolean('causal', false)) throw c.error('causal: false is not supported in a language model; expected true');
   const rotaryDim = c.count('rotary_emb_dim', 0);
+  if (rotaryDim % 2 !== 0 || rotaryDim > headDim)
+    throw c.error(`rotary_emb_dim: expected an even number from 0 to ${headDim}, received ${rotaryDim}`);
   const interleaved = c.boolean('rotary_emb_interleaved', false);
   const theta = c.number('rotary_emb_base', 10000);
   const scale = c.any('softmax_scale');

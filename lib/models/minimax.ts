@@ -50,15 +50,22 @@ function readConfig(c: ConfigReader): MiniMaxConfig {
   onlySilu(c);
   c.only('sliding_window', null);
   c.only('attention_bias', false);
+  // As first released: other words for the factors, and a residual that is the normed input only where the config says so.
+  const isFirst = c.modelType !== 'minimax';
   c.only('postnorm', true);
+  if (isFirst && !c.has('postnorm')) throw c.error('postnorm is missing, which says false there; expected true');
   c.only('shared_intermediate_size', 0);
   c.ignore('block_size', 'shared_moe_mode'); // of the chunks that the reference computes in; of no shared expert
   // transformers knows no rotary_dim; the model's own code, with which it was trained, rotates so many channels.
   const rotated = c.has('rotary_dim') && { partial: Math.min(1, c.size('rotary_dim') / heads.headDim) };
-  const factor = (name: string) => ({
-    alpha: c.positive(`${name}_alpha_factor`, 1),
-    beta: c.positive(`${name}_beta_factor`, 1),
-  });
+  const factor = (name: string, first: string) => {
+    const read = (which: 'alpha' | 'beta') =>
+      c.positive(
+        isFirst ? c.either(`layernorm_${first}_${which}`, `${name}_${which}_factor`) : `${name}_${which}_factor`,
+        1,
+      );
+    return { alpha: read('alpha'), beta: read('beta') };
+  };
   return {
     vocabSize: c.size('vocab_size', 32000),
     dModel,
@@ -75,9 +82,9 @@ function readConfig(c: ConfigReader): MiniMaxConfig {
       names: { router: 'gate', experts: 'experts', gate: 'w1', up: 'w3', down: 'w2' },
     },
     factors: {
-      linear_attention: factor('linear_attn'),
-      full_attention: factor('full_attn'),
-      mlp: factor('mlp'),
+      linear_attention: factor('linear_attn', 'linear_attention'),
+      full_attention: factor('full_attn', 'full_attention'),
+      mlp: factor('mlp', 'mlp'),
     },
   };
 }
@@ -121,9 +128,12 @@ function build(g: Graph, w: Weights, c: MiniMaxConfig): Value {
   return logits(g, rmsNorm(g, x, model, 'norm', { eps: c.eps }), w, table, c.tied);
 }
 
-/** MiniMax-01 (MiniMax 2025): lightning attention, softmax attention by a list, and experts in every layer. */
+/**
+ * MiniMax-01 (MiniMax 2025): lightning attention, softmax attention by a list, and experts in every layer. MiniMax-Text-01
+ * and M1 as first released have other words in their configs and the same tensors.
+ */
 export const minimax: ModelDefinition<MiniMaxConfig> = {
-  modelTypes: ['minimax'],
+  modelTypes: ['minimax', 'minimax_text_01', 'minimax_m1'],
   config: readConfig,
   build,
   unread: [{ names: /\.self_attn\.(slope_rate|query_decay|key_decay|diagonal_decay)$/ }], // follow from the config

@@ -193,8 +193,8 @@ export class Model implements AsyncDisposable, Network {
   }
 
   /**
-   * Gives tensors new values, by their names in the checkpoint: some, or all as trainer.parameters() gives them. Forwards that
-   * run end first, later ones wait. Sessions keep the state that the old values made; snapshots taken before are another
+   * Gives tensors new values, by their names in the checkpoint: some, or all as trainer.parameters() gives them, each rounded
+   * to the type that its matrix is held in. Forwards that run end first, later ones wait. Sessions keep the state that the old values made; snapshots taken before are another
    * model's.
    *
    * @throws StatespaceError ERR_ARGUMENT for a name that the model does not have, ERR_SHAPE, ERR_DISPOSED; nothing has changed then.

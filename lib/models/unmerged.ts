@@ -26,12 +26,17 @@ function separable(graph: Graph, weight: Value, { sources, transform, words }: W
   return readers.length > 0 && readers.every((n) => n.op.name === 'linear' && n.inputs.weight === weight);
 }
 
+/** Weights beside which their adapters can stand. @public */
+export function besideWeights(graph: Graph, adapters: Adapters): Value[] {
+  return [...graph.weights]
+    .filter(([weight, spec]) => spec.sources.some((s) => adapters.has(s.name)) && separable(graph, weight, spec))
+    .map(([weight]) => weight);
+}
+
 /** Puts the products of adapters behind those of the matrices that they belong to. @public */
 export function attachAdapters(graph: Graph, adapters: Adapters): Attached {
   const tensors = new Map<string, StoredTensor>();
-  const weights = new Set<Value>();
-  for (const [weight, spec] of graph.weights)
-    if (spec.sources.some((s) => adapters.has(s.name)) && separable(graph, weight, spec)) weights.add(weight);
+  const weights = new Set(besideWeights(graph, adapters));
   const halves = new Map<Value, Half[]>([...weights].map((w) => [w, halvesOf(graph, w, adapters, tensors)]));
   for (const node of graph.nodes.splice(0)) {
     const own = node.op.name === 'linear' ? halves.get(node.inputs.weight!) : undefined;

@@ -49,7 +49,8 @@ export class DefinedWords {
       ['add_space_prefix', bool(prefixesSpace(this.definition))],
     ] as const;
     const all = [...notes, ...withoutBytes(types)];
-    return { ...common, notes: all, model: 'llama', pairs, candidates: ['default'] };
+    const spacePrefix = metaspacePrefix(this.definition.pre_tokenizer);
+    return { ...common, notes: all, model: 'llama', pairs, candidates: ['default'], spacePrefix };
   }
 
   /** A text and a type for every row: ids beyond the embedding do not exist, and rows without a token are unused. */
@@ -125,6 +126,16 @@ function normalForm(normalizer: unknown): 'NFC' | undefined {
   const { type, normalizers } = (normalizer ?? {}) as { type?: unknown; normalizers?: unknown };
   if (type === 'Sequence' && Array.isArray(normalizers) && normalizers.length === 1) return normalForm(normalizers[0]);
   return type === 'NFC' ? type : undefined;
+}
+
+/** Where Metaspace puts a space in front: one only, unlike a normaliser that prepends it. */
+function metaspacePrefix(part: unknown): 'always' | 'first' | undefined {
+  const { type, pretokenizers, prepend_scheme, add_prefix_space } = (part ?? {}) as Record<string, unknown>;
+  if (type === 'Sequence' && Array.isArray(pretokenizers))
+    return pretokenizers.map(metaspacePrefix).find((found) => found !== undefined);
+  if (type !== 'Metaspace' || add_prefix_space === false) return undefined;
+  const scheme = String(prepend_scheme ?? 'always').toLowerCase();
+  return scheme === 'always' || scheme === 'first' ? scheme : undefined;
 }
 
 /** Whether a space is put in front of a text. */

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { readChatTemplates } from '../chat/read-templates.js';
 import { bool, i32s, type Pair, text, texts, u32 } from '../checkpoint/gguf/pairs.js';
-import { NORMALIZER, readTokenizer } from '../checkpoint/gguf/tokenizer.js';
+import { NORMALIZER, readTokenizer, SPACE_PREFIX } from '../checkpoint/gguf/tokenizer.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
 import type { Checkpoint } from '../checkpoint/open.js';
 import { checkpointError } from '../checkpoint/stored.js';
@@ -92,7 +92,14 @@ class Speaker {
       ...this.words.pairs.map(([key, pair]): [string, Pair] => [`${prefix}${key}`, pair]),
       ...this.specialIds(settings),
     ]);
-    const { normalizer } = this.words;
+    const { normalizer, spacePrefix } = this.words;
+    if (spacePrefix) {
+      pairs.set(SPACE_PREFIX, text(spacePrefix));
+      const behind = spacePrefix === 'first' ? ', and behind special tokens' : '';
+      this.notes.push(
+        `llama.cpp: it puts a space in front of texts that begin with one${behind}, the model's tokenizer does not`,
+      );
+    }
     if (normalizer) {
       pairs.set(NORMALIZER, text(normalizer));
       this.notes.push(

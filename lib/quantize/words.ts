@@ -14,6 +14,8 @@ export interface Words {
   readonly candidates: readonly string[];
   /** The normal form that texts are brought into first. */
   readonly normalizer?: 'NFC' | undefined;
+  /** Where a space is put in front of what begins with none: of the text and of what follows a special token, or of the text alone. */
+  readonly spacePrefix?: 'always' | 'first' | undefined;
   readonly notes: readonly string[];
 }
 

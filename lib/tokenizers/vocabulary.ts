@@ -28,6 +28,8 @@ export interface VocabularyOptions {
   readonly eos?: number | undefined;
   /** Where a space is put in front: of the text and of what follows a special token, of the text alone, or nowhere. */
   readonly spacePrefix: 'always' | 'first' | 'never';
+  /** None is put in front of what begins with one. */
+  readonly oneSpace?: boolean | undefined;
   /** The space of a word stands behind it: normalize() has put it there, and none comes in front. */
   readonly spaceBehind?: boolean | undefined;
   /** What becomes of a piece of text between special tokens before that; whether it begins and ends the text. */
@@ -78,7 +80,9 @@ export class Vocabulary {
         continue;
       }
       const piece = this.o.normalize?.(part, i === 0, i === parts.length - 1) ?? part;
-      if (piece !== '') encoder.encode(this.isPrefixed(parts, i) ? ` ${piece}` : piece, out);
+      if (piece === '') continue;
+      const hasSpace = this.o.oneSpace === true && /^[ ▁]/.test(piece);
+      encoder.encode(this.isPrefixed(parts, i) && !hasSpace ? ` ${piece}` : piece, out);
     }
     if (marked && eos !== undefined) out.push(eos);
     return Int32Array.from(out);

@@ -6,6 +6,7 @@ import { lazyFiles } from '../lazy.js';
 import { Model } from '../models/model.js';
 import { checkNone } from '../options.js';
 import type { Tensor } from '../tensor.js';
+import { configJson } from './config-json.js';
 
 /** What belongs to a tokenizer or to generation in a folder of Hugging Face's layout. */
 const COMPANIONS =
@@ -16,13 +17,17 @@ export const MARKS = ['config.json', 'adapter_config.json', 'trainer.json'];
 
 const FLOAT_NAMES = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
 
-/** JSON as transformers writes it: what is no number is an object that names it. */
-export const configJson = (config: object): string =>
-  `${JSON.stringify(
-    config,
-    (_, v: unknown) => (typeof v === 'number' && !Number.isFinite(v) ? { __float__: String(v) } : v),
-    2,
-  )}\n`;
+/**
+ * Rotations that GGUF has as a divisor of each frequency, in transformers' words: factors that are the same for short texts
+ * and long ones. @public
+ */
+export function withKnownRope(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { rope_type, divisors, ...rope } = (config.rope_parameters ?? {}) as Record<string, unknown>;
+  if (rope_type !== 'divisors') return { ...config };
+  const same = { rope_type: 'longrope', short_factor: divisors, long_factor: divisors, factor: 1, attention_factor: 1 };
+  const original_max_position_embeddings = config.max_position_embeddings;
+  return { ...config, rope_parameters: { ...rope, ...same, original_max_position_embeddings } };
+}
 
 /** Copies the files of the model's tokenizer into a folder, from where it was loaded. */
 async function copyCompanions(from: string | undefined, to: string): Promise<void> {
@@ -47,7 +52,7 @@ export async function writeModel(
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
   const held = model.heldType;
   const saved = type === 'held' && (held === 'f16' || held === 'bf16') ? held : 'f32';
-  const { torch_dtype: _, quantization_config: __, ...config } = model.config;
+  const { torch_dtype: _, quantization_config: __, ...config } = withKnownRope(model.config);
   const text = configJson({ ...config, dtype: FLOAT_NAMES[saved] });
   await lazyFiles().writeFile(join(folder, 'config.json'), text, { flush: true });
   await copyCompanions(model.folder, folder);

@@ -17,7 +17,7 @@ test.each(SHAPES.map((shape) => [shape.name, shape] as const))(
 test('every family that reads tokens has a shape', () => {
   const shown = new Set(SHAPES.map(({ config }) => config.model_type ?? 'mamba_ssm'));
   const wrappers = ['qwen3_5', 'qwen3_5_moe', 'qwen4_exp', 'glm5_next', 'gemma3', 'inkling_mm_model'];
-  const others = ['s4d_example', 'hyena_operator', 'rwkv4']; // rows of floats; an operator; RWKV-4 by its other name
+  const others = ['s4d_example', 'hyena_operator', 'rwkv4', 'minimax_text_01', 'minimax_m1']; // rows of floats; others' older words
   const known = new Set([...shown, ...wrappers, ...others]);
   expect(supportedModels().filter((type) => !known.has(type))).toEqual([]);
 });

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { loadModel } from 'statespace';
+import { createModel, loadModel, quantize } from 'statespace';
 import { expect, test } from 'vitest';
 
 const main = resolve(__dirname, '../../dist/lib/cli/main.js');
@@ -117,3 +117,45 @@ test('Ctrl-C saves, however long that takes, and adapters of a new model have it
   await using model = await loadModel(join(to('out'), 'base'), { adapters: [to('out')] });
   expect(model.tokenizer?.decode([104, 105])).toBe('hi');
 }, 60_000);
+
+test('a GGUF file is trained on, from its weights, with a tokenizer that is given', async () => {
+  const { to, text } = await started();
+  const rope_parameters = {
+    ...{ rope_type: 'llama3', rope_theta: 1e4, factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
+    original_max_position_embeddings: 16,
+  };
+  const model = await createModel({ ...TINY, rope_parameters, max_position_embeddings: 64 }, { seed: 7 });
+  await model.save(to('model'));
+  await quantize(to('model'), to('model.gguf'), { type: 'q8_0' });
+  const file = await loadModel(to('model.gguf'), { exact: true });
+  const args = ['train', text, '--config', to('model.gguf'), '--out', to('out'), '--batch', '2', '--length', '32'];
+  const refused = await run([...args, '--steps', '1']);
+  expect([refused.code, refused.err]).toEqual([2, expect.stringMatching(/tokenizer of a GGUF file.*give --tokenizer/)]);
+  const little = [...args, '--tokenizer', 'bytes', '--learning-rate', '1e-7', '--weight-decay', '0'];
+  for (const steps of ['1', '2']) expect((await run([...little, '--steps', steps])).code).toBe(0); // the second goes on
+  const trained = await loadModel(to('out'));
+  expect(trained.tokenizer?.encode('ab')).toEqual(Int32Array.of(97, 98));
+  const [a, b] = [await trained.parameters(), await file.parameters()];
+  for (const [name, { data }] of b)
+    expect(
+      Math.max(...Array.from(data as Float32Array, (v, i) => Math.abs(v - Number(a.get(name)!.data[i])))),
+      name,
+    ).toBeLessThan(1e-6);
+  await Promise.all([model, file, trained].map((m) => m.dispose()));
+});
+
+test('the tokenizer that a model is trained with is the one that is saved', async () => {
+  const { to, text } = await started();
+  const model = await createModel(TINY, { seed: 7 });
+  await model.save(to('model'));
+  await model.dispose();
+  await writeFile(
+    to('model/tokenizer.json'),
+    JSON.stringify({ model: { type: 'WordLevel', vocab: { the: 0 }, unk_token: 'the' } }),
+  );
+  const args = ['train', text, '--config', to('model'), '--out', to('out'), '--batch', '2', '--length', '32'];
+  expect((await run([...args, '--tokenizer', 'bytes', '--steps', '1'])).code).toBe(0);
+  const trained = await loadModel(to('out'));
+  expect(trained.tokenizer?.encode('ab')).toEqual(Int32Array.of(97, 98));
+  await trained.dispose();
+});

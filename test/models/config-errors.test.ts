@@ -39,17 +39,31 @@ if (glm) configs.set('glm5_next_text', { ...glm, model_type: 'glm5_next_text' })
 const absurd: readonly unknown[] = [2 ** 24, 'x', ...(long ? [2 ** 31 - 2, 2 ** 53 - 1, 1e300, 9999, 0, -1, [1]] : [])];
 
 /** Every key of a config, inner ones as well: its name, and the config with another value there. */
-function keysOf(config: Config): [string, (value: unknown) => Config][] {
+function keysOf(config: Config): [string, (value: unknown) => Config, unknown][] {
   return Object.entries(config).flatMap(([key, held]) => {
-    const own: [string, (value: unknown) => Config] = [key, (value) => ({ ...config, [key]: value })];
+    const own: [string, (value: unknown) => Config, unknown] = [key, (value) => ({ ...config, [key]: value }), held];
     if (typeof held !== 'object' || held === null || Array.isArray(held)) return [own];
-    const inner = keysOf(held as Config).map(([name, inside]): typeof own => [
+    const inner = keysOf(held as Config).map(([name, inside, inmost]): typeof own => [
       `${key}.${name}`,
       (value) => ({ ...config, [key]: inside(value) }),
+      inmost,
     ]);
     return [own, ...inner];
   });
 }
+
+/** Other values of a key's kind, small ones and what ops do not take. */
+function near(held: unknown): unknown[] {
+  if (typeof held === 'boolean') return [!held];
+  if (typeof held !== 'number') return [];
+  if (!Number.isInteger(held)) return [0, 0.5, 1];
+  return long ? [0, 1, 2, 3, 5, 8, held * 2, held * 3, 65, 100] : [1, 3, 65];
+}
+
+/** As first released. */
+const minimax = configs.get('minimax');
+for (const type of ['minimax_text_01', 'minimax_m1'])
+  if (minimax) configs.set(type, { ...minimax, model_type: type, postnorm: true });
 
 /** Multimodal types, whose text part is one of the others. */
 const wrapping = new Set<string>();
@@ -100,6 +114,12 @@ const llamaLike: [Config, RegExp][] = [
 
 const INDEX = { indexer_n_heads: 4, indexer_head_dim: 128, indexer_budget: 64, indexer_compress_ratio: 16 };
 
+/** Of mamba_ssm, with attention of heads of 8 channels. */
+const attending = (of: Config): Config => ({
+  ...{ model_type: 'mamba_ssm', d_model: 16, n_layer: 1, vocab_size: 8, attn_layer_idx: [0] },
+  attn_cfg: { num_heads: 2, causal: true, ...of },
+});
+
 /** Contradictions and unsupported features, by family: what is changed in the config, and what the error must say. */
 const wrong: Record<string, [Config, RegExp][]> = {
   mamba: [
@@ -117,6 +137,8 @@ const wrong: Record<string, [Config, RegExp][]> = {
     [{ time_step_limit: [2, 1] }, /time_step_limit: expected \[low, high\]/],
   ],
   mamba_ssm: [
+    [attending({ rotary_emb_dim: 3 }), /attn_cfg\): rotary_emb_dim: expected an even number from 0 to 8, received 3/],
+    [attending({ rotary_emb_dim: 10 }), /rotary_emb_dim: expected an even number from 0 to 8, received 10/],
     [{ ssm_cfg: { layer: 'Mamba9' } }, /ssm_cfg.*layer: "Mamba9" is not supported; supported: Mamba1, Mamba2, Mamba3/],
     [{ ssm_cfg: { layer: 'Mamba3', rope_fraction: 0.3 } }, /rope_fraction: 0.3 is not supported; supported: 0.5, 1/],
     [{ ssm_cfg: { layer: 'Mamba1', headdim: 8 } }, /ssm_cfg.*unknown key headdim/],
@@ -153,6 +175,11 @@ const wrong: Record<string, [Config, RegExp][]> = {
   lfm2: [[{ layer_types: ['mamba', 'conv', 'conv'] }, /layer_types: "linear_attention" is not supported/]],
   falcon_h1: [[{ ssm_multipliers: [1, 2] }, /ssm_multipliers: expected 5 numbers/]],
   gemma2: [[{ use_bidirectional_attention: true }, /use_bidirectional_attention: true is not supported/]],
+  minimax_text_01: [
+    [{ postnorm: false }, /postnorm: false is not supported/],
+    [{ postnorm: undefined }, /postnorm is missing/],
+    [{ layernorm_mlp_alpha: 2, mlp_alpha_factor: 3 }, /mlp_alpha_factor 3 contradicts layernorm_mlp_alpha 2/],
+  ],
   minimax: [[{ sliding_window: 8 }, /sliding_window: 8 is not supported/]],
   recurrent_gemma: [[{ block_types: ['mamba'] }, /block_types: "mamba" is not supported/]],
   qwen4_exp: [
@@ -164,6 +191,10 @@ const wrong: Record<string, [Config, RegExp][]> = {
       { text_config: { model_type: 'qwen4_exp_text', ...INDEX, indexer_budget: 20 } },
       /a multiple of indexer_compress_ratio 16/,
     ],
+  ],
+  glm5_next_text: [
+    [{ hc_mult: 65 }, /hc_mult: expected at most 64, received 65/],
+    [{ hc_sinkhorn_iters: 10_001 }, /hc_sinkhorn_iters: expected at most 10000, received 10001/],
   ],
   zaya: [[{ num_experts_per_tok: 2 }, /num_experts_per_tok: 2 is not supported/]],
   gla: [[{ attn: { layers: [1] } }, /attn: .* is not supported/]],
@@ -194,6 +225,9 @@ const wrong: Record<string, [Config, RegExp][]> = {
     [{ post_order_ffn: true }, /post_order_ffn: true/],
     [{ activation: 'gelu' }, /activation: "gelu"/],
     [{ normalized: true }, /normalized: true/],
+    [{ target: 0 }, /target: expected a positive finite number/],
+    [{ fast_decay_pct: 0 }, /fast_decay_pct: expected a positive finite number/],
+    [{ slow_decay_pct: -1 }, /slow_decay_pct: expected a positive finite number/],
     [{ num_inner_mlps: -1 }, /num_inner_mlps: expected an integer from 0 on/],
   ],
 };
@@ -269,6 +303,23 @@ describe.each(
 
   test.each(wrong[type] ?? [])('refuses %j', (change, message) => {
     expect(refusal({ ...config, ...change })).toMatch(message);
+  });
+
+  test('what is described is a model too: no key of any size is left for an op to refuse', async () => {
+    for (const [key, inside, held] of keysOf(config)) {
+      for (const value of near(held)) {
+        const other = inside(value);
+        try {
+          if (describeModel(other).parameters.total > 1_000_000) continue;
+        } catch {
+          continue; // its message is for the other tests
+        }
+        await expect(
+          createModel(other).then((made) => made.dispose()),
+          `${key}: ${value}`,
+        ).resolves.toBeUndefined();
+      }
+    }
   });
 });
 

@@ -5,11 +5,13 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { createModel, type DType, loadModel, type Model, systemInfo, Tensor } from 'statespace';
+import { createModel, type DType, describeModel, loadModel, type Model, systemInfo, Tensor } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { heldTypes } from '../../dist/lib/dtype.js';
+import { safetensors, scratchFolders } from '../support/checkpoint-files.js';
 import { modelCase, readGolden, relativeL2 } from '../support/golden.js';
 
+const folders = scratchFolders();
 const NAMES = [
   'mamba_hf',
   'mamba_hf_larger',
@@ -127,6 +129,33 @@ test.each(heldTypes.filter((t) => t !== 'f32'))('any checkpoint is held as %s', 
   expect(relativeL2(precise, expected)).toBeGreaterThan(1e-5); // the weights were rounded
   expect(relativeL2(got, precise)).toBeLessThan(1e-2);
   await Promise.all([wide.dispose(), held.dispose(), exact.dispose()]);
+});
+
+test('exact keeps each matrix of a checkpoint of several types as it is, whatever most of them are', async () => {
+  const llama = { model_type: 'llama', vocab_size: 64, hidden_size: 64, intermediate_size: 64, num_hidden_layers: 2 };
+  const config = { ...llama, num_attention_heads: 2 };
+  const model = await createModel(config, { seed: 3 });
+  const header: Record<string, object> = {};
+  const data: Buffer[] = [];
+  for (const [name, t] of await model.parameters()) {
+    const dtype = /q_proj/.test(name) ? 'f32' : /k_proj/.test(name) ? 'f16' : 'bf16';
+    const values = t.to(dtype).data;
+    const begin = data.reduce((n, part) => n + part.length, 0);
+    data.push(Buffer.from(values.buffer, values.byteOffset, values.byteLength));
+    header[name] = { dtype: dtype.toUpperCase(), shape: t.shape, data_offsets: [begin, begin + values.byteLength] };
+  }
+  await model.dispose();
+  const folder = folders.put({
+    'config.json': JSON.stringify({ ...config, dtype: 'bfloat16' }),
+    'model.safetensors': safetensors(header, Buffer.concat(data)),
+  });
+  const [exact, wide] = await Promise.all([loadModel(folder, { exact: true }), loadModel(folder, { dtype: 'f32' })]);
+  expect(relativeL2(await logits(exact), await logits(wide))).toBeLessThan(1e-6);
+  const { tensors, bytes } = await describeModel(folder, { exact: true });
+  for (const t of tensors.filter(({ name }) => name.includes('proj')))
+    expect([t.name, t.held]).toEqual([t.name, t.stored]);
+  expect(bytes.held).toBeLessThan(1.05 * bytes.stored);
+  await Promise.all([exact.dispose(), wide.dispose()]);
 });
 
 test('rows that are no whole blocks get a narrower type, and unknown types are refused', async () => {

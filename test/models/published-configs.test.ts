@@ -170,6 +170,28 @@ test('attn_type_list of MiniMax says the kinds of layers where layer_types does 
     );
 });
 
+test('MiniMax as first released is the same model in other words', async () => {
+  const small = { hidden_size: 16, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8, num_local_experts: 2 };
+  const sizes = { ...small, intermediate_size: 12, vocab_size: 20, num_hidden_layers: 3, rotary_dim: 4 };
+  const logits = async (config: Config) => {
+    await using model = await createModel({ ...sizes, ...config }, { seed: 1 });
+    return (await model.createSession().forward([1, 2, 3, 4])).toFloat32Array();
+  };
+  const first = {
+    ...{ layernorm_full_attention_alpha: 3.5, layernorm_full_attention_beta: 0.5, layernorm_linear_attention_alpha: 2 },
+    ...{ layernorm_linear_attention_beta: 0.75, layernorm_mlp_alpha: 1.5, layernorm_mlp_beta: 0.25 },
+    ...{ attn_type_list: [0, 1, 0], postnorm: true, shared_moe_mode: 'sigmoid', shared_intermediate_size: 0 },
+  };
+  const now = await logits({
+    ...{ model_type: 'minimax', full_attn_alpha_factor: 3.5, full_attn_beta_factor: 0.5, linear_attn_alpha_factor: 2 },
+    ...{ linear_attn_beta_factor: 0.75, mlp_alpha_factor: 1.5, mlp_beta_factor: 0.25 },
+    layer_types: ['linear_attention', 'full_attention', 'linear_attention'],
+  });
+  expect(await logits({ ...first, model_type: 'minimax_text_01' })).toEqual(now);
+  expect(await logits({ ...first, model_type: 'minimax_m1' })).toEqual(now);
+  expect(await logits({ ...first, model_type: 'minimax_m1', layernorm_mlp_alpha: 1 })).not.toEqual(now);
+});
+
 test.each([
   [{ model_type: 'zaya', rope_parameters: { hybrid: {} }, rope_scaling: { factor: 2 } }, /rope_scaling beside/],
   [{ model_type: 'minimax', shared_intermediate_size: 8 }, /shared_intermediate_size: 8 is not supported/],

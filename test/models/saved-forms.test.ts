@@ -153,6 +153,8 @@ const APART = [
   's4d_example',
   'gemma3',
   'glm5_next_text',
+  'minimax_m1',
+  'minimax_text_01',
   'qwen3_5',
   'qwen3_5_moe',
   'qwen4_exp',

@@ -243,6 +243,23 @@ async function wideLlama(folder: string, config: Record<string, unknown>): Promi
   return folder;
 }
 
+test.each(['llama_gqa', 'rwkv6_orig', 'rwkv7_orig', 'bamba'])(
+  'describeModel of a file tells sizes of the model that loading it gives: %s',
+  async (name) => {
+    const file = join(empty(), 'x.gguf');
+    await quantize(golden(name), file, { type: 'bf16' });
+    for (const path of [golden(name), file]) {
+      for (const options of [{}, { dtype: 'bf16' }, { exact: true }, { dtype: 'q8_0', exact: true }] as const) {
+        const [told, model] = await Promise.all([describeModel(path, options), loadModel(path, options)]);
+        const { total, active } = model.parameters;
+        expect(told.parameters, path).toEqual({ total, active });
+        expect(told.sessionBytes(57), path).toEqual(model.sessionBytes(57));
+        await model.dispose();
+      }
+    }
+  },
+);
+
 test('describeModel tells what tensors are stored and held in, of a file and of a folder', async () => {
   const file = join(empty(), 'x.gguf');
   await quantize(golden('llama_gqa'), file, { type: 'q8_0' });
@@ -251,7 +268,9 @@ test('describeModel tells what tensors are stored and held in, of a file and of 
   const named = new Map(of.tensors.map((t) => [t.name, t]));
   expect(named.get('output_norm.weight')).toMatchObject({ stored: 'f32', held: 'f32' });
   expect(of.tensors.every((t) => t.held !== null)).toBe(true);
-  expect(of.sessionBytes(100)).toEqual(describeModel(of.config as Record<string, unknown>).sessionBytes(100));
+  const model = await loadModel(file);
+  expect(of.sessionBytes(100)).toEqual(model.sessionBytes(100));
+  await model.dispose();
   const folder = await describeModel(golden('llama_gqa'));
   expect(folder.parameters).toEqual(of.parameters);
   expect(folder.bytes.held).toBe(folder.bytes.stored);

@@ -83,3 +83,46 @@ test('the normal form NFC comes along, and what does not is said', async () => {
   const made = await readTokenizer((await readGguf(out)).metadata);
   expect([...made!.encode('cafe\u0301 \u212b')]).toEqual([...made!.encode('caf\u00e9 \u00c5')]);
 });
+
+/** The tokenizer of a folder whose tokenizer.json is changed, and the one of its file; what is said of it. */
+async function bothWays(change: (definition: Record<string, unknown>) => void) {
+  const { metadata } = await readGguf(files.find(([name]) => name.includes('spm'))![1]);
+  const source = tokenizerFiles(metadata);
+  const definition = JSON.parse(source['tokenizer.json']!);
+  change(definition);
+  const folder = folders.put({ ...source, 'tokenizer.json': JSON.stringify(definition) });
+  const rows = metadata.array('tokenizer.ggml.tokens')!.length + 3000;
+  const { pairs, notes } = await tokenizerPairs(folder, rows, { config: {} } as never);
+  const out = join(folder, 'tokenizer.gguf');
+  writeFileSync(out, encodeHeader(pairs, []));
+  const made = await readTokenizer((await readGguf(out)).metadata);
+  return { original: (await loadTokenizer(folder))!, made: made!, notes };
+}
+
+test.each(['first', 'always'])(
+  'one space in front where Metaspace says %s, which no key of the format can say',
+  async (scheme) => {
+    const { original, made, notes } = await bothWays((definition) => {
+      definition.normalizer = null;
+      definition.pre_tokenizer = { type: 'Metaspace', replacement: '▁', prepend_scheme: scheme, split: false };
+    });
+    const differs = scheme === 'first' ? ' one, and behind special tokens, the' : ' one, the';
+    expect(notes).toEqual([
+      `llama.cpp: it puts a space in front of texts that begin with${differs} model's tokenizer does not`,
+    ]);
+    for (const text of ['of the', ' of the', '  of', '▁of', ' ', '', '<s>of', '<s> of</s>the', 'a</s>', '\nof'])
+      for (const allowSpecial of [true, false])
+        expect([...made.encode(text, { allowSpecial })], text).toEqual([...original.encode(text, { allowSpecial })]);
+  },
+);
+
+test('without tokens of bytes a run of what no token has is one unknown token, as in SentencePiece', async () => {
+  const { original, made } = await bothWays((definition) => {
+    const model = definition.model as { vocab: Record<string, number>; byte_fallback: boolean; fuse_unk: boolean };
+    for (const token of Object.keys(model.vocab)) if (/^<0x..>$/.test(token)) delete model.vocab[token];
+    Object.assign(model, { byte_fallback: false, fuse_unk: true, unk_token: '<unk>' });
+  });
+  const ids = [...made.encode('of 🙂🙃 the')];
+  expect(ids.filter((id) => id === 0)).toHaveLength(1);
+  expect(ids).toEqual([...original.encode('of 🙂🙃 the')]);
+});

@@ -1,6 +1,6 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { createModel, createTrainer, loadModel, type Model, resumeTrainer, saveModel } from 'statespace';
+import { createModel, createTrainer, loadModel, type Model, quantize, resumeTrainer, saveModel } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { batchOf, bits, CONFIG, HYBRID, temporary } from '../support/training.js';
 
@@ -58,6 +58,25 @@ test('adapters are trained, saved as peft does and loaded, merged or beside', as
   expect((await resumed.evaluate(batch)).loss).toBe(loss);
   await resumed.model.dispose();
   expect(() => createTrainer(base, { lora: { rank: 2, alpha: 2, targets: ['nothing'] } })).toThrow(/no matrix/);
+});
+
+test('exact: what adapters are merged into is not rounded to the type of its file again', async () => {
+  const folder = await temporary();
+  const to = (name: string) => join(folder, name);
+  await saveModel(model, to('base'));
+  await quantize(to('base'), to('base.gguf'), { type: 'q4_0' });
+  await using base = await loadModel(to('base.gguf'), { device: 'cpu' });
+  await using trainer = createTrainer(base, { learningRate: 1e-2, lora: { rank: 4, alpha: 8 } });
+  for (let i = 0; i < 5; i++) await trainer.step(batchOf(4, 24));
+  await trainer.save(to('adapter'));
+  const ids = Array.from({ length: 9 }, (_, i) => 3 * i + 1);
+  const logits = async (mergeAdapters: boolean) => {
+    const options = { device: 'cpu', exact: true, adapters: [to('adapter')], mergeAdapters } as const;
+    await using loaded = await loadModel(to('base.gguf'), options);
+    return Array.from((await loaded.createSession().forward(ids)).data as Float32Array);
+  };
+  const [merged, beside] = [await logits(true), await logits(false)];
+  expect(Math.hypot(...merged.map((x, i) => x - beside[i]!)) / Math.hypot(...beside)).toBeLessThan(1e-5);
 });
 
 describe('adapters go on to the bit', () => {

@@ -17,6 +17,8 @@ import type { Metadata } from './values.js';
 const prefix = 'tokenizer.ggml.';
 /** What no key of the format says: the normal form that a text is brought into first. */
 export const NORMALIZER = 'statespace.tokenizer.normalizer';
+/** Nor where no space is put in front: of texts that begin with one, and for 'first' behind special tokens. */
+export const SPACE_PREFIX = 'statespace.tokenizer.space_prefix';
 
 /** The tokenizer, or undefined where the file has ids only. */
 export async function readTokenizer(m: Metadata): Promise<Vocabulary | undefined> {
@@ -84,7 +86,7 @@ class VocabularyReader {
   }
 
   private vocabulary(
-    o: Pick<VocabularyOptions, 'tokens' | 'encoder' | 'spacePrefix' | 'text' | 'normalize'> & {
+    o: Pick<VocabularyOptions, 'tokens' | 'encoder' | 'spacePrefix' | 'oneSpace' | 'text' | 'normalize'> & {
       bos?: number;
       eos?: number;
     },
@@ -148,10 +150,18 @@ class VocabularyReader {
     const byteIds = Int32Array.from({ length: 256 }, (_, byte) => tokens.lookup(Buffer.from(byteName(byte))));
     const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? true;
     const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
+    const fuseUnknown = byteIds.every((id) => id < 0); // where llama.cpp has no answer, SentencePiece's
+    const places = this.m.string(SPACE_PREFIX);
+    if (places !== undefined && places !== 'always' && places !== 'first')
+      throw new StatespaceError(
+        'ERR_UNSUPPORTED_MODEL',
+        `${this.m.file}: metadata ${SPACE_PREFIX}: expected always or first, received ${show(places)}`,
+      );
     return this.vocabulary({
       tokens,
-      encoder: new ScoreBpe({ tokens, scores, byteIds, unknown: this.id('unknown', 0) ?? -1 }),
-      spacePrefix: (this.m.boolean(`${prefix}add_space_prefix`) ?? true) ? 'always' : 'never',
+      encoder: new ScoreBpe({ tokens, scores, byteIds, unknown: this.id('unknown', 0) ?? -1, fuseUnknown }),
+      spacePrefix: (this.m.boolean(`${prefix}add_space_prefix`) ?? true) ? (places ?? 'always') : 'never',
+      oneSpace: places !== undefined,
       text: (id) => (this.types[id] === kinds.byte ? byteOf(tokens.bytes(id)) : withSpaces(tokens.bytes(id))),
       bos: wantsBos ? this.id('bos', 1) : undefined,
       eos: wantsEos ? this.id('eos', 2) : undefined,

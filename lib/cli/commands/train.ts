@@ -7,12 +7,13 @@ import { formatSeconds } from '../../../bench/format.js';
 import { renderPage } from '../../../bench/html/page.js';
 import { library, type Model } from '../../../bench/library.js';
 import { checkReplaceable } from '../../atomic-folder.js';
+import { openCheckpoint } from '../../checkpoint/open.js';
 import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
 import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
-import { MARKS } from '../../training/save.js';
+import { MARKS, withKnownRope } from '../../training/save.js';
 import { Interrupted, UsageError } from '../errors.js';
-import { checkWritable, readModelConfig, writeOutput } from '../files.js';
+import { checkWritable, isCheckpoint, readModelConfig, writeOutput } from '../files.js';
 import { unhurried } from '../interruption.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
 import { writeText } from '../report-files.js';
@@ -64,7 +65,7 @@ export function addTrain(program: Command, signal: AbortSignal): void {
     .description('Train a model on a text file, a folder of them, or the "text" of a .jsonl file’s lines.')
     .requiredOption(
       '-c, --config <path>',
-      'config.json of a new model, or the folder of one whose weights are trained on',
+      'config.json of a new model, or the folder or GGUF file of one whose weights are trained on',
     )
     .option(
       '--tokenizer <path>',
@@ -106,6 +107,14 @@ Examples:
     .action((text: string, options: Options) => train(text, options, signal));
 }
 
+/** Of what weights a run begins: random ones, or those of a model. */
+type Beginning = 'config' | 'folder' | 'gguf';
+
+async function beginningOf(path: string): Promise<Beginning> {
+  if (!(await isCheckpoint(path))) return 'config';
+  return (await openCheckpoint(path)).metadata ? 'gguf' : 'folder';
+}
+
 /** What text becomes ids with, and the files that make the trained model read it again. */
 interface Encoding {
   encode(text: string): Int32Array;
@@ -128,9 +137,14 @@ const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'
   bytes: (id) => tokenizer.tokenBytes?.(id)?.length ?? 0,
 });
 
-async function chooseEncoding(options: Options, fromFolder: boolean, documents: readonly string[]): Promise<Encoding> {
+async function chooseEncoding(options: Options, from: Beginning, documents: readonly string[]): Promise<Encoding> {
   if (options.vocabulary !== undefined) return learnt(options.out, documents, options.vocabulary);
-  const given = options.tokenizer ?? (fromFolder ? options.config : 'bytes');
+  if (from === 'gguf' && options.tokenizer === undefined)
+    throw new UsageError(
+      `${options.config}: the tokenizer of a GGUF file cannot be saved beside a trained model; ` +
+        'give --tokenizer, such as the folder that the file was made of',
+    );
+  const given = options.tokenizer ?? (from === 'folder' ? options.config : 'bytes');
   if (given === 'bytes') return { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
   if (!existsSync(given)) throw new UsageError(`no file or folder ${given}`);
   const folder = statSync(given).isDirectory() ? given : join(given, '..');
@@ -160,10 +174,14 @@ async function writeFiles(folder: string, files: Record<string, object>): Promis
 }
 
 /** The model to begin with: random weights of a config, or those of a folder; tokenizer files beside either. */
-async function beginning(options: Options, encoding: Encoding, fromFolder: boolean, folder: string): Promise<Model> {
-  if (fromFolder) return library().loadModel(options.config, { device: 'cpu' });
-  const config = await readModelConfig(options.config);
-  const model = await library().createModel(config, { seed: options.seed, device: 'cpu' });
+async function beginning(options: Options, encoding: Encoding, from: Beginning, folder: string): Promise<Model> {
+  const { loadModel, createModel } = library();
+  const ownTokenizer = options.tokenizer === undefined && options.vocabulary === undefined;
+  if (from === 'folder' && ownTokenizer) return loadModel(options.config, { device: 'cpu' });
+  const model =
+    from === 'config'
+      ? await createModel(await readModelConfig(options.config), { seed: options.seed, device: 'cpu' })
+      : await loadModel(options.config, { device: 'cpu' });
   for (const name of TOKENIZER_FILES)
     if (encoding.folder && existsSync(join(encoding.folder, name)))
       await cp(join(encoding.folder, name), join(folder, name));
@@ -178,10 +196,11 @@ const BESIDES = new Set(['dtype', 'torch_dtype', 'quantization_config', 'transfo
 /** A run that goes on, if it is one of this config. */
 async function sameRun(
   trainer: Trainer,
-  config: Record<string, unknown>,
+  given: Record<string, unknown>,
   { out, config: path }: Options,
 ): Promise<Trainer> {
   const saved = trainer.model.config;
+  const config = withKnownRope(given);
   const other = Object.keys(config).find(
     (key) => !BESIDES.has(key) && JSON.stringify(config[key]) !== JSON.stringify(saved[key]),
   );
@@ -201,9 +220,9 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   if (!existsSync(options.config)) throw new UsageError(`no file or folder ${options.config}`);
   const { setThreads, createTrainer, resumeTrainer } = library();
   if (options.threads !== undefined) setThreads(options.threads);
-  const fromFolder = statSync(options.config).isDirectory() && hasWeights(options.config);
+  const from = await beginningOf(options.config);
   const documents = await readDocuments(path);
-  const encoding = await chooseEncoding(options, fromFolder, documents);
+  const encoding = await chooseEncoding(options, from, documents);
   const config = await readModelConfig(options.config);
   const end = typeof config.eos_token_id === 'number' && encoding.folder ? config.eos_token_id : undefined;
   const tokens = joinTokens(documents.map(encoding.encode), end);
@@ -231,7 +250,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const temporary = await mkdtemp(join(tmpdir(), 'statespace-train-'));
   const start = async (): Promise<Trainer> => {
     if (goesOn) return sameRun(await resumeTrainer(out, lora ? { ...settings, lora } : settings), config, options);
-    const model = await beginning(options, encoding, fromFolder, temporary);
+    const model = await beginning(options, encoding, from, temporary);
     return createTrainer(model, lora ? { ...settings, lora } : settings);
   };
   const trainer = await start().catch(async (error) => {
@@ -315,8 +334,3 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
     writeOutput(html, renderPage(page));
   }
 }
-
-const hasWeights = (folder: string): boolean =>
-  ['model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json'].some(
-    (name) => existsSync(join(folder, name)),
-  );

@@ -45,7 +45,7 @@ export const mamba: Architecture = {
       model_type: falcon ? 'falcon_mamba' : 'mamba',
       hidden_size: hidden,
       intermediate_size: inner,
-      expand: inner / hidden,
+      ...(inner % hidden === 0 && { expand: inner / hidden }), // transformers reads a whole number only
       num_hidden_layers: keys.layers,
       state_size: state,
       conv_kernel: kernel,
