@@ -6,6 +6,7 @@ import { lazyFiles } from '../lazy.js';
 import { Model } from '../models/model.js';
 import { checkNone } from '../options.js';
 import type { Tensor } from '../tensor.js';
+import { configJson } from './config-json.js';
 
 /** What belongs to a tokenizer or to generation in a folder of Hugging Face's layout. */
 const COMPANIONS =
@@ -15,14 +16,6 @@ const COMPANIONS =
 export const MARKS = ['config.json', 'adapter_config.json', 'trainer.json'];
 
 const FLOAT_NAMES = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
-
-/** JSON as transformers writes it: what is no number is an object that names it. */
-export const configJson = (config: object): string =>
-  `${JSON.stringify(
-    config,
-    (_, v: unknown) => (typeof v === 'number' && !Number.isFinite(v) ? { __float__: String(v) } : v),
-    2,
-  )}\n`;
 
 /** Copies the files of the model's tokenizer into a folder, from where it was loaded. */
 async function copyCompanions(from: string | undefined, to: string): Promise<void> {

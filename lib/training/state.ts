@@ -9,9 +9,10 @@ import { lazyFiles } from '../lazy.js';
 import { loadModel } from '../models/load.js';
 import { checkPath } from '../options.js';
 import type { Tensor } from '../tensor.js';
+import { configJson } from './config-json.js';
 import { loraName, trainedNetwork } from './network.js';
 import { readOptions, type TrainerOptions } from './options.js';
-import { configJson, MARKS, writeModel } from './save.js';
+import { MARKS, writeModel } from './save.js';
 import { type Trainer, TrainerState } from './trainer.js';
 
 const VERSION = 1;
