@@ -117,10 +117,9 @@ export async function loadModel(
   const own =
     options.dtype === undefined ? ownTypes(tensors, options.exact ?? false, options.device ?? 'auto') : undefined;
   let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
-  const names = new Set([...built.graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name)));
-  const adapters = options.adapters?.length
-    ? await lazyAdapters().readAdapters(options.adapters, names, built.graph.shared)
-    : undefined;
+  const given = options.adapters?.length ? await lazyAdapters().readAdapters(options.adapters, built.graph) : undefined;
+  const adapters = given?.adapters;
+  if (given) tensors = new Map([...tensors, ...given.whole]);
   const attached =
     adapters && options.mergeAdapters === false ? lazyUnmerged().attachAdapters(built.graph, adapters) : undefined;
   if (attached) {
