@@ -161,7 +161,7 @@ export async function loadModel(
     generationConfig: checkpoint.generationConfig,
     tokenizer,
     identity,
-    ...(checkpoint.metadata ? { gguf: checkpoint.folder } : { folder }),
+    ...(checkpoint.metadata ? { gguf: checkpoint.folder } : { folder: checkpoint.folder }),
     files: weights,
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),

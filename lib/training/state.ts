@@ -1,6 +1,6 @@
 // A trainer as a folder, and back.
 import { join, relative, resolve } from 'node:path';
-import { recoverFolder, replaceFolder } from '../atomic-folder.js';
+import { placeOf, recoverFolder, replaceFolder } from '../atomic-folder.js';
 import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors.js';
@@ -41,15 +41,16 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
   await replaceFolder(folder, MARKS, async (to) => {
     const values = await trainer.read('value', (p) => !p.base);
     const write = (path: string) => writeModel(model, path, 'f32', async (name) => values.get(name)!);
-    const elsewhere = trainer.base !== undefined && relative(folder, trainer.base).startsWith('..');
-    const base = elsewhere ? resolve(trainer.base!) : OWN_BASE; // what lies in the folder is replaced with it
+    const place = await placeOf(folder);
+    const known = trainer.base && (await placeOf(trainer.base));
+    const base = known && relative(place, known).startsWith('..') ? known : OWN_BASE; // what lies in the folder is replaced with it
     if (!options.lora) await write(to);
     else {
       if (base === OWN_BASE) {
         await lazyFiles().mkdir(join(to, base));
         await write(join(to, base));
       }
-      await writeAdapters(trainer, to, resolve(folder, base));
+      await writeAdapters(trainer, to, resolve(place, base));
     }
     const state = new Map([
       ...prefixed('mean', await trainer.read('mean', (p) => p.trained)),
@@ -158,13 +159,30 @@ async function valuesOf(
 
 async function readState(folder: string): Promise<Saved> {
   const path = join(folder, 'trainer.json');
-  let saved: Saved;
-  try {
-    saved = JSON.parse(await lazyFiles().readFile(path, 'utf8')) as Saved;
-  } catch (error) {
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: no trainer was saved here: ${(error as Error).message}`);
-  }
-  if (saved.version !== VERSION || !Number.isSafeInteger(saved.step) || typeof saved.options !== 'object')
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: of another version, or damaged`);
+  const text = await lazyFiles()
+    .readFile(path, 'utf8')
+    .catch((error: Error) => {
+      throw new StatespaceError('ERR_CHECKPOINT', `${path}: no trainer was saved here: ${error.message}`);
+    });
+  const saved = asObject(readJson(text));
+  const sound =
+    saved?.version === VERSION &&
+    Number.isSafeInteger(saved.step) &&
+    saved.step >= 0 &&
+    asObject(saved.options) &&
+    asObject(saved.notes) &&
+    (saved.base === undefined || typeof saved.base === 'string');
+  if (!sound) throw new StatespaceError('ERR_CHECKPOINT', `${path}: of another version, or damaged`);
   return saved;
+}
+
+const asObject = (value: unknown): Saved | undefined =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Saved) : undefined;
+
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -6,7 +6,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatSeconds } from '../../../bench/format.js';
 import { renderPage } from '../../../bench/html/page.js';
 import { library, type Model } from '../../../bench/library.js';
-import { checkReplaceable } from '../../atomic-folder.js';
+import { checkReplaceable, recoverFolder } from '../../atomic-folder.js';
 import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
 import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
@@ -226,7 +226,8 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
     dtype: options.dtype,
     seed,
   };
-  const goesOn = existsSync(join(out, 'trainer.json')) || existsSync(join(out, '..', `.${basename(out)}.previous`));
+  await recoverFolder(out);
+  const goesOn = existsSync(join(out, 'trainer.json'));
   const lora = options.loraRank && { rank: options.loraRank, alpha: options.loraAlpha ?? 2 * options.loraRank };
   const temporary = await mkdtemp(join(tmpdir(), 'statespace-train-'));
   const start = async (): Promise<Trainer> => {
