@@ -72,6 +72,7 @@ function buildGraph(
     }),
     config,
   );
+  graph.own(resolved.where, 'what build gives', output);
   return { graph, output, resolved, originals: new Map(), rebuild: (type) => buildGraph(resolved, type, tensors) };
 }
 
