@@ -241,6 +241,9 @@ test('what is no plain addition to the weights as they are is refused, and patte
       code: 'ERR_CHECKPOINT',
       message: expect.stringMatching(message),
     });
+  await expect(loadModel(join(folder, 'base'), { adapters: [''] })).rejects.toThrow(
+    /adapters: expected paths of folders/,
+  );
   await load({ init_lora_weights: 'gaussian', alpha_pattern: { q_proj: 2 }, target_parameters: [] });
 });
 
