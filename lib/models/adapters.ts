@@ -182,11 +182,9 @@ export async function merged(
   const [out, columns] = shape as [number, number];
   for (const adapter of adapters) {
     const { a, b } = checkedHalves(name, shape, adapter);
-    const { scale } = adapter;
     const rank = a.shape[0]!;
-    const down = await readTensorF32(a);
-    const across = turned(down, rank, columns);
-    const up = (await readTensorF32(b)).map((v) => v * scale);
+    const across = await turned(await readTensorF32(a), rank, columns, adapter.scale);
+    const up = await readTensorF32(b);
     const { y } = await compute(
       'linear',
       {

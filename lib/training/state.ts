@@ -84,7 +84,7 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
     const { data, shape } = values.get(name)!;
     const [rows, columns] = shape as [number, number];
     targets.add(moduleOf(HEAD)); // by this name peft knows that they are tied
-    values.set(loraName(HEAD, half!), new Tensor(turned(data as Float32Array, rows, columns), [columns, rows]));
+    values.set(loraName(HEAD, half!), new Tensor(await turned(data as Float32Array, rows, columns), [columns, rows]));
   }
   const config = {
     peft_type: 'LORA',
@@ -152,7 +152,7 @@ async function valuesOf(
         `${folder}: ${prefix}${name}: expected shape (${shape.join(', ')}), ${t ? `received (${t.shape.join(', ')})` : 'it is missing'}`,
       );
     const read = await readTensorF32(t);
-    values.set(name, table ? turned(read, shape[0]!, shape[1]!) : read);
+    values.set(name, table ? await turned(read, shape[0]!, shape[1]!) : read);
   }
   return values;
 }

@@ -61,9 +61,9 @@ export interface Trainer extends AsyncDisposable {
 
 const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
-function asPeft({ table, shape }: Trained, values: Float32Array): Tensor {
+async function asPeft({ table, shape }: Trained, values: Float32Array): Promise<Tensor> {
   const [rows, columns] = shape as [number, number];
-  return table ? new Tensor(turned(values, rows, columns), [columns, rows]) : new Tensor(values, shape);
+  return table ? new Tensor(await turned(values, rows, columns), [columns, rows]) : new Tensor(values, shape);
 }
 
 export class TrainerState implements Trainer {
@@ -207,7 +207,9 @@ export class TrainerState implements Trainer {
     const chosen = this.network.parameters.flatMap((p, parameter) => (of(p) ? [{ p, parameter }] : []));
     const entries = chosen.map(({ p, parameter }) => ({ parameter, which, data: new Float32Array(size(p.shape)) }));
     await call((n) => n.readTrainer(this.#handle!, entries));
-    return new Map(chosen.map(({ p }, i) => [p.name, asPeft(p, entries[i]!.data)]));
+    const tensors = new Map<string, Tensor>();
+    for (const [i, { p }] of chosen.entries()) tensors.set(p.name, await asPeft(p, entries[i]!.data));
+    return tensors;
   }
 
   /** While it begins: values from a file. */
