@@ -3,6 +3,18 @@ import { syncFolder } from './atomic-file.js';
 import { StatespaceError, show } from './errors.js';
 import { lazyCrypto, lazyFiles } from './lazy.js';
 
+/** Where a path leads: what a link names is replaced there, and the link stays. */
+export async function placeOf(path: string): Promise<string> {
+  const { readlink } = lazyFiles();
+  let place = resolve(path);
+  for (let links = 0; links < 40; links++) {
+    const to = await readlink(place).catch(() => undefined);
+    if (to === undefined) break;
+    place = resolve(dirname(place), to);
+  }
+  return place;
+}
+
 /** What a folder that was being replaced when the process was killed is found under. */
 const previousOf = (folder: string): string => join(dirname(folder), `.${basename(folder)}.previous`);
 
@@ -19,7 +31,7 @@ async function names(folder: string): Promise<string[] | undefined> {
 async function replaceable(path: string, marks: readonly string[]): Promise<readonly string[] | undefined> {
   if (typeof path !== 'string' || path === '')
     throw new StatespaceError('ERR_ARGUMENT', `save: folder: expected a path, received ${show(path)}`);
-  const folder = resolve(path);
+  const folder = await placeOf(path);
   const before = await names(folder);
   if (before && before.length > 0 && !before.some((name) => marks.includes(name)))
     throw new StatespaceError(
@@ -56,22 +68,27 @@ async function removeAbandoned(folder: string): Promise<void> {
 export async function checkReplaceable(path: string, marks: readonly string[]): Promise<void> {
   await replaceable(path, marks);
   const { mkdir, rmdir } = lazyFiles();
-  const folder = resolve(path);
+  const folder = await placeOf(path);
   try {
     await mkdir(dirname(folder), { recursive: true });
     const made = besides(folder);
     await mkdir(made);
     await rmdir(made);
   } catch (error) {
-    throw new StatespaceError('ERR_ARGUMENT', `save: ${folder}: cannot be written: ${(error as Error).message}`);
+    throw unwritten(folder, error);
   }
 }
+
+const unwritten = (folder: string, cause: unknown): StatespaceError =>
+  cause instanceof StatespaceError
+    ? cause
+    : new StatespaceError('ERR_ARGUMENT', `save: ${folder}: cannot be written: ${(cause as Error).message}`, { cause });
 
 /**
  * A folder that is there whole or not at all: written beside its place, synced, and renamed. A kill between the two renames
  * leaves the old one as `.NAME.previous`, which recoverFolder() puts back.
  *
- * @throws StatespaceError ERR_ARGUMENT where the folder holds files but none that `marks` it as one that was saved.
+ * @throws StatespaceError ERR_ARGUMENT where the folder holds files but none that `marks` it as one that was saved, or cannot be written.
  */
 export async function replaceFolder(
   path: string,
@@ -80,10 +97,10 @@ export async function replaceFolder(
 ): Promise<void> {
   const before = await replaceable(path, marks);
   const { mkdir, rename, rm } = lazyFiles();
-  const folder = resolve(path);
-  await mkdir(dirname(folder), { recursive: true });
+  const folder = await placeOf(path);
   const made = besides(folder);
   try {
+    await mkdir(dirname(folder), { recursive: true });
     await mkdir(made);
     await write(made);
     await syncFolder(made);
@@ -102,14 +119,14 @@ export async function replaceFolder(
     await rm(previous, { recursive: true, force: true });
     await removeAbandoned(folder).catch(() => {}); // what was to be saved is
   } catch (error) {
-    await rm(made, { recursive: true, force: true });
-    throw error;
+    await rm(made, { recursive: true, force: true }).catch(() => {}); // the first error says why
+    throw unwritten(folder, error);
   }
 }
 
 /** Puts a folder back that a kill left under its other name. */
 export async function recoverFolder(path: string): Promise<void> {
-  const folder = resolve(path);
+  const folder = await placeOf(path);
   if ((await names(folder)) !== undefined || (await names(previousOf(folder))) === undefined) return;
   await lazyFiles().rename(previousOf(folder), folder);
 }

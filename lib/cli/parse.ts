@@ -112,3 +112,6 @@ export function parseIds(text: string): Int32Array | null {
     .map(Number);
   return ids.every((id) => id <= 0x7fffffff) ? Int32Array.from(ids) : null;
 }
+
+/** Of an option that may be repeated. */
+export const collect = (value: string, all: string[] = []): string[] => [...all, value];

@@ -1,5 +1,5 @@
 import { fittingType, type HeldType } from '../dtype.js';
-import { StatespaceError } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
 import { type OpDescription, opCatalog } from './catalog.js';
 import type { WeightSource, WeightSpec } from './weights.js';
 
@@ -42,6 +42,9 @@ export interface Node {
 type Attrs = Record<string, number | boolean | string | undefined>;
 type Inputs = Record<string, Value | undefined>;
 
+const SIZES: ReadonlySet<Dim> = new Set(['tokens', 'outputs', 'sequences']);
+const isSize = (d: unknown, least: number): boolean =>
+  SIZES.has(d as Dim) || (Number.isInteger(d) && (d as number) >= least && (d as number) < 2 ** 31);
 const rowSize = (dims: readonly Dim[]): number => dims.slice(1).reduce<number>((n, d) => n * (d as number), 1);
 const showDims = (dims: readonly Dim[]): string => `(${dims.join(', ')})`;
 
@@ -72,9 +75,19 @@ export class Graph {
 
   /** @internal */
   add(value: Omit<Value, 'id'>): Value {
+    const sizes: readonly unknown[] = Array.isArray(value.dims) ? value.dims : [];
+    const least = value.kind === 'state' ? 0 : 1; // a window of one token remembers none
+    if (sizes.length === 0 || !sizes.every((d) => isSize(d, least)))
+      throw mismatch('ERR_SHAPE', `graph: ${value.kind}`, `sizes from ${least} to 2^31 - 1`, show([...value.dims]));
     const added = { ...value, id: this.values.length };
     this.values.push(added);
     return added;
+  }
+
+  /** @internal That it is a value of this graph: native code finds others nowhere. */
+  own(op: string, name: string, value: Value): void {
+    if (!value || this.values[value.id] !== value)
+      throw mismatch('ERR_ARGUMENT', `${op}: ${name}`, 'a value of this graph', show(value));
   }
 
   /** Sessions hold at most so many tokens; `of` says what is defined no further. */
@@ -116,8 +129,9 @@ export class Graph {
 
   /** Columns of a value, from `offset`, as rows of shape `dims` (axes after the first). Nothing is copied. */
   view(x: Value, offset: number, ...dims: number[]): Value {
+    this.own('view', 'x', x);
     const all: Dim[] = [x.dims[0]!, ...dims];
-    if (offset < 0 || offset + rowSize(all) > rowSize(x.dims)) {
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset + rowSize(all) > rowSize(x.dims)) {
       throw new StatespaceError(
         'ERR_SHAPE',
         `view: columns ${offset} to ${offset + rowSize(all)} of ${showDims(x.dims)}`,
@@ -177,7 +191,9 @@ export class Graph {
       if (!op.fields.some((f) => f.name === key && f.kind !== 'out')) {
         throw new StatespaceError('ERR_ARGUMENT', `${name}: has no tensor '${key}'`);
       }
-      if (value) given[key] = value;
+      if (value === undefined) continue;
+      this.own(name, key, value);
+      given[key] = value;
     }
     for (const field of op.fields) {
       const value = given[field.name];
@@ -189,11 +205,11 @@ export class Graph {
     let result: Value | undefined;
     for (const field of op.fields.filter((f) => f.kind === 'out')) {
       const dims = field.shapes[0]!.map((axis): Dim => {
-        const dim =
-          sizes.get(axis) ?? (['tokens', 'outputs', 'sequences'].includes(axis) ? (axis as Dim) : Number(axis));
+        const dim = sizes.get(axis) ?? (SIZES.has(axis as Dim) ? (axis as Dim) : Number(axis));
         if (Number.isNaN(dim)) throw new StatespaceError('ERR_SHAPE', `${name}: ${field.name}: ${axis} is not known`);
         return dim;
       });
+      if (into) this.own(name, 'into', into);
       const out = into ?? this.add({ kind: 'activation', dims, dtype: 'f32' });
       if (into && showDims(into.dims) !== showDims(dims)) {
         throw new StatespaceError(
@@ -251,7 +267,11 @@ function readAttrs(op: OpDescription, attrs: Attrs): Record<string, number> {
         );
       }
       read[attr.name] = index;
-    } else read[attr.name] = Number(value);
+    } else {
+      read[attr.name] = Number(value);
+      if (Number.isNaN(read[attr.name]))
+        throw mismatch('ERR_ARGUMENT', `${op.name}: ${attr.name}`, 'a number', show(value));
+    }
   }
   return read;
 }

@@ -8,21 +8,25 @@ import { checkLayer } from './options.js';
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
-/** The releases keep vectors as (1, 1, channels), or plainly. */
-const storedAs = (w: Weights, name: string, channels: number): readonly number[] => {
+/** The releases keep vectors in several shapes; `release` is that of a model that is new. */
+const storedAs = (w: Weights, name: string, release: readonly number[]): readonly number[] => {
   const stored = w.stored(name);
-  return stored && count(stored) === channels ? stored : [1, 1, channels];
+  return stored && count(stored) === count(release) ? stored : release;
 };
 
-/** A vector of `shape`, laid out in the checkpoint in any way. */
+/** As the releases from version 5 on keep a vector of channels. */
+const row = (channels: number): readonly number[] => [1, 1, channels];
+
+/** A vector of `shape`, laid out in the checkpoint in any way; that of a new one is `release`. */
 export function vector(
   w: Weights,
   name: string,
   shape: readonly number[],
   init: Init | 'ones' | 'zeros',
   transform?: (sources: Float32Array[]) => Float32Array,
+  release: readonly number[] = shape.length === 1 ? row(shape[0]!) : shape,
 ): Value {
-  return w.tensor(name, shape, { stored: storedAs(w, name, count(shape)), matrix: false, init, transform });
+  return w.tensor(name, shape, { stored: storedAs(w, name, release), matrix: false, init, transform });
 }
 
 /** Values that go from `from` in the first channel to `to` in the last, as channels are made to differ in the papers. */
@@ -42,7 +46,7 @@ export interface MixOptions {
 export function tokenMixes(g: Graph, x: Value, w: Weights, o: MixOptions): Value[] {
   checkLayer('tokenMixes', o);
   const channels = x.dims[1] as number;
-  const parts = o.names.map((name) => ({ name, shape: storedAs(w, name, channels) }));
+  const parts = o.names.map((name) => ({ name, shape: storedAs(w, name, row(channels)) }));
   const weighsPrevious = o.of === 'previous';
   const mix = w.combined(parts, [parts.length, channels], {
     matrix: false,

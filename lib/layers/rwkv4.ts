@@ -19,8 +19,8 @@ export function rwkv4(g: Graph, x: Value, w: Weights, o: Rwkv4Options): Value {
   const y = g.op('wkv4', {
     k: linear(g, xk!, w, 'key', dAtt),
     v: linear(g, xv!, w, 'value', dAtt),
-    timeDecay: vector(w, 'time_decay', [dAtt], ramp(dAtt, -5, 3)),
-    timeFirst: vector(w, 'time_first', [dAtt], ramp(dAtt, Math.log(0.3), Math.log(0.3))),
+    timeDecay: vector(w, 'time_decay', [dAtt], ramp(dAtt, -5, 3), undefined, [dAtt]),
+    timeFirst: vector(w, 'time_first', [dAtt], ramp(dAtt, Math.log(0.3), Math.log(0.3)), undefined, [dAtt]),
     state: g.state([3, dAtt], [0, 0, -1e38]), // numerator, denominator, the exponent both are divided by
   }); // (tokens, d_att)
   const r = linear(g, xr!, w, 'receptance', dAtt);

@@ -107,7 +107,8 @@ export function rwkv7(g: Graph, x: Value, w: Weights, o: Rwkv7Options): { y: Val
     Value,
   ];
   const perHead = (v: Value) => g.reshape(v, nHeads, headSize);
-  const headVector = (name: string, value: number) => vector(w, name, [nHeads, headSize], ramp(d, value, value));
+  const headVector = (name: string, value: number, release?: number[]) =>
+    vector(w, name, [nHeads, headSize], ramp(d, value, value), undefined, release);
   const root = Math.sqrt(d);
 
   const low = lowRank(g, w, d, o.layout ?? 'official');
@@ -130,7 +131,10 @@ export function rwkv7(g: Graph, x: Value, w: Weights, o: Rwkv7Options): { y: Val
   const projected = linear(g, xk, w, names.key, d);
   const [k, remove, add] = o.roundedKeys
     ? roundedKeys(g, w, projected, rate, o)
-    : threeKeys(g, perHead(projected), perHead(rate), { kk: headVector('k_k', 0.85), ka: headVector('k_a', 1) });
+    : threeKeys(g, perHead(projected), perHead(rate), {
+        kk: headVector('k_k', 0.85, [1, 1, d]),
+        ka: headVector('k_a', 1, [1, 1, d]),
+      });
   const v = perHead(values);
   const state = g.state([nHeads, headSize, headSize]);
   const y = g.op('wkv7', { r, w: logDecay, k, v, a: remove, b: add, state }); // (tokens, nheads, head_size)

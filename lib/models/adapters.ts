@@ -1,12 +1,15 @@
 // Low-rank adapters in peft's format, read, and merged into the tensors that they add to.
 import { join } from 'node:path';
-import { parseConfig } from '../checkpoint/config.js';
-import { asCheckpointError, readText } from '../checkpoint/files.js';
+import { fileExists } from '../checkpoint/files.js';
 import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
+import { readPytorch } from '../checkpoint/pickle.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { StatespaceError, show } from '../errors.js';
 import { compute } from '../graph/compute.js';
 import type { Graph } from '../graph/graph.js';
+import { parametersOf } from './held.js';
+import { readPeftConfig } from './peft-config.js';
+import { HEAD, moduleOf, tiedTables, turned } from './peft-names.js';
 
 /** @public */
 export interface Adapter {
@@ -19,93 +22,138 @@ export interface Adapter {
 /** By the name of the tensor of the checkpoint. */
 export type Adapters = ReadonlyMap<string, readonly Adapter[]>;
 
-const MAX_CONFIG = 1 << 20;
+/** What a folder holds, by the names of tensors of the checkpoint. */
+interface Found {
+  adapters: Map<string, Adapter>;
+  /** In place of the checkpoint's: modules_to_save, biases, what lies below an adapter. */
+  whole: Map<string, StoredTensor>;
+}
 
 /**
- * Reads what peft saved in these folders. ERR_CHECKPOINT for anything but plain LoRA, modules that `known` has not, and
- * modules that layers share (`shared`) where not all of these have the same adapter. @public
+ * Reads what peft saved in these folders: what adds to tensors, and what stands in their place. ERR_CHECKPOINT for anything but plain
+ * LoRA, modules that the graph has not, modules that layers share where not all of these have the same adapter, and a table of
+ * embeddings that is the head as well where these two do not have the same. @public
  */
 export async function readAdapters(
   folders: readonly string[],
-  known: ReadonlySet<string>,
-  shared: Graph['shared'],
-): Promise<Adapters> {
-  const all = new Map<string, Adapter[]>();
-  for (const folder of folders)
-    for (const [name, adapter] of await oneForAll(folder, await readAdapter(folder), shared)) {
+  graph: Graph,
+): Promise<{ adapters: Adapters; whole: ReadonlyMap<string, StoredTensor> }> {
+  const known = knownNames(graph);
+  const tied = tiedTables(graph);
+  const adapters = new Map<string, Adapter[]>();
+  const whole = new Map<string, StoredTensor>();
+  for (const folder of folders) {
+    const found = await readAdapter(folder, known);
+    for (const table of tied) await oneForBoth(folder, found, table);
+    await oneForAll(folder, found.adapters, graph.shared);
+    for (const name of [...found.adapters.keys(), ...found.whole.keys()])
       if (!known.has(name)) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: the model has no tensor ${name}`);
-      all.set(name, [...(all.get(name) ?? []), adapter]);
-    }
-  return all;
+    for (const [name, adapter] of found.adapters) adapters.set(name, [...(adapters.get(name) ?? []), adapter]);
+    for (const [name, tensor] of found.whole) whole.set(name, tensor);
+  }
+  return { adapters, whole };
 }
 
-async function readAdapter(folder: string): Promise<Map<string, Adapter>> {
-  const file = join(folder, 'adapter_config.json');
-  const config = parseConfig(
-    await readText(file, MAX_CONFIG).catch((e) => Promise.reject(asCheckpointError(file, e))),
-    file,
-  );
-  const refuse = (what: string) => new StatespaceError('ERR_CHECKPOINT', `${file}: ${what}`);
-  if (config.peft_type !== 'LORA') throw refuse(`peft_type: expected LORA, received ${show(config.peft_type)}`);
-  for (const key of ['use_dora', 'fan_in_fan_out', 'modules_to_save', 'rank_pattern', 'alpha_pattern', 'lora_bias'])
-    if (isSet(config[key])) throw refuse(`${key}: is not supported`);
-  if (config.bias !== undefined && config.bias !== 'none')
-    throw refuse(`bias: expected none, received ${show(config.bias)}`);
-  const { r: rank, lora_alpha: alpha } = config;
-  if (typeof rank !== 'number' || typeof alpha !== 'number' || rank < 1)
-    throw refuse(`expected r and lora_alpha, received ${show(rank)} and ${show(alpha)}`);
-  const scale = config.use_rslora === true ? alpha / Math.sqrt(rank) : alpha / rank;
-  const found = new Map<string, Adapter>();
-  for (const t of await readSafetensors(join(folder, 'adapter_model.safetensors'))) {
-    const match = /^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$/.exec(t.name);
-    if (!match) throw refuse(`tensor ${t.name}: expected base_model.model.MODULE.lora_A.weight or lora_B`);
-    const name = `${match[1]}.weight`;
-    const adapter = found.get(name) ?? { file, scale };
-    adapter[match[2] === 'A' ? 'a' : 'b'] = t;
-    found.set(name, adapter);
+/** What a name in peft's file, which is transformers' in memory, is called in the checkpoint: the first part of it and the experts' may differ. */
+const alike = (name: string): string =>
+  name.replace(/^(?:model|backbone|transformer)\.(?:language_model\.)?/, '').replace('.block_sparse_moe.', '.mlp.');
+
+/** The names that the graph asks for, by themselves and by what they are alike to. */
+function knownNames(graph: Graph): ReadonlyMap<string, string> {
+  const names = [...parametersOf(graph).keys(), ...[...graph.shared.values()].flatMap((others) => [...others])];
+  return new Map([...names.map((name) => [alike(name), name] as const), ...names.map((name) => [name, name] as const)]);
+}
+
+async function readAdapter(folder: string, known: ReadonlyMap<string, string>): Promise<Found> {
+  const config = await readPeftConfig(folder);
+  const file = join(folder, 'adapter_model.safetensors');
+  const pickled = join(folder, 'adapter_model.bin'); // of older releases, and of safe_serialization=False
+  const stored =
+    !(await fileExists(file)) && (await fileExists(pickled)) ? readPytorch(pickled) : readSafetensors(file);
+  const found: Found = { adapters: new Map(), whole: new Map() };
+  const modules = new Map<string, string>();
+  for (const t of await stored) {
+    const match = /^base_model\.model\.(.+?)(?:\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?)?$/.exec(t.name);
+    const [, module, embedding, half] = match ?? [];
+    if (module === undefined)
+      throw config.refuse(`tensor ${t.name}: expected base_model.model.MODULE.lora_A.weight or lora_B`);
+    if (half === undefined) {
+      const name = module.replace(/\.base_layer(?=\.[^.]+$)/, '');
+      const base = known.get(name) ?? known.get(alike(name));
+      if (!base && name !== HEAD)
+        throw config.refuse(`tensor ${t.name}: is no half of an adapter, and the model has no such tensor`);
+      found.whole.set(base ?? name, t);
+      continue;
+    }
+    const asked = `${module}.weight`;
+    const name = known.get(asked) ?? known.get(alike(asked)) ?? asked;
+    modules.set(name, module);
+    const adapter = found.adapters.get(name) ?? { file, scale: 0 };
+    // Of a table of embeddings peft's A is (rank, rows) and B (columns, rank): rows are looked up in Aᵀ.
+    if (embedding) adapter[half === 'A' ? 'b' : 'a'] = transposed(t);
+    else adapter[half === 'A' ? 'a' : 'b'] = t;
+    found.adapters.set(name, adapter);
   }
+  const scales = config.scalesOf([...modules.values()]);
+  for (const [name, adapter] of found.adapters) adapter.scale = scales.get(modules.get(name)!)!;
   return found;
 }
 
+function transposed(t: StoredTensor): StoredTensor {
+  const [rows, columns] = t.shape as [number, number];
+  return {
+    ...t,
+    shape: [columns, rows],
+    derived: { from: t, apply: (values) => turned(values, rows, columns) },
+  };
+}
+
+/** peft adapts a table and the head that is tied to it one by one, unless it is told to tie them; one tensor can have what is the same of both. */
+async function oneForBoth(folder: string, { adapters, whole }: Found, table: string): Promise<void> {
+  const refuse = () =>
+    new StatespaceError(
+      'ERR_CHECKPOINT',
+      `${folder}: ${moduleOf(table)} is the head as well (tie_word_embeddings), and what is here for one is not there for the ` +
+        'other: it must have been trained with ensure_weight_tying',
+    );
+  const [own, head] = [adapters.get(table), adapters.get(HEAD)];
+  if ((own === undefined) !== (head === undefined) || (own && head && !(await sameAdapter(own, head)))) throw refuse();
+  adapters.delete(HEAD);
+  const [values, ofHead] = [whole.get(table), whole.get(HEAD)];
+  if ((values || ofHead) && !own && !(values && ofHead && (await sameValues(values, ofHead)))) throw refuse();
+  whole.delete(HEAD);
+}
+
 /** peft has an adapter for each layer that shares a module; one weight can have one: the same in all of them. */
-async function oneForAll(
-  folder: string,
-  found: Map<string, Adapter>,
-  shared: Graph['shared'],
-): Promise<Map<string, Adapter>> {
+async function oneForAll(folder: string, found: Map<string, Adapter>, shared: Graph['shared']): Promise<void> {
   for (const [name, others] of shared) {
     const names = [name, ...others];
     const [first, ...rest] = names.map((n) => found.get(n));
     if (!first && rest.every((a) => !a)) continue;
-    const module = name.replace(/\.weight$/, '');
     const refuse = (what: string) =>
       new StatespaceError(
         'ERR_CHECKPOINT',
-        `${folder}: ${module} is shared by ${names.length} layers, whose adapters must be the same: ${what}`,
+        `${folder}: ${moduleOf(name)} is shared by ${names.length} layers, whose adapters must be the same: ${what}`,
       );
     const missing = names.find((n) => !found.has(n));
-    if (missing !== undefined) throw refuse(`there is none for ${missing.replace(/\.weight$/, '')}`);
+    if (missing !== undefined) throw refuse(`there is none for ${moduleOf(missing)}`);
     for (const [i, other] of rest.entries()) {
-      if (!(await sameAdapter(first!, other!)))
-        throw refuse(`that of ${names[i + 1]!.replace(/\.weight$/, '')} is another`);
+      if (!(await sameAdapter(first!, other!))) throw refuse(`that of ${moduleOf(names[i + 1]!)} is another`);
       found.delete(names[i + 1]!);
     }
   }
-  return found;
 }
 
 async function sameAdapter(one: Adapter, other: Adapter): Promise<boolean> {
-  for (const half of ['a', 'b'] as const) {
-    const [x, y] = [one[half], other[half]];
-    if (!x || !y || x.shape.join() !== y.shape.join()) return false;
-    const [p, q] = await Promise.all([readTensorF32(x), readTensorF32(y)]);
-    if (p.some((v, i) => v !== q[i])) return false;
-  }
-  return true;
+  if (one.scale !== other.scale || !one.a || !one.b || !other.a || !other.b) return false;
+  return (await sameValues(one.a, other.a)) && sameValues(one.b, other.b);
 }
 
-const isSet = (v: unknown): boolean =>
-  v !== undefined && v !== null && v !== false && !(typeof v === 'object' && Object.keys(v).length === 0);
+async function sameValues(x: StoredTensor, y: StoredTensor): Promise<boolean> {
+  if (x.shape.join() !== y.shape.join()) return false;
+  const [p, q] = await Promise.all([readTensorF32(x), readTensorF32(y)]);
+  return p.every((v, i) => v === q[i]);
+}
 
 /** A (rank, in) and B (out, rank) of a tensor (out, in). ERR_CHECKPOINT for others. @public */
 export function checkedHalves(
@@ -134,12 +182,9 @@ export async function merged(
   const [out, columns] = shape as [number, number];
   for (const adapter of adapters) {
     const { a, b } = checkedHalves(name, shape, adapter);
-    const { scale } = adapter;
     const rank = a.shape[0]!;
-    const down = await readTensorF32(a);
-    const across = new Float32Array(down.length); // (in, rank)
-    for (let r = 0; r < rank; r++) for (let i = 0; i < columns; i++) across[i * rank + r] = down[r * columns + i]!;
-    const up = (await readTensorF32(b)).map((v) => v * scale);
+    const across = await turned(await readTensorF32(a), rank, columns, adapter.scale);
+    const up = await readTensorF32(b);
     const { y } = await compute(
       'linear',
       {

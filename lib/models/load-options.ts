@@ -33,7 +33,7 @@ export interface LoadOptions {
   /** loadModel: false loads a checkpoint although no layer asks for some of its tensors, with a warning. Default: true. */
   strict?: boolean | undefined;
   /** loadModel: folders of LoRA adapters in peft's format. */
-  adapters?: string[] | undefined;
+  adapters?: readonly string[] | undefined;
   /**
    * loadModel: true merges adapters into the weights; false multiplies with them beside matrices that stay as they are held,
    * quantised ones too (two thin products more for each). Default: true.
@@ -86,7 +86,7 @@ export function checkOptions(op: string, options: LoadOptions, more: readonly st
   if (options.strict !== undefined && typeof options.strict !== 'boolean')
     throw mismatch('ERR_ARGUMENT', `${op}: strict`, 'true or false', show(options.strict));
   const { adapters } = options;
-  if (adapters !== undefined && !(Array.isArray(adapters) && adapters.every((a) => typeof a === 'string')))
+  if (adapters !== undefined && !(Array.isArray(adapters) && adapters.every((a) => typeof a === 'string' && a !== '')))
     throw mismatch('ERR_ARGUMENT', `${op}: adapters`, 'paths of folders', show(adapters));
   if (options.mergeAdapters !== undefined && typeof options.mergeAdapters !== 'boolean')
     throw mismatch('ERR_ARGUMENT', `${op}: mergeAdapters`, 'true or false', show(options.mergeAdapters));

@@ -71,6 +71,7 @@ export function buildGraph(
     }),
     config,
   );
+  graph.own(resolved.where, 'what build gives', output);
   return { graph, output, resolved, originals: new Map(), rebuild: (type) => buildGraph(resolved, type, tensors) };
 }
 
@@ -112,13 +113,12 @@ export async function loadModel(
     tensors = renamed;
     trial = buildGraph(resolved, 'f32', tensors);
   }
-  const names = new Set([...trial.graph.weights.values()].flatMap((spec) => spec.sources.map((s) => s.name)));
-  const adapters = options.adapters?.length
-    ? await lazyAdapters().readAdapters(options.adapters, names, trial.graph.shared)
-    : undefined;
+  const given = options.adapters?.length ? await lazyAdapters().readAdapters(options.adapters, trial.graph) : undefined;
+  const adapters = given?.adapters;
   const dtype = options.dtype ?? matrixType(trial.graph, tensors);
   const own = options.dtype === undefined ? ownTypesWith(adapters, trial.graph, tensors, options) : undefined;
   let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
+  if (given) tensors = new Map([...tensors, ...given.whole]);
   const attached =
     adapters && options.mergeAdapters === false ? lazyUnmerged().attachAdapters(built.graph, adapters) : undefined;
   if (attached) {
@@ -160,7 +160,7 @@ export async function loadModel(
     generationConfig: checkpoint.generationConfig,
     tokenizer,
     identity,
-    ...(checkpoint.metadata ? { gguf: checkpoint.folder } : { folder }),
+    ...(checkpoint.metadata ? { gguf: checkpoint.folder } : { folder: checkpoint.folder }),
     files: weights,
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),

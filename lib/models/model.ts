@@ -72,6 +72,7 @@ export class Model implements AsyncDisposable, Network {
   #files: WeightFiles | undefined;
   #eos: number[] = [];
   #folder: string | undefined;
+  #companions: string | undefined;
   #gguf: string | undefined;
   #asStored = false;
   readonly #calls: NativeCalls;
@@ -123,18 +124,17 @@ export class Model implements AsyncDisposable, Network {
   get tokenizer(): TextTokenizer | undefined {
     return this.#tokenizer;
   }
-  /** @internal */
-  get folder(): string | undefined {
-    return this.#folder;
-  }
   /** @internal The folder or GGUF file that another thread can read its tokenizer from. */
   get tokenizerIn(): string | undefined {
     return this.#folder ?? this.#gguf;
   }
+  /** @internal Where the files of its tokenizer lie that are saved with it. */
+  get companions(): string | undefined {
+    return this.#companions ?? this.#folder;
+  }
   /** @internal Its tokenizer's files are those of a folder, which has none of its values. */
   takeFilesOf(folder: string): void {
-    this.#folder = folder;
-    this.#asStored = false;
+    this.#companions = folder;
   }
   /** @internal The folder that has the values of all tensors as the model has them now, if there is one. */
   get storedIn(): string | undefined {

@@ -3,6 +3,7 @@ import type { StoredTensor } from '../checkpoint/open.js';
 import type { Graph, Node, Value } from '../graph/graph.js';
 import type { WeightSource, WeightSpec } from '../graph/weights.js';
 import { type Adapter, type Adapters, checkedHalves } from './adapters.js';
+import { moduleOf } from './peft-names.js';
 
 /** What a graph has become. @public */
 export interface Attached {
@@ -12,7 +13,6 @@ export interface Attached {
   readonly weights: ReadonlySet<Value>;
 }
 
-const moduleOf = (name: string): string => name.replace(/\.weight$/, '');
 const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** Whether rows of the weight are whole rows of its sources, and all that reads it are plain products. */

@@ -5,6 +5,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import { trainingGraph } from '../graph/training.js';
 import { type Parameter, parametersOf } from '../models/held.js';
 import type { Model } from '../models/model.js';
+import { moduleOf, tiedTables } from '../models/peft-names.js';
 import type { TrainerLayout } from '../native.js';
 import type { Reading } from './batch.js';
 import { derivedOf } from './derived.js';
@@ -15,8 +16,11 @@ export interface Trained {
   readonly name: string;
   readonly shape: readonly number[];
   readonly trained: boolean;
-  /** Of an adapter: the tensor of the checkpoint that it adds to. */
+  /** Of an adapter: the tensor of the checkpoint that it adds to, and which half of it this is. */
   readonly base?: string;
+  readonly half?: 'A' | 'B';
+  /** Of an adapter of a table of embeddings: peft has it transposed, A for B. */
+  readonly table?: boolean;
 }
 
 export interface TrainedNetwork {
@@ -26,32 +30,48 @@ export interface TrainedNetwork {
   readonly parameters: readonly Trained[];
   /** Tensors that layers share, and their other names. */
   readonly shared: Graph['shared'];
+  /** Tables of embeddings that are the head as well. */
+  readonly tied: readonly string[];
+  /** What chose the matrices that have adapters. */
+  readonly targetNames: readonly string[];
   /** Asked for when all else is known to be right: it runs the weights' load-time arithmetic. */
   layout(): Promise<TrainerLayout>;
 }
 
 const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
-/** The name of the module whose weight this is, and what peft calls the halves of its adapter. */
-const moduleOf = (name: string): string => name.replace(/\.weight$/, '');
-export const loraName = (name: string, half: 'A' | 'B'): string =>
-  `base_model.model.${moduleOf(name)}.lora_${half}.weight`;
+/** What peft calls the halves of an adapter. */
+export function loraName(name: string, half: 'A' | 'B', table = false): string {
+  const module = `base_model.model.${moduleOf(name)}`;
+  return table ? `${module}.lora_embedding_${half === 'A' ? 'B' : 'A'}` : `${module}.lora_${half}.weight`;
+}
 
-/** The matrices that adapters add to. */
-export function loraTargets(list: ReadonlyMap<string, Parameter>, lora: LoraOptions): Parameter[] {
+const isTable = (graph: Graph, name: string): boolean =>
+  graph.nodes.some(
+    ({ op, inputs }) =>
+      op.name === 'embedding' && graph.weights.get(inputs.weight!)!.sources.some((s) => s.name === name),
+  );
+
+/** The matrices that adapters add to, and by what names they were chosen. */
+function loraTargets(list: ReadonlyMap<string, Parameter>, lora: LoraOptions) {
   const matrices = [...list.values()].filter((p) => p.shape.length === 2 && /\.weight$/.test(p.name) && !p.buffer);
-  const ends = (p: Parameter, target: string) => `.${moduleOf(p.name)}`.endsWith(`.${target}`);
-  const pick = (targets: readonly string[]) => matrices.filter((p) => targets.some((t) => ends(p, t)));
+  const pick = (names: readonly string[]) => ({
+    names,
+    targets: matrices.filter((p) => names.some((name) => isCalled(p.name, name))),
+  });
   if (!lora.targets) {
-    const found = [pick(['q_proj', 'v_proj']), pick(['in_proj'])].find((of) => of.length > 0);
+    const found = [pick(['q_proj', 'v_proj']), pick(['in_proj'])].find((of) => of.targets.length > 0);
     if (found) return found;
     throw new StatespaceError('ERR_ARGUMENT', 'createTrainer: lora.targets: this model has no usual ones; name some');
   }
-  const missing = lora.targets.find((t) => !matrices.some((p) => ends(p, t)));
+  const missing = lora.targets.find((t) => !matrices.some((p) => isCalled(p.name, t)));
   if (missing !== undefined)
     throw new StatespaceError('ERR_ARGUMENT', `createTrainer: lora.targets: no matrix is called '${missing}'`);
   return pick(lora.targets);
 }
+
+/** Whether a target, as peft reads it, means the module of this tensor. */
+export const isCalled = (tensor: string, target: string): boolean => `.${moduleOf(tensor)}`.endsWith(`.${target}`);
 
 /**
  * @throws StatespaceError ERR_UNSUPPORTED_MODEL where an op or a weight's arithmetic has no gradient, ERR_ARGUMENT for targets
@@ -60,8 +80,15 @@ export function loraTargets(list: ReadonlyMap<string, Parameter>, lora: LoraOpti
 export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
   const { graph, output } = model.blueprint.rebuild(o.dtype);
   const list = parametersOf(graph);
-  const targets = o.lora ? loraTargets(list, o.lora) : [];
+  const { names: targetNames, targets } = o.lora ? loraTargets(list, o.lora) : { names: [], targets: [] };
   const adapted = new Set(targets.map((t) => t.name));
+  const halves = targets.flatMap((t) => {
+    const table = isTable(graph, t.name);
+    return (['A', 'B'] as const).map((half): Trained => {
+      const shape = half === 'A' ? [o.lora!.rank, t.shape[1]!] : [t.shape[0]!, o.lora!.rank];
+      return { name: loraName(t.name, half, table), shape, trained: true, base: t.name, half, table };
+    });
+  });
   const trains = (weight: Value): boolean =>
     graph.weights.get(weight)!.sources.some((s) => (o.lora ? adapted.has(s.name) : !s.buffer));
   const squared = o.loss === 'mse';
@@ -71,12 +98,11 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
   const bySequence = output.dims[0] === 'sequences';
   const parameters: Trained[] = [
     ...[...list.values()].map((p) => ({ name: p.name, shape: p.shape, trained: !o.lora && !p.buffer })),
-    ...targets.flatMap((t): Trained[] => [
-      { name: loraName(t.name, 'A'), shape: [o.lora!.rank, t.shape[1]!], trained: true, base: t.name },
-      { name: loraName(t.name, 'B'), shape: [t.shape[0]!, o.lora!.rank], trained: true, base: t.name },
-    ]),
+    ...halves,
   ];
   const index = new Map(parameters.map((p, i) => [p.name, i]));
+  const halfOf = (base: string, half: 'A' | 'B') =>
+    index.get(halves.find((h) => h.base === base && h.half === half)!.name)!;
   return {
     reading: {
       loss: o.loss,
@@ -89,6 +115,8 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
     evaluation: encodeGraph(evaluation.graph, evaluation.loss),
     parameters,
     shared: graph.shared,
+    tied: tiedTables(graph),
+    targetNames,
     async layout() {
       const weights: TrainerLayout['weights'] = [];
       for (const [weight, { value, gradients }] of training.weights) {
@@ -115,8 +143,8 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
         weights,
         adapters: targets.map((t) => ({
           base: index.get(t.name)!,
-          a: index.get(loraName(t.name, 'A'))!,
-          b: index.get(loraName(t.name, 'B'))!,
+          a: halfOf(t.name, 'A'),
+          b: halfOf(t.name, 'B'),
           rows: t.shape[0]!,
           columns: t.shape[1]!,
           rank: o.lora!.rank,

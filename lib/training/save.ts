@@ -55,7 +55,7 @@ export async function writeModel(
   const { torch_dtype: _, quantization_config: __, ...config } = withKnownRope(model.config);
   const text = configJson({ ...config, dtype: FLOAT_NAMES[saved] });
   await lazyFiles().writeFile(join(folder, 'config.json'), text, { flush: true });
-  await copyCompanions(model.folder, folder);
+  await copyCompanions(model.companions, folder);
 }
 
 /** @public */

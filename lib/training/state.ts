@@ -1,16 +1,17 @@
 // A trainer as a folder, and back.
 import { join, relative, resolve } from 'node:path';
-import { recoverFolder, replaceFolder } from '../atomic-folder.js';
+import { placeOf, recoverFolder, replaceFolder } from '../atomic-folder.js';
 import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { loadModel } from '../models/load.js';
+import { HEAD, moduleOf, turned } from '../models/peft-names.js';
 import { checkPath } from '../options.js';
-import type { Tensor } from '../tensor.js';
+import { Tensor } from '../tensor.js';
 import { configJson } from './config-json.js';
-import { loraName, trainedNetwork } from './network.js';
+import { isCalled, loraName, trainedNetwork } from './network.js';
 import { readOptions, type TrainerOptions } from './options.js';
 import { MARKS, writeModel } from './save.js';
 import { type Trainer, TrainerState } from './trainer.js';
@@ -40,15 +41,16 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
   await replaceFolder(folder, MARKS, async (to) => {
     const values = await trainer.read('value', (p) => !p.base);
     const write = (path: string) => writeModel(model, path, 'f32', async (name) => values.get(name)!);
-    const elsewhere = trainer.base !== undefined && relative(folder, trainer.base).startsWith('..');
-    const base = elsewhere ? resolve(trainer.base!) : OWN_BASE; // what lies in the folder is replaced with it
+    const place = await placeOf(folder);
+    const known = trainer.base && (await placeOf(trainer.base));
+    const base = known && relative(place, known).startsWith('..') ? known : OWN_BASE; // what lies in the folder is replaced with it
     if (!options.lora) await write(to);
     else {
       if (base === OWN_BASE) {
         await lazyFiles().mkdir(join(to, base));
         await write(join(to, base));
       }
-      await writeAdapters(trainer, to, resolve(folder, base));
+      await writeAdapters(trainer, to, resolve(place, base));
     }
     const state = new Map([
       ...prefixed('mean', await trainer.read('mean', (p) => p.trained)),
@@ -70,7 +72,20 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
 async function writeAdapters(trainer: TrainerState, to: string, base: string): Promise<void> {
   const { rank, alpha } = trainer.options.lora!;
   const values = await trainer.read('value', (p) => p.base !== undefined);
-  const modules = [...new Set(trainer.parameterList.flatMap((p) => (p.base ? [lastOf(p.base)] : [])))];
+  const { parameters, shared, tied, targetNames } = trainer.trained;
+  // peft has an adapter for each layer that shares a module, and for a head that is the table of embeddings: here the same one.
+  const targets = new Set(targetNames);
+  for (const { name, base, half, table } of parameters) {
+    for (const other of (base && shared.get(base)) || []) {
+      values.set(loraName(other, half!, table), values.get(name)!);
+      if (!targetNames.some((target) => isCalled(other, target))) targets.add(moduleOf(other));
+    }
+    if (!base || !tied.includes(base)) continue;
+    const { data, shape } = values.get(name)!;
+    const [rows, columns] = shape as [number, number];
+    targets.add(moduleOf(HEAD)); // by this name peft knows that they are tied
+    values.set(loraName(HEAD, half!), new Tensor(await turned(data as Float32Array, rows, columns), [columns, rows]));
+  }
   const config = {
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
@@ -81,21 +96,12 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
     bias: 'none',
     fan_in_fan_out: false,
     inference_mode: true,
-    target_modules: modules,
+    target_modules: [...targets],
+    ensure_weight_tying: parameters.some((p) => p.base && tied.includes(p.base)),
   };
   await lazyFiles().writeFile(join(to, 'adapter_config.json'), configJson(config), { flush: true });
-  // peft has an adapter for each layer that shares a module: here the same one for all of them.
-  for (const { name, base } of trainer.parameterList)
-    for (const other of (base && trainer.shared.get(base)) || [])
-      values.set(loraName(other, name.endsWith('lora_A.weight') ? 'A' : 'B'), values.get(name)!);
   await writeSafetensors(join(to, 'adapter_model.safetensors'), outgoing(values));
 }
-
-const lastOf = (name: string): string =>
-  name
-    .replace(/\.weight$/, '')
-    .split('.')
-    .at(-1)!;
 
 /** See lib/training/index.ts. @public */
 export async function resumeTrainer(folder: string, options: TrainerOptions = {}): Promise<Trainer> {
@@ -137,27 +143,46 @@ async function valuesOf(
   const byName = new Map(stored.map((t) => [t.name, t]));
   const values = new Map<string, Float32Array>();
   if (stored.length === 0) return values;
-  for (const { name, shape, trained } of trainer.parameterList.filter((p) => p.trained)) {
+  for (const { name, shape: own, table } of trainer.parameterList.filter((p) => p.trained)) {
     const t = byName.get(prefix + name);
-    if (trained && t?.shape.join() !== shape.join())
+    const shape = table ? own.toReversed() : own;
+    if (t?.shape.join() !== shape.join())
       throw new StatespaceError(
         'ERR_CHECKPOINT',
         `${folder}: ${prefix}${name}: expected shape (${shape.join(', ')}), ${t ? `received (${t.shape.join(', ')})` : 'it is missing'}`,
       );
-    if (t) values.set(name, await readTensorF32(t));
+    const read = await readTensorF32(t);
+    values.set(name, table ? await turned(read, shape[0]!, shape[1]!) : read);
   }
   return values;
 }
 
 async function readState(folder: string): Promise<Saved> {
   const path = join(folder, 'trainer.json');
-  let saved: Saved;
-  try {
-    saved = JSON.parse(await lazyFiles().readFile(path, 'utf8')) as Saved;
-  } catch (error) {
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: no trainer was saved here: ${(error as Error).message}`);
-  }
-  if (saved.version !== VERSION || !Number.isSafeInteger(saved.step) || typeof saved.options !== 'object')
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: of another version, or damaged`);
+  const text = await lazyFiles()
+    .readFile(path, 'utf8')
+    .catch((error: Error) => {
+      throw new StatespaceError('ERR_CHECKPOINT', `${path}: no trainer was saved here: ${error.message}`);
+    });
+  const saved = asObject(readJson(text));
+  const sound =
+    saved?.version === VERSION &&
+    Number.isSafeInteger(saved.step) &&
+    saved.step >= 0 &&
+    asObject(saved.options) &&
+    asObject(saved.notes) &&
+    (saved.base === undefined || typeof saved.base === 'string');
+  if (!sound) throw new StatespaceError('ERR_CHECKPOINT', `${path}: of another version, or damaged`);
   return saved;
+}
+
+const asObject = (value: unknown): Saved | undefined =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Saved) : undefined;
+
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -1,6 +1,7 @@
 import { Cancellation, checkCall, unlessAborted } from '../cancellation.js';
 import { StatespaceError, show } from '../errors.js';
 import { Model } from '../models/model.js';
+import { turned } from '../models/peft-names.js';
 import { call, type NativeHandle, type TrainingPart } from '../native.js';
 import { checkKnown, checkNone } from '../options.js';
 import { Tensor } from '../tensor.js';
@@ -60,6 +61,11 @@ export interface Trainer extends AsyncDisposable {
 
 const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
+async function asPeft({ table, shape }: Trained, values: Float32Array): Promise<Tensor> {
+  const [rows, columns] = shape as [number, number];
+  return table ? new Tensor(await turned(values, rows, columns), [columns, rows]) : new Tensor(values, shape);
+}
+
 export class TrainerState implements Trainer {
   steps = 0;
   readonly notes: Record<string, unknown> = {};
@@ -83,8 +89,8 @@ export class TrainerState implements Trainer {
     return this.network.parameters;
   }
 
-  get shared(): TrainedNetwork['shared'] {
-    return this.network.shared;
+  get trained(): TrainedNetwork {
+    return this.network;
   }
 
   async #start(begin?: (trainer: TrainerState) => Promise<void>): Promise<void> {
@@ -104,7 +110,7 @@ export class TrainerState implements Trainer {
 
   /** Of an adapter: A as peft draws it, in ±1/√columns; B stays 0. */
   #firstOf(p: Trained): Float32Array | undefined {
-    if (!p.base || p.name.endsWith('lora_B.weight')) return undefined;
+    if (p.half !== 'A') return undefined;
     const bound = 1 / Math.sqrt(p.shape[1]!);
     let state = this.options.seed >>> 0;
     for (const c of p.name) state = (Math.imul(state ^ c.charCodeAt(0), 0x01000193) + 0x9e3779b9) >>> 0;
@@ -201,7 +207,9 @@ export class TrainerState implements Trainer {
     const chosen = this.network.parameters.flatMap((p, parameter) => (of(p) ? [{ p, parameter }] : []));
     const entries = chosen.map(({ p, parameter }) => ({ parameter, which, data: new Float32Array(size(p.shape)) }));
     await call((n) => n.readTrainer(this.#handle!, entries));
-    return new Map(chosen.map(({ p }, i) => [p.name, new Tensor(entries[i]!.data, p.shape)]));
+    const tensors = new Map<string, Tensor>();
+    for (const [i, { p }] of chosen.entries()) tensors.set(p.name, await asPeft(p, entries[i]!.data));
+    return tensors;
   }
 
   /** While it begins: values from a file. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createModel, loadModel, quantize } from 'statespace';
@@ -159,3 +159,100 @@ test('the tokenizer that a model is trained with is the one that is saved', asyn
   expect(trained.tokenizer?.encode('ab')).toEqual(Int32Array.of(97, 98));
   await trained.dispose();
 });
+
+test('texts in every form are the same tokens; what is no text is told by its place', async () => {
+  const { to, config } = await started();
+  const words = 'naïve café 東京. '.repeat(20);
+  const lines = Array.from({ length: 8 }, (_, i) => `${i} ${words}`);
+  const json = (end: string) => lines.map((text) => JSON.stringify({ text })).join(end);
+  const mark = '\ufeff';
+  await mkdir(to('folder/below'), { recursive: true });
+  await mkdir(to('folder/.git'));
+  await writeFile(to('folder/.git/HEAD'), 'no text of mine');
+  await writeFile(to('folder/image.png'), Buffer.from([0xff, 0xfe]));
+  for (const [i, line] of lines.entries())
+    await writeFile(to(i < 4 ? `folder/below/${i}.md` : `folder/l${i}.txt`), `${i % 2 ? mark : ''}${line}`);
+  await symlink('..', to('folder/below/up'));
+  const texts: Record<string, string> = {
+    'plain.txt': lines.join(''),
+    'marked.txt': mark + lines.join(''),
+    'lines.jsonl': json('\n'),
+    'marked.jsonl': `${mark}${json('\r\n')}\r\n\r\n`,
+    'strings.jsonl': lines.map((text) => JSON.stringify(text)).join('\n'),
+  };
+  for (const [name, text] of Object.entries(texts)) await writeFile(to(name), text);
+  const train = (name: string, ...more: string[]) =>
+    run([
+      ...['train', to(name), '--config', config, '--out', to(`${name}.out`), '--steps', '1', '--batch', '2'],
+      ...['--length', '16', '--quiet', ...more],
+    ]);
+  const losses = new Set<string | undefined>();
+  for (const name of [...Object.keys(texts), 'folder']) {
+    const { code, out, err } = await train(name);
+    expect(code, err).toBe(0);
+    losses.add(/loss .* bits a byte/.exec(out)?.[0]);
+  }
+  expect(losses.size).toBe(1);
+
+  await writeFile(to('latin.txt'), Buffer.from('caf\xe9 '.repeat(50), 'latin1'));
+  await writeFile(to('utf16.jsonl'), Buffer.from(json('\n'), 'utf16le'));
+  await writeFile(to('chat.jsonl'), `${json('\n')}\n{"messages": []}\n`);
+  await writeFile(to('cut.jsonl'), `${json('\n')}\n{"text": "\n`);
+  await mkdir(to('empty'));
+  const wrong: [string, RegExp][] = [
+    ['latin.txt', /latin\.txt: is not UTF-8 text/],
+    ['utf16.jsonl', /utf16\.jsonl:1: is not/],
+    ['chat.jsonl', /chat\.jsonl:9: expected \{ "text": "…" \} or a string, received \{"messages": \[\]\}/],
+    ['cut.jsonl', /cut\.jsonl:9: is not JSON/],
+    ['empty', /holds no \.txt, \.text, \.md or \.jsonl files/],
+  ];
+  for (const [name, message] of wrong) {
+    const { code, err } = await train(name);
+    expect(code, name).toBe(2);
+    expect(err).toMatch(message);
+  }
+  expect(await train('plain.txt', '--length', '1')).toMatchObject({
+    code: 2,
+    err: expect.stringMatching(/at least 2/),
+  });
+}, 60_000);
+
+test('a run keeps its tokenizer, and what is saved has the one that was named', async () => {
+  const { to, text } = await started();
+  await writeFile(to('wide.json'), JSON.stringify({ ...TINY, vocab_size: 300 }));
+  const train = (out: string, config: string, ...more: string[]) =>
+    run([
+      ...['train', text, '--config', to(config), '--out', to(out), '--batch', '2', '--length', '16', '--quiet'],
+      ...['--warmup', '0', ...more],
+    ]);
+  const tokenizer = async (out: string) => readFile(join(to(out), 'tokenizer.json'), 'utf8');
+  expect((await train('out', 'wide.json', '--vocabulary', '270', '--steps', '1')).code).toBe(0);
+  const learnt = await tokenizer('out');
+  // Without its option the run goes on with what it has learnt; bytes would be other words to it.
+  const on = await train('out', 'wide.json', '--steps', '2');
+  expect(on.code, on.err).toBe(0);
+  expect(Number(/, ([\d.]+) bits a byte/.exec(on.out)?.[1])).toBeLessThan(6); // a token has more than one byte
+  expect(await tokenizer('out')).toBe(learnt);
+  const bytes = await train('out', 'wide.json', '--steps', '3', '--tokenizer', 'bytes');
+  expect(bytes).toMatchObject({
+    code: 2,
+    err: expect.stringMatching(/out holds a run with another tokenizer than bytes/),
+  });
+  const other = await train('new', 'wide.json', '--steps', '1', '--tokenizer', to('wide.json'));
+  expect(other).toMatchObject({ code: 2, err: expect.stringMatching(/expected tokenizer\.json, tokenizer\.model or/) });
+
+  // Of a folder's weights: another tokenizer than the folder's, and none there.
+  expect((await train('named', 'out', '--steps', '1', '--tokenizer', 'bytes')).code).toBe(0);
+  const byBytes = await tokenizer('named');
+  expect(byBytes).not.toBe(learnt);
+  for (const file of ['tokenizer.json', 'tokenizer_config.json']) await rm(join(to('out'), file));
+  expect((await train('bare', 'out', '--steps', '1')).code).toBe(0);
+  expect(await tokenizer('bare')).toBe(byBytes);
+
+  // Adapters of it, and the commands that use them.
+  expect((await train('lora', 'named', '--steps', '3', '--lora-rank', '2', '--learning-rate', '1')).code).toBe(0);
+  const generate = (...more: string[]) => run(['generate', to('named'), '-p', 'the quick', '-n', '12', '-q', ...more]);
+  const [plain, adapted] = [await generate(), await generate('--adapter', to('lora'))];
+  expect(adapted.code, adapted.err).toBe(0);
+  expect(adapted.out).not.toBe(plain.out);
+}, 60_000);

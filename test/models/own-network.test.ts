@@ -109,3 +109,35 @@ test('a graph is encoded whole, wherever its bytes outgrow their room', () => {
     expect(new Set(bytes.subarray(24 + 4 * extra).filter((_, i) => i % 4 === 0))).toEqual(new Set([bytes[20]]));
   }
 });
+
+test('what no network is, is refused: sizes that are none, values of another graph, attributes that are no numbers', async () => {
+  const { layers } = statespace;
+  type Build = Parameters<typeof statespace.registerModel>[0]['build'];
+  const none = undefined as never;
+  const other = (g: statespace.Graph) => new (g.constructor as new () => statespace.Graph)().input(3);
+  const wrong: [string, Build, RegExp][] = [
+    ['features', (g, w) => layers.linear(g, g.input([3] as never), w, 'a', 2), /input: expected sizes from 1/],
+    ['none', (g) => g.input(none), /input: expected sizes from 1/],
+    ['outputs', (g, w) => layers.linear(g, g.input(3), w, 'a', 2 ** 40), /weight: expected sizes from 1 to 2\^31 - 1/],
+    ['zero', (g, w) => layers.linear(g, g.input(3), w, 'a', 0), /weight: expected sizes from 1/],
+    ['state', (g) => g.state('x' as never), /state: expected sizes from 0/],
+    ['nothing', () => none, /what build gives: expected a value of this graph, received undefined/],
+    [
+      'promise',
+      (async (g: statespace.Graph) => g.input(3)) as never,
+      /expected a value of this graph, received Promise/,
+    ],
+    ['foreign', (g, w) => layers.linear(g, other(g), w, 'a', 2), /linear: x: expected a value of this graph/],
+    ['foreign output', (g) => other(g), /what build gives: expected a value of this graph/],
+    ['offset', (g) => g.view(g.input(3), Number.NaN, 1), /view: columns NaN/],
+    [
+      'attribute',
+      (g, w) => g.op('rmsNorm', { x: g.input(3), weight: w.tensor('n', [3]) }, { eps: 'x' }),
+      /eps: expected a number/,
+    ],
+  ];
+  for (const [name, build, message] of wrong) {
+    statespace.registerModel({ modelTypes: ['wrong_network'], config: () => ({}), build });
+    await expect(statespace.createModel({ model_type: 'wrong_network' }), name).rejects.toThrow(message);
+  }
+});

@@ -194,6 +194,78 @@ test('adapters of a block that layers share stand under each of them, as in peft
     await expect(load(merge)).rejects.toThrow(/is shared by 2 layers, .* that of model\.layers\.2\..*another/);
 });
 
+test('adapters of a table of embeddings that is the head too: as peft has them, and to the bit', async () => {
+  const folder = await temporary();
+  await saveModel(model, join(folder, 'base'));
+  await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
+  const lora = { rank: 2, alpha: 4, targets: ['embed_tokens', 'layers.1.self_attn.o_proj'] };
+  await using trainer = createTrainer(base, { learningRate: 0.1, lora });
+  const batch = batchOf(3, 12);
+  const { gradients } = await trainer.gradients(batch);
+  const table = 'base_model.model.model.embed_tokens.lora_embedding_';
+  expect(['A', 'B'].map((half) => gradients.get(table + half)?.shape)).toEqual([
+    [2, 40],
+    [32, 2],
+  ]);
+  for (let i = 0; i < 3; i++) await trainer.step(batch);
+  const adapter = join(folder, 'adapter');
+  await trainer.save(adapter);
+  const config = JSON.parse(await readFile(join(adapter, 'adapter_config.json'), 'utf8'));
+  expect(config).toMatchObject({ target_modules: [...lora.targets, 'lm_head'], ensure_weight_tying: true });
+  const resumed = await resumeTrainer(adapter);
+  expect(await resumed.step(batch)).toMatchObject({ loss: (await trainer.step(batch)).loss });
+  const [now, then] = [await trainer.parameters(), await resumed.parameters()];
+  for (const [name, t] of now) expect(bits(then.get(name)), name).toBe(bits(t));
+  await resumed.dispose();
+  await resumed.model.dispose();
+
+  // Of the table alone, as peft trains it unless it is told that the two are tied.
+  const file = join(adapter, 'adapter_model.safetensors');
+  const text = (await readFile(file)).toString('latin1');
+  const load = () => loadModel(join(folder, 'base'), { device: 'cpu', adapters: [adapter] });
+  await writeFile(file, text.replaceAll('model.lm_head.lora', 'model.lm_heap.lora'), 'latin1');
+  await expect(load()).rejects.toThrow(/embed_tokens is the head as well .*ensure_weight_tying/);
+  const half = text.indexOf('"base_model.model.lm_head.lora_B.weight"');
+  const offset = Number(/"data_offsets":\[(\d+)/.exec(text.slice(half))![1]);
+  const at = 8 + Number((await readFile(file)).readBigUInt64LE(0)) + offset;
+  await writeFile(file, `${text.slice(0, at)}\0\0\0\x40${text.slice(at + 4)}`, 'latin1');
+  await expect(load()).rejects.toThrow(/embed_tokens is the head as well/);
+});
+
+test('what is no plain addition to the weights as they are is refused, and patterns end', async () => {
+  const folder = await temporary();
+  await saveModel(model, join(folder, 'base'));
+  await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
+  await using trainer = createTrainer(base, { lora: { rank: 2, alpha: 4 } });
+  await trainer.step(batchOf(1, 8));
+  const adapter = join(folder, 'adapter');
+  await trainer.save(adapter);
+  const file = join(adapter, 'adapter_config.json');
+  const config = JSON.parse(await readFile(file, 'utf8'));
+  const load = async (keys: object) => {
+    await writeFile(file, JSON.stringify({ ...config, ...keys }));
+    await (await loadModel(join(folder, 'base'), { device: 'cpu', adapters: [adapter] })).dispose();
+  };
+  const refused: [object, RegExp][] = [
+    [{ use_dora: true }, /use_dora: is not supported/],
+    [{ alora_invocation_tokens: [3] }, /alora_invocation_tokens: is not supported/],
+    [{ init_lora_weights: 'pissa_niter_4' }, /init_lora_weights: "pissa_niter_4" has changed the model/],
+    [{ alpha_pattern: { q_proj: '3' } }, /alpha_pattern: expected numbers by names of modules/],
+    [{ rank_pattern: { q_proj: 0 } }, /rank_pattern: expected numbers/],
+    [{ alpha_pattern: { '(': 1 } }, /alpha_pattern: Invalid regular expression/],
+    [{ alpha_pattern: { '(([a-z.]|\\d|_)+)+!': 1 } }, /alpha_pattern: .*timed out/],
+  ];
+  for (const [keys, message] of refused)
+    await expect(load(keys), JSON.stringify(keys)).rejects.toMatchObject({
+      code: 'ERR_CHECKPOINT',
+      message: expect.stringMatching(message),
+    });
+  await expect(loadModel(join(folder, 'base'), { adapters: [''] })).rejects.toThrow(
+    /adapters: expected paths of folders/,
+  );
+  await load({ init_lora_weights: 'gaussian', alpha_pattern: { q_proj: 2 }, target_parameters: [] });
+});
+
 test('adapters stand by default where peft takes them', async () => {
   const at = async (of: Model) => {
     await using trainer = createTrainer(of, { lora: { rank: 2, alpha: 2 } });

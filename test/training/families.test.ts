@@ -4,6 +4,18 @@ import { describe, expect, test } from 'vitest';
 
 const WIDTHS = { vocab_size: 37, hidden_size: 24, intermediate_size: 40, num_hidden_layers: 2 };
 const HEADS = { num_attention_heads: 4, num_key_value_heads: 2 };
+const LINEAR = {
+  ...{ layer_types: ['linear_attention', 'full_attention'], linear_num_key_heads: 2, linear_num_value_heads: 4 },
+  ...{ linear_key_head_dim: 4, linear_value_head_dim: 6 },
+};
+// All of them: where two are near a tie, the loss is not straight.
+const EXPERTS = {
+  num_experts: 3,
+  num_experts_per_tok: 3,
+  moe_intermediate_size: 8,
+  shared_expert_intermediate_size: 8,
+};
+const MAMBA2 = { mamba_n_heads: 4, mamba_d_head: 12, mamba_n_groups: 1, mamba_d_state: 5, mamba_expand: 2 };
 const RWKV = { vocab_size: 37, n_embd: 24, n_layer: 2 };
 const RETNET = {
   model_type: 'retnet_torchscale',
@@ -23,6 +35,32 @@ const families: Record<string, Record<string, unknown>> = {
   mistral: { model_type: 'mistral', ...WIDTHS, ...HEADS, sliding_window: 5 },
   qwen3: { model_type: 'qwen3', ...WIDTHS, ...HEADS, head_dim: 6 },
   gemma2: { model_type: 'gemma2', ...WIDTHS, ...HEADS, head_dim: 6, query_pre_attn_scalar: 6 },
+  qwen3_next: { model_type: 'qwen3_next', ...WIDTHS, ...HEADS, ...LINEAR, ...EXPERTS, head_dim: 6 },
+  olmo_hybrid: { model_type: 'olmo_hybrid', ...WIDTHS, ...HEADS, ...LINEAR, linear_num_value_heads: 2 },
+  minimax: {
+    model_type: 'minimax',
+    ...WIDTHS,
+    ...HEADS,
+    layer_types: LINEAR.layer_types,
+    num_local_experts: 2,
+    head_dim: 6,
+  },
+  lfm2: {
+    model_type: 'lfm2',
+    ...WIDTHS,
+    ...HEADS,
+    layer_types: ['conv', 'full_attention'],
+    block_auto_adjust_ff_dim: false,
+  },
+  falcon_h1: { model_type: 'falcon_h1', ...WIDTHS, ...HEADS, ...MAMBA2, mamba_d_ssm: 48 },
+  granitemoehybrid: {
+    ...{ model_type: 'granitemoehybrid', ...WIDTHS, ...HEADS, ...MAMBA2, layer_types: ['mamba', 'attention'] },
+    ...{ num_local_experts: 3, num_experts_per_tok: 2, shared_intermediate_size: 20, residual_multiplier: 0.7 },
+  },
+  zamba2: {
+    ...{ model_type: 'zamba2', ...WIDTHS, num_attention_heads: 4, num_hidden_layers: 3, adapter_rank: 2 },
+    ...{ layers_block_type: ['mamba', 'hybrid', 'hybrid'], n_mamba_heads: 4, mamba_ngroups: 1, mamba_d_state: 5 },
+  },
 };
 
 interface Internal {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, realpath, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   createModel,
@@ -165,6 +165,56 @@ test('save and resume go on to the bit; the folder is a checkpoint', async () =>
   await writeFile(join(other, 'letter.txt'), 'dear');
   await expect(saveModel(model, other)).rejects.toThrow(/holds other files/);
   await expect(resumeTrainer(other)).rejects.toMatchObject({ code: 'ERR_CHECKPOINT' });
+});
+
+test('folders are where they were when they were named; a link is followed', async () => {
+  const [first, second] = [await realpath(await temporary()), await realpath(await temporary())];
+  await saveModel(model, join(first, 'base'));
+  await writeFile(join(first, 'base', 'tokenizer_config.json'), '{}');
+  const before = process.cwd();
+  try {
+    process.chdir(first);
+    await using base = await loadModel('base', { device: 'cpu' });
+    await using trainer = createTrainer(base, { lora: { rank: 1, alpha: 1 } });
+    process.chdir(second);
+    await trainer.save('adapter');
+    await saveModel(base, 'copy');
+    expect(JSON.parse(await readFile('adapter/trainer.json', 'utf8')).base).toBe(join(first, 'base'));
+    expect(await readdir('copy')).toContain('tokenizer_config.json');
+
+    await mkdir(join(first, 'disk'));
+    await symlink(join(first, 'disk', 'run'), 'link'); // to nothing yet
+    for (let i = 0; i < 2; i++) await trainer.save('link');
+    expect((await lstat('link')).isSymbolicLink()).toBe(true);
+    expect(await readdir(join(first, 'disk'))).toEqual(['run']);
+    const resumed = await resumeTrainer('link');
+    expect(resumed.steps).toBe(0);
+    await resumed.dispose();
+    await resumed.model.dispose();
+  } finally {
+    process.chdir(before);
+  }
+});
+
+test('what cannot be written, and a state that was damaged, are told by their paths', async () => {
+  const folder = await temporary();
+  await using trainer = createTrainer(model);
+  const long = join(folder, 'n'.repeat(250)); // with the name of what is written beside it too long for a file system
+  await expect(trainer.save(long)).rejects.toMatchObject({
+    code: 'ERR_ARGUMENT',
+    message: expect.stringMatching(/^save: .*n+: cannot be written: ENAMETOOLONG/),
+  });
+  const run = join(folder, 'run');
+  await trainer.save(run);
+  const path = join(run, 'trainer.json');
+  const state = JSON.parse(await readFile(path, 'utf8')) as object;
+  for (const damage of [{ step: -1 }, { options: null }, { options: [] }, { notes: 3 }, { base: 5 }]) {
+    await writeFile(path, JSON.stringify({ ...state, ...damage }));
+    await expect(resumeTrainer(run), JSON.stringify(damage)).rejects.toMatchObject({
+      code: 'ERR_CHECKPOINT',
+      message: `${path}: of another version, or damaged`,
+    });
+  }
 });
 
 test('a save removes what kills left of earlier ones, and nothing that may be written to', async () => {

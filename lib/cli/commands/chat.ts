@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { significant } from '../../../bench/format.js';
 import { type Engine, library } from '../../../bench/library.js';
 import { UsageError } from '../errors.js';
-import { parseCount, parseNumber, parsePositive } from '../parse.js';
+import { collect, parseCount, parseNumber, parsePositive } from '../parse.js';
 import { shippedModel } from '../shipped.js';
 import { colours, isTerminal, progress } from '../terminal.js';
 
@@ -15,6 +15,7 @@ interface Options {
   topP?: number;
   seed?: number;
   stop?: string[];
+  adapter?: string[];
   threads?: number;
   contextLength?: number;
   quiet?: boolean;
@@ -34,6 +35,7 @@ export function addChat(program: Command, signal: AbortSignal): void {
     .option('-t, --temperature <x>', '0 takes the likeliest token', parseNumber(0), 0.7)
     .option('--top-p <p>', 'sample among the likeliest that together reach p', parseNumber(0, 1))
     .option('--seed <n>', 'makes sampling repeatable', parseCount)
+    .option('--adapter <folder>', 'LoRA adapters in peft’s format, merged into the weights; may be repeated', collect)
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
     .option(
       '--context-length <n>',
@@ -66,7 +68,10 @@ async function chat(path: string, options: Options, signal: AbortSignal): Promis
   const bar = options.quiet ? undefined : progress('loading');
   const onProgress = ({ loadedBytes, totalBytes }: { loadedBytes: number; totalBytes: number }) =>
     bar?.update(totalBytes ? loadedBytes / totalBytes : 1, 'weights');
-  const given = options.threads === undefined ? {} : { threads: options.threads };
+  const given = {
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.adapter && { adapters: options.adapter }),
+  };
   const { contextLength } = options;
   const model = await loadModel(path, { ...given, contextLength, signal, onProgress }).finally(() => bar?.stop());
   try {

@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander';
 import { type LoadOptions, library } from '../../../bench/library.js';
 import type { Engine, Model, RedisStore, SnapshotStore } from '../../index.js';
 import { UsageError } from '../errors.js';
-import { parseBytes, parseLeast, parsePositive } from '../parse.js';
+import { collect, parseBytes, parseLeast, parsePositive } from '../parse.js';
 import { progress } from '../terminal.js';
 
 export interface EngineFlags {
@@ -16,6 +16,7 @@ export interface EngineFlags {
   memory?: number;
   cache?: number;
   log: 'json' | 'none';
+  adapter?: string[];
   dtype?: LoadOptions['dtype'];
   device: LoadOptions['device'];
   threads?: number;
@@ -33,6 +34,7 @@ export function addEngineOptions(command: Command): Command {
     .addOption(
       new Option('--log <form>', 'a line for each request on stderr').choices(['json', 'none']).default('json'),
     )
+    .option('--adapter <folder>', 'LoRA adapters in peft’s format, merged into the weights; may be repeated', collect)
     .option('--dtype <type>', 'type that matrices are held in (default: as stored)')
     .addOption(new Option('--device <name>', 'where to run').choices(['auto', 'cpu', 'cuda']).default('auto'))
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
@@ -54,7 +56,7 @@ export async function openEngine(
   const { createEngine, loadModel } = library();
   const bar = progress('loading');
   const model = await loadModel(path, {
-    ...given({ dtype: options.dtype, device: options.device, threads: options.threads }),
+    ...given({ adapters: options.adapter, dtype: options.dtype, device: options.device, threads: options.threads }),
     contextLength: options.contextLength,
     signal,
     onProgress: ({ loadedBytes, totalBytes }) => bar.update(totalBytes ? loadedBytes / totalBytes : 1, 'weights'),

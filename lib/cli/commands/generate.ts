@@ -5,7 +5,7 @@ import { type GenerateOptions, type LoadOptions, library, type Model } from '../
 import { heldTypes } from '../../dtype.js';
 import { UsageError } from '../errors.js';
 import { readStandardInput } from '../files.js';
-import { parseCount, parseIds, parseNumber, parsePositive } from '../parse.js';
+import { collect, parseCount, parseIds, parseNumber, parsePositive } from '../parse.js';
 import { shippedModel } from '../shipped.js';
 import { progress } from '../terminal.js';
 
@@ -13,6 +13,7 @@ interface Options extends GenerateOptions {
   prompt?: string;
   maxTokens: number;
   stop: string[];
+  adapter?: string[];
   threads?: number;
   contextLength?: number;
   dtype?: LoadOptions['dtype'];
@@ -23,8 +24,6 @@ interface Options extends GenerateOptions {
 // Of the shipped model: at 0 one of its size says the same thing over and over.
 const TEMPERATURE = 0.7;
 const PROMPT = 'She had never';
-
-const collect = (value: string, all: string[]) => [...all, value];
 
 export function addGenerate(program: Command, signal: AbortSignal): void {
   program
@@ -44,6 +43,7 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
     .option('--repetition-penalty <x>', 'above 1: tokens seen already become less likely', parseNumber(0))
     .option('--seed <n>', 'makes sampling repeatable', parseCount)
     .option('--stop <text>', 'stop at this text (or token id); may be repeated', collect, [])
+    .option('--adapter <folder>', 'LoRA adapters in peft’s format, merged into the weights; may be repeated', collect)
     .addOption(new Option('--dtype <type>', 'type that matrices are held in (default: as stored)').choices(heldTypes))
     .addOption(new Option('--device <name>', 'where to run').choices(['auto', 'cpu', 'cuda']).default('auto'))
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
@@ -65,7 +65,8 @@ Examples:
   $ statespace generate ./mamba-130m.q8_0.gguf -p "Once upon a time"
   $ statespace generate ./tiny --prompt 12,5,7 --max-tokens 8
   $ statespace generate ./llama -p - < question.txt
-  $ statespace generate ./llama -p "Once" -t 0.8 --top-p 0.95 --seed 7`,
+  $ statespace generate ./llama -p "Once" -t 0.8 --top-p 0.95 --seed 7
+  $ statespace generate ./llama -p "Once" --adapter ./trained`,
     )
     .action((folder: string | undefined, options: Options) => generate(folder, options, signal));
 }
@@ -77,7 +78,7 @@ async function generate(given: string | undefined, options: Options, signal: Abo
     if (!statSync(folder).isDirectory() && !/\.gguf$/i.test(folder))
       throw new UsageError(`${folder} is neither a folder nor a .gguf file`);
   }
-  const { threads, contextLength, dtype, device, quiet } = options;
+  const { threads, contextLength, dtype, device, quiet, adapter: adapters } = options;
   const asked = options.prompt ?? (given === undefined ? PROMPT : undefined);
   if (asked === undefined) throw new UsageError("required option '-p, --prompt <text>' not specified");
   const prompt = asked === '-' ? await readStandardInput() : asked;
@@ -88,6 +89,7 @@ async function generate(given: string | undefined, options: Options, signal: Abo
     model = await library().loadModel(folder, {
       ...(threads === undefined ? {} : { threads }),
       contextLength,
+      ...(adapters && { adapters }),
       ...(dtype === undefined ? {} : { dtype }),
       ...(device === undefined ? {} : { device }),
       signal,

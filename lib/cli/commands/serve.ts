@@ -2,7 +2,7 @@ import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { library } from '../../../bench/library.js';
 import { Interrupted, UsageError } from '../errors.js';
-import { parseBytes, parseLeast, parsePositive } from '../parse.js';
+import { collect, parseBytes, parseLeast, parsePositive } from '../parse.js';
 import { shippedModel } from '../shipped.js';
 import { write } from '../terminal.js';
 import { addEngineOptions, asked, given as defined, type EngineFlags, openEngine } from './engine-options.js';
@@ -20,7 +20,6 @@ interface Options extends EngineFlags {
   grace: number;
 }
 
-const collect = (value: string, all: string[] = []) => [...all, value];
 const MAX_PORT = 65_535;
 // What a timer can wait for.
 const MAX_SECONDS = 2_147_483;

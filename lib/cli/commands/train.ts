@@ -6,7 +6,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatSeconds } from '../../../bench/format.js';
 import { renderPage } from '../../../bench/html/page.js';
 import { library, type Model } from '../../../bench/library.js';
-import { checkReplaceable } from '../../atomic-folder.js';
+import { checkReplaceable, recoverFolder } from '../../atomic-folder.js';
 import { openCheckpoint } from '../../checkpoint/open.js';
 import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
@@ -59,6 +59,12 @@ function parseVocabulary(value: string): number {
   return size;
 }
 
+function parseSequence(value: string): number {
+  const length = parseLength(value);
+  if (length < 2) throw new InvalidArgumentError('expected at least 2: a token, and what follows it.');
+  return length;
+}
+
 export function addTrain(program: Command, signal: AbortSignal): void {
   program
     .command('train <text>')
@@ -79,7 +85,7 @@ export function addTrain(program: Command, signal: AbortSignal): void {
     .option('-o, --out <folder>', 'where the model is saved; a run that is there goes on', 'trained')
     .option('-n, --steps <n>', 'steps in all', parsePositive, 1000)
     .option('-b, --batch <n>', 'sequences a step', parsePositive, 8)
-    .option('-l, --length <n>', 'tokens of a sequence', parseLength, 256)
+    .option('-l, --length <n>', 'tokens of a sequence, 2 at least', parseSequence, 256)
     .option('--learning-rate <x>', 'after the warm-up; it then falls to 0 as a cosine', parseNumber(0), 1e-3)
     .option('--warmup <n>', 'steps over which it rises (default: a twentieth of all)', parseCount)
     .option('--weight-decay <x>', 'of matrices', parseNumber(0), 0.1)
@@ -102,7 +108,8 @@ Ctrl-C saves and ends (exit code 130); the same command goes on from the last sa
 Examples:
   $ statespace train book.txt --config tiny.json --steps 2000 --out my-model
   $ statespace generate my-model -p "It was a dark"
-  $ statespace train notes.jsonl --config ./llama-160m --lora-rank 8 --learning-rate 1e-4`,
+  $ statespace train notes.jsonl --config ./llama-160m --lora-rank 8 --learning-rate 1e-4
+  $ statespace generate ./llama-160m --adapter trained -p "Notes of"`,
     )
     .action((text: string, options: Options) => train(text, options, signal));
 }
@@ -137,27 +144,38 @@ const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'
   bytes: (id) => tokenizer.tokenBytes?.(id)?.length ?? 0,
 });
 
+const BY_BYTES: Encoding = { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
+/** Characters by which two tokenizers are told apart. */
+const SAMPLE = 4096;
+
 async function chooseEncoding(options: Options, from: Beginning, documents: readonly string[]): Promise<Encoding> {
-  if (options.vocabulary !== undefined) return learnt(options.out, documents, options.vocabulary);
-  if (from === 'gguf' && options.tokenizer === undefined)
+  const { vocabulary, tokenizer: named, out } = options;
+  // What a run that goes on began with, whatever the command says now.
+  const before = existsSync(join(out, 'trainer.json')) ? await loadTokenizer(out) : undefined;
+  if (vocabulary !== undefined) return before ? encodingBy(before) : learnt(documents, vocabulary);
+  if (from === 'gguf' && named === undefined && !before)
     throw new UsageError(
       `${options.config}: the tokenizer of a GGUF file cannot be saved beside a trained model; ` +
         'give --tokenizer, such as the folder that the file was made of',
     );
-  const given = options.tokenizer ?? (from === 'folder' ? options.config : 'bytes');
-  if (given === 'bytes') return { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
-  if (!existsSync(given)) throw new UsageError(`no file or folder ${given}`);
-  const folder = statSync(given).isDirectory() ? given : join(given, '..');
-  const tokenizer: TextTokenizer | undefined = await loadTokenizer(folder);
-  if (!tokenizer && options.tokenizer) throw new UsageError(`${folder} has no tokenizer.json and no tokenizer.model`);
-  if (!tokenizer) return { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
-  return { ...encodingBy(tokenizer), folder };
+  const given = named ?? (from === 'folder' ? options.config : 'bytes');
+  if (given !== 'bytes' && !existsSync(given)) throw new UsageError(`no file or folder ${given}`);
+  const folder = given === 'bytes' ? undefined : statSync(given).isDirectory() ? given : join(given, '..');
+  if (folder !== undefined && folder !== given && !/^tokenizer\.(json|model)$/.test(basename(given)))
+    throw new UsageError(`--tokenizer: expected tokenizer.json, tokenizer.model or their folder, received ${given}`);
+  const tokenizer = folder === undefined ? undefined : await loadTokenizer(folder);
+  if (!tokenizer && folder !== undefined && named)
+    throw new UsageError(`${folder} has no tokenizer.json and no tokenizer.model`);
+  const chosen = tokenizer ? { ...encodingBy(tokenizer), folder } : BY_BYTES;
+  if (!before) return chosen;
+  const sample = (documents[0] ?? '').slice(0, SAMPLE);
+  if (named && chosen.encode(sample).join() !== before.encode(sample, { addSpecialTokens: false }).join())
+    throw new UsageError(`${out} holds a run with another tokenizer than ${named}; give another --out, or remove it`);
+  return { ...encodingBy(before), folder: chosen.folder };
 }
 
-/** A tokenizer of the documents' own; of a run that goes on, the one that it began with. */
-async function learnt(out: string, documents: readonly string[], size: number): Promise<Encoding> {
-  const before = await loadTokenizer(out);
-  if (before) return encodingBy(before);
+/** A tokenizer of the documents' own. */
+async function learnt(documents: readonly string[], size: number): Promise<Encoding> {
   const files = learnTokenizer(documents, size);
   const folder = await mkdtemp(join(tmpdir(), 'statespace-tokenizer-'));
   try {
@@ -173,20 +191,19 @@ async function writeFiles(folder: string, files: Record<string, object>): Promis
   for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), JSON.stringify(content));
 }
 
-/** The model to begin with: random weights of a config, or those of a folder; tokenizer files beside either. */
+/** The model to begin with: random weights of a config, or those of a folder or file; the tokenizer's files go where the model goes. */
 async function beginning(options: Options, encoding: Encoding, from: Beginning, folder: string): Promise<Model> {
   const { loadModel, createModel } = library();
-  const ownTokenizer = options.tokenizer === undefined && options.vocabulary === undefined;
-  if (from === 'folder' && ownTokenizer) return loadModel(options.config, { device: 'cpu' });
   const model =
     from === 'config'
       ? await createModel(await readModelConfig(options.config), { seed: options.seed, device: 'cpu' })
       : await loadModel(options.config, { device: 'cpu' });
+  if (from === 'folder' && encoding.folder === options.config) return model;
   for (const name of TOKENIZER_FILES)
     if (encoding.folder && existsSync(join(encoding.folder, name)))
       await cp(join(encoding.folder, name), join(folder, name));
   await writeFiles(folder, encoding.files ?? {});
-  model.takeFilesOf(folder); // its tokenizer goes where the model goes
+  model.takeFilesOf(folder);
   return model;
 }
 
@@ -217,6 +234,8 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const { out, steps, batch, length, seed, html, quiet } = options;
   if (html !== undefined) checkWritable(html);
   await checkReplaceable(out, MARKS); // a run of hours must not end where nothing can be saved
+  await recoverFolder(out);
+  const goesOn = existsSync(join(out, 'trainer.json'));
   if (!existsSync(options.config)) throw new UsageError(`no file or folder ${options.config}`);
   const { setThreads, createTrainer, resumeTrainer } = library();
   if (options.threads !== undefined) setThreads(options.threads);
@@ -245,7 +264,6 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
     dtype: options.dtype,
     seed,
   };
-  const goesOn = existsSync(join(out, 'trainer.json')) || existsSync(join(out, '..', `.${basename(out)}.previous`));
   const lora = options.loraRank && { rank: options.loraRank, alpha: options.loraAlpha ?? 2 * options.loraRank };
   const temporary = await mkdtemp(join(tmpdir(), 'statespace-train-'));
   const start = async (): Promise<Trainer> => {
@@ -325,7 +343,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
     const page = trainingPage(
       history,
       `${model.modelType}, ${model.parameters.total.toLocaleString('en-US')} parameters, on ${basename(path)}`,
-      `statespace train ${path} --config ${options.config} --steps ${steps} --batch ${batch} --length ${length} --seed ${seed}`,
+      ['statespace', ...process.argv.slice(2)].join(' '),
       [
         ['processor', cpu.model],
         ['threads', String(threads)],

@@ -1,38 +1,91 @@
 /** Texts as one row of token ids, and batches of windows of it. */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { UsageError } from '../errors.js';
 
 const TEXTS = new Set(['.txt', '.md', '.text', '']);
+const LINES = '.jsonl';
+/** Of a string in V8, and so of a text or a line. */
+const MOST_BYTES = 2 ** 29 - 24;
+const NEWLINE = 10;
 
 /** The documents of a text file, of a folder of them (and those below it), or of the lines of a .jsonl file. */
 export async function readDocuments(path: string): Promise<string[]> {
   const found = await stat(path).catch(() => undefined);
   if (!found) throw new UsageError(`no file or folder ${path}`);
-  if (found.isDirectory()) {
-    const names = (await readdir(path, { recursive: true })).sort();
-    const wanted = names.filter((name) => TEXTS.has(extname(name)) || extname(name) === '.jsonl');
-    const parts: string[][] = [];
-    for (const name of wanted)
-      if ((await stat(join(path, name))).isFile()) parts.push(await readDocuments(join(path, name)));
-    if (parts.length === 0) throw new UsageError(`${path} holds no .txt, .md or .jsonl files`);
-    return parts.flat();
-  }
-  const text = await readFile(path, 'utf8');
-  return extname(path) === '.jsonl' ? text.split('\n').flatMap((line, i) => documentOf(path, line, i + 1)) : [text];
+  if (!found.isDirectory()) return extname(path) === LINES ? readLines(path) : [await readText(path, found.size)];
+  const parts: string[][] = [];
+  for await (const file of textsBelow(path, new Set())) parts.push(await readDocuments(file));
+  if (parts.length === 0) throw new UsageError(`${path} holds no .txt, .text, .md or .jsonl files`);
+  return parts.flat();
 }
 
-function documentOf(path: string, line: string, number: number): string[] {
-  if (line.trim() === '') return [];
+/** Files of text, in the order of their names; what begins with a dot is not looked at, a folder that links lead to twice once. */
+async function* textsBelow(folder: string, seen: Set<string>): AsyncGenerator<string> {
+  const place = await realpath(folder);
+  if (seen.has(place)) return;
+  seen.add(place);
+  for (const name of (await readdir(folder)).sort()) {
+    if (name.startsWith('.')) continue;
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => undefined); // a link to nothing
+    if (found?.isDirectory()) yield* textsBelow(path, seen);
+    else if (found?.isFile() && (TEXTS.has(extname(name)) || extname(name) === LINES)) yield path;
+  }
+}
+
+/** Without the mark that says that it is UTF-8. */
+function decoded(path: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new UsageError(`${path}: is not UTF-8 text; convert it (iconv -t UTF-8), or leave it out`);
+  }
+}
+
+async function readText(path: string, size: number): Promise<string> {
+  if (size > MOST_BYTES)
+    throw new UsageError(
+      `${path}: has ${size} bytes, more than the ${MOST_BYTES} of one text: cut it into several files`,
+    );
+  return decoded(path, await readFile(path));
+}
+
+async function readLines(path: string): Promise<string[]> {
+  const documents: string[] = [];
+  let [number, rest, kept] = [0, [] as Uint8Array[], 0];
+  const line = () => {
+    const where = `${path}:${++number}`;
+    const text = decoded(where, Buffer.concat(rest));
+    [rest, kept] = [[], 0];
+    if (text.trim() !== '') documents.push(documentOf(where, text));
+  };
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }) as AsyncIterable<Buffer>) {
+    let from = 0;
+    for (let to = chunk.indexOf(NEWLINE); to >= 0; to = chunk.indexOf(NEWLINE, from)) {
+      rest.push(chunk.subarray(from, to));
+      line();
+      from = to + 1;
+    }
+    rest.push(chunk.subarray(from));
+    kept += chunk.length - from;
+    if (kept > MOST_BYTES) throw new UsageError(`${path}:${number + 1}: the line has more than ${MOST_BYTES} bytes`);
+  }
+  line();
+  return documents;
+}
+
+function documentOf(where: string, line: string): string {
   let entry: unknown;
   try {
     entry = JSON.parse(line);
   } catch (error) {
-    throw new UsageError(`${path}:${number}: is not JSON: ${(error as Error).message}`);
+    throw new UsageError(`${where}: is not JSON: ${(error as Error).message}`);
   }
   const text = typeof entry === 'string' ? entry : (entry as { text?: unknown } | null)?.text;
-  if (typeof text !== 'string') throw new UsageError(`${path}:${number}: expected { "text": "…" }`);
-  return [text];
+  if (typeof text === 'string') return text;
+  throw new UsageError(`${where}: expected { "text": "…" } or a string, received ${line.trim().slice(0, 60)}`);
 }
 
 /** All documents end to end, each with the token that ends it where there is one. */

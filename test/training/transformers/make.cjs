@@ -22,24 +22,28 @@ async function main() {
   await model.setParameters(await trainer.parameters());
   await model.save(join(folder, 'model'));
   const base = await loadModel(join(folder, 'model'));
-  const adapted = createTrainer(base, {
-    learningRate: 3e-2,
-    lora: { rank: 2, alpha: 4, targets: ['in_proj', 'q_proj'] },
-  });
-  for (let i = 0; i < 10; i++)
-    await adapted.step({
-      ids: new Tensor(
-        data.map((id) => 39 - id),
-        [4, 24],
-      ),
-    });
-  await adapted.save(join(folder, 'adapters'));
-  for (const it of [trainer, adapted, base, model]) await it.dispose();
-  // What says where this was made is not kept.
-  for (const name of ['trainer.json', 'optimizer.safetensors']) rmSync(join(folder, 'adapters', name));
-  const config = join(folder, 'adapters', 'adapter_config.json');
-  const { base_model_name_or_path: _, ...kept } = JSON.parse(readFileSync(config, 'utf8'));
-  writeFileSync(config, `${JSON.stringify({ base_model_name_or_path: 'model', ...kept }, null, 2)}\n`);
+  // Of matrices, and of the table of embeddings that is the head as well.
+  for (const [name, targets] of [
+    ['adapters', ['in_proj', 'q_proj']],
+    ['table', ['embed_tokens', 'o_proj']],
+  ]) {
+    const adapted = createTrainer(base, { learningRate: 3e-2, lora: { rank: 2, alpha: 4, targets } });
+    for (let i = 0; i < 10; i++)
+      await adapted.step({
+        ids: new Tensor(
+          data.map((id) => 39 - id),
+          [4, 24],
+        ),
+      });
+    await adapted.save(join(folder, name));
+    await adapted.dispose();
+    // What says where this was made is not kept.
+    for (const file of ['trainer.json', 'optimizer.safetensors']) rmSync(join(folder, name, file));
+    const config = join(folder, name, 'adapter_config.json');
+    const { base_model_name_or_path: _, ...kept } = JSON.parse(readFileSync(config, 'utf8'));
+    writeFileSync(config, `${JSON.stringify({ base_model_name_or_path: 'model', ...kept }, null, 2)}\n`);
+  }
+  for (const it of [trainer, base, model]) await it.dispose();
   const python = process.env.STATESPACE_PYTHON ?? 'python3';
   execFileSync(python, [join(__dirname, 'make.py'), folder], { stdio: ['ignore', 'inherit', 'inherit'] });
 }

@@ -1,0 +1,87 @@
+// What peft's adapter_config.json says of adapters: what they are multiplied by, and whether they are plain additions at all.
+import { join } from 'node:path';
+import { runInNewContext } from 'node:vm';
+import { parseConfig } from '../checkpoint/config.js';
+import { asCheckpointError, readText } from '../checkpoint/files.js';
+import { StatespaceError, show } from '../errors.js';
+
+/** @public */
+export interface PeftConfig {
+  /** Of these modules, by what each B·A is multiplied: alpha / rank, or alpha / √rank of rank-stabilised ones. */
+  scalesOf(modules: readonly string[]): Map<string, number>;
+  refuse(what: string): StatespaceError;
+}
+
+const MAX_CONFIG = 1 << 20;
+/** Keys whose adapters are another function than x·Wᵀ + scale · (x·Aᵀ)·Bᵀ, or lie at something else than a module. */
+const OTHER_KINDS = [
+  'use_dora',
+  'fan_in_fan_out',
+  'lora_bias',
+  'trainable_token_indices',
+  'alora_invocation_tokens',
+  'use_qalora',
+  'use_bdlora',
+  'layer_replication',
+  'arrow_config',
+  'kasa_config',
+  'monteclora_config',
+  'velora_config',
+];
+/** First values that are taken out of the base's weights: the adapter belongs to what is left of them. */
+const CHANGES_BASE = /^(pissa|olora|corda|loftq|lora_ga)/i;
+const PATTERN_MS = 100;
+
+/** @throws StatespaceError ERR_CHECKPOINT for anything but plain LoRA. @public */
+export async function readPeftConfig(folder: string): Promise<PeftConfig> {
+  const file = join(folder, 'adapter_config.json');
+  const text = await readText(file, MAX_CONFIG).catch((e) => Promise.reject(asCheckpointError(file, e)));
+  const config = parseConfig(text, file);
+  const refuse = (what: string) => new StatespaceError('ERR_CHECKPOINT', `${file}: ${what}`);
+  if (config.peft_type !== 'LORA') throw refuse(`peft_type: expected LORA, received ${show(config.peft_type)}`);
+  for (const key of OTHER_KINDS) if (isSet(config[key])) throw refuse(`${key}: is not supported`);
+  const first = config.init_lora_weights;
+  if (typeof first === 'string' && CHANGES_BASE.test(first))
+    throw refuse(
+      `init_lora_weights: ${show(first)} has changed the model that this adds to; save it converted ` +
+        "(peft's path_initial_model_for_weight_conversion)",
+    );
+  const { r: rank, lora_alpha: alpha } = config;
+  if (typeof rank !== 'number' || typeof alpha !== 'number' || rank < 1)
+    throw refuse(`expected r and lora_alpha, received ${show(rank)} and ${show(alpha)}`);
+  const numbers = (key: string): Map<string, number> => {
+    const given = config[key] ?? {};
+    const entries = typeof given === 'object' && !Array.isArray(given) ? Object.entries(given as object) : undefined;
+    if (!entries?.every(([, n]) => typeof n === 'number' && Number.isFinite(n) && (key === 'alpha_pattern' || n >= 1)))
+      throw refuse(`${key}: expected numbers by names of modules, received ${show(given)}`);
+    return new Map(entries as [string, number][]);
+  };
+  const [ranks, alphas] = [numbers('rank_pattern'), numbers('alpha_pattern')];
+  const root = config.use_rslora === true ? Math.sqrt : (r: number) => r;
+  return {
+    refuse,
+    scalesOf(modules) {
+      const [byRank, byAlpha] = [
+        matches([...ranks.keys()], modules, refuse),
+        matches([...alphas.keys()], modules, refuse),
+      ];
+      return new Map(
+        modules.map((module, i) => [module, (alphas.get(byAlpha[i]!) ?? alpha) / root(ranks.get(byRank[i]!) ?? rank)]),
+      );
+    },
+  };
+}
+
+/** Of each module the first pattern that it ends with, as peft finds it; '' where there is none. A pattern may take no time without end. */
+function matches(patterns: readonly string[], modules: readonly string[], refuse: (what: string) => Error): string[] {
+  if (patterns.length === 0) return modules.map(() => '');
+  const find = 'names.map((n) => patterns.find((p) => new RegExp("^(.*\\\\.)?(" + p + ")$").test(n)) ?? "")';
+  try {
+    return [...(runInNewContext(find, { patterns, names: modules }, { timeout: PATTERN_MS }) as string[])];
+  } catch (error) {
+    throw refuse(`rank_pattern, alpha_pattern: ${(error as Error).message}`);
+  }
+}
+
+const isSet = (v: unknown): boolean =>
+  v !== undefined && v !== null && v !== false && !(typeof v === 'object' && Object.keys(v).length === 0);
