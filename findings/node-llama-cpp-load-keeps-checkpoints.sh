@@ -7,8 +7,8 @@
 # Seen with a Mamba model of random weights: one text of 90 tokens saved; another read, with a checkpoint at 60; the saved one loaded. lastCheckpointIndex is
 #   that of the other. After the last 26 are erased contextTokens are the first 64 of the loaded text, and the next token's probabilities up to 0.12 from
 #   those after these 64; they are, to the bit, those after the first 60 tokens of the other text and 4 of this one. With clearHistory() before loading: 0.
-# Why it matters: a server that gives sequences to conversations in turn, with their states on disk, answers one user from
-#   another one's text, as soon as an answer is taken back. Clearing first is the way out, and is nowhere asked for.
+# Why it matters: where a sequence serves saved conversations in turn, an answer that is taken back is written again from a mixture of
+#   two texts, while contextTokens look right. clearHistory() before loadStateFromFile() is the way out.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages gguf==0.19.0
