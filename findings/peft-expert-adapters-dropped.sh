@@ -2,14 +2,14 @@
 # LoRA adapters of single experts are left out when an adapter of Jamba or LFM2-MoE is loaded, and nothing says so; Qwen3-Next's are taken.
 #
 # Versions: peft 0.21.0, transformers 5.18.0, torch 2.13.0 (CPU).
-# Behaviour: checkpoints hold experts one by one, and transformers 4 had a linear layer for each, so that adapters lie under names such as
+# Behaviour: checkpoints hold experts one by one, and adapters of single experts lie under names such as
 #   feed_forward.experts.0.gate_proj. transformers 5 joins experts as it loads. peft joins such adapters for qwen3_next, and has no place for those of jamba and lfm2_moe: they are
 #   "unexpected", which from_pretrained() does not report.
 # Seen with adapter files of random values under these names, beside those of the dense layers: jamba 48 of 60 tensors, lfm2_moe 72 of 78 are dropped, without a warning; logits with
 #   the whole file and with the experts' part cut out of it are the same to the bit. qwen3_next: 96 of 96 are used. save_pretrained() of all three models writes
 #   the experts under the very names that the adapters have.
-# Why it matters: an adapter that was trained on experts with transformers 4 answers with a small part of itself in 5, and is evaluated
-#   and merged so. The number of parameters loaded is what tells.
+# Why it matters: an adapter that was trained on single experts, elsewhere or before they were joined, answers with a small part of itself, and is
+#   evaluated and merged so. The number of parameters loaded is what tells.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages torch==2.13.0 transformers==5.18.0 peft==0.21.0 safetensors==0.8.0 numpy

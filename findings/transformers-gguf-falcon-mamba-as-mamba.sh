@@ -6,7 +6,7 @@
 #   weights, so that the tensors are the same. The loader goes by the architecture alone.
 # Seen with models of random weights, logits of 40 tokens: a FalconMamba file is loaded as MambaForCausalLM, without a missing or unexpected key, and is 12 from the
 #   model that it was written of (their standard deviation: 2.3), and 3e-5 from a MambaForCausalLM with FalconMamba's weights. A Mamba file: 3e-5.
-# Why it matters: a Falcon-Mamba file that llama.cpp runs well is another model in transformers; as nothing is reported, one
+# Why it matters: a Falcon-Mamba file is another model in transformers than the one it was written of; as nothing is reported, one
 #   takes it for badly quantised. A reader has to ask for the key.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
