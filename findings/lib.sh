@@ -74,3 +74,56 @@ def reference(rule):
 PY
   export PYTHONPATH="$work"
 }
+
+# small_mamba_gguf FILE writes a Mamba model of random weights, 2 layers and 64 tokens, by the gguf package in $python.
+small_mamba_gguf() {
+  "$python" - "$1" <<'PY'
+import sys
+import numpy as np
+from gguf import GGUFWriter
+
+random = np.random.default_rng(0)
+layers, width, inner, state, rank, tokens = 2, 32, 64, 8, 2, 64
+
+def weights(out, into):
+    return (random.standard_normal((out, into)) / np.sqrt(into)).astype(np.float32)
+
+writer = GGUFWriter(sys.argv[1], "mamba")
+writer.add_context_length(4096)
+writer.add_embedding_length(width)
+writer.add_feed_forward_length(0)
+writer.add_head_count(0)
+writer.add_block_count(layers)
+writer.add_layer_norm_rms_eps(1e-5)
+writer.add_ssm_conv_kernel(4)
+writer.add_ssm_inner_size(inner)
+writer.add_ssm_state_size(state)
+writer.add_ssm_time_step_rank(rank)
+writer.add_tokenizer_model("gpt2")
+writer.add_tokenizer_pre("gpt-2")
+writer.add_token_list([f"t{token}" for token in range(tokens)])
+writer.add_token_types([1] * tokens)
+writer.add_token_merges(["t 1"])
+writer.add_eos_token_id(0)
+writer.add_tensor("token_embd.weight", random.standard_normal((tokens, width)).astype(np.float32))
+writer.add_tensor("output_norm.weight", np.full(width, 0.5, np.float32))
+for layer in range(layers):
+    for name, value in {
+        "attn_norm.weight": np.ones(width, np.float32),
+        "ssm_in.weight": weights(2 * inner, width),
+        "ssm_conv1d.weight": weights(inner, 4),
+        "ssm_conv1d.bias": np.zeros(inner, np.float32),
+        "ssm_x.weight": weights(rank + 2 * state, inner),
+        "ssm_dt.weight": weights(inner, rank),
+        "ssm_dt.bias": np.full(inner, -3, np.float32),
+        "ssm_a": -np.tile(np.arange(1, state + 1, dtype=np.float32) / 64, (inner, 1)),
+        "ssm_d": np.ones(inner, np.float32),
+        "ssm_out.weight": 2 * weights(width, inner),
+    }.items():
+        writer.add_tensor(f"blk.{layer}.{name}", value)
+writer.write_header_to_file()
+writer.write_kv_data_to_file()
+writer.write_tensors_to_file()
+writer.close()
+PY
+}
