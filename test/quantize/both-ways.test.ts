@@ -254,23 +254,15 @@ describe('what published checkpoints of a family do not have, and a config may',
     expect(relativeL2(written!, original!)).toBeLessThan(1e-6);
   });
 
-  test.each(['bamba', 'granitemoehybrid'])('%s: heads of an odd number of channels are refused', async (model_type) => {
+  test('Bamba: heads of an odd number of channels are refused', async () => {
     const folder = folders.put({});
-    const kinds =
-      model_type === 'bamba'
-        ? { attn_layer_indices: [1] }
-        : { ...dense, layer_types: granite.layer_types, position_embedding_type: 'nope' };
-    const made = await createModel(
-      { ...granite, layer_types: undefined, ...kinds, model_type, head_dim: 7 },
-      { seed: 5 },
-    );
+    const odd = { attn_layer_indices: [1], layer_types: undefined, head_dim: 7 };
+    const made = await createModel({ ...granite, ...odd, model_type: 'bamba' }, { seed: 5 });
     await made.save(join(folder, 'm'));
     await made.dispose();
     const written = quantize(join(folder, 'm'), join(folder, 'x.gguf'), { type: 'f32' });
-    await expect(written).rejects.toMatchObject({
-      code: 'ERR_UNSUPPORTED_MODEL',
-      message: expect.stringMatching(/in pairs.*7/),
-    });
+    const message = expect.stringMatching(/in pairs, this model has 7/);
+    await expect(written).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_MODEL', message });
   });
 
   test('a head of other values than the embedding that its config ties it to', async () => {

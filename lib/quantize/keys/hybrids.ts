@@ -1,5 +1,6 @@
 // Jamba, Granite 4, Bamba, LFM2, Nemotron-H, Qwen3-Next.
 import { bool, bools, f32, i32s, u32 } from '../../checkpoint/gguf/pairs.js';
+import { StatespaceError } from '../../errors.js';
 import type { AttentionLayerOptions } from '../../layers/attention.js';
 import type { bamba as bambaModel } from '../../models/bamba.js';
 import type { graniteMoeHybrid } from '../../models/granitemoehybrid.js';
@@ -10,7 +11,6 @@ import type { qwen3Next as qwenModel } from '../../models/qwen3-next.js';
 import {
   biasNotes,
   type ConfigOf,
-  checkPairs,
   contextLength,
   expertCounts,
   headSizes,
@@ -54,7 +54,6 @@ export function jamba(c: ConfigOf<typeof jambaModel>, raw: Raw): Written {
 
 export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written {
   const { attention: a } = c;
-  if (c.kinds.includes('full_attention')) checkPairs('granitehybrid', a);
   const mixer = mamba2Keys(c.mamba);
   const rope = ropeKeys(a, raw);
   const layers = c.kinds.length;
@@ -95,7 +94,11 @@ export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written
 
 export function bamba(c: ConfigOf<typeof bambaModel>, raw: Raw): Written {
   const { attention: a } = c;
-  if (c.attentionLayers.size > 0) checkPairs('granitehybrid', a);
+  if (c.attentionLayers.size > 0 && a.headDim % 2 !== 0)
+    throw new StatespaceError(
+      'ERR_UNSUPPORTED_MODEL',
+      `quantize: GGUF's granitehybrid holds the channels of a head in pairs, this model has ${a.headDim} of them`,
+    );
   const mixer = mamba2Keys(c.mamba);
   const rotaryDim = a.rope?.rotaryDim ?? a.headDim;
   const partial = rotaryDim < a.headDim;
