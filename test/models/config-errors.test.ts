@@ -169,6 +169,8 @@ const wrong: Record<string, [Config, RegExp][]> = {
   nemotron_h: [
     [{ layers_block_type: undefined, hybrid_override_pattern: 'MX' }, /hybrid_override_pattern: "X" is not supported/],
     [{ sliding_window: 8 }, /sliding_window: 8 is not supported/],
+    [{ n_routed_experts: 4096 }, /n_routed_experts: expected at most 2048, received 4096/],
+    [{ n_routed_experts: 130, n_group: 65 }, /n_group: expected at most 64, received 65/],
     [{ n_routed_experts: 8, n_group: 4, topk_group: 1, num_experts_per_tok: 3 }, /num_experts_per_tok 3 exceeds/],
   ],
   zamba2: [[{ hybrid_layer_ids: [0] }, /hybrid_layer_ids.*contradicts the other keys/]],
@@ -198,6 +200,7 @@ const wrong: Record<string, [Config, RegExp][]> = {
   ],
   zaya: [[{ num_experts_per_tok: 2 }, /num_experts_per_tok: 2 is not supported/]],
   gla: [[{ attn: { layers: [1] } }, /attn: .* is not supported/]],
+  lfm2_moe: [[{ num_experts: 2049 }, /num_experts: expected at most 2048, received 2049/]],
   kimi_linear: [[{ rope_scaling: { type: 'yarn' } }, /rope_scaling: .* is not supported/]],
   rwkv7: [[{ head_size: 7 }, /no multiple of head_size 7/]],
   retnet_torchscale: [

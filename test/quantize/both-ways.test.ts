@@ -196,6 +196,11 @@ describe('what published checkpoints of a family do not have, and a config may',
       /^$/,
     ],
     [
+      'Mixtral: biases of attention',
+      { model_type: 'mixtral', ...sizes, ...heads, num_local_experts: 2, num_experts_per_tok: 1, attention_bias: true },
+      /^/,
+    ],
+    [
       'LFM2: divisors',
       {
         model_type: 'lfm2',
@@ -254,10 +259,15 @@ describe('what published checkpoints of a family do not have, and a config may',
     expect(relativeL2(written!, original!)).toBeLessThan(1e-6);
   });
 
-  test('Bamba: heads of an odd number of channels are refused', async () => {
+  test.each([
+    ['Bamba', { ...granite, layer_types: undefined, model_type: 'bamba', attn_layer_indices: [1] }],
+    [
+      'Nemotron-H',
+      { ...{ model_type: 'nemotron_h', vocab_size: 61, hidden_size: 48 }, ...heads, layers_block_type: ['attention'] },
+    ],
+  ])('%s: heads of an odd number of channels are refused', async (_, config) => {
     const folder = folders.put({});
-    const odd = { attn_layer_indices: [1], layer_types: undefined, head_dim: 7 };
-    const made = await createModel({ ...granite, ...odd, model_type: 'bamba' }, { seed: 5 });
+    const made = await createModel({ ...config, head_dim: 7 }, { seed: 5 });
     await made.save(join(folder, 'm'));
     await made.dispose();
     const written = quantize(join(folder, 'm'), join(folder, 'x.gguf'), { type: 'f32' });

@@ -1,6 +1,5 @@
 // Jamba, Granite 4, Bamba, LFM2, Nemotron-H, Qwen3-Next.
 import { bool, bools, f32, i32s, u32 } from '../../checkpoint/gguf/pairs.js';
-import { StatespaceError } from '../../errors.js';
 import type { AttentionLayerOptions } from '../../layers/attention.js';
 import type { bamba as bambaModel } from '../../models/bamba.js';
 import type { graniteMoeHybrid } from '../../models/granitemoehybrid.js';
@@ -11,6 +10,7 @@ import type { qwen3Next as qwenModel } from '../../models/qwen3-next.js';
 import {
   biasNotes,
   type ConfigOf,
+  checkPairs,
   contextLength,
   expertCounts,
   headSizes,
@@ -94,11 +94,7 @@ export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written
 
 export function bamba(c: ConfigOf<typeof bambaModel>, raw: Raw): Written {
   const { attention: a } = c;
-  if (c.attentionLayers.size > 0 && a.headDim % 2 !== 0)
-    throw new StatespaceError(
-      'ERR_UNSUPPORTED_MODEL',
-      `quantize: GGUF's granitehybrid holds the channels of a head in pairs, this model has ${a.headDim} of them`,
-    );
+  if (c.attentionLayers.size > 0) checkPairs('granitehybrid', a.headDim);
   const mixer = mamba2Keys(c.mamba);
   const rotaryDim = a.rope?.rotaryDim ?? a.headDim;
   const partial = rotaryDim < a.headDim;
@@ -202,6 +198,7 @@ export function lfm2(c: ConfigOf<typeof lfm2Model>, raw: Raw): Written {
 
 export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written {
   const { attention: a, moe } = c;
+  if (c.kinds.includes('full_attention')) checkPairs('nemotron_h', a.headDim);
   const routed = c.kinds.includes('moe');
   const mixer = mamba2Keys({ ...c.mamba, dtLimit: undefined });
   const low = c.mamba.dtLimit![0];

@@ -1,5 +1,6 @@
 // What a GGUF file says of a model besides its tensors; the readers' side is checkpoint/gguf/architectures.
 import { f32, i32s, type Pair, text, u32 } from '../../checkpoint/gguf/pairs.js';
+import { StatespaceError } from '../../errors.js';
 import type { AttentionLayerOptions } from '../../layers/attention.js';
 import type { Mamba2Options } from '../../layers/mamba2.js';
 import type { ModelDefinition } from '../../models/definition.js';
@@ -48,6 +49,15 @@ export function headSizes(a: AttentionLayerOptions, dModel: number, raw: Raw): R
   const said = typeof raw.head_dim === 'number' || a.headDim * a.nHeads !== dModel;
   const size = said ? u32(a.headDim) : undefined;
   return { 'attention.key_length': size, 'attention.value_length': size };
+}
+
+/** A file has the rows of a head as pairs that rotate, whether they do or not. */
+export function checkPairs(architecture: string, headDim: number): void {
+  if (headDim % 2 !== 0)
+    throw new StatespaceError(
+      'ERR_UNSUPPORTED_MODEL',
+      `quantize: GGUF's ${architecture} holds the channels of a head in pairs, this model has ${headDim} of them`,
+    );
 }
 
 /** Keys of the mixers of Mamba-2, and what of them no key says. */
