@@ -6,6 +6,9 @@ export const MOST_LAYERS = 2000;
 /** Of weights in the layouts of other libraries. */
 const QUANTISED = 'weights quantised this way are not read; load the original ones, with `dtype`, or a GGUF file';
 const MOST_PARTS = 10_000;
+/** What the op expertWeights chooses among, and in how many groups. */
+export const MOST_ROUTED = 2048;
+export const MOST_ROUTING_GROUPS = 64;
 const MOST_HEADS = 2 ** 16;
 const MOST_CHANNELS = 2 ** 24;
 /** Of the floats that networks compute with. */

@@ -37,7 +37,9 @@ export function ownTypes(
   exact: boolean,
   device: 'auto' | 'cpu' | 'cuda',
 ): ((spec: WeightSpec) => HeldType | undefined) | undefined {
-  if (!exact && ![...tensors.values()].some((t) => isBlocks(t.dtype))) return undefined;
+  const types = new Set([...tensors.values()].flatMap((t) => leavesOrComputed(t)).map((t) => t.dtype));
+  const isApart = (type: StoredTensor['dtype']) => isBlocks(type) || (exact && (type === 'f16' || type === 'bf16'));
+  if (![...types].some(isApart)) return undefined;
   const onDevice = call((n) => n.backendName(device)).startsWith('cuda');
   const described = new Map(call((n) => n.describeTypes()).map((t) => [t.name, t]));
   const read = heldTypes.filter((type) => !onDevice || described.get(type)?.onDevice);

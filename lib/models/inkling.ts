@@ -5,7 +5,7 @@ import { gatedMlp } from '../layers/mlp.js';
 import { headRmsNorm, rmsNorm } from '../layers/norms.js';
 import { sparseAttend } from '../layers/sparse-attention.js';
 import { onlySilu } from './activation.js';
-import type { ConfigReader } from './config.js';
+import { type ConfigReader, MOST_ROUTED } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import type { Heads } from './heads-config.js';
 import { readLayerNumbers, readLayerTypes } from './layer-types.js';
@@ -51,7 +51,7 @@ function readConfig(c: ConfigReader): InklingConfig {
   if (logits > vocabSize) throw c.error(`unpadded_vocab_size ${logits} exceeds vocab_size ${vocabSize}`);
   const local = readLayerNumbers(c, 'local_layer_ids', nLayers);
   const dense = c.count('dense_mlp_idx', 0);
-  const experts = c.size(c.either('n_routed_experts', 'num_local_experts'), 256);
+  const experts = c.size(c.either('n_routed_experts', 'num_local_experts'), 256, MOST_ROUTED);
   const topK = c.size('num_experts_per_tok', 6);
   if (topK > experts) throw c.error(`num_experts_per_tok ${topK} exceeds n_routed_experts ${experts}`);
   onlySilu(c);

@@ -8,7 +8,7 @@ import { gatedMlp } from '../layers/mlp.js';
 import { type MoeOptions, moe } from '../layers/moe.js';
 import { rmsNorm } from '../layers/norms.js';
 import { onlySilu } from './activation.js';
-import type { ConfigReader } from './config.js';
+import { type ConfigReader, MOST_ROUTED, MOST_ROUTING_GROUPS } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { logits } from './ends.js';
 import { readLayerTypes } from './layer-types.js';
@@ -33,9 +33,9 @@ export function readNoaux(
   names: { experts: string; topK: string; groups: string; renormalize: string },
   standard: { experts: number; topK: number; dFf: number; scale: number },
 ): MoeOptions {
-  const experts = c.size(names.experts, standard.experts);
+  const experts = c.size(names.experts, standard.experts, MOST_ROUTED);
   const topK = c.size(names.topK, standard.topK);
-  const groups = c.size(names.groups, 1);
+  const groups = c.size(names.groups, 1, MOST_ROUTING_GROUPS);
   const topkGroups = c.size('topk_group', 1);
   if (experts % groups !== 0) throw c.error(`${names.experts} ${experts} is no multiple of ${names.groups} ${groups}`);
   if (topkGroups > groups) throw c.error(`topk_group ${topkGroups} exceeds ${names.groups} ${groups}`);

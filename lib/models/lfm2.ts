@@ -6,7 +6,7 @@ import { gatedMlp } from '../layers/mlp.js';
 import { type MoeOptions, moe } from '../layers/moe.js';
 import { rmsNorm } from '../layers/norms.js';
 import { shortConv } from '../layers/short-conv.js';
-import type { ConfigReader } from './config.js';
+import { type ConfigReader, MOST_ROUTED } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { logits } from './ends.js';
 import { readHeads } from './heads-config.js';
@@ -50,7 +50,7 @@ function readOldKeys(c: ConfigReader): void {
 const EXPERTS = { router: 'gate', experts: 'experts', gate: 'w1', up: 'w3', down: 'w2' };
 
 function readMoe(c: ConfigReader): MoeOptions {
-  const experts = c.size('num_experts', 32);
+  const experts = c.size('num_experts', 32, MOST_ROUTED);
   const topK = c.size('num_experts_per_tok', 4);
   if (topK > experts) throw c.error(`num_experts_per_tok ${topK} exceeds num_experts ${experts}`);
   const biased = c.boolean('use_expert_bias', true);

@@ -8,7 +8,7 @@ import { mlp } from '../layers/mlp.js';
 import { type MoeOptions, moe } from '../layers/moe.js';
 import { rmsNorm } from '../layers/norms.js';
 import { activationOf } from './activation.js';
-import { type ConfigReader, MOST_LAYERS } from './config.js';
+import { type ConfigReader, MOST_LAYERS, MOST_ROUTED, MOST_ROUTING_GROUPS } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { logits } from './ends.js';
 import { readHeads } from './heads-config.js';
@@ -85,9 +85,9 @@ function readMamba(c: ConfigReader, eps: number): Mamba2Options {
 }
 
 function readMoe(c: ConfigReader, activation: Activation): MoeOptions {
-  const experts = c.size(c.either('n_routed_experts', 'num_local_experts'), 8);
+  const experts = c.size(c.either('n_routed_experts', 'num_local_experts'), 8, MOST_ROUTED);
   const topK = c.size('num_experts_per_tok', 2);
-  const groups = c.size('n_group', 1);
+  const groups = c.size('n_group', 1, MOST_ROUTING_GROUPS);
   const topkGroups = c.size('topk_group', 1);
   if (experts % groups !== 0) throw c.error(`n_routed_experts ${experts} is no multiple of n_group ${groups}`);
   if (topkGroups > groups) throw c.error(`topk_group ${topkGroups} exceeds n_group ${groups}`);

@@ -4,7 +4,7 @@ import { type CcaOptions, cca } from '../layers/cca.js';
 import { embedding, linear } from '../layers/linear.js';
 import { rmsNorm } from '../layers/norms.js';
 import { onlySilu } from './activation.js';
-import type { ConfigReader } from './config.js';
+import { type ConfigReader, MOST_ROUTED } from './config.js';
 import type { ModelDefinition } from './definition.js';
 import { logits } from './ends.js';
 import { readHeads } from './heads-config.js';
@@ -64,7 +64,7 @@ function readConfig(c: ConfigReader): ZayaConfig {
     dModel,
     dFf: c.size('moe_intermediate_size', 2048),
     dRouter: c.size('router_hidden_size', 256),
-    experts: c.size('num_experts', 16),
+    experts: c.size('num_experts', 16, MOST_ROUTED - 1), // beside "no expert"
     eps: c.number('rms_norm_eps', 1e-5),
     tied: c.boolean('tie_word_embeddings', true),
     headBias: c.boolean('lm_head_bias', false),

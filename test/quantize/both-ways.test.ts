@@ -163,6 +163,21 @@ describe('what published checkpoints of a family do not have, and a config may',
       /as wide as keys.*biases of attention.*without experts/s,
     ],
     [
+      'Qwen3-Next: no experts at all',
+      { ...qwen, ...kinds, num_experts: 0, shared_expert_intermediate_size: 0 },
+      /as wide as keys.*without experts/s,
+    ],
+    [
+      'Qwen3-Next: experts further apart than there are layers',
+      { ...qwen, ...kinds, decoder_sparse_step: 3 },
+      /as wide as keys.*without experts/s,
+    ],
+    [
+      'Granite: a norm of parts of the width, of which there is one group',
+      { ...granite, ...dense, norm_groups: 3 },
+      /mean square of the whole width, the model that of each of 3 groups/,
+    ],
+    [
       'Granite: linear positions',
       { ...granite, ...dense, position_embedding_type: 'rope', rope_parameters: linear },
       /^$/,
@@ -179,6 +194,11 @@ describe('what published checkpoints of a family do not have, and a config may',
         rope_parameters: { ...linear, partial_rotary_factor: 1 },
       },
       /^$/,
+    ],
+    [
+      'Mixtral: biases of attention',
+      { model_type: 'mixtral', ...sizes, ...heads, num_local_experts: 2, num_experts_per_tok: 1, attention_bias: true },
+      /^/,
     ],
     [
       'LFM2: divisors',
@@ -237,6 +257,22 @@ describe('what published checkpoints of a family do not have, and a config may',
     const ids = Int32Array.from({ length: 20 }, (_, i) => (i * 17 + 3) % 60);
     const [original, written] = await Promise.all([join(folder, 'm'), file].map((path) => exactLogits(path, ids)));
     expect(relativeL2(written!, original!)).toBeLessThan(1e-6);
+  });
+
+  test.each([
+    ['Bamba', { ...granite, layer_types: undefined, model_type: 'bamba', attn_layer_indices: [1] }],
+    [
+      'Nemotron-H',
+      { ...{ model_type: 'nemotron_h', vocab_size: 61, hidden_size: 48 }, ...heads, layers_block_type: ['attention'] },
+    ],
+  ])('%s: heads of an odd number of channels are refused', async (_, config) => {
+    const folder = folders.put({});
+    const made = await createModel({ ...config, head_dim: 7 }, { seed: 5 });
+    await made.save(join(folder, 'm'));
+    await made.dispose();
+    const written = quantize(join(folder, 'm'), join(folder, 'x.gguf'), { type: 'f32' });
+    const message = expect.stringMatching(/in pairs, this model has 7/);
+    await expect(written).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_MODEL', message });
   });
 
   test('a head of other values than the embedding that its config ties it to', async () => {

@@ -71,7 +71,7 @@ test('exact: what adapters are merged into is not rounded to the type of its fil
   await trainer.save(to('adapter'));
   const ids = Array.from({ length: 9 }, (_, i) => 3 * i + 1);
   const logits = async (mergeAdapters: boolean) => {
-    const options = { device: 'cpu', exact: true, adapters: [to('adapter')], mergeAdapters } as const;
+    const options = { device: 'cpu' as const, exact: true, adapters: [to('adapter')], mergeAdapters };
     await using loaded = await loadModel(to('base.gguf'), options);
     return Array.from((await loaded.createSession().forward(ids)).data as Float32Array);
   };

@@ -10,6 +10,7 @@ import type { qwen3Next as qwenModel } from '../../models/qwen3-next.js';
 import {
   biasNotes,
   type ConfigOf,
+  checkPairs,
   contextLength,
   expertCounts,
   headSizes,
@@ -21,7 +22,6 @@ import {
 } from './written.js';
 
 const NO_DIVISORS = 'it refuses the file: it knows no divisors of the frequencies';
-const lengthOf = (list: unknown): number => (Array.isArray(list) ? list.length : 0);
 
 const layersOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
@@ -94,6 +94,7 @@ export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written
 
 export function bamba(c: ConfigOf<typeof bambaModel>, raw: Raw): Written {
   const { attention: a } = c;
+  if (c.attentionLayers.size > 0) checkPairs('granitehybrid', a.headDim);
   const mixer = mamba2Keys(c.mamba);
   const rotaryDim = a.rope?.rotaryDim ?? a.headDim;
   const partial = rotaryDim < a.headDim;
@@ -197,6 +198,7 @@ export function lfm2(c: ConfigOf<typeof lfm2Model>, raw: Raw): Written {
 
 export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written {
   const { attention: a, moe } = c;
+  if (c.kinds.includes('full_attention')) checkPairs('nemotron_h', a.headDim);
   const routed = c.kinds.includes('moe');
   const mixer = mamba2Keys({ ...c.mamba, dtLimit: undefined });
   const low = c.mamba.dtLimit![0];
@@ -284,7 +286,7 @@ export function qwen3Next(c: ConfigOf<typeof qwenModel>, raw: Raw): Written {
       ...(rope.ropeDivisors ? [NO_DIVISORS] : []),
       ...(delta.valueDim === delta.keyDim ? [] : ['it refuses the file: it takes values to be as wide as keys']),
       ...(a.bias ? ['it refuses the file: it knows no biases of attention'] : []),
-      ...(lengthOf(raw.mlp_only_layers) > 0 ? ['it refuses the file: it knows no layers without experts'] : []),
+      ...(c.kinds.some((_, i) => !c.isMoe(i)) ? ['it refuses the file: it knows no layers without experts'] : []),
     ],
     ropeDivisors: rope.ropeDivisors,
   };

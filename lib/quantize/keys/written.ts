@@ -1,5 +1,6 @@
 // What a GGUF file says of a model besides its tensors; the readers' side is checkpoint/gguf/architectures.
 import { f32, i32s, type Pair, text, u32 } from '../../checkpoint/gguf/pairs.js';
+import { StatespaceError } from '../../errors.js';
 import type { AttentionLayerOptions } from '../../layers/attention.js';
 import type { Mamba2Options } from '../../layers/mamba2.js';
 import type { ModelDefinition } from '../../models/definition.js';
@@ -50,10 +51,18 @@ export function headSizes(a: AttentionLayerOptions, dModel: number, raw: Raw): R
   return { 'attention.key_length': size, 'attention.value_length': size };
 }
 
+/** A file has the rows of a head as pairs that rotate, whether they do or not. */
+export function checkPairs(architecture: string, headDim: number): void {
+  if (headDim % 2 !== 0)
+    throw new StatespaceError(
+      'ERR_UNSUPPORTED_MODEL',
+      `quantize: GGUF's ${architecture} holds the channels of a head in pairs, this model has ${headDim} of them`,
+    );
+}
+
 /** Keys of the mixers of Mamba-2, and what of them no key says. */
 export function mamba2Keys(m: Mamba2Options, asksForConvBias = false): Pick<Written, 'keys' | 'beyond' | 'notes'> {
-  const groupSize = m.norm?.groupSize ?? m.dInner;
-  const spans = m.nGroups > 1 && m.norm !== undefined && groupSize === m.dInner;
+  const parts = m.norm ? m.dInner / (m.norm.groupSize ?? m.dInner) : m.nGroups;
   const [low, high] = m.dtLimit ?? [0, Number.POSITIVE_INFINITY];
   const limited = low > 0 || high < Number.POSITIVE_INFINITY;
   return {
@@ -65,16 +74,20 @@ export function mamba2Keys(m: Mamba2Options, asksForConvBias = false): Pick<Writ
       'ssm.time_step_rank': u32(m.nHeads),
     },
     beyond: {
-      ...(spans && { norm_groups: 1 }),
+      ...(parts !== m.nGroups && { norm_groups: parts }),
       ...(limited && { time_step_limit: [low, high].map(finite) }),
     },
     notes: [
-      ...(spans ? [`it takes the mean square of each of ${m.nGroups} groups, the model that of the whole width`] : []),
+      ...(parts !== m.nGroups
+        ? [`it takes the mean square of ${partsOf(m.nGroups)}, the model that of ${partsOf(parts)}`]
+        : []),
       ...(limited ? [`it does not clamp dt to [${low}, ${high}]`] : []),
       ...biasNotes(m, asksForConvBias),
     ],
   };
 }
+
+const partsOf = (groups: number): string => (groups === 1 ? 'the whole width' : `each of ${groups} groups`);
 
 /** Infinities as transformers 5 writes them into JSON. */
 export const finite = (x: number): unknown => (Number.isFinite(x) ? x : { __float__: String(x) });

@@ -87,7 +87,10 @@ export const llama: Architecture = {
       max_position_embeddings: keys.count('context_length'),
       tie_word_embeddings: !tensors.has('output.weight'),
       ...(count > 0
-        ? { num_local_experts: count, num_experts_per_tok: keys.count('expert_used_count'), sliding_window: null }
+        ? {
+            ...{ num_local_experts: count, num_experts_per_tok: keys.count('expert_used_count'), sliding_window: null },
+            ...(bias && { attention_bias: true }), // Mixtral of transformers has none
+          }
         : { attention_bias: bias, mlp_bias: tensors.has('blk.0.ffn_up.bias') }),
     };
   },

@@ -71,6 +71,7 @@ export const qwen3Next: Architecture = {
     if (keyHeads === 0 || valueHeads === 0 || valueHeads % keyHeads !== 0 || keyHeads > 65_536)
       throw keys.error('ssm.group_count', `${keyHeads} does not divide the ${valueHeads} of ssm.time_step_rank`);
     const rope = await ropeParameters(keys, tensors);
+    const dense = kv.flatMap((_, i) => (tensors.has(`blk.${i}.ffn_gate.weight`) ? [i] : []));
     return {
       model_type: 'qwen3_next',
       ...config,
@@ -81,7 +82,7 @@ export const qwen3Next: Architecture = {
       linear_num_value_heads: valueHeads,
       linear_value_head_dim: keys.count('ssm.inner_size') / valueHeads,
       intermediate_size: keys.count('feed_forward_length', 1),
-      num_experts: keys.count('expert_count'),
+      num_experts: dense.length < kv.length ? keys.count('expert_count') : 0,
       num_experts_per_tok: keys.count('expert_used_count'),
       moe_intermediate_size: keys.count('expert_feed_forward_length'),
       shared_expert_intermediate_size: keys.count('expert_shared_feed_forward_length'),
@@ -89,7 +90,7 @@ export const qwen3Next: Architecture = {
       rms_norm_eps: keys.number('attention.layer_norm_rms_epsilon'),
       rope_parameters: { ...rope, partial_rotary_factor: keys.count('rope.dimension_count', headDim) / headDim },
       attention_bias: [...tensors.keys()].some((name) => name.endsWith('.attn_q.bias')),
-      mlp_only_layers: kv.flatMap((_, i) => (tensors.has(`blk.${i}.ffn_gate.weight`) ? [i] : [])),
+      mlp_only_layers: dense,
       tie_word_embeddings: !tensors.has('output.weight'),
     };
   },
