@@ -9,6 +9,7 @@ import { compute } from '../graph/compute.js';
 import type { Graph } from '../graph/graph.js';
 import { parametersOf } from './held.js';
 import { readPeftConfig } from './peft-config.js';
+import { splitExperts } from './peft-experts.js';
 import { HEAD, moduleOf, tiedTables, turned } from './peft-names.js';
 
 /** @public */
@@ -39,11 +40,12 @@ export async function readAdapters(
   graph: Graph,
 ): Promise<{ adapters: Adapters; whole: ReadonlyMap<string, StoredTensor> }> {
   const known = knownNames(graph);
+  const shapes = new Map([...parametersOf(graph)].map(([name, { shape }]) => [name, shape]));
   const tied = tiedTables(graph);
   const adapters = new Map<string, Adapter[]>();
   const whole = new Map<string, StoredTensor>();
   for (const folder of folders) {
-    const found = await readAdapter(folder, known);
+    const found = await readAdapter(folder, known, shapes);
     for (const table of tied) await oneForBoth(folder, found, table);
     await oneForAll(folder, found.adapters, graph.shared);
     for (const name of [...found.adapters.keys(), ...found.whole.keys()])
@@ -64,7 +66,11 @@ function knownNames(graph: Graph): ReadonlyMap<string, string> {
   return new Map([...names.map((name) => [alike(name), name] as const), ...names.map((name) => [name, name] as const)]);
 }
 
-async function readAdapter(folder: string, known: ReadonlyMap<string, string>): Promise<Found> {
+async function readAdapter(
+  folder: string,
+  known: ReadonlyMap<string, string>,
+  shapes: ReadonlyMap<string, readonly number[]>,
+): Promise<Found> {
   const config = await readPeftConfig(folder);
   const file = join(folder, 'adapter_model.safetensors');
   const pickled = join(folder, 'adapter_model.bin'); // of older releases, and of safe_serialization=False
@@ -94,7 +100,22 @@ async function readAdapter(folder: string, known: ReadonlyMap<string, string>): 
     else adapter[half === 'A' ? 'a' : 'b'] = t;
     found.adapters.set(name, adapter);
   }
-  const scales = config.scalesOf([...modules.values()]);
+  for (const [name, { a, b }] of [...found.adapters]) {
+    const module = /^(.+\.experts)(?:\.base_layer)*\.weight$/.exec(name)?.[1];
+    if (module === undefined || known.has(name) || !a || !b) continue;
+    const split = splitExperts(module, { a, b }, (asked) =>
+      shapes.get(known.get(asked) ?? known.get(alike(asked)) ?? ''),
+    );
+    if (!split)
+      throw config.refuse(`${module}: adapters of shapes (${a.shape}) and (${b.shape}) are of none of its parameters`);
+    found.adapters.delete(name);
+    for (const [asked, halves] of split.parts) {
+      const own = known.get(asked) ?? known.get(alike(asked))!;
+      found.adapters.set(own, { file, scale: 0, ...halves });
+      modules.set(own, `${module}.${split.parameter}`);
+    }
+  }
+  const scales = config.scalesOf([...new Set(modules.values())]);
   for (const [name, adapter] of found.adapters) adapter.scale = scales.get(modules.get(name)!)!;
   return found;
 }
