@@ -47,7 +47,8 @@ export async function readAdapters(
   for (const folder of folders) {
     const found = await readAdapter(folder, known, shapes);
     for (const table of tied) await oneForBoth(folder, found, table);
-    await oneForAll(folder, found.adapters, graph.shared);
+    await oneForAll(folder, found.adapters, graph.shared, sameAdapter);
+    await oneForAll(folder, found.whole, graph.shared, sameValues);
     for (const name of [...found.adapters.keys(), ...found.whole.keys()])
       if (!known.has(name)) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: the model has no tensor ${name}`);
     for (const [name, adapter] of found.adapters) adapters.set(name, [...(adapters.get(name) ?? []), adapter]);
@@ -145,8 +146,13 @@ async function oneForBoth(folder: string, { adapters, whole }: Found, table: str
   whole.delete(HEAD);
 }
 
-/** peft has an adapter for each layer that shares a module; one weight can have one: the same in all of them. */
-async function oneForAll(folder: string, found: Map<string, Adapter>, shared: Graph['shared']): Promise<void> {
+/** peft has an adapter, or a copy, for each layer that shares a module; one weight can have one: the same in all of them. */
+async function oneForAll<T>(
+  folder: string,
+  found: Map<string, T>,
+  shared: Graph['shared'],
+  same: (one: T, other: T) => Promise<boolean>,
+): Promise<void> {
   for (const [name, others] of shared) {
     const names = [name, ...others];
     const [first, ...rest] = names.map((n) => found.get(n));
@@ -159,7 +165,7 @@ async function oneForAll(folder: string, found: Map<string, Adapter>, shared: Gr
     const missing = names.find((n) => !found.has(n));
     if (missing !== undefined) throw refuse(`there is none for ${moduleOf(missing)}`);
     for (const [i, other] of rest.entries()) {
-      if (!(await sameAdapter(first!, other!))) throw refuse(`that of ${moduleOf(names[i + 1]!)} is another`);
+      if (!(await same(first!, other!))) throw refuse(`that of ${moduleOf(names[i + 1]!)} is another`);
       found.delete(names[i + 1]!);
     }
   }

@@ -86,6 +86,12 @@ test('trains on a text, goes on after a kill as if there had been none, and gene
   expect(written.out.length).toBeGreaterThan(5);
   const wrong = await run(['train', to('nothing.txt'), '--config', config]);
   expect(wrong.code).toBe(2);
+  await writeFile(to('model.gguf'), 'GGUF');
+  const gguf = await run(['train', text, '--config', to('model.gguf')]);
+  expect(gguf).toMatchObject({
+    code: 2,
+    err: expect.stringMatching(/model\.gguf: weights of a GGUF file are not trained on/),
+  });
   // Where nothing can be saved is said before a step is taken.
   for (const out of [text, join(text, 'below'), to('.')]) {
     const nowhere = await run(args(out));

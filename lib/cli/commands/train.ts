@@ -165,6 +165,10 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const { setThreads, createTrainer, resumeTrainer } = library();
   const named = { tokenizer: options.tokenizer, vocabulary: options.vocabulary, out };
   if (options.threads !== undefined) setThreads(options.threads);
+  if (/\.gguf$/i.test(options.config))
+    throw new UsageError(
+      `${options.config}: weights of a GGUF file are not trained on; give the folder that it was made of`,
+    );
   const fromFolder = statSync(options.config).isDirectory() && hasWeights(options.config);
   const config = await readModelConfig(options.config);
   if (!quiet) process.stderr.write(`reading ${path}\n`);
