@@ -116,8 +116,13 @@ async function readAdapter(
       modules.set(own, `${module}.${split.parameter}`);
     }
   }
-  const scales = config.scalesOf([...new Set(modules.values())]);
-  for (const [name, adapter] of found.adapters) adapter.scale = scales.get(modules.get(name)!)!;
+  const ranks = config.ranksOf([...new Set(modules.values())]);
+  for (const [name, adapter] of found.adapters) {
+    const { rank, scale } = ranks.get(modules.get(name)!)!;
+    if (adapter.a && adapter.a.shape[0] !== rank)
+      throw config.refuse(`r: ${modules.get(name)} has ${rank} by the config, and A (${adapter.a.shape.join(', ')})`);
+    adapter.scale = scale;
+  }
   return found;
 }
 
