@@ -9,6 +9,7 @@ import { compute } from '../graph/compute.js';
 import type { Graph } from '../graph/graph.js';
 import { parametersOf } from './held.js';
 import { readPeftConfig } from './peft-config.js';
+import { splitExperts } from './peft-experts.js';
 import { HEAD, moduleOf, tiedTables, turned } from './peft-names.js';
 
 /** @public */
@@ -39,13 +40,15 @@ export async function readAdapters(
   graph: Graph,
 ): Promise<{ adapters: Adapters; whole: ReadonlyMap<string, StoredTensor> }> {
   const known = knownNames(graph);
+  const shapes = new Map([...parametersOf(graph)].map(([name, { shape }]) => [name, shape]));
   const tied = tiedTables(graph);
   const adapters = new Map<string, Adapter[]>();
   const whole = new Map<string, StoredTensor>();
   for (const folder of folders) {
-    const found = await readAdapter(folder, known);
+    const found = await readAdapter(folder, known, shapes);
     for (const table of tied) await oneForBoth(folder, found, table);
-    await oneForAll(folder, found.adapters, graph.shared);
+    await oneForAll(folder, found.adapters, graph.shared, sameAdapter);
+    await oneForAll(folder, found.whole, graph.shared, sameValues);
     for (const name of [...found.adapters.keys(), ...found.whole.keys()])
       if (!known.has(name)) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: the model has no tensor ${name}`);
     for (const [name, adapter] of found.adapters) adapters.set(name, [...(adapters.get(name) ?? []), adapter]);
@@ -64,7 +67,11 @@ function knownNames(graph: Graph): ReadonlyMap<string, string> {
   return new Map([...names.map((name) => [alike(name), name] as const), ...names.map((name) => [name, name] as const)]);
 }
 
-async function readAdapter(folder: string, known: ReadonlyMap<string, string>): Promise<Found> {
+async function readAdapter(
+  folder: string,
+  known: ReadonlyMap<string, string>,
+  shapes: ReadonlyMap<string, readonly number[]>,
+): Promise<Found> {
   const config = await readPeftConfig(folder);
   const file = join(folder, 'adapter_model.safetensors');
   const pickled = join(folder, 'adapter_model.bin'); // of older releases, and of safe_serialization=False
@@ -94,8 +101,28 @@ async function readAdapter(folder: string, known: ReadonlyMap<string, string>): 
     else adapter[half === 'A' ? 'a' : 'b'] = t;
     found.adapters.set(name, adapter);
   }
-  const scales = config.scalesOf([...modules.values()]);
-  for (const [name, adapter] of found.adapters) adapter.scale = scales.get(modules.get(name)!)!;
+  for (const [name, { a, b }] of [...found.adapters]) {
+    const module = /^(.+\.experts)(?:\.base_layer)*\.weight$/.exec(name)?.[1];
+    if (module === undefined || known.has(name) || !a || !b) continue;
+    const split = splitExperts(module, { a, b }, (asked) =>
+      shapes.get(known.get(asked) ?? known.get(alike(asked)) ?? ''),
+    );
+    if (!split)
+      throw config.refuse(`${module}: adapters of shapes (${a.shape}) and (${b.shape}) are of none of its parameters`);
+    found.adapters.delete(name);
+    for (const [asked, halves] of split.parts) {
+      const own = known.get(asked) ?? known.get(alike(asked))!;
+      found.adapters.set(own, { file, scale: 0, ...halves });
+      modules.set(own, `${module}.${split.parameter}`);
+    }
+  }
+  const ranks = config.ranksOf([...new Set(modules.values())]);
+  for (const [name, adapter] of found.adapters) {
+    const { rank, scale } = ranks.get(modules.get(name)!)!;
+    if (adapter.a && adapter.a.shape[0] !== rank)
+      throw config.refuse(`r: ${modules.get(name)} has ${rank} by the config, and A (${adapter.a.shape.join(', ')})`);
+    adapter.scale = scale;
+  }
   return found;
 }
 
@@ -124,8 +151,13 @@ async function oneForBoth(folder: string, { adapters, whole }: Found, table: str
   whole.delete(HEAD);
 }
 
-/** peft has an adapter for each layer that shares a module; one weight can have one: the same in all of them. */
-async function oneForAll(folder: string, found: Map<string, Adapter>, shared: Graph['shared']): Promise<void> {
+/** peft has an adapter, or a copy, for each layer that shares a module; one weight can have one: the same in all of them. */
+async function oneForAll<T>(
+  folder: string,
+  found: Map<string, T>,
+  shared: Graph['shared'],
+  same: (one: T, other: T) => Promise<boolean>,
+): Promise<void> {
   for (const [name, others] of shared) {
     const names = [name, ...others];
     const [first, ...rest] = names.map((n) => found.get(n));
@@ -138,7 +170,7 @@ async function oneForAll(folder: string, found: Map<string, Adapter>, shared: Gr
     const missing = names.find((n) => !found.has(n));
     if (missing !== undefined) throw refuse(`there is none for ${moduleOf(missing)}`);
     for (const [i, other] of rest.entries()) {
-      if (!(await sameAdapter(first!, other!))) throw refuse(`that of ${moduleOf(names[i + 1]!)} is another`);
+      if (!(await same(first!, other!))) throw refuse(`that of ${moduleOf(names[i + 1]!)} is another`);
       found.delete(names[i + 1]!);
     }
   }

@@ -7,8 +7,8 @@ import { StatespaceError, show } from '../errors.js';
 
 /** @public */
 export interface PeftConfig {
-  /** Of these modules, by what each B·A is multiplied: alpha / rank, or alpha / √rank of rank-stabilised ones. */
-  scalesOf(modules: readonly string[]): Map<string, number>;
+  /** Of these modules: rows of A, and by what B·A is multiplied: alpha / rank, or alpha / √rank of rank-stabilised ones. */
+  ranksOf(modules: readonly string[]): Map<string, { rank: number; scale: number }>;
   refuse(what: string): StatespaceError;
 }
 
@@ -47,12 +47,12 @@ export async function readPeftConfig(folder: string): Promise<PeftConfig> {
         "(peft's path_initial_model_for_weight_conversion)",
     );
   const { r: rank, lora_alpha: alpha } = config;
-  if (typeof rank !== 'number' || typeof alpha !== 'number' || rank < 1)
+  if (!isRank(rank) || typeof alpha !== 'number' || !Number.isFinite(alpha))
     throw refuse(`expected r and lora_alpha, received ${show(rank)} and ${show(alpha)}`);
   const numbers = (key: string): Map<string, number> => {
     const given = config[key] ?? {};
     const entries = typeof given === 'object' && !Array.isArray(given) ? Object.entries(given as object) : undefined;
-    if (!entries?.every(([, n]) => typeof n === 'number' && Number.isFinite(n) && (key === 'alpha_pattern' || n >= 1)))
+    if (!entries?.every(([, n]) => (key === 'alpha_pattern' ? Number.isFinite(n) : isRank(n))))
       throw refuse(`${key}: expected numbers by names of modules, received ${show(given)}`);
     return new Map(entries as [string, number][]);
   };
@@ -60,17 +60,20 @@ export async function readPeftConfig(folder: string): Promise<PeftConfig> {
   const root = config.use_rslora === true ? Math.sqrt : (r: number) => r;
   return {
     refuse,
-    scalesOf(modules) {
-      const [byRank, byAlpha] = [
-        matches([...ranks.keys()], modules, refuse),
-        matches([...alphas.keys()], modules, refuse),
-      ];
+    ranksOf(modules) {
+      const byRank = matches([...ranks.keys()], modules, refuse);
+      const byAlpha = matches([...alphas.keys()], modules, refuse);
       return new Map(
-        modules.map((module, i) => [module, (alphas.get(byAlpha[i]!) ?? alpha) / root(ranks.get(byRank[i]!) ?? rank)]),
+        modules.map((module, i) => {
+          const own = ranks.get(byRank[i]!) ?? rank;
+          return [module, { rank: own, scale: (alphas.get(byAlpha[i]!) ?? alpha) / root(own) }];
+        }),
       );
     },
   };
 }
+
+const isRank = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) > 0;
 
 /** Of each module the first pattern that it ends with, as peft finds it; '' where there is none. A pattern may take no time without end. */
 function matches(patterns: readonly string[], modules: readonly string[], refuse: (what: string) => Error): string[] {

@@ -1,7 +1,7 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { TrainingPart } from '../native.js';
 import { checkKnown } from '../options.js';
-import type { TensorLike } from '../tensor.js';
+import { type TensorLike, tagOf } from '../tensor.js';
 import type { Loss } from './options.js';
 import { IGNORED, NO_VALUE, rowTargets, shiftedTargets, tensorOf } from './targets.js';
 
@@ -56,7 +56,7 @@ const KNOWN = ['ids', 'inputs', 'labels', 'targets', 'cuSeqlens'];
 function boundsOf(op: string, given: Int32Array | undefined, batch: number, length: number): Int32Array {
   if (given === undefined) return Int32Array.from({ length: batch + 1 }, (_, s) => s * length);
   const where = `${op}: cuSeqlens`;
-  if (!ArrayBuffer.isView(given) || given.length < 1)
+  if (tagOf(given) !== 'Int32Array' || given.length < 1)
     throw mismatch('ERR_ARGUMENT', where, 'an Int32Array', show(given));
   if (batch !== 1) throw mismatch('ERR_SHAPE', where, 'a batch of one row', `${batch} rows`);
   const bounds = Int32Array.from(given);

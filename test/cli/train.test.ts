@@ -256,3 +256,19 @@ test('a run keeps its tokenizer, and what is saved has the one that was named', 
   expect(adapted.code, adapted.err).toBe(0);
   expect(adapted.out).not.toBe(plain.out);
 }, 60_000);
+
+test('Ctrl-C is heard while a text is read and its tokenizer learnt', async () => {
+  const { to } = await started();
+  const words = Array.from({ length: 400_000 }, (_, i) => (Math.imul(i + 1, 0x9e3779b1) >>> 0).toString(36));
+  await writeFile(to('words.txt'), words.join(' ')); // half a minute's work
+  await writeFile(to('wide.json'), JSON.stringify({ ...TINY, vocab_size: 8000 }));
+  const begin = performance.now();
+  const stopped = await run(
+    ['train', to('words.txt'), '--config', to('wide.json'), '--vocabulary', '8000', '--out', to('out')],
+    /reading/,
+    'SIGINT',
+  );
+  expect(stopped.code, stopped.err).toBe(130);
+  expect(performance.now() - begin).toBeLessThan(5000);
+  expect(existsSync(to('out'))).toBe(false);
+}, 60_000);

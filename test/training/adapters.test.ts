@@ -252,6 +252,9 @@ test('what is no plain addition to the weights as they are is refused, and patte
     [{ init_lora_weights: 'pissa_niter_4' }, /init_lora_weights: "pissa_niter_4" has changed the model/],
     [{ alpha_pattern: { q_proj: '3' } }, /alpha_pattern: expected numbers by names of modules/],
     [{ rank_pattern: { q_proj: 0 } }, /rank_pattern: expected numbers/],
+    [{ rank_pattern: { q_proj: 3 } }, /r: model\.layers\.0\.self_attn\.q_proj has 3 by the config, and A \(2, 32\)/],
+    [{ r: 1.5 }, /expected r and lora_alpha, received 1\.5/],
+    [{ lora_alpha: null }, /expected r and lora_alpha, received 2 and null/],
     [{ alpha_pattern: { '(': 1 } }, /alpha_pattern: Invalid regular expression/],
     [{ alpha_pattern: { '(([a-z.]|\\d|_)+)+!': 1 } }, /alpha_pattern: .*timed out/],
   ];

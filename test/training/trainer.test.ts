@@ -291,7 +291,8 @@ test('wrong options and batches are refused', async () => {
     expect(trainer.step({ ids: { data: Int32Array.from(ids), shape }, ...more })).rejects;
   await bad([1, 40], [1, 2]).toMatchObject({ code: 'ERR_ARGUMENT' });
   await bad([1, 2], [2]).toMatchObject({ code: 'ERR_SHAPE' });
-  await bad([1, 2], [1, 2], { cuSeqlens: Int32Array.from([0, 1]) }).toMatchObject({ code: 'ERR_ARGUMENT' });
+  for (const wrong of [Int32Array.from([0, 1]), Float64Array.from([0, 2]), BigInt64Array.from([0n, 2n]), [0, 2]])
+    await bad([1, 2], [1, 2], { cuSeqlens: wrong as Int32Array }).toMatchObject({ code: 'ERR_ARGUMENT' });
   await trainer.dispose();
   await bad([1, 2], [1, 2]).toMatchObject({ code: 'ERR_DISPOSED' });
 });

@@ -18,6 +18,8 @@ interface Expected {
   logits: number[];
   /** By the folder of adapters. */
   adapted: Record<string, number[]>;
+  /** Of a mixture, whose experts transformers holds in one parameter. */
+  experts: { logits: number[]; adapted: number[] };
 }
 
 async function logitsOf(folder: string, ids: number[], options: LoadOptions = {}): Promise<Float32Array> {
@@ -28,7 +30,7 @@ async function logitsOf(folder: string, ids: number[], options: LoadOptions = {}
 
 async function expectAgreement(folder: string): Promise<void> {
   const to = (name: string) => join(folder, name);
-  const { ids, logits, adapted } = JSON.parse(readFileSync(to('expected.json'), 'utf8')) as Expected;
+  const { ids, logits, adapted, experts } = JSON.parse(readFileSync(to('expected.json'), 'utf8')) as Expected;
   const differs = (a: ArrayLike<number>, b: ArrayLike<number>) =>
     Array.from(a).reduce((most, v, i) => Math.max(most, Math.abs(v - b[i]!)), 0);
   expect(differs(await logitsOf(to('model'), ids), logits)).toBeLessThan(1e-4);
@@ -41,6 +43,13 @@ async function expectAgreement(folder: string): Promise<void> {
         differs(await logitsOf(to('model'), ids, { adapters: [to(name)], mergeAdapters }), wanted),
         name,
       ).toBeLessThan(1e-4);
+  }
+  expect(differs(experts.adapted, experts.logits)).toBeGreaterThan(0.1);
+  const mixture = to('experts/model');
+  expect(differs(await logitsOf(mixture, ids), experts.logits)).toBeLessThan(1e-4);
+  for (const mergeAdapters of [true, false]) {
+    const received = await logitsOf(mixture, ids, { adapters: [to('experts/adapters')], mergeAdapters });
+    expect(differs(received, experts.adapted)).toBeLessThan(1e-4);
   }
 }
 

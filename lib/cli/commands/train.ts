@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs';
-import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -10,7 +10,6 @@ import { checkReplaceable, recoverFolder } from '../../atomic-folder.js';
 import { openCheckpoint } from '../../checkpoint/open.js';
 import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
-import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
 import { MARKS, withKnownRope } from '../../training/save.js';
 import { Interrupted, UsageError } from '../errors.js';
 import { checkWritable, isCheckpoint, readModelConfig, writeOutput } from '../files.js';
@@ -18,9 +17,8 @@ import { unhurried } from '../interruption.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
 import { writeText } from '../report-files.js';
 import { progress } from '../terminal.js';
-import { learnTokenizer } from '../train/bpe.js';
-import { byteTokenizer, encodeBytes } from '../train/byte-tokenizer.js';
-import { joinTokens, readDocuments, windows } from '../train/data.js';
+import { windows } from '../train/data.js';
+import { type Prepared, prepare, writeFiles } from '../train/prepare.js';
 import { curve, type History, summary, trainingPage } from '../train/report.js';
 
 interface Options {
@@ -122,15 +120,6 @@ async function beginningOf(path: string): Promise<Beginning> {
   return (await openCheckpoint(path)).metadata ? 'gguf' : 'folder';
 }
 
-/** What text becomes ids with, and the files that make the trained model read it again. */
-interface Encoding {
-  encode(text: string): Int32Array;
-  /** Of the text that an id stands for. */
-  bytes(id: number): number;
-  folder?: string;
-  files?: Record<string, object>;
-}
-
 const TOKENIZER_FILES = [
   'tokenizer.json',
   'tokenizer.model',
@@ -139,70 +128,17 @@ const TOKENIZER_FILES = [
   'added_tokens.json',
 ];
 
-const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'> => ({
-  encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }),
-  bytes: (id) => tokenizer.tokenBytes?.(id)?.length ?? 0,
-});
-
-const BY_BYTES: Encoding = { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
-/** Characters by which two tokenizers are told apart. */
-const SAMPLE = 4096;
-
-async function chooseEncoding(options: Options, from: Beginning, documents: readonly string[]): Promise<Encoding> {
-  const { vocabulary, tokenizer: named, out } = options;
-  // What a run that goes on began with, whatever the command says now.
-  const before = existsSync(join(out, 'trainer.json')) ? await loadTokenizer(out) : undefined;
-  if (vocabulary !== undefined) return before ? encodingBy(before) : learnt(documents, vocabulary);
-  if (from === 'gguf' && named === undefined && !before)
-    throw new UsageError(
-      `${options.config}: the tokenizer of a GGUF file cannot be saved beside a trained model; ` +
-        'give --tokenizer, such as the folder that the file was made of',
-    );
-  const given = named ?? (from === 'folder' ? options.config : 'bytes');
-  if (given !== 'bytes' && !existsSync(given)) throw new UsageError(`no file or folder ${given}`);
-  const folder = given === 'bytes' ? undefined : statSync(given).isDirectory() ? given : join(given, '..');
-  if (folder !== undefined && folder !== given && !/^tokenizer\.(json|model)$/.test(basename(given)))
-    throw new UsageError(`--tokenizer: expected tokenizer.json, tokenizer.model or their folder, received ${given}`);
-  const tokenizer = folder === undefined ? undefined : await loadTokenizer(folder);
-  if (!tokenizer && folder !== undefined && named)
-    throw new UsageError(`${folder} has no tokenizer.json and no tokenizer.model`);
-  const chosen = tokenizer ? { ...encodingBy(tokenizer), folder } : BY_BYTES;
-  if (!before) return chosen;
-  const sample = (documents[0] ?? '').slice(0, SAMPLE);
-  if (named && chosen.encode(sample).join() !== before.encode(sample, { addSpecialTokens: false }).join())
-    throw new UsageError(`${out} holds a run with another tokenizer than ${named}; give another --out, or remove it`);
-  return { ...encodingBy(before), folder: chosen.folder };
-}
-
-/** A tokenizer of the documents' own. */
-async function learnt(documents: readonly string[], size: number): Promise<Encoding> {
-  const files = learnTokenizer(documents, size);
-  const folder = await mkdtemp(join(tmpdir(), 'statespace-tokenizer-'));
-  try {
-    await writeFiles(folder, files);
-    const tokenizer = (await loadTokenizer(folder))!;
-    return { ...encodingBy(tokenizer), files };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
-async function writeFiles(folder: string, files: Record<string, object>): Promise<void> {
-  for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), JSON.stringify(content));
-}
-
 /** The model to begin with: random weights of a config, or those of a folder or file; the tokenizer's files go where the model goes. */
-async function beginning(options: Options, encoding: Encoding, from: Beginning, folder: string): Promise<Model> {
+async function beginning(options: Options, read: Prepared, from: Beginning, folder: string): Promise<Model> {
   const { loadModel, createModel } = library();
   const model =
     from === 'config'
       ? await createModel(await readModelConfig(options.config), { seed: options.seed, device: 'cpu' })
       : await loadModel(options.config, { device: 'cpu' });
-  if (from === 'folder' && encoding.folder === options.config) return model;
+  if (from === 'folder' && read.folder === options.config) return model;
   for (const name of TOKENIZER_FILES)
-    if (encoding.folder && existsSync(join(encoding.folder, name)))
-      await cp(join(encoding.folder, name), join(folder, name));
-  await writeFiles(folder, encoding.files ?? {});
+    if (read.folder && existsSync(join(read.folder, name))) await cp(join(read.folder, name), join(folder, name));
+  await writeFiles(folder, read.files ?? {});
   model.takeFilesOf(folder);
   return model;
 }
@@ -238,13 +174,21 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const goesOn = existsSync(join(out, 'trainer.json'));
   if (!existsSync(options.config)) throw new UsageError(`no file or folder ${options.config}`);
   const { setThreads, createTrainer, resumeTrainer } = library();
+  const named = { tokenizer: options.tokenizer, vocabulary: options.vocabulary, out };
   if (options.threads !== undefined) setThreads(options.threads);
   const from = await beginningOf(options.config);
-  const documents = await readDocuments(path);
-  const encoding = await chooseEncoding(options, from, documents);
+  if (from === 'gguf' && !goesOn && named.tokenizer === undefined && named.vocabulary === undefined)
+    throw new UsageError(
+      `${options.config}: the tokenizer of a GGUF file cannot be saved beside a trained model; ` +
+        'give --tokenizer, such as the folder that the file was made of',
+    );
   const config = await readModelConfig(options.config);
-  const end = typeof config.eos_token_id === 'number' && encoding.folder ? config.eos_token_id : undefined;
-  const tokens = joinTokens(documents.map(encoding.encode), end);
+  if (!quiet) process.stderr.write(`reading ${path}\n`);
+  const read = await prepare(
+    { text: path, folder: from === 'folder' ? options.config : undefined, config, ...named },
+    signal,
+  );
+  const { tokens } = read;
   const held = Math.floor(tokens.length * options.heldOut);
   const [training, evaluation] = [tokens.subarray(0, tokens.length - held), tokens.subarray(tokens.length - held)];
   if (training.length < length + 1)
@@ -268,7 +212,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const temporary = await mkdtemp(join(tmpdir(), 'statespace-train-'));
   const start = async (): Promise<Trainer> => {
     if (goesOn) return sameRun(await resumeTrainer(out, lora ? { ...settings, lora } : settings), config, options);
-    const model = await beginning(options, encoding, from, temporary);
+    const model = await beginning(options, read, from, temporary);
     return createTrainer(model, lora ? { ...settings, lora } : settings);
   };
   const trainer = await start().catch(async (error) => {
@@ -301,7 +245,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
       nats += loss * count * (length - 1);
       predicted += count * (length - 1);
       data.forEach((id, i) => {
-        if (i % length > 0) bytes += encoding.bytes(id);
+        if (i % length > 0) bytes += read.bytes[id]!;
       });
     }
     if (bytes > 0) history.final = { loss: nats / predicted, bitsPerByte: nats / Math.LN2 / bytes };

@@ -1,7 +1,8 @@
 """What transformers (5.18, torch 2.13, CPU, f32, eager) and peft make of a model and adapters that were trained here.
 
 python make.py FOLDER reads model/, adapters/ and table/ in it; writes back/, the model as transformers saves it, peft/, adapters
-of other kinds as peft saves them, and expected.json: ids, logits of the model, logits of the model with each of the adapters.
+of other kinds as peft saves them, experts/, a mixture and adapters of all of it, and expected.json: ids, logits of the model, logits of
+the model with each of the adapters, those of the mixture with and without.
 """
 import json
 import sys
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 folder = Path(sys.argv[1])
 ids = torch.tensor([[(5 * t * t + 3 * t) % 40 for t in range(19)]])
 
 
-def load():
-    return AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32, attn_implementation="eager").eval()
+def load(path=folder / "model"):
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+    model.set_experts_implementation("eager")
+    return model
 
 
 def logits_of(model):
@@ -25,10 +28,22 @@ def logits_of(model):
         return [round(float(x), 7) for x in model(ids, use_cache=False).logits.flatten()]
 
 
-def adapted(path):
+def adapted(path, base=folder / "model"):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*missing adapter keys.*")
-        return logits_of(PeftModel.from_pretrained(load(), path).eval())
+        return logits_of(PeftModel.from_pretrained(load(base), path).eval())
+
+
+def save_adapters(path, base, safe=True, **kind):
+    torch.manual_seed(5)
+    model = get_peft_model(load(base), LoraConfig(r=2, lora_alpha=3, task_type="CAUSAL_LM", **kind))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    model.base_model.peft_config["default"].base_model_name_or_path = "model"
+    model.save_pretrained(path, safe_serialization=safe)
+    (path / "README.md").unlink()
 
 
 model = load()
@@ -49,15 +64,18 @@ kinds = {
     "pickled": dict(target_modules="all-linear", exclude_modules=["lm_head", "out_proj"]),
 }
 for name, kind in kinds.items():
-    torch.manual_seed(5)
-    model = get_peft_model(load(), LoraConfig(r=2, lora_alpha=3, task_type="CAUSAL_LM", **kind))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.2 * torch.randn_like(parameter))
-    model.base_model.peft_config["default"].base_model_name_or_path = "model"
-    path = folder / "peft" / name
-    model.save_pretrained(path, safe_serialization=name != "pickled")
-    (path / "README.md").unlink()
-    expected["adapted"][f"peft/{name}"] = adapted(path)
+    save_adapters(folder / "peft" / name, folder / "model", safe=name != "pickled", **kind)
+    expected["adapted"][f"peft/{name}"] = adapted(folder / "peft" / name)
+
+torch.manual_seed(7)
+sizes = dict(vocab_size=40, hidden_size=16, intermediate_size=12, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
+mixture = AutoModelForCausalLM.from_config(AutoConfig.for_model("mixtral", num_local_experts=3, num_experts_per_tok=2, **sizes))
+with torch.no_grad():
+    for parameter in mixture.parameters():
+        parameter.add_(0.2 * torch.randn_like(parameter))
+path = folder / "experts" / "model"
+mixture.save_pretrained(path)
+(path / "generation_config.json").unlink()
+save_adapters(folder / "experts" / "adapters", path, target_modules="all-linear")
+expected["experts"] = {"logits": logits_of(load(path)), "adapted": adapted(folder / "experts" / "adapters", path)}
 (folder / "expected.json").write_text(json.dumps(expected) + "\n")
