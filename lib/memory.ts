@@ -2,17 +2,19 @@ import { constants } from 'node:buffer';
 import { StatespaceError } from './errors.js';
 import { call } from './native.js';
 
-/** Bytes from which on an array is worth memory that was used before: below, V8's own is as fast. */
-export const LARGE = 1 << 20;
+/** Bytes from which on an array is worth memory that was used before: V8's own is cleared, and costs twice as much. */
+export const LARGE = 1 << 16;
 
 /**
  * Bytes of whatever content, for large arrays that are written whole: in large pages, used before where there are such.
  * Fresh pages cost a result of 32 MB more than a scan does.
  */
 export function memoryOf(bytes: number): ArrayBufferLike {
+  // V8 looks only when it allocates itself how much its young buffers hold; it then collects the dropped ones. Before this
+  // one is made: the two together may be more than it lets grow without marking the whole heap (64 MB).
+  void new ArrayBuffer(1);
   const recycled = call((n) => n.outputMemory(bytes));
-  // V8 looks only when it allocates itself how much its young buffers hold; it then collects the dropped ones.
-  if (recycled && new ArrayBuffer(1)) return recycled;
+  if (recycled) return recycled;
   return bytes <= constants.MAX_LENGTH ? Buffer.allocUnsafeSlow(bytes).buffer : new ArrayBuffer(bytes);
 }
 
