@@ -9,13 +9,11 @@
 namespace statespace {
 namespace {
 
-// Smaller results are copied into the runtime's own memory, larger ones than kMost are beyond what a buffer can hold in
-// every version of V8; both cost little beside what made them.
+// Smaller results that are at hand are copied into the runtime's own memory, larger ones than kMost are beyond what a
+// buffer can hold in every version of V8; both cost little beside what made them.
 constexpr int64_t kLeast = 64 << 10, kMost = int64_t(1) << 32;  // bytes
 
-bool ours(Napi::Env env, int64_t bytes) {
-  return bytes >= kLeast && bytes < kMost && Jobs::of(env).knows_backing_stores;
-}
+bool ours(Napi::Env env, int64_t bytes) { return bytes < kMost && Jobs::of(env).knows_backing_stores; }
 
 // (bytes) An ArrayBuffer with whatever was in its memory, or undefined where the runtime had better make it.
 Napi::Value output_memory(const Napi::CallbackInfo& info) {
@@ -37,7 +35,7 @@ void detach(const Napi::CallbackInfo& info) {
 
 Napi::Value to_js(Napi::Env env, FloatBlock block) {
   const int64_t count = block.count();
-  if (ours(env, 4 * count))
+  if (4 * count >= kLeast && ours(env, 4 * count))
     return Napi::Float32Array::New(env, size_t(count), array_buffer_over(env, std::move(block), 4 * count), 0);
   // Asked for here, as node-addon-api would end the process where the runtime refuses the size.
   napi_value buffer, array;
