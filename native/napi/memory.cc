@@ -15,6 +15,16 @@ constexpr int64_t kLeast = 64 << 10, kMost = int64_t(1) << 32;  // bytes
 
 bool ours(Napi::Env env, int64_t bytes) { return bytes < kMost && Jobs::of(env).knows_backing_stores; }
 
+// Whether V8 has collected its young objects since this was last asked: one that nobody holds is gone.
+bool has_collected(Napi::Env env) {
+  const Napi::HandleScope scope(env);
+  Napi::ObjectReference& unheld = Jobs::of(env).unheld;
+  if (!unheld.IsEmpty() && !unheld.Value().IsEmpty()) return false;
+  unheld = Napi::Weak(Napi::Object::New(env));
+  unheld.SuppressDestruct();
+  return true;
+}
+
 // (bytes) An ArrayBuffer with whatever was in its memory, or undefined where the runtime had better make it.
 Napi::Value output_memory(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -22,6 +32,7 @@ Napi::Value output_memory(const Napi::CallbackInfo& info) {
     const int64_t bytes = info[0].As<Napi::Number>().Int64Value();
     if (bytes <= 0) throw Error(Code::kArgument, "outputMemory: expected a positive number of bytes");
     if (!ours(env, bytes)) return env.Undefined();
+    if (has_collected(env)) Recycled::await(Recycled::rounded(bytes));
     return array_buffer_over(env, FloatBlock((bytes + 3) / 4), bytes);
   });
 }
