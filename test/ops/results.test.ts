@@ -6,6 +6,7 @@ import { callAsync, callSync, flat, type Nested, type OpName, type Outputs } fro
 import { Random } from '../conformance/random.js';
 import type { Args } from '../conformance/reference.js';
 import { type Dims, samples } from '../conformance/samples.js';
+import { needs } from '../support/needs.js';
 import { succeed } from '../support/process.js';
 
 const dims: Dims = { B: 2, L: 9, G: 2, R: 2, P: 4, N: 6, K: 4 };
@@ -284,8 +285,9 @@ describe('conversions of halves', () => {
   });
 });
 
-// Node's versions that the addon makes buffers of its own memory in.
-const ours = process.platform === 'linux' && ['115', '127', '137'].includes(process.versions.modules);
+// Node 20 and 22, where the addon makes buffers of its own memory: V8 collects young ones at 32 MB. In 24 it does at 64,
+// at which it marks as well.
+const collected = process.platform === 'linux' && ['115', '127'].includes(process.versions.modules);
 
 /** How often V8 marks its whole heap while a fresh process runs `call` 40 times. */
 async function markings(setup: string, call: string): Promise<number> {
@@ -317,13 +319,16 @@ async function fewestMarkings(setup: string, call: string, good: number): Promis
 }
 
 // Entries of Node's observer; before: 4 to 6 and 22 to 28.
-describe.runIf(ours)('dropped results are collected without marking the heap', () => {
-  it.each([
-    ['of 12 MB', 'await ops.rmsNorm({ x })', 3072, 1],
-    ['of 12 MB and a small one', 'await ops.causalConv1d({ x, weight })', 3072, 1],
-    ['of 48 MB', 'ops.rmsNormSync({ x })', 12_288, 12],
-  ])('%s: %s', async (_, call, length, good) => {
-    const setup = `const x = Tensor.zeros([1, ${length}, 1024]), weight = Tensor.zeros([1024, 4]);`;
-    expect(await fewestMarkings(setup, call, good)).toBeLessThanOrEqual(good);
-  });
-});
+describe.runIf(needs(collected, 'Node 20 or 22 on Linux'))(
+  'dropped results are collected without marking the heap',
+  () => {
+    it.each([
+      ['of 12 MB', 'await ops.rmsNorm({ x })', 3072, 1],
+      ['of 12 MB and a small one', 'await ops.causalConv1d({ x, weight })', 3072, 1],
+      ['of 48 MB', 'ops.rmsNormSync({ x })', 12_288, 12],
+    ])('%s: %s', async (_, call, length, good) => {
+      const setup = `const x = Tensor.zeros([1, ${length}, 1024]), weight = Tensor.zeros([1024, 4]);`;
+      expect(await fewestMarkings(setup, call, good)).toBeLessThanOrEqual(good);
+    });
+  },
+);
