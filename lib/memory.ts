@@ -2,28 +2,51 @@ import { constants } from 'node:buffer';
 import { StatespaceError } from './errors.js';
 import { call } from './native.js';
 
-/** Bytes from which on an array is worth memory that was used before: below, V8's own is as fast. */
-export const LARGE = 1 << 20;
+/** Bytes from which on an array is worth memory that was used before: V8's own is cleared, and costs twice as much. */
+export const LARGE = 1 << 16;
 
 /**
- * Bytes of whatever content, for large arrays that are written whole: in large pages, used before where there are such.
- * Fresh pages cost a result of 32 MB more than a scan does.
+ * Has V8 collect results that were dropped, where its young buffers hold 32 MB: it looks only when it allocates one itself.
+ * To be called before a call's results are made. One that exists survives, a second time for as long as the heap is not
+ * marked whole; and what is dropped and what is made may together be more than V8 lets grow without that (64 MB).
+ */
+export function collectDropped(): void {
+  void new ArrayBuffer(1);
+}
+
+/**
+ * The same array, small, with its buffer: V8 makes one when native code asks for it, and may collect just then. For arrays of
+ * a call, before its results are made.
+ */
+export function withBuffer<T extends ArrayBufferView>(data: T): T {
+  void data.buffer;
+  return data;
+}
+
+/**
+ * Bytes of whatever content, for arrays that are written whole: in large pages, used before where there are such. Fresh
+ * pages cost a result of 32 MB more than a scan does.
  */
 export function memoryOf(bytes: number): ArrayBufferLike {
   const recycled = call((n) => n.outputMemory(bytes));
-  // V8 looks only when it allocates itself how much its young buffers hold; it then collects the dropped ones.
-  if (recycled && new ArrayBuffer(1)) return recycled;
+  if (recycled) return recycled;
   return bytes <= constants.MAX_LENGTH ? Buffer.allocUnsafeSlow(bytes).buffer : new ArrayBuffer(bytes);
+}
+
+/** The same for what is made by itself. */
+export function largeMemory(bytes: number): ArrayBuffer {
+  collectDropped();
+  return memoryOf(bytes) as ArrayBuffer;
 }
 
 /** Floats of whatever content. */
 export function floats(count: number): Float32Array {
-  return 4 * count < LARGE ? new Float32Array(count) : new Float32Array(memoryOf(4 * count) as ArrayBuffer);
+  return 4 * count < LARGE ? new Float32Array(count) : new Float32Array(largeMemory(4 * count));
 }
 
 /** Halves of whatever content. */
 export function halves(count: number): Uint16Array {
-  return 2 * count < LARGE ? new Uint16Array(count) : new Uint16Array(memoryOf(2 * count) as ArrayBuffer);
+  return 2 * count < LARGE ? new Uint16Array(count) : new Uint16Array(largeMemory(2 * count));
 }
 
 /** What `make` allocates; too much of it is a typed error. */

@@ -1,6 +1,6 @@
 import { blockSize, byteLength, type DType, decode, encode, isQuantized } from './dtype.js';
 import { mismatch, StatespaceError, show } from './errors.js';
-import { allocated, floats, halves, LARGE, memoryOf } from './memory.js';
+import { allocated, floats, halves, LARGE, largeMemory } from './memory.js';
 import { call } from './native.js';
 
 export type { DType } from './dtype.js';
@@ -248,7 +248,7 @@ function emptyOf(data: Data): Data {
 }
 
 function zerosOf(dtype: DType, bytes: number): Data {
-  const buffer = bytes < LARGE ? new ArrayBuffer(bytes) : (memoryOf(bytes) as ArrayBuffer);
+  const buffer = bytes < LARGE ? new ArrayBuffer(bytes) : largeMemory(bytes);
   if (bytes >= LARGE) new Uint8Array(buffer).fill(0);
   return dtype === 'f32'
     ? new Float32Array(buffer)

@@ -136,8 +136,9 @@ function notes(report: KernelReport): string {
   return [
     wrap(
       `Median of ${report.settings.reps} samples of the kernel alone, on memory that is there; spread: quartiles from 5 ` +
-        'samples on. The public call also checks its arguments and allocates its outputs. Every result was compared with ' +
-        'its definition in double precision (sampled) before it was timed; error: relative L2.',
+        'samples on. The public call also checks its arguments and allocates its outputs, in a loop that drops them; its ' +
+        'first calls, in memory that no result had before, take longer. Every result was compared with its definition in ' +
+        'double precision (sampled) before it was timed; error: relative L2.',
       WIDTH,
     ),
     wrap(

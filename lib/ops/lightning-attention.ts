@@ -1,3 +1,4 @@
+import { withBuffer } from '../memory.js';
 import type { TensorLike } from '../tensor.js';
 import { check, type Input, type Rules, tensor } from './check.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
@@ -30,7 +31,7 @@ export function plan(args: LightningAttentionArgs): Plan<LightningAttentionResul
   const name = 'lightningAttention';
   const { sizes, mode, slope, ...a } = check(name, args, rules);
   const rates = asF32(slope);
-  const logDecay: Input = { ...rates, data: Float32Array.from(rates.data as Float32Array, (s) => -s) };
+  const logDecay: Input = { ...rates, data: withBuffer(Float32Array.from(rates.data as Float32Array, (s) => -s)) };
   const attrs = { mode: mode === 'chunked' ? 'chunkwise' : mode, scale: 1 };
   return headPlan({ sizes, op: 'retention', K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v }, attrs, { logDecay });
 }

@@ -14,6 +14,8 @@ export interface Out<R> {
 
 /** The `out` of one call. */
 export class Outs {
+  /** Whether a result that was made lies in memory of ours: the others then do too, as V8 may collect when it makes one. */
+  ours = false;
   private readonly given: Readonly<Record<string, unknown>>;
   private readonly taken = new Map<string, Tensor>();
 

@@ -1,3 +1,4 @@
+import { withBuffer } from '../memory.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, type Input, integer, optional, type Rules, tensor } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
@@ -47,11 +48,12 @@ const rules = {
 /** ln(1 − 2^(−5−h)), the decays of RetNet. */
 function standardDecay(heads: number): Input {
   const data = Float32Array.from({ length: heads }, (_, h) => Math.log1p(-(2 ** (-5 - h))));
-  return { data, shape: [heads], dtype: 'f32' };
+  return { data: withBuffer(data), shape: [heads], dtype: 'f32' };
 }
 
 export function plan(args: RetentionArgs): Plan<RetentionResult> {
   const { sizes, ...a } = check('retention', args, rules);
+  const logDecay = a.logDecay ?? standardDecay(sizes.of('H'));
   const y = output(sizes, 'y', a.v.shape);
   const lastState = stateFrom(a.initialState, sizes, 'lastState', sizes.all('S', 'H', 'K', 'V'));
   return {
@@ -61,7 +63,7 @@ export function plan(args: RetentionArgs): Plan<RetentionResult> {
       q: tokens(a.q),
       k: tokens(a.k),
       v: tokens(a.v),
-      logDecay: a.logDecay ?? standardDecay(sizes.of('H')),
+      logDecay,
       cuSeqlens: a.cuSeqlens,
       state: lastState,
       y: tokens(y),

@@ -1,7 +1,7 @@
 import { Cancellation, checkCall } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { opCatalog } from '../graph/catalog.js';
-import { allocated, LARGE, memoryOf } from '../memory.js';
+import { allocated, collectDropped, LARGE, memoryOf } from '../memory.js';
 import { call, type NativeTensor } from '../native.js';
 import { checkKnown } from '../options.js';
 import { Tensor } from '../tensor.js';
@@ -94,9 +94,12 @@ export function output({ op, outs }: Sizes, name: string, shape: readonly number
   const theirs = outs.take(name, shape);
   if (theirs) return theirs;
   const bytes = shape.reduce((n, s) => n * s, 4);
-  const data = allocated(op, () =>
-    bytes < (poisoned() ? 4 : LARGE) ? new Float32Array(bytes / 4) : new Float32Array(memoryOf(bytes) as ArrayBuffer),
-  );
+  const data = allocated(op, () => {
+    if (bytes === 0 || (bytes < LARGE && !outs.ours && !poisoned())) return new Float32Array(bytes / 4);
+    if (!outs.ours) collectDropped();
+    outs.ours = true;
+    return new Float32Array(memoryOf(bytes) as ArrayBuffer);
+  });
   if (poisoned()) data.fill(Number.NaN);
   return new Tensor(data, shape);
 }

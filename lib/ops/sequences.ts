@@ -1,4 +1,5 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { withBuffer } from '../memory.js';
 import { tagOf } from '../tensor.js';
 import type { Input, Rule } from './check.js';
 
@@ -24,7 +25,7 @@ function isInt32(value: unknown): value is Int32Array {
 
 /** i32 values as a native tensor. */
 export function vector(data: Int32Array): Input {
-  return { data, shape: [data.length], dtype: 'i32' };
+  return { data: withBuffer(data), shape: [data.length], dtype: 'i32' };
 }
 
 /** 0, length, 2·length … for `batch` sequences. */

@@ -1,5 +1,5 @@
 import { StatespaceError } from '../errors.js';
-import { call } from '../native.js';
+import { LARGE, largeMemory } from '../memory.js';
 
 /**
  * A session as bytes: magic, version, the model's fingerprint and the type that it was held in, the position, the native
@@ -51,8 +51,7 @@ export function snapshotHeader(of: Pick<Expected, 'fingerprint' | 'heldType'>, s
 /** Memory for all of one. */
 export function snapshotRoom({ state, row, tokens }: Sizes, before: number): Uint8Array {
   const length = before + HEADER + state + 4 * (row + tokens) + DIGEST;
-  const memory = call((n) => n.outputMemory(length));
-  return memory ? new Uint8Array(memory, 0, length) : new Uint8Array(length);
+  return length < LARGE ? new Uint8Array(length) : new Uint8Array(largeMemory(length), 0, length);
 }
 
 export const refuse = (why: string): StatespaceError => new StatespaceError('ERR_STATE', `snapshot: ${why}`);

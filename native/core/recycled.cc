@@ -19,6 +19,7 @@ constexpr int64_t kSmall = 64 << 10, kLarge = 2 << 20, kKept = 256 << 20;
 // Smaller blocks are cut from one of kLarge, which is one page of the system's where it has such: on virtual machines a
 // megabyte of small pages costs 3.9 ms, of large ones 0.06 where the machine had them before, else 2.6.
 constexpr bool is_part(int64_t size) { return size < kLarge; }
+constexpr std::chrono::milliseconds kMoment(1);   // what 256 KB to 1 MB of fresh pages cost
 constexpr std::chrono::milliseconds kIdle(2000);  // a quarter of 2 s in whole seconds would be no time at all
 
 // Blocks that nobody uses, by size, the longest unused first.
@@ -38,6 +39,11 @@ class Kept {
     free.pop_back();
     bytes_ -= size;
     return p;
+  }
+
+  bool has(int64_t size) {
+    const std::lock_guard lock(mutex_);
+    return !free_[size].empty();
   }
 
   bool keep(void* p, int64_t size) {
@@ -136,6 +142,12 @@ void* Recycled::take(int64_t size) {
 
 void Recycled::give(void* p, int64_t size) {
   if (!Kept::get().keep(p, size)) Kept::get().retire(p, size);
+}
+
+void Recycled::await(int64_t size) {
+  if (is_part(size)) return;
+  const auto until = Clock::now() + kMoment;
+  while (!Kept::get().has(size) && Clock::now() < until) std::this_thread::yield();
 }
 
 int64_t Recycled::kept() { return Kept::get().bytes(); }

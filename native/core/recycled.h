@@ -13,6 +13,9 @@ struct Recycled {
   // no longer than about two seconds without use.
   static void* take(int64_t size);
   static void give(void* p, int64_t size);
+  // Waits for a large block of this size to be given back, a moment at most: after a collection, whose freeing V8
+  // leaves to another thread.
+  static void await(int64_t size);
   static int64_t kept();  // bytes that wait for their next use
 };
 

@@ -17,10 +17,11 @@ constexpr int kRows = 4;
 // Tokens whose halves become floats at a time: they stay in L1.
 constexpr int64_t kHalves = 16;
 
-// y_r = act(Σ_j weight[j] · taps[r + j] + bias) for the next `rows` tokens of a block of channels.
+// y_r = act(Σ_j weight[j] · taps[r + j] + bias) for the next `rows` tokens of a block of channels. The rows after those
+// are fetched meanwhile, where they lie `x_stride` apart: parts of rows are no stream that the processor sees coming.
 template <int K, int kRows, class Act>
-void convolve(const float* const* taps, const float* weight, const float* bias, int64_t width, Act act, float* y,
-              int64_t y_stride) {
+void convolve(const float* const* taps, int64_t x_stride, const float* weight, const float* bias, int64_t width,
+              Act act, float* y, int64_t y_stride) {
   auto columns = [&](int64_t c, auto... n) {
     F w[K], x[K - 1 + kRows];
 #pragma GCC unroll 8
@@ -29,6 +30,7 @@ void convolve(const float* const* taps, const float* weight, const float* bias, 
     for (int r = 0; r < K - 1 + kRows; ++r) x[r] = load(taps[r] + c, n...);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+      if (kRows > 1) prefetch(taps[K - 1 + r] + kRows * x_stride + c), prefetch(y + (kRows + r) * y_stride + c);
       F sum = load(bias + c, n...);
 #pragma GCC unroll 8
       for (int j = 0; j < K; ++j) sum = fma(w[j], x[r + j], sum);
@@ -55,13 +57,13 @@ void convolve_any(const float* const* taps, const float* weight, const float* bi
 }
 
 template <class Act>
-void convolve(const float* const* taps, const float* weight, const float* bias, int64_t d_conv, int64_t rows,
-              int64_t width, Act act, float* y, int64_t y_stride) {
+void convolve(const float* const* taps, int64_t x_stride, const float* weight, const float* bias, int64_t d_conv,
+              int64_t rows, int64_t width, Act act, float* y, int64_t y_stride) {
   auto with_width = [&]<int K>() {
     if (rows == kRows)
-      convolve<K, kRows>(taps, weight, bias, width, act, y, y_stride);
+      convolve<K, kRows>(taps, x_stride, weight, bias, width, act, y, y_stride);
     else
-      for (int64_t r = 0; r < rows; ++r) convolve<K, 1>(taps + r, weight, bias, width, act, y + r * y_stride, 0);
+      for (int64_t r = 0; r < rows; ++r) convolve<K, 1>(taps + r, 0, weight, bias, width, act, y + r * y_stride, 0);
   };
   if (d_conv == 4) return with_width.template operator()<4>();
   if (d_conv == 3) return with_width.template operator()<3>();
@@ -131,7 +133,8 @@ void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, i
         const int64_t source = t - past + j;
         c.taps[j] = source >= begin ? x.row(source) + c.first : c.past + (source - begin + past) * c.width;
       }
-      convolve(c.taps, c.weight, c.bias, d_conv, rows, c.width, act, op.y.row(t) + c.first, op.y.row_stride);
+      convolve(c.taps, x.row_stride, c.weight, c.bias, d_conv, rows, c.width, act, op.y.row(t) + c.first,
+               op.y.row_stride);
     }
   }
 }

@@ -73,6 +73,8 @@ class Jobs {
   Napi::Promise start(Napi::Env env, std::unique_ptr<Job> job);
   // Whether buffers here can be made of the addon's own memory (backing_store.h).
   const bool knows_backing_stores;
+  // Weak, to an object that nobody holds: by it one sees that V8 has collected (memory.cc).
+  Napi::ObjectReference unheld;
 
  private:
   friend class Job;

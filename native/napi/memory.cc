@@ -9,12 +9,20 @@
 namespace statespace {
 namespace {
 
-// Smaller results are copied into the runtime's own memory, larger ones than kMost are beyond what a buffer can hold in
-// every version of V8; both cost little beside what made them.
+// Smaller results that are at hand are copied into the runtime's own memory, larger ones than kMost are beyond what a
+// buffer can hold in every version of V8; both cost little beside what made them.
 constexpr int64_t kLeast = 64 << 10, kMost = int64_t(1) << 32;  // bytes
 
-bool ours(Napi::Env env, int64_t bytes) {
-  return bytes >= kLeast && bytes < kMost && Jobs::of(env).knows_backing_stores;
+bool ours(Napi::Env env, int64_t bytes) { return bytes < kMost && Jobs::of(env).knows_backing_stores; }
+
+// Whether V8 has collected its young objects since this was last asked: one that nobody holds is gone.
+bool has_collected(Napi::Env env) {
+  const Napi::HandleScope scope(env);
+  Napi::ObjectReference& unheld = Jobs::of(env).unheld;
+  if (!unheld.IsEmpty() && !unheld.Value().IsEmpty()) return false;
+  unheld = Napi::Weak(Napi::Object::New(env));
+  unheld.SuppressDestruct();
+  return true;
 }
 
 // (bytes) An ArrayBuffer with whatever was in its memory, or undefined where the runtime had better make it.
@@ -24,6 +32,7 @@ Napi::Value output_memory(const Napi::CallbackInfo& info) {
     const int64_t bytes = info[0].As<Napi::Number>().Int64Value();
     if (bytes <= 0) throw Error(Code::kArgument, "outputMemory: expected a positive number of bytes");
     if (!ours(env, bytes)) return env.Undefined();
+    if (has_collected(env)) Recycled::await(Recycled::rounded(bytes));
     return array_buffer_over(env, FloatBlock((bytes + 3) / 4), bytes);
   });
 }
@@ -37,7 +46,7 @@ void detach(const Napi::CallbackInfo& info) {
 
 Napi::Value to_js(Napi::Env env, FloatBlock block) {
   const int64_t count = block.count();
-  if (ours(env, 4 * count))
+  if (4 * count >= kLeast && ours(env, 4 * count))
     return Napi::Float32Array::New(env, size_t(count), array_buffer_over(env, std::move(block), 4 * count), 0);
   // Asked for here, as node-addon-api would end the process where the runtime refuses the size.
   napi_value buffer, array;
