@@ -6,8 +6,11 @@
 // floats of magnitude up to 127   each_byte<i>(b): byte i of every four   store_ints(p, f): whole floats as integers,
 // NaN as any   maxima(rows): lane i is the largest of row i of kLanes vectors.
 //
-// dot(sums, codes, x): sums + codes·x in fours, codes unsigned (NEON: signed), x from -127 to 127, exact. Three forms,
-// which differ in nothing else: DotInstruction where has_int8_dot(), DotSmall for codes below 128, DotAny.
+// dot(sums, codes, x): sums + codes·x in fours, codes unsigned (NEON: signed), x from -127 to 127, exact:
+// DotInstruction where has_int8_dot(), DotAny. DotSums<n>, for codes so small that n products of fours fit into 16 bits
+// (Form::run()), on x86: first(codes, x) and add(pairs, codes, x), n in all, then widen(pairs), the sums of fours.
+// DotWords for other codes on x86: split_words(b, even, odd), codes less 128 as 16 bits, and dot() of two inputs at a
+// time.
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -122,18 +125,22 @@ struct DotInstruction {
   }
 };
 // Sums as they are added: gcc 12 brings additions of many steps together behind them, and keeps what is to be added in
-// memory until then (AVX2 tiles: 80 · 10⁹ products a second of codes below 128, in order 98; of others 43 and 66).
+// memory until then (AVX2 tiles of three rows: 80 · 10⁹ products a second of small codes, in order 98; of others 43,
+// 66).
 inline Ints in_order(Ints sums) {
 #if !defined(_MSC_VER) || defined(__clang__)
   asm("" : "+v"(sums.v));
 #endif
   return sums;
 }
-struct DotSmall {
-  static Ints dot(Ints sums, Bytes codes, Bytes x) {
-    const __m512i pairs = _mm512_maddubs_epi16(codes.v, x.v);  // 2 · 127 · 127 < 2^15
-    return in_order({_mm512_add_epi32(sums.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))});
+template <int kRun_>
+struct DotSums {
+  static constexpr int kRun = kRun_;
+  static Ints first(Bytes codes, Bytes x) { return in_order({_mm512_maddubs_epi16(codes.v, x.v)}); }
+  static Ints add(Ints pairs, Bytes codes, Bytes x) {
+    return in_order({_mm512_add_epi16(pairs.v, _mm512_maddubs_epi16(codes.v, x.v))});
   }
+  static Ints widen(Ints pairs) { return {_mm512_madd_epi16(pairs.v, _mm512_set1_epi16(1))}; }
 };
 struct DotAny {
   static Ints dot(Ints sums, Bytes codes, Bytes x) {
@@ -143,6 +150,16 @@ struct DotAny {
     return in_order({_mm512_add_epi32(sums.v, _mm512_add_epi32(even, odd))});
   }
 };
+
+struct DotWords {
+  static Ints dot(Ints sums, Bytes codes, Bytes x) {
+    return in_order({_mm512_add_epi32(sums.v, _mm512_madd_epi16(codes.v, x.v))});
+  }
+};
+inline void split_words(Bytes b, Bytes& even, Bytes& odd) {
+  const __m512i v = _mm512_xor_si512(b.v, _mm512_set1_epi8(char(128)));
+  even = {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8)}, odd = {_mm512_srai_epi16(v, 8)};
+}
 
 #elif defined(STATESPACE_ISA_AVX2)
 
@@ -168,6 +185,7 @@ inline Bytes load_table(const uint8_t* p) {
 inline Bytes lookup(Bytes table, Bytes b) { return {_mm256_shuffle_epi8(table.v, b.v)}; }
 inline Bytes set_quad(const int32_t* p) { return {_mm256_set1_epi32(*p)}; }
 inline Ints set_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
+inline Ints operator+(Ints a, Ints b) { return {_mm256_add_epi32(a.v, b.v)}; }
 inline F to_float(Ints i) { return {_mm256_cvtepi32_ps(i.v)}; }
 template <int i>
 inline F each_byte(Bytes b) {
@@ -218,11 +236,14 @@ inline Ints in_order(Ints sums) {
 #endif
   return sums;
 }
-struct DotSmall {
-  static Ints dot(Ints sums, Bytes codes, Bytes x) {
-    const __m256i pairs = _mm256_maddubs_epi16(codes.v, x.v);  // 2 · 127 · 127 < 2^15
-    return in_order({_mm256_add_epi32(sums.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))});
+template <int kRun_>
+struct DotSums {
+  static constexpr int kRun = kRun_;
+  static Ints first(Bytes codes, Bytes x) { return in_order({_mm256_maddubs_epi16(codes.v, x.v)}); }
+  static Ints add(Ints pairs, Bytes codes, Bytes x) {
+    return in_order({_mm256_add_epi16(pairs.v, _mm256_maddubs_epi16(codes.v, x.v))});
   }
+  static Ints widen(Ints pairs) { return {_mm256_madd_epi16(pairs.v, _mm256_set1_epi16(1))}; }
 };
 struct DotAny {
   static Ints dot(Ints sums, Bytes codes, Bytes x) {
@@ -232,6 +253,16 @@ struct DotAny {
     return in_order({_mm256_add_epi32(sums.v, _mm256_add_epi32(even, odd))});
   }
 };
+
+struct DotWords {
+  static Ints dot(Ints sums, Bytes codes, Bytes x) {
+    return in_order({_mm256_add_epi32(sums.v, _mm256_madd_epi16(codes.v, x.v))});
+  }
+};
+inline void split_words(Bytes b, Bytes& even, Bytes& odd) {
+  const __m256i v = _mm256_xor_si256(b.v, _mm256_set1_epi8(char(128)));
+  even = {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8)}, odd = {_mm256_srai_epi16(v, 8)};
+}
 
 #elif !defined(STATESPACE_ISA_NEON)
 
@@ -320,9 +351,21 @@ struct DotAny {
     return sums;
   }
 };
-using DotSmall = DotAny;
+template <int>
+using DotSums = DotAny;
 using DotInstruction = DotAny;
 
+#endif
+
+#if defined(STATESPACE_ISA_AVX512) || defined(STATESPACE_ISA_AVX2)
+#define STATESPACE_WORDS
+// 32 bytes as words, even ones first.
+inline void split_words(const int8_t* p, int32_t* to) {
+  const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  auto* words = reinterpret_cast<__m256i*>(to);
+  _mm256_storeu_si256(words, _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8));
+  _mm256_storeu_si256(words + 1, _mm256_srai_epi16(v, 8));
+}
 #endif
 
 }  // namespace statespace::STATESPACE_ISA

@@ -97,7 +97,8 @@ struct DotAny {
     return {vpadalq_s16(sums.v, vpaddq_s16(low, high))};  // 2 · 128 · 127 < 2^15
   }
 };
-using DotSmall = DotAny;
+template <int>
+using DotSums = DotAny;
 
 // Two rows of eight bytes by two of eight: sums (2, 2) += a · bᵀ.
 #define STATESPACE_SQUARES

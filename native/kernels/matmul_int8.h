@@ -9,7 +9,8 @@
 //   int32 (M, 8)        four q of each group
 //   f32 (M)             s_x
 //   32 bits (halves, M) -zero·Σ q as integers, or s_x·Σ q as floats
-// For squares (kernels/matmul_int8_squares.h) the first are (M/2, 4, 2, 2): eight bytes of two rows by turns.
+// For squares (kernels/matmul_int8_squares.h) the first are (M/2, 4, 2, 2): eight bytes of two rows by turns. For words
+// int32 (M, 16), two q of 16 bits each, those at even places first, and no sums.
 //
 // What a row loses by its rounding, about 2^-8 of a value, is a row of its own: q₂ = round(254·(x/s_x - q)) with the
 // scale s_x/254, and q₃ once more. Two such planes are 15 bits, three are 23.
@@ -25,12 +26,15 @@ namespace statespace::STATESPACE_ISA {
 #if defined(STATESPACE_ISA_AVX512)
 constexpr int kInt8Rows = 6, kInt8Few = 4;
 #elif defined(STATESPACE_ISA_AVX2)
-constexpr int kInt8Rows = 3, kInt8Few = 2;
+constexpr int kInt8Rows = 6, kInt8Few = 2;
 #else
 constexpr int kInt8Rows = 3, kInt8Few = 2;
 #endif
 
-constexpr int block_words(const Form& f) { return 9 + f.halves; }
+// How the codes of rows and of an unpacked panel lie.
+enum class Lay : uint8_t { fours, squares, words };
+constexpr int code_words(Lay lay) { return lay == Lay::words ? 16 : 8; }
+constexpr int block_words(const Form& f, Lay lay) { return lay == Lay::words ? 17 : 9 + f.halves; }
 
 // What a tile brings into L2 of the next panel while it multiplies: `lines` of 64 bytes with each 32 of `in`. Fetched
 // all at once between two tiles they fill what the core has for misses, and the tile waits.
@@ -43,15 +47,17 @@ struct NextPanel {
 };
 
 // Where a row begins in a block, in words, and its vector i, in bytes.
-constexpr int row_place(int row, bool squares) { return squares ? row / 2 * 16 + row % 2 * 2 : row * 8; }
-constexpr int vector_place(int i, bool squares) { return (squares ? i + i / 2 * 2 : i) * kLanes; }
+constexpr int row_place(int row, Lay lay) {
+  return lay == Lay::squares ? row / 2 * 16 + row % 2 * 2 : row * code_words(lay);
+}
+constexpr int vector_place(int i, Lay lay) { return (lay == Lay::squares ? i + i / 2 * 2 : i) * kLanes; }
 
 // Row `m` of a tile of M rows, and behind it its other planes. As many blocks at a time as vectors have lanes, so that
 // largest values and sums are found by transposing squares.
 template <bool kPlanes, class T>
-void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, bool squares, int32_t* to) {
+void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, Lay lay, int32_t* to) {
   constexpr int kVectors = 32 / kLanes, kHalf = (kVectors + 1) / 2;
-  const int64_t words = M * block_words(form);
+  const int64_t words = M * block_words(form, lay);
   for (int64_t k = 0; k < in; k += 32 * kLanes, x += 32 * kLanes) {
     const int blocks = in - k < 32 * kLanes ? int((in - k) / 32) : kLanes;
     F rest[kPlanes ? kLanes : 1][kVectors], most[kLanes];
@@ -74,7 +80,9 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
       if constexpr (kPlanes) store(scales, scale);
       F low[kLanes], high[kLanes];
       for (int b = 0; b < blocks; ++b) {
-        auto* q = reinterpret_cast<int8_t*>(to + b * words + row_place(m + p, squares));
+        int32_t* place = to + b * words + row_place(m + p, lay);
+        alignas(32) int8_t bytes[32];
+        int8_t* q = lay == Lay::words ? bytes : reinterpret_cast<int8_t*>(place);
         const F own = set(inverses[b]);
         F halves[2] = {zero(), zero()};
 #pragma GCC unroll 8
@@ -86,9 +94,12 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
             v = load(x + b * 32 + i * kLanes);
           const F r = round(v * own);
           if constexpr (kPlanes) rest[b][i] = fnma(r, set(scales[b]), v);
-          narrow(q + vector_place(i, squares), r);
+          narrow(q + vector_place(i, lay), r);
           halves[i / kHalf] = halves[i / kHalf] + r;
         }
+#if defined(STATESPACE_WORDS)
+        if (lay == Lay::words) split_words(bytes, place);
+#endif
         low[b] = form.halves == 1 ? halves[0] + halves[1] : halves[0];
         if (form.halves == 2) high[b] = halves[1];
       }
@@ -105,7 +116,8 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
       }
       int32_t* at = to + m + p;
       for (int b = 0; b < blocks; ++b, at += words) {
-        std::memcpy(at + 8 * M, scales + b, 4);
+        std::memcpy(at + code_words(lay) * M, scales + b, 4);
+        if (lay == Lay::words) continue;
         for (int h = 0; h < form.halves; ++h) std::memcpy(at + (9 + h) * M, sums_of[h] + b, 4);
       }
     }
@@ -113,9 +125,9 @@ void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, i
   }
 }
 template <class T>
-void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, bool squares, int32_t* to) {
-  if (planes == 1) return quantise_row<false>(x, in, form, 1, m, M, squares, to);
-  quantise_row<true>(x, in, form, planes, m, M, squares, to);
+void quantise_row(const T* x, int64_t in, const Form& form, int planes, int m, int M, Lay lay, int32_t* to) {
+  if (planes == 1) return quantise_row<false>(x, in, form, 1, m, M, lay, to);
+  quantise_row<true>(x, in, form, planes, m, M, lay, to);
 }
 
 // What the codes and heads of a type say, for the kLanes outputs of vector v.
@@ -195,6 +207,25 @@ struct Blocks {
   }
 };
 
+// sums + n groups of codes by x.
+template <class Dot, int n>
+[[gnu::always_inline]] inline Ints dot_groups(Ints sums, const Bytes* q, const int32_t* x) {
+  if constexpr (requires { Dot::kRun; }) {
+    static_assert(n % Dot::kRun == 0);
+#pragma GCC unroll 8
+    for (int g = 0; g < n; g += Dot::kRun) {
+      Ints pairs = Dot::first(q[g], set_quad(x + g));
+#pragma GCC unroll 8
+      for (int i = 1; i < Dot::kRun; ++i) pairs = Dot::add(pairs, q[g + i], set_quad(x + g + i));
+      sums = sums + Dot::widen(pairs);
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int g = 0; g < n; ++g) sums = Dot::dot(sums, q[g], set_quad(x + g));
+  }
+  return sums;
+}
+
 // out (M, kPanel) = M rows of x times a packed panel, unpacked in registers.
 template <DType T, int M, class Dot>
 void multiply_packed(const int32_t* x, const uint8_t* panel, int64_t in, float* out) {
@@ -210,7 +241,7 @@ void multiply_packed(const int32_t* x, const uint8_t* panel, int64_t in, float* 
   for (int64_t k = 0; k < in; k += kBlock, panel += kBytes) {
     const uint8_t* codes = panel + kPanel * head_bytes(f);
     for (int64_t line = 0; line < kPanel * head_bytes(f); line += 64) prefetch(panel + kFar + line);
-    for (int b = 0; b < kBlock / 32; ++b, x += M * block_words(f)) {
+    for (int b = 0; b < kBlock / 32; ++b, x += M * block_words(f, Lay::fours)) {
       const float* scales = reinterpret_cast<const float*>(x + 8 * M);
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v, codes += B::kCodes) {
@@ -226,9 +257,8 @@ void multiply_packed(const int32_t* x, const uint8_t* panel, int64_t in, float* 
           if constexpr (f.has_min()) min = B::min(panel, part, v);
 #pragma GCC unroll 4
           for (int m = 0; m < M; ++m) {
-            Ints sums = set_int(f.has_min() ? 0 : x[(9 + h) * M + m]);
-#pragma GCC unroll 8
-            for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) sums = Dot::dot(sums, q[g], set_quad(x + m * 8 + g));
+            const Ints first = set_int(f.has_min() ? 0 : x[(9 + h) * M + m]);
+            const Ints sums = dot_groups<Dot, kGroups>(first, q + h * kGroups, x + m * 8 + h * kGroups);
             acc[m][v] = fma(to_float(sums) * set(scales[m]), scale, acc[m][v]);
             if constexpr (f.has_min()) acc[m][v] = fnma(set(scales[(1 + h) * M + m]), min, acc[m][v]);
           }
@@ -241,64 +271,6 @@ void multiply_packed(const int32_t* x, const uint8_t* panel, int64_t in, float* 
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) store(out + m * kPanel + v * kLanes, acc[m][v]);
 }
-
-// An unpacked panel: for each 32 of `in` the codes (8, kTileVectors) as bytes, then f32 scales (halves, kPanel) and,
-// where there are some, minima. For squares the codes are (4, kTileVectors, 2, 2, 8): of two outputs eight bytes each.
-constexpr int64_t unpacked_block_bytes(const Form& f) { return kPanel * (32 + 4 * f.halves * (f.has_min() ? 2 : 1)); }
-template <DType T>
-void unpack_panel(const uint8_t* panel, int64_t in, [[maybe_unused]] bool squares, uint8_t* to) {
-  using B = Blocks<T>;
-  constexpr Form f = B::kForm;
-  constexpr int V = kTileVectors, kBlock = int(dtype_block(T));
-  for (int64_t k = 0; k < in; k += kBlock, panel += packed_block_bytes(T)) {
-    const uint8_t* codes = panel + kPanel * head_bytes(f);
-    for (int b = 0; b < kBlock / 32; ++b, to += unpacked_block_bytes(f))
-      for (int v = 0; v < V; ++v, codes += B::kCodes) {
-        Bytes q[8];
-        B::unpack(codes, q);
-#if defined(STATESPACE_SQUARES)
-        if (squares)
-          for (int g = 0; g < 8; g += 2) {
-            zip_words(q[g], q[g + 1], q[g], q[g + 1]);
-            store_bytes(to + (g * V + 2 * v) * kByteLanes, q[g]);
-            store_bytes(to + (g * V + 2 * v + 1) * kByteLanes, q[g + 1]);
-          }
-        else
-#endif
-#pragma GCC unroll 8
-          for (int g = 0; g < 8; ++g) store_bytes(to + (g * V + v) * kByteLanes, q[g]);
-        float* scales = reinterpret_cast<float*>(to + 32 * kPanel) + v * kLanes;
-        for (int h = 0; h < f.halves; ++h) {
-          store(scales + h * kPanel, B::scale(panel, b * f.halves + h, v));
-          if constexpr (f.has_min()) store(scales + (f.halves + h) * kPanel, B::min(panel, b * f.halves + h, v));
-        }
-      }
-  }
-}
-
-// How the tiles read an unpacked panel, and one whose codes are bytes as they lie.
-template <int kHalves_, bool kMin_>
-struct Unpacked {
-  static constexpr int kHalves = kHalves_;
-  static constexpr bool kMin = kMin_;
-  static constexpr int64_t kBytes = kPanel * (32 + 4 * kHalves * (kMin ? 2 : 1));  // for 32 of `in`
-  static constexpr int kNext = kTileVectors * kByteLanes;                          // from a group to the next one
-  static const uint8_t* at(const uint8_t* w, int v) { return w + v * kByteLanes; }
-  static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(at(w, v) + g * kNext); }
-  static F scale(const uint8_t* w, int h, int v) {
-    return load(reinterpret_cast<const float*>(w + 32 * kPanel) + h * kPanel + v * kLanes);
-  }
-  static F min(const uint8_t* w, int h, int v) { return scale(w, kHalves + h, v); }
-};
-struct AsBytes {
-  static constexpr int kHalves = 1;
-  static constexpr bool kMin = false;
-  static constexpr int64_t kBytes = packed_block_bytes(DType::q8_0);
-  static constexpr int kNext = kByteLanes;
-  static const uint8_t* at(const uint8_t* w, int v) { return w + 2 * kPanel + v * 8 * kByteLanes; }
-  static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(at(w, v) + g * kNext); }
-  static F scale(const uint8_t* w, int, int v) { return load(reinterpret_cast<const f16_t*>(w) + v * kLanes); }
-};
 
 // to (in, kPanel) = the values of a panel.
 template <DType T>
@@ -326,57 +298,6 @@ void widen_quantised(const uint8_t* panel, int64_t in, float* to) {
         }
       }
   }
-}
-
-// out (M, kPanel) = M rows of x times an unpacked panel.
-template <int M, class W, class Dot>
-void multiply_unpacked(const int32_t* x, const uint8_t* w, int64_t in, float* out, NextPanel next) {
-  constexpr int V = kTileVectors, kHalves = W::kHalves, kGroups = 8 / kHalves;
-  constexpr bool kMin = W::kMin;
-  F acc[M][V];
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) acc[m][v] = zero();
-  for (int64_t k = 0; k < in; k += 32, x += M * (9 + kHalves), w += W::kBytes) {
-    next.fetch();
-    const float* scales = reinterpret_cast<const float*>(x + 8 * M);
-#pragma GCC unroll 2
-    for (int h = 0; h < kHalves; ++h) {
-      Ints sums[M][V];
-#pragma GCC unroll 8
-      for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[m][v] = set_int(kMin ? 0 : x[(9 + h) * M + m]);
-#pragma GCC unroll 8
-      for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) {
-        Bytes q[V];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) q[v] = W::codes(w, g, v);
-#pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) {
-          const Bytes a = set_quad(x + m * 8 + g);
-#pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) sums[m][v] = Dot::dot(sums[m][v], q[v], a);
-        }
-      }
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        const F scale = W::scale(w, h, v);
-        F min;
-        if constexpr (kMin) min = W::min(w, h, v);
-#pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) {
-          acc[m][v] = fma(to_float(sums[m][v]) * set(scales[m]), scale, acc[m][v]);
-          if constexpr (kMin) acc[m][v] = fnma(set(scales[(1 + h) * M + m]), min, acc[m][v]);
-        }
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) store(out + m * kPanel + v * kLanes, acc[m][v]);
 }
 
 }  // namespace statespace::STATESPACE_ISA

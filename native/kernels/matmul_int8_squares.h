@@ -1,7 +1,7 @@
 #pragma once
 // Products in int8 by squares of two rows and two outputs, NEON's smmla: twice the products of an instruction, for an
 // unpacked panel whose codes lie by twos.
-#include "kernels/matmul_int8.h"
+#include "kernels/matmul_int8_unpacked.h"
 
 namespace statespace::STATESPACE_ISA {
 

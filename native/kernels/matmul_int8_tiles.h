@@ -2,7 +2,7 @@
 // Products in int8 on a matrix unit of tiles: 16 rows of x by 16 outputs for the inputs that share a scale, 32 or 16 of
 // them; the vectors add what a tile sums, scaled. Rows and panels lie as for the vectors, in tiles of 16 rows.
 #include "isa/amx.h"
-#include "kernels/matmul_int8.h"
+#include "kernels/matmul_int8_unpacked.h"
 
 namespace statespace::STATESPACE_ISA {
 

@@ -5,29 +5,37 @@
 #include "kernels/matmul_int8.h"
 #include "kernels/matmul_int8_squares.h"
 #include "kernels/matmul_int8_tiles.h"
+#include "kernels/matmul_int8_unpacked.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
 
 // The least tile over an unpacked panel: lower ones are padded.
-constexpr int kLeastRows = kInt8Rows == 6 ? 4 : 2;
+constexpr int kLeastRows = kInt8Rows == 6 ? std::min(4, kInt8Few + 1) : 2;
 constexpr int kMostPlanes = 3;
 // Rows of x that stay in L2 while the panels pass by.
 constexpr int64_t kResidentBytes = 512 << 10;
 
-// fn(a dot product) for the type's codes on this machine.
-template <class Fn>
+// fn(a dot product) for the type's codes on this machine, of which no more than kMostRun are summed in 16 bits.
+template <int kMostRun, class Fn>
 void with_dot(const Form& f, Fn&& fn) {
   if (has_int8_dot()) return fn(DotInstruction{});
-  if (f.small()) return fn(DotSmall{});
+  const int run = f.run();
+  if constexpr (kMostRun >= 8)
+    if (run == 8) return fn(DotSums<8>{});
+  if constexpr (kMostRun >= 4)
+    if (run == 4) return fn(DotSums<4>{});
+  if constexpr (kMostRun >= 2)
+    if (run == 2) return fn(DotSums<2>{});
   fn(DotAny{});
 }
 
-// What multiplies many rows: the vectors, NEON's squares, or a unit of tiles.
-enum class Unit { vectors, squares, amx, emulated };
+// What multiplies many rows: the vectors, x86's products of words, NEON's squares, or a unit of tiles.
+enum class Unit { vectors, words, squares, amx, emulated };
 
-Unit unit_for([[maybe_unused]] const Context& cx, [[maybe_unused]] int64_t int8_rows) {
+Unit unit_for([[maybe_unused]] const Context& cx, [[maybe_unused]] const Form& form,
+              [[maybe_unused]] int64_t int8_rows) {
 #if defined(STATESPACE_TILES)
   if (cx.tiles == TileUnit::emulated && int8_rows >= kLeastInt8TileRows) return Unit::emulated;
   if (cx.tiles == TileUnit::amx && int8_rows >= kLeastInt8TileRows && amx_has_int8()) return Unit::amx;
@@ -35,7 +43,13 @@ Unit unit_for([[maybe_unused]] const Context& cx, [[maybe_unused]] int64_t int8_
 #if defined(STATESPACE_SQUARES)
   if (has_int8_squares()) return Unit::squares;
 #endif
+#if defined(STATESPACE_WORDS)
+  if (!has_int8_dot() && form.run() == 0) return Unit::words;
+#endif
   return Unit::vectors;
+}
+constexpr Lay lay_for(Unit unit) {
+  return unit == Unit::squares ? Lay::squares : unit == Unit::words ? Lay::words : Lay::fours;
 }
 // Rows of int8 of a tile.
 constexpr int most_rows(Unit unit) {
@@ -105,7 +119,7 @@ Multiply multiplication([[maybe_unused]] Unit unit, const Form& form) {
       };
 #endif
   Multiply multiply = nullptr;
-  with_dot(form, [&](auto dot) { multiply = unpacked_tile<W, decltype(dot)>; });
+  with_dot<W::kMostRun>(form, [&](auto dot) { multiply = unpacked_tile<W, decltype(dot)>; });
   return multiply;
 }
 
@@ -121,7 +135,8 @@ class Product {
         form_(form_of(w.dtype)),
         planes_(planes),
         few_(rows * planes <= kInt8Few),
-        unit_(few_ ? Unit::vectors : unit_for(cx, rows * planes)),
+        unit_(few_ ? Unit::vectors : unit_for(cx, form_, rows * planes)),
+        lay_(lay_for(unit_)),
         e_(e),
         y_(y),
         tiles_(few_ ? 1 : ceil_div(rows, most_rows(unit_) / planes)),
@@ -141,7 +156,7 @@ class Product {
     }
     groups = std::max<int64_t>(1, std::min(groups, tiles_));
     const int64_t own = w_.layout == Layout::rows ? panel_bytes(w_.dtype, w_.in) : 0;
-    const int64_t unpacked = few_ ? 0 : w_.in / 32 * unpacked_block_bytes(form_);
+    const int64_t unpacked = few_ ? 0 : w_.in / 32 * unpacked_block_bytes(form_, lay_);
     constexpr int64_t kSums = kMostRows * kPanel;
     const auto with_memory = [&](int64_t p, int worker, auto&& multiply) {
       float* sums = cx_.local<float>(worker, kSums + 16 + (own + unpacked) / 4 + 16);
@@ -177,28 +192,30 @@ class Product {
   int width(int64_t i) const {
     const int n = height(i) * planes_;
     if (unit_ == Unit::amx || unit_ == Unit::emulated) return most_rows(unit_);
-    if (unit_ == Unit::vectors) return few_ ? n : std::max(n, kLeastRows);
+    if (unit_ != Unit::squares) return few_ ? n : std::max(n, kLeastRows);
     int m = 2;
     while (m < n) m *= 2;
     return m;
   }
-  int64_t tile_words() const { return most_rows(unit_) * (w_.in / 32) * block_words(form_); }
+  int64_t tile_words() const { return most_rows(unit_) * (w_.in / 32) * block_words(form_, lay_); }
   int32_t* tile(int64_t i) const { return x_tiles_ + i * tile_words(); }
 
   void prepare(int64_t i) const {
     const int M = width(i);
-    if (height(i) * planes_ < M) std::memset(tile(i), 0, M * (w_.in / 32) * block_words(form_) * 4);
+    if (height(i) * planes_ < M) std::memset(tile(i), 0, M * (w_.in / 32) * block_words(form_, lay_) * 4);
     with_float(x_.dtype, [&](auto type) {
       for (int r = 0; r < height(i); ++r)
-        quantise_row(x_.row<decltype(type)>(begin(i) + r), w_.in, form_, planes_, r * planes_, M,
-                     unit_ == Unit::squares, tile(i));
+        quantise_row(x_.row<decltype(type)>(begin(i) + r), w_.in, form_, planes_, r * planes_, M, lay_, tile(i));
     });
   }
 
   void few(int64_t p, const uint8_t* panel, float* sums) const {
     with_blocks(w_.dtype, [&](auto type) {
       constexpr DType T = decltype(type)::value;
-      with_dot(form_of(T), [&](auto dot) { packed_tile<T, decltype(dot)>(width(0), tile(0), panel, w_.in, sums); });
+      constexpr int kRun = form_of(T).run();
+      using Plain = std::conditional_t<kRun != 0, DotSums<kRun>, DotAny>;
+      if (has_int8_dot()) return packed_tile<T, DotInstruction>(width(0), tile(0), panel, w_.in, sums);
+      packed_tile<T, Plain>(width(0), tile(0), panel, w_.in, sums);
     });
     store_panel(0, p, sums);
   }
@@ -212,6 +229,9 @@ class Product {
   }
 
   Multiply multiplication_of(bool unpacked) const {
+#if defined(STATESPACE_WORDS)
+    if (lay_ == Lay::words) return unpacked_tile<AsWords, DotWords>;
+#endif
     if (!unpacked) return multiplication<AsBytes>(unit_, form_);
     if (form_.halves == 1)
       return form_.has_min() ? multiplication<Unpacked<1, true>>(unit_, form_)
@@ -226,9 +246,9 @@ class Product {
     const int64_t bytes = next ? panel_bytes(w_.dtype, w_.in) : 0;
     const int64_t share = ceil_div(ceil_div(bytes, 64), std::max<int64_t>(1, end - begin));  // lines
     const int64_t lines = ceil_div(share, w_.in / 32);
-    const bool squares = unit_ == Unit::squares, unpacks = form_.low != 8 || squares;
+    const bool unpacks = form_.low != 8 || lay_ != Lay::fours;
     if (unpacks)
-      with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, squares, wide); });
+      with_blocks(w_.dtype, [&](auto type) { unpack_panel<decltype(type)::value>(panel, w_.in, lay_, wide); });
     const uint8_t* codes = unpacks ? wide : panel;
     const Multiply multiply = multiplication_of(unpacks);
     begin_unit(unit_, 8 / form_.halves);
@@ -263,6 +283,7 @@ class Product {
   const int planes_;
   const bool few_;
   const Unit unit_;
+  const Lay lay_;
   const Epilogue& e_;
   const Rows& y_;
   const int64_t tiles_;
@@ -273,9 +294,11 @@ class Product {
 
 int64_t quantised_scratch(int64_t in, int64_t rows) {
   int64_t most = 0;
-  for (const Unit unit : {Unit::vectors, Unit::squares, Unit::emulated})
-    most = std::max(most, ceil_div(rows, int64_t(most_rows(unit) / kMostPlanes)) * most_rows(unit));
-  return most * (in / 32) * 11 * 4;
+  for (const Unit unit : {Unit::vectors, Unit::words, Unit::squares, Unit::emulated}) {
+    const int64_t tiles = ceil_div(rows, int64_t(most_rows(unit) / kMostPlanes));
+    most = std::max(most, tiles * most_rows(unit) * (unit == Unit::words ? 17 : 11));
+  }
+  return most * (in / 32) * 4;
 }
 
 void matmul_quantised(const Context& cx, const Rows& x, int64_t rows, const Matrix& w, int planes, const Epilogue& e,

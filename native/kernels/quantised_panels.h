@@ -44,6 +44,15 @@ struct Form {
   constexpr int planes() const { return low + high; }
   // Codes that are below 128.
   constexpr bool small() const { return zero < 7; }
+  // Of a code as it is multiplied.
+  constexpr int bits() const { return table ? zero + 1 : planes(); }
+  // Groups of four inputs, of those that share a scale, whose products by int8 are summed in 16 bits, two inputs in
+  // each; 0: not even one's.
+  constexpr int run() const {
+    int n = 8 / halves;
+    while (n * 2 * 127 * ((1 << bits()) - 1) > 32767) n /= 2;
+    return n;
+  }
   // The code that stands for 0, as it lies.
   constexpr int offset() const { return has_min() || (kSignedCodes && !small()) ? 0 : 1 << zero; }
 };

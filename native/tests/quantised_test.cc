@@ -101,11 +101,13 @@ void each_host_backend_and_tiles(Fn&& fn) {
   });
 }
 
-// Rows of blocks of any codes and parts of scales, whose own scales are 1: all values are whole numbers.
+// Rows of blocks of any codes and parts of scales, or of one byte over and over, whose own scales are 1: all values are
+// whole numbers.
 struct WholeBlocks : Blocks {
-  WholeBlocks(DType type, int64_t rows, int64_t columns) : Blocks(type, rows, columns, nullptr) {
+  WholeBlocks(DType type, int64_t rows, int64_t columns, int fill = -1) : Blocks(type, rows, columns, nullptr) {
     uint32_t random = 1;
-    for (uint8_t& byte : bytes) byte = uint8_t((random = random * 1664525 + 1013904223) >> 24);
+    for (uint8_t& byte : bytes)
+      byte = fill < 0 ? uint8_t((random = random * 1664525 + 1013904223) >> 24) : uint8_t(fill);
     const auto one = [&](uint8_t* at) { at[0] = 0, at[1] = 0x3c; };
     for (int64_t b = 0; b < int64_t(bytes.size()); b += dtype_bytes(type, dtype_block(type))) {
       uint8_t* block = bytes.data() + b;
@@ -199,6 +201,30 @@ TEST_CASE("quantised products: whole numbers are exact, on every instruction set
             const auto y = multiply(backend, weight, x);
             CHECK(std::equal(y.begin(), y.end(), exact.begin()));
           }
+        }
+      });
+    }
+}
+
+TEST_CASE("quantised products: the largest codes by the largest rows of int8 do not overflow") {
+  constexpr int64_t kSide = 512;
+  std::vector<float> x(7 *
+                       kSide);  // blocks of 127 and -127 by turns, so that sums in f32 stay exact; the last is small
+  for (size_t i = 0; i < x.size(); ++i) {
+    const int64_t k = int64_t(i) % kSide;
+    x[i] = k < kSide - 31 ? (k / 32 % 2 ? -127.f : 127.f) : 1.f;
+  }
+  for (DType type : kTypes)
+    for (int fill : {0xff, 0x00, 0x77, 0x7f, 0x80}) {
+      const WholeBlocks w(type, kSide, kSide, fill);
+      const auto exact = products(x, w);
+      each_host_backend_and_tiles([&](const Backend& backend) {
+        CAPTURE(std::string(dtype_name(type)));
+        CAPTURE(fill);
+        for (int64_t rows : {1, 2, 7}) {
+          std::vector<float> first(x.begin(), x.begin() + rows * kSide);
+          const auto y = multiply(backend, w.tensor, first);
+          CHECK(std::equal(y.begin(), y.end(), exact.begin()));
         }
       });
     }
