@@ -31,9 +31,8 @@ inline void cos_sin(const float* angles, float* __restrict cosine, float* __rest
     const double r = ((a - n * 0x1.921fbp+0) - n * 0x1.5110bp-22) - n * 0x1.18469898cc517p-44;
     const double z = r * r;
     const double s =
-        r *
-        (1 + z * (-1.0 / 6 +
-                  z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880 + z * (-1.0 / 39916800 + z / 6227020800))))));
+        r * (1 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 +
+                                                       z * (1.0 / 362880 + z * (-1.0 / 39916800 + z / 6227020800))))));
     const double c =
         1 + z * (-0.5 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800 + z / 479001600)))));
     const uint64_t quarter = std::bit_cast<uint64_t>(shifted), odd = 0 - (quarter & 1);
