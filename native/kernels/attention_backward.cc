@@ -130,8 +130,9 @@ class HeadGradient {
     panels(count, 1, w_.dy_rows, dy);
     const bool finite_q = widen(count, kBlock, w_.q_wide, q), finite_dy = widen(count, kBlock, w_.dy_wide, dy);
     for (int r = 0; r < count; r += kPanelRows) panel(first, r, std::min(kPanelRows, count - r), begin, keys, dq);
+    find_seeing(first, count, begin, keys);
     auto add = [&](const float* m, const float* wide, bool finite, float* to) {
-      finite ? add_keys(m, wide, count, keys, to) : add_seen_keys(m, wide, first, count, begin, keys, to);
+      finite ? add_keys(m, wide, keys, to) : add_seen_keys(m, wide, first, count, begin, keys, to);
     };
     if (op_.dv) add(w_.P, w_.dy_wide, finite_dy, w_.dv);
     if (op_.dk) add(w_.dS, w_.q_wide, finite_q, w_.dk);
@@ -142,6 +143,19 @@ class HeadGradient {
     Visible v = plan_.visible(span_, r / plan_.group);
     v.begin = std::clamp<int64_t>(v.begin - begin, 0, keys), v.end = std::clamp<int64_t>(v.end - begin, 0, keys);
     return v;
+  }
+
+  // Of each panel of keys the rows that see any of it: what a row sees begins and ends no earlier than what those
+  // before it see. A causal block on the diagonal is half empty.
+  void find_seeing(int64_t first, int count, int64_t begin, int keys) {
+    Visible seen[kBlock];
+    for (int r = 0; r < count; ++r) seen[r] = seen_by(first + r, begin, keys);
+    int low = 0, high = 0;
+    for (int j = 0; j < keys; j += kPanelRows) {
+      while (low < count && seen[low].end <= j) ++low;
+      while (high < count && seen[high].begin < j + kPanelRows) ++high;
+      seeing_[j / kPanelRows] = {low, std::max(low, high)};
+    }
   }
 
   // P and dS of a panel of rows, and its dq.
@@ -236,15 +250,16 @@ class HeadGradient {
   }
 
   // to (keys, width) += mᵀ · rows, of m (rows, kStride) and panels of channels of the rows.
-  void add_keys(const float* m, const float* wide, int rows, int keys, float* to) const {
+  void add_keys(const float* m, const float* wide, int keys, float* to) const {
     const int64_t width = round_up(headdim_, kWide);
     for (int64_t d = 0; d < headdim_; d += kWide)
       for (int j = 0; j < keys; j += kPanelRows) {
+        const auto [low, high] = seeing_[j / kPanelRows];
         F acc[kPanelRows][2];
         float* here = to + j * width + d;
         for (int i = 0; i < kPanelRows; ++i)
           for (int c = 0; c < 2; ++c) acc[i][c] = load(here + i * width + c * kLanes);
-        FloatTiles::multiply<2, 1, kStride>(m + j, wide + d * kBlock, rows, acc);
+        FloatTiles::multiply<2, 1, kStride>(m + low * kStride + j, wide + d * kBlock + low * kWide, high - low, acc);
         for (int i = 0; i < kPanelRows; ++i)
           for (int c = 0; c < 2; ++c) store(here + i * width + c * kLanes, acc[i][c]);
       }
@@ -274,6 +289,9 @@ class HeadGradient {
   const Context& cx_;
   const int64_t headdim_;
   bool finite_keys_ = true;  // of the block of keys
+  struct {
+    int begin, end;
+  } seeing_[kKeys / kPanelRows];
 };
 
 // r (tokens, nheads) = dy · y of each query row.
