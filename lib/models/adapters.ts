@@ -59,7 +59,7 @@ export async function readAdapters(
 
 /** What a name in peft's file, which is transformers' in memory, is called in the checkpoint: the first part of it and the experts' may differ. */
 const alike = (name: string): string =>
-  name.replace(/^(?:model|backbone|transformer)\.(?:language_model\.)?/, '').replace('.block_sparse_moe.', '.mlp.');
+  name.replace(/^(?:(?:model|backbone|transformer|language_model)\.)+/, '').replace('.block_sparse_moe.', '.mlp.');
 
 /** The names that the graph asks for, by themselves and by what they are alike to. */
 function knownNames(graph: Graph): ReadonlyMap<string, string> {

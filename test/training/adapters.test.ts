@@ -232,6 +232,32 @@ test('adapters of a table of embeddings that is the head too: as peft has them, 
   await expect(load()).rejects.toThrow(/embed_tokens is the head as well/);
 });
 
+test('modules are found under whatever first part their names have: peft has those of transformers in memory', async () => {
+  const folder = await temporary();
+  await saveModel(model, join(folder, 'base'));
+  await using base = await loadModel(join(folder, 'base'), { device: 'cpu' });
+  await using trainer = createTrainer(base, { learningRate: 0.1, lora: { rank: 2, alpha: 4 } });
+  for (let i = 0; i < 2; i++) await trainer.step(batchOf(1, 8));
+  await trainer.save(join(folder, 'adapter'));
+  const file = join(folder, 'adapter', 'adapter_model.safetensors');
+  const logits = async () => {
+    await using of = await loadModel(join(folder, 'base'), { device: 'cpu', adapters: [join(folder, 'adapter')] });
+    return bits(await of.createSession().forward([3, 1, 4]));
+  };
+  const wanted = await logits();
+  const bytes = await readFile(file);
+  const end = 8 + Number(bytes.readBigUInt64LE(0));
+  for (const first of ['backbone', 'model.language_model', 'language_model.model']) {
+    const header = Buffer.from(
+      bytes.toString('utf8', 8, end).replaceAll('base_model.model.model.', `base_model.model.${first}.`),
+    );
+    const size = Buffer.alloc(8);
+    size.writeBigUInt64LE(BigInt(header.length));
+    await writeFile(file, Buffer.concat([size, header, bytes.subarray(end)]));
+    expect(await logits(), first).toBe(wanted);
+  }
+});
+
 test('what is no plain addition to the weights as they are is refused, and patterns end', async () => {
   const folder = await temporary();
   await saveModel(model, join(folder, 'base'));
