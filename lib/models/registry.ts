@@ -110,6 +110,15 @@ export function resolveModel(
   return { modelType, wrapped: text !== undefined, definition, config, where };
 }
 
+/** The config of a multimodal one's text, by itself; any other as it is. */
+export function textConfig(raw: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const text = typeof raw.model_type === 'string' ? textOf(raw, raw.model_type, 'config') : undefined;
+  if (!text) return raw;
+  const ends = ENDS.filter((key) => key in raw).map((key) => [key, raw[key]]);
+  return { ...Object.fromEntries(ends), ...text };
+}
+const ENDS = ['bos_token_id', 'eos_token_id', 'pad_token_id'];
+
 /** The text part of a multimodal config: its own keys, and the outer ones that speak of both. */
 function textOf(
   raw: Readonly<Record<string, unknown>>,

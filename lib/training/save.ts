@@ -4,6 +4,7 @@ import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors
 import { StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { Model } from '../models/model.js';
+import { textConfig } from '../models/registry.js';
 import { checkNone } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import { configJson } from './config-json.js';
@@ -18,10 +19,12 @@ export const MARKS = ['config.json', 'adapter_config.json', 'trainer.json'];
 const FLOAT_NAMES = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
 
 /**
- * Rotations that GGUF has as a divisor of each frequency, in transformers' words: factors that are the same for short texts
- * and long ones. @public
+ * The config that a model is saved with, in transformers' words. Of a multimodal one that of its text, which is all that the
+ * model has; rotations that GGUF has as a divisor of each frequency become factors, the same for short texts and long ones.
+ * @public
  */
-export function withKnownRope(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+export function savedConfig(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const config = textConfig(given);
   const { rope_type, divisors, ...rope } = (config.rope_parameters ?? {}) as Record<string, unknown>;
   if (rope_type !== 'divisors') return { ...config };
   const same = { rope_type: 'longrope', short_factor: divisors, long_factor: divisors, factor: 1, attention_factor: 1 };
@@ -52,7 +55,7 @@ export async function writeModel(
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
   const held = model.heldType;
   const saved = type === 'held' && (held === 'f16' || held === 'bf16') ? held : 'f32';
-  const { torch_dtype: _, quantization_config: __, ...config } = withKnownRope(model.config);
+  const { torch_dtype: _, quantization_config: __, ...config } = savedConfig(model.config);
   const text = configJson({ ...config, dtype: FLOAT_NAMES[saved] });
   await lazyFiles().writeFile(join(folder, 'config.json'), text, { flush: true });
   await copyCompanions(model.companions, folder);

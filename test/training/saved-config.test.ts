@@ -93,3 +93,17 @@ test('a Mamba whose inner width is no multiple of its width has no broken `expan
   expect(saved.expand).toBeUndefined();
   expect(off).toBe(0);
 });
+
+test('of a multimodal model the text is saved as what it is', async () => {
+  const folder = await temporary();
+  const text = { ...SIZES, intermediate_size: 64, num_attention_heads: 4, num_key_value_heads: 1, head_dim: 8 };
+  const config = { model_type: 'gemma3', eos_token_id: [1, 6], tie_word_embeddings: true, text_config: text };
+  await using model = await createModel(config, { seed: 3 });
+  await model.save(folder);
+  const saved = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+  expect(saved).toMatchObject({ ...text, model_type: 'gemma3_text', eos_token_id: [1, 6], tie_word_embeddings: true });
+  expect(saved).not.toHaveProperty('text_config');
+  await using again = await loadModel(folder);
+  const logits = async (of: typeof model) => (await of.createSession().forward([3, 1, 4])).data;
+  expect(await logits(again)).toEqual(await logits(model));
+});

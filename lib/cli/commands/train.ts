@@ -10,7 +10,7 @@ import { checkReplaceable, recoverFolder } from '../../atomic-folder.js';
 import { openCheckpoint } from '../../checkpoint/open.js';
 import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
-import { MARKS, withKnownRope } from '../../training/save.js';
+import { MARKS, savedConfig } from '../../training/save.js';
 import { Interrupted, UsageError } from '../errors.js';
 import { checkWritable, isCheckpoint, readModelConfig, writeOutput } from '../files.js';
 import { unhurried } from '../interruption.js';
@@ -153,7 +153,7 @@ async function sameRun(
   { out, config: path }: Options,
 ): Promise<Trainer> {
   const saved = trainer.model.config;
-  const config = withKnownRope(given);
+  const config = savedConfig(given);
   const other = Object.keys(config).find(
     (key) => !BESIDES.has(key) && JSON.stringify(config[key]) !== JSON.stringify(saved[key]),
   );
