@@ -272,6 +272,8 @@ test('what is no plain addition to the weights as they are is refused, and patte
     await writeFile(file, JSON.stringify({ ...config, ...keys }));
     await (await loadModel(join(folder, 'base'), { device: 'cpu', adapters: [adapter] })).dispose();
   };
+  // Each is a plain name, and quickly tried: what takes long is their number.
+  const many = Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`l${i}`, 1]));
   const refused: [object, RegExp][] = [
     [{ use_dora: true }, /use_dora: is not supported/],
     [{ alora_invocation_tokens: [3] }, /alora_invocation_tokens: is not supported/],
@@ -282,10 +284,10 @@ test('what is no plain addition to the weights as they are is refused, and patte
     [{ r: 1.5 }, /expected r and lora_alpha, received 1\.5/],
     [{ lora_alpha: null }, /expected r and lora_alpha, received 2 and null/],
     [{ alpha_pattern: { '(': 1 } }, /alpha_pattern: Invalid regular expression/],
-    [{ alpha_pattern: { '(([a-z.]|\\d|_)+)+!': 1 } }, /alpha_pattern: .*timed out/],
+    [{ alpha_pattern: many }, /alpha_pattern: .*timed out/],
   ];
   for (const [keys, message] of refused)
-    await expect(load(keys), JSON.stringify(keys)).rejects.toMatchObject({
+    await expect(load(keys), String(message)).rejects.toMatchObject({
       code: 'ERR_CHECKPOINT',
       message: expect.stringMatching(message),
     });
