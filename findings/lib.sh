@@ -127,3 +127,29 @@ writer.write_tensors_to_file()
 writer.close()
 PY
 }
+
+# small_mamba_in_llama makes $work/node with node-llama-cpp 3.22.1, that model and a module mamba.mjs: llama, a sequence, next(sequence,
+# token) is the probabilities after one more token, after(tokens) those of another sequence that has read these and 5, apart(a, b)
+# how far two are from each other.
+small_mamba_in_llama() {
+  python_packages gguf==0.19.0
+  node_packages node-llama-cpp@3.22.1
+  small_mamba_gguf "$work/node/model.gguf"
+  cat >"$work/node/mamba.mjs" <<'JS'
+import { getLlama } from 'node-llama-cpp';
+
+export const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: 1 });
+const model = await llama.loadModel({ modelPath: 'model.gguf', gpuLayers: 0 });
+const context = await model.createContext({ contextSize: 256, sequences: 2, threads: 1 });
+export const sequence = context.getSequence();
+const other = context.getSequence();
+
+export const next = async (of, token) => (await of.controlledEvaluate([[token, { generateNext: { probabilities: true } }]]))[0].next.probabilities;
+export const apart = (a, b) => Math.max(...[...a].map(([token, value]) => Math.abs(value - (b.get(token) ?? 0))));
+export async function after(tokens) {
+  await other.clearHistory();
+  await other.evaluateWithoutGeneratingNewTokens(tokens);
+  return next(other, 5);
+}
+JS
+}

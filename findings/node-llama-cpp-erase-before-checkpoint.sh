@@ -12,26 +12,13 @@
 #   speaks, as many tokens after the checkpoint were never read, and contextTokens tell another text than the state.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-python_packages gguf==0.19.0
-node_packages node-llama-cpp@3.22.1
-small_mamba_gguf "$work/node/model.gguf"
+small_mamba_in_llama
 
 cat >"$work/node/erase.mjs" <<'JS'
-import { getLlama } from 'node-llama-cpp';
+import { after, apart, llama, next, sequence } from './mamba.mjs';
 
-const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: 1 });
-const model = await llama.loadModel({ modelPath: 'model.gguf', gpuLayers: 0 });
-const context = await model.createContext({ contextSize: 256, sequences: 2, threads: 1 });
-const [sequence, other] = [context.getSequence(), context.getSequence()];
 const text = Array.from({ length: 256 }, (_, i) => 1 + ((i * i * 7 + i * 13) % 63));
 
-const next = async (of, token) => (await of.controlledEvaluate([[token, { generateNext: { probabilities: true } }]]))[0].next.probabilities;
-const apart = (a, b) => Math.max(...[...a].map(([token, value]) => Math.abs(value - (b.get(token) ?? 0))));
-async function after(tokens) {
-  await other.clearHistory();
-  await other.evaluateWithoutGeneratingNewTokens(tokens);
-  return next(other, 5);
-}
 // Reads tokens, with a checkpoint once `at` of them are read (0: none), erases from..to, and says how far the next token's
 // probabilities are from those after what is left, and from those after the tokens that the state is suspected to hold.
 async function erased(count, at, from, to) {

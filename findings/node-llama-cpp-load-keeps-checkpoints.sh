@@ -11,26 +11,13 @@
 #   two texts, while contextTokens look right. clearHistory() before loadStateFromFile() is the way out.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-python_packages gguf==0.19.0
-node_packages node-llama-cpp@3.22.1
-small_mamba_gguf "$work/node/model.gguf"
+small_mamba_in_llama
 
 cat >"$work/node/load.mjs" <<'JS'
-import { getLlama } from 'node-llama-cpp';
+import { after, apart, llama, next, sequence } from './mamba.mjs';
 
-const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: 1 });
-const model = await llama.loadModel({ modelPath: 'model.gguf', gpuLayers: 0 });
-const context = await model.createContext({ contextSize: 256, sequences: 2, threads: 1 });
-const [sequence, other] = [context.getSequence(), context.getSequence()];
 const [saved, former] = [7, 11].map((step) => Array.from({ length: 90 }, (_, i) => 1 + ((i * i * step + i * 13) % 63)));
 
-const next = async (of, token) => (await of.controlledEvaluate([[token, { generateNext: { probabilities: true } }]]))[0].next.probabilities;
-const apart = (a, b) => Math.max(...[...a].map(([token, value]) => Math.abs(value - (b.get(token) ?? 0))));
-async function after(tokens) {
-  await other.clearHistory();
-  await other.evaluateWithoutGeneratingNewTokens(tokens);
-  return next(other, 5);
-}
 await sequence.evaluateWithoutGeneratingNewTokens(saved);
 await sequence.saveStateToFile('saved.state');
 

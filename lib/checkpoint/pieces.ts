@@ -32,3 +32,22 @@ export async function copied(from: Float32Array | Int32Array, to: Float32Array, 
   await inPieces(from.length, (first, end) => to.set(from.subarray(first, end), at + first), 1 / 16);
   return to;
 }
+
+/** Matrices of (rows, columns), one after the other, as (columns, rows), times a factor. */
+export async function turned(
+  values: Float32Array,
+  rows: number,
+  columns: number,
+  factor = 1,
+): Promise<Float32Array<ArrayBuffer>> {
+  const out = new Float32Array(values.length);
+  const turn = (from: number, to: number) => {
+    for (let row = from; row < to; row++) {
+      const at = Math.floor(row / rows) * rows * columns;
+      const i = row % rows;
+      for (let j = 0; j < columns; j++) out[at + j * rows + i] = factor * values[row * columns + j]!;
+    }
+  };
+  await inPieces(values.length / columns, turn, columns);
+  return out;
+}

@@ -1,5 +1,5 @@
 // Tensors made of others without moving a byte: other shapes, rows in another order, parts of several tensors.
-import { changed, inPieces } from './pieces.js';
+import { changed, turned } from './pieces.js';
 import { pickRows } from './read.js';
 import { type StoredTensor, storedBytes, typeBlock } from './stored.js';
 
@@ -120,16 +120,5 @@ export function joined(name: string, parts: readonly StoredTensor[], shape: Shap
 export function transposed(t: StoredTensor): StoredTensor {
   const [rows, columns] = t.shape.slice(-2) as [number, number];
   const outer = t.shape.slice(0, -2);
-  return computed(t, [...outer, columns, rows], async (values) => {
-    const out = new Float32Array(values.length);
-    const turn = (from: number, to: number) => {
-      for (let row = from; row < to; row++) {
-        const at = Math.floor(row / rows) * rows * columns;
-        const i = row % rows;
-        for (let j = 0; j < columns; j++) out[at + j * rows + i] = values[row * columns + j]!;
-      }
-    };
-    await inPieces(values.length / columns, turn, columns);
-    return out;
-  });
+  return computed(t, [...outer, columns, rows], (values) => turned(values, rows, columns));
 }

@@ -3,14 +3,16 @@ import { join } from 'node:path';
 import { fileExists } from '../checkpoint/files.js';
 import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
 import { readPytorch } from '../checkpoint/pickle.js';
+import { turned } from '../checkpoint/pieces.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
+import { transposed } from '../checkpoint/views.js';
 import { StatespaceError, show } from '../errors.js';
 import { compute } from '../graph/compute.js';
 import type { Graph } from '../graph/graph.js';
 import { parametersOf } from './held.js';
 import { readPeftConfig } from './peft-config.js';
 import { splitExperts } from './peft-experts.js';
-import { HEAD, moduleOf, tiedTables, turned } from './peft-names.js';
+import { HEAD, moduleOf, tiedTables } from './peft-names.js';
 
 /** @public */
 export interface Adapter {
@@ -78,6 +80,7 @@ async function readAdapter(
   const stored =
     !(await fileExists(file)) && (await fileExists(pickled)) ? readPytorch(pickled) : readSafetensors(file);
   const found: Found = { adapters: new Map(), whole: new Map() };
+  const inModel = (name: string) => known.get(name) ?? known.get(alike(name));
   const modules = new Map<string, string>();
   for (const t of await stored) {
     const match = /^base_model\.model\.(.+?)(?:\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?)?$/.exec(t.name);
@@ -86,14 +89,14 @@ async function readAdapter(
       throw config.refuse(`tensor ${t.name}: expected base_model.model.MODULE.lora_A.weight or lora_B`);
     if (half === undefined) {
       const name = module.replace(/\.base_layer(?=\.[^.]+$)/, '');
-      const base = known.get(name) ?? known.get(alike(name));
+      const base = inModel(name);
       if (!base && name !== HEAD)
         throw config.refuse(`tensor ${t.name}: is no half of an adapter, and the model has no such tensor`);
       found.whole.set(base ?? name, t);
       continue;
     }
     const asked = `${module}.weight`;
-    const name = known.get(asked) ?? known.get(alike(asked)) ?? asked;
+    const name = inModel(asked) ?? asked;
     modules.set(name, module);
     const adapter = found.adapters.get(name) ?? { file, scale: 0 };
     // Of a table of embeddings peft's A is (rank, rows) and B (columns, rank): rows are looked up in Aᵀ.
@@ -104,14 +107,12 @@ async function readAdapter(
   for (const [name, { a, b }] of [...found.adapters]) {
     const module = /^(.+\.experts)(?:\.base_layer)*\.weight$/.exec(name)?.[1];
     if (module === undefined || known.has(name) || !a || !b) continue;
-    const split = splitExperts(module, { a, b }, (asked) =>
-      shapes.get(known.get(asked) ?? known.get(alike(asked)) ?? ''),
-    );
+    const split = splitExperts(module, { a, b }, (asked) => shapes.get(inModel(asked) ?? ''));
     if (!split)
       throw config.refuse(`${module}: adapters of shapes (${a.shape}) and (${b.shape}) are of none of its parameters`);
     found.adapters.delete(name);
     for (const [asked, halves] of split.parts) {
-      const own = known.get(asked) ?? known.get(alike(asked))!;
+      const own = inModel(asked)!;
       found.adapters.set(own, { file, scale: 0, ...halves });
       modules.set(own, `${module}.${split.parameter}`);
     }
@@ -124,15 +125,6 @@ async function readAdapter(
     adapter.scale = scale;
   }
   return found;
-}
-
-function transposed(t: StoredTensor): StoredTensor {
-  const [rows, columns] = t.shape as [number, number];
-  return {
-    ...t,
-    shape: [columns, rows],
-    derived: { from: t, apply: (values) => turned(values, rows, columns) },
-  };
 }
 
 /** peft adapts a table and the head that is tied to it one by one, unless it is told to tie them; one tensor can have what is the same of both. */

@@ -6,7 +6,7 @@ import { checkKnown } from '../options.js';
 import { configType } from './held-types.js';
 import { buildGraph, loadModel } from './load.js';
 import { checkDtype, checkOptions, type LoadOptions } from './load-options.js';
-import { resolveModel } from './registry.js';
+import { type ResolvedModel, resolveModel } from './registry.js';
 import { withTap } from './tap.js';
 
 type SessionBytes = ReturnType<typeof sessionBytes>;
@@ -59,26 +59,20 @@ export function describeModel(
 
 function describeConfig(config: Record<string, unknown>): ModelDescription {
   const resolved = resolveModel(config);
-  const inType = (dtype: HeldType) => buildGraph(resolved, dtype).graph;
-  const graph = inType(configType(config));
-  return describeGraph(resolved.modelType, graph, (context, dtype) => sessionBytes(inType(dtype), context));
+  return describeGraph(resolved, buildGraph(resolved, configType(config)).graph);
 }
 
-/** inType: bytes of a session of the model held in another type. */
-function describeGraph(
-  modelType: string,
-  graph: Graph,
-  inType: (context: number, dtype: HeldType) => SessionBytes,
-): ModelDescription {
+function describeGraph(resolved: ResolvedModel, graph: Graph): ModelDescription {
   return {
-    modelType,
+    modelType: resolved.modelType,
     parameters: countParameters(graph),
     layers: layerCounts(graph),
     flopsPerToken: (context) => flopsPerToken(graph, checkContext('flopsPerToken', context)),
     sessionBytes(context, dtype) {
       checkDtype('sessionBytes', dtype);
       checkContext('sessionBytes', context);
-      return dtype === undefined || dtype === graph.dtype ? sessionBytes(graph, context) : inType(context, dtype);
+      const held = dtype === undefined || dtype === graph.dtype ? graph : buildGraph(resolved, dtype).graph;
+      return sessionBytes(held, context);
     },
   };
 }
@@ -96,7 +90,6 @@ async function describeCheckpoint(path: string, options: LoadOptions): Promise<C
       `${checkpoint.folder}: has no config.json, and tells no model without it`,
     );
   const graph = await heldGraph(path, options);
-  const { modelType, sessionBytes: inType } = describeConfig(config);
   const held = new Map<string, HeldType[]>(); // of a tensor whose parts are held apart several
   let bytes = 0;
   for (const [value, spec] of graph.weights) {
@@ -120,7 +113,7 @@ async function describeCheckpoint(path: string, options: LoadOptions): Promise<C
   };
   const listed = origins ?? new Map([...tensors].map(([name, stored]) => [name, { stored, names: [name] }] as const));
   return {
-    ...describeGraph(modelType, graph, inType),
+    ...describeGraph(resolveModel(config), graph),
     config,
     tensors: [...listed].map(([name, { stored, names }]) => ({
       name,

@@ -1,6 +1,7 @@
 // Adapters of a mixture's experts as peft has them where transformers 5 holds all experts in one parameter.
 import type { StoredTensor } from '../checkpoint/open.js';
 import { inPieces } from '../checkpoint/pieces.js';
+import { computed, rowRange } from '../checkpoint/views.js';
 
 interface Halves {
   readonly a: StoredTensor;
@@ -33,42 +34,22 @@ export function splitExperts(
   if (!Number.isInteger(rank) || b.shape[1] !== down) return undefined;
   const isUp = columns === dModel && b.shape[0] === 2 * inner;
   if (!isUp && !(columns === inner && b.shape[0] === dModel)) return undefined;
+  const rows = isUp ? inner : dModel;
   const parts = new Map<string, Halves>();
   for (let e = 0; e < experts; e++)
     for (const [i, name] of (isUp ? kind.up : [kind.down]).entries())
       parts.set(weight(e, name), {
-        a: part(a, [rank, columns], (v) => v.subarray(e * rank * columns, (e + 1) * rank * columns)),
-        b: part(b, [isUp ? inner : dModel, rank], (v) =>
-          columnsOf(v, e, experts, rank, i * inner, isUp ? inner : dModel),
-        ),
+        a: rowRange(a, e * rank, [rank, columns]),
+        b: computed(rowRange(b, i * rows, [rows, down]), [rows, rank], (v) => columnsOf(v, e, experts)),
       });
   return { parameter: isUp ? 'gate_up_proj' : 'down_proj', parts };
 }
 
-type Apply = NonNullable<StoredTensor['derived']>['apply'];
-const part = (from: StoredTensor, shape: readonly number[], apply: Apply): StoredTensor => ({
-  ...from,
-  shape,
-  derived: { from, apply },
-});
-
-/** Rows [first, first + rows) of B, and of these the columns of one expert: (rows, rank). */
-async function columnsOf(
-  values: Float32Array,
-  expert: number,
-  experts: number,
-  rank: number,
-  first: number,
-  rows: number,
-): Promise<Float32Array> {
-  const out = new Float32Array(rows * rank);
-  await inPieces(
-    rows,
-    (from, to) => {
-      for (let r = from; r < to; r++)
-        for (let j = 0; j < rank; j++) out[r * rank + j] = values[((first + r) * rank + j) * experts + expert]!;
-    },
-    rank,
-  );
+/** Of (rows, rank · experts), rank by rank, the columns of one expert: (rows, rank). */
+async function columnsOf(values: Float32Array, expert: number, experts: number): Promise<Float32Array> {
+  const out = new Float32Array(values.length / experts);
+  await inPieces(out.length, (from, to) => {
+    for (let i = from; i < to; i++) out[i] = values[i * experts + expert]!;
+  });
   return out;
 }

@@ -2,12 +2,13 @@
 import { join, relative, resolve } from 'node:path';
 import { placeOf, recoverFolder, replaceFolder } from '../atomic-folder.js';
 import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
+import { turned } from '../checkpoint/pieces.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors.js';
 import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { loadModel } from '../models/load.js';
-import { HEAD, moduleOf, turned } from '../models/peft-names.js';
+import { HEAD, moduleOf } from '../models/peft-names.js';
 import { checkPath } from '../options.js';
 import { Tensor } from '../tensor.js';
 import { configJson } from './config-json.js';
@@ -143,7 +144,7 @@ async function valuesOf(
   const byName = new Map(stored.map((t) => [t.name, t]));
   const values = new Map<string, Float32Array>();
   if (stored.length === 0) return values;
-  for (const { name, shape: own, table } of trainer.parameterList.filter((p) => p.trained)) {
+  for (const { name, shape: own, table } of trainer.trained.parameters.filter((p) => p.trained)) {
     const t = byName.get(prefix + name);
     const shape = table ? own.toReversed() : own;
     if (t?.shape.join() !== shape.join())

@@ -1,7 +1,7 @@
 import { Cancellation, checkCall, unlessAborted } from '../cancellation.js';
+import { turned } from '../checkpoint/pieces.js';
 import { StatespaceError, show } from '../errors.js';
 import { Model } from '../models/model.js';
-import { turned } from '../models/peft-names.js';
 import { call, type NativeHandle, type TrainingPart } from '../native.js';
 import { checkKnown, checkNone } from '../options.js';
 import { Tensor } from '../tensor.js';
@@ -83,10 +83,6 @@ export class TrainerState implements Trainer {
   ) {
     this.#queue = this.#start(begin);
     this.#queue.catch(() => {}); // whoever calls first hears of it
-  }
-
-  get parameterList(): readonly Trained[] {
-    return this.network.parameters;
   }
 
   get trained(): TrainedNetwork {
