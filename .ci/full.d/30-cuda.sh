@@ -1,15 +1,19 @@
 # CUDA without a GPU: the emulated device in several orders of its lanes, all architectures by nvcc.
 emulated_build() { npm run --silent build:cuda:emulated; }
+emulated_cxx() { emulated_build && npm run --silent test:cuda:emulated; }
+emulated_ops() { # emulated_ops NAME=VALUE [tests]: with this in the environment
+  local setting=$1
+  shift
+  emulated_build && env "$setting" npm run --silent test:cuda:emulated:ops -- "$@"
+}
 if need /usr/include/doctest/doctest.h doctest-dev && need cmake cmake; then
   step 'emulated CUDA: build' emulated_build
-  counted 'emulated CUDA: three lane orders, equal to the bit' npm run --silent test:cuda:emulated
+  counted 'emulated CUDA: three lane orders, equal to the bit' emulated_cxx
   for order in forward 7 1234567; do
-    counted "emulated CUDA: ops, models and sessions, lanes $order" \
-      env STATESPACE_EMULATED_ORDER=$order npm run --silent test:cuda:emulated:ops
+    counted "emulated CUDA: ops, models and sessions, lanes $order" emulated_ops STATESPACE_EMULATED_ORDER=$order
   done
   skip_missing_kernels
-  counted 'emulated CUDA: all models and sessions' \
-    env STATESPACE_LONG=1 npm run --silent test:cuda:emulated:ops -- test/models test/session
+  counted 'emulated CUDA: all models and sessions' emulated_ops STATESPACE_LONG=1 test/models test/session
 else
   skip 'emulated CUDA' 'no doctest or CMake here'
 fi

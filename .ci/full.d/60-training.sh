@@ -1,4 +1,4 @@
-# The shipped model: its first steps again, from its text and command; what was trained goes to transformers and peft.
+# The shipped model: its first steps again, from its text and command; what goes to transformers and peft, and comes from them.
 shipped_model() {
   local work
   work=$(mktemp -d) || return 1
@@ -10,6 +10,7 @@ shipped_model() {
   return $failed
 }
 with_transformers() { npm run --silent build && npx vitest run test/training/transformers.test.ts; }
+random_configs() { npm run --silent build && STATESPACE_LONG=1 npx vitest run test/models/random-configs.test.ts; }
 if apt-cache policy r-cran-janeaustenr 2>/dev/null | grep -q 'Candidate: 1.0.0-1'; then
   step 'training: the first steps of the shipped model' shipped_model
 else
@@ -17,6 +18,8 @@ else
 fi
 if [ -n "${STATESPACE_PYTHON:-}" ]; then
   counted 'training: to transformers and peft, and back' with_transformers
+  counted 'models: random configs of transformers, and back' random_configs
 else
   skip 'training: to transformers and peft, and back' 'STATESPACE_PYTHON names no Python with both'
+  skip 'models: random configs of transformers, and back' 'STATESPACE_PYTHON names no Python with transformers'
 fi

@@ -1,0 +1,85 @@
+// Checkpoints that transformers makes of random configs (transformers/random_models.py), of every family that it has too:
+// read whole, in pieces, packed with others, forked and restored here; and saved again, read by transformers.
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadModel, type Model } from 'statespace';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readGolden, relativeL2 } from '../support/golden.js';
+import { needs } from '../support/needs.js';
+import { succeed } from '../support/process.js';
+import { amount } from '../support/scale.js';
+import { feedTokens } from '../support/sessions.js';
+
+const python = process.env.STATESPACE_PYTHON;
+/** Another one draws others. */
+const seed = process.env.STATESPACE_SEED ?? '1';
+
+type Way = (model: Model, ids: Int32Array) => Promise<Float32Array>;
+
+const ways: Record<string, Way> = {
+  whole: (model, ids) => feedTokens(model.createSession(), ids, [ids.length]),
+  'in pieces': (model, ids) => feedTokens(model.createSession(), ids, [1, 3, 8]),
+  packed: async (model, ids) => {
+    const entries = [ids.subarray(3), ids, ids.subarray(0, 2)].map((tokens) => ({
+      session: model.createSession(),
+      tokens,
+      logits: 'all' as const,
+    }));
+    return (await model.forwardBatch(entries))[1]!.toFloat32Array();
+  },
+  'forked and restored': async (model, ids) => {
+    const half = ids.length >> 1;
+    const session = model.createSession();
+    const first = await feedTokens(session, ids.subarray(0, half), [half]);
+    const fork = session.fork();
+    await session.forward(ids.subarray(0, 3)); // what the fork does not see
+    const restored = model.restoreSession(fork.save());
+    return Float32Array.from([...first, ...(await feedTokens(restored, ids.subarray(half), [2]))]);
+  },
+};
+
+describe.runIf(needs(python, 'STATESPACE_PYTHON, a Python with transformers'))('random configs of transformers', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'statespace-'));
+  const [drawn, saved, read] = ['drawn', 'saved', 'read'].map((name) => join(folder, name)) as [string, string, string];
+  const script = (...args: string[]) =>
+    succeed(python!, [join(__dirname, 'transformers/random_models.py'), ...args], { timeout: 3_600_000 });
+  afterAll(() => rmSync(folder, { recursive: true }));
+  beforeAll(async () => {
+    await script('make', drawn, seed, `${amount(1, 10)}`);
+  }, 3_600_000);
+
+  async function each(check: (name: string, ids: Int32Array, close: (logits: Float32Array) => void) => Promise<void>) {
+    const names = readdirSync(drawn).sort();
+    expect(names.length).toBeGreaterThan(30);
+    for (const name of names) {
+      const { input_ids, logits, logits_f32 } = readGolden(join(drawn, name, 'expected.safetensors')).tensors;
+      // What rounding does to such weights, transformers' own f32 shows.
+      const most = Math.max(1e-5, 10 * relativeL2(logits_f32!.data, logits!.data));
+      await check(name, input_ids!.data as Int32Array, (received) =>
+        expect(relativeL2(received, logits!.data), name).toBeLessThan(most),
+      );
+    }
+  }
+
+  test.each(Object.entries(ways))('%s', { timeout: 600_000 }, (_, way) =>
+    each(async (name, ids, close) => {
+      await using model = await loadModel(join(drawn, name));
+      close(await way(model, ids));
+    }),
+  );
+
+  test('saved again, and read by transformers', { timeout: 3_600_000 }, async () => {
+    mkdirSync(saved);
+    mkdirSync(read);
+    await each(async (name) => {
+      await using model = await loadModel(join(drawn, name));
+      await model.save(join(saved, name));
+      copyFileSync(join(drawn, name, 'expected.safetensors'), join(saved, name, 'expected.safetensors'));
+    });
+    await script('read', saved, read);
+    await each(async (name, _, close) => {
+      close(readGolden(join(read, `${name}.safetensors`)).tensors.logits!.data as Float32Array);
+    });
+  });
+});
