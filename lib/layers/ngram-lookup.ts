@@ -13,7 +13,15 @@ export interface Lookup {
   eos: number;
   rows: number;
   shards: number;
+  /** What a checkpoint holds and a new model begins with: of each place in an n-gram, and of each head. */
+  multipliers: readonly bigint[];
+  sizes: readonly number[];
+  offsets: readonly number[];
 }
+
+/** 64-bit integers as words of 16 bits, lowest first: (…, 4). */
+const wordsOf = (integers: readonly (number | bigint)[]): Float32Array =>
+  Float32Array.from(new Uint16Array(BigInt64Array.from(integers, BigInt).buffer));
 
 /** The stored shape of a shard may have been padded otherwise: what the checkpoint holds is right. */
 function table(w: Weights, o: Lookup, width: number): Value {
@@ -33,15 +41,17 @@ export function lookedUp(
   const { streams: n, dModel: d } = c;
   const heads = (o.gram - 1) * o.perGram;
   const names = w.scope('ple_embedding');
-  const words = (name: string, count: number) =>
-    names.combined([{ name, shape: [count], buffer: true, init: 'ones' }], [count, 4], { words: true, matrix: false });
+  const words = (name: string, integers: readonly (number | bigint)[]) => {
+    const source = { name, shape: [integers.length], buffer: true, init: { values: () => wordsOf(integers) } };
+    return names.combined([source], [integers.length, 4], { words: true, matrix: false });
+  };
   const rows = g.op(
     'ngramEmbedding',
     {
       weight: table(names, o, o.dim / heads),
-      multipliers: words('layer_multipliers', o.gram),
-      sizes: words('ngram_heads_vocab_sizes', heads),
-      offsets: words('ngram_heads_offsets', heads),
+      multipliers: words('layer_multipliers', o.multipliers),
+      sizes: words('ngram_heads_vocab_sizes', o.sizes),
+      offsets: words('ngram_heads_offsets', o.offsets),
       state: g.state([o.gram - 1]),
     },
     { eos: o.eos, perGram: o.perGram },

@@ -11,7 +11,10 @@ import { bitsOf, pinned, Tensor, type TensorLike } from '../tensor.js';
 /** A tensor by its name in the checkpoint. */
 export interface Parameter {
   readonly name: string;
+  /** Of 64-bit integers that of their words, (…, 4). */
   readonly shape: readonly number[];
+  /** 64-bit integers, as four words of 16 bits each, lowest first. */
+  readonly words: boolean;
   /** Stored beside the parameters, not one of them: it is not trained. */
   readonly buffer: boolean;
   /** Where weights have it: its values [first, first + count) begin at `at` there. */
@@ -26,9 +29,11 @@ export function parametersOf(g: Graph): ReadonlyMap<string, Parameter> {
   for (const [weight, spec] of g.weights) {
     let at = 0;
     for (const s of spec.sources) {
-      const parameter = found.get(s.name) ?? { name: s.name, shape: s.shape, buffer: s.buffer ?? false, uses: [] };
+      const words = spec.words ?? false;
+      const shape = words ? [...s.shape, 4] : s.shape;
+      const parameter = found.get(s.name) ?? { name: s.name, shape, words, buffer: s.buffer ?? false, uses: [] };
       found.set(s.name, parameter);
-      const [first, count] = s.span ?? [0, size(s.shape)];
+      const [first, count] = s.span ?? [0, size(shape)];
       parameter.uses.push({ weight, spec, first, count, at });
       at += count;
     }

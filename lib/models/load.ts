@@ -267,20 +267,12 @@ export async function createModel(
       if (spec.transform) built.originals.set(s.name, values);
       return partOf(values, s);
     });
-    entries.push({
-      value: value.id,
-      parts: spec.transform
-        ? [{ data: await spec.transform(drawn) }]
-        : drawn.map((data) => ({ data: spec.words ? asWords(data) : data })),
-    });
+    const made = spec.transform ? [await spec.transform(drawn)] : drawn;
+    entries.push({ value: value.id, parts: made.map((data) => ({ data })) });
   }
   const model = await finish(built, options, [], entries, seed);
   return model.open({ config, identity: `random:${seed}` });
 }
-
-/** Small whole numbers as their four words of 16 bits. */
-const asWords = (values: Float32Array): Float32Array =>
-  Float32Array.from({ length: 4 * values.length }, (_, i) => (i % 4 === 0 ? values[i / 4]! : 0));
 
 /** What distinguishes a model with adapters from the one without, and from one with others. */
 async function adaptersIdentity(adapters: Adapters | undefined): Promise<string> {

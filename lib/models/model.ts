@@ -186,7 +186,10 @@ export class Model implements AsyncDisposable, Network {
     return this.#held.seed(trainer, numbers);
   }
 
-  /** A copy of one tensor, f32, by its name in the checkpoint; ERR_ARGUMENT where there is none of this name. */
+  /**
+   * A copy of one tensor, f32, by its name in the checkpoint; ERR_ARGUMENT where there is none of this name. 64-bit integers
+   * (Qwen4's n-grams) are four words of 16 bits each, lowest first: (…, 4).
+   */
   async getParameter(name: string): Promise<Tensor> {
     this.#calls.native; // ERR_DISPOSED
     return this.#held.read(name);

@@ -14,15 +14,38 @@ function primes(from: number, count: number): number[] {
   return found;
 }
 
+const u64 = (n: bigint): bigint => BigInt.asUintN(64, n);
+const GAMMA = 0x9e3779b97f4a7c15n;
+
+/** The number that SplitMix64 (Steele, Lea and Flood 2014) gives in this state. */
+function splitMix64(state: bigint): bigint {
+  let z = u64(state + GAMMA);
+  z = u64((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n);
+  z = u64((z ^ (z >> 27n)) * 0x94d049bb133111ebn);
+  return z ^ (z >> 31n);
+}
+
+/** Odd numbers so small that a token by one of them is no more than 63 bits, as transformers draws them. */
+function drawMultipliers(gram: number, seed: number, place: number, vocabSize: number): bigint[] {
+  const most = ((1n << 63n) - 1n) / BigInt(vocabSize) / 2n;
+  const begin = BigInt(seed) + 10007n * BigInt(place);
+  return Array.from({ length: gram }, (_, i) => 2n * (splitMix64(u64(begin + GAMMA * BigInt(i + 1))) % most) + 1n);
+}
+
 /** Lookups by layer, from 0; the config counts from 1. */
-export function readLookups(c: ConfigReader, nLayers: number, kinds: readonly string[]): Map<number, Lookup> {
+export function readLookups(
+  c: ConfigReader,
+  nLayers: number,
+  kinds: readonly string[],
+  vocabSize: number,
+): Map<number, Lookup> {
   const ids = c.any('ple_layer_ids') ?? [];
   const keys = ['ple_embed_dim', 'ple_conv_kernel_size', 'ngram_size', 'heads_per_ngram', 'ngram_vocab_size_base'];
   keys.push('make_ngram_vocab_size_divisible_by', 'split_ngram_parts');
   if (!Array.isArray(ids) || ids.some((id) => !Number.isInteger(id) || id < 1 || id > nLayers))
     throw c.error(`ple_layer_ids: expected layers from 1 to ${nLayers}, received ${show(ids)}`);
   if (ids.length === 0) {
-    c.ignore(...keys);
+    c.ignore(...keys, 'seed');
     return new Map();
   }
   const eos = [c.any('eos_token_id')].flat()[0];
@@ -40,13 +63,21 @@ export function readLookups(c: ConfigReader, nLayers: number, kinds: readonly st
   const multiple = c.size('make_ngram_vocab_size_divisible_by', 1);
   const shards = c.size('split_ngram_parts', 1);
   const taps = c.size('ple_conv_kernel_size', 4);
+  const seed = c.integer('seed', 1234);
   const sizes = primes(base, heads * ids.length);
   const lookups = ids.map((id: number, p: number): [number, Lookup] => {
     if (kinds[id - 1] !== 'linear_attention')
       throw c.error(`ple_layer_ids: layer ${id} is ${kinds[id - 1]}; must be linear_attention`);
-    const total = sizes.slice(p * heads, (p + 1) * heads).reduce((a, b) => a + b, 0);
+    const own = sizes.slice(p * heads, (p + 1) * heads);
+    let total = 0;
+    const offsets = own.map((size) => {
+      total += size;
+      return total - size;
+    });
     const step = multiple * shards;
-    return [id - 1, { gram, perGram, dim, taps, eos, shards, rows: Math.ceil(total / step) * step }];
+    const table = { shards, rows: Math.ceil(total / step) * step, sizes: own, offsets };
+    const multipliers = drawMultipliers(gram, seed, p, vocabSize);
+    return [id - 1, { gram, perGram, dim, taps, eos, ...table, multipliers }];
   });
   return new Map(lookups);
 }

@@ -58,7 +58,7 @@ function readConfig(c: ConfigReader): Qwen4Config {
   const eps = c.number('rms_norm_eps', 1e-6);
   const heads = readHeads(c, dModel, { nHeads: 16, nHeadsKv: 2, headDim: 256 });
   onlySilu(c);
-  c.ignore('seed', 'number_of_conv_states');
+  c.ignore('number_of_conv_states');
   const interval = c.size('full_attention_interval', 4);
   const listed = readLayerTypes<Kind | 'full_attention'>(
     c,
@@ -70,8 +70,9 @@ function readConfig(c: ConfigReader): Qwen4Config {
   const kinds = listed.map((kind): Kind => (kind === 'full_attention' ? 'indexed_attention' : kind));
   const rope = readRope(c, heads.headDim, { partial: 1 }); // of all channels where no share is given, unlike Qwen3.5
   const gate = c.has('output_gate_type') ? c.oneOf('output_gate_type', ['sigmoid', 'silu', 'swish'], 'silu') : 'silu';
+  const vocabSize = c.size('vocab_size', 248320);
   return {
-    vocabSize: c.size('vocab_size', 248320),
+    vocabSize,
     dModel,
     eps,
     tied: c.boolean('tie_word_embeddings', false),
@@ -81,7 +82,7 @@ function readConfig(c: ConfigReader): Qwen4Config {
     delta: { ...readDelta(c, eps), gate: gate === 'swish' ? 'silu' : gate },
     moe: readQwenMoe(c, { experts: 512, topK: 10 }, c.boolean('norm_topk_prob', true)),
     dShared: c.size('shared_expert_intermediate_size', 512),
-    lookups: readLookups(c, nLayers, kinds),
+    lookups: readLookups(c, nLayers, kinds, vocabSize),
     streams: c.size('hc_count', 4),
     rank: c.size('hc_lowrank', 320),
   };

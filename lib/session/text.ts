@@ -15,6 +15,8 @@ const WINDOW = 16;
 const KEPT = 8;
 const HALF = '\ufffd';
 const CONTEXT = 16;
+/** Bytes. */
+const LONGEST_CHARACTER = 4;
 /** Tokens of bytes that wait for the end of their run. */
 const LONGEST_RUN = 64;
 
@@ -66,7 +68,7 @@ class Decoding {
     this.shown = this.whole();
     for (const id of run) this.addByte(id, byteOf!(id)!);
     this.showWhole();
-    if (this.bytes.isInvalid) this.shownBytes = this.run.length;
+    if (this.bytes.isInvalid) this.keepSpoilt(this.bytes.wholeBytes);
   }
 
   /** The last text that stood before. */
@@ -127,21 +129,28 @@ class Decoding {
 
   /** Characters wait for the end of the run: one byte that is wrong spoils all of it. Long ones are given out before. */
   private pushByte(id: number, byte: number): string {
+    const wasInvalid = this.bytes.isInvalid;
     this.addByte(id, byte);
     if (this.bytes.isInvalid) {
       const halves = this.halves();
-      this.run = [id];
-      this.shownBytes = 1;
+      this.keepSpoilt(wasInvalid ? 0 : this.bytes.wholeBytes);
       return halves;
     }
     return this.run.length >= LONGEST_RUN ? this.showWhole() : '';
   }
 
-  /** Gives out the run's whole characters, which join the window. */
+  /** Of a run that is shown, what is wrong whatever follows: the last byte alone may be a space, which a decoder strips. */
+  private keepSpoilt(from: number): void {
+    this.run = this.run.slice(from, from + LONGEST_CHARACTER);
+    this.shownBytes = this.run.length;
+  }
+
+  /** Gives out the run's whole characters, which join the window; without a text yet (a space in front) they wait. */
   private showWhole(): string {
     const whole = this.run.slice(0, this.bytes.wholeBytes);
     if (whole.length === 0) return '';
     const news = this.decode([...this.window, ...whole]).slice(this.shown);
+    if (news === '' && this.run.length < LONGEST_RUN) return '';
     const left = this.run.slice(whole.length);
     let from = whole.length - 1;
     while (from > 0 && (this.byteOf!(whole[from]!)! & 0xc0) === 0x80) from--;

@@ -47,7 +47,8 @@ export async function writeModel(
   type: 'held' | 'f32',
   values: (name: string) => Promise<Tensor>,
 ): Promise<void> {
-  const tensors = [...model.parameterList.values()].map(({ name, shape, uses }): Outgoing => {
+  const tensors = [...model.parameterList.values()].map(({ name, shape, words, uses }): Outgoing => {
+    if (words) return { name, dtype: 'i64', shape: shape.slice(0, -1), values: () => values(name) };
     const held = uses[0]!.weight.dtype;
     const dtype = type === 'held' && (held === 'f16' || held === 'bf16') ? held : 'f32';
     return { name, dtype, shape, values: () => values(name) };

@@ -56,12 +56,19 @@ describe.each(Object.keys(KINDS))('%s', (name) => {
     return ids;
   }
 
+  /** Spaces among bytes that make no character, where a decoder takes spaces away. */
+  const spoilt = [
+    [0xbb, 0x20],
+    [0x20, 0xf0, 0x9f, 0x20],
+    [0x20, 0xf0, 0x9f, 0x91, 0x20, 0x20],
+  ].map((bytes) => [...bytes.map((b) => kind.byteIds?.[b] ?? 0), kind.ids.get('\u2581I') ?? 1, 2]);
+
   it.each([false, true])('streamed is decoded whole; tidying: %s', async (tidying) => {
     const tokenizer = (await loadTokenizer(folders.put(tokenizerFiles(kind, tidying))))!;
     for (let trial = 0; trial < amount(60, 2000); trial++) {
-      const ids = sequence();
+      const ids = spoilt[trial >> 1] ?? sequence();
       const whole = tokenizer.decode(ids);
-      for (const split of new Set([0, some(ids.length), ids.length >> 1])) {
+      for (const split of new Set([0, 1, some(ids.length), ids.length >> 1])) {
         const streamed = (part: number[], context: number[], last: boolean) => {
           const stream = new TextStream(tokenizer, { texts: [] }, context);
           return part.map((id) => stream.push(id)).join('') + stream.rest(last);
