@@ -6,7 +6,7 @@ import type { Prepared } from '../kernels/kernel.js';
 import { formatVariant } from '../kernels/parse.js';
 import { runPlan } from '../kernels/plans.js';
 import type { KernelCase } from '../kernels/run.js';
-import type { TensorLike } from '../library.js';
+import { library, type TensorLike } from '../library.js';
 import { collectGarbage } from '../machine.js';
 import { breathe } from '../sampling.js';
 import { relativeError } from '../scaling/preset.js';
@@ -19,6 +19,8 @@ export interface KernelComparison {
   dtype: string;
   /** Seconds of our public call, output allocated; half of the samples before the peers, half after. */
   ours: Sample;
+  /** The same into results that are there (`out`), by turns with those. */
+  withOut: Sample;
   peers: {
     peer: string;
     /** Which of its ways to compute it. */
@@ -26,6 +28,7 @@ export interface KernelComparison {
     time: Sample;
     /** Its median divided by ours: how many times faster we are. */
     ratio: number;
+    ratioWithOut: number;
     /** Relative L2 distance of its result from ours. */
     difference: number;
   }[];
@@ -75,9 +78,14 @@ async function compareCase(
   const y = runPlan(prepared.plan()).y.data as Float32Array;
   const error = prepared.check(y);
   if (!(error <= prepared.bound)) throw new Error(`check failed: ${formatVariant(kernel, variant)}: error ${error}`);
-  const result: KernelComparison = { kernel: kernel.name, ...variant, ours: summarise([0]), peers: [], skipped: [] };
+  const none = summarise([0]);
+  const result: KernelComparison = {
+    ...{ kernel: kernel.name, ...variant, ours: none, withOut: none },
+    ...{ peers: [], skipped: [] },
+  };
   note('statespace');
-  const before = await sampleOurs(prepared, Math.ceil(reps / 2), signal);
+  const calls = publicCalls(prepared);
+  const before = await sampleOurs(calls, Math.ceil(reps / 2), signal);
   const inputs = writeInputs(prepared, folder);
   for (const { hello, peer } of peers) {
     if (!hello.kernels?.includes(kernel.name)) continue;
@@ -102,24 +110,37 @@ async function compareCase(
       continue;
     }
     const time = summarise(answer.seconds);
-    result.peers.push({ peer: hello.peer, form: answer.form, time, ratio: 0, difference });
+    result.peers.push({ peer: hello.peer, form: answer.form, time, ratio: 0, ratioWithOut: 0, difference });
   }
   note('statespace');
-  result.ours = summarise([...before, ...(await sampleOurs(prepared, Math.floor(reps / 2), signal))]);
-  for (const p of result.peers) p.ratio = p.time.median / result.ours.median;
+  const after = await sampleOurs(calls, Math.floor(reps / 2), signal);
+  result.ours = summarise([...before.ours, ...after.ours]);
+  result.withOut = summarise([...before.withOut, ...after.withOut]);
+  for (const p of result.peers) {
+    p.ratio = p.time.median / result.ours.median;
+    p.ratioWithOut = p.time.median / result.withOut.median;
+  }
   return result;
 }
 
-async function sampleOurs({ plan }: Prepared, reps: number, signal: AbortSignal): Promise<number[]> {
-  const seconds = (times: number) => {
+type Calls = Record<'ours' | 'withOut', () => unknown>;
+
+function publicCalls({ args, plan }: Prepared): Calls {
+  const call = (library().ops as unknown as Record<string, (args: object) => unknown>)[`${plan().op}Sync`]!;
+  const withOut = { ...args, out: call(args) };
+  return { ours: () => call(args), withOut: () => call(withOut) };
+}
+
+async function sampleOurs(calls: Calls, reps: number, signal: AbortSignal): Promise<Record<keyof Calls, number[]>> {
+  const seconds = (call: () => unknown, times: number) => {
     const started = performance.now();
-    for (let i = 0; i < times; i++) runPlan(plan());
+    for (let i = 0; i < times; i++) call();
     return (performance.now() - started) / 1000 / times;
   };
-  const times = Math.max(1, Math.ceil(SHORTEST_SAMPLE / Math.max(seconds(1), 1e-7)));
-  const samples: number[] = [];
+  const times = Math.max(1, Math.ceil(SHORTEST_SAMPLE / Math.max(seconds(calls.withOut, 1), 1e-7)));
+  const samples: Record<keyof Calls, number[]> = { ours: [], withOut: [] };
   for (let i = 0; i < reps; i++) {
-    samples.push(seconds(times));
+    for (const way of ['ours', 'withOut'] as const) samples[way].push(seconds(calls[way], times));
     await breathe();
     signal.throwIfAborted();
   }

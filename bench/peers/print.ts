@@ -50,8 +50,8 @@ export function printPeers(report: PeersReport, { bold, dim }: ReturnType<typeof
     dim(
       wrap(
         'Times are medians. "Faster" is the peer\'s median divided by ours. Kernels get the same inputs, their results are ' +
-          'compared with ours, and a result that is another is not timed; ours is the public call, output allocated, half of ' +
-          'its samples taken before the peers and half after. Models have the same configuration and random weights; those that ' +
+          'compared with ours, and a result that is another is not timed; ours is the public call, its output allocated and (with ' +
+          'out) into one that is there, half of its samples taken before the peers and half after. Models have the same configuration and random weights; those that ' +
           'are trained have the same weights and tokens, and steps of which the first gives another loss or norm are not ' +
           'timed. "Of prefill": a step beside a prompt of its length.',
         WIDTH,
@@ -67,10 +67,12 @@ export function kernelTable(kernels: readonly KernelComparison[]): Table {
       { title: 'shape', align: 'left' },
       { title: 'statespace' },
       { title: 'spread' },
+      { title: 'with out' },
       { title: 'peer', align: 'left' },
       { title: 'its median' },
       { title: 'spread' },
       { title: 'faster' },
+      { title: 'with out' },
       { title: 'difference' },
     ],
     rows: kernels.flatMap((k) =>
@@ -79,10 +81,12 @@ export function kernelTable(kernels: readonly KernelComparison[]): Table {
         i === 0 ? formatSizes({ sizes: k.sizes, dtype: k.dtype as DType }) : '',
         i === 0 ? formatSeconds(k.ours.median) : '',
         i === 0 ? formatSpread(k.ours) : '',
+        i === 0 ? formatSeconds(k.withOut.median) : '',
         `${p.peer}, ${p.form}`,
         formatSeconds(p.time.median),
         formatSpread(p.time),
         `${significant(p.ratio)} ×`,
+        `${significant(p.ratioWithOut)} ×`,
         p.difference.toExponential(1),
       ]),
     ),
