@@ -1,5 +1,5 @@
 // What an option of a layer may be.
-import { mismatch, show } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 
 /** One option's values; `Needed` tells the compiler whether it may be absent. */
@@ -33,13 +33,18 @@ export const integer = (from: number, to = MOST): Kind<false> =>
   kind(`an integer from ${from} to ${to}`, (value) => isWithin(value, from, to));
 /** Of an axis. */
 export const size = integer(1);
+export const even = kind(
+  `an even number from 2 to ${MOST}`,
+  (value) => isWithin(value, 2, MOST) && (value as number) % 2 === 0,
+);
 export const finite = kind('a finite number', isNumber);
 export const positive = kind('a number above 0', (value) => isNumber(value) && value > 0);
 export const notNegative = kind('a number of at least 0', (value) => isNumber(value) && value >= 0);
 export const flag = kind('true or false', (value) => typeof value === 'boolean');
 export const name = kind('a name', (value) => typeof value === 'string');
 export const names = kind('an array of names', (v) => Array.isArray(v) && v.every((x) => typeof x === 'string'));
-export const numbers = kind('an array of numbers', (value) => Array.isArray(value) && value.every(isNumber));
+export const numbers = (count: number): Kind<false> =>
+  kind(`${count} numbers`, (v) => Array.isArray(v) && v.length === count && v.every(isNumber));
 export const value = kind('a value of this graph', (v) => isObject(v) && 'dims' in v);
 export const object = kind('an object', isObject);
 export const twoSizes = kind(
@@ -58,6 +63,12 @@ export function oneOf(...known: readonly (string | number)[]): Kind<false> {
 
 /** Options in an option. */
 export const nested = <O>(parts: Kinds<NonNullable<O>>): Kind<false> => ({ ...object, parts: parts as Kinds<never> });
+
+/** ERR_SHAPE where `count` does not divide what it is to divide; both with their names. */
+export function checkDivides(where: string, [what, count]: [string, number], [whole, of]: [string, number]): void {
+  if (of % count !== 0)
+    throw new StatespaceError('ERR_SHAPE', `${where}: ${whole} ${of} is no multiple of ${what} ${count}`);
+}
 
 type Table = Readonly<Record<string, Kind>>;
 

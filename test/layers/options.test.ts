@@ -107,6 +107,12 @@ describe('values that cannot be are refused by the name of the option', () => {
       /dtLimit: expected two numbers \[low, high\]/,
     ],
     ['simpleSSM', { dState: 4, mode: 'fft' }, /mode: expected 'auto', 'recurrent' or 'convolution', received "fft"/],
+    [
+      'mamba2',
+      { dInner: 8, nHeads: 2, headDim: 4, dState: 4, nGroups: 1, dConv: 4, multipliers: [2] },
+      /multipliers: expected 5 numbers, received \[2\]/,
+    ],
+    ['s4d', { dState: 7 }, /^layers.s4d: dState: expected an even number from 2/],
     ['mamba', null, 'layers.mamba: options: expected an object, received null'],
   ] as const)('layers.%s %j', (name, options, message) => {
     const call = () => checkLayer(name, options as never);
