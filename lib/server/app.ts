@@ -70,7 +70,7 @@ export type Served =
   | { response: Response; ended: Promise<void>; usage: Partial<ApiUsage> };
 
 type Route = (engine: Engine, body: Body, limits: Limits, gone: AbortController) => Promise<Served>;
-type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown };
+type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown; ended: Promise<void> | undefined };
 
 /** What createApp() gives: a fetch handler, which a Hono app is. */
 export interface App {
@@ -187,6 +187,7 @@ async function serve(
       return c.json(served.json as object);
     }
     void served.ended.then(end);
+    c.set('ended', served.ended);
     return served.response;
   } catch (error) {
     end();
@@ -270,13 +271,8 @@ function logged(metrics: Metrics, log: AppOptions['log']) {
         ...(error === undefined ? {} : { error: String((error as Error)?.message ?? error).slice(0, 500) }),
       });
     };
-    if (c.res.headers.get('content-type')?.startsWith('text/event-stream') && c.res.body) {
-      const { body, status, headers } = c.res;
-      const [watched, ended] = watch(body);
-      void ended.then(done);
-      c.res = undefined;
-      c.res = new Response(watched, { status, headers });
-    } else done();
+    if (c.var.ended) void c.var.ended.then(done);
+    else done();
   };
 }
 
@@ -287,26 +283,4 @@ function told(log: AppOptions['log'], entry: LogEntry): void {
   } catch (error) {
     process.emitWarning(`log: ${String(error)}`, { code: 'STATESPACE_LOG' });
   }
-}
-
-/** The same stream, and when it has ended or was given up. */
-function watch(stream: ReadableStream<Uint8Array>): [ReadableStream<Uint8Array>, Promise<void>] {
-  const reader = stream.getReader();
-  let end!: () => void;
-  const ended = new Promise<void>((resolve) => {
-    end = resolve;
-  });
-  const watched = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const { done, value } = await reader.read();
-      if (!done) return controller.enqueue(value);
-      controller.close();
-      end();
-    },
-    async cancel(reason) {
-      end();
-      await reader.cancel(reason);
-    },
-  });
-  return [watched, ended];
 }
