@@ -83,6 +83,11 @@ export interface App {
  * stays the caller's to dispose of.
  */
 export function createApp(engine: Engine, options: AppOptions = {}): App {
+  return appOf(engine, options, new Set());
+}
+
+/** The same; `running` holds the requests that have not been answered whole. */
+export function appOf(engine: Engine, options: AppOptions, running: Set<AbortController>): App {
   checkApp(options);
   checkEngine('createApp', engine);
   const limits: Limits = { model: options.model ?? 'model', maxTokens: options.maxTokens ?? 4096 };
@@ -111,7 +116,9 @@ export function createApp(engine: Engine, options: AppOptions = {}): App {
   };
   const routes: Record<string, Route> = { completions, 'chat/completions': chat, embeddings };
   for (const [path, route] of Object.entries(routes))
-    app.post(`/v1/${path}`, bodyLimit({ maxSize, onError: tooLarge }), (c) => serve(c, engine, route, limits, options));
+    app.post(`/v1/${path}`, bodyLimit({ maxSize, onError: tooLarge }), (c) =>
+      serve(c, engine, route, limits, options, running),
+    );
   const taken = new Map(app.routes.filter((r) => r.method !== 'ALL').map((r) => [r.path, r.method]));
   app.notFound((c) => {
     const method = taken.get(/^\/v1\/models\/./.test(c.req.path) ? MODEL_PATH : c.req.path);
@@ -170,6 +177,7 @@ async function serve(
   route: Route,
   limits: Limits,
   { timeoutMs }: AppOptions,
+  running: Set<AbortController>,
 ): Promise<Response> {
   const gone = new AbortController();
   const { signal } = c.req.raw;
@@ -178,7 +186,11 @@ async function serve(
   const body = Body.of(await readJson(c.req.raw));
   checkModel(body.string('model') ?? limits.model, limits);
   const late = timeoutMs && setTimeout(() => gone.abort(new ApiError(504, 'it took too long', 'timeout')), timeoutMs);
-  const end = () => late && clearTimeout(late);
+  const end = () => {
+    running.delete(gone);
+    if (late) clearTimeout(late);
+  };
+  running.add(gone);
   try {
     const served = await route(engine, body, limits, gone);
     c.set('usage', served.usage);
