@@ -27,6 +27,14 @@ export function checkNone(op: string, options: unknown): void {
   if (typeof options === 'object' && options !== null) checkKnown(op, options, []);
 }
 
+const MOST_THREADS = 1024;
+
+/** A number of compute threads. */
+export function checkThreads(where: string, count: unknown): void {
+  if (!Number.isSafeInteger(count) || (count as number) < 1 || (count as number) > MOST_THREADS)
+    throw mismatch('ERR_ARGUMENT', where, `an integer from 1 to ${MOST_THREADS}`, show(count));
+}
+
 /** A path of the file system, which Node itself would refuse with a TypeError. */
 export function checkPath(where: string, path: unknown): void {
   if (typeof path !== 'string' || path === '' || path.includes('\0'))

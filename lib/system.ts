@@ -1,5 +1,5 @@
-import { mismatch, show } from './errors.js';
 import { call } from './native.js';
+import { checkThreads } from './options.js';
 
 /** This installation and this machine. */
 export interface SystemInfo {
@@ -49,9 +49,7 @@ export function systemInfo(): SystemInfo {
  * them. Environment: STATESPACE_THREADS. Where the system allows fewer, there are fewer, and systemInfo says why.
  */
 export function setThreads(count: number): void {
-  if (!Number.isSafeInteger(count) || count < 1 || count > 1024) {
-    throw mismatch('ERR_ARGUMENT', 'setThreads: count', 'an integer from 1 to 1024', show(count));
-  }
+  checkThreads('setThreads: count', count);
   call((n) => n.setThreads(count));
 }
 

@@ -30,6 +30,7 @@ import { modelCase } from './support/golden.js';
 import { SMALL, tokenizerFiles } from './support/tokenizer-kinds.js';
 
 const MAMBA = { model_type: 'mamba', vocab_size: 61, hidden_size: 32, num_hidden_layers: 2, state_size: 16 };
+const OWN = { modelTypes: ['never_made'], config: () => ({}), build: () => undefined as never };
 const folders = scratchFolders();
 const x = new Tensor(new Float32Array(4), [2, 2]);
 let model: Model;
@@ -170,6 +171,74 @@ it('undefined is as absent', async () => {
     await createModel(MAMBA, { dtype: undefined, threads: undefined, device: undefined, other: undefined } as never)
   ).dispose();
   session.save({ logits: undefined });
+});
+
+describe('what would be left out in silence, or taken for something else', () => {
+  const folder = modelCase('mamba_hf').folder;
+  const ids = { ids: new Tensor(new Int32Array(4), [1, 4]) };
+  const asked = async (request: object) => {
+    for await (const _ of engine.generate(request)) return _;
+    return undefined;
+  };
+  it.each<[string, () => unknown, string]>([
+    [
+      'threads',
+      () => loadModel(folder, { threads: 2 ** 40 }),
+      'loadModel: threads: expected an integer from 1 to 1024',
+    ],
+    [
+      'threads',
+      () => createModel(MAMBA, { threads: 5000 }),
+      'createModel: threads: expected an integer from 1 to 1024',
+    ],
+    [
+      'config',
+      () => loadModel(folder, { config: {} }),
+      'loadModel: config: is an option of loadModel of tensors in memory',
+    ],
+    ['config', () => createModel(MAMBA, { config: {} }), 'createModel: config: is an option of'],
+    ['config', () => describeModel(folder, { config: {} }), 'describeModel: config: is an option of'],
+    [
+      'adapters',
+      () => createModel(MAMBA, { adapters: ['a'] }),
+      'createModel: adapters: is an option of loadModel of a path',
+    ],
+    [
+      'adapters',
+      () => loadModel(new Map(), { config: MAMBA, adapters: ['a'] }),
+      'loadModel: adapters: is an option of',
+    ],
+    [
+      'lora',
+      () => createTrainer(model, { lora: 0 as never }),
+      'createTrainer: lora: expected { rank, alpha, targets? }, received 0',
+    ],
+    ['lora', () => createTrainer(model, { lora: '' as never }), 'createTrainer: lora: expected'],
+    [
+      'templateOptions',
+      () => asked({ prompt: [1], templateOptions: {} }),
+      'generate: templateOptions: go with messages',
+    ],
+    ['templateOptions', () => asked({ messages: [{}], templateOptions: 'x' }), 'templateOptions: expected an object'],
+    ['templateOptions', () => asked({ messages: [{}], templateOptions: null }), 'templateOptions: expected an object'],
+    ['key', () => registerModel({ ...OWN, key: 5 as never }), 'registerModel: key: expected a function, received 5'],
+    [
+      'vocabSize',
+      () => registerModel({ ...OWN, vocabSize: 5 as never }),
+      'registerModel: vocabSize: expected a function',
+    ],
+    ['unread', () => registerModel({ ...OWN, unread: 'x' as never }), 'registerModel: unread: expected a list'],
+    [
+      'wrappers',
+      () => registerModel({ ...OWN, wrappers: 'x' as never }),
+      'registerModel: wrappers: expected an object',
+    ],
+    ['no adapters', () => createTrainer(model, { lora: undefined }).step(ids), ''],
+  ])('%s', async (_, call, message) => {
+    const outcome = Promise.resolve().then(call);
+    if (!message) return outcome;
+    await expect(outcome).rejects.toMatchObject({ code: 'ERR_ARGUMENT', message: expect.stringContaining(message) });
+  });
 });
 
 it('undefined keys of a config are as absent', () => {

@@ -68,6 +68,11 @@ export function readLimits(model: Model, request: GenerateRequest): Limits {
     throw mismatch('ERR_ARGUMENT', 'generate: timeoutMs', 'milliseconds above 0', show(timeoutMs));
   if (client !== undefined && typeof client !== 'string')
     throw mismatch('ERR_ARGUMENT', 'generate: client', 'a string', show(client));
+  const { templateOptions, messages } = request;
+  if (templateOptions !== undefined && messages === undefined)
+    throw new StatespaceError('ERR_ARGUMENT', 'generate: templateOptions: go with messages alone');
+  if (templateOptions !== undefined && (typeof templateOptions !== 'object' || Array.isArray(templateOptions ?? [])))
+    throw mismatch('ERR_ARGUMENT', 'generate: templateOptions', 'an object', show(templateOptions));
   return { maxTokens, stops: readStops(model, stop) };
 }
 

@@ -121,7 +121,7 @@ export class Scheduler {
     for (const run of [...this.queue.ordered(), ...this.running]) run.cancel(error);
     this.stop.abort(error);
     await this.loop;
-    await this.persistence?.flush();
+    await this.persistence?.close();
     await this.cache?.clear();
     await this.blank?.dispose();
   }

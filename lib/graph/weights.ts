@@ -1,5 +1,5 @@
 import type { HeldType } from '../dtype.js';
-import { StatespaceError } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph, Value } from './graph.js';
 
 /** A tensor of a checkpoint, by its name there. */
@@ -220,6 +220,10 @@ export class Weights {
         'ERR_UNSUPPORTED_MODEL',
         `${this.asker}: asks for weights of more than ${MOST_PARTS} parts`,
       );
+    const shapes = [shape, ...sources.map((source) => source.shape)];
+    const wrong = shapes.find((sizes) => !sizes.every((n) => Number.isInteger(n) && n >= 1 && n < 2 ** 31));
+    if (wrong !== undefined)
+      throw mismatch('ERR_SHAPE', `weight ${sources[0]?.name}`, 'sizes from 1 to 2^31 - 1', show(wrong));
     if (
       !options.transform &&
       !options.words &&

@@ -1,3 +1,4 @@
+import { mismatch } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { linear, linearBy } from './linear.js';
@@ -39,6 +40,8 @@ export interface Mamba2Options {
 export function mamba2(g: Graph, x: Value, w: Weights, o: Mamba2Options): Value {
   checkLayer('mamba2', o);
   const { dInner, nHeads, headDim, dState, nGroups } = o;
+  if (dInner !== nHeads * headDim)
+    throw mismatch('ERR_SHAPE', 'layers.mamba2: dInner', `nHeads · headDim = ${nHeads * headDim}`, String(dInner));
   const dModel = x.dims[1] as number;
   const dMlp = o.dMlp ?? 0;
   const bc = nGroups * dState;

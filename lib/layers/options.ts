@@ -1,12 +1,33 @@
-// What builders of layers are told: a name that is none would be left out in silence.
-import { checkOptions } from '../options.js';
+// What builders of layers are told: a name that is none would be left out in silence, and a value that is none of its kind
+// would be seen in some shape that follows from it.
 import type { AttentionLayerOptions, AttentionOptions, RopeOptions } from './attention.js';
 import type { BidirectionalOptions } from './bidirectional.js';
 import type { CcaOptions } from './cca.js';
 import type { DeltaNetOptions } from './delta-net.js';
 import type { HyenaOptions } from './hyena.js';
 import type { KdaOptions } from './kda.js';
-import type { HeadOptions, LinearOptions, LowRank } from './linear.js';
+import {
+  bounds,
+  checkKinds,
+  even,
+  finite,
+  flag,
+  integer,
+  type Kinds,
+  name,
+  names,
+  needed,
+  nested,
+  notNegative,
+  numbers,
+  object,
+  oneOf,
+  positive,
+  size,
+  twoSizes,
+  value,
+} from './kinds.js';
+import type { Activation, HeadOptions, LinearOptions, LowRank } from './linear.js';
 import type { Conv1dOptions, MambaOptions } from './mamba.js';
 import type { Mamba2Options } from './mamba2.js';
 import type { Mamba3Options } from './mamba3.js';
@@ -60,179 +81,245 @@ interface Builders {
   selectiveSSM: SelectiveSsmOptions;
 }
 
-/** The keys of T, every one of them: the compiler refuses a list that lacks one. */
-const every =
-  <T>() =>
-  <const K extends readonly (keyof T)[]>(...keys: K & ([keyof T] extends [K[number]] ? unknown : never)) =>
-    keys as readonly string[];
+const activation = oneOf(
+  ...([
+    'none',
+    'silu',
+    'gelu',
+    'gelu-tanh',
+    'sigmoid',
+    'tanh',
+    'relu',
+    'relu2',
+    'exp',
+    'softplus',
+  ] satisfies Activation[]),
+);
+const mode = oneOf('auto', 'recurrent', 'convolution');
+/** What is built one by one. */
+const MOST_PARTS = 1024;
+const part = integer(1, MOST_PARTS);
+const residual = value;
+const eps = needed(notNegative);
 
-const ATTEND = ['nHeads', 'nHeadsKv', 'headDim', 'scale', 'window', 'softcap', 'causal', 'rope'] as const;
+const LOW_RANK: Kinds<LowRank> = { rank: needed(size), down: needed(name), up: needed(name) };
+const lowRank = nested<LowRank>(LOW_RANK);
 
-const KNOWN: Readonly<Record<keyof Builders, readonly string[]>> = {
-  rope: every<Builders['rope']>()('theta', 'rotaryDim', 'exponentDim', 'interleaved', 'scaling', 'length'),
-  attend: every<Builders['attend']>()(...ATTEND),
-  attention: every<Builders['attention']>()(
+const ROPE: Kinds<RopeOptions> = {
+  theta: needed(positive),
+  rotaryDim: size,
+  exponentDim: size,
+  interleaved: flag,
+  scaling: object,
+  length: size,
+};
+
+const ATTEND: Kinds<AttentionOptions> = {
+  nHeads: needed(size),
+  nHeadsKv: needed(size),
+  headDim: needed(size),
+  scale: finite,
+  window: integer(0),
+  softcap: notNegative,
+  causal: flag,
+  rope: nested<AttentionOptions['rope']>(ROPE),
+};
+
+const LINEAR: Kinds<LinearOptions> = { bias: flag, residual, activation };
+
+const RWKV5: Kinds<Rwkv5Options> = { nHeads: needed(size), headSize: needed(size), eps, residual };
+
+const KINDS: { readonly [B in keyof Builders]: Kinds<Builders[B]> } = {
+  rope: ROPE,
+  attend: ATTEND,
+  attention: {
     ...ATTEND,
-    'qkvBias',
-    'outBias',
-    'names',
-    'fused',
-    'qkNorm',
-    'keyScale',
-    'adapters',
-    'dOut',
-    'residual',
-  ),
-  bidirectional: every<Builders['bidirectional']>()('merge', 'residual'),
-  cca: every<Builders['cca']>()(...ATTEND, 'taps', 'bias', 'residual'),
-  deltaNet: every<Builders['deltaNet']>()(
-    'nKeyHeads',
-    'nValueHeads',
-    'keyDim',
-    'valueDim',
-    'dConv',
-    'betaFactor',
-    'eps',
-    'residual',
-    'convolves',
-    'gated',
-  ),
-  hyena: every<Builders['hyena']>()(
-    'lMax',
-    'order',
-    'filterOrder',
-    'embDim',
-    'innerMlps',
-    'shortFilterOrder',
-    'modulate',
-    'shift',
-    'trainedPositions',
-    'filterBias',
-    'initial',
-    'residual',
-  ),
-  kda: every<Builders['kda']>()('nHeads', 'headDim', 'dConv', 'eps', 'lowerBound', 'residual'),
-  linear: every<Builders['linear']>()('bias', 'residual', 'activation'),
-  linearBy: every<Builders['linearBy']>()('bias', 'residual', 'activation'),
-  adapted: every<Builders['adapted']>()('rank', 'down', 'up'),
-  head: every<Builders['head']>()('bias', 'scale', 'softcap'),
-  conv1d: every<Builders['conv1d']>()('dConv', 'bias', 'activation', 'name'),
-  mamba: every<Builders['mamba']>()(
-    'dInner',
-    'dState',
-    'dConv',
-    'dtRank',
-    'bias',
-    'convBias',
-    'innerNorms',
-    'residual',
-  ),
-  mamba2: every<Builders['mamba2']>()(
-    'dInner',
-    'dMlp',
-    'nHeads',
-    'headDim',
-    'dState',
-    'nGroups',
-    'dConv',
-    'bias',
-    'outBias',
-    'convBias',
-    'dtLimit',
-    'dPerChannel',
-    'multipliers',
-    'norm',
-    'residual',
-  ),
-  mamba3: every<Builders['mamba3']>()(
-    'nHeads',
-    'headDim',
-    'nGroups',
-    'dState',
-    'angles',
-    'rank',
-    'aFloor',
-    'outNorm',
-    'eps',
-    'residual',
-  ),
-  mla: every<Builders['mla']>()(
-    'nHeads',
-    'kvRank',
-    'qRank',
-    'nopeDim',
-    'ropeDim',
-    'valueDim',
-    'eps',
-    'bias',
-    'residual',
-  ),
-  gatedMlp: every<Builders['gatedMlp']>()(
-    'dFf',
-    'activation',
-    'bias',
-    'names',
-    'fused',
-    'adapter',
-    'multipliers',
-    'limit',
-    'residual',
-  ),
-  mlp: every<Builders['mlp']>()('dFf', 'activation', 'bias', 'names', 'residual'),
-  moe: every<Builders['moe']>()(
-    'experts',
-    'topK',
-    'dFf',
-    'renormalize',
-    'routing',
-    'routerInput',
-    'activation',
-    'limit',
-    'names',
-    'packed',
-  ),
-  rmsNorm: every<Builders['rmsNorm']>()('eps', 'weight', 'groupSize', 'z', 'normBeforeGate', 'unitOffset'),
-  headRmsNorm: every<Builders['headRmsNorm']>()('eps', 'unitOffset', 'z', 'normBeforeGate'),
-  layerNorm: every<Builders['layerNorm']>()('eps', 'groupSize', 'bias'),
-  retention: every<Builders['retention']>()('nHeads', 'dValue', 'eps', 'residual'),
-  rwkvChannelMix: every<Builders['rwkvChannelMix']>()('dFf', 'version', 'residual'),
-  tokenMixes: every<Builders['tokenMixes']>()('names', 'of'),
-  rwkv4: every<Builders['rwkv4']>()('dAtt', 'residual'),
-  rwkv5: every<Builders['rwkv5']>()('nHeads', 'headSize', 'eps', 'residual'),
-  rwkv6: every<Builders['rwkv6']>()('nHeads', 'headSize', 'eps', 'residual', 'mixRank', 'decayRank'),
-  rwkv7: every<Builders['rwkv7']>()(
-    'nHeads',
-    'headSize',
-    'eps',
-    'layout',
-    'roundedKeys',
-    'firstValues',
-    'ranks',
-    'residual',
-  ),
-  s4d: every<Builders['s4d']>()('dState', 'mode', 'residual'),
-  shortConv: every<Builders['shortConv']>()('dConv', 'bias', 'residual'),
-  simpleSSM: every<Builders['simpleSSM']>()('dState', 'mode', 'residual'),
-  selectiveSSM: every<Builders['selectiveSSM']>()('dState', 'dConv', 'residual'),
+    qkvBias: flag,
+    outBias: flag,
+    names: nested<AttentionLayerOptions['names']>({
+      q: needed(name),
+      k: needed(name),
+      v: needed(name),
+      out: needed(name),
+    }),
+    fused: name,
+    qkNorm: nested<AttentionLayerOptions['qkNorm']>({
+      eps,
+      over: needed(oneOf('head', 'projection')),
+      unitOffset: flag,
+      names: nested<{ q: string; k: string }>({ q: needed(name), k: needed(name) }),
+    }),
+    keyScale: finite,
+    adapters: nested<AttentionLayerOptions['adapters']>({
+      q: needed(lowRank),
+      k: needed(lowRank),
+      v: needed(lowRank),
+    }),
+    dOut: size,
+    residual,
+  },
+  bidirectional: { merge: oneOf('sum', 'concat'), residual },
+  cca: { ...ATTEND, taps: needed(twoSizes), bias: needed(flag), residual },
+  deltaNet: {
+    nKeyHeads: needed(size),
+    nValueHeads: needed(size),
+    keyDim: needed(size),
+    valueDim: needed(size),
+    dConv: needed(size),
+    betaFactor: needed(finite),
+    eps,
+    residual,
+    convolves: flag,
+    gated: flag,
+  },
+  hyena: {
+    lMax: needed(size),
+    order: part,
+    filterOrder: size,
+    embDim: size,
+    innerMlps: integer(0, MOST_PARTS),
+    shortFilterOrder: size,
+    modulate: flag,
+    shift: finite,
+    trainedPositions: flag,
+    filterBias: flag,
+    initial: nested<HyenaOptions['initial']>({ w: finite, fastDecay: finite, slowDecay: finite, target: finite }),
+    residual,
+  },
+  kda: {
+    nHeads: needed(size),
+    headDim: needed(size),
+    dConv: needed(size),
+    eps,
+    lowerBound: finite,
+    residual,
+  },
+  linear: LINEAR,
+  linearBy: LINEAR,
+  adapted: LOW_RANK,
+  head: { bias: value, scale: finite, softcap: positive },
+  conv1d: { dConv: needed(size), bias: flag, activation: oneOf('none', 'silu'), name },
+  mamba: {
+    dInner: needed(size),
+    dState: needed(size),
+    dConv: needed(size),
+    dtRank: needed(size),
+    bias: flag,
+    convBias: flag,
+    innerNorms: nested<MambaOptions['innerNorms']>({
+      eps,
+      names: nested<{ dt: string; B: string; C: string }>({ dt: needed(name), B: needed(name), C: needed(name) }),
+    }),
+    residual,
+  },
+  mamba2: {
+    dInner: needed(size),
+    dMlp: integer(0),
+    nHeads: needed(size),
+    headDim: needed(size),
+    dState: needed(size),
+    nGroups: needed(size),
+    dConv: needed(size),
+    bias: flag,
+    outBias: flag,
+    convBias: flag,
+    dtLimit: bounds,
+    dPerChannel: flag,
+    multipliers: numbers(5),
+    norm: nested<Mamba2Options['norm']>({ eps, groupSize: size, normBeforeGate: flag }),
+    residual,
+  },
+  mamba3: {
+    nHeads: needed(size),
+    headDim: needed(size),
+    nGroups: needed(size),
+    dState: needed(size),
+    angles: needed(size),
+    rank: size,
+    aFloor: needed(notNegative),
+    outNorm: needed(flag),
+    eps,
+    residual,
+  },
+  mla: {
+    nHeads: needed(size),
+    kvRank: needed(size),
+    qRank: size,
+    nopeDim: needed(size),
+    ropeDim: needed(integer(0)),
+    valueDim: needed(size),
+    eps,
+    bias: flag,
+    residual,
+  },
+  gatedMlp: {
+    dFf: needed(size),
+    activation,
+    bias: flag,
+    names: nested<MlpOptions['names']>({ gate: needed(name), up: needed(name), down: needed(name) }),
+    fused: name,
+    adapter: lowRank,
+    multipliers: numbers(2),
+    limit: notNegative,
+    residual,
+  },
+  mlp: {
+    dFf: needed(size),
+    activation,
+    bias: flag,
+    names: nested<MlpLayerOptions['names']>({ up: needed(name), down: needed(name) }),
+    residual,
+  },
+  moe: {
+    experts: needed(size),
+    topK: needed(size),
+    dFf: needed(size),
+    renormalize: needed(flag),
+    routing: nested<RoutingOptions>({
+      score: needed(oneOf('softmax', 'sigmoid')),
+      eps: notNegative,
+      scale: finite,
+      groups: size,
+      topkGroups: size,
+      bias: name,
+    }),
+    routerInput: value,
+    activation,
+    limit: notNegative,
+    names: needed(
+      nested<MoeOptions['names']>({
+        router: needed(name),
+        experts: needed(name),
+        gate: name,
+        up: needed(name),
+        down: needed(name),
+      }),
+    ),
+    packed: nested<MoeOptions['packed']>({ gateUp: needed(name), down: needed(name) }),
+  },
+  rmsNorm: { eps, weight: flag, groupSize: size, z: value, normBeforeGate: flag, unitOffset: flag },
+  headRmsNorm: { eps, unitOffset: flag, z: value, normBeforeGate: flag },
+  layerNorm: { eps, groupSize: size, bias: flag },
+  retention: { nHeads: needed(size), dValue: needed(size), eps, residual },
+  rwkvChannelMix: { dFf: needed(size), version: needed(oneOf(4, 5, 6, 7)), residual: needed(residual) },
+  tokenMixes: { names: needed(names), of: oneOf('current', 'previous') },
+  rwkv4: { dAtt: needed(size), residual },
+  rwkv5: RWKV5,
+  rwkv6: { ...RWKV5, mixRank: size, decayRank: size },
+  rwkv7: {
+    ...RWKV5,
+    layout: oneOf('official', 'fla'),
+    roundedKeys: flag,
+    firstValues: value,
+    ranks: nested<Rwkv7Options['ranks']>({ decay: size, rate: size, value: size, gate: size }),
+  },
+  s4d: { dState: even, mode, residual },
+  shortConv: { dConv: needed(size), bias: flag, residual },
+  simpleSSM: { dState: needed(size), mode, residual },
+  selectiveSSM: { dState: needed(size), dConv: size, residual },
 };
 
-/** Of options that are options themselves, by their names. */
-const NESTED: Readonly<Record<string, readonly string[]>> = {
-  rope: KNOWN.rope,
-  adapter: KNOWN.adapted,
-  routing: every<RoutingOptions>()('score', 'eps', 'scale', 'groups', 'topkGroups', 'bias'),
-  qkNorm: every<NonNullable<AttentionLayerOptions['qkNorm']>>()('eps', 'over', 'unitOffset', 'names'),
-  innerNorms: every<NonNullable<MambaOptions['innerNorms']>>()('eps', 'names'),
-  norm: every<NonNullable<Mamba2Options['norm']>>()('eps', 'groupSize', 'normBeforeGate'),
-  ranks: every<NonNullable<Rwkv7Options['ranks']>>()('decay', 'rate', 'value', 'gate'),
-  initial: every<NonNullable<HyenaOptions['initial']>>()('w', 'fastDecay', 'slowDecay', 'target'),
-};
-
-/** ERR_ARGUMENT for an option that this builder does not know, with the one that was meant. */
+/** ERR_ARGUMENT for an option that this builder does not know, with the one that was meant, or whose value cannot be. */
 export function checkLayer<B extends keyof Builders>(builder: B, options: Builders[B]): void {
-  checkOptions(`layers.${builder}`, options, KNOWN[builder]);
-  for (const [key, value] of Object.entries(options)) {
-    const known = NESTED[key];
-    if (known && value !== undefined) checkOptions(`layers.${builder}: ${key}`, value, known);
-  }
+  checkKinds(`layers.${builder}`, options, KINDS[builder]);
 }

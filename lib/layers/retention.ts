@@ -1,5 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkDivides } from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
 import { checkLayer } from './options.js';
@@ -32,6 +33,8 @@ export function retention(g: Graph, x: Value, w: Weights, o: RetentionOptions): 
   checkLayer('retention', o);
   const { nHeads, dValue } = o;
   const dModel = x.dims[1] as number;
+  checkDivides('layers.retention', ['2 · nHeads', 2 * nHeads], ['d_model', dModel]);
+  checkDivides('layers.retention', ['nHeads', nHeads], ['dValue', dValue]);
   const [keyDim, valueDim] = [dModel / nHeads, dValue / nHeads];
   const rows = { q_proj: dModel, k_proj: dModel, v_proj: dValue, g_proj: dValue };
   const weight = w.combined(

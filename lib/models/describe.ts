@@ -81,7 +81,7 @@ const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('..
 const bases = ['model.', 'backbone.'];
 
 async function describeCheckpoint(path: string, options: LoadOptions): Promise<CheckpointDescription> {
-  checkOptions('describeModel', options);
+  checkOptions('describeModel', options, [], ['config', 'adapters']);
   const checkpoint = await lazyCheckpoint().openCheckpoint(path);
   const { config, tensors, origins } = checkpoint;
   if (config === undefined)

@@ -12,9 +12,8 @@ export function fingerprintOf(
   graph: Graph,
   config: Record<string, unknown>,
 ): Uint8Array<ArrayBuffer> {
-  const layout = graph.values
-    .filter((v) => v.kind === 'state' || v.kind === 'cache')
-    .map((v) => [v.kind, v.dims, v.dtype]);
+  // Not what caches are held in: that follows from what the model is, which a snapshot tells by itself.
+  const layout = graph.values.filter((v) => v.kind === 'state' || v.kind === 'cache').map((v) => [v.kind, v.dims]);
   const stretched = graph.stretched === undefined ? [] : [graph.stretched];
   const parts = [modelType, identity, layout, sortedConfig(config), ...stretched];
   return new Uint8Array(lazyCrypto().createHash('sha256').update(JSON.stringify(parts)).digest());

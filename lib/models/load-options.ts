@@ -2,7 +2,7 @@ import { checkCall } from '../cancellation.js';
 import { type HeldType, heldTypes } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { call } from '../native.js';
-import { checkKnown } from '../options.js';
+import { checkKnown, checkThreads } from '../options.js';
 import type { TensorLike } from '../tensor.js';
 
 /** How a model is loaded or made. */
@@ -69,10 +69,28 @@ const OPTIONS = [
   'onProgress',
 ];
 
-/** Throws what is wrong with options of `op`, and sets the threads that they ask for. */
-export function checkOptions(op: string, options: LoadOptions, more: readonly string[] = []): void {
+/** Options that have a meaning for some of the calls, and for which. */
+const MEANT = {
+  config: 'loadModel of tensors in memory',
+  adapters: 'loadModel of a path',
+} as const;
+type Unmeant = readonly (keyof typeof MEANT)[];
+
+/**
+ * Throws what is wrong with options of `op`, and sets the threads that they ask for; `unmeant`: those that would be left out
+ * in silence.
+ */
+export function checkOptions(
+  op: string,
+  options: LoadOptions,
+  more: readonly string[] = [],
+  unmeant: Unmeant = [],
+): void {
   checkCall(op, options);
   checkKnown(op, options, [...OPTIONS, ...more]);
+  for (const key of unmeant)
+    if (options[key] !== undefined)
+      throw new StatespaceError('ERR_ARGUMENT', `${op}: ${key}: is an option of ${MEANT[key]} alone`);
   checkDtype(op, options.dtype);
   if (options.device !== undefined && !['auto', 'cpu', 'cuda'].includes(options.device)) {
     throw new StatespaceError(
@@ -93,13 +111,10 @@ export function checkOptions(op: string, options: LoadOptions, more: readonly st
   const { contextLength } = options;
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
     throw mismatch('ERR_ARGUMENT', `${op}: contextLength`, 'a positive integer', show(contextLength));
-  if (options.threads !== undefined && !(Number.isSafeInteger(options.threads) && options.threads > 0)) {
-    throw new StatespaceError(
-      'ERR_ARGUMENT',
-      `${op}: threads: expected a positive integer, received ${show(options.threads)}`,
-    );
+  if (options.threads !== undefined) {
+    checkThreads(`${op}: threads`, options.threads);
+    call((n) => n.setThreads(options.threads!));
   }
-  if (options.threads !== undefined) call((n) => n.setThreads(options.threads!));
   options.signal?.throwIfAborted();
 }
 

@@ -98,7 +98,7 @@ export async function loadModel(
   if (path instanceof Map) return loadValues('loadModel', path, options.config, options);
   if (typeof path !== 'string')
     throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(path)}`);
-  checkOptions('loadModel', options);
+  checkOptions('loadModel', options, [], ['config']);
   const { signal, onProgress } = options;
   const folder = path.startsWith('hf:') ? await lazyHub().pull(path, { signal, onProgress }) : path;
   const checkpoint = await openedUnless(signal, folder);
@@ -205,7 +205,7 @@ async function loadValues(
   config: Record<string, unknown> | undefined,
   options: LoadOptions,
 ): Promise<Model> {
-  checkOptions(op, options, ['weights']);
+  checkOptions(op, options, ['weights'], op === 'createModel' ? ['config', 'adapters'] : ['adapters']);
   const values = checkValues(op, given);
   if (!config) throw new StatespaceError('ERR_ARGUMENT', `${op}: config: tensors alone do not say what they make`);
   const resolved = resolveModel(config, options);
@@ -234,7 +234,7 @@ export async function createModel(
   config: Record<string, unknown>,
   options: LoadOptions & { seed?: number | undefined } = {},
 ): Promise<Model> {
-  checkOptions('createModel', options, ['seed', 'weights']);
+  checkOptions('createModel', options, ['seed', 'weights'], ['config', 'adapters']);
   if (options.weights) return loadValues('createModel', options.weights, config, options);
   const seed = options.seed ?? 0;
   if (!Number.isSafeInteger(seed) || seed < 0) {

@@ -62,6 +62,14 @@ function checkDefinition(definition: unknown): void {
   if (!isList) throw mismatch('ERR_ARGUMENT', 'registerModel: modelTypes', 'a list of texts', show(modelTypes));
   for (const [name, part] of Object.entries({ config, build }))
     if (typeof part !== 'function') throw mismatch('ERR_ARGUMENT', `registerModel: ${name}`, 'a function', show(part));
+  const { wrappers, key, unread, vocabSize } = definition as Record<string, unknown>;
+  for (const [name, part] of Object.entries({ key, vocabSize }))
+    if (part !== undefined && typeof part !== 'function')
+      throw mismatch('ERR_ARGUMENT', `registerModel: ${name}`, 'a function', show(part));
+  if (unread !== undefined && typeof unread !== 'function' && !Array.isArray(unread))
+    throw mismatch('ERR_ARGUMENT', 'registerModel: unread', 'a list, or a function that gives one', show(unread));
+  if (wrappers !== undefined && (typeof wrappers !== 'object' || wrappers === null))
+    throw mismatch('ERR_ARGUMENT', 'registerModel: wrappers', 'an object of texts', show(wrappers));
   // A definition may hold parts of its own; one that is nearly another's name would be left out in silence.
   for (const name of Object.keys(definition as object)) {
     const meant = PARTS.includes(name) ? undefined : misspelt(name, PARTS);

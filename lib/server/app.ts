@@ -70,7 +70,7 @@ export type Served =
   | { response: Response; ended: Promise<void>; usage: Partial<ApiUsage> };
 
 type Route = (engine: Engine, body: Body, limits: Limits, gone: AbortController) => Promise<Served>;
-type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown };
+type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown; ended: Promise<void> | undefined };
 
 /** What createApp() gives: a fetch handler, which a Hono app is. */
 export interface App {
@@ -83,6 +83,11 @@ export interface App {
  * stays the caller's to dispose of.
  */
 export function createApp(engine: Engine, options: AppOptions = {}): App {
+  return appOf(engine, options, new Set());
+}
+
+/** The same; `running` holds the requests that have not been answered whole. */
+export function appOf(engine: Engine, options: AppOptions, running: Set<AbortController>): App {
   checkApp(options);
   checkEngine('createApp', engine);
   const limits: Limits = { model: options.model ?? 'model', maxTokens: options.maxTokens ?? 4096 };
@@ -111,7 +116,9 @@ export function createApp(engine: Engine, options: AppOptions = {}): App {
   };
   const routes: Record<string, Route> = { completions, 'chat/completions': chat, embeddings };
   for (const [path, route] of Object.entries(routes))
-    app.post(`/v1/${path}`, bodyLimit({ maxSize, onError: tooLarge }), (c) => serve(c, engine, route, limits, options));
+    app.post(`/v1/${path}`, bodyLimit({ maxSize, onError: tooLarge }), (c) =>
+      serve(c, engine, route, limits, options, running),
+    );
   const taken = new Map(app.routes.filter((r) => r.method !== 'ALL').map((r) => [r.path, r.method]));
   app.notFound((c) => {
     const method = taken.get(/^\/v1\/models\/./.test(c.req.path) ? MODEL_PATH : c.req.path);
@@ -170,6 +177,7 @@ async function serve(
   route: Route,
   limits: Limits,
   { timeoutMs }: AppOptions,
+  running: Set<AbortController>,
 ): Promise<Response> {
   const gone = new AbortController();
   const { signal } = c.req.raw;
@@ -178,7 +186,11 @@ async function serve(
   const body = Body.of(await readJson(c.req.raw));
   checkModel(body.string('model') ?? limits.model, limits);
   const late = timeoutMs && setTimeout(() => gone.abort(new ApiError(504, 'it took too long', 'timeout')), timeoutMs);
-  const end = () => late && clearTimeout(late);
+  const end = () => {
+    running.delete(gone);
+    if (late) clearTimeout(late);
+  };
+  running.add(gone);
   try {
     const served = await route(engine, body, limits, gone);
     c.set('usage', served.usage);
@@ -187,6 +199,7 @@ async function serve(
       return c.json(served.json as object);
     }
     void served.ended.then(end);
+    c.set('ended', served.ended);
     return served.response;
   } catch (error) {
     end();
@@ -270,13 +283,8 @@ function logged(metrics: Metrics, log: AppOptions['log']) {
         ...(error === undefined ? {} : { error: String((error as Error)?.message ?? error).slice(0, 500) }),
       });
     };
-    if (c.res.headers.get('content-type')?.startsWith('text/event-stream') && c.res.body) {
-      const { body, status, headers } = c.res;
-      const [watched, ended] = watch(body);
-      void ended.then(done);
-      c.res = undefined;
-      c.res = new Response(watched, { status, headers });
-    } else done();
+    if (c.var.ended) void c.var.ended.then(done);
+    else done();
   };
 }
 
@@ -287,26 +295,4 @@ function told(log: AppOptions['log'], entry: LogEntry): void {
   } catch (error) {
     process.emitWarning(`log: ${String(error)}`, { code: 'STATESPACE_LOG' });
   }
-}
-
-/** The same stream, and when it has ended or was given up. */
-function watch(stream: ReadableStream<Uint8Array>): [ReadableStream<Uint8Array>, Promise<void>] {
-  const reader = stream.getReader();
-  let end!: () => void;
-  const ended = new Promise<void>((resolve) => {
-    end = resolve;
-  });
-  const watched = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const { done, value } = await reader.read();
-      if (!done) return controller.enqueue(value);
-      controller.close();
-      end();
-    },
-    async cancel(reason) {
-      end();
-      await reader.cancel(reason);
-    },
-  });
-  return [watched, ended];
 }

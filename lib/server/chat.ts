@@ -39,7 +39,7 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
     ...(tools ? { tools: tools.list } : {}),
   };
   const logprobs = withLogprobs ? { logprobs: top ?? 0 } : {};
-  const choices = new Choices(engine, [{ ...request, ...logprobs, messages, templateOptions }], n, gone);
+  const choices = new Choices(engine, [{ ...request, ...logprobs, messages, templateOptions }], n, gone, 'messages');
   const id = `chatcmpl-${randomUUID()}`;
   const events = await choices.start();
   const shown = (token: EngineToken) => (withLogprobs ? { content: [logprobOf(engine, token)], refusal: null } : null);

@@ -1,6 +1,7 @@
 import type { Engine } from '../engine/engine.js';
 import type { GenerationEvent } from '../engine/generation.js';
 import type { EngineToken, GenerateRequest, Usage } from '../engine/request.js';
+import { ofText } from './errors.js';
 import { merged } from './sse.js';
 
 /** What some choices together took, as OpenAI's API counts it. */
@@ -26,12 +27,13 @@ export class Choices {
   };
   private readonly sources: AsyncGenerator<GenerationEvent, void>[];
 
-  /** `requests`: one a prompt, of each `n` choices, numbered prompt by prompt. */
+  /** `requests`: one a prompt, of each `n` choices, numbered prompt by prompt; `field`: what the texts came in. */
   constructor(
     private readonly engine: Engine,
     requests: readonly GenerateRequest[],
     private readonly n: number,
     gone: AbortController,
+    private readonly field: string,
   ) {
     this.sources = requests.flatMap((request) => {
       let prompt: ReturnType<Engine['read']> | undefined;
@@ -53,7 +55,7 @@ export class Choices {
       yield* this.engine.events(request, read);
     } catch (error) {
       gone.abort(error);
-      throw error;
+      throw ofText(error, this.field);
     }
   }
 

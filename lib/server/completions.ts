@@ -29,6 +29,7 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
     prompts.map((prompt) => ({ ...options, prompt })),
     n,
     gone,
+    'prompt',
   );
   const base = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: now(), model: limits.model };
   const events = await choices.start();
@@ -72,6 +73,8 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
 function logprobsOf(engine: Engine, token: EngineToken, offset: number): Logprobs {
   const text = tokenBytes(engine, token.token).toString();
   const top = (token.alternatives ?? []).map((a) => [tokenBytes(engine, a.token).toString(), a.logprob]);
+  // As OpenAI's API has it, one more than was asked for where the token is none of the likeliest.
+  top.push([text, token.logprob]);
   return {
     ...{ tokens: [text], token_logprobs: [token.logprob], text_offset: [offset] },
     top_logprobs: [Object.fromEntries(top)],

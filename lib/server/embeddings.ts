@@ -1,6 +1,7 @@
 import type { Engine } from '../engine/engine.js';
 import type { Limits, Served } from './app.js';
 import type { Body } from './body.js';
+import { ofText } from './errors.js';
 import { FIELDS, readInputs } from './sampling.js';
 
 const MAX_INPUTS = 2048;
@@ -25,7 +26,7 @@ export async function embeddings(engine: Engine, body: Body, limits: Limits, gon
     await Promise.all(Array.from({ length: Math.min(engine.together, inputs.length) }, inTurn));
   } catch (error) {
     gone.abort(error); // of one that fails the others are of no use
-    throw error;
+    throw ofText(error, 'input');
   }
   const width = found[0]!.embedding.length;
   body.unsupported('dimensions', [width]);

@@ -29,10 +29,26 @@ function typeOf(status: number): string {
   return status >= 500 ? 'server_error' : 'invalid_request_error';
 }
 
-/** The field of a request whose value the engine refused. */
-function fieldOf(message: string): string | null {
-  const option = /^(?:generate: )?(logitBias|responseFormat|stop|messages)\b/.exec(message)?.[1];
-  return option?.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`) ?? null;
+/** What the engine calls fields of a request in its messages. */
+const FIELDS: [RegExp, string][] = [
+  [/^(?:generate: )?logitBias\b/, 'logit_bias'],
+  [/^(?:generate: )?responseFormat\b/, 'response_format'],
+  [/^generate: stop(?=: expected ids)/, 'stop_token_ids'],
+  [/^generate: stop\b/, 'stop'],
+  [/^(?:generate: )?messages\b/, 'messages'],
+];
+
+/** 400 by the name of the field whose value the engine refused. */
+function refused(message: string): ApiError {
+  const [named, field] = FIELDS.find(([pattern]) => pattern.test(message)) ?? [];
+  return named ? invalid(message.replace(named, field!), field) : invalid(message);
+}
+
+/** A failure by the field that a text came in, which the engine knows as its prompt. */
+export function ofText(error: unknown, field: string): unknown {
+  if (!(error instanceof StatespaceError && error.code === 'ERR_ARGUMENT')) return error;
+  const [named, place = ''] = /^(?:generate: prompt|forward: tokens)(\[\d+\])?(?=:)/.exec(error.message) ?? [];
+  return named === undefined ? error : invalid(field + place + error.message.slice(named.length), field);
 }
 
 // nginx's number for a client that went away before its answer; nobody is there to read it, but logs do.
@@ -52,7 +68,7 @@ export function apiError(error: unknown): ApiError {
     switch (error.code) {
       case 'ERR_ARGUMENT':
       case 'ERR_SHAPE':
-        return invalid(error.message, fieldOf(error.message));
+        return refused(error.message);
       case 'ERR_OUT_OF_MEMORY':
         return invalid(error.message, null, 'context_length_exceeded');
       case 'ERR_OVERLOADED':

@@ -1,7 +1,10 @@
 import type { GenerateRequest } from '../engine/request.js';
+import { show } from '../errors.js';
 import type { Body } from './body.js';
+import { invalid } from './errors.js';
 
 const MAX_N = 128;
+const MAX_STOPS = 16;
 
 /** What completions and chats have in common. */
 export interface Common {
@@ -110,8 +113,11 @@ function readSeed(body: Body): number | undefined {
 function readStop(body: Body): (string | number)[] | undefined {
   const value = body.get('stop');
   const list = value === undefined ? [] : Array.isArray(value) ? value : [value];
-  if (list.length > 16 || !list.every((s) => typeof s === 'string' && s !== ''))
-    throw body.wrong('stop', 'a text or an array of at most 16');
+  if (list.length > MAX_STOPS || !list.every((s) => typeof s === 'string' && s !== ''))
+    throw invalid(
+      `stop: expected a text of at least one character, or at most ${MAX_STOPS} of them in an array, received ${show(value)}`,
+      'stop',
+    );
   const ids = body.array('stop_token_ids', 64) ?? [];
   if (!ids.every((id) => Number.isSafeInteger(id) && (id as number) >= 0))
     throw body.wrong('stop_token_ids', 'an array of token ids');

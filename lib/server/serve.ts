@@ -4,7 +4,7 @@ import { serve as serveNode } from '@hono/node-server';
 import { checkEngine, type Engine } from '../engine/engine.js';
 import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
-import { APP_OPTIONS, type AppOptions, createApp } from './app.js';
+import { APP_OPTIONS, type AppOptions, appOf } from './app.js';
 import { shuttingDown } from './errors.js';
 
 /** Where a server listens. */
@@ -19,7 +19,10 @@ export interface ServeOptions extends AppOptions {
 export interface Listening {
   /** http://host:port */
   url: string;
-  /** Takes no more requests; resolves when those that run have been answered, or after graceMs were cut off. */
+  /**
+   * Takes no more requests; resolves when those that run have been answered. What has not after graceMs is answered with
+   * 503, a stream with an event that says so, and its connection closed.
+   */
   close(graceMs: number): Promise<void>;
 }
 
@@ -28,6 +31,8 @@ const HEADERS_MS = 15_000;
 const REQUEST_MS = 60_000;
 const KEEP_ALIVE_MS = 5_000;
 const SWEEP_MS = 50;
+// For those that are cut off to be told so.
+const LAST_WORDS_MS = 250;
 const MAX_PORT = 65_535;
 
 /**
@@ -41,7 +46,8 @@ export async function listen(engine: Engine, options: ServeOptions = {}): Promis
   if (!Number.isSafeInteger(port) || port < 0 || port > MAX_PORT)
     throw mismatch('ERR_ARGUMENT', 'listen: port', `a whole number from 0 to ${MAX_PORT}`, show(port));
   if (typeof host !== 'string' || host === '') throw mismatch('ERR_ARGUMENT', 'listen: host', 'an address', show(host));
-  const app = createApp(engine, ofApp);
+  const running = new Set<AbortController>();
+  const app = appOf(engine, ofApp, running);
   let closing = false;
   // Connections that were kept open would ask on until the end of the grace.
   const refuse = () =>
@@ -72,7 +78,10 @@ export async function listen(engine: Engine, options: ServeOptions = {}): Promis
       closing = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
-      const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+      let cut = setTimeout(() => {
+        for (const request of running) request.abort(shuttingDown());
+        cut = setTimeout(() => server.closeAllConnections(), LAST_WORDS_MS);
+      }, graceMs);
       // Those that are answered now and kept open.
       const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
       await closed;

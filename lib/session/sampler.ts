@@ -48,6 +48,13 @@ const NUMBERS = {
   seed: { from: 0, to: Number.MAX_SAFE_INTEGER, default: undefined, integer: true },
 } as const;
 
+/** In words. */
+function rangeOf({ from, to }: { from: number; to: number }, integer: boolean): string {
+  if (to !== Number.MAX_VALUE) return `${integer ? 'an integer' : 'a number'} from ${from} to ${to}`;
+  if (from < 0) return 'a finite number';
+  return from === 0 ? 'a number of at least 0' : 'a number above 0';
+}
+
 export const SAMPLING_OPTIONS: readonly string[] = [...Object.keys(NUMBERS), 'logitBias'];
 
 /** A chosen token. */
@@ -78,8 +85,7 @@ export class Sampler {
         continue;
       }
       if (!(typeof value === 'number' && value >= range.from && value <= range.to) || (integer && value % 1 !== 0)) {
-        const kind = integer ? 'an integer' : 'a number';
-        throw mismatch('ERR_ARGUMENT', `generate: ${key}`, `${kind} from ${range.from} to ${range.to}`, show(value));
+        throw mismatch('ERR_ARGUMENT', `generate: ${key}`, rangeOf(range, integer), show(value));
       }
       numbers[key] = value;
     }

@@ -77,7 +77,7 @@ export function checkOwner(header: Uint8Array, { row, position, pending, tokens 
   if (!b.subarray(16, 48).equals(fingerprint)) throw refuse(`it was saved from another model (held in ${held})`);
   if (held !== heldType)
     throw refuse(
-      `it was saved from this model held in ${held}; this one is held in ${heldType}: load it with that dtype`,
+      `it was saved from this model held in ${held}; this one is held in ${heldType}: load it with the dtype, or exact, of that one`,
     );
   if (row !== 0 && row !== outputFeatures) throw refuse(`expected a row of ${outputFeatures} values, received ${row}`);
   if (pending < -1 || (tokens !== 0 && tokens !== position)) throw refuse('its tokens do not agree with its position');

@@ -120,7 +120,7 @@ export function readOptions(op: string, options: TrainerOptions): ReadOptions {
     seed: number('seed', options.seed, 0, steps, 'a non-negative integer'),
     totalSteps,
     onStep: options.onStep,
-    lora: options.lora && readLora(op, options.lora),
+    lora: options.lora === undefined ? undefined : readLora(op, options.lora),
   };
   if (options.onStep !== undefined && typeof options.onStep !== 'function')
     throw mismatch('ERR_ARGUMENT', `${op}: onStep`, 'a function', show(options.onStep));

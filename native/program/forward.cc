@@ -88,7 +88,7 @@ void Forward::check(const Request& r) const {
   if (r.sampler && (program_.output_dim() != kOutputs || program_.input_features() > 0))
     throw Error(Code::kArgument, "sample: the network has no head that gives logits of tokens");
   if (r.sampler && r.length == 0 && s.pending_ < 0 && !s.last_row_)
-    throw Error(Code::kArgument, "sample: the session has no row of logits to go on from");
+    throw Error(Code::kArgument, "generate: expected a prompt, or an earlier forward with logits 'last' or 'all'");
   for (int64_t i = 0; r.ids && i < r.length; ++i)
     if (r.ids[i] < 0 || r.ids[i] >= program_.vocab())
       throw Error(Code::kArgument, "forward: token[" + std::to_string(i) + "]: expected an id from 0 to " +

@@ -1,11 +1,22 @@
 // Every store keeps bytes under keys in the same way; an engine goes on from what another one kept.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createEngine, folderStore, type Model, type RedisStore, redisStore, type SnapshotStore } from 'statespace';
+import { join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import {
+  createEngine,
+  folderStore,
+  loadModel,
+  type Model,
+  type RedisStore,
+  redisStore,
+  type SnapshotStore,
+} from 'statespace';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { alone, ids, llama, mamba, numbers } from '../support/engines.js';
+import { modelCase } from '../support/golden.js';
 import { needs } from '../support/needs.js';
+import { succeed } from '../support/process.js';
 import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
 
 const redisPath = findRedis();
@@ -117,7 +128,7 @@ test.runIf(needs(redisPath, REDIS))('a Redis lists what was used last, and no na
   expect(last.length).toBe(4096);
   expect(last).toContain('a/4499');
   expect(last).not.toContain('a/first');
-  await new Promise((done) => setTimeout(done, 5));
+  await setTimeout(5);
   await store.get('a/first'); // as who knows its name may
   expect(await listed(store, 'a/')).toContain('a/first');
   const { pieces } = (await store.read!('a/0'))!;
@@ -125,7 +136,7 @@ test.runIf(needs(redisPath, REDIS))('a Redis lists what was used last, and no na
   expect(await listed(store, 'a/')).toContain('a/0');
 
   await brief.put('b/c/gone', value);
-  await new Promise((done) => setTimeout(done, 1100));
+  await setTimeout(1100);
   expect(await listed(brief, 'b/')).toEqual(['b/c/gone']);
   await brief.put('b/c/new', value);
   expect(await listed(brief, '')).toEqual(['b/c/new']);
@@ -263,20 +274,20 @@ test('what is used from memory is put again where the store may have let it go',
   const ask = async () => {
     const stream = engine.generate({ prompt, maxTokens: 2 });
     for await (const _ of stream);
-    for (let i = 0; i < 100 && engine.stats().store!.writes < 3; i++) await new Promise((done) => setTimeout(done, 5));
+    for (let i = 0; i < 100 && engine.stats().store!.writes < 3; i++) await setTimeout(5);
     return stream.usage!.cachedTokens;
   };
   expect(await ask()).toBe(0);
   const key = [...store.values.keys()].find((key) => /\/149-/.test(key))!;
   store.values.delete(key);
   expect(await ask()).toBe(149);
-  await new Promise((done) => setTimeout(done, 50));
+  await setTimeout(50);
   expect(store.values.has(key)).toBe(false);
   const { now } = performance;
   const later = vi.spyOn(performance, 'now').mockImplementation(() => now.call(performance) + 7 * 3600e3);
   try {
     expect(await ask()).toBe(149);
-    for (let i = 0; i < 100 && !store.values.has(key); i++) await new Promise((done) => setTimeout(done, 10));
+    for (let i = 0; i < 100 && !store.values.has(key); i++) await setTimeout(10);
     expect(store.values.has(key)).toBe(true);
     const { writes } = engine.stats().store!;
     expect(await ask()).toBe(149);
@@ -292,7 +303,7 @@ test('a folder keeps to its size: what was used longest ago goes', async () => {
   const store = folderStore(join(folder, 'small'), { bytes: 1000 });
   for (let i = 0; i < 5; i++) {
     await store.put(`k/${i}`, new Uint8Array(240));
-    await new Promise((done) => setTimeout(done, 5));
+    await setTimeout(5);
     if (i > 0) await store.get('k/0');
   }
   expect(await listed(store, 'k/')).toEqual(['k/0', 'k/2', 'k/3', 'k/4']);
@@ -300,7 +311,7 @@ test('a folder keeps to its size: what was used longest ago goes', async () => {
   expect(await store.get('k/large')).toBeUndefined();
   // The next start knows what was used last.
   await store.get('k/2');
-  await new Promise((done) => setTimeout(done, 20));
+  await setTimeout(20);
   const later = folderStore(join(folder, 'small'), { bytes: 1000 });
   await later.put('k/5', new Uint8Array(400));
   expect(await listed(later, 'k/')).toEqual(['k/0', 'k/2', 'k/5']);
@@ -343,7 +354,7 @@ test.concurrent('a store that takes long to fail, as a Redis that hangs does, is
   let asked = 0;
   const fails = async () => {
     asked++;
-    await new Promise((done) => setTimeout(done, 300));
+    await setTimeout(300);
     throw new Error('gone');
   };
   const store = { get: fails, put: fails, delete: fails, list: fails as unknown as SnapshotStore['list'] };
@@ -402,4 +413,57 @@ test.concurrent('many checkpoints for a store that never answers are waited for 
   expect(performance.now() - begun).toBeLessThan(8000);
   expect(engine.stats().store).toMatchObject({ writes: 0 });
   await model.dispose();
+});
+
+test('an engine that was disposed of asks its store for nothing any more, and says nothing of it', async () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+  const model = await loadModel(modelCase('mamba_hf').folder);
+  let closed = false;
+  const late: string[] = [];
+  const call = async (name: string) => {
+    if (closed) late.push(name);
+    await setTimeout(5);
+    if (closed) throw new Error('Connection is closed.');
+  };
+  const store: SnapshotStore = {
+    get: () => call('get').then(() => undefined),
+    put: () => call('put'),
+    delete: () => call('delete'),
+    async *list() {
+      yield* await call('list').then(() => []);
+    },
+  };
+  for (const wait of [0, 2, 7, 30]) {
+    closed = false;
+    const engine = createEngine(model, { prefixCache: { store } });
+    await setTimeout(wait);
+    await engine.dispose();
+    closed = true;
+    await setTimeout(50);
+  }
+  expect(late).toEqual([]);
+  expect(warn.mock.calls).toEqual([]);
+  warn.mockRestore();
+  await model.dispose();
+});
+
+test.runIf(needs(redisPath, REDIS))('a Redis store that was closed stays closed, whenever it was', async () => {
+  for (const wait of [undefined, 0, 3]) {
+    const store = redisStore(redis!.url, { prefix: 'closed:' });
+    const asked = store.get('a/1').catch((error: Error) => error.message);
+    if (wait !== undefined) await setTimeout(wait);
+    await store.close();
+    expect([undefined, 'redis: the store was closed', 'Connection is closed.']).toContain(await asked);
+    await expect(store.get('a/1')).rejects.toThrow('redis: the store was closed');
+    await expect(store.put('a/1', new Uint8Array(1))).rejects.toThrow('redis: the store was closed');
+    await store.close();
+  }
+  // A connection that is left would keep the process.
+  const program = `
+    const { redisStore } = require(process.argv[1]);
+    const store = redisStore(process.argv[2]);
+    store.get('a/1').catch(() => {});
+    store.close().then(() => store.get('a/1')).catch((error) => console.log(error.message));`;
+  const entry = resolve(__dirname, '../../dist/lib/index.js');
+  expect(await succeed(process.execPath, ['-e', program, entry, redis!.url])).toBe('redis: the store was closed\n');
 });

@@ -120,6 +120,21 @@ test('what no network is, is refused: sizes that are none, values of another gra
     ['none', (g) => g.input(none), /input: expected sizes from 1/],
     ['outputs', (g, w) => layers.linear(g, g.input(3), w, 'a', 2 ** 40), /weight: expected sizes from 1 to 2\^31 - 1/],
     ['zero', (g, w) => layers.linear(g, g.input(3), w, 'a', 0), /weight: expected sizes from 1/],
+    [
+      'named',
+      (g, w) => layers.linear(g, g.input(3), w, 'a', Number.NaN),
+      /weight a.weight: expected sizes from 1 .*\[NaN, 3\]/,
+    ],
+    [
+      'divides',
+      (g, w) => layers.retention(g, g.input(15), w, { nHeads: 2, dValue: 8, eps: 1 }),
+      /^layers.retention: d_model 15 is no multiple of 2 · nHeads 4/,
+    ],
+    [
+      'heads',
+      (g, w) => layers.mamba2(g, g.input(4), w, { dInner: 9, nHeads: 2, headDim: 4, dState: 4, nGroups: 1, dConv: 4 }),
+      /^layers.mamba2: dInner: expected nHeads · headDim = 8, received 9/,
+    ],
     ['state', (g) => g.state('x' as never), /state: expected sizes from 0/],
     ['nothing', () => none, /what build gives: expected a value of this graph, received undefined/],
     [

@@ -124,6 +124,16 @@ describe('completions', () => {
     expect(punished.choices[0]!.text).not.toBe(biased.choices[0]!.text);
   });
 
+  test('logprobs: a token that was drawn is among those at its place, though it is none of the likeliest', async () => {
+    const drawn = { ...ask, max_tokens: 24, temperature: 5, seed: 3 };
+    const { choices } = await client.completions.create({ ...drawn, logprobs: 1 });
+    const { tokens, token_logprobs, top_logprobs } = choices[0]!.logprobs!;
+    for (const [i, top] of top_logprobs!.entries()) expect(top[tokens![i]!]).toBe(token_logprobs![i]);
+    expect(Math.max(...top_logprobs!.map((top) => Object.keys(top).length))).toBe(2);
+    const none = await client.completions.create({ ...drawn, logprobs: 0 });
+    expect(none.choices[0]!.logprobs!.top_logprobs!.map((top) => Object.keys(top).length)).toEqual(Array(24).fill(1));
+  });
+
   test('logprobs: of the tokens and of the likeliest', async () => {
     const { choices } = await client.completions.create({ ...ask, max_tokens: 4, logprobs: 3 });
     const { tokens, token_logprobs, top_logprobs, text_offset } = choices[0]!.logprobs!;

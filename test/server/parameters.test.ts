@@ -71,6 +71,41 @@ test.each([
 });
 
 test.each([
+  ['completions', { prompt: '' }, 'prompt', 'prompt: expected at least one token'],
+  [
+    'completions',
+    { prompt: ['hello', [1, 99_999]] },
+    'prompt',
+    /^prompt\[1\]: expected an id from 0 to .*, received 99999$/,
+  ],
+  ['completions', { prompt: ['hello', [99_999]], stream: true }, 'prompt', /^prompt\[0\]: expected an id/],
+  ['embeddings', { input: '' }, 'input', 'input: expected at least one token'],
+  ['embeddings', { input: [[5], [99_999]] }, 'input', /^input\[0\]: expected an id/],
+  ['completions', { prompt: 'hello', logit_bias: { 99999999: 1 } }, 'logit_bias', /^logit_bias: expected ids from 0/],
+  [
+    'completions',
+    { prompt: 'hello', response_format: { type: 'regex', pattern: '(' } },
+    'response_format',
+    /^response_format: /,
+  ],
+  [
+    'completions',
+    { prompt: 'hello', stop: [5] },
+    'stop',
+    'stop: expected a text of at least one character, or at most 16 of them in an array, received [5]',
+  ],
+  ['completions', { prompt: 'hello', stop: '' }, 'stop', /received ""$/],
+  ['completions', { prompt: 'hello', stop_token_ids: [1e9] }, 'stop_token_ids', /^stop_token_ids: expected ids from 0/],
+] as [string, object, string, string | RegExp][])(
+  '%s with %j: the field is named',
+  async (path, fields, param, message) => {
+    const { status, body } = await post(path, { ...(path === 'completions' ? { max_tokens: 1 } : {}), ...fields });
+    expect({ status, param: body.error.param }).toEqual({ status: 400, param });
+    expect(body.error.message).toMatch(message);
+  },
+);
+
+test.each([
   { messages: call({ name: 'f', arguments: '{bad' }) },
   { messages: [...said, { role: 'assistant', content: null, refusal: null }, ...said] },
   { messages: [{ role: 'developer', content: [{ type: 'text', text: 'be brief' }], name: 'x' }, ...said] },

@@ -61,6 +61,29 @@ test('SIGTERM: what runs is answered to its end, nothing new is taken, and it en
   expect(JSON.parse(line!)).toMatchObject({ method: 'POST', status: 200, promptTokens: 1, generatedTokens: 400 });
 });
 
+test('what has not ended when the grace has is told so: an event of a stream, 503 else', async () => {
+  const server = await start('--grace', '0');
+  const long = { prompt: 'hello', n: 60, max_tokens: 4000, logit_bias: { '42': 100 } };
+  const ask = (more: object) =>
+    fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...long, ...more }),
+    });
+  const [whole, stream] = [ask({}), await ask({ stream: true })];
+  const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let text = (await reader.read()).value!;
+  const ended = server.end('SIGTERM');
+  for (let part = await reader.read(); !part.done; part = await reader.read()) text += part.value;
+  const last = text.trim().split('\n\n').at(-1)!;
+  const error = { message: 'the server is shutting down', type: 'server_error', param: null, code: 'shutting_down' };
+  expect(JSON.parse(last.replace('data: ', ''))).toEqual({ error });
+  expect((await whole).status).toBe(503);
+  expect((await whole).headers.get('retry-after')).toBe('5');
+  expect(await (await whole).json()).toEqual({ error });
+  expect(await ended).toEqual({ code: 0, signal: null });
+});
+
 test('wrong usage ends with 2 and says what is wrong, a taken port with 1', async () => {
   expect(await statespace(['serve', '/no/such/folder'])).toMatchObject({ code: 2 });
   expect(await statespace(['serve', folder, '--port', 'x'])).toMatchObject({ code: 2 });

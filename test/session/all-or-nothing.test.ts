@@ -88,7 +88,11 @@ test('a snapshot leaves the row of logits out unless asked, and names the type t
   expect(session.save({ logits: true }).length - session.save().length).toBe(4 * 5000);
   const held = bf16.createSession();
   await held.forward(ids(3));
-  expect(() => f32.restoreSession(held.save())).toThrow(/held in bf16/);
+  expect(() => f32.restoreSession(held.save())).toThrow(
+    'snapshot: it was saved from this model held in bf16; this one is held in f32: load it with the dtype, or exact, of that one',
+  );
+  const other = await createModel(config, { seed: 2 });
+  expect(() => other.restoreSession(session.save())).toThrow('snapshot: it was saved from another model (held in f32)');
 });
 
 test('dispose() gives the weights back though sessions are alive', async () => {

@@ -191,10 +191,32 @@ describe('what changes logits', () => {
     ['a Map of biases', { logitBias: new Map([[10, 5]]) }, /logitBias: expected an object/],
     ['an array of biases', { logitBias: [1, 2] }, /logitBias: expected an object/],
     ['an id in hexadecimal', { logitBias: { '0x1': 1 } }, /logitBias: expected ids from 0/],
+    [
+      'a temperature below 0',
+      { temperature: -1 },
+      'generate: temperature: expected a number of at least 0, received -1',
+    ],
+    ['a penalty of 0', { repetitionPenalty: 0 }, 'generate: repetitionPenalty: expected a number above 0, received 0'],
+    [
+      'a penalty without end',
+      { presencePenalty: Infinity },
+      'presencePenalty: expected a finite number, received Infinity',
+    ],
+    ['topP above 1', { topP: 2 }, 'generate: topP: expected a number from 0 to 1, received 2'],
   ])('%s is refused', async (_, options, message) => {
     const { session } = await start();
     await expect(first(session, options as never)).rejects.toThrow(message);
   });
+
+  test.each([{}, { prompt: [] }, { prompt: [], processLogits: () => {} }])(
+    'nothing to go on from is refused: %j',
+    async (options) => {
+      const fresh = model.createSession();
+      await expect(first(fresh, options)).rejects.toThrow(
+        "generate: expected a prompt, or an earlier forward with logits 'last' or 'all'",
+      );
+    },
+  );
 
   test('the likeliest alternatives come with their log-probabilities', async () => {
     const { session, row } = await start();

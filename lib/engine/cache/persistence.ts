@@ -59,6 +59,7 @@ export class Persistence {
   /** Checkpoints that were to be kept so far, and how many of the first are given up. */
   private asked = 0;
   private givenUp = 0;
+  private closed = false;
 
   constructor(
     private readonly model: Model,
@@ -79,11 +80,12 @@ export class Persistence {
       let seen = 0;
       // A store of somebody's own may give a promise here, which is not to be left rejected.
       const { folder } = await this.owner();
+      if (this.closed) return;
       for await (const key of await this.store.list(`${folder}/`)) {
         longest = Math.max(longest, Number.parseInt(key.split('/').at(-1)!, 10) || 0);
-        if (++seen === MOST_LOOKED_AT) break;
+        if (++seen === MOST_LOOKED_AT || this.closed) break;
       }
-      await this.model.preparePages(longest, prepared);
+      if (!this.closed) await this.model.preparePages(longest, prepared);
     } catch {
       // A request that needs it will say so.
     }
@@ -278,6 +280,12 @@ export class Persistence {
     return this.writing;
   }
 
+  /** The same; then the store, which is the caller's to close, is asked for nothing any more. */
+  async close(): Promise<void> {
+    await this.writing;
+    this.closed = true;
+  }
+
   /** Once until it works again: nothing else says why prompts are read cold. */
   private tell(error: unknown): void {
     if (this.failing) return;
@@ -287,12 +295,14 @@ export class Persistence {
   }
 
   private failed(error: unknown): void {
+    if (this.closed) return;
     this.counts.errors++;
     this.tell(error);
   }
 
   /** undefined, and one more error, where the store fails or does not answer. */
   private async patiently<T>(work: () => Promise<T>, until = performance.now() + PATIENCE_MS): Promise<T | undefined> {
+    if (this.closed) return undefined;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error('no answer')), Math.max(1, until - performance.now()));

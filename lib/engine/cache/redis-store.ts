@@ -14,7 +14,7 @@ export interface RedisStoreOptions {
 
 /** A store that can be closed. */
 export interface RedisStore extends SnapshotStore {
-  /** Ends the connection, after what is under way. */
+  /** Ends the connection, after what is under way, for good: while it is there, the process does not end by itself. */
   close(): Promise<void>;
 }
 
@@ -47,6 +47,7 @@ export function redisStore(url: string, options: RedisStoreOptions = {}): RedisS
 class Store implements RedisStore {
   private connection: Redis | undefined;
   private failure: Error | undefined;
+  private closed = false;
 
   constructor(
     private readonly url: string,
@@ -57,6 +58,7 @@ class Store implements RedisStore {
   private async redis(): Promise<Redis> {
     if (!this.connection) {
       const { Redis } = await import('ioredis');
+      if (this.closed) throw new Error('redis: the store was closed');
       this.connection ??= new Redis(this.url, {
         commandTimeout: COMMAND_MS,
         connectTimeout: CONNECT_MS,
@@ -81,7 +83,7 @@ class Store implements RedisStore {
     try {
       return await work(await this.redis());
     } catch (error) {
-      throw this.failure ? new Error(`redis: ${this.failure.message}`, { cause: error }) : error;
+      throw this.failure && !this.closed ? new Error(`redis: ${this.failure.message}`, { cause: error }) : error;
     }
   }
 
@@ -198,6 +200,7 @@ class Store implements RedisStore {
 
   async close(): Promise<void> {
     const { connection } = this;
+    this.closed = true;
     this.connection = undefined;
     await connection?.quit().catch(() => connection.disconnect());
   }
