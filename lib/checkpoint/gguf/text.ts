@@ -4,10 +4,18 @@ import { readTokenizer } from './tokenizer.js';
 import type { Metadata } from './values.js';
 
 /**
- * The tokenizer and the chat templates of a GGUF file; undefined where it has ids only.
+ * The tokenizer and the chat templates of a GGUF file, whose header is given back; undefined where it has ids only.
  * @public
  */
 export async function readText(m: Metadata): Promise<TextTokenizer | undefined> {
+  try {
+    return await textOf(m);
+  } finally {
+    m.release();
+  }
+}
+
+async function textOf(m: Metadata): Promise<TextTokenizer | undefined> {
   const vocabulary = await readTokenizer(m);
   if (vocabulary === undefined) return undefined;
   const chat = new ChatTemplates(

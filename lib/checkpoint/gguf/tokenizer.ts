@@ -11,8 +11,8 @@ import { TokenTable } from '../../tokenizers/token-table.js';
 import { kinds, Vocabulary, type VocabularyOptions } from '../../tokenizers/vocabulary.js';
 import { Turns } from '../../turns.js';
 import { checkpointError } from '../stored.js';
-import { isAlphabet, rawBytes } from './byte-alphabet.js';
-import type { Metadata } from './values.js';
+import { rawBytes } from './byte-alphabet.js';
+import type { GgufStrings, Metadata } from './values.js';
 
 const prefix = 'tokenizer.ggml.';
 /** What no key of the format says: the normal form that a text is brought into first. */
@@ -55,9 +55,7 @@ class VocabularyReader {
     const types = m.array(`${prefix}token_type`);
     if (types && types.length !== size)
       throw checkpointError(m.file, `metadata ${prefix}token_type: expected ${size} values, received ${types.length}`);
-    this.types = types
-      ? Int8Array.from({ length: size }, (_, i) => types.numberAt(i))
-      : new Int8Array(size).fill(kinds.normal);
+    this.types = types ? types.copyTo(new Int8Array(size)) : new Int8Array(size).fill(kinds.normal);
   }
 
   private id(name: string, standard?: number): number | undefined {
@@ -65,16 +63,16 @@ class VocabularyReader {
     return id !== undefined && id < this.size ? id : undefined;
   }
 
-  /** Every token by `bytesOf`; lookup() finds those that `found` says. */
-  private async table(
-    bytesOf: (stored: Buffer, id: number) => Uint8Array,
-    found: (id: number) => boolean,
-  ): Promise<TokenTable> {
-    const table = new TokenTable(this.size);
-    let id = 0;
-    for (const stored of this.m.array(`${prefix}tokens`)!.rawStrings()) {
-      table.add(bytesOf(stored, id), found(id));
-      id++;
+  /** Every token; lookup() finds those that `found` says. */
+  private async table(found: (id: number) => boolean, bytesOf: BytesOf = copy): Promise<TokenTable> {
+    const list = this.m.array(`${prefix}tokens`)!;
+    const table = new TokenTable(this.size, list.stringBytes);
+    const tokens = list.strings();
+    let room = new Uint8Array(64);
+    for (let id = 0; tokens.next(); id++) {
+      const { bytes, start, end } = tokens;
+      if (end - start > room.length) room = new Uint8Array(2 * (end - start));
+      table.add(room, found(id), 0, bytesOf(bytes, start, end, room, id));
       const pause = this.turns.due();
       if (pause) await pause;
     }
@@ -111,14 +109,13 @@ class VocabularyReader {
     const merges = this.m.array(`${prefix}merges`);
     if (merges === undefined) throw this.m.missing(`${prefix}merges`);
     const inAlphabet = (id: number) => !this.isPlain(id) && this.types[id] !== kinds.unused;
-    const tokens = await this.table(
-      (stored, id) => (inAlphabet(id) && isAlphabet(stored) ? rawBytes(stored) : Uint8Array.from(stored)),
-      inAlphabet,
-    );
+    const tokens = await this.table(inAlphabet, (from, start, end, into, id) => {
+      const length = inAlphabet(id) ? rawBytes(from, start, end, into) : -1;
+      return length < 0 ? copy(from, start, end, into) : length;
+    });
     const table = new MergeTable(merges.length);
-    let rank = 0;
-    for (const merge of merges.rawStrings()) {
-      addMerge(table, tokens, merge, rank++);
+    for (const merge = merges.strings(); merge.next(); ) {
+      addMerge(table, tokens, merge);
       const pause = this.turns.due();
       if (pause) await pause;
     }
@@ -135,7 +132,7 @@ class VocabularyReader {
       encoder: new ByteBpe(tokens, table, pre.patterns, pre.wholePieces ?? false),
       ...(form && { normalize: (piece: string) => piece.normalize(form) }),
       spacePrefix: 'never',
-      text: (id) => tokens.bytes(id),
+      text: bytesIn(tokens),
       bos: wantsBos ? this.id('bos') : undefined,
       eos: wantsEos ? this.id('eos') : undefined,
     });
@@ -143,10 +140,7 @@ class VocabularyReader {
 
   async sentencePiece(): Promise<Vocabulary> {
     const scores = this.scores();
-    const tokens = await this.table(
-      (stored) => Uint8Array.from(stored),
-      () => true,
-    );
+    const tokens = await this.table(() => true);
     const byteIds = Int32Array.from({ length: 256 }, (_, byte) => tokens.lookup(Buffer.from(byteName(byte))));
     const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? true;
     const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
@@ -162,7 +156,7 @@ class VocabularyReader {
       encoder: new ScoreBpe({ tokens, scores, byteIds, unknown: this.id('unknown', 0) ?? -1, fuseUnknown }),
       spacePrefix: (this.m.boolean(`${prefix}add_space_prefix`) ?? true) ? (places ?? 'always') : 'never',
       oneSpace: places !== undefined,
-      text: (id) => (this.types[id] === kinds.byte ? byteOf(tokens.bytes(id)) : withSpaces(tokens.bytes(id))),
+      text: textIn(tokens, this.types),
       bos: wantsBos ? this.id('bos', 1) : undefined,
       eos: wantsEos ? this.id('eos', 2) : undefined,
     });
@@ -171,9 +165,9 @@ class VocabularyReader {
   async unigram(): Promise<Vocabulary> {
     const scores = this.scores();
     const pieces: Piece[] = [];
-    for (const stored of this.m.array(`${prefix}tokens`)!.rawStrings()) {
+    for (const token = this.m.array(`${prefix}tokens`)!.strings(); token.next(); ) {
       const id = pieces.length;
-      pieces.push({ text: stored.toString('utf8'), score: scores[id]!, kind: this.types[id]! });
+      pieces.push({ text: token.text(), score: scores[id]!, kind: this.types[id]! });
       const pause = this.turns.due();
       if (pause) await pause;
     }
@@ -205,39 +199,51 @@ class VocabularyReader {
     const scores = this.m.array(`${prefix}scores`);
     if (scores && scores.length !== this.size)
       throw checkpointError(this.m.file, `metadata ${prefix}scores: expected ${this.size}, received ${scores.length}`);
-    return Float32Array.from({ length: this.size }, (_, i) => scores?.numberAt(i) ?? 0);
+    return scores?.copyTo(new Float32Array(this.size)) ?? new Float32Array(this.size);
   }
 
   async rwkv(): Promise<Vocabulary> {
-    const tokens = await this.table(
-      (stored) => unescaped(stored.toString('latin1')),
-      () => true,
-    );
+    const tokens = await this.table(() => true, unescaped);
     const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? false;
     const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
     return this.vocabulary({
       tokens,
       encoder: new LongestMatch(tokens, () => true),
       spacePrefix: 'never',
-      text: (id) => tokens.bytes(id),
+      text: bytesIn(tokens),
       bos: wantsBos ? this.id('bos') : undefined,
       eos: wantsEos ? this.id('eos') : undefined,
     });
   }
 }
 
+/** Writes the bytes of the token that from[start … end) is stored as; returns how many, at most end - start. */
+type BytesOf = (from: Buffer, start: number, end: number, into: Uint8Array, id: number) => number;
+
+const copy = (from: Buffer, start: number, end: number, into: Uint8Array): number => from.copy(into, 0, start, end);
+
+// Made outside the reader, so that what a tokenizer keeps of a file is not the file's header.
+const bytesIn = (tokens: TokenTable) => (id: number) => tokens.bytes(id);
+const textIn = (tokens: TokenTable, types: Int8Array) => (id: number) =>
+  types[id] === kinds.byte ? byteOf(tokens.bytes(id)) : withSpaces(tokens.bytes(id));
+
+let merged = new Uint8Array(256);
+
 /** "left right", in the alphabet of bytes; one whose parts are no tokens can never apply. */
-function addMerge(table: MergeTable, tokens: TokenTable, merge: Buffer, rank: number): void {
-  const space = merge.indexOf(32, 1);
-  if (space < 0 || !isAlphabet(merge.subarray(0, space)) || !isAlphabet(merge.subarray(space + 1))) return;
-  const left = rawBytes(merge.subarray(0, space));
-  const right = rawBytes(merge.subarray(space + 1));
-  const joined = new Uint8Array(left.length + right.length);
-  joined.set(left);
-  joined.set(right, left.length);
-  const ids = [tokens.lookup(left), tokens.lookup(right), tokens.lookup(joined)] as const;
-  if (ids.every((id) => id >= 0)) table.add(ids[0], ids[1], rank, ids[2]);
+function addMerge(table: MergeTable, tokens: TokenTable, { bytes, start, end }: GgufStrings): void {
+  let space = start + 1;
+  while (space < end && bytes[space] !== SPACE) space++;
+  if (space >= end) return;
+  if (end - start > merged.length) merged = new Uint8Array(2 * (end - start));
+  const left = rawBytes(bytes, start, space, merged);
+  const right = left < 0 ? -1 : rawBytes(bytes, space + 1, end, merged, left);
+  if (right < 0) return;
+  const both = tokens.lookup(merged, 0, right);
+  const ids = [tokens.lookup(merged, 0, left), tokens.lookup(merged, left, right)] as const;
+  if (both >= 0 && ids[0] >= 0 && ids[1] >= 0) table.add(ids[0], ids[1], both);
 }
+
+const SPACE = 32;
 
 const byteName = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
 
@@ -250,26 +256,37 @@ const withSpaces = (bytes: Uint8Array): Uint8Array => {
   return text.includes('▁') ? Buffer.from(text.toString('utf8').replaceAll('▁', ' ')) : text;
 };
 
-const escapes: Readonly<Record<string, number>> = { n: 10, t: 9, r: 13, '\\': 92, "'": 39, '"': 34 };
+const BACKSLASH = 92;
+/** n, t, r, \\, ', " behind a backslash. */
+const escapes: ReadonlyMap<number, number> = new Map([
+  [110, 10],
+  [116, 9],
+  [114, 13],
+  [92, 92],
+  [39, 39],
+  [34, 34],
+]);
 
 /** The bytes of a Python literal. */
-function unescaped(text: string): Uint8Array {
-  const bytes: number[] = [];
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    const next = text[i + 1];
-    if (code !== 92 || next === undefined) bytes.push(code);
-    else if (next === 'x' && /^[0-9a-fA-F]{2}$/.test(text.slice(i + 2, i + 4))) {
-      bytes.push(Number.parseInt(text.slice(i + 2, i + 4), 16));
-      i += 3;
-    } else {
-      const escaped = Object.hasOwn(escapes, next) ? escapes[next] : undefined;
-      if (escaped === undefined) bytes.push(code);
-      else {
-        bytes.push(escaped);
-        i++;
-      }
+const unescaped: BytesOf = (from, start, end, into) => {
+  let n = 0;
+  for (let i = start; i < end; i++) {
+    const next = i + 1 < end ? from[i + 1]! : -1;
+    const high = next === 120 && i + 3 < end ? hexDigit(from[i + 2]!) : -1;
+    const low = high < 0 ? -1 : hexDigit(from[i + 3]!);
+    const escaped = low < 0 ? escapes.get(next) : 16 * high + low;
+    if (from[i] !== BACKSLASH || escaped === undefined) into[n++] = from[i]!;
+    else {
+      into[n++] = escaped;
+      i += low < 0 ? 1 : 3;
     }
   }
-  return Uint8Array.from(bytes);
+  return n;
+};
+
+/** Its value, or -1. */
+function hexDigit(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48;
+  const letter = code | 32;
+  return letter >= 97 && letter <= 102 ? letter - 87 : -1;
 }
