@@ -26,7 +26,7 @@ async function textOf(m: Metadata): Promise<TextTokenizer | undefined> {
 }
 
 /** `tokenizer.chat_template`, and others by the names behind it. */
-function templatesOf(m: Metadata): Map<string, string> {
+export function templatesOf(m: Metadata): Map<string, string> {
   const templates = new Map<string, string>();
   for (const key of m.keys()) {
     const name = /^tokenizer\.chat_template(?:\.(.+))?$/.exec(key);
@@ -37,7 +37,7 @@ function templatesOf(m: Metadata): Map<string, string> {
 }
 
 /** bos_token and the like, as texts. */
-function specialTokens(m: Metadata, text: (id: number) => string): Record<string, string> {
+export function specialTokens(m: Metadata, text: (id: number) => string): Record<string, string> {
   const tokens: Record<string, string> = {};
   for (const [name, key] of Object.entries({
     bos: 'bos',
