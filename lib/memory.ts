@@ -49,6 +49,14 @@ export function halves(count: number): Uint16Array {
   return 2 * count < LARGE ? new Uint16Array(count) : new Uint16Array(largeMemory(2 * count));
 }
 
+/**
+ * Gives the memory of a whole buffer back at once, which leaves it and all that looks into it empty; of a part, or of one that
+ * is shared, nothing. Without that it waits for V8, which does not collect while nothing happens.
+ */
+export function giveBack({ buffer, byteOffset, byteLength }: ArrayBufferView): void {
+  if (byteOffset === 0 && byteLength > 0 && byteLength === buffer.byteLength) call((n) => n.detach(buffer));
+}
+
 /** What `make` allocates; too much of it is a typed error. */
 export function allocated<T>(where: string, make: () => T): T {
   try {

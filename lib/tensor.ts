@@ -1,6 +1,6 @@
 import { blockSize, byteLength, type DType, decode, encode, isQuantized } from './dtype.js';
 import { mismatch, StatespaceError, show } from './errors.js';
-import { allocated, floats, halves, LARGE, largeMemory } from './memory.js';
+import { allocated, floats, giveBack, halves, LARGE, largeMemory } from './memory.js';
 import { call } from './native.js';
 
 export type { DType } from './dtype.js';
@@ -120,9 +120,8 @@ export class Tensor implements TensorLike, Disposable {
     if (disposed.has(this)) return;
     disposed.add(this);
     const { data } = this;
-    const whole = data.byteOffset === 0 && data.byteLength === data.buffer.byteLength;
     (this as { data: Data }).data = emptyOf(data);
-    if (whole && data.byteLength > 0) call((n) => n.detach(data.buffer));
+    giveBack(data);
   }
 
   /** As dispose(), for `using`. */

@@ -172,7 +172,7 @@ describe('in a GGUF file', () => {
       expect(types!.numberAt(id)).toBe(piece.kind);
       expect(scores!.numberAt(id)).toBeCloseTo(piece.score, 5);
     }
-    const texts = [...tokens!.rawStrings()].map(String);
+    const texts = tokens!.texts();
     expect(texts.slice(0, model.pieces.length)).toEqual(model.pieces.map((p) => p.text));
     expect([texts[422], types!.numberAt(422), scores!.numberAt(422)]).toEqual(['<|user|>', 3, -1000]);
     expect([texts[429], types!.numberAt(429), scores!.numberAt(429)]).toEqual(['[PAD429]', 5, -10000]);

@@ -55,6 +55,14 @@ test.each(corpusFiles(folder, '.gguf').map((file) => [basename(file, '.gguf'), f
   },
 );
 
+test('spaces are those of Unicode, as llama.cpp 0.5.0 cuts: U+0085 is one, U+FEFF is none', async () => {
+  const file = corpusFiles(folder, '.gguf').find((name) => name.includes('llama-bpe'))!;
+  const tokenizer = (await readTokenizer((await readGguf(file)).metadata))!;
+  const ids = (text: string) => [...tokenizer.encode(text, { addSpecialTokens: false })];
+  expect(ids('x \ufeff\ufeffy  \ufeff')).toEqual([87, 220, 3305, 3305, 88, 220, 220, 3305]);
+  expect(ids('a\u0085\u0085b  c')).toEqual([64, 126, 227, 126, 227, 65, 220, 272]);
+});
+
 test('a tokenizer.json: marks and special tokens as asked for', async () => {
   const special = {
     id: 3,

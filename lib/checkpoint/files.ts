@@ -29,19 +29,29 @@ export class InputFile {
   }
 
   async read(offset: number, length: number, what: string): Promise<Buffer> {
+    return this.readInto(Buffer.allocUnsafe(this.within(offset, length, what)), 0, offset, what);
+  }
+
+  /** Fills `bytes` from `at` on with what the file has at `offset`. */
+  async readInto(bytes: Buffer, at: number, offset: number, what: string): Promise<Buffer> {
+    const length = this.within(offset, bytes.length - at, what);
+    for (let done = 0; done < length; ) {
+      const { bytesRead } = await this.handle.read(bytes, at + done, length - done, offset + done);
+      if (bytesRead === 0) throw checkpointError(this.path, `${what}: the file shrank while it was read`);
+      done += bytesRead;
+    }
+    return bytes;
+  }
+
+  /** length, which the file has at `offset`. */
+  private within(offset: number, length: number, what: string): number {
     if (length < 0 || offset < 0 || offset + length > this.size) {
       throw checkpointError(
         this.path,
         `${what}: expected ${length} bytes at ${offset}, received a file of ${this.size} bytes (truncated?)`,
       );
     }
-    const bytes = Buffer.allocUnsafe(length);
-    for (let done = 0; done < length; ) {
-      const { bytesRead } = await this.handle.read(bytes, done, length - done, offset + done);
-      if (bytesRead === 0) throw checkpointError(this.path, `${what}: the file shrank while it was read`);
-      done += bytesRead;
-    }
-    return bytes;
+    return length;
   }
 }
 

@@ -3,7 +3,7 @@
 import { show } from '../errors.js';
 import { Turns } from '../turns.js';
 import { InputFile, refusePlaceholder } from './files.js';
-import { changed } from './pieces.js';
+import { changed, multiplied } from './pieces.js';
 import { bitsOf, checkpointError, isReadable, type StoredTensor } from './stored.js';
 import { looksLegacy, readLegacy } from './torch-legacy.js';
 import { AbstractTensor, TorchTensor, torchVocabulary } from './torch-values.js';
@@ -179,7 +179,7 @@ async function locate(
 
 /** The place by a name of its own: the same values there are not these. */
 const negated = (view: StoredTensor): StoredTensor => ({
-  ...computed({ ...view, name: `${view.name} (negated)` }, view.shape, (values) => changed(values, (x) => -x)),
+  ...computed({ ...view, name: `${view.name} (negated)` }, view.shape, (values) => changed(values, multiplied(-1))),
   name: view.name,
 });
 

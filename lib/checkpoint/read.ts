@@ -16,7 +16,7 @@ import {
 export async function readTensorF32(stored: StoredTensor): Promise<Float32Array> {
   const { dtype, shape, strides, offset, byteLength, rows, parts, derived } = stored;
   if (stored.unreadable) throw unreadableError(stored);
-  if (derived) return derived.apply(await readTensorF32(derived.from));
+  if (derived) return derived.values?.() ?? derived.apply(await readTensorF32(derived.from));
   if (parts) return concatenated(await Promise.all(parts.map(readTensorF32)));
   if (isBlocks(dtype)) {
     const blocks = await InputFile.use(stored.file, (file) => file.read(offset, byteLength, `tensor "${stored.name}"`));

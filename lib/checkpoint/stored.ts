@@ -63,6 +63,8 @@ export interface StoredTensor {
   derived?: {
     from: StoredTensor;
     apply(values: Float32Array): Float32Array | Promise<Float32Array>;
+    /** The values, where others have read `from` already: in place of apply(). */
+    values?(): Promise<Float32Array>;
     /** Values [first, first + wanted) without the others, where that is possible. */
     range?(first: number, wanted: number): StoredTensor;
   };

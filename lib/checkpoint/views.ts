@@ -1,5 +1,5 @@
 // Tensors made of others without moving a byte: other shapes, rows in another order, parts of several tensors.
-import { changed, turned } from './pieces.js';
+import { type Change, changed, multiplied, turned } from './pieces.js';
 import { pickRows } from './read.js';
 import { type StoredTensor, storedBytes, typeBlock } from './stored.js';
 
@@ -35,15 +35,20 @@ export function computed(
 export function scaled(t: StoredTensor, by: number | readonly number[]): StoredTensor {
   if (by === 1) return t;
   const columns = t.shape.length > 1 ? columnsOf(t.shape) : 1;
-  const product = computed(t, t.shape, (values) =>
-    changed(values, typeof by === 'number' ? (x) => x * by : (x, i) => x * by[Math.floor(i / columns)]!),
-  );
+  const change = typeof by === 'number' ? multiplied(by) : rowsMultiplied(by, columns);
+  const product = computed(t, t.shape, (values) => changed(values, change));
   const range = (first: number, wanted: number): StoredTensor => {
     const rows = typeof by === 'number' ? by : by.slice(first / columns, (first + wanted) / columns);
     return scaled(valueRange(t, first, wanted), rows);
   };
   return { ...product, derived: { ...product.derived!, range } };
 }
+
+const rowsMultiplied =
+  (by: readonly number[], columns: number): Change =>
+  (values, from, to) => {
+    for (let i = from; i < to; i++) values[i] = values[i]! * by[Math.floor(i / columns)]!;
+  };
 
 /** Row i is row order[i] of `t`, where a row is one step of all axes but the last. */
 export function inRowOrder(t: StoredTensor, order: Int32Array, shape: Shape): StoredTensor {

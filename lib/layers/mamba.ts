@@ -19,7 +19,11 @@ export interface MambaOptions {
 }
 
 /** A = -exp(A_log), once at load. */
-export const negativeExp = ([aLog]: Float32Array[]): Float32Array => aLog!.map((x) => -Math.exp(x));
+export function negativeExp([aLog]: Float32Array[]): Float32Array {
+  const A = new Float32Array(aLog!.length);
+  for (let i = 0; i < A.length; i++) A[i] = -Math.exp(aLog![i]!);
+  return A;
+}
 
 /** A_log of a new layer: log(1 … N) in every row (S4D-Real, Mamba section 3.6). */
 export const realInit = (rows: number, dState: number): Init => ({

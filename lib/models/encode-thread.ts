@@ -1,21 +1,13 @@
 /** Another thread, in which long texts become ids: minutes of text take seconds, which the event loop does not have. */
 import { parentPort } from 'node:worker_threads';
-import { openCheckpoint } from '../checkpoint/open.js';
 import { answer } from '../elsewhere.js';
 import { StatespaceError } from '../errors.js';
 import { encodePrompt } from '../session/prompt.js';
 import type { Question } from './encode-elsewhere.js';
-import { loadTokenizer, type TextTokenizer } from './tokenizer.js';
+import { tokenizerOf } from './text-of.js';
+import type { TextTokenizer } from './tokenizer.js';
 
 const known = new Map<string, Promise<TextTokenizer | undefined>>();
-
-const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require('../checkpoint/gguf/text.js');
-
-async function tokenizerOf(path: string): Promise<TextTokenizer | undefined> {
-  if (!path.toLowerCase().endsWith('.gguf')) return loadTokenizer(path);
-  const { metadata } = await openCheckpoint(path);
-  return metadata && lazyGgufText().readText(metadata);
-}
 
 async function encoded({ folder, text, chat }: Question): Promise<Int32Array> {
   const loading = known.get(folder) ?? tokenizerOf(folder);

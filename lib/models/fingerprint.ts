@@ -34,14 +34,14 @@ export async function fingerprintAfter(
 
 const PIECE = 4 << 20;
 
-/** A hash over all bytes of tensors in files, of which fingerprintTensors() sees the ends; undefined where it is not `wanted` any more. */
+/** A hash over all bytes of tensors in files, each place once, of which fingerprintTensors() sees the ends; undefined where it is not `wanted` any more. */
 export async function digestTensors(
   tensors: Iterable<StoredTensor>,
   wanted: () => boolean = () => true,
 ): Promise<string | undefined> {
   const hash = lazyCrypto().createHash('sha256');
   const buffer = new Uint8Array(PIECE);
-  for (const { name, dtype, shape, file, offset, byteLength } of [...tensors].flatMap(leavesOf)) {
+  for (const { name, dtype, shape, file, offset, byteLength } of new Set([...tensors].flatMap(leavesOf))) {
     hash.update(`${name}|${dtype}|${shape.join(',')}|${byteLength}\n`);
     const opened = await lazyFiles().open(file);
     try {

@@ -141,7 +141,8 @@ export async function loadModel(
   }
   // The vocabulary is read while native code loads the weights.
   const loading = finish(built, options, files, entries, 0, true);
-  const reading = checkpoint.metadata ? lazyGgufText().readText(checkpoint.metadata) : loadTokenizer(folder, signal);
+  const { metadata } = checkpoint;
+  const reading = metadata ? lazyGgufText().readText(metadata) : loadTokenizer(folder, signal);
   const [model, tokenizer] = await Promise.all([loading, reading]).catch((error) => {
     loading.then((loaded) => loaded.dispose()).catch(() => {}); // its own failure is the one that is thrown
     throw error;
@@ -160,7 +161,7 @@ export async function loadModel(
     generationConfig: checkpoint.generationConfig,
     tokenizer,
     identity,
-    ...(checkpoint.metadata ? { gguf: checkpoint.folder } : { folder: checkpoint.folder }),
+    ...(metadata ? { gguf: checkpoint.folder } : { folder: checkpoint.folder }),
     files: weights,
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),

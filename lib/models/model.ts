@@ -120,7 +120,7 @@ export class Model implements AsyncDisposable, Network {
   get config(): Readonly<Record<string, unknown>> {
     return this.#config;
   }
-  /** Of the folder's tokenizer.json or tokenizer.model, or of the GGUF file; undefined where there is none. */
+  /** Of the folder's tokenizer.json, tokenizer.model or rwkv_vocab_*.txt, or of the GGUF file; undefined where there is none. */
   get tokenizer(): TextTokenizer | undefined {
     return this.#tokenizer;
   }

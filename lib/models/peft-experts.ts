@@ -1,5 +1,5 @@
 // Adapters of a mixture's experts as peft has them where transformers 5 holds all experts in one parameter.
-import type { StoredTensor } from '../checkpoint/open.js';
+import { readTensorF32, type StoredTensor } from '../checkpoint/open.js';
 import { inPieces } from '../checkpoint/pieces.js';
 import { computed, rowRange } from '../checkpoint/views.js';
 
@@ -35,21 +35,42 @@ export function splitExperts(
   const isUp = columns === dModel && b.shape[0] === 2 * inner;
   if (!isUp && !(columns === inner && b.shape[0] === dModel)) return undefined;
   const rows = isUp ? inner : dModel;
+  const names = isUp ? kind.up : [kind.down];
   const parts = new Map<string, Halves>();
+  const sorted = (values: Float32Array) => expertByExpert(values, experts);
+  const read = readFor(experts * names.length, async () => sorted(await readTensorF32(b)));
+  const part = (first: number): StoredTensor => {
+    const own = (all: Float32Array) => all.slice(first, first + rows * rank);
+    const made = computed(b, [rows, rank], async (values) => own(await sorted(values)));
+    return { ...made, derived: { ...made.derived!, values: async () => own(await read()) } };
+  };
   for (let e = 0; e < experts; e++)
-    for (const [i, name] of (isUp ? kind.up : [kind.down]).entries())
+    for (const [i, name] of names.entries())
       parts.set(weight(e, name), {
         a: rowRange(a, e * rank, [rank, columns]),
-        b: computed(rowRange(b, i * rows, [rows, down]), [rows, rank], (v) => columnsOf(v, e, experts)),
+        b: part((e * names.length + i) * rows * rank),
       });
   return { parameter: isUp ? 'gate_up_proj' : 'down_proj', parts };
 }
 
-/** Of (rows, rank · experts), rank by rank, the columns of one expert: (rows, rank). */
-async function columnsOf(values: Float32Array, expert: number, experts: number): Promise<Float32Array> {
-  const out = new Float32Array(values.length / experts);
-  await inPieces(out.length, (from, to) => {
-    for (let i = from; i < to; i++) out[i] = values[i * experts + expert]!;
+/** (rows, rank · experts), rank by rank, as (experts, rows, rank). */
+async function expertByExpert(values: Float32Array, experts: number): Promise<Float32Array> {
+  const out = new Float32Array(values.length);
+  const size = values.length / experts;
+  await inPieces(values.length, (from, to) => {
+    for (let i = from; i < to; i++) out[(i % experts) * size + Math.floor(i / experts)] = values[i]!;
   });
   return out;
+}
+
+/** What `read` gives to `users`, who each ask once: it is read for the first, and let go of behind the last. */
+function readFor<T>(users: number, read: () => Promise<T>): () => Promise<T> {
+  let reading: Promise<T> | undefined;
+  let left = users;
+  return () => {
+    reading ??= read();
+    const mine = reading;
+    if (--left === 0) [reading, left] = [undefined, users];
+    return mine;
+  };
 }

@@ -19,6 +19,9 @@ const lazyTemplates = (): typeof import('../chat/read-templates.js') => require(
 
 const lazySentencePiece = (): typeof import('./sentence-piece.js') => require('./sentence-piece.js');
 
+const lazyRwkv = (): typeof import('../checkpoint/gguf/rwkv-vocabulary.js') =>
+  require('../checkpoint/gguf/rwkv-vocabulary.js');
+
 const lazyJson = (): typeof import('../tokenizers/json/load.js') => require('../tokenizers/json/load.js');
 
 const lazyText = (): typeof import('../checkpoint/text-files.js') => require('../checkpoint/text-files.js');
@@ -82,8 +85,8 @@ export async function readTokenizerConfig(folder: string): Promise<object> {
 }
 
 /**
- * The folder's tokenizer.json, else its tokenizer.model (SentencePiece); undefined where there is neither. signal: ends a
- * long file early.
+ * The folder's tokenizer.json, else its tokenizer.model (SentencePiece) or rwkv_vocab_*.txt; undefined where there is none.
+ * signal: ends a long file early.
  */
 export async function loadTokenizer(folder: string, signal?: AbortSignal): Promise<TextTokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
@@ -91,7 +94,7 @@ export async function loadTokenizer(folder: string, signal?: AbortSignal): Promi
   const json = await readJson(path, turns, ['vocab']);
   if (json === undefined) {
     const found = await lazySentencePiece().readSentencePiece(folder);
-    return found && vocabularyTokenizer(found.vocabulary, found.chat);
+    return found ? vocabularyTokenizer(found.vocabulary, found.chat) : readRwkv(folder);
   }
   const config = (await readTokenizerConfig(folder)) as Record<string, unknown>;
   const chat = await lazyTemplates().readChatTemplates(folder, config);
@@ -119,6 +122,13 @@ export async function loadTokenizer(folder: string, signal?: AbortSignal): Promi
     ...(tokenizer.fallsBack && { fallbackByte: (id: number) => tokenizer.fallbackByte(id) }),
     specialToken: (text) => special.get(text),
   };
+}
+
+async function readRwkv(folder: string): Promise<TextTokenizer | undefined> {
+  const vocabulary = await lazyRwkv().readRwkvVocabulary(folder);
+  if (!vocabulary) return undefined;
+  const config = (await readTokenizerConfig(folder)) as Record<string, unknown>;
+  return vocabularyTokenizer(vocabulary, await lazyTemplates().readChatTemplates(folder, config));
 }
 
 /** What every tokenizer does with texts and chats, by how it encodes; control: texts of its special tokens. */

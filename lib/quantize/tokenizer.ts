@@ -3,7 +3,9 @@
 import { join } from 'node:path';
 import { readChatTemplates } from '../chat/read-templates.js';
 import { bool, i32s, type Pair, text, texts, u32 } from '../checkpoint/gguf/pairs.js';
-import { NORMALIZER, readTokenizer, SPACE_PREFIX } from '../checkpoint/gguf/tokenizer.js';
+import { rwkvTokens } from '../checkpoint/gguf/rwkv-vocabulary.js';
+import { readTokenizer } from '../checkpoint/gguf/tokenizer.js';
+import { NORMALIZER, SPACE_PREFIX } from '../checkpoint/gguf/tokenizer-keys.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
 import type { Checkpoint } from '../checkpoint/open.js';
 import { checkpointError } from '../checkpoint/stored.js';
@@ -11,7 +13,6 @@ import { lazyFiles } from '../lazy.js';
 import { readSentencePiece } from '../models/sentence-piece.js';
 import { loadTokenizer, type TextTokenizer } from '../models/tokenizer.js';
 import { DefinedWords, type Definition } from './defined-words.js';
-import { rwkvTokens } from './rwkv-vocabulary.js';
 import { sentencePieceWords } from './sentence-piece.js';
 import { unigramWords } from './unigram-words.js';
 import type { Words } from './words.js';

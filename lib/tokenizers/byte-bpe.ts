@@ -6,40 +6,45 @@ import type { TokenTable } from './token-table.js';
 export class MergeTable {
   private readonly left: Int32Array;
   private readonly right: Int32Array;
-  private readonly rank: Int32Array;
   private readonly merged: Int32Array;
+  private count = 0;
+  /** Which merge, by its number in the above. */
+  private readonly slots: Int32Array;
   private readonly mask: number;
 
-  constructor(count: number) {
+  /** most: merges that will be added. */
+  constructor(most: number) {
+    this.left = new Int32Array(most);
+    this.right = new Int32Array(most);
+    this.merged = new Int32Array(most);
     let slots = 16;
-    while (slots < 2 * count) slots *= 2;
+    while (slots < 2 * most) slots *= 2;
     this.mask = slots - 1;
-    this.left = new Int32Array(slots).fill(-1);
-    this.right = new Int32Array(slots);
-    this.rank = new Int32Array(slots);
-    this.merged = new Int32Array(slots);
+    this.slots = new Int32Array(slots).fill(-1);
   }
 
-  /** The first of equal pairs counts. */
-  add(left: number, right: number, rank: number, merged: number): void {
+  /** Behind all that were added before; the first of equal pairs counts. */
+  add(left: number, right: number, merged: number): void {
     const slot = this.place(left, right);
-    if (this.left[slot]! >= 0) return;
-    this.left[slot] = left;
-    this.right[slot] = right;
-    this.rank[slot] = rank;
-    this.merged[slot] = merged;
+    if (this.slots[slot]! >= 0) return;
+    const merge = this.count++;
+    this.slots[slot] = merge;
+    this.left[merge] = left;
+    this.right[merge] = right;
+    this.merged[merge] = merged;
   }
 
   find(left: number, right: number): { priority: number; id: number } | undefined {
-    const slot = this.place(left, right);
-    return this.left[slot]! < 0 ? undefined : { priority: this.rank[slot]!, id: this.merged[slot]! };
+    const merge = this.slots[this.place(left, right)]!;
+    return merge < 0 ? undefined : { priority: merge, id: this.merged[merge]! };
   }
 
   private place(left: number, right: number): number {
     let hash = Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b);
     hash ^= hash >>> 15;
     for (let slot = hash & this.mask; ; slot = (slot + 1) & this.mask) {
-      if (this.left[slot]! < 0 || (this.left[slot] === left && this.right[slot] === right)) return slot;
+      const merge = this.slots[slot]!;
+      if (merge < 0 || (this.left[merge] === left && this.right[merge] === right)) return slot;
     }
   }
 }

@@ -27,7 +27,7 @@ const latinLetters =
   'ῂ-ῄῆ-ῌ\u1fd0-\u1fd3\u1fd6-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\\u2126ℨ\\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ' +
   '\\u{10400}-\\u{1044f}\\u{104b0}-\\u{104d3}\\u{104d8}-\\u{104fb}\\u{10c80}-\\u{10cb2}\\u{10cc0}-\\u{10cf2}\\u{118a0}-\\u{118df}\\u{1e900}-\\u{1e943}';
 
-interface PreTokenizer {
+export interface PreTokenizer {
   readonly patterns: readonly string[];
   /** A piece that is a token is taken as it is. */
   readonly wholePieces?: boolean;
@@ -85,9 +85,13 @@ export function preTokenizer(name: string): PreTokenizer | undefined {
   return Object.hasOwn(byName, name) ? byName[name] : undefined;
 }
 
+/** JavaScript takes U+FEFF for a space, and U+0085 for none. */
+const unicodeSpaces = (pattern: string): string =>
+  pattern.replaceAll('\\s', '\\p{White_Space}').replaceAll('\\S', '\\P{White_Space}');
+
 /** Compiled: what they match is cut out, what is left between is a piece as well. */
 export function cutter(patterns: readonly string[]): (text: string) => string[] {
-  const compiled = patterns.map((pattern) => new RegExp(pattern, 'gu'));
+  const compiled = patterns.map((pattern) => new RegExp(unicodeSpaces(pattern), 'gu'));
   return (text) =>
     compiled.reduce<string[]>((pieces, pattern) => pieces.flatMap((piece) => cut(piece, pattern)), [text]);
 }

@@ -5,7 +5,7 @@ const FNV_PRIME = 0x01000193;
 /** The tokens of a vocabulary as bytes, and which token some bytes are: two typed arrays and a hash, whatever the size. */
 export class TokenTable {
   /** Token i is blob[offsets[i] … offsets[i + 1]). */
-  private blob = new Uint8Array(1 << 16);
+  private blob: Uint8Array;
   private readonly offsets: Uint32Array;
   private readonly slots: Int32Array;
   private readonly mask: number;
@@ -13,7 +13,12 @@ export class TokenTable {
   /** Bytes of the longest token that lookup() finds. */
   longest = 0;
 
-  constructor(readonly size: number) {
+  /** bytes: of all tokens, where that is known. */
+  constructor(
+    readonly size: number,
+    bytes = 1 << 16,
+  ) {
+    this.blob = new Uint8Array(bytes);
     this.offsets = new Uint32Array(size + 1);
     let slots = 16;
     while (slots < 2 * size) slots *= 2;
@@ -21,20 +26,21 @@ export class TokenTable {
     this.mask = slots - 1;
   }
 
-  /** The next token; `found`: lookup() knows it. */
-  add(bytes: Uint8Array, found: boolean): void {
+  /** The next token, bytes[start … end); `found`: lookup() knows it. */
+  add(bytes: Uint8Array, found: boolean, start = 0, end = bytes.length): void {
     const at = this.offsets[this.count]!;
-    if (at + bytes.length > this.blob.length) {
-      const larger = new Uint8Array(2 * (at + bytes.length));
+    const length = end - start;
+    if (at + length > this.blob.length) {
+      const larger = new Uint8Array(2 * (at + length));
       larger.set(this.blob);
       this.blob = larger;
     }
-    this.blob.set(bytes, at);
+    for (let i = 0; i < length; i++) this.blob[at + i] = bytes[start + i]!;
     const id = this.count++;
-    this.offsets[id + 1] = at + bytes.length;
-    if (!found || bytes.length === 0) return;
-    this.longest = Math.max(this.longest, bytes.length);
-    this.slots[this.place(bytes, 0, bytes.length)] = id;
+    this.offsets[id + 1] = at + length;
+    if (!found || length === 0) return;
+    this.longest = Math.max(this.longest, length);
+    this.slots[this.place(bytes, start, end)] = id;
   }
 
   /** Its bytes; empty for ids beyond the vocabulary. */

@@ -9,6 +9,9 @@ import { checkNone } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import { configJson } from './config-json.js';
 
+const lazyGgufFiles = (): typeof import('../checkpoint/gguf/saved/files.js') =>
+  require('../checkpoint/gguf/saved/files.js');
+
 /** What belongs to a tokenizer or to generation in a folder of Hugging Face's layout. */
 const COMPANIONS =
   /^(tokenizer.*\.(json|model)|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|rwkv_vocab.*|chat_template\.(json|jinja)|additional_chat_templates|generation_config\.json)$/;
@@ -40,6 +43,17 @@ async function copyCompanions(from: string | undefined, to: string): Promise<voi
     if (COMPANIONS.test(name)) await cp(join(from, name), join(to, name), { recursive: true });
 }
 
+/** What a GGUF file says of its tokenizer, as such files; what cannot be read any more is said, and the model is saved. */
+async function writeGgufText(file: string | undefined, to: string): Promise<void> {
+  if (file === undefined) return;
+  try {
+    await lazyGgufFiles().writeTokenizerFiles(file, to);
+  } catch (error) {
+    if (!(error instanceof StatespaceError)) throw error;
+    process.emitWarning(`save: the tokenizer is left out: ${error.message}`, { code: 'STATESPACE_TOKENIZER' });
+  }
+}
+
 /** Writes config, weights and the tokenizer's files; `values` gives each tensor. */
 export async function writeModel(
   model: Model,
@@ -60,6 +74,7 @@ export async function writeModel(
   const text = configJson({ ...config, dtype: FLOAT_NAMES[saved] });
   await lazyFiles().writeFile(join(folder, 'config.json'), text, { flush: true });
   await copyCompanions(model.companions, folder);
+  await writeGgufText(model.companions === undefined ? model.tokenizerIn : undefined, folder);
 }
 
 /** @public */

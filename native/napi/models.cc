@@ -51,6 +51,20 @@ class LoadJob : public LongJob {
   }
 
   void execute() override {
+    constexpr int64_t kWorthReturning = 32 << 20;
+    if (load() > kWorthReturning) return_freed_memory();
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    const auto external = handle_.Value();
+    if (HeldModel& held = *external.As<Napi::External<HeldModel>>().Data(); held.ref)
+      held.tell(env, model_->weight_bytes());
+    return Napi::Number::New(env, double(model_->weight_bytes()));
+  }
+
+ private:
+  // Returns the bytes of what was read.
+  int64_t load() {
     std::vector<std::unique_ptr<WeightFile>> files;
     for (const auto& path : files_) files.push_back(std::make_unique<WeightFile>(path));
     Buffer staged, out_of_order;
@@ -92,18 +106,9 @@ class LoadJob : public LongJob {
       model_->set_weight(e.value, sources, stop());
       report(done);
     }
-    constexpr int64_t kWorthReturning = 32 << 20;
-    if (done > kWorthReturning) return_freed_memory();
+    return done;
   }
 
-  Napi::Value result(Napi::Env env) override {
-    const auto external = handle_.Value();
-    if (HeldModel& held = *external.As<Napi::External<HeldModel>>().Data(); held.ref)
-      held.tell(env, model_->weight_bytes());
-    return Napi::Number::New(env, double(model_->weight_bytes()));
-  }
-
- private:
   // One past the last row that is read.
   static int64_t rows_end(const WeightEntry::Part& p) {
     int64_t end = 0;

@@ -1,13 +1,15 @@
 // The container: what a GGUF file holds is where it says, and a file that lies is refused by its name and for its reason.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { loadModel } from 'statespace';
 import { describe, expect, test } from 'vitest';
+import { characterOf } from '../../dist/lib/checkpoint/gguf/byte-alphabet.js';
 import { readGguf } from '../../dist/lib/checkpoint/gguf/container.js';
 import { openCheckpoint, readTensorF32 } from '../../dist/lib/checkpoint/open.js';
 import { byName, expectRefused, scratchFolders } from '../support/checkpoint-files.js';
 import { corpusFolder, type FileSpec, f32s, gguf, text, u32, u64, type Value, wholeCorpus } from '../support/gguf.js';
 import { needs } from '../support/needs.js';
+import { succeed } from '../support/process.js';
 
 const folders = scratchFolders();
 const put = (bytes: Uint8Array, name = 'model.gguf') => join(folders.put({ [name]: bytes }), name);
@@ -72,7 +74,7 @@ test.each([2, 3])('version %i: pairs of every type, and tensors of every type wi
   ]);
   expect([metadata.count('u64'), metadata.number('i64')]).toEqual([big, -big]);
   expect(metadata.array('numbers')!.numbers()).toEqual([1, -2, 3]);
-  expect([...metadata.array('texts')!.rawStrings()].map(String)).toEqual(['a', '', '🙂']);
+  expect(metadata.array('texts')!.texts()).toEqual(['a', '', '🙂']);
   expect(metadata.array('nested')).toMatchObject({ type: 'array', length: 2 });
   const values: Record<string, number[]> = {};
   for (const t of found) values[t.name] = [...(await readTensorF32(t))];
@@ -319,6 +321,46 @@ test('a vocabulary of half a million tokens is walked over without holding the e
   clearInterval(count);
   expect(metadata.array('t')!.length).toBe(500_000);
   expect(turns).toBeGreaterThan(3);
+});
+
+test('a vocabulary is read into a few tables: of its header and on its way nothing is left to the collector', async () => {
+  const letters = Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(characterOf[byte]!));
+  const pairs = letters.flatMap((a) => letters.map((b) => [a, b] as const));
+  const tokens = [...letters, ...pairs.map(([a, b]) => a + b)];
+  const file = put(
+    gguf({
+      pairs: [
+        ['tokenizer.ggml.model', ['string', 'gpt2']],
+        ['tokenizer.ggml.pre', ['string', 'gpt-2']],
+        ['tokenizer.ggml.tokens', ['array', ['string', tokens]]],
+        ['tokenizer.ggml.token_type', ['array', ['i32', tokens.map(() => 1)]]],
+        ['tokenizer.ggml.merges', ['array', ['string', pairs.map(([a, b]) => `${a} ${b}`)]]],
+      ],
+      tensors: [tensor()],
+    }),
+  );
+  const program = `
+    const { PerformanceObserver } = require('node:perf_hooks');
+    const [, dist, file] = process.argv;
+    const { readGguf } = require(dist + '/container.js');
+    const { readText } = require(dist + '/text.js');
+    let collections = 0;
+    new PerformanceObserver((list) => { collections += list.getEntries().length; }).observe({ entryTypes: ['gc'] });
+    (async () => {
+      const before = process.memoryUsage().arrayBuffers;
+      const { metadata } = await readGguf(file);
+      const tokenizer = await readText(metadata);
+      const bytes = process.memoryUsage().arrayBuffers - before;
+      await new Promise((resume) => setTimeout(resume, 20));
+      console.log(JSON.stringify({ bytes, collections, ids: [...tokenizer.encode('abcd')] }));
+    })();`;
+  const dist = resolve(__dirname, '../../dist/lib/checkpoint/gguf');
+  const { bytes, collections, ids } = JSON.parse(await succeed(process.execPath, ['-e', program, dist, file]));
+  const id = (pair: string) => tokens.indexOf(pair);
+  expect(ids).toEqual([id('ab'), id('cd')]);
+  // Tokens: texts, 4 bytes where each begins and 8 to find it by; merges: 12, and 8 to find them by.
+  expect(bytes).toBeLessThan(50 * tokens.length);
+  expect(collections).toBeLessThan(25);
 });
 
 test.runIf(needs(wholeCorpus, '../shared/golden'))(

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createModel, loadModel, quantize } from 'statespace';
 import { expect, test } from 'vitest';
+import { loadTokenizer } from '../../dist/lib/models/tokenizer.js';
 
 const main = resolve(__dirname, '../../dist/lib/cli/main.js');
 
@@ -118,19 +119,45 @@ test('Ctrl-C saves, however long that takes, and adapters of a new model have it
   expect(model.tokenizer?.decode([104, 105])).toBe('hi');
 }, 60_000);
 
-test('a GGUF file is trained on, from its weights, with a tokenizer that is given', async () => {
+test('a GGUF file is trained on, from its weights, with its own tokenizer or one that is given', async () => {
   const { to, text } = await started();
   const rope_parameters = {
     ...{ rope_type: 'llama3', rope_theta: 1e4, factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
     original_max_position_embeddings: 16,
   };
   const model = await createModel({ ...TINY, rope_parameters, max_position_embeddings: 64 }, { seed: 7 });
+  await model.save(to('plain'));
   await model.save(to('model'));
+  const words = ['a', 'b', ' ', 'ab', ...'cdefghijklmnopqrstuvwxyz'].map((word) => word.replace(' ', 'Ġ'));
+  const vocab = Object.fromEntries(words.map((word, id) => [word, id]));
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, use_regex: true };
+  await writeFile(
+    to('model/tokenizer.json'),
+    JSON.stringify({ pre_tokenizer: byteLevel, decoder: byteLevel, model: { type: 'BPE', vocab, merges: ['a b'] } }),
+  );
   await quantize(to('model'), to('model.gguf'), { type: 'q8_0' });
   const file = await loadModel(to('model.gguf'), { exact: true });
   const args = ['train', text, '--config', to('model.gguf'), '--out', to('out'), '--batch', '2', '--length', '32'];
-  const refused = await run([...args, '--steps', '1']);
-  expect([refused.code, refused.err]).toEqual([2, expect.stringMatching(/tokenizer of a GGUF file.*give --tokenizer/)]);
+  const few = [...args, '--steps', '1'];
+  for (const steps of [few, [...args, '--steps', '2']]) expect((await run([...steps])).code).toBe(0);
+  const own = await loadModel(to('out'));
+  expect(own.tokenizer!.encode('abba')).toEqual(file.tokenizer!.encode('abba'));
+  expect(own.tokenizer!.encode('ab')).not.toEqual(Int32Array.of(97, 98));
+  await own.dispose();
+  await rm(to('out'), { recursive: true });
+  // A tokenizer of another file, of a model without one.
+  const other = [
+    'train',
+    text,
+    '--config',
+    to('plain/config.json'),
+    '--tokenizer',
+    to('model.gguf'),
+    '--out',
+    to('other'),
+  ];
+  expect((await run([...other, '--batch', '2', '--length', '32', '--steps', '1'])).code).toBe(0);
+  expect((await loadTokenizer(to('other')))!.encode('abba')).toEqual(file.tokenizer!.encode('abba'));
   const little = [...args, '--tokenizer', 'bytes', '--learning-rate', '1e-7', '--weight-decay', '0'];
   for (const steps of ['1', '2']) expect((await run([...little, '--steps', steps])).code).toBe(0); // the second goes on
   const trained = await loadModel(to('out'));

@@ -27,7 +27,7 @@ const expected = new Map(
 
 /** rwkv_vocab.txt of a file's tokens, which are Python literals already. */
 function rwkvFile(metadata: Metadata): Record<string, string> {
-  const tokens = [...metadata.array('tokenizer.ggml.tokens')!.rawStrings()].map(String);
+  const tokens = metadata.array('tokenizer.ggml.tokens')!.texts();
   const size = (token: string) => token.replace(/\\x..|\\./g, '.').length;
   const lines = tokens.slice(1).map((token, i) => `${i + 1} b'${token}' ${size(token)}\n`);
   return { 'rwkv_vocab_v20230424.txt': lines.join('') };
@@ -61,7 +61,7 @@ test.each(files)('%s', async (name, file) => {
   }
   for (const key of ['tokenizer.ggml.bos_token_id', 'tokenizer.ggml.eos_token_id', 'tokenizer.chat_template'])
     if (!isRwkv || key !== 'tokenizer.chat_template') expect(back.value(key), key).toBe(metadata.value(key));
-  const tokens = [...back.array('tokenizer.ggml.tokens')!.rawStrings()].map(String);
+  const tokens = back.array('tokenizer.ggml.tokens')!.texts();
   expect(tokens.slice(-3)).toEqual([3, 2, 1].map((i) => `[PAD${rows - i}]`));
 });
 

@@ -15,7 +15,7 @@ const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: fa
 /** tokenizer.json and tokenizer_config.json of a file with byte-level BPE or SentencePiece. */
 export function tokenizerFiles(m: Metadata): Record<string, string> {
   const key = (name: string) => `tokenizer.ggml.${name}`;
-  const tokens = [...m.array(key('tokens'))!.rawStrings()].map(String);
+  const tokens = m.array(key('tokens'))!.texts();
   const types = m.array(key('token_type'))!.numbers();
   const isBytes = m.string(key('model')) === 'gpt2';
   const [control, unused] = [3, 5];
@@ -55,7 +55,10 @@ function template(token: string, id: number) {
 }
 
 function byteLevel(m: Metadata, pre: string, vocab: object) {
-  const merges = [...m.array('tokenizer.ggml.merges')!.rawStrings()].map((merge) => String(merge).split(' '));
+  const merges = m
+    .array('tokenizer.ggml.merges')!
+    .texts()
+    .map((merge) => merge.split(' '));
   return {
     normalizer: null,
     pre_tokenizer: PRE[pre] ?? bytes(true),

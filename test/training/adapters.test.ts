@@ -1,7 +1,20 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { isAbsolute, join } from 'node:path';
-import { createModel, createTrainer, loadModel, type Model, quantize, resumeTrainer, saveModel } from 'statespace';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  createModel,
+  createTrainer,
+  loadModel,
+  type Model,
+  quantize,
+  resumeTrainer,
+  saveModel,
+  Tensor,
+} from 'statespace';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { readSafetensors } from '../../dist/lib/checkpoint/safetensors.js';
+import { writeSafetensors } from '../../dist/lib/checkpoint/write-safetensors.js';
+import { splitExperts } from '../../dist/lib/models/peft-experts.js';
 import { batchOf, bits, CONFIG, HYBRID, temporary } from '../support/training.js';
 
 let model: Model;
@@ -306,4 +319,45 @@ test('adapters stand by default where peft takes them', async () => {
   await using hybrid = await createModel(HYBRID, { device: 'cpu' });
   expect(await at(model)).toEqual(new Set(['q_proj', 'v_proj']));
   expect(await at(hybrid)).toEqual(new Set(['in_proj'])); // not out_proj: peft refuses it in Mamba's families
+});
+
+test('adapters of all experts in one parameter are read once, however many experts there are', async () => {
+  const [experts, rank, inner, dModel] = [64, 2, 6, 4];
+  const folder = await temporary();
+  const file = join(folder, 'adapter_model.safetensors');
+  const at = (i: number) => Math.sin(i);
+  const values = (n: number) => Float32Array.from({ length: n }, (_, i) => at(i));
+  const shapes = { a: [experts * rank, dModel], b: [2 * inner, rank * experts] } as const;
+  const tensors = Object.entries(shapes).map(([name, shape]) => {
+    const data = values(shape[0] * shape[1]);
+    return { name, dtype: 'f32' as const, shape, values: async () => new Tensor(data, shape) };
+  });
+  await writeSafetensors(file, tensors);
+  const stored = new Map((await readSafetensors(file)).map((t) => [t.name, t]));
+  const shapeOf = (name: string) =>
+    Number(/^m\.(\d+)\./.exec(name)![1]) < experts
+      ? name.includes('w2')
+        ? [dModel, inner]
+        : [inner, dModel]
+      : undefined;
+  const split = splitExperts('m', { a: stored.get('a')!, b: stored.get('b')! }, shapeOf)!;
+  expect([split.parameter, split.parts.size]).toEqual(['gate_up_proj', 2 * experts]);
+  const own = createRequire(__filename); // the modules that split's tensors use
+  const { InputFile } = own(
+    '../../dist/lib/checkpoint/files.js',
+  ) as typeof import('../../dist/lib/checkpoint/files.js');
+  const { readTensorF32 } = own(
+    '../../dist/lib/checkpoint/open.js',
+  ) as typeof import('../../dist/lib/checkpoint/open.js');
+  const read = vi.spyOn(InputFile.prototype, 'read');
+  for (const [name, halves] of split.parts) {
+    const [, e, w] = /^m\.(\d+)\.w([13])\.weight$/.exec(name)!;
+    const first = w === '3' ? inner : 0;
+    const wanted = Array.from({ length: inner * rank }, (_, i) =>
+      Math.fround(at((first + Math.floor(i / rank)) * rank * experts + (i % rank) * experts + Number(e))),
+    );
+    expect([...(await readTensorF32(halves.b))], name).toEqual(wanted);
+  }
+  expect(read.mock.calls.map(([, length]) => length)).toEqual([4 * shapes.b[0] * shapes.b[1]]);
+  read.mockRestore();
 });

@@ -1,5 +1,5 @@
 // What an architecture of llama.cpp says of itself: its keys, and which of its tensors are which of Hugging Face's.
-import { changed } from '../pieces.js';
+import { type Change, changed } from '../pieces.js';
 import type { StoredTensor } from '../stored.js';
 import { computed, inRowOrder, joined, reshaped, rowRange, transposed } from '../views.js';
 import type { ArchitectureKeys } from './keys.js';
@@ -77,13 +77,27 @@ export const vector = (gguf: string, hf: string, groups: number | 'each'): Pairi
     ([n]) => (groups === 'each' ? [n!, 1] : [groups, n! / groups]),
   );
 
+const logOfNegative: Change = (values, from, to) => {
+  for (let i = from; i < to; i++) values[i] = Math.log(-values[i]!);
+};
+
+const negativeExp: Change = (values, from, to) => {
+  for (let i = from; i < to; i++) values[i] = -Math.exp(values[i]!);
+};
+
+const added =
+  (by: number): Change =>
+  (values, from, to) => {
+    for (let i = from; i < to; i++) values[i] = values[i]! + by;
+  };
+
 /** A = -exp(A_log) is stored, A_log is wanted; trailing: as (heads, 1). */
 export function decay(gguf: string, hf: string, trailing = false): Pairing {
   return pair(
     gguf,
     hf,
-    (t) => computed(t, trailing ? [t.shape[0]!] : t.shape, (a) => changed(a, (x) => Math.log(-x))),
-    (t) => computed(t, trailing ? [t.shape[0]!, 1] : t.shape, (log) => changed(log, (x) => -Math.exp(x))),
+    (t) => computed(t, trailing ? [t.shape[0]!] : t.shape, (a) => changed(a, logOfNegative)),
+    (t) => computed(t, trailing ? [t.shape[0]!, 1] : t.shape, (log) => changed(log, negativeExp)),
   );
 }
 
@@ -161,8 +175,8 @@ export function shifted(gguf: string, hf: string, by: number): Pairing {
   return pair(
     gguf,
     hf,
-    (t) => computed(t, t.shape, (values) => changed(values, (x) => x - by)),
-    (t) => computed(t, t.shape, (values) => changed(values, (x) => x + by)),
+    (t) => computed(t, t.shape, (values) => changed(values, added(-by))),
+    (t) => computed(t, t.shape, (values) => changed(values, added(by))),
   );
 }
 

@@ -12,32 +12,26 @@ for (let byte = 0, next = 0x100; byte < 256; byte++) {
   byteOf[characterOf[byte]!] = byte;
 }
 
-/** Whether UTF-8 text consists of such characters. */
-export function isAlphabet(text: Uint8Array): boolean {
-  for (let i = 0; i < text.length; i++) {
-    const code = codeAt(text, i);
-    if (code < 0 || code >= 0x180 || byteOf[code]! < 0) return false;
+/**
+ * The bytes that text[start … end) stands for, from into[at] on; returns where they end, or -1 for text that is not in this
+ * alphabet. There are no more of them than `text` has.
+ */
+export function rawBytes(text: Uint8Array, start: number, end: number, into: Uint8Array, at = 0): number {
+  let n = at;
+  for (let i = start; i < end; i++) {
+    const code = codeAt(text, i, end);
+    const byte = code < 0 || code >= 0x180 ? -1 : byteOf[code]!;
+    if (byte < 0) return -1;
+    into[n++] = byte;
     if (code >= 0x80) i++;
   }
-  return true;
-}
-
-/** The bytes that it stands for, of text that isAlphabet(). */
-export function rawBytes(text: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(text.length);
-  let n = 0;
-  for (let i = 0; i < text.length; i++) {
-    const code = codeAt(text, i);
-    bytes[n++] = byteOf[code]!;
-    if (code >= 0x80) i++;
-  }
-  return bytes.subarray(0, n);
+  return n;
 }
 
 /** Of one or two bytes; -1 for anything else. */
-function codeAt(text: Uint8Array, i: number): number {
+function codeAt(text: Uint8Array, i: number, end: number): number {
   const first = text[i]!;
   if (first < 0x80) return first;
-  const second = text[i + 1] ?? 0;
+  const second = i + 1 < end ? text[i + 1]! : 0;
   return (first & 0xe0) === 0xc0 && (second & 0xc0) === 0x80 ? ((first & 0x1f) << 6) | (second & 0x3f) : -1;
 }

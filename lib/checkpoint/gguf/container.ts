@@ -35,7 +35,11 @@ export async function readGguf(path: string, signal?: AbortSignal): Promise<Gguf
   if (no !== 0) throw checkpointError(path, `is part ${no + 1} of ${count}: expected the first, ${partPath(0)}`);
   const parts = [first];
   const total = first.metadata.count('split.tensors.count');
-  for (let i = 1; i < count; i++) parts.push(await readPart(partPath(i), { no: i, count, total }, signal));
+  for (let i = 1; i < count; i++) {
+    const part = await readPart(partPath(i), { no: i, count, total }, signal);
+    part.metadata.release();
+    parts.push(part);
+  }
   const tensors = parts.flatMap((part) => part.tensors);
   if (total !== undefined && total !== tensors.length)
     throw checkpointError(path, `expected ${total} tensors in ${count} parts, received ${tensors.length}`);
@@ -81,16 +85,16 @@ function readOne(path: string, signal?: AbortSignal): Promise<GgufFile> {
     const version = await readVersion(r);
     const [tensorCount, pairCount] = [await r.count('tensor count', 24), await r.count('metadata count', 13)];
     const pairs = new Map<string, GgufValue>();
-    const bytes = new Map<string, Buffer>();
+    const places = new Map<string, [number, number]>();
     for (let i = 0; i < pairCount; i++) {
       const key = await r.string(`key of metadata pair ${i}`, longestName);
       if (pairs.has(key)) throw checkpointError(path, `metadata ${show(key)} stands twice`);
       const start = r.at;
       pairs.set(key, await readValue(r, await r.u32(`type of metadata ${show(key)}`), `metadata ${show(key)}`, 0));
-      bytes.set(key, r.since(start));
+      places.set(key, [start, r.at]);
       await r.breathe();
     }
-    const metadata = new Metadata(path, pairs, bytes);
+    const metadata = new Metadata(path, pairs, r.header, places);
     const alignment = readAlignment(metadata);
     const tensors: StoredTensor[] = [];
     for (let i = 0; i < tensorCount; i++) {
@@ -132,7 +136,7 @@ async function readValue(r: HeaderReader, typeId: number, where: string, depth: 
   if (item === 'string') await r.skipStrings(count, where);
   else if (item === 'array') await readArrays(r, count, where, depth + 1);
   else await r.skipScalars(item, count, where);
-  return new GgufArray(item, count, r.since(start), `${r.path}: ${where}`);
+  return new GgufArray(item, count, r.header, start, r.at, `${r.path}: ${where}`);
 }
 
 async function readArrays(r: HeaderReader, count: number, where: string, depth: number): Promise<void> {

@@ -5,7 +5,7 @@ import { Turns } from '../../turns.js';
 import type { InputFile } from '../files.js';
 import { checkpointError } from '../stored.js';
 import { type ScalarType, scalarBytes } from './types.js';
-import { readScalar, readString } from './values.js';
+import { HeaderBytes, readScalar, readString } from './values.js';
 
 const firstPiece = 1 << 18;
 /** Headers of vocabularies of 256k tokens have 10 MB; what is longer is none. */
@@ -14,7 +14,8 @@ const longestHeader = 1 << 29;
 export class HeaderReader {
   /** Bytes of the file that have been walked over. */
   at = 0;
-  private bytes: Buffer = Buffer.alloc(0);
+  /** Those that have been read. */
+  readonly header = new HeaderBytes();
   private readonly turns: Turns;
 
   constructor(
@@ -22,6 +23,10 @@ export class HeaderReader {
     signal?: AbortSignal,
   ) {
     this.turns = new Turns(signal);
+  }
+
+  private get bytes(): Buffer {
+    return this.header.bytes;
   }
 
   get path(): string {
@@ -48,8 +53,10 @@ export class HeaderReader {
     }
     if (end > longestHeader) throw this.error(`${what}: expected a header of at most ${longestHeader} bytes`);
     const size = Math.min(this.file.size, Math.max(end, 2 * this.bytes.length, firstPiece));
-    const more = await this.file.read(this.bytes.length, size - this.bytes.length, what);
-    this.bytes = this.bytes.length === 0 ? more : Buffer.concat([this.bytes, more]);
+    const more = Buffer.allocUnsafeSlow(size);
+    this.bytes.copy(more);
+    await this.file.readInto(more, this.bytes.length, this.bytes.length, what);
+    this.header.replace(more);
   }
 
   async u32(what: string): Promise<number> {
@@ -111,10 +118,5 @@ export class HeaderReader {
       if (this.at + length > this.bytes.length) await this.need(length, `${what}[${i}]`);
       this.at += length;
     }
-  }
-
-  /** The bytes from `start` to here. */
-  since(start: number): Buffer {
-    return this.bytes.subarray(start, this.at);
   }
 }

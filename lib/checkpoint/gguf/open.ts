@@ -6,6 +6,7 @@ import type { Architecture, Config, Pairing, Tensors } from './architecture.js';
 import { architectureNamed } from './architectures/index.js';
 import { readGguf } from './container.js';
 import { ArchitectureKeys } from './keys.js';
+import { specialIds } from './special-ids.js';
 import type { Metadata } from './values.js';
 
 export interface Origin {
@@ -34,7 +35,7 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Gguf
   const keys = new ArchitectureKeys(metadata, name);
   if (keys.layers > stored.size) throw keys.error('block_count', `${keys.layers} layers of ${stored.size} tensors`);
   const own = await architecture.config(keys, stored);
-  const config = { ...own, vocab_size: vocabSize(stored, path), ...specialTokens(metadata), ...beyondKeys(metadata) };
+  const config = { ...own, vocab_size: vocabSize(stored, path), ...specialIds(metadata), ...beyondKeys(metadata) };
   return { config, ...toHf(architecture, config, keys.layers, stored), metadata };
 }
 
@@ -43,20 +44,6 @@ function vocabSize(tensors: Tensors, path: string): number {
   const table = tensors.get('token_embd.weight');
   if (table === undefined) throw checkpointError(path, 'tensor token_embd.weight is missing');
   return table.shape[0]!;
-}
-
-/** Ids as config.json has them. A turn ends with eot where that is a token of its own and no text. */
-function specialTokens(metadata: Metadata): Config {
-  const id = (name: string) => metadata.count(`tokenizer.ggml.${name}_token_id`);
-  const [bos, eos, eot] = [id('bos'), id('eos'), id('eot')];
-  const control = 3;
-  const types = metadata.array('tokenizer.ggml.token_type');
-  const isText = (token: number) => types !== undefined && token < types.length && types.numberAt(token) !== control;
-  const ends = [eos, eot !== undefined && eot !== eos && !isText(eot) ? eot : undefined].filter((t) => t !== undefined);
-  return {
-    ...(bos !== undefined && { bos_token_id: bos }),
-    ...(ends.length > 0 && { eos_token_id: ends.length === 1 ? ends[0] : ends }),
-  };
 }
 
 /** What the keys of the format cannot say of the model that was converted, as its config said it: see docs/gguf.md. */

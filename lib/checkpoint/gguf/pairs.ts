@@ -1,7 +1,7 @@
 // Values of a GGUF header on their way into a file.
 import type { ScalarType, ValueType } from './types.js';
 import { scalarBytes, valueTypes } from './types.js';
-import { GgufArray, type GgufValue, shortest } from './values.js';
+import { GgufArray, type GgufValue, HeaderBytes, shortest } from './values.js';
 
 /** A value as the bytes that stand behind its key (type and all), and as a reader of the file gives it. */
 export interface Pair {
@@ -58,7 +58,7 @@ export const text = (value: string): Pair => ({
 function array(item: ValueType, count: number, elements: Buffer): Pair {
   return {
     bytes: Buffer.concat([typeWord('array'), typeWord(item), u64Bytes(count), elements]),
-    value: new GgufArray(item, count, elements, 'header'),
+    value: new GgufArray(item, count, new HeaderBytes(elements), 0, elements.length, 'header'),
   };
 }
 

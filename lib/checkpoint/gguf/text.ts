@@ -4,10 +4,18 @@ import { readTokenizer } from './tokenizer.js';
 import type { Metadata } from './values.js';
 
 /**
- * The tokenizer and the chat templates of a GGUF file; undefined where it has ids only.
+ * The tokenizer and the chat templates of a GGUF file, whose header is given back; undefined where it has ids only.
  * @public
  */
 export async function readText(m: Metadata): Promise<TextTokenizer | undefined> {
+  try {
+    return await textOf(m);
+  } finally {
+    m.release();
+  }
+}
+
+async function textOf(m: Metadata): Promise<TextTokenizer | undefined> {
   const vocabulary = await readTokenizer(m);
   if (vocabulary === undefined) return undefined;
   const chat = new ChatTemplates(
@@ -18,7 +26,7 @@ export async function readText(m: Metadata): Promise<TextTokenizer | undefined> 
 }
 
 /** `tokenizer.chat_template`, and others by the names behind it. */
-function templatesOf(m: Metadata): Map<string, string> {
+export function templatesOf(m: Metadata): Map<string, string> {
   const templates = new Map<string, string>();
   for (const key of m.keys()) {
     const name = /^tokenizer\.chat_template(?:\.(.+))?$/.exec(key);
@@ -29,7 +37,7 @@ function templatesOf(m: Metadata): Map<string, string> {
 }
 
 /** bos_token and the like, as texts. */
-function specialTokens(m: Metadata, text: (id: number) => string): Record<string, string> {
+export function specialTokens(m: Metadata, text: (id: number) => string): Record<string, string> {
   const tokens: Record<string, string> = {};
   for (const [name, key] of Object.entries({
     bos: 'bos',

@@ -1,243 +1,179 @@
-// The tokenizer that a GGUF file holds: tokens, their types, scores or merges, special tokens and chat templates.
+// The tokenizer that a GGUF file holds: tokens, their types, scores or merges, special tokens.
 
-import { StatespaceError, show } from '../../errors.js';
 import { ByteBpe, MergeTable } from '../../tokenizers/byte-bpe.js';
 import { LongestMatch } from '../../tokenizers/longest-match.js';
-import { preTokenizer, preTokenizerNames } from '../../tokenizers/pre-tokenizers.js';
 import { ScoreBpe } from '../../tokenizers/sentence-piece.js';
 import type { Piece, SentencePieceModel } from '../../tokenizers/sentence-piece-model.js';
 import { joined, sentencePieceVocabulary } from '../../tokenizers/sentence-piece-vocabulary.js';
 import { TokenTable } from '../../tokenizers/token-table.js';
 import { kinds, Vocabulary, type VocabularyOptions } from '../../tokenizers/vocabulary.js';
 import { Turns } from '../../turns.js';
-import { checkpointError } from '../stored.js';
-import { isAlphabet, rawBytes } from './byte-alphabet.js';
-import type { Metadata } from './values.js';
-
-const prefix = 'tokenizer.ggml.';
-/** What no key of the format says: the normal form that a text is brought into first. */
-export const NORMALIZER = 'statespace.tokenizer.normalizer';
-/** Nor where no space is put in front: of texts that begin with one, and for 'first' behind special tokens. */
-export const SPACE_PREFIX = 'statespace.tokenizer.space_prefix';
+import { rawBytes } from './byte-alphabet.js';
+import { TokenizerKeys } from './tokenizer-keys.js';
+import type { GgufStrings, Metadata } from './values.js';
 
 /** The tokenizer, or undefined where the file has ids only. */
 export async function readTokenizer(m: Metadata): Promise<Vocabulary | undefined> {
-  const model = m.string(`${prefix}model`);
-  if (model === undefined || model === 'none' || model === 'no_vocab') return undefined;
-  const list = m.array(`${prefix}tokens`);
-  if (list === undefined) throw m.missing(`${prefix}tokens`);
-  const vocabulary = new VocabularyReader(m, list.length);
-  switch (model) {
+  const keys = TokenizerKeys.of(m);
+  if (!keys) return undefined;
+  const reader = new VocabularyReader(keys);
+  switch (keys.kind) {
     case 'gpt2':
-      return vocabulary.byteBpe();
+      return reader.byteBpe();
     case 'llama':
-      return vocabulary.sentencePiece();
+      return reader.sentencePiece();
     case 't5':
-      return vocabulary.unigram();
+      return reader.unigram();
     case 'rwkv':
-      return vocabulary.rwkv();
-    default:
-      throw new StatespaceError(
-        'ERR_UNSUPPORTED_MODEL',
-        `${m.file}: metadata ${prefix}model ${show(model)} is not supported; supported: gpt2, llama, t5, rwkv, none`,
-      );
+      return reader.rwkv();
   }
 }
 
+/** The bytes of RWKV's tokens. */
+export const readRwkvTokens = (keys: TokenizerKeys): Promise<TokenTable> => new VocabularyReader(keys).rwkvTokens();
+
 class VocabularyReader {
-  private readonly types: Int8Array;
   private readonly turns = new Turns();
 
-  constructor(
-    private readonly m: Metadata,
-    private readonly size: number,
-  ) {
-    const types = m.array(`${prefix}token_type`);
-    if (types && types.length !== size)
-      throw checkpointError(m.file, `metadata ${prefix}token_type: expected ${size} values, received ${types.length}`);
-    this.types = types
-      ? Int8Array.from({ length: size }, (_, i) => types.numberAt(i))
-      : new Int8Array(size).fill(kinds.normal);
-  }
+  constructor(private readonly keys: TokenizerKeys) {}
 
-  private id(name: string, standard?: number): number | undefined {
-    const id = this.m.count(`${prefix}${name}_token_id`) ?? standard;
-    return id !== undefined && id < this.size ? id : undefined;
-  }
-
-  /** Every token by `bytesOf`; lookup() finds those that `found` says. */
-  private async table(
-    bytesOf: (stored: Buffer, id: number) => Uint8Array,
-    found: (id: number) => boolean,
-  ): Promise<TokenTable> {
-    const table = new TokenTable(this.size);
-    let id = 0;
-    for (const stored of this.m.array(`${prefix}tokens`)!.rawStrings()) {
-      table.add(bytesOf(stored, id), found(id));
-      id++;
+  /** Every token; lookup() finds those that `found` says. */
+  private async table(found: (id: number) => boolean, bytesOf: BytesOf = copy): Promise<TokenTable> {
+    const { list, size } = this.keys;
+    const table = new TokenTable(size, list.stringBytes);
+    const tokens = list.strings();
+    let room = new Uint8Array(64);
+    for (let id = 0; tokens.next(); id++) {
+      const { bytes, start, end } = tokens;
+      if (end - start > room.length) room = new Uint8Array(2 * (end - start));
+      table.add(room, found(id), 0, bytesOf(bytes, start, end, room, id));
       const pause = this.turns.due();
       if (pause) await pause;
     }
     return table;
   }
 
-  private isPlain(id: number): boolean {
-    return this.types[id] === kinds.control || this.types[id] === kinds.userDefined || this.types[id] === kinds.unknown;
-  }
-
   private vocabulary(
-    o: Pick<VocabularyOptions, 'tokens' | 'encoder' | 'spacePrefix' | 'oneSpace' | 'text' | 'normalize'> & {
-      bos?: number;
-      eos?: number;
-    },
+    o: Pick<VocabularyOptions, 'tokens' | 'encoder' | 'spacePrefix' | 'oneSpace' | 'text' | 'normalize'>,
   ) {
+    const { types, size } = this.keys;
     const special = [];
-    for (let id = 0; id < this.size; id++) {
-      if (!this.isPlain(id)) continue;
+    for (let id = 0; id < size; id++) {
+      if (!this.keys.isPlain(id)) continue;
       const text = Buffer.from(o.tokens.bytes(id)).toString('utf8');
-      special.push({ text, id, always: this.types[id] === kinds.userDefined });
+      special.push({ text, id, always: types[id] === kinds.userDefined });
     }
-    return new Vocabulary({ ...o, types: this.types, special });
+    return new Vocabulary({ ...o, ...this.keys.marks(), types, special });
   }
 
   async byteBpe(): Promise<Vocabulary> {
-    const name = this.m.string(`${prefix}pre`) ?? 'default';
-    const pre = preTokenizer(name);
-    if (!pre)
-      throw new StatespaceError(
-        'ERR_UNSUPPORTED_MODEL',
-        `${this.m.file}: metadata ${prefix}pre: the pre-tokenizer ${show(name)} is not known; known: ${preTokenizerNames.join(', ')}`,
-      );
-    const merges = this.m.array(`${prefix}merges`);
-    if (merges === undefined) throw this.m.missing(`${prefix}merges`);
-    const inAlphabet = (id: number) => !this.isPlain(id) && this.types[id] !== kinds.unused;
-    const tokens = await this.table(
-      (stored, id) => (inAlphabet(id) && isAlphabet(stored) ? rawBytes(stored) : Uint8Array.from(stored)),
-      inAlphabet,
-    );
+    const { keys } = this;
+    const pre = keys.pre();
+    const merges = keys.merges();
+    const inAlphabet = (id: number) => !keys.isPlain(id) && keys.types[id] !== kinds.unused;
+    const tokens = await this.table(inAlphabet, (from, start, end, into, id) => {
+      const length = inAlphabet(id) ? rawBytes(from, start, end, into) : -1;
+      return length < 0 ? copy(from, start, end, into) : length;
+    });
     const table = new MergeTable(merges.length);
-    let rank = 0;
-    for (const merge of merges.rawStrings()) {
-      addMerge(table, tokens, merge, rank++);
+    for (const merge = merges.strings(); merge.next(); ) {
+      addMerge(table, tokens, merge);
       const pause = this.turns.due();
       if (pause) await pause;
     }
-    const form = this.m.string(NORMALIZER);
-    if (form !== undefined && form !== 'NFC')
-      throw new StatespaceError(
-        'ERR_UNSUPPORTED_MODEL',
-        `${this.m.file}: metadata ${NORMALIZER}: expected NFC, received ${show(form)}`,
-      );
-    const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? pre.addBos ?? false;
-    const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
+    const form = keys.normalForm();
     return this.vocabulary({
       tokens,
       encoder: new ByteBpe(tokens, table, pre.patterns, pre.wholePieces ?? false),
       ...(form && { normalize: (piece: string) => piece.normalize(form) }),
       spacePrefix: 'never',
-      text: (id) => tokens.bytes(id),
-      bos: wantsBos ? this.id('bos') : undefined,
-      eos: wantsEos ? this.id('eos') : undefined,
+      text: bytesIn(tokens),
     });
   }
 
   async sentencePiece(): Promise<Vocabulary> {
-    const scores = this.scores();
-    const tokens = await this.table(
-      (stored) => Uint8Array.from(stored),
-      () => true,
-    );
+    const { keys } = this;
+    const scores = keys.scores();
+    const tokens = await this.table(() => true);
     const byteIds = Int32Array.from({ length: 256 }, (_, byte) => tokens.lookup(Buffer.from(byteName(byte))));
-    const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? true;
-    const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
     const fuseUnknown = byteIds.every((id) => id < 0); // where llama.cpp has no answer, SentencePiece's
-    const places = this.m.string(SPACE_PREFIX);
-    if (places !== undefined && places !== 'always' && places !== 'first')
-      throw new StatespaceError(
-        'ERR_UNSUPPORTED_MODEL',
-        `${this.m.file}: metadata ${SPACE_PREFIX}: expected always or first, received ${show(places)}`,
-      );
     return this.vocabulary({
       tokens,
-      encoder: new ScoreBpe({ tokens, scores, byteIds, unknown: this.id('unknown', 0) ?? -1, fuseUnknown }),
-      spacePrefix: (this.m.boolean(`${prefix}add_space_prefix`) ?? true) ? (places ?? 'always') : 'never',
-      oneSpace: places !== undefined,
-      text: (id) => (this.types[id] === kinds.byte ? byteOf(tokens.bytes(id)) : withSpaces(tokens.bytes(id))),
-      bos: wantsBos ? this.id('bos', 1) : undefined,
-      eos: wantsEos ? this.id('eos', 2) : undefined,
+      encoder: new ScoreBpe({ tokens, scores, byteIds, unknown: keys.unknown() ?? -1, fuseUnknown }),
+      ...keys.spaces(),
+      text: textIn(tokens, keys.types),
     });
   }
 
+  rwkvTokens(): Promise<TokenTable> {
+    return this.table(() => true, unescaped);
+  }
+
   async unigram(): Promise<Vocabulary> {
-    const scores = this.scores();
+    const { keys } = this;
+    const scores = keys.scores();
     const pieces: Piece[] = [];
-    for (const stored of this.m.array(`${prefix}tokens`)!.rawStrings()) {
+    for (const token = keys.list.strings(); token.next(); ) {
       const id = pieces.length;
-      pieces.push({ text: stored.toString('utf8'), score: scores[id]!, kind: this.types[id]! });
+      pieces.push({ text: token.text(), score: scores[id]!, kind: keys.types[id]! });
       const pause = this.turns.due();
       if (pause) await pause;
     }
-    const isAdded = (id: number) => this.types[id] === kinds.userDefined;
+    const isAdded = (id: number) => keys.types[id] === kinds.userDefined;
     const added = pieces.flatMap(({ text: content }, id) =>
       isAdded(id) ? [{ id, content, special: false, lstrip: false, rstrip: false }] : [],
     );
     const model: SentencePieceModel = {
       pieces,
       algorithm: 'unigram',
-      ...{ bos: this.id('bos') ?? -1, eos: this.id('eos', 1) ?? -1, pad: -1, unknown: this.id('unknown', 2) ?? -1 },
+      ...{ bos: keys.id('bos') ?? -1, eos: keys.id('eos', 1) ?? -1, pad: -1, unknown: keys.unknown() ?? -1 },
       ...{ byteFallback: false, spaceBehind: false, dummyPrefix: true },
-      charsmap: Uint8Array.from(this.m.array(`${prefix}precompiled_charsmap`)?.numbers() ?? []),
-      mergesSpaces: this.m.boolean(`${prefix}remove_extra_whitespaces`) ?? false,
+      charsmap: keys.charsmap(),
+      mergesSpaces: keys.flag('remove_extra_whitespaces') ?? false,
     };
-    const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? false;
-    const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? true;
-    const marks = {
-      bos: wantsBos && model.bos >= 0 ? model.bos : undefined,
-      eos: wantsEos && model.eos >= 0 ? model.eos : undefined,
-      spacePrefix: (this.m.boolean(`${prefix}add_space_prefix`) ?? true) ? 'always' : 'never',
-    } as const;
-    const where = `${this.m.file}: metadata ${prefix}precompiled_charsmap`;
-    return sentencePieceVocabulary(model, joined(model, added), marks, where);
-  }
-
-  /** One for every token; without any, 0. */
-  private scores(): Float32Array {
-    const scores = this.m.array(`${prefix}scores`);
-    if (scores && scores.length !== this.size)
-      throw checkpointError(this.m.file, `metadata ${prefix}scores: expected ${this.size}, received ${scores.length}`);
-    return Float32Array.from({ length: this.size }, (_, i) => scores?.numberAt(i) ?? 0);
+    const spacePrefix = (keys.flag('add_space_prefix') ?? true) ? 'always' : 'never';
+    const where = `${keys.m.file}: metadata tokenizer.ggml.precompiled_charsmap`;
+    return sentencePieceVocabulary(model, joined(model, added), { ...keys.marks(), spacePrefix }, where);
   }
 
   async rwkv(): Promise<Vocabulary> {
-    const tokens = await this.table(
-      (stored) => unescaped(stored.toString('latin1')),
-      () => true,
-    );
-    const wantsBos = this.m.boolean(`${prefix}add_bos_token`) ?? false;
-    const wantsEos = this.m.boolean(`${prefix}add_eos_token`) ?? false;
+    const tokens = await this.rwkvTokens();
     return this.vocabulary({
       tokens,
       encoder: new LongestMatch(tokens, () => true),
       spacePrefix: 'never',
-      text: (id) => tokens.bytes(id),
-      bos: wantsBos ? this.id('bos') : undefined,
-      eos: wantsEos ? this.id('eos') : undefined,
+      text: bytesIn(tokens),
     });
   }
 }
 
+/** Writes the bytes of the token that from[start … end) is stored as; returns how many, at most end - start. */
+type BytesOf = (from: Buffer, start: number, end: number, into: Uint8Array, id: number) => number;
+
+const copy = (from: Buffer, start: number, end: number, into: Uint8Array): number => from.copy(into, 0, start, end);
+
+// Made outside the reader, so that what a tokenizer keeps of a file is not the file's header.
+const bytesIn = (tokens: TokenTable) => (id: number) => tokens.bytes(id);
+const textIn = (tokens: TokenTable, types: Int8Array) => (id: number) =>
+  types[id] === kinds.byte ? byteOf(tokens.bytes(id)) : withSpaces(tokens.bytes(id));
+
+let merged = new Uint8Array(256);
+
 /** "left right", in the alphabet of bytes; one whose parts are no tokens can never apply. */
-function addMerge(table: MergeTable, tokens: TokenTable, merge: Buffer, rank: number): void {
-  const space = merge.indexOf(32, 1);
-  if (space < 0 || !isAlphabet(merge.subarray(0, space)) || !isAlphabet(merge.subarray(space + 1))) return;
-  const left = rawBytes(merge.subarray(0, space));
-  const right = rawBytes(merge.subarray(space + 1));
-  const joined = new Uint8Array(left.length + right.length);
-  joined.set(left);
-  joined.set(right, left.length);
-  const ids = [tokens.lookup(left), tokens.lookup(right), tokens.lookup(joined)] as const;
-  if (ids.every((id) => id >= 0)) table.add(ids[0], ids[1], rank, ids[2]);
+function addMerge(table: MergeTable, tokens: TokenTable, { bytes, start, end }: GgufStrings): void {
+  let space = start + 1;
+  while (space < end && bytes[space] !== SPACE) space++;
+  if (space >= end) return;
+  if (end - start > merged.length) merged = new Uint8Array(2 * (end - start));
+  const left = rawBytes(bytes, start, space, merged);
+  const right = left < 0 ? -1 : rawBytes(bytes, space + 1, end, merged, left);
+  if (right < 0) return;
+  const both = tokens.lookup(merged, 0, right);
+  const ids = [tokens.lookup(merged, 0, left), tokens.lookup(merged, left, right)] as const;
+  if (both >= 0 && ids[0] >= 0 && ids[1] >= 0) table.add(ids[0], ids[1], both);
 }
+
+const SPACE = 32;
 
 const byteName = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
 
@@ -250,26 +186,37 @@ const withSpaces = (bytes: Uint8Array): Uint8Array => {
   return text.includes('▁') ? Buffer.from(text.toString('utf8').replaceAll('▁', ' ')) : text;
 };
 
-const escapes: Readonly<Record<string, number>> = { n: 10, t: 9, r: 13, '\\': 92, "'": 39, '"': 34 };
+const BACKSLASH = 92;
+/** n, t, r, \\, ', " behind a backslash. */
+const escapes: ReadonlyMap<number, number> = new Map([
+  [110, 10],
+  [116, 9],
+  [114, 13],
+  [92, 92],
+  [39, 39],
+  [34, 34],
+]);
 
 /** The bytes of a Python literal. */
-function unescaped(text: string): Uint8Array {
-  const bytes: number[] = [];
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    const next = text[i + 1];
-    if (code !== 92 || next === undefined) bytes.push(code);
-    else if (next === 'x' && /^[0-9a-fA-F]{2}$/.test(text.slice(i + 2, i + 4))) {
-      bytes.push(Number.parseInt(text.slice(i + 2, i + 4), 16));
-      i += 3;
-    } else {
-      const escaped = Object.hasOwn(escapes, next) ? escapes[next] : undefined;
-      if (escaped === undefined) bytes.push(code);
-      else {
-        bytes.push(escaped);
-        i++;
-      }
+const unescaped: BytesOf = (from, start, end, into) => {
+  let n = 0;
+  for (let i = start; i < end; i++) {
+    const next = i + 1 < end ? from[i + 1]! : -1;
+    const high = next === 120 && i + 3 < end ? hexDigit(from[i + 2]!) : -1;
+    const low = high < 0 ? -1 : hexDigit(from[i + 3]!);
+    const escaped = low < 0 ? escapes.get(next) : 16 * high + low;
+    if (from[i] !== BACKSLASH || escaped === undefined) into[n++] = from[i]!;
+    else {
+      into[n++] = escaped;
+      i += low < 0 ? 1 : 3;
     }
   }
-  return Uint8Array.from(bytes);
+  return n;
+};
+
+/** Its value, or -1. */
+function hexDigit(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48;
+  const letter = code | 32;
+  return letter >= 97 && letter <= 102 ? letter - 87 : -1;
 }

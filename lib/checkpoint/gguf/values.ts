@@ -1,5 +1,6 @@
 // Values of a GGUF header: decoded when they are asked for, out of the bytes of the header.
 import { show } from '../../errors.js';
+import { giveBack } from '../../memory.js';
 import { decodeUtf8 } from '../files.js';
 import { checkpointError } from '../stored.js';
 import { type ScalarType, scalarBytes, type ValueType } from './types.js';
@@ -7,25 +8,44 @@ import { type ScalarType, scalarBytes, type ValueType } from './types.js';
 export type GgufScalar = number | bigint | boolean | string;
 export type GgufValue = GgufScalar | GgufArray;
 
+/** A header, as much of it as was read: what lies in it knows only where. */
+export class HeaderBytes {
+  constructor(public bytes: Buffer = Buffer.alloc(0)) {}
+
+  replace(bytes: Buffer): void {
+    giveBack(this.bytes);
+    this.bytes = bytes;
+  }
+}
+
 /** An array as it lies in the header; a vocabulary of 256k strings costs nothing until it is read. */
 export class GgufArray {
   constructor(
     readonly type: ValueType,
     readonly length: number,
-    /** Of the elements alone. */
-    private readonly bytes: Buffer,
+    private readonly header: HeaderBytes,
+    /** Where its elements lie there. */
+    private readonly start: number,
+    private readonly end: number,
     /** What errors call it. */
     private readonly where: string,
   ) {}
 
-  /** The bytes of strings, which are UTF-8 or ought to be. */
-  *rawStrings(): Generator<Buffer> {
+  /** The strings one after the other, which are UTF-8 or ought to be. */
+  strings(): GgufStrings {
     if (this.type !== 'string') throw this.unexpected('strings');
-    for (let i = 0, at = 0; i < this.length; i++) {
-      const end = at + 8 + Number(this.bytes.readBigUInt64LE(at));
-      yield this.bytes.subarray(at + 8, end);
-      at = end;
-    }
+    return new GgufStrings(this.header.bytes, this.start, this.length);
+  }
+
+  texts(): string[] {
+    const texts: string[] = [];
+    for (const strings = this.strings(); strings.next(); ) texts.push(strings.text());
+    return texts;
+  }
+
+  /** Of all strings together. */
+  get stringBytes(): number {
+    return this.end - this.start - 8 * this.length;
   }
 
   /** Numbers; booleans as 0 and 1. */
@@ -37,11 +57,48 @@ export class GgufArray {
   /** One of numbers(). */
   numberAt(index: number): number {
     if (this.type === 'string' || this.type === 'array') throw this.unexpected('numbers');
-    return Number(readScalar(this.bytes, index * scalarBytes[this.type], this.type));
+    return Number(readScalar(this.header.bytes, this.start + index * scalarBytes[this.type], this.type));
+  }
+
+  /** All numbers, as whatever `to` holds. */
+  copyTo<T extends Int8Array | Float32Array>(to: T): T {
+    if (this.type === 'string' || this.type === 'array') throw this.unexpected('numbers');
+    const { start, type } = this;
+    for (let i = 0; i < this.length; i++)
+      to[i] = Number(scalarAt(this.header.bytes, start + i * scalarBytes[type], type));
+    return to;
   }
 
   private unexpected(wanted: string) {
     return checkpointError(this.where, `expected ${wanted}, received an array of ${this.type}`);
+  }
+}
+
+/** Goes through strings without an object for each: a vocabulary has hundreds of thousands. */
+export class GgufStrings {
+  /** The string that next() has come to is bytes[start … end). */
+  start = 0;
+  end: number;
+  private index = -1;
+
+  constructor(
+    readonly bytes: Buffer,
+    start: number,
+    private readonly length: number,
+  ) {
+    this.end = start;
+  }
+
+  next(): boolean {
+    if (++this.index >= this.length) return false;
+    this.start = this.end + 8;
+    this.end = this.start + this.bytes.readUInt32LE(this.end) + this.bytes.readUInt32LE(this.end + 4) * 2 ** 32;
+    return true;
+  }
+
+  /** The string that next() has come to. */
+  text(): string {
+    return this.bytes.toString('utf8', this.start, this.end);
   }
 }
 
@@ -52,6 +109,11 @@ export function readString(bytes: Buffer, at: number, length: number, where: str
 }
 
 export function readScalar(bytes: Buffer, at: number, type: ScalarType): number | bigint | boolean {
+  return type === 'f32' ? shortest(bytes.readFloatLE(at)) : scalarAt(bytes, at, type);
+}
+
+/** As the file has it. */
+function scalarAt(bytes: Buffer, at: number, type: ScalarType): number | bigint | boolean {
   switch (type) {
     case 'u8':
       return bytes.readUInt8(at);
@@ -66,7 +128,7 @@ export function readScalar(bytes: Buffer, at: number, type: ScalarType): number 
     case 'i32':
       return bytes.readInt32LE(at);
     case 'f32':
-      return shortest(bytes.readFloatLE(at));
+      return bytes.readFloatLE(at);
     case 'bool':
       return bytes.readUInt8(at) !== 0;
     case 'u64':
@@ -92,9 +154,15 @@ export class Metadata {
   constructor(
     readonly file: string,
     private readonly pairs: ReadonlyMap<string, GgufValue>,
-    /** Types and values as they lie in the file. */
-    private readonly bytes: ReadonlyMap<string, Buffer> = new Map(),
+    private readonly header?: HeaderBytes,
+    /** Where types and values lie there. */
+    private readonly places: ReadonlyMap<string, readonly [start: number, end: number]> = new Map(),
   ) {}
+
+  /** Gives the header's memory back; what does not stand in `pairs` itself is not to be asked for any more. */
+  release(): void {
+    this.header?.replace(Buffer.alloc(0));
+  }
 
   get size(): number {
     return this.pairs.size;
@@ -110,8 +178,9 @@ export class Metadata {
   }
   /** A value of a file with its bytes, to be copied. */
   pair(key: string): { bytes: Buffer; value: GgufValue } | undefined {
-    const [value, bytes] = [this.pairs.get(key), this.bytes.get(key)];
-    return value === undefined || bytes === undefined ? undefined : { bytes, value };
+    const [value, place] = [this.pairs.get(key), this.places.get(key)];
+    if (value === undefined || place === undefined || !this.header) return undefined;
+    return { bytes: this.header.bytes.subarray(...place), value };
   }
 
   string(key: string): string | undefined {

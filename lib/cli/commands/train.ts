@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -7,6 +7,7 @@ import { formatSeconds } from '../../../bench/format.js';
 import { renderPage } from '../../../bench/html/page.js';
 import { library, type Model } from '../../../bench/library.js';
 import { checkReplaceable, recoverFolder } from '../../atomic-folder.js';
+import { writeTokenizerFiles } from '../../checkpoint/gguf/saved/files.js';
 import { openCheckpoint } from '../../checkpoint/open.js';
 import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
@@ -73,7 +74,7 @@ export function addTrain(program: Command, signal: AbortSignal): void {
     )
     .option(
       '--tokenizer <path>',
-      'tokenizer.json or tokenizer.model, or its folder; "bytes" (default: the model folder’s, else bytes)',
+      'tokenizer.json or tokenizer.model, its folder or a GGUF file; "bytes" (default: the model’s own, else bytes)',
     )
     .addOption(
       new Option('--vocabulary <n>', 'learn a byte-level BPE tokenizer of n tokens from the text')
@@ -115,18 +116,15 @@ Examples:
 /** Of what weights a run begins: random ones, or those of a model. */
 type Beginning = 'config' | 'folder' | 'gguf';
 
-async function beginningOf(path: string): Promise<Beginning> {
-  if (!(await isCheckpoint(path))) return 'config';
-  return (await openCheckpoint(path)).metadata ? 'gguf' : 'folder';
+/** folder: of the model or the GGUF file. */
+async function beginningOf(path: string): Promise<{ from: Beginning; folder?: string | undefined }> {
+  if (!(await isCheckpoint(path))) return { from: 'config' };
+  const { metadata, folder } = await openCheckpoint(path);
+  return metadata ? { from: 'gguf', folder } : { from: 'folder', folder: path };
 }
 
-const TOKENIZER_FILES = [
-  'tokenizer.json',
-  'tokenizer.model',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-];
+const TOKENIZER_FILES =
+  /^(tokenizer\.(json|model)|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|rwkv_vocab.*\.txt)$/;
 
 /** The model to begin with: random weights of a config, or those of a folder or file; the tokenizer's files go where the model goes. */
 async function beginning(options: Options, read: Prepared, from: Beginning, folder: string): Promise<Model> {
@@ -136,8 +134,10 @@ async function beginning(options: Options, read: Prepared, from: Beginning, fold
       ? await createModel(await readModelConfig(options.config), { seed: options.seed, device: 'cpu' })
       : await loadModel(options.config, { device: 'cpu' });
   if (from === 'folder' && read.folder === options.config) return model;
-  for (const name of TOKENIZER_FILES)
-    if (read.folder && existsSync(join(read.folder, name))) await cp(join(read.folder, name), join(folder, name));
+  if (read.folder?.toLowerCase().endsWith('.gguf')) await writeTokenizerFiles(read.folder, folder);
+  else if (read.folder)
+    for (const name of await readdir(read.folder))
+      if (TOKENIZER_FILES.test(name)) await cp(join(read.folder, name), join(folder, name));
   await writeFiles(folder, read.files ?? {});
   model.takeFilesOf(folder);
   return model;
@@ -176,18 +176,10 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const { setThreads, createTrainer, resumeTrainer } = library();
   const named = { tokenizer: options.tokenizer, vocabulary: options.vocabulary, out };
   if (options.threads !== undefined) setThreads(options.threads);
-  const from = await beginningOf(options.config);
-  if (from === 'gguf' && !goesOn && named.tokenizer === undefined && named.vocabulary === undefined)
-    throw new UsageError(
-      `${options.config}: the tokenizer of a GGUF file cannot be saved beside a trained model; ` +
-        'give --tokenizer, such as the folder that the file was made of',
-    );
+  const { from, folder } = await beginningOf(options.config);
   const config = await readModelConfig(options.config);
   if (!quiet) process.stderr.write(`reading ${path}\n`);
-  const read = await prepare(
-    { text: path, folder: from === 'folder' ? options.config : undefined, config, ...named },
-    signal,
-  );
+  const read = await prepare({ text: path, folder, config, ...named }, signal);
   const { tokens } = read;
   const held = Math.floor(tokens.length * options.heldOut);
   const [training, evaluation] = [tokens.subarray(0, tokens.length - held), tokens.subarray(tokens.length - held)];

@@ -3,6 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { tokenizerOf } from '../../models/text-of.js';
 import { loadTokenizer, type TextTokenizer } from '../../models/tokenizer.js';
 import { UsageError } from '../errors.js';
 import { learnTokenizer } from './bpe.js';
@@ -15,6 +16,7 @@ interface Encoding {
   encode(text: string): Int32Array;
   /** Of the text that an id stands for. */
   bytes(id: number): number;
+  /** Of the tokenizer's files, or a GGUF file. */
   folder?: string | undefined;
   files?: Record<string, object>;
 }
@@ -25,6 +27,7 @@ const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'
 });
 
 const BY_BYTES: Encoding = { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
+const TOKENIZER_FILE = /^(tokenizer\.(json|model)|rwkv_vocab.*\.txt)$/;
 /** Characters by which two tokenizers are told apart. */
 const SAMPLE = 4096;
 
@@ -35,12 +38,14 @@ async function chooseEncoding(asked: Question, documents: readonly string[]): Pr
   if (vocabulary !== undefined) return before ? encodingBy(before) : learnt(documents, vocabulary);
   const given = named ?? asked.folder ?? 'bytes';
   if (given !== 'bytes' && !existsSync(given)) throw new UsageError(`no file or folder ${given}`);
-  const folder = given === 'bytes' ? undefined : statSync(given).isDirectory() ? given : join(given, '..');
-  if (folder !== undefined && folder !== given && !/^tokenizer\.(json|model)$/.test(basename(given)))
-    throw new UsageError(`--tokenizer: expected tokenizer.json, tokenizer.model or their folder, received ${given}`);
-  const tokenizer = folder === undefined ? undefined : await loadTokenizer(folder);
-  if (!tokenizer && folder !== undefined && named)
-    throw new UsageError(`${folder} has no tokenizer.json and no tokenizer.model`);
+  const isWhole = given === 'bytes' || given.toLowerCase().endsWith('.gguf') || statSync(given).isDirectory();
+  const folder = given === 'bytes' ? undefined : isWhole ? given : join(given, '..');
+  if (!isWhole && !TOKENIZER_FILE.test(basename(given)))
+    throw new UsageError(
+      `--tokenizer: expected tokenizer.json, tokenizer.model or rwkv_vocab_*.txt, their folder or a GGUF file, received ${given}`,
+    );
+  const tokenizer = folder === undefined ? undefined : await tokenizerOf(folder);
+  if (!tokenizer && folder !== undefined && named) throw new UsageError(`${folder} has no tokenizer`);
   const chosen = tokenizer ? { ...encodingBy(tokenizer), folder } : BY_BYTES;
   if (!before) return chosen;
   const sample = (documents[0] ?? '').slice(0, SAMPLE);

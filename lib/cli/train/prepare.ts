@@ -7,7 +7,7 @@ import { Interrupted, UsageError } from '../errors.js';
 export interface Question {
   /** A file or folder of texts. */
   text: string;
-  /** The model whose weights are trained on, if there is one. */
+  /** The folder or GGUF file of the model whose weights are trained on, if there is one. */
   folder: string | undefined;
   config: Readonly<Record<string, unknown>>;
   tokenizer: string | undefined;
@@ -21,7 +21,7 @@ export interface Prepared {
   tokens: Int32Array;
   /** By id, up to the largest: of the text that it stands for. */
   bytes: Int32Array;
-  /** Of the tokenizer, if it has one; or its files. */
+  /** Where the tokenizer lies, a folder or a GGUF file; or its files. */
   folder?: string | undefined;
   files?: Record<string, object> | undefined;
 }

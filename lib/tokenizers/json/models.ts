@@ -76,10 +76,10 @@ async function bpe(part: Part, vocabulary: Vocabulary, turns: Turns): Promise<Bp
   const pairs = (part.merges ?? []) as readonly (string | readonly [string, string])[];
   const merges = new MergeTable(pairs.length);
   const prefix = String(part.continuing_subword_prefix ?? '').length;
-  for (const [rank, pair] of pairs.entries()) {
+  for (const pair of pairs) {
     const [left, right] = typeof pair === 'string' ? (pair.split(' ') as [string, string]) : pair;
     const [a, b, both] = [left, right, left + right.slice(prefix)].map((token) => vocabulary.ids.get(token));
-    if (a !== undefined && b !== undefined && both !== undefined) merges.add(a, b, rank, both);
+    if (a !== undefined && b !== undefined && both !== undefined) merges.add(a, b, both);
     const pause = turns.due();
     if (pause) await pause;
   }
