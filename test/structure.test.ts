@@ -60,3 +60,30 @@ test('no case is left out without its reason: support/needs.ts prints it', () =>
   );
   expect(silent.join('\n')).toBe('');
 });
+
+test('no file of lib needs itself at run time, through whatever others', () => {
+  const imports = new Map<string, string[]>();
+  for (const file of readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' }).filter((f) =>
+    f.endsWith('.ts'),
+  )) {
+    const text = readFileSync(join(root, 'lib', file), 'utf8');
+    const found = text.matchAll(
+      /^(?:import|export) (?!type )(?!{(?:\s*type [^,}]+,?)+\s*})[^;]*?from '(\..+?)\.js'/gms,
+    );
+    imports.set(
+      file,
+      [...found].map(([, to]) => `${join(file, '..', to!)}.ts`),
+    );
+  }
+  const circles: string[] = [];
+  const done = new Set<string>();
+  const follow = (file: string, path: readonly string[]): void => {
+    if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' > '));
+    if (path.includes(file) || done.has(file)) return;
+    for (const next of imports.get(file) ?? []) follow(next, [...path, file]);
+    done.add(file);
+  };
+  for (const file of imports.keys()) follow(file, []);
+  expect(imports.size).toBeGreaterThan(100);
+  expect(circles).toEqual([]);
+});

@@ -14,7 +14,7 @@ import {
   sentencePieceVocabulary,
 } from '../tokenizers/sentence-piece-vocabulary.js';
 import type { Vocabulary } from '../tokenizers/vocabulary.js';
-import { readJson, readTokenizerConfig } from './tokenizer.js';
+import { readJson, readTokenizerConfig } from './tokenizer-files.js';
 
 /** The largest published ones have 8 MB. */
 const MAX_BYTES = 256 * 1024 * 1024;

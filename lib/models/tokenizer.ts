@@ -13,6 +13,7 @@ import {
   type Vocabulary,
 } from '../tokenizers/vocabulary.js';
 import { Turns } from '../turns.js';
+import { readJson, readTokenizerConfig } from './tokenizer-files.js';
 
 // Loaded at its first use, like the readers of checkpoints: a cold import stays short.
 const lazyTemplates = (): typeof import('../chat/read-templates.js') => require('../chat/read-templates.js');
@@ -23,11 +24,6 @@ const lazyRwkv = (): typeof import('../checkpoint/gguf/rwkv-vocabulary.js') =>
   require('../checkpoint/gguf/rwkv-vocabulary.js');
 
 const lazyJson = (): typeof import('../tokenizers/json/load.js') => require('../tokenizers/json/load.js');
-
-const lazyText = (): typeof import('../checkpoint/text-files.js') => require('../checkpoint/text-files.js');
-
-/** Of a tokenizer.json: the largest published ones have 34 MB. */
-const MAX_BYTES = 256 * 1024 * 1024;
 
 export interface TextTokenizer {
   /** Ids of a text; by default with the marks of beginning and end, and with special tokens where they are written out. */
@@ -51,37 +47,6 @@ export interface TextTokenizer {
   encodeChat(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): Int32Array;
   /** The prompt of a conversation, by the model's chat template; ERR_ARGUMENT where it has none or refuses. */
   applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
-}
-
-/** Longer ones are read piece by piece, so that the event loop turns in between. */
-const LONG = 1 << 18;
-
-/** maps: keys whose objects become maps, where they are long ones. */
-export async function readJson(
-  path: string,
-  turns = new Turns(),
-  maps: readonly string[] = [],
-): Promise<object | undefined> {
-  const { fileExists, readText, parseLongJson } = lazyText();
-  if (!(await fileExists(path))) return undefined;
-  const text = await readText(path, MAX_BYTES, turns);
-  let json: unknown;
-  try {
-    json = text.length < LONG ? JSON.parse(text) : await parseLongJson(text, path, { duplicates: 'last', turns, maps });
-  } catch (error) {
-    if (error instanceof StatespaceError || !(error instanceof SyntaxError)) throw error;
-    throw new StatespaceError('ERR_CHECKPOINT', `${path}: is not JSON: ${error.message}`);
-  }
-  if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw mismatch('ERR_CHECKPOINT', path, 'a JSON object', show(json));
-  return json;
-}
-
-/** tokenizer_config.json; of files that list no added tokens, as older ones, special_tokens_map.json says what those are. */
-export async function readTokenizerConfig(folder: string): Promise<object> {
-  const config = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {};
-  if ('added_tokens_decoder' in config) return config;
-  return { ...config, ...(await readJson(join(folder, 'special_tokens_map.json'))) };
 }
 
 /**

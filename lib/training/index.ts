@@ -4,7 +4,7 @@ import type { TrainerOptions } from './options.js';
 import type { Trainer } from './trainer.js';
 
 const lazyTrainer = (): typeof import('./trainer.js') => require('./trainer.js');
-const lazyState = (): typeof import('./state.js') => require('./state.js');
+const lazyResume = (): typeof import('./resume-trainer.js') => require('./resume-trainer.js');
 const lazySave = (): typeof import('./save.js') => require('./save.js');
 
 /**
@@ -24,7 +24,7 @@ export function createTrainer(model: Model, options: TrainerOptions = {}): Train
  * @throws StatespaceError ERR_CHECKPOINT for a folder that no trainer saved, or that was damaged.
  */
 export async function resumeTrainer(folder: string, options: TrainerOptions = {}): Promise<Trainer> {
-  return lazyState().resumeTrainer(folder, options);
+  return lazyResume().resumeTrainer(folder, options);
 }
 
 /**

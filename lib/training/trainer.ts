@@ -9,7 +9,7 @@ import { type Batch, readBatch } from './batch.js';
 import { type Trained, type TrainedNetwork, trainedNetwork } from './network.js';
 import { learningRateAt, type ReadOptions, readOptions, type TrainerOptions } from './options.js';
 import { checkMerged } from './save.js';
-import { saveTrainer } from './state.js';
+import { saveTrainer } from './save-trainer.js';
 
 /** What a step did. */
 export interface StepReport {
