@@ -1,9 +1,9 @@
 // Checkpoints that transformers makes of random configs (transformers/random_models.py), of every family that it has too:
-// read whole, in pieces, packed with others, forked and restored here; and saved again, read by transformers.
+// read whole, in pieces, packed with others, forked and restored here, as GGUF files too; and saved again, read by transformers.
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadModel, type Model } from 'statespace';
+import { loadModel, type Model, quantize, type StatespaceError } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readGolden, relativeL2 } from '../support/golden.js';
 import { needs } from '../support/needs.js';
@@ -68,6 +68,25 @@ describe.runIf(needs(python, 'STATESPACE_PYTHON, a Python with transformers'))('
       close(await way(model, ids));
     }),
   );
+
+  test('written as GGUF files, those that have a place for all they hold', { timeout: 3_600_000 }, async () => {
+    const written = new Set<string>();
+    await each(async (name, ids, close) => {
+      const file = join(folder, `${name}.gguf`);
+      try {
+        await quantize(join(drawn, name), file, { type: 'f32' });
+      } catch (error) {
+        expect((error as StatespaceError).code, name).toBe('ERR_UNSUPPORTED_MODEL');
+        return;
+      }
+      written.add(name.replace(/-\d+$/, ''));
+      await using model = await loadModel(file, { exact: true });
+      close(await feedTokens(model.createSession(), ids, [ids.length]));
+    });
+    expect([...written]).toEqual(
+      expect.arrayContaining(['mamba', 'jamba', 'falcon_h1', 'qwen3_next', 'lfm2', 'llama']),
+    );
+  });
 
   test('saved again, and read by transformers', { timeout: 3_600_000 }, async () => {
     mkdirSync(saved);

@@ -224,6 +224,14 @@ describe('what published checkpoints of a family do not have, and a config may',
       /no rotations of the type dynamic/,
     ],
     [
+      'LFM2: biases of convolutions, of which the first layer has none',
+      {
+        ...{ model_type: 'lfm2', ...sizes, ...heads, head_dim: undefined, conv_bias: true },
+        layer_types: ['full_attention', 'conv'],
+      },
+      /bias/,
+    ],
+    [
       'LFM2-MoE: no bias of experts, a factor of their weights',
       {
         model_type: 'lfm2_moe',

@@ -27,7 +27,7 @@ const lfm2Of = (name: 'lfm2' | 'lfm2moe'): Architecture => ({
       ...config,
       layer_types: kv.map((n) => (n > 0 ? 'full_attention' : 'conv')),
       conv_L_cache: keys.count('shortconv.l_cache'),
-      conv_bias: tensors.has('blk.0.shortconv.conv.bias'),
+      conv_bias: [...tensors.keys()].some((t) => t.endsWith('.shortconv.conv.bias')),
       intermediate_size: keys.count('feed_forward_length'),
       norm_eps: keys.number('attention.layer_norm_rms_epsilon'),
       rope_parameters: await ropeParameters(keys, tensors),
