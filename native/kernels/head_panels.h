@@ -65,9 +65,11 @@ class Fetch {
   void add(const Tensor& t, int64_t first, int64_t width) {
     if (!t || next_.begin >= next_.end || width == 0) return;
     const char* from = reinterpret_cast<const char*>(t.row(next_.begin) + first);
-    parts_[count_++] = {from, t.row_stride * int64_t(sizeof(float)), width * int64_t(sizeof(float)),
-                        next_.end - next_.begin};
-    if (count_ == 1) begin(from);
+    const int64_t stride = t.row_stride * int64_t(sizeof(float)), bytes = width * int64_t(sizeof(float));
+    // A row that begins within a line, as those of memory that JavaScript allocated do, ends within one more.
+    const int64_t into = reinterpret_cast<uintptr_t>(from) % kLine, most = stride % kLine == 0 ? into : kLine - 1;
+    parts_[count_++] = {from - into, stride, ceil_div(most + bytes, kLine) * kLine, next_.end - next_.begin};
+    if (count_ == 1) begin(from - into);
   }
   [[gnu::always_inline]] void line() {
     prefetch(reinterpret_cast<const float*>(at_));
