@@ -1,7 +1,7 @@
 #include "ops/gla.h"
 
 #include "backend/kernels.h"
-#include "kernels/decayed_pairs.h"
+#include "kernels/halved_pairs.h"
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
 
@@ -35,45 +35,30 @@ void recurrent(const Gla& op, const Sequences& sequences, const HeadColumns& c, 
 // Inside a chunk, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
 //   y_t = (S_0ᵀ D_{t..} q_t + Σ_{s≤t} (q_t·D_{t..s+1} k_s) v_s) / sqrt(key),   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} k_s
 //   v_sᵀ
-// With q_t decayed by its own token, the pairs below the diagonal have the form of wkv6's.
+// With q_t decayed by its own token, these are pairs of a chunk with k.
 struct Chunk {
-  static constexpr int64_t kSize = kChunk;
+  using Pairs = HalvedPairs<1, 1>;
+  static constexpr int64_t kSize = Pairs::kTokens;
   Chunk(const Gla& op, float* scratch)
-      : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), stride(padded(values)), d(scratch) {
-    q = d + kLagged * width, k = q + kLagged * width;
-    decay = k + kChunk * width;
-    qk = decay + width + kRows;
-    v = qk + kChunk * kLagged;
-  }
-  static int64_t scratch(const Gla& op) {
-    const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
-    return (2 * kLagged + kChunk + 1) * width + kRows + kChunk * (kLagged + stride);
-  }
+      : op(op),
+        keys(op.k[2]),
+        values(op.v[2]),
+        stride(padded(values)),
+        tokens(keys, scratch),
+        v(scratch + Pairs::floats(keys)) {}
+  static int64_t scratch(const Gla& op) { return Pairs::floats(op.k[2]) + kSize * padded(op.v[2]); }
 
   void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
-    const int64_t head_kv = head / (op.q[1] / op.k[1]);
+    const int64_t head_kv = head / (op.q[1] / op.k[1]), at = head_kv * keys;
     const F root = set(1 / std::sqrt(float(keys)));
-    for (int64_t t = 0; t < n; ++t) {
-      const float *g = op.g.row(begin + t) + head_kv * keys, *from_q = op.q.row(begin + t) + head * keys;
-      const float* from_k = op.k.row(begin + t) + head_kv * keys;
-      const int64_t row = t * width;
-      F own = zero();
-      auto channels = [&](int64_t i, auto... m) {
-        const F decay = exp(load(g + i, m...)), key = load(from_k + i, m...), query = root * load(from_q + i, m...);
-        own = fma(query, key, own);
-        store(d + row + i, decay);
-        store(k + row + i, key);
-        store(q + row + i, decay * query);
-      };
-      int64_t i = 0;
-      for (; i + kLanes <= keys; i += kLanes) channels(i);
-      if (i < keys) channels(i, int(keys - i));
-      qk[t * kLagged + t] = sum(own);
-    }
+    const float *q = op.q.row(begin) + head * keys, *k = op.k.row(begin) + at, *g = op.g.row(begin) + at;
+    const int64_t q_stride = op.q.row_stride, k_stride = op.k.row_stride, g_stride = op.g.row_stride;
+    tokens.fill(n, [=](int64_t t, int64_t i, auto... lanes) {
+      const F decay = exp(load(g + t * g_stride + i, lanes...)), key = load(k + t * k_stride + i, lanes...);
+      const F query = root * load(q + t * q_stride + i, lanes...);
+      return Pairs::Channels{decay, {decay * query}, {key}, {query * key}};
+    });
     copy_rows(op.v, begin, n, head_kv * values, values, v, stride);
-    decayed_pairs(q, d, k, n, width, decay, qk);
-    decay_from_start(q, d, n, width, decay);
-    decay_to_end(k, d, n, width);
 
     Fetch fetch = rows_of(next);
     each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
@@ -99,26 +84,24 @@ struct Chunk {
   [[gnu::flatten]] void columns(int64_t n, float* y, int64_t column, float* S, Fetch& fetch) {
     each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, {q, width, 1}, S, kPanel, [&] { fetch.line(); });
-      tile.add_lower({qk, 1, kLagged}, v + column, stride);
+      tile.add(keys, {tokens.x[0], tokens.width, 1}, S, kPanel, [&] { fetch.line(); });
+      tile.add_lower({tokens.pairs[0][0], kSize, 1}, v + column, stride);
       tile.write(y + column, op.y.row_stride, values - column);
     });
     each_tile_of_panel<N>(keys, [&](auto place) {
       fetch_next_panel(S, keys, place.row);
       Tile tile(place);
       tile.read(S, kPanel);
-      tile.scale_rows(decay);
-      tile.add(n, {k, 1, width}, v + column, stride);
+      tile.scale_rows(tokens.decay());
+      tile.add(n, {tokens.y[0], 1, tokens.width}, v + column, stride);
       tile.write(S, kPanel);
     });
   }
 
   const Gla& op;
-  const int64_t keys, values, width, stride;
-  float *d, *q, *k;  // (chunk, key): decays; q, later from the chunk's start; k, later to its end
-  float* decay;      // (key): of the whole chunk
-  float* qk;         // (chunk, kLagged): the weight of v_s in y_t at (s, t ≥ s)
-  float* v;          // (chunk, value)
+  const int64_t keys, values, stride;
+  Pairs tokens;  // x: D q / sqrt(key); y: k
+  float* v;      // (chunk, value)
 };
 
 }  // namespace

@@ -65,15 +65,21 @@ class Fetch {
   void add(const Tensor& t, int64_t first, int64_t width) {
     if (!t || next_.begin >= next_.end || width == 0) return;
     const char* from = reinterpret_cast<const char*>(t.row(next_.begin) + first);
-    parts_[count_++] = {from, t.row_stride * int64_t(sizeof(float)), width * int64_t(sizeof(float)),
-                        next_.end - next_.begin};
-    if (count_ == 1) begin(from);
+    const int64_t stride = t.row_stride * int64_t(sizeof(float)), bytes = width * int64_t(sizeof(float));
+    // A row that begins within a line, as those of memory that JavaScript allocated do, ends within one more.
+    const int64_t into = reinterpret_cast<uintptr_t>(from) % kLine, most = stride % kLine == 0 ? into : kLine - 1;
+    parts_[count_++] = {from - into, stride, ceil_div(most + bytes, kLine) * kLine, next_.end - next_.begin};
+    if (count_ == 1) begin();
   }
+  // Rows follow each other here, as a call between the multiply-adds of a tile puts its sums to memory and back.
   [[gnu::always_inline]] void line() {
     prefetch(reinterpret_cast<const float*>(at_));
     at_ += step_;
-    if (at_ >= end_) [[unlikely]]
-      follow();
+    if (at_ == end_) {
+      at_ += skip_, end_ += stride_;
+      if (at_ == last_) [[unlikely]]
+        follow();
+    }
   }
   // What no tile had time for.
   void rest() {
@@ -85,22 +91,24 @@ class Fetch {
   static constexpr char kNowhere = 0;
   struct Rows {
     const char* from;
-    int64_t stride, bytes, left;
+    int64_t stride, bytes, count;
   };
-  void begin(const char* row) { at_ = row, end_ = row + parts_[part_].bytes, step_ = kLine; }
-  // The next row, or for good the last line.
+  void begin() {
+    const Rows& rows = parts_[part_];
+    at_ = rows.from, end_ = at_ + rows.bytes, last_ = at_ + rows.count * rows.stride;
+    step_ = kLine, stride_ = rows.stride, skip_ = rows.stride - rows.bytes;
+  }
+  // The next rows, or for good the last line.
   [[gnu::noinline]] void follow() {
-    Rows& rows = parts_[part_];
-    if (--rows.left > 0) return begin(rows.from += rows.stride);
-    if (++part_ < count_) return begin(parts_[part_].from);
-    at_ = end_ - 1, end_ = at_ + 1, step_ = 0;
+    if (++part_ < count_) return begin();
+    at_ -= stride_, step_ = 0;
   }
 
   const Ahead next_;
   Rows parts_[5];
   int count_ = 0, part_ = 0;
-  const char *at_ = &kNowhere, *end_ = at_ + 1;
-  int64_t step_ = 0;
+  const char *at_ = &kNowhere, *end_ = nullptr, *last_ = nullptr;
+  int64_t step_ = 0, stride_ = 0, skip_ = 0;
 };
 
 // The rows of a tile in the next panel, brought to the first-level cache while this one's are multiplied.
