@@ -23,6 +23,12 @@ export const GRADIENT_LIMIT = 2.5;
 const STEP = 1e-2;
 const BOUND = 1e-2;
 
+/** What a training step keeps of the forward, the gradient gets: which results, and what asks for them. */
+const KEEPS: Partial<Record<Differentiable['op'], { by: string; of: readonly string[] }>> = {
+  attention: { by: 'withLse', of: ['y', 'lse'] },
+  selectiveScan: { by: 'withStates', of: ['states'] },
+};
+
 type Floats = Float32Array;
 
 const floats = (t: TensorLike): Floats => t.data as Floats;
@@ -41,13 +47,15 @@ export async function measureGradient(
 ): Promise<GradientMeasurement> {
   const { op, by } = differentiable;
   const ahead: Forward = differentiable.forward ?? op;
-  // What a training step keeps of the forward, the gradient gets.
-  const keeps = op === 'attention';
-  const forward = planOf<{ y: Tensor; lse?: Tensor }>(ahead, keeps ? { ...args, withLse: true } : args);
+  const keeps = KEEPS[op];
+  const forward = planOf<Record<string, Tensor> & { y: Tensor }>(ahead, {
+    ...args,
+    ...(keeps && { [keeps.by]: true }),
+  });
   runPlan(forward);
   const random = new Random(17);
   const dy = { data: random.array(forward.result.y.data.length, 1), shape: forward.result.y.shape };
-  const kept = keeps ? { y: forward.result.y, lse: forward.result.lse } : {};
+  const kept = Object.fromEntries((keeps?.of ?? []).map((name) => [name, forward.result[name]!]));
   const backward = planOf<Record<string, Tensor>>(`${op}Backward`, { ...args, ...kept, dy });
   runPlan(backward);
   const error = errorAlong(ahead, by, args, dy.data, floats(backward.result[`d${by}`]!), random);

@@ -1,3 +1,4 @@
+import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, flag, type Input, optional, type Rules, type Sizes, tensor } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
@@ -31,6 +32,8 @@ export interface SelectiveScanArgs extends Out<SelectiveScanResult> {
   initialState?: TensorLike | undefined;
   /** A, B, C and states with a last axis [re, im]; y = 2·Re(C·h). Default false. */
   complex?: boolean | undefined;
+  /** Whether the result has states, which {@link selectiveScanBackward} takes; of real scans. Default false. */
+  withStates?: boolean | undefined;
 }
 
 /** What {@link selectiveScan} gives. */
@@ -39,6 +42,8 @@ export interface SelectiveScanResult {
   y: Tensor;
   /** (B, D, N), packed (S, D, N). */
   lastState: Tensor;
+  /** (B, L, D), if asked for: states at intervals, in an order of the kernel's own. */
+  states?: Tensor | undefined;
 }
 
 const rules = (pair: '' | ' 2') =>
@@ -55,6 +60,7 @@ const rules = (pair: '' | ' 2') =>
     cuSeqlens: sequences,
     initialState: optional(`S D N${pair}`),
     complex: flag(false),
+    withStates: flag(false),
   }) satisfies Rules<SelectiveScanArgs>;
 
 /** One group's values of each of `count` tokens, `groups` times: kernels read B and C by the same groups. */
@@ -72,7 +78,7 @@ export function repeatGroups(b: Input, count: number, groups: number): Input {
 const pairOf = (args: { complex?: boolean } | undefined) => (args?.complex === true ? [2] : []);
 
 /** The number of groups of B and C: of the one that has several. */
-function groupsOf(a: Checked<ReturnType<typeof rules>> & { sizes: Sizes }): number {
+function groupsOf(a: Omit<Checked<ReturnType<typeof rules>>, 'withStates'> & { sizes: Sizes }): number {
   const groups = [a.B, a.C].find((b) => b.shape.length === 4 + pairOf(a).length)?.shape[2] ?? 1;
   requireMultiple(a.sizes.op, 'D', a.sizes.of('D'), 'G', groups);
   return groups;
@@ -90,6 +96,9 @@ export function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
   };
   const y = output(a.sizes, 'y', [batch, length, D]);
   const lastState = stateFrom(a.initialState, a.sizes, 'lastState', [S, D, N, ...pair]);
+  if (a.withStates && a.complex)
+    throw mismatch('ERR_ARGUMENT', 'selectiveScan: withStates', 'false for a complex scan', 'true');
+  const states = a.withStates ? output(a.sizes, 'states', [batch, length, D]) : undefined;
   return {
     op: 'selectiveScan',
     sizes: a.sizes,
@@ -105,9 +114,10 @@ export function plan(args: SelectiveScanArgs): Plan<SelectiveScanResult> {
       cuSeqlens: a.cuSeqlens,
       state: lastState,
       y: tokens(y),
+      states: tokens(states),
     },
     attrs: { deltaSoftplus: a.deltaSoftplus },
-    result: { y, lastState },
+    result: states ? { y, lastState, states } : { y, lastState },
   };
 }
 
@@ -127,11 +137,15 @@ export function selectiveScanSync(args: SelectiveScanArgs): SelectiveScanResult 
 }
 
 /** Arguments of {@link selectiveScanBackward}. */
-export interface SelectiveScanBackwardArgs extends Omit<SelectiveScanArgs, 'out'>, Out<SelectiveScanGradients> {
+export interface SelectiveScanBackwardArgs
+  extends Omit<SelectiveScanArgs, 'withStates' | 'out'>,
+    Out<SelectiveScanGradients> {
   /** (B, L, D): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
   /** (B, D, N), packed (S, D, N): the gradient of lastState; zero when absent. */
   dlastState?: TensorLike | undefined;
+  /** (B, L, D), of selectiveScan's withStates on the same arguments: without them it is run again. */
+  states?: TensorLike | undefined;
 }
 /** What {@link selectiveScanBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type SelectiveScanGradients = Gradients<
@@ -141,11 +155,15 @@ export type SelectiveScanGradients = Gradients<
 
 export function backwardPlan(args: SelectiveScanBackwardArgs): Plan<SelectiveScanGradients> {
   const pair = pairOf(args);
-  const { dy, dlastState, ...a } = check('selectiveScanBackward', args, {
-    ...rules(pair.length ? ' 2' : ''),
+  const { withStates: _, ...forwardRules } = rules(pair.length ? ' 2' : '');
+  const { dy, dlastState, states, ...a } = check('selectiveScanBackward', args, {
+    ...forwardRules,
     dy: optional('B L D'),
     dlastState: optional(pair.length ? 'S D N 2' : 'S D N'),
+    states: optional('B L D'),
   });
+  if (states && a.complex)
+    throw mismatch('ERR_ARGUMENT', 'selectiveScanBackward: states', 'none for a complex scan', 'a tensor');
   const [batch, length, N] = a.sizes.all('B', 'L', 'N');
   groupsOf(a);
   const perToken = (b: Input) => {
@@ -158,14 +176,14 @@ export function backwardPlan(args: SelectiveScanBackwardArgs): Plan<SelectiveSca
     'selectiveScanBackward',
     a,
     { tensors: { u: tokens(u), delta: tokens(delta), z: tokens(z), ...own }, attrs: { deltaSoftplus } },
-    { dy: tokens(orZeros(dy, u.shape)), dlastState },
+    { dy: tokens(orZeros(dy, u.shape)), dlastState, states: tokens(states) },
     ['u', 'delta', 'A', 'B', 'C', 'D', 'z', 'deltaBias', 'initialState'],
   );
 }
 
 /**
  * The gradients of {@link selectiveScan} (Gu & Dao 2023): the adjoint scan, backwards in time, over states that are
- * computed again from those kept at intervals. Memory O(B·L·D), not O(B·L·D·N); nothing is divided by a
+ * computed again from those kept at intervals, by the forward or here. Memory O(B·L·D), not O(B·L·D·N); nothing is divided by a
  * decay. With `complex`, gradients are pairs [∂/∂re, ∂/∂im].
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.

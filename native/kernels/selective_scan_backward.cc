@@ -46,16 +46,15 @@ void scan_real(const SelectiveScanBackward& op, Context& cx) {
     parts[i] = {group * width + begin, end - begin, group * B_groups / groups, group * C_groups / groups,
                 sums + i * size};
   }
-  int64_t longest = 0;
-  for (int64_t s = 0; s < sequences.count; ++s)
-    longest = std::max<int64_t>(longest, sequences.end(s) - sequences.begin(s));
-  const int64_t piece = std::clamp(2 * states / kLeastPiece * kLeastPiece, kLeastPiece, kMostPiece);
-  const int64_t pieces = ceil_div(longest, piece) + 1;
+  const int64_t piece = op.interval(op.A[1]);
+  int64_t starts = 2;  // a sequence's and the piece's, where the forward kept it
+  for (int64_t s = 0; s < sequences.count && !op.states; ++s)
+    starts = std::max(starts, ceil_div(sequences.end(s), piece) - sequences.begin(s) / piece);
   const int64_t stretches = std::min<int64_t>(tasks, cx.threads());
   cx.parallel_for(stretches, [&](int64_t i, int worker) {
     const Part *begin = parts + i * tasks / stretches, *end = parts + (i + 1) * tasks / stretches;
-    Layout layout{piece, states, pieces, 0};
-    for (const Part* part = begin; part < end; ++part) layout.width += ceil_div(part->channels, kLanes) * kLanes;
+    Layout layout{piece, states, starts, 0};
+    for (const Part* part = begin; part < end; ++part) layout.vectors += ceil_div(part->channels, kLanes);
     ScanGradient(op, begin, end, layout, cx.local<float>(worker, ScanGradient::floats(layout))).run(sequences, cx);
   });
   if (op.dB && !op.constant(op.B)) write_sums(cx, op.dB, sums, tokens, size, tasks);

@@ -6,9 +6,6 @@
 
 namespace statespace::STATESPACE_ISA::selective_scan_gradient {
 
-// Tokens whose states exist at once; of a longer sequence the state at each piece's start is kept. Short pieces leave
-// decays and states in the first-level cache, long ones keep fewer states where a channel has many.
-constexpr int64_t kLeastPiece = 32, kMostPiece = 128;
 // States of a vector of channels that pass over a piece together: what they give dB and dC is summed across lanes at
 // once.
 constexpr int kStates = kLanes > 1 ? kLanes / 2 : 1;
@@ -17,49 +14,27 @@ constexpr int kTogether = kLanes / kStates;
 // Parts of the channels of a group, each with sums of its own for dB and dC. A constant, so that they are the same on
 // any number of threads.
 constexpr int64_t kMostParts = 8;
-// How far ahead rows are fetched.
-constexpr int64_t kAhead = 8;
+// What a vector of channels keeps of each token of a piece: dt, dt·u, g, the derivatives of softplus and (times dy) of
+// silu, Σ_n λB, Σ_n A q / log2(e) and C·h.
+enum Row : int { kDt, kInput, kG, kSlope, kGate, kFed, kKept, kY, kRows };
 
-// Sizes of a thread's memory. `width`: its channels, each part filled up to whole vectors.
+// Sizes of a thread's memory. `starts`: states at pieces' starts that exist at once, of each of its vectors.
 struct Layout {
-  int64_t piece, states, pieces, width;
-  int64_t rows() const { return piece * width; }
-  int64_t floats() const { return 6 * rows() + 2 * width; }
-  // Of each vector: (d_state, kLanes) of coefficients and sums, and the states at the pieces' starts.
-  int64_t vector_floats() const { return kLanes * (7 + pieces) * states; }
+  int64_t piece, states, starts, vectors;
+  int64_t row_floats() const { return piece * kLanes; }
+  int64_t state_floats() const { return states * kLanes; }
+  int64_t vector_floats() const { return (7 + starts) * state_floats() + 2 * kLanes; }
 };
 
-// A thread's rows of a piece, (piece, width), and sums (width).
-struct Rows {
-  float *dt, *input, *g, *fed, *kept, *y, *dD, *dbias;
-  Rows(float* p, const Layout& l)
-      : dt(p),
-        input(dt + l.rows()),
-        g(input + l.rows()),
-        fed(g + l.rows()),
-        kept(fed + l.rows()),
-        y(kept + l.rows()),
-        dD(y + l.rows()),
-        dbias(dD + l.width) {}
-};
-
-// One vector of channels [first, first + count), `at` in the thread's rows, and its memory.
+// One vector of channels [first, first + count): coefficients and sums (states, kLanes), and as many for each start.
 struct Channels {
-  int64_t first, at;
+  int64_t first;
   int count;
-  float *A, *carry, *constant_B, *constant_C, *dA, *dB, *dC, *starts;
-  Channels(int64_t first, int64_t at, int count, float* p, int64_t size)
-      : first(first),
-        at(at),
-        count(count),
-        A(p),
-        carry(p + size),
-        constant_B(p + 2 * size),
-        constant_C(p + 3 * size),
-        dA(p + 4 * size),
-        dB(p + 5 * size),
-        dC(p + 6 * size),
-        starts(p + 7 * size) {}
+  float *A, *carry, *constant_B, *constant_C, *dA, *dB, *dC, *starts, *dD, *dbias;
+  Channels(int64_t first, int count, float* p, const Layout& l) : first(first), count(count), dD(p), dbias(p + kLanes) {
+    p += 2 * kLanes;
+    for (float** to : {&A, &carry, &constant_B, &constant_C, &dA, &dB, &dC, &starts}) *to = p, p += l.state_floats();
+  }
 };
 
 // Channels whose sums for dB and dC are their own, and those: (2, states / kStates, tokens, kStates), dB before dC.
@@ -68,13 +43,19 @@ struct Part {
   float* sums;
 };
 
-// What the vectors of a thread share: decays and states of some states over a piece; B and C of the piece (tokens,
-// states) filled up with zeros.
+// What the vectors of a thread share: rows of a piece (kRows, piece, kLanes); decays and states of some states over it;
+// B and C of it (tokens, states), filled up with zeros.
 struct Shared {
-  float *a, *h, *B, *C;
-  static int64_t floats(const Layout& l) { return kLanes * (2 * l.piece + 1) * kStates + 2 * l.piece * l.states; }
+  float *rows, *a, *h, *B, *C;
+  static int64_t floats(const Layout& l) {
+    return kRows * l.row_floats() + kLanes * (2 * l.piece + 1) * kStates + 2 * l.piece * l.states;
+  }
   Shared(float* p, const Layout& l)
-      : a(p), h(a + l.piece * kStates * kLanes), B(h + (l.piece + 1) * kStates * kLanes), C(B + l.piece * l.states) {}
+      : rows(p),
+        a(p + kRows * l.row_floats()),
+        h(a + l.piece * kStates * kLanes),
+        B(h + (l.piece + 1) * kStates * kLanes),
+        C(B + l.piece * l.states) {}
 };
 
 }  // namespace statespace::STATESPACE_ISA::selective_scan_gradient

@@ -3,10 +3,10 @@
 // back through their adjoints.
 #include <algorithm>
 #include <cstring>
+#include <initializer_list>
 
 #include "core/context.h"
 #include "isa/math.h"
-#include "kernels/activation_gradients.h"
 #include "kernels/rate.h"
 #include "kernels/rows.h"
 #include "kernels/selective_scan_gradient_memory.h"
@@ -17,14 +17,27 @@
 namespace statespace::STATESPACE_ISA::selective_scan_gradient {
 
 using selective_scan::kLog2e;
-using selective_scan::vectors;
 
-// Parts that lie side by side: their rows, far apart, are read and written in long runs.
+// Rows of a vector of channels, far apart, that are brought to L2 token by token while something else is computed.
+struct VectorAhead {
+  VectorAhead() = default;
+  VectorAhead(std::initializer_list<const Tensor*> tensors, int64_t channel, int64_t token, int64_t count)
+      : count(count) {
+    for (const Tensor* t : tensors)
+      if (*t) rows[size] = t->row(token) + channel, strides[size++] = t->row_stride;
+  }
+  void fetch(int64_t i) const {
+    for (int j = 0; i < count && j < size; ++j) prefetch(rows[j] + i * strides[j]);
+  }
+  const float* rows[4] = {};
+  int64_t strides[4] = {}, count = 0;
+  int size = 0;
+};
+
+// Parts that lie side by side.
 class ScanGradient {
  public:
-  static int64_t floats(const Layout& l) {
-    return Shared::floats(l) + l.floats() + l.width / kLanes * l.vector_floats();
-  }
+  static int64_t floats(const Layout& l) { return Shared::floats(l) + l.vectors * l.vector_floats(); }
   ScanGradient(const SelectiveScanBackward& op, const Part* begin, const Part* end, const Layout& layout, float* memory)
       : op_(op),
         begin_(begin),
@@ -33,9 +46,8 @@ class ScanGradient {
         piece_(layout.piece),
         states_(layout.states),
         d_state_(op.A[1]),
-        b_(memory, layout),
-        own_(memory + Shared::floats(layout), layout),
-        vectors_(memory + Shared::floats(layout) + layout.floats()) {}
+        shared_(memory, layout),
+        vectors_(memory + Shared::floats(layout)) {}
 
   void run(const Sequences& sequences, const Context& cx) {
     each_vector([&](const Channels& c) {
@@ -43,47 +55,40 @@ class ScanGradient {
       for (int64_t n = 0; n < states_; ++n) store(c.A + n * kLanes, finite_rate(load(c.A + n * kLanes)));
       if (op_.constant(op_.B)) gather(c, op_.B, c.constant_B, 1);
       if (op_.constant(op_.C)) gather(c, op_.C, c.constant_C, 1);
-      for (float* sums : {c.dA, c.dB, c.dC}) std::memset(sums, 0, states_ * kLanes * sizeof(float));
-      store(own_.dD + c.at, zero()), store(own_.dbias + c.at, zero());
+      for (float* sums : {c.dA, c.dB, c.dC}) clear(sums);
+      store(c.dD, zero()), store(c.dbias, zero());
     });
     for (int64_t s = 0; s < sequences.count; ++s) sequence(s, sequences.begin(s), sequences.end(s), cx);
     each_vector([&](const Channels& c) {
       scatter(c, c.dA, op_.dA);
       if (op_.constant(op_.B)) scatter(c, c.dB, op_.dB);
       if (op_.constant(op_.C)) scatter(c, c.dC, op_.dC);
-      if (op_.dD) store(op_.dD.f32() + c.first, load(own_.dD + c.at), c.count);
-      if (op_.ddelta_bias) store(op_.ddelta_bias.f32() + c.first, load(own_.dbias + c.at), c.count);
+      if (op_.dD) store(op_.dD.f32() + c.first, load(c.dD), c.count);
+      if (op_.ddelta_bias) store(op_.ddelta_bias.f32() + c.first, load(c.dbias), c.count);
     });
   }
 
  private:
-  // fn(part, place): the parts, and where their rows begin.
+  // fn(part, its vectors' memory) over the parts, and fn(vector) over a part's, or all.
   template <class Fn>
   void each_part(Fn&& fn) const {
-    int64_t at = 0;
-    for (const Part* part = begin_; part < end_; ++part) fn(*part, at), at += ceil_div(part->channels, kLanes) * kLanes;
+    float* memory = vectors_;
+    for (const Part* part = begin_; part < end_; ++part)
+      fn(*part, memory), memory += ceil_div(part->channels, kLanes) * layout_.vector_floats();
   }
   template <class Fn>
-  void each_vector_of(const Part& part, int64_t at, Fn&& fn) const {
-    for (int64_t c = 0; c < part.channels; c += kLanes)
-      fn(Channels(part.first + c, at + c, lanes_of(part.channels - c),
-                  vectors_ + (at + c) / kLanes * layout_.vector_floats(), states_ * kLanes));
+  void each_vector_of(const Part& part, float* memory, Fn&& fn) const {
+    for (int64_t c = 0; c < part.channels; c += kLanes, memory += layout_.vector_floats())
+      fn(Channels(part.first + c, lanes_of(part.channels - c), memory, layout_));
   }
   template <class Fn>
   void each_vector(Fn&& fn) const {
-    each_part([&](const Part& part, int64_t at) { each_vector_of(part, at, fn); });
+    each_part([&](const Part& part, float* memory) { each_vector_of(part, memory, fn); });
   }
-  // fn(channel, place in the thread's rows, lanes…) over the parts' vectors of one token.
-  template <class Fn>
-  void each_of_row(int64_t i, Fn&& fn) const {
-    each_part([&](const Part& part, int64_t at) {
-      const int64_t place = i * layout_.width + at;
-      vectors(part.channels, [&](int64_t c, auto... n) { fn(part.first + c, place + c, n...); });
-    });
-  }
+  void clear(float* states) const { std::memset(states, 0, layout_.state_floats() * sizeof(float)); }
   // Rows of the channels (channels, d_state) as (states, kLanes), and back.
   void gather(const Channels& c, const float* rows, int64_t stride, float* to, float scale) const {
-    std::memset(to, 0, states_ * kLanes * sizeof(float));
+    clear(to);
     for (int i = 0; i < c.count; ++i)
       for (int64_t n = 0; n < d_state_; ++n) to[n * kLanes + i] = scale * rows[i * stride + n];
   }
@@ -101,72 +106,90 @@ class ScanGradient {
     if (t)
       gather(c, t.row(s) + c.first * d_state_, d_state_, to, 1);
     else
-      std::memset(to, 0, states_ * kLanes * sizeof(float));
+      clear(to);
   }
 
+  // Pieces end where the forward keeps states: at multiples of their length, counted from the first token of all.
   void sequence(int64_t s, int64_t begin, int64_t end, const Context& cx) {
-    const int64_t pieces = ceil_div(end - begin, piece_), size = states_ * kLanes;
+    const int64_t before = begin / piece_, pieces = ceil_div(end, piece_) - before, size = layout_.state_floats();
+    auto from = [&](int64_t i) { return std::max(begin, (before + i) * piece_); };
+    auto count = [&](int64_t i) { return std::min(end, (before + i + 1) * piece_) - from(i); };
     each_vector([&](const Channels& c) {
       read_state(c, op_.initial_state, s, c.starts);
       read_state(c, op_.dlast_state, s, c.carry);
     });
-    for (int64_t i = 0; i + 1 < pieces; ++i) {
+    for (int64_t i = 0; !op_.states && i + 1 < pieces; ++i) {
       cx.check_stop();
-      const int64_t first = begin + i * piece_;
-      prepare(first, piece_, false);
-      each_part([&](const Part& part, int64_t at) {
-        coefficients(part, first, piece_, false);
-        each_vector_of(part, at,
-                       [&](const Channels& c) { advance(c, c.starts + i * size, c.starts + (i + 1) * size); });
+      each_part([&](const Part& part, float* memory) {
+        coefficients(part, from(i), count(i), false);
+        each_vector_of(part, memory, [&](const Channels& c) {
+          prepare(c, from(i), count(i), false);
+          const VectorAhead in({&op_.u, &op_.delta}, c.first + c.count, from(i),
+                               c.first + c.count < op_.u[1] ? count(i) : 0);
+          advance(c, count(i), c.starts + i * size, c.starts + (i + 1) * size, in);
+        });
       });
     }
     for (int64_t i = pieces - 1; i >= 0; --i) {
       cx.check_stop();
-      piece(begin + i * piece_, std::min(piece_, end - begin - i * piece_), i * size);
+      const bool kept = op_.states && i > 0;
+      if (kept) each_vector([&](const Channels& c) { read_kept(c, before + i, c.starts + size); });
+      piece(from(i), count(i), begin, kept ? size : op_.states ? 0 : i * size);
     }
     if (op_.dinitial_state)
       each_vector(
           [&](const Channels& c) { scatter(c, c.carry, op_.dinitial_state.row(s) + c.first * d_state_, d_state_); });
   }
-
-  // A token's inputs into L2.
-  void fetch(const Channels& c, int64_t t) const {
-    for (const Tensor* from : {&op_.u, &op_.delta, &op_.dy, &op_.z})
-      if (*from) prefetch(from->row(t) + c.first);
+  // The state that the forward kept before piece k.
+  void read_kept(const Channels& c, int64_t k, float* to) const {
+    for (int64_t n = 0; n < d_state_; ++n)
+      store(to + n * kLanes, load(op_.states.row((k - 1) * d_state_ + n) + c.first, c.count));
+    for (int64_t n = d_state_; n < states_; ++n) store(to + n * kLanes, zero());
   }
 
-  // dt, dt·u and, for `gradients`, g of tokens [first, first + count): token by token, and softplus in two passes, as
-  // in the forward.
-  void prepare(int64_t first, int64_t count, bool gradients) const {
-    const float* bias = op_.delta_bias ? op_.delta_bias.f32() : nullptr;
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t t = first + i;
-      const float *delta = op_.delta.row(t), *u = op_.u.row(t), *dy = op_.dy.row(t);
-      const float* z = op_.z ? op_.z.row(t) : nullptr;
-      if (i + kAhead < count) each_vector([&](const Channels& c) { fetch(c, t + kAhead); });
-      auto raw = [&](int64_t c, auto... n) {
-        return bias ? load(delta + c, n...) + load(bias + c, n...) : load(delta + c, n...);
-      };
-      if (op_.delta_softplus)
-        each_of_row(i,
-                    [&](int64_t c, int64_t at, auto... n) { store(own_.dt + at, exp(min(set(20.f), raw(c, n...)))); });
-      each_of_row(i, [&](int64_t c, int64_t at, auto... n) {
-        F dt = raw(c, n...);
-        if (op_.delta_softplus) dt = softplus_of(dt, load(own_.dt + at));
-        store(own_.dt + at, dt);
-        store(own_.input + at, dt * load(u + c, n...));
-      });
-      if (!gradients) continue;
-      each_of_row(i, [&](int64_t c, int64_t at, auto... n) {
-        const F g = load(dy + c, n...);
-        store(own_.g + at, z ? g * silu(load(z + c, n...)) : g);
-      });
+  float* row(Row which) const { return shared_.rows + which * layout_.row_floats(); }
+
+  // dt, dt·u and, for `gradients`, g and the derivatives of tokens [first, first + count).
+  void prepare(const Channels& c, int64_t first, int64_t count, bool gradients) const {
+    c.count == kLanes ? prepare_lanes(c, first, count, gradients) : prepare_lanes(c, first, count, gradients, c.count);
+  }
+  // In several passes: a chain of exp and log fills the core's schedulers. softplus' = e^x / (1 + e^x).
+  template <class... Lanes>
+  void prepare_lanes(const Channels& c, int64_t first, int64_t count, bool gradients, Lanes... n) const {
+    float *const dt = row(kDt), *const input = row(kInput), *const g = row(kG), *const slope = row(kSlope);
+    float* const gate = row(kGate);
+    const F bias = op_.delta_bias ? load(op_.delta_bias.f32() + c.first, n...) : zero();
+    const int64_t end = count * kLanes;
+    const float* from = op_.delta.row(first) + c.first;
+    int64_t stride = op_.delta.row_stride;
+    for (int64_t i = 0; i < end; i += kLanes, from += stride) store(dt + i, load(from, n...) + bias);
+    if (op_.delta_softplus) {
+      for (int64_t i = 0; i < end; i += kLanes) store(slope + i, exp(min(set(20.f), load(dt + i))));
+      for (int64_t i = 0; i < end; i += kLanes) {
+        const F power = load(slope + i);
+        store(dt + i, softplus_of(load(dt + i), power));
+        store(slope + i, power * reciprocal(set(1.f) + power));
+      }
+    }
+    from = op_.u.row(first) + c.first, stride = op_.u.row_stride;
+    for (int64_t i = 0; i < end; i += kLanes, from += stride) store(input + i, load(dt + i) * load(from, n...));
+    if (!gradients) return;
+    from = op_.dy.row(first) + c.first, stride = op_.dy.row_stride;
+    if (!op_.z) {
+      for (int64_t i = 0; i < end; i += kLanes, from += stride) store(g + i, load(from, n...));
+      return;
+    }
+    const float* z = op_.z.row(first) + c.first;
+    for (int64_t i = 0; i < end; i += kLanes, from += stride, z += op_.z.row_stride) {
+      const F x = load(z, n...), dy = load(from, n...), s = sigmoid(x);
+      store(g + i, dy * x * s);
+      store(gate + i, dy * s * fma(x, set(1.f) - s, set(1.f)));
     }
   }
   // B, and for `gradients` C, of a part's group.
   void coefficients(const Part& part, int64_t first, int64_t count, bool gradients) const {
-    if (!op_.constant(op_.B)) rows(op_.B, part.B_group, first, count, b_.B);
-    if (!op_.constant(op_.C) && gradients) rows(op_.C, part.C_group, first, count, b_.C);
+    if (!op_.constant(op_.B)) rows(op_.B, part.B_group, first, count, shared_.B);
+    if (!op_.constant(op_.C) && gradients) rows(op_.C, part.C_group, first, count, shared_.C);
   }
   void rows(const Tensor& t, int64_t group, int64_t first, int64_t count, float* to) const {
     for (int64_t i = 0; i < count; ++i) {
@@ -175,20 +198,21 @@ class ScanGradient {
     }
   }
 
-  // The state at the end of a whole piece.
-  void advance(const Channels& c, const float* from, float* to) const {
-    op_.constant(op_.B) ? advance<true>(c, from, to) : advance<false>(c, from, to);
+  // The state at the end of a piece.
+  void advance(const Channels& c, int64_t count, const float* from, float* to, const VectorAhead& in) const {
+    op_.constant(op_.B) ? advance<true>(c, count, from, to, in) : advance<false>(c, count, from, to, in);
   }
   template <bool kConstantB>
-  void advance(const Channels& c, const float* from, float* to) const {
+  void advance(const Channels& c, int64_t count, const float* from, float* to, const VectorAhead& ahead) const {
     for (int64_t n0 = 0; n0 < states_; n0 += kStates) {
       F h[kStates], A[kStates];
 #pragma GCC unroll 8
       for (int k = 0; k < kStates; ++k) h[k] = load(from + (n0 + k) * kLanes), A[k] = load(c.A + (n0 + k) * kLanes);
-      const float *dt = own_.dt + c.at, *input = own_.input + c.at, *fixed = c.constant_B + n0 * kLanes;
-      const float* B = b_.B + n0;
-      const int64_t width = layout_.width, states = states_;
-      for (int64_t i = 0; i < piece_; ++i, dt += width, input += width, B += states) {
+      const float *dt = row(kDt), *input = row(kInput);
+      const float *B = shared_.B + n0, *fixed = c.constant_B + n0 * kLanes;
+      const int64_t states = states_;
+      for (int64_t i = 0; i < count; ++i, dt += kLanes, input += kLanes, B += states) {
+        if (n0 == 0) ahead.fetch(i);
         const F step = load(dt), in = load(input);
 #pragma GCC unroll 8
         for (int k = 0; k < kStates; ++k)
@@ -199,45 +223,51 @@ class ScanGradient {
     }
   }
 
-  void piece(int64_t first, int64_t count, int64_t start) {
-    prepare(first, count, true);
+  // Tokens [first, first + count) of a sequence that begins at `begin`, from the states `start` floats behind the
+  // vectors' first.
+  void piece(int64_t first, int64_t count, int64_t begin, int64_t start) {
     const bool constant_B = op_.constant(op_.B), constant_C = op_.constant(op_.C);
-    for (float* sums : {own_.fed, own_.kept, own_.y}) std::memset(sums, 0, count * layout_.width * sizeof(float));
-    auto vector = [&](const Part& part, const Channels& c) {
-      for (int64_t n = 0; n < states_; n += kStates) {
-        const float* from = c.starts + start + n * kLanes;
-        if (constant_B && constant_C) some<true, true>(part, c, first, count, n, from);
-        if (constant_B && !constant_C) some<true, false>(part, c, first, count, n, from);
-        if (!constant_B && constant_C) some<false, true>(part, c, first, count, n, from);
-        if (!constant_B && !constant_C) some<false, false>(part, c, first, count, n, from);
-      }
-    };
-    each_part([&](const Part& part, int64_t at) {
+    const int64_t next = std::max(begin, first - piece_), end = end_[-1].first + end_[-1].channels;
+    const VectorAhead none;
+    each_part([&](const Part& part, float* memory) {
       coefficients(part, first, count, true);
-      if (!constant_B || !constant_C)
-        for (int64_t n = 0; n < 2 * states_; n += kStates)
-          std::memset(part.sums + n * op_.u[0] + first * kStates, 0, count * kStates * sizeof(float));
-      each_vector_of(part, at, [&](const Channels& c) { vector(part, c); });
+      each_vector_of(part, memory, [&](const Channels& c) {
+        const bool add = c.first > part.first;
+        prepare(c, first, count, true);
+        const bool last = c.first + c.count == end;
+        const VectorAhead in({&op_.u, &op_.delta, &op_.dy, &op_.z}, last ? begin_->first : c.first + c.count,
+                             last ? next : first, last ? first - next : count);
+        const VectorAhead out({&op_.du, &op_.ddelta, &op_.dz}, c.first, first, count);
+        for (int64_t n = 0; n < states_; n += kStates) {
+          const VectorAhead *forth = n == 0 ? &in : &none, *back = n == 0 ? &out : &none;
+          const float* from = c.starts + start + n * kLanes;
+          float* sums = part.sums + n * op_.u[0] + first * kStates;
+          if (constant_B && constant_C) some<true, true>(c, count, n, from, sums, add, *forth, *back);
+          if (constant_B && !constant_C) some<true, false>(c, count, n, from, sums, add, *forth, *back);
+          if (!constant_B && constant_C) some<false, true>(c, count, n, from, sums, add, *forth, *back);
+          if (!constant_B && !constant_C) some<false, false>(c, count, n, from, sums, add, *forth, *back);
+        }
+        c.count == kLanes ? finish(c, first, count) : finish(c, first, count, c.count);
+      });
     });
-    finish(first, count);
   }
 
   // kStates states from n0 on: forward through the piece, then their adjoints back. dC is taken on the way forward.
-  // What the loops need of this object is held in locals: a vector's store might change a member, for all that gcc
-  // knows.
+  // Sums over the channels are added to those of the part's vectors before. What the loops need of this object is held
+  // in locals: a vector's store might change a member, for all that gcc knows.
   template <bool kConstantB, bool kConstantC>
-  void some(const Part& part, const Channels& c, int64_t first, int64_t count, int64_t n0, const float* start) const {
-    constexpr int kRow = kStates * kLanes;
-    const int64_t width = layout_.width, states = states_;
-    float *const dts = own_.dt + c.at, *const inputs = own_.input + c.at, *const gs = own_.g + c.at;
-    float *const feds = own_.fed + c.at, *const kepts = own_.kept + c.at, *const ys = own_.y + c.at;
-    float *const a_rows = b_.a, *const h_rows = b_.h;
-    const float *const Bs = b_.B + n0, *const Cs = b_.C + n0;
+  void some(const Channels& c, int64_t count, int64_t n0, const float* start, float* dB, bool add,
+            const VectorAhead& forth, const VectorAhead& back) const {
+    constexpr int kWide = kStates * kLanes;
+    const int64_t states = states_;
+    float *const dts = row(kDt), *const inputs = row(kInput), *const gs = row(kG), *const ys = row(kY);
+    float *const feds = row(kFed), *const kepts = row(kKept);
+    float *const a_rows = shared_.a, *const h_rows = shared_.h, *const dC = dB + states * op_.u[0];
+    const float *const Bs = shared_.B + n0, *const Cs = shared_.C + n0;
     const float *const own_B = c.constant_B + n0 * kLanes, *const own_C = c.constant_C + n0 * kLanes;
-    float* const dB = part.sums + n0 * op_.u[0] + first * kStates;
-    float* const dC = dB + states * op_.u[0];
     auto B = [&](int64_t i, int k) { return kConstantB ? load(own_B + k * kLanes) : set(Bs[i * states + k]); };
     auto C = [&](int64_t i, int k) { return kConstantC ? load(own_C + k * kLanes) : set(Cs[i * states + k]); };
+    const bool first = n0 == 0;
     F A[kStates];
 #pragma GCC unroll 8
     for (int k = 0; k < kStates; ++k) A[k] = load(c.A + (n0 + k) * kLanes);
@@ -249,33 +279,34 @@ class ScanGradient {
         store(h_rows + k * kLanes, h[k]);
       }
       auto token = [&](int64_t i, F * products) __attribute__((always_inline)) {
-        const F dt = load(dts + i * width), input = load(inputs + i * width), g = load(gs + i * width);
-        F y = load(ys + i * width);
+        forth.fetch(i);
+        const F dt = load(dts + i * kLanes), input = load(inputs + i * kLanes), g = load(gs + i * kLanes);
+        F y = first ? zero() : load(ys + i * kLanes);
 #pragma GCC unroll 8
         for (int k = 0; k < kStates; ++k) {
           const F a = exp2(dt * A[k]);
           h[k] = fma(a, h[k], input * B(i, k));
-          store(a_rows + i * kRow + k * kLanes, a);
-          store(h_rows + (i + 1) * kRow + k * kLanes, h[k]);
+          store(a_rows + i * kWide + k * kLanes, a);
+          store(h_rows + (i + 1) * kWide + k * kLanes, h[k]);
           y = fma(C(i, k), h[k], y);
           if constexpr (kConstantC)
             own_dC[k] = fma(g, h[k], own_dC[k]);
           else
             products[k] = g * h[k];
         }
-        store(ys + i * width, y);
+        store(ys + i * kLanes, y);
       };
       int64_t i = 0;
       for (; i + kTogether <= count; i += kTogether) {
         F products[kLanes];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int j = 0; j < kTogether; ++j) token(i + j, products + j * kStates);
-        if constexpr (!kConstantC) store(dC + i * kStates, load(dC + i * kStates) + sums(products));
+        if constexpr (!kConstantC) put_sums(dC + i * kStates, products, add);
       }
       for (; i < count; ++i) {
         F products[kStates];
         token(i, products);
-        if constexpr (!kConstantC) add_sums(dC + i * kStates, products);
+        if constexpr (!kConstantC) put_sums(dC + i * kStates, products, add);
       }
 #pragma GCC unroll 8
       for (int k = 0; k < kStates; ++k) store(c.dC + (n0 + k) * kLanes, own_dC[k]);
@@ -288,13 +319,14 @@ class ScanGradient {
     }
     const float* const own_A = c.A + n0 * kLanes;
     auto token = [&](int64_t i, F * products) __attribute__((always_inline)) {
-      const F dt = load(dts + i * width), input = load(inputs + i * width), g = load(gs + i * width);
-      F fed = load(feds + i * width), kept = load(kepts + i * width);
+      back.fetch(i);
+      const F dt = load(dts + i * kLanes), input = load(inputs + i * kLanes), g = load(gs + i * kLanes);
+      F fed = first ? zero() : load(feds + i * kLanes), kept = first ? zero() : load(kepts + i * kLanes);
 #pragma GCC unroll 8
       for (int k = 0; k < kStates; ++k) {
         const F lambda = fma(C(i, k), g, carry[k]);
-        carry[k] = load(a_rows + i * kRow + k * kLanes) * lambda;
-        const F q = carry[k] * load(h_rows + i * kRow + k * kLanes);
+        carry[k] = load(a_rows + i * kWide + k * kLanes) * lambda;
+        const F q = carry[k] * load(h_rows + i * kWide + k * kLanes);
         fed = fma(lambda, B(i, k), fed);
         kept = fma(load(own_A + k * kLanes), q, kept);
         dA[k] = fma(dt, q, dA[k]);
@@ -303,22 +335,20 @@ class ScanGradient {
         else
           products[k] = lambda * input;
       }
-      store(feds + i * width, fed);
-      store(kepts + i * width, kept);
+      store(feds + i * kLanes, fed);
+      store(kepts + i * kLanes, kept);
     };
-    if (n0 == 0 && first >= piece_)  // the piece to come
-      for (int64_t i = 0; i < piece_; ++i) fetch(c, first - piece_ + i);
     int64_t i = count;
     for (; i % kTogether; --i) {
       F products[kStates];
       token(i - 1, products);
-      if constexpr (!kConstantB) add_sums(dB + (i - 1) * kStates, products);
+      if constexpr (!kConstantB) put_sums(dB + (i - 1) * kStates, products, add);
     }
     for (i -= kTogether; i >= 0; i -= kTogether) {
       F products[kLanes];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int j = kTogether - 1; j >= 0; --j) token(i + j, products + j * kStates);
-      if constexpr (!kConstantB) store(dB + i * kStates, load(dB + i * kStates) + sums(products));
+      if constexpr (!kConstantB) put_sums(dB + i * kStates, products, add);
     }
 #pragma GCC unroll 8
     for (int k = 0; k < kStates; ++k) {
@@ -327,45 +357,39 @@ class ScanGradient {
     }
   }
 
-  static void add_sums(float* to, const F (&products)[kStates]) {
-    for (int k = 0; k < kStates; ++k) to[k] += sum(products[k]);
+  // Sums across the lanes of kTogether tokens' products, or of one's.
+  static void put_sums(float* to, const F (&products)[kLanes], bool add) {
+    store(to, add ? load(to) + sums(products) : sums(products));
+  }
+  template <int kOne>
+  static void put_sums(float* to, const F (&products)[kOne], bool add) {
+    for (int k = 0; k < kOne; ++k) to[k] = add ? to[k] + sum(products[k]) : sum(products[k]);
   }
 
-  void finish(int64_t first, int64_t count) const {
-    const float *bias = op_.delta_bias ? op_.delta_bias.f32() : nullptr, *D = op_.D ? op_.D.f32() : nullptr;
-    auto row = [](const Tensor& from, int64_t t) { return from ? from.row(t) : nullptr; };
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t t = first + i, begin = i * layout_.width;
-      const float *u = op_.u.row(t), *delta = op_.delta.row(t), *dy = op_.dy.row(t), *z = row(op_.z, t);
-      float *du = row(op_.du, t), *ddelta = row(op_.ddelta, t), *dz = row(op_.dz, t);
-      each_of_row(i, [&](int64_t c, int64_t at, auto... n) {
-        const F skip = D ? load(D + c, n...) : zero(), in = load(u + c, n...), g = load(own_.g + at);
-        const F fed = load(own_.fed + at);
-        if (du) store(du + c, fma(skip, g, load(own_.dt + at) * fed), n...);
-        F ddt = fma(in, fed, load(own_.kept + at) * set(1 / kLog2e));
-        if (op_.delta_softplus) {
-          const F raw = load(delta + c, n...);
-          ddt = ddt * softplus_gradient(bias ? raw + load(bias + c, n...) : raw);
-        }
-        if (ddelta) store(ddelta + c, ddt, n...);
-        store(own_.dbias + at - begin, load(own_.dbias + at - begin) + ddt);
-        store(own_.dD + at - begin, fma(g, in, load(own_.dD + at - begin)));
-      });
-      if (!dz) continue;
-      each_of_row(i, [&](int64_t c, int64_t at, auto... n) {
-        const F skip = D ? load(D + c, n...) : zero();
-        const F y = fma(skip, load(u + c, n...), load(own_.y + at));
-        store(dz + c, load(dy + c, n...) * y * silu_gradient(load(z + c, n...)), n...);
-      });
+  template <class... Lanes>
+  void finish(const Channels& c, int64_t first, int64_t count, Lanes... n) const {
+    const float *const g = row(kG), *const fed = row(kFed), *const kept = row(kKept), *const y = row(kY);
+    const float *const dt = row(kDt), *const slope = row(kSlope), *const gate = row(kGate);
+    const F skip = op_.D ? load(op_.D.f32() + c.first, n...) : zero();
+    F dD = load(c.dD), dbias = load(c.dbias);
+    for (int64_t t = first, i = 0; t < first + count; ++t, i += kLanes) {
+      const F in = load(op_.u.row(t) + c.first, n...);
+      if (op_.du) store(op_.du.row(t) + c.first, fma(skip, load(g + i), load(dt + i) * load(fed + i)), n...);
+      F ddt = fma(in, load(fed + i), load(kept + i) * set(1 / kLog2e));
+      if (op_.delta_softplus) ddt = ddt * load(slope + i);
+      if (op_.ddelta) store(op_.ddelta.row(t) + c.first, ddt, n...);
+      if (op_.dz) store(op_.dz.row(t) + c.first, load(gate + i) * fma(skip, in, load(y + i)), n...);
+      dbias = dbias + ddt;
+      dD = fma(load(g + i), in, dD);
     }
+    store(c.dD, dD), store(c.dbias, dbias);
   }
 
   const SelectiveScanBackward& op_;
   const Part *begin_, *end_;
   const Layout layout_;
   const int64_t piece_, states_, d_state_;
-  const Shared b_;
-  const Rows own_;
+  const Shared shared_;
   float* vectors_;
 };
 

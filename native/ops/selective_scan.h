@@ -3,7 +3,11 @@
 //   dt = softplus(delta + delta_bias)          (each optional)
 //   h  = exp(dt·A) h + dt·B·u,   y = C·h + D·u,   y *= silu(z)
 // B and C vary over time (rank 3, channel c belongs to group c / (d_inner / ngroups)) or are constant (rank 2).
+// `states`, for the gradient: of a real scan the state before token kI, I = interval(d_state), k = 1 …, wherever it is
+// not a sequence's first, as rows (k - 1) d_state … of d_inner channels. A complex scan leaves them as they are.
 // Complex when A has a last axis [re, im]: then B, C and the state have one too, and y = 2·Re(C·h).
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/fields.h"
 
@@ -11,7 +15,7 @@ namespace statespace {
 
 struct SelectiveScan {
   static constexpr const char* kName = "selectiveScan";
-  Tensor u, delta, A, B, C, D, z, delta_bias, cu_seqlens, slots, state, y;
+  Tensor u, delta, A, B, C, D, z, delta_bias, cu_seqlens, slots, state, y, states;
   bool delta_softplus = false;
 
   template <class V>
@@ -34,11 +38,15 @@ struct SelectiveScan {
     v.runtime("slots", slots, "sequences");
     v.state("state", state, "pool d_inner d_state | pool d_inner d_state 2");
     v.out("y", y, "tokens d_inner");
+    v.wanted("states", states, "tokens d_inner");
     v.attr("deltaSoftplus", delta_softplus);
   }
 
   bool complex() const { return A.rank == 3; }
   bool constant(const Tensor& b) const { return b.rank == A.rank; }
+  // As many tokens as rows of a state, in steps that all kernels' tiles divide: the states kept of a sequence are no
+  // larger than its channels.
+  static int64_t interval(int64_t d_state) { return std::max<int64_t>(32, (d_state + 31) / 32 * 32); }
 
   // Whether B, or C, fits A and u.
   static void check_coefficients(const std::string& op, const Tensor& u, const Tensor& A, const Tensor& b) {
@@ -60,15 +68,15 @@ struct SelectiveScan {
   }
 };
 
-// The adjoint scan, backwards in time, over states that are computed again from those kept every few hundred tokens.
-// With g = dy · silu(z), a = exp(dt·A):
+// The adjoint scan, backwards in time, over states that are computed again from those kept at intervals: by the
+// forward, or, without its `states`, by one more. With g = dy · silu(z), a = exp(dt·A):
 //   λ_t = C g_t + a_{t+1} λ_{t+1},   q = λ a h_{t-1},   dC = g h,   dB = λ dt u,   dA = Σ dt q,   dinitialState = a_1
 //   λ_1 du = D g + dt Σ_n λ B,   ddt = Σ_n (A q + B u λ),   dD = Σ g u,   dz = dy · y · silu'(z)
 // B and C may have different numbers of groups. Complex gradients are (∂/∂re, ∂/∂im).
 struct SelectiveScanBackward {
   static constexpr const char* kName = "selectiveScanBackward";
   using GradientOf = SelectiveScan;
-  Tensor u, delta, A, B, C, D, z, delta_bias, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor u, delta, A, B, C, D, z, delta_bias, cu_seqlens, initial_state, states, dy, dlast_state;
   Tensor du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dinitial_state;
   bool delta_softplus = false;
 
@@ -87,6 +95,7 @@ struct SelectiveScanBackward {
     v.optional("deltaBias", delta_bias, "d_inner");
     v.runtime("cuSeqlens", cu_seqlens, "bounds");
     v.optional("initialState", initial_state, state);
+    v.optional("states", states, "tokens d_inner");
     v.in("dy", dy, "tokens d_inner");
     v.optional("dlastState", dlast_state, state);
     v.wanted("du", du, "tokens d_inner");
@@ -103,6 +112,7 @@ struct SelectiveScanBackward {
 
   bool complex() const { return A.rank == 3; }
   bool constant(const Tensor& b) const { return b.rank == A.rank; }
+  static int64_t interval(int64_t d_state) { return SelectiveScan::interval(d_state); }
 
   void check() const {
     SelectiveScan::check_coefficients(kName, u, A, B);

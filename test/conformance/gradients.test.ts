@@ -178,6 +178,25 @@ describe('packed sequences, empty ones among them', () => {
   });
 });
 
+describe('states that the forward keeps', () => {
+  // Sequences that end at, before and behind the places where states are kept, and that hold several of them or none.
+  const bounds = Int32Array.from([0, 70, 70, 73, 192, 321, 322]);
+  const dims = { B: 1, L: 322, G: 2, R: 2, P: 19, K: 3 };
+
+  onEveryBackend(() => {
+    it.for([3, 33, 70, 130].map((N) => ['selectiveScan', N] as const))('%s, %i states', ([op, N], { skip }) => {
+      skip(!hasKernel(`${op}Backward`), `${op}Backward has no kernel here`);
+      const { dy, initialState, dlastState, ...given } = samples[`${op}Backward`].args(new Random(3), { ...dims, N });
+      given.cuSeqlens = bounds;
+      const { states } = callSync(op, { ...given, withStates: true });
+      const gradients = callSync(`${op}Backward`, { ...given, dy });
+      const kept = callSync(`${op}Backward`, { ...given, dy, states });
+      for (const [name, g] of Object.entries(gradients))
+        expect(relativeL2(kept[name]!.data as Float32Array, g.data as Float32Array), name).toBeLessThan(2e-6);
+    });
+  });
+});
+
 describe('products whose matrices are large', () => {
   // Rows of the kernels for few and for many, and matrices that are written past the caches (from 1 MB, whole lines).
   const out = 520;

@@ -84,7 +84,7 @@ const readingOnly: Record<string, string[]> = {
   embeddingBackward: ['weight'],
   layerNormBackward: ['bias'],
   ropeBackward: ['x'],
-  selectiveScan: ['complex'],
+  selectiveScan: ['complex', 'withStates'],
   selectiveScanBackward: ['complex'],
   ssdBackward: ['mode', 'chunkSize'],
   retentionBackward: ['mode', 'chunkSize'],
