@@ -17,6 +17,7 @@ using Missing = OpList<
     MoeBackward,
     RetentionBackward,
     RetentionScaleBackward,
+    RgLruBackward,
     SquaredError,
     TokenShiftBackward,
     TokenShiftMixBackward,

@@ -172,6 +172,7 @@ export const rgLru = kernel({
   sizes: { L: 2048, H: 10, P: 256 },
   unit: 'flops',
   prepare({ L, H, P }) {
+  gradient: { op: 'rgLru', by: 'x' },
     const values = new Values(24);
     const args = {
       x: values.normal([1, L, H * P]),

@@ -129,7 +129,16 @@ export {
   retentionBackwardSync,
   retentionSync,
 } from './retention.js';
-export { type RgLruArgs, type RgLruResult, rgLru, rgLruSync } from './rg-lru.js';
+export {
+  type RgLruArgs,
+  type RgLruBackwardArgs,
+  type RgLruGradients,
+  type RgLruResult,
+  rgLru,
+  rgLruBackward,
+  rgLruBackwardSync,
+  rgLruSync,
+} from './rg-lru.js';
 export {
   type RmsNormArgs,
   type RmsNormBackwardArgs,

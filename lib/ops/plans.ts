@@ -12,7 +12,7 @@ export { backwardPlan as linearBackward, plan as linear } from './linear.js';
 export { plan as mamba3 } from './mamba3.js';
 export { backwardPlan as moeBackward, plan as moe } from './moe.js';
 export { backwardPlan as retentionBackward, plan as retention } from './retention.js';
-export { plan as rgLru } from './rg-lru.js';
+export { backwardPlan as rgLruBackward, plan as rgLru } from './rg-lru.js';
 export { backwardPlan as rmsNormBackward, plan as rmsNorm } from './rms-norm.js';
 export { backwardPlan as ropeBackward, plan as rope } from './rope.js';
 export { backwardPlan as selectiveScanBackward, plan as selectiveScan } from './selective-scan.js';

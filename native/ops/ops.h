@@ -132,6 +132,7 @@ using AllOps = OpList<
     Rope,
     RopeBackward,
     S4Conv,
+    RgLruBackward,
     S4Kernel,
     S4Recurrent,
     SelectiveScan,

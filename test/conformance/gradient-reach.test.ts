@@ -54,6 +54,7 @@ const inTime: Partial<Record<OpName, { back: Pairs; on: Pairs; alsoBack?: Pairs 
     on: [['k', 'v', 'beta', 'g'], ['dq']],
     alsoBack: [['k', 'beta', 'g'], ['dv']],
   },
+  rgLruBackward: { back: [['dy'], ['dx']], on: [[], []] },
   wkv4Backward: { back: [['dy'], ['dk', 'dv']], on: [[], []] },
   wkv6Backward: {
     back: [
