@@ -10,6 +10,7 @@ using Missing = OpList<
     AffineBackward,
     FftConvBackward,
     GatedDeltaRuleBackward,
+    GlaBackward,
     LerpBackward,
     MaxPool,
     MaxPoolBackward,

@@ -59,6 +59,7 @@ export const gla = kernel({
   title: 'Gated linear attention in chunks; H heads, keys of K and values of V channels, L tokens',
   sizes: { L: 2048, H: 8, K: 128, V: 128 },
   unit: 'flops',
+  gradient: { op: 'gla', by: 'q' },
   prepare({ L, H, K, V }) {
     const values = new Values(22);
     const args = {
@@ -171,8 +172,8 @@ export const rgLru = kernel({
   title: 'The RG-LRU of Griffin; H heads of P channels, L tokens',
   sizes: { L: 2048, H: 10, P: 256 },
   unit: 'flops',
-  prepare({ L, H, P }) {
   gradient: { op: 'rgLru', by: 'x' },
+  prepare({ L, H, P }) {
     const values = new Values(24);
     const args = {
       x: values.normal([1, L, H * P]),

@@ -77,7 +77,16 @@ export {
   gatedDeltaRuleBackwardSync,
   gatedDeltaRuleSync,
 } from './gated-delta-rule.js';
-export { type GlaArgs, type GlaResult, gla, glaSync } from './gla.js';
+export {
+  type GlaArgs,
+  type GlaBackwardArgs,
+  type GlaGradients,
+  type GlaResult,
+  gla,
+  glaBackward,
+  glaBackwardSync,
+  glaSync,
+} from './gla.js';
 export type { Gradients } from './gradient.js';
 export type { HeadRecurrenceArgs, HeadRecurrenceResult } from './head-recurrence.js';
 export { type HippoArgs, type HippoResult, hippo, hippoSync } from './hippo.js';

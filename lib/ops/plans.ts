@@ -4,7 +4,7 @@ export { backwardPlan as causalConv1dBackward, plan as causalConv1d } from './ca
 export { plan as deltaRule } from './delta-rule.js';
 export { backwardPlan as fftConvBackward, plan as fftConv } from './fft-conv.js';
 export { backwardPlan as gatedDeltaRuleBackward, plan as gatedDeltaRule } from './gated-delta-rule.js';
-export { plan as gla } from './gla.js';
+export { backwardPlan as glaBackward, plan as gla } from './gla.js';
 export { plan as kda } from './kda.js';
 export { backwardPlan as layerNormBackward, plan as layerNorm } from './layer-norm.js';
 export { plan as lightningAttention } from './lightning-attention.js';

@@ -54,6 +54,13 @@ const inTime: Partial<Record<OpName, { back: Pairs; on: Pairs; alsoBack?: Pairs 
     on: [['k', 'v', 'beta', 'g'], ['dq']],
     alsoBack: [['k', 'beta', 'g'], ['dv']],
   },
+  glaBackward: {
+    back: [
+      ['dy', 'q'],
+      ['dk', 'dv', 'dg'],
+    ],
+    on: [['k', 'v'], ['dq']],
+  },
   rgLruBackward: { back: [['dy'], ['dx']], on: [[], []] },
   wkv4Backward: { back: [['dy'], ['dk', 'dv']], on: [[], []] },
   wkv6Backward: {

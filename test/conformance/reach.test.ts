@@ -198,6 +198,7 @@ const reach: Record<OpName, Reach | string> = {
   attentionBackward: everything,
   causalConv1dBackward: everything,
   fftConvBackward: everything,
+  glaBackward: everything,
   rgLruBackward: everything,
   gatedDeltaRuleBackward: everything,
   moeBackward: everything,

@@ -69,6 +69,7 @@ export const samples: Record<OpName, Sample> = {
   moeBackward: gradientOf(clearChoice, (a) => ({ dy: a.x.shape })),
   gatedDeltaRuleBackward: gradientOf(forwards.gatedDeltaRule, aboveHeads),
   retentionBackward: gradientOf(forwards.retention, aboveHeads),
+  glaBackward: gradientOf(forwards.gla, aboveHeads),
   rgLruBackward: gradientOf(forwards.rgLru, (a) => ({ dy: a.x.shape, ...aboveState(a) })),
   wkv6Backward: gradientOf(forwards.wkv6, aboveHeads),
   wkv7Backward: gradientOf(forwards.wkv7, aboveHeads),

@@ -32,6 +32,10 @@ const families: Record<string, Record<string, unknown>> = {
   rwkv6: { model_type: 'rwkv6', ...RWKV, head_size: 6 },
   rwkv7: { model_type: 'rwkv7', ...RWKV, head_size: 6 },
   retnet: RETNET,
+  gla: {
+    ...{ model_type: 'gla', vocab_size: 37, hidden_size: 24, intermediate_size: 40, num_hidden_layers: 2 },
+    ...{ num_heads: 4, num_kv_heads: 2, expand_k: 0.5, expand_v: 1, use_short_conv: true },
+  },
   mistral: { model_type: 'mistral', ...WIDTHS, ...HEADS, sliding_window: 5 },
   qwen3: { model_type: 'qwen3', ...WIDTHS, ...HEADS, head_dim: 6 },
   gemma2: { model_type: 'gemma2', ...WIDTHS, ...HEADS, head_dim: 6, query_pre_attn_scalar: 6 },
