@@ -8,6 +8,7 @@ namespace statespace::cuda {
 // clang-format off
 using Missing = OpList<
     AffineBackward,
+    ExpertWeightsBackward,
     FftConvBackward,
     GatedDeltaRuleBackward,
     GlaBackward,

@@ -95,6 +95,7 @@ using AllOps = OpList<
     Embedding,
     EmbeddingBackward,
     ExpertWeights,
+    ExpertWeightsBackward,
     FftConv,
     FftConvBackward,
     Gate,

@@ -18,6 +18,7 @@ const graphOnly = [
   'denseConv',
   'denseScan',
   'expertWeights',
+  'expertWeightsBackward',
   'gate',
   'gateBackward',
   'implicitFilter',

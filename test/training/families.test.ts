@@ -56,6 +56,28 @@ const families: Record<string, Record<string, unknown>> = {
     layer_types: ['conv', 'full_attention'],
     block_auto_adjust_ff_dim: false,
   },
+  lfm2_moe: {
+    ...{ model_type: 'lfm2_moe', ...WIDTHS, ...HEADS, layer_types: ['conv', 'full_attention'] },
+    ...{ num_dense_layers: 1, num_experts: 3, num_experts_per_tok: 3, moe_intermediate_size: 8 },
+  },
+  nemotron_h: {
+    ...{
+      model_type: 'nemotron_h',
+      ...WIDTHS,
+      ...HEADS,
+      num_hidden_layers: 3,
+      head_dim: 6,
+      layers_block_type: ['mamba', 'attention', 'moe'],
+    },
+    ...{ mamba_num_heads: 4, mamba_head_dim: 12, n_groups: 1, ssm_state_size: 5 },
+    ...{
+      n_routed_experts: 4,
+      num_experts_per_tok: 4,
+      moe_intermediate_size: 8,
+      moe_shared_expert_intermediate_size: 8,
+      n_group: 1,
+    },
+  },
   falcon_h1: { model_type: 'falcon_h1', ...WIDTHS, ...HEADS, ...MAMBA2, mamba_d_ssm: 48 },
   granitemoehybrid: {
     ...{ model_type: 'granitemoehybrid', ...WIDTHS, ...HEADS, ...MAMBA2, layer_types: ['mamba', 'attention'] },
