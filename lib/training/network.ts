@@ -126,7 +126,9 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
           first: s.span?.[0] ?? 0,
           count: s.span?.[1] ?? size(s.shape),
         }));
-        const derived = Object.fromEntries(Object.entries(await derivedOf(spec)).filter(([, v]) => v !== undefined));
+        const derived = Object.fromEntries(
+          Object.entries(await derivedOf(spec, size(weight.dims as number[]))).filter(([, v]) => v !== undefined),
+        );
         weights.push({
           value: value.id,
           parts,
