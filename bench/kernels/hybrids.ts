@@ -88,6 +88,7 @@ export const mamba3 = kernel({
   sizes: { L: 2048, H: 24, P: 64, N: 128, R: 1 },
   variants: [{}, { sizes: { R: 4 } }],
   unit: 'flops',
+  gradient: { op: 'mamba3', by: 'x' },
   prepare({ L, H, P, N, R }) {
     const values = new Values(23);
     const [ranks, S] = [R > 1 ? [R] : [], N / 4];

@@ -179,8 +179,8 @@ class Derivation {
     }
     const taken: Record<string, Value> = {};
     for (const f of gradient.fields) {
-      if (!isRead(f)) continue;
       const own = op.fields.find((o) => o.name === f.name);
+      if (!isRead(f) || own?.kind === 'state') continue; // sequences begin without one
       if (own?.kind === 'wanted') inputs[f.name] ??= this.result(op, own, inputs);
       const value = own ? inputs[f.name] && this.atHand(inputs[f.name]!) : above.get(f.name.slice(1));
       if (value) taken[f.name] = value;

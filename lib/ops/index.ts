@@ -117,7 +117,17 @@ export {
   linearBackwardSync,
   linearSync,
 } from './linear.js';
-export { type Mamba3Args, type Mamba3Result, type Mamba3State, mamba3, mamba3Sync } from './mamba3.js';
+export {
+  type Mamba3Args,
+  type Mamba3BackwardArgs,
+  type Mamba3Gradients,
+  type Mamba3Result,
+  type Mamba3State,
+  mamba3,
+  mamba3Backward,
+  mamba3BackwardSync,
+  mamba3Sync,
+} from './mamba3.js';
 export {
   type MoeArgs,
   type MoeBackwardArgs,

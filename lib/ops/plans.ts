@@ -9,7 +9,7 @@ export { plan as kda } from './kda.js';
 export { backwardPlan as layerNormBackward, plan as layerNorm } from './layer-norm.js';
 export { plan as lightningAttention } from './lightning-attention.js';
 export { backwardPlan as linearBackward, plan as linear } from './linear.js';
-export { plan as mamba3 } from './mamba3.js';
+export { backwardPlan as mamba3Backward, plan as mamba3 } from './mamba3.js';
 export { backwardPlan as moeBackward, plan as moe } from './moe.js';
 export { backwardPlan as retentionBackward, plan as retention } from './retention.js';
 export { backwardPlan as rgLruBackward, plan as rgLru } from './rg-lru.js';

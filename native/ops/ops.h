@@ -115,6 +115,7 @@ using AllOps = OpList<
     LinearCrossEntropy,
     LongConv,
     Mamba3,
+    Mamba3Backward,
     MaxPool,
     MaxPoolBackward,
     MeanPool,

@@ -201,6 +201,7 @@ const reach: Record<OpName, Reach | string> = {
   glaBackward: everything,
   rgLruBackward: everything,
   gatedDeltaRuleBackward: everything,
+  mamba3Backward: everything,
   moeBackward: everything,
   retentionBackward: everything,
   selectiveScanBackward: everything,

@@ -25,6 +25,26 @@ const RETNET = {
   decoder_ffn_embed_dim: 40,
   decoder_layers: 2,
 };
+const MAMBA3 = (more: object = {}) => ({
+  ...{
+    model_type: 'mamba_ssm',
+    d_model: 24,
+    n_layer: 2,
+    vocab_size: 37,
+    pad_vocab_size_multiple: 1,
+    tie_embeddings: false,
+  },
+  ssm_cfg: {
+    layer: 'Mamba3',
+    d_state: 8,
+    headdim: 12,
+    expand: 2,
+    ngroups: 1,
+    rope_fraction: 0.5,
+    chunk_size: 16,
+    ...more,
+  },
+});
 const families: Record<string, Record<string, unknown>> = {
   mamba: { model_type: 'mamba', vocab_size: 37, hidden_size: 24, num_hidden_layers: 2, state_size: 5 },
   rwkv4: { model_type: 'rwkv4', ...RWKV },
@@ -56,6 +76,9 @@ const families: Record<string, Record<string, unknown>> = {
     layer_types: ['conv', 'full_attention'],
     block_auto_adjust_ff_dim: false,
   },
+  mamba3: MAMBA3(),
+  mamba3_norm: MAMBA3({ is_outproj_norm: true, ngroups: 2, rope_fraction: 1 }),
+  mamba3_mimo: MAMBA3({ is_mimo: true, mimo_rank: 3, is_outproj_norm: true }),
   lfm2_moe: {
     ...{ model_type: 'lfm2_moe', ...WIDTHS, ...HEADS, layer_types: ['conv', 'full_attention'] },
     ...{ num_dense_layers: 1, num_experts: 3, num_experts_per_tok: 3, moe_intermediate_size: 8 },
