@@ -5,12 +5,13 @@ import type { Tensor } from '../tensor.js';
 /** A tensor of a file that is written: its values are asked for when their turn comes. */
 export interface Outgoing {
   readonly name: string;
-  readonly dtype: 'f32' | 'f16' | 'bf16';
+  /** i64: its values are words of 16 bits, four each, lowest first. */
+  readonly dtype: 'f32' | 'f16' | 'bf16' | 'i64';
   readonly shape: readonly number[];
   values(): Promise<Tensor>;
 }
 
-const BYTES = { f32: 4, f16: 2, bf16: 2 };
+const BYTES = { f32: 4, f16: 2, bf16: 2, i64: 8 };
 
 /** Writes a safetensors file, one tensor after the other, and syncs it. */
 export async function writeSafetensors(
@@ -35,14 +36,19 @@ export async function writeSafetensors(
     await writeAll(file, length);
     await writeAll(file, padded);
     for (const tensor of tensors) {
-      const values = await tensor.values();
-      const { data } = values.dtype === tensor.dtype ? values : await values.convert(tensor.dtype);
+      const data = await dataOf(tensor);
       await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     }
     await file.sync();
   } finally {
     await file.close();
   }
+}
+
+async function dataOf({ dtype, values }: Outgoing): Promise<ArrayBufferView> {
+  const given = await values();
+  if (dtype === 'i64') return Uint16Array.from(given.data as Float32Array);
+  return (given.dtype === dtype ? given : await given.convert(dtype)).data;
 }
 
 const PIECE = 64 << 20;

@@ -11,6 +11,7 @@ import { bitsOf, pinned, Tensor, type TensorLike } from '../tensor.js';
 /** A tensor by its name in the checkpoint. */
 export interface Parameter {
   readonly name: string;
+  /** Of 64-bit integers, which f32 holds no larger ones of: with an axis more, their four words of 16 bits, lowest first. */
   readonly shape: readonly number[];
   /** Stored beside the parameters, not one of them: it is not trained. */
   readonly buffer: boolean;
@@ -26,9 +27,10 @@ export function parametersOf(g: Graph): ReadonlyMap<string, Parameter> {
   for (const [weight, spec] of g.weights) {
     let at = 0;
     for (const s of spec.sources) {
-      const parameter = found.get(s.name) ?? { name: s.name, shape: s.shape, buffer: s.buffer ?? false, uses: [] };
+      const shape = spec.words ? [...s.shape, 4] : s.shape;
+      const parameter = found.get(s.name) ?? { name: s.name, shape, buffer: s.buffer ?? false, uses: [] };
       found.set(s.name, parameter);
-      const [first, count] = s.span ?? [0, size(s.shape)];
+      const [first, count] = s.span ?? [0, size(shape)];
       parameter.uses.push({ weight, spec, first, count, at });
       at += count;
     }

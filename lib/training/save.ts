@@ -48,6 +48,7 @@ export async function writeModel(
   values: (name: string) => Promise<Tensor>,
 ): Promise<void> {
   const tensors = [...model.parameterList.values()].map(({ name, shape, uses }): Outgoing => {
+    if (uses[0]!.spec.words) return { name, dtype: 'i64', shape: shape.slice(0, -1), values: () => values(name) };
     const held = uses[0]!.weight.dtype;
     const dtype = type === 'held' && (held === 'f16' || held === 'bf16') ? held : 'f32';
     return { name, dtype, shape, values: () => values(name) };
