@@ -25,6 +25,7 @@ using Missing = OpList<
     RetentionScaleBackward,
     RgLruBackward,
     SinkhornBackward,
+    SparseAttentionBackward,
     SquaredError,
     StreamGateBackward,
     TokenShiftBackward,

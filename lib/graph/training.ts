@@ -174,7 +174,8 @@ class Derivation {
     }
     for (const f of op.fields) {
       const given = isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!);
-      if (given && f.name !== gradient.passesOn && !gradient.fields.some((d) => d.name === `d${f.name}`))
+      if (!given || f.name === gradient.passesOn || gradient.chosenBy?.includes(f.name)) continue;
+      if (!gradient.fields.some((d) => d.name === `d${f.name}`))
         throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient of ${f.name}`);
     }
     const taken: Record<string, Value> = {};

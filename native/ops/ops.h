@@ -148,6 +148,7 @@ using AllOps = OpList<
     Sinkhorn,
     SinkhornBackward,
     SparseAttention,
+    SparseAttentionBackward,
     SquaredError,
     Ssd,
     SsdBackward,

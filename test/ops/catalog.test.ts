@@ -43,6 +43,7 @@ const graphOnly = [
   'sinkhorn',
   'sinkhornBackward',
   'sparseAttention',
+  'sparseAttentionBackward',
   'squaredError',
   'streamGate',
   'streamGateBackward',
