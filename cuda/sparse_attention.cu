@@ -211,6 +211,7 @@ void run_as(const SparseAttention& op) {
 
 template <>
 void run(const SparseAttention& op) {
+  if (!op.paged()) return fail_launch("sparseAttention: packed keys have no kernel on a device");
   if (op.q[0] == 0) return;
   if (op.q[2] > 32 * kMaxOwned) return fail_launch("sparseAttention: heads of more than 1024 channels");
   if (op.k.dtype == DType::f16) return run_as<f16>(op);

@@ -50,8 +50,9 @@ export interface TrainerLayout {
   parameters: { count: number; decayed: boolean; trained: boolean }[];
   weights: {
     value: number;
-    map: 'copy' | 'negativeExp' | 'gather' | 'constant';
+    map: 'copy' | 'negativeExp' | 'gather' | 'constant' | 'terms';
     parts: { parameter: number; first: number; count: number }[];
+    starts?: Int32Array;
     index?: Int32Array;
     factors?: Float32Array;
     constants?: Float32Array;

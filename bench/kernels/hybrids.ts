@@ -59,6 +59,7 @@ export const gla = kernel({
   title: 'Gated linear attention in chunks; H heads, keys of K and values of V channels, L tokens',
   sizes: { L: 2048, H: 8, K: 128, V: 128 },
   unit: 'flops',
+  gradient: { op: 'gla', by: 'q' },
   prepare({ L, H, K, V }) {
     const values = new Values(22);
     const args = {
@@ -87,6 +88,7 @@ export const mamba3 = kernel({
   sizes: { L: 2048, H: 24, P: 64, N: 128, R: 1 },
   variants: [{}, { sizes: { R: 4 } }],
   unit: 'flops',
+  gradient: { op: 'mamba3', by: 'x' },
   prepare({ L, H, P, N, R }) {
     const values = new Values(23);
     const [ranks, S] = [R > 1 ? [R] : [], N / 4];
@@ -171,6 +173,7 @@ export const rgLru = kernel({
   title: 'The RG-LRU of Griffin; H heads of P channels, L tokens',
   sizes: { L: 2048, H: 10, P: 256 },
   unit: 'flops',
+  gradient: { op: 'rgLru', by: 'x' },
   prepare({ L, H, P }) {
     const values = new Values(24);
     const args = {

@@ -22,6 +22,8 @@ export interface OpDescription {
   gradientOf?: string;
   /** Of that op: the input whose gradient is dy as it stands. */
   passesOn?: string;
+  /** Of that op: inputs that only choose among others, which no gradient reaches. */
+  chosenBy?: readonly string[];
   /** The op that computes this one's gradient. */
   gradient?: string;
 }
@@ -35,6 +37,7 @@ export function opCatalog(): ReadonlyMap<string, OpDescription> {
       name: string;
       gradientOf?: string;
       passesOn?: string;
+      chosenBy?: string;
       fields: { name: string; kind: OpField['kind']; shape: string; dtypes: string }[];
       attrs: { name: string; type: OpAttr['type']; choices: string; default: string }[];
     };
@@ -47,6 +50,7 @@ export function opCatalog(): ReadonlyMap<string, OpDescription> {
           name: op.name,
           gradientOf: op.gradientOf,
           passesOn: op.passesOn,
+          chosenBy: op.chosenBy?.split(' '),
           gradient: gradients.get(op.name),
           fields: op.fields.map((f) => ({
             name: f.name,

@@ -174,13 +174,14 @@ class Derivation {
     }
     for (const f of op.fields) {
       const given = isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!);
-      if (given && f.name !== gradient.passesOn && !gradient.fields.some((d) => d.name === `d${f.name}`))
+      if (!given || f.name === gradient.passesOn || gradient.chosenBy?.includes(f.name)) continue;
+      if (!gradient.fields.some((d) => d.name === `d${f.name}`))
         throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient of ${f.name}`);
     }
     const taken: Record<string, Value> = {};
     for (const f of gradient.fields) {
-      if (!isRead(f)) continue;
       const own = op.fields.find((o) => o.name === f.name);
+      if (!isRead(f) || own?.kind === 'state') continue; // sequences begin without one
       if (own?.kind === 'wanted') inputs[f.name] ??= this.result(op, own, inputs);
       const value = own ? inputs[f.name] && this.atHand(inputs[f.name]!) : above.get(f.name.slice(1));
       if (value) taken[f.name] = value;

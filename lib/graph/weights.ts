@@ -23,12 +23,36 @@ export type Init =
 /** Load-time arithmetic in f32, over the values of the sources in their order. */
 export type Transform = (sources: Float32Array[]) => Float32Array | Promise<Float32Array>;
 
+/** One of the products that a value is the sum of: `factor`, e to the power of one of the sources' values, others of them. */
+export interface Term {
+  /** Default: 1. */
+  readonly factor?: number | undefined;
+  /** Numbers of values, of all sources laid end to end. At most two in `values`. */
+  readonly exp?: number | undefined;
+  readonly values?: readonly number[] | undefined;
+}
+
+/** The sum that value `i` of a weight is. */
+export type Terms = (i: number) => readonly Term[];
+
+/** Load-time arithmetic that says what it is, so that its gradient is known. */
+function sumOf(terms: Terms, size: number): Transform {
+  return (sources) => {
+    const all = sources.flatMap((s) => Array.from(s));
+    const product = ({ factor = 1, exp, values = [] }: Term) =>
+      values.reduce((p, v) => p * all[v]!, exp === undefined ? factor : factor * Math.exp(all[exp]!));
+    return Float32Array.from({ length: size }, (_, i) => terms(i).reduce((sum, term) => sum + product(term), 0));
+  };
+}
+
 /** Where a weight comes from: its sources laid end to end along axis 0, or what `transform` makes of them. */
 export interface WeightSpec {
   readonly sources: readonly WeightSource[];
   /** Held in the model's dtype; everything else stays f32. */
   readonly matrix: boolean;
   readonly transform?: Transform | undefined;
+  /** What `transform` sums up, where it is made of that. */
+  readonly terms?: Terms | undefined;
   /** Of 64-bit integers, each as four words of 16 bits, lowest first: f32 holds no larger ones exactly. */
   readonly words?: boolean | undefined;
   readonly init: readonly Init[];
@@ -42,6 +66,8 @@ export interface WeightOptions {
   matrix?: boolean | undefined;
   /** Load-time arithmetic, in f32, over the values of the sources. */
   transform?: Transform | undefined;
+  /** Load-time arithmetic as sums of products, in place of `transform`. */
+  terms?: Terms | undefined;
   /** Distinguishes weights that different transforms make of the same sources. */
   part?: string | number | undefined;
   /** The source's 64-bit integers as four words of 16 bits each, lowest first: (…, 4). */
@@ -202,15 +228,17 @@ export class Weights {
     return this.graph.weight({ sources: [], matrix: false, transform: values, init: [], activeShare: 1 }, shape);
   }
 
-  /** A weight of `shape` from sources of any shape: laid end to end, or through options.transform. */
+  /** A weight of `shape` from sources of any shape: laid end to end, or through options.transform or terms. */
   combined(
     parts: readonly (WeightSource & { init?: WeightOptions['init'] })[],
     shape: readonly number[],
     options: WeightOptions = {},
   ): Value {
+    const { terms } = options;
+    const transform = options.transform ?? (terms && sumOf(terms, count(shape)));
     const sources = parts.map((p) => ({ name: this.rename(p.name), shape: p.shape, buffer: p.buffer, span: p.span }));
     for (const { name } of parts) this.noteShared(name);
-    const key = `${sources.map((s) => s.name + (s.span ? `[${s.span}]` : '')).join('+')}:${shape.join(',')}:${options.transform ? `derived ${options.part ?? ''}` : ''}`;
+    const key = `${sources.map((s) => s.name + (s.span ? `[${s.span}]` : '')).join('+')}:${shape.join(',')}:${transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
     if (known) return known;
     for (const { name } of sources) this.ask(name);
@@ -225,7 +253,7 @@ export class Weights {
     if (wrong !== undefined)
       throw mismatch('ERR_SHAPE', `weight ${sources[0]?.name}`, 'sizes from 1 to 2^31 - 1', show(wrong));
     if (
-      !options.transform &&
+      !transform &&
       !options.words &&
       sources.reduce((n, s) => n + (s.span?.[1] ?? count(s.shape)), 0) !== count(shape)
     ) {
@@ -234,8 +262,9 @@ export class Weights {
     const value = this.graph.weight(
       {
         sources,
-        matrix: options.matrix ?? (shape.length >= 2 && !options.transform),
-        transform: options.transform,
+        matrix: options.matrix ?? (shape.length >= 2 && !transform),
+        transform,
+        terms,
         words: options.words,
         init: parts.map((p) => readInit(p.init ?? options.init, p.shape)),
         activeShare: options.activeShare ?? 1,

@@ -26,16 +26,18 @@ const tapOf = (head: number, tap: number, headDim: number, taps: number) => ({
  * What the second convolution adds whatever its input: its bias, and what it makes of the first one's. With that here, both
  * convolve without a bias and begin from zeros, although before the first token the second reads the first one's bias.
  */
-const addedBias = (headDim: number, taps: number) => ({
-  transform: ([weight, first, own]: Float32Array[]): Float32Array =>
-    own!.map((bias, c) => {
-      const block = Math.floor(c / headDim) * headDim;
-      let sum = bias;
-      for (let i = 0; i < headDim; i++)
-        for (let tap = 0; tap < taps; tap++) sum += weight![(c * headDim + i) * taps + tap]! * first![block + i]!;
-      return sum;
-    }),
-});
+const addedBias = (channels: number, headDim: number, taps: number) => {
+  const first = channels * headDim * taps; // of the first one's bias, behind the second one's weight
+  return {
+    terms: (c: number) => [
+      { values: [first + channels + c] },
+      ...Array.from({ length: headDim * taps }, (_, i) => {
+        const from = Math.floor(c / headDim) * headDim + Math.floor(i / taps);
+        return { values: [c * headDim * taps + i, first + from] };
+      }),
+    ],
+  };
+};
 
 /** Two causal convolutions over queries and keys u (tokens, heads · headDim), one by channels, one by heads; plus rows. */
 function convolved(
@@ -65,7 +67,7 @@ function convolved(
       { name: 'conv_qk_grouped.bias', shape: [channels], init: 'zeros' },
     ],
     [channels],
-    addedBias(headDim, t1),
+    addedBias(channels, headDim, t1),
   );
   const start = g.op('add', { a: rows, b: bias });
   const y = g.buffer('tokens', channels);

@@ -17,13 +17,15 @@ export interface KdaOptions {
   residual?: Value | undefined;
 }
 
-/** e^{A_log} of its head for every channel, times a sign, or times the channel's dt_bias. */
+/** e^{A_log} of its head for every channel, times a sign. */
 const ofChannels = (headDim: number, sign: 1 | -1) => ({
   part: sign,
-  transform: ([aLog, bias]: Float32Array[]): Float32Array => {
-    const of = (c: number) => sign * Math.exp(aLog![Math.floor(c / headDim)]!);
-    return Float32Array.from({ length: aLog!.length * headDim }, (_, c) => of(c) * (bias ? bias[c]! : 1));
-  },
+  terms: (c: number) => [{ factor: sign, exp: Math.floor(c / headDim) }],
+});
+
+/** e^{A_log} of its head times dt_bias, which lies behind it. */
+const scaledBias = (headDim: number, nHeads: number) => ({
+  terms: (c: number) => [{ exp: Math.floor(c / headDim), values: [nHeads + c] }],
 });
 
 /** The log decay of every channel: x (tokens, d_model) to (tokens, heads, headDim). */
@@ -42,7 +44,7 @@ function channelDecay(g: Graph, x: Value, w: Weights, o: KdaOptions): Value {
   }
   const f = linear(g, inner, w, 'f_b_proj', width);
   const scale = w.combined([aLog], [width], ofChannels(headDim, 1));
-  const shift = w.combined([aLog, bias], [width], ofChannels(headDim, 1));
+  const shift = w.combined([aLog, bias], [width], scaledBias(headDim, nHeads));
   const open = g.op('activate', { x: g.op('affine', { x: f, scale, shift }) }, { activation: 'sigmoid' });
   return g.reshape(scaled(g, open, o.lowerBound), nHeads, headDim);
 }

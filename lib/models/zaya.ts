@@ -85,7 +85,7 @@ function rescaled(g: Graph, x: Value, w: Weights, bias: string, scale: string): 
       { name: scale, shape: [d], init: 'ones' },
     ],
     [d],
-    { transform: ([b, s]) => b!.map((v, i) => v * s![i]!) },
+    { terms: (i) => [{ values: [i, d + i] }] },
   );
   return g.op('affine', { x, scale: w.tensor(scale, [d], { init: 'ones' }), shift });
 }

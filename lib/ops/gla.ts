@@ -1,7 +1,9 @@
 import type { TensorLike } from '../tensor.js';
-import { check, type Rules, tensor } from './check.js';
+import { check, optional, type Rules, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
-import { type CallOptions, type Plan, run, runSync } from './run.js';
+import type { Out } from './outs.js';
+import { type CallOptions, type Plan, run, runSync, tokens } from './run.js';
 
 /** Arguments of {@link gla}. */
 export interface GlaArgs extends HeadRecurrenceArgs {
@@ -43,4 +45,43 @@ export function gla(args: GlaArgs, options?: CallOptions): Promise<GlaResult> {
 /** {@link gla} on the calling thread. */
 export function glaSync(args: GlaArgs): GlaResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link glaBackward}. */
+export interface GlaBackwardArgs extends GlaArgs, Out<GlaGradients> {
+  /** (B, L, H, V): the gradient of y; zero when absent. */
+  dy?: TensorLike | undefined;
+  /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
+  dlastState?: TensorLike | undefined;
+}
+/** What {@link glaBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type GlaGradients = Gradients<'q' | 'k' | 'v' | 'g', 'initialState'>;
+
+export function backwardPlan(args: GlaBackwardArgs): Plan<GlaGradients> {
+  const name = 'glaBackward';
+  const { dy, dlastState, ...a } = check(name, args, {
+    ...rules,
+    dy: optional('B L H V'),
+    dlastState: optional('S H K V'),
+  });
+  const { q, k, v, g, cuSeqlens, initialState } = a;
+  const rows = { q: tokens(q), k: tokens(k), v: tokens(v), g: tokens(g) };
+  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState };
+  const of = ['q', 'k', 'v', 'g', 'initialState'];
+  return gradientPlan(name, a, { tensors: { ...rows, cuSeqlens, initialState } }, above, of);
+}
+
+/**
+ * The gradients of {@link gla}, backwards in time over states that are computed again from some that are kept, in chunks of
+ * matrix products.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function glaBackward(args: GlaBackwardArgs, options?: CallOptions): Promise<GlaGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link glaBackward} on the calling thread. */
+export function glaBackwardSync(args: GlaBackwardArgs): GlaGradients {
+  return runSync(backwardPlan(args));
 }

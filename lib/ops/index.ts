@@ -77,7 +77,16 @@ export {
   gatedDeltaRuleBackwardSync,
   gatedDeltaRuleSync,
 } from './gated-delta-rule.js';
-export { type GlaArgs, type GlaResult, gla, glaSync } from './gla.js';
+export {
+  type GlaArgs,
+  type GlaBackwardArgs,
+  type GlaGradients,
+  type GlaResult,
+  gla,
+  glaBackward,
+  glaBackwardSync,
+  glaSync,
+} from './gla.js';
 export type { Gradients } from './gradient.js';
 export type { HeadRecurrenceArgs, HeadRecurrenceResult } from './head-recurrence.js';
 export { type HippoArgs, type HippoResult, hippo, hippoSync } from './hippo.js';
@@ -108,7 +117,17 @@ export {
   linearBackwardSync,
   linearSync,
 } from './linear.js';
-export { type Mamba3Args, type Mamba3Result, type Mamba3State, mamba3, mamba3Sync } from './mamba3.js';
+export {
+  type Mamba3Args,
+  type Mamba3BackwardArgs,
+  type Mamba3Gradients,
+  type Mamba3Result,
+  type Mamba3State,
+  mamba3,
+  mamba3Backward,
+  mamba3BackwardSync,
+  mamba3Sync,
+} from './mamba3.js';
 export {
   type MoeArgs,
   type MoeBackwardArgs,
@@ -129,7 +148,16 @@ export {
   retentionBackwardSync,
   retentionSync,
 } from './retention.js';
-export { type RgLruArgs, type RgLruResult, rgLru, rgLruSync } from './rg-lru.js';
+export {
+  type RgLruArgs,
+  type RgLruBackwardArgs,
+  type RgLruGradients,
+  type RgLruResult,
+  rgLru,
+  rgLruBackward,
+  rgLruBackwardSync,
+  rgLruSync,
+} from './rg-lru.js';
 export {
   type RmsNormArgs,
   type RmsNormBackwardArgs,

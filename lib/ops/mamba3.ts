@@ -1,6 +1,20 @@
-import { StatespaceError } from '../errors.js';
+import { mismatch, StatespaceError, show } from '../errors.js';
+import { checkKnown } from '../options.js';
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, choice, epsilon, integer, optional, type Rule, type Rules, tensor } from './check.js';
+import {
+  type Checked,
+  check,
+  choice,
+  epsilon,
+  type Input,
+  integer,
+  optional,
+  type Rule,
+  type Rules,
+  type Sizes,
+  tensor,
+} from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
@@ -113,12 +127,15 @@ const rules = {
   chunkSize: integer(1),
 } satisfies Rules<Mamba3Args>;
 
-export function plan(args: Mamba3Args): Plan<Mamba3Result> {
-  const name = 'mamba3';
-  const { sizes, initialState: initial, mode, chunkSize, normEps, cuSeqlens, ...a } = check(name, args, rules);
-  const [H, P, G, N, angles, S] = sizes.all('H', 'P', 'G', 'N', 'Angles', 'S');
+/** The axis of ranks where B has one. */
+const ranksOf = (B: Input): number[] => (B.shape.length === 5 ? [B.shape[2]!] : []);
+
+type Shaped = Pick<Checked<typeof rules>, 'B' | 'C' | 'BBias' | 'CBias' | 'z' | 'mimoX' | 'mimoZ' | 'mimoO'>;
+
+function checkShapes(name: string, sizes: Sizes, a: Shaped): void {
+  const [H, G, N, angles] = sizes.all('H', 'G', 'N', 'Angles');
   requireMultiple(name, 'H', H, 'G', G);
-  const ranks = a.B.shape.length === 5 ? [a.B.shape[2]!] : [];
+  const ranks = ranksOf(a.B);
   if (2 * angles > N)
     throw new StatespaceError('ERR_SHAPE', `${name}: angles: expected at most N/2 = ${N / 2}, received ${angles}`);
   const wrong = Object.entries({ C: [a.C, 4], BBias: [a.BBias, 2], CBias: [a.CBias, 2] } as const).find(
@@ -135,6 +152,14 @@ export function plan(args: Mamba3Args): Plan<Mamba3Result> {
     const why = field === 'mimoZ' ? 'it goes with MIMO and z' : 'it goes with MIMO';
     throw new StatespaceError('ERR_ARGUMENT', `${name}: ${field}: expected ${expected} (${why}), received ${received}`);
   }
+}
+
+export function plan(args: Mamba3Args): Plan<Mamba3Result> {
+  const name = 'mamba3';
+  const { sizes, initialState: initial, mode, chunkSize, normEps, cuSeqlens, ...a } = check(name, args, rules);
+  const [H, P, N, angles, S] = sizes.all('H', 'P', 'N', 'Angles', 'S');
+  checkShapes(name, sizes, a);
+  const ranks = ranksOf(a.B);
   const y = output(sizes, 'y', a.x.shape);
   const lastState = {
     angle: stateFrom(initial?.angle, sizes, 'lastState.angle', [S, H, angles]),
@@ -173,4 +198,68 @@ export function mamba3(args: Mamba3Args, options?: CallOptions): Promise<Mamba3R
 /** {@link mamba3} on the calling thread. */
 export function mamba3Sync(args: Mamba3Args): Mamba3Result {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link mamba3Backward}. */
+export interface Mamba3BackwardArgs extends Omit<Mamba3Args, 'mode' | 'chunkSize'> {
+  /** (B, L, H, P): the gradient of y; zero when absent. */
+  dy?: TensorLike | undefined;
+  /** The gradients of lastState; zero where absent. That of the angles is of their sum, not of what it is modulo 2π. */
+  dlastState?: { readonly [K in keyof Mamba3State]?: TensorLike | undefined } | undefined;
+}
+/** What {@link mamba3Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type Mamba3Gradients = Gradients<
+  'x' | 'B' | 'C' | 'dt' | 'adt' | 'trap' | 'angles' | 'BBias' | 'CBias',
+  'D' | 'z' | 'mimoX' | 'mimoZ' | 'mimoO' | 'normWeight'
+> & { dinitialState?: { angle: Tensor; ssm: Tensor; k: Tensor; v: Tensor } };
+
+const parts = ['angle', 'ssm', 'k', 'v'] as const;
+
+/** Any of the four tensors. */
+const someStates: Rule<Partial<States>> = (value, where, sizes) => {
+  if (value === undefined || value === null) return {};
+  if (typeof value !== 'object') throw mismatch('ERR_ARGUMENT', where, `an object of ${parts.join(', ')}`, show(value));
+  checkKnown(where, value, parts, 'tensor');
+  const given = value as Record<string, unknown>;
+  return Object.fromEntries(parts.map((part) => [part, stateShapes[part](given[part], `${where}.${part}`, sizes)]));
+};
+
+export function backwardPlan(args: Mamba3BackwardArgs): Plan<Mamba3Gradients> {
+  const name = 'mamba3Backward';
+  const { mode: _, chunkSize: __, ...forward } = rules;
+  const a = check(name, args, { ...forward, dy: optional('B L H P'), dlastState: someStates });
+  const { sizes, x, B, C, dt, adt, trap, angles, z, initialState: initial, dlastState, dy, normEps, ...weights } = a;
+  checkShapes(name, sizes, a);
+  const rows = Object.fromEntries(
+    Object.entries({ x, B, C, dt, adt, trap, angles, z }).map(([field, t]) => [field, tokens(t)]),
+  );
+  const last = parts.map((part) => [`dlast${part[0]!.toUpperCase()}${part.slice(1)}`, dlastState[part]]);
+  const above = { dy: tokens(orZeros(dy, x.shape)), ...Object.fromEntries(last) };
+  const inputs = { tensors: { ...weights, ...rows, ...initial }, attrs: { normEps } };
+  const plan = gradientPlan<Mamba3Gradients>(name, a, inputs, above, [
+    ...['x', 'B', 'C', 'dt', 'adt', 'trap', 'angles', 'BBias', 'CBias', 'D', 'z'],
+    ...['mimoX', 'mimoZ', 'mimoO', 'normWeight'],
+  ]);
+  if (!initial) return plan;
+  const states = parts.map((part) => [part, output(sizes, `dinitialState.${part}`, initial[part]!.shape)] as const);
+  for (const [part, t] of states) plan.tensors[`d${part}`] = t;
+  return {
+    ...plan,
+    result: { ...plan.result, dinitialState: Object.fromEntries(states) as Record<string, Tensor> },
+  } as Plan<Mamba3Gradients>;
+}
+
+/**
+ * The gradients of {@link mamba3}, SISO and MIMO (at most 64 ranks), in chunks of matrix products backwards in time over
+ * states that are computed again.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function mamba3Backward(args: Mamba3BackwardArgs, options?: CallOptions): Promise<Mamba3Gradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link mamba3Backward} on the calling thread. */
+export function mamba3BackwardSync(args: Mamba3BackwardArgs): Mamba3Gradients {
+  return runSync(backwardPlan(args));
 }

@@ -4,15 +4,15 @@ export { backwardPlan as causalConv1dBackward, plan as causalConv1d } from './ca
 export { plan as deltaRule } from './delta-rule.js';
 export { backwardPlan as fftConvBackward, plan as fftConv } from './fft-conv.js';
 export { backwardPlan as gatedDeltaRuleBackward, plan as gatedDeltaRule } from './gated-delta-rule.js';
-export { plan as gla } from './gla.js';
+export { backwardPlan as glaBackward, plan as gla } from './gla.js';
 export { plan as kda } from './kda.js';
 export { backwardPlan as layerNormBackward, plan as layerNorm } from './layer-norm.js';
 export { plan as lightningAttention } from './lightning-attention.js';
 export { backwardPlan as linearBackward, plan as linear } from './linear.js';
-export { plan as mamba3 } from './mamba3.js';
+export { backwardPlan as mamba3Backward, plan as mamba3 } from './mamba3.js';
 export { backwardPlan as moeBackward, plan as moe } from './moe.js';
 export { backwardPlan as retentionBackward, plan as retention } from './retention.js';
-export { plan as rgLru } from './rg-lru.js';
+export { backwardPlan as rgLruBackward, plan as rgLru } from './rg-lru.js';
 export { backwardPlan as rmsNormBackward, plan as rmsNorm } from './rms-norm.js';
 export { backwardPlan as ropeBackward, plan as rope } from './rope.js';
 export { backwardPlan as selectiveScanBackward, plan as selectiveScan } from './selective-scan.js';

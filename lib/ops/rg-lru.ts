@@ -1,6 +1,8 @@
 import { StatespaceError } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, type Input, optional, type Rules, tensor } from './check.js';
+import { check, type Input, optional, type Rules, type Sizes, tensor } from './check.js';
+import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { positions, sequences, vector } from './sequences.js';
 
@@ -56,19 +58,28 @@ function fromStart(bounds: Int32Array): Input {
   return vector(all);
 }
 
+/** Where sequences begin anew, as the caller says or as is usual. */
+function beginnings(args: RgLruArgs, places: Input, cuSeqlens: Input): Input | undefined {
+  if (args.positions) return places;
+  return args.initialState ? undefined : fromStart(cuSeqlens.data as Int32Array);
+}
+
+function checkHeads(op: string, sizes: Sizes): void {
+  const [H, P, D] = sizes.all('H', 'P', 'D');
+  if (H * P !== D) throw new StatespaceError('ERR_SHAPE', `${op}: H=${H} gates of ${P} channels are not D=${D}`);
+}
+
 export function plan(args: RgLruArgs): Plan<RgLruResult> {
   const { sizes, x, positions: places, cuSeqlens, initialState, ...weights } = check('rgLru', args, rules);
-  const [H, P, D] = sizes.all('H', 'P', 'D');
-  if (H * P !== D) throw new StatespaceError('ERR_SHAPE', `rgLru: H=${H} gates of ${P} channels are not D=${D}`);
+  checkHeads('rgLru', sizes);
   const y = output(sizes, 'y', x.shape);
-  const lastState = stateFrom(initialState, sizes, 'lastState', [sizes.of('S'), D]);
-  const anew = initialState ? undefined : fromStart(cuSeqlens.data as Int32Array);
+  const lastState = stateFrom(initialState, sizes, 'lastState', sizes.all('S', 'D'));
   return {
     op: 'rgLru',
     sizes,
     tensors: {
       x: tokens(x),
-      positions: args.positions ? places : anew,
+      positions: beginnings(args, places, cuSeqlens),
       ...weights,
       cuSeqlens,
       state: lastState,
@@ -91,4 +102,43 @@ export function rgLru(args: RgLruArgs, options?: CallOptions): Promise<RgLruResu
 /** {@link rgLru} on the calling thread. */
 export function rgLruSync(args: RgLruArgs): RgLruResult {
   return runSync(plan(args));
+}
+
+/** Arguments of {@link rgLruBackward}. */
+export interface RgLruBackwardArgs extends RgLruArgs, Out<RgLruGradients> {
+  /** (B, L, D): the gradient of y; zero when absent. */
+  dy?: TensorLike | undefined;
+  /** (B, D), packed (S, D): the gradient of lastState; zero when absent. */
+  dlastState?: TensorLike | undefined;
+}
+/** What {@link rgLruBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
+export type RgLruGradients = Gradients<
+  'x' | 'inputGateWeight' | 'inputGateBias' | 'recurrentGateWeight' | 'recurrentGateBias' | 'recurrentParam',
+  'initialState'
+>;
+
+export function backwardPlan(args: RgLruBackwardArgs): Plan<RgLruGradients> {
+  const name = 'rgLruBackward';
+  const a = check(name, args, { ...rules, dy: optional('B L D'), dlastState: optional('S D') });
+  const { sizes, x, positions: places, dy, dlastState, ...others } = a;
+  checkHeads(name, sizes);
+  const tensors = { ...others, x: tokens(x), positions: beginnings(args, places, a.cuSeqlens) };
+  const weights = ['inputGateWeight', 'inputGateBias', 'recurrentGateWeight', 'recurrentGateBias', 'recurrentParam'];
+  const above = { dy: tokens(orZeros(dy, x.shape)), dlastState };
+  return gradientPlan(name, a, { tensors }, above, ['x', ...weights, 'initialState']);
+}
+
+/**
+ * The gradients of {@link rgLru}, backwards in time over states and gates that are computed again. The slope of √(1 − a²)
+ * counts as at most 1000, as in the reference: where a is next to 1 it has none.
+ *
+ * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
+ */
+export function rgLruBackward(args: RgLruBackwardArgs, options?: CallOptions): Promise<RgLruGradients> {
+  return run(() => backwardPlan(args), options);
+}
+
+/** {@link rgLruBackward} on the calling thread. */
+export function rgLruBackwardSync(args: RgLruBackwardArgs): RgLruGradients {
+  return runSync(backwardPlan(args));
 }

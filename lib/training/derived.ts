@@ -1,11 +1,19 @@
 import { StatespaceError } from '../errors.js';
-import type { WeightSpec } from '../graph/weights.js';
+import type { Terms, WeightSpec } from '../graph/weights.js';
 
 /** How a weight follows from its sources, laid end to end, as native code computes it and its gradient. */
 export type Derived =
   | { readonly map: 'copy' }
   | { readonly map: 'constant'; readonly constants: Float32Array }
   | { readonly map: 'negativeExp' }
+  | {
+      readonly map: 'terms';
+      /** Value i is the sum of the terms from starts[i] to starts[i + 1]. */
+      readonly starts: Int32Array;
+      /** Of each term: the value that is exponentiated, and two that are multiplied; -1: none. */
+      readonly index: Int32Array;
+      readonly factors: Float32Array;
+    }
   | {
       readonly map: 'gather';
       /** Of each value: which of the sources' values it is, times a factor (none: 1), plus a constant (none: 0). */
@@ -21,13 +29,28 @@ const near = (a: number, b: number): boolean => Math.abs(a - b) <= 1e-5 * (1 + M
 /** Values in (0, 1) without a pattern. */
 const scattered = (i: number): number => (Math.imul(i + 1, 0x9e3779b1) >>> 8) / 2 ** 24;
 
+/** The terms of all values, as native code takes them. */
+function flatTerms(terms: Terms, size: number): Derived {
+  const starts = new Int32Array(size + 1);
+  const [index, factors]: [number[], number[]] = [[], []];
+  for (let i = 0; i < size; i++) {
+    for (const { factor = 1, exp = -1, values: [a = -1, b = -1] = [] } of terms(i)) {
+      index.push(exp, a, b);
+      factors.push(factor);
+    }
+    starts[i + 1] = factors.length;
+  }
+  return { map: 'terms', starts, index: Int32Array.from(index), factors: Float32Array.from(factors) };
+}
+
 /**
  * What a weight's load-time arithmetic does, found out by what it makes of a few inputs: families say it once, as a
- * function. Each value is one of the sources' values, times a factor and plus a constant (rows in another order, a head
+ * function. Sums of products say what they are (`terms`); of the others each value is one of the sources' values, times a factor and plus a constant (rows in another order, a head
  * repeated, 1 − mix), or −exp of the one in its place; anything else has no gradient here.
  */
-export async function derivedOf(spec: WeightSpec): Promise<Derived> {
+export async function derivedOf(spec: WeightSpec, size: number): Promise<Derived> {
   const { sources, transform } = spec;
+  if (spec.terms) return flatTerms(spec.terms, size);
   if (!transform) return { map: 'copy' };
   const sizes = sources.map((s) => s.span?.[1] ?? s.shape.reduce((a, b) => a * b, 1));
   const apply = async (value: (i: number) => number): Promise<Float32Array> => {

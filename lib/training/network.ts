@@ -96,8 +96,18 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
   const training = trainingGraph(graph, output, { gradients: true, recompute, squared, trains });
   const evaluation = trainingGraph(graph, output, { gradients: false, squared, trains });
   const bySequence = output.dims[0] === 'sequences';
+  // What only chooses (an indexer of keys) stays as it is: without a gradient it is not decayed either.
+  const reached = new Set(
+    [...training.weights].flatMap(([weight, { gradients }]) =>
+      gradients.length > 0 ? graph.weights.get(weight)!.sources.map((s) => s.name) : [],
+    ),
+  );
   const parameters: Trained[] = [
-    ...[...list.values()].map((p) => ({ name: p.name, shape: p.shape, trained: !o.lora && !p.buffer })),
+    ...[...list.values()].map((p) => ({
+      name: p.name,
+      shape: p.shape,
+      trained: !o.lora && !p.buffer && reached.has(p.name),
+    })),
     ...halves,
   ];
   const index = new Map(parameters.map((p, i) => [p.name, i]));
@@ -124,9 +134,11 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
         const parts = spec.sources.map((s) => ({
           parameter: index.get(s.name)!,
           first: s.span?.[0] ?? 0,
-          count: s.span?.[1] ?? size(s.shape),
+          count: s.span?.[1] ?? size(list.get(s.name)!.shape),
         }));
-        const derived = Object.fromEntries(Object.entries(await derivedOf(spec)).filter(([, v]) => v !== undefined));
+        const derived = Object.fromEntries(
+          Object.entries(await derivedOf(spec, size(weight.dims as number[]))).filter(([, v]) => v !== undefined),
+        );
         weights.push({
           value: value.id,
           parts,

@@ -47,6 +47,7 @@ std::string describe() {
   std::string gradient;
   if constexpr (requires { typename Op::GradientOf; }) gradient = ",\"gradientOf\":" + quoted(Op::GradientOf::kName);
   if constexpr (requires { Op::kPassesOn; }) gradient += ",\"passesOn\":" + quoted(Op::kPassesOn);
+  if constexpr (requires { Op::kChosenBy; }) gradient += ",\"chosenBy\":" + quoted(Op::kChosenBy);
   return "{\"name\":" + quoted(Op::kName) + gradient + "," + describe(OpFields(op)) + "}";
 }
 

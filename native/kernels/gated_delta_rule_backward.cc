@@ -1,5 +1,6 @@
 #include "backend/kernels.h"
 #include "kernels/delta_gradient.h"
+#include "kernels/head_sums.h"
 #include "kernels/key_decay_gradient.h"
 #include "kernels/rows.h"
 #include "kernels/streamed_rows.h"
@@ -109,47 +110,21 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
   if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
 }
 
-// to (tokens, groups, n) = from (tokens, nheads, n), summed over the heads of each group.
-void sum_heads(Context& cx, const float* from, int64_t tokens, int64_t nheads, int64_t groups, int64_t n,
-               const Tensor& to) {
-  const int64_t each = nheads / groups;
-  for_row_blocks(cx, tokens, nheads * n, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; ++t)
-      for (int64_t g = 0; g < groups; ++g)
-        for (int64_t c = 0; c < n; c += kLanes) {
-          const int m = lanes_of(n - c);
-          F total = zero();
-          for (int64_t h = g * each; h < (g + 1) * each; ++h) total = total + load(from + (t * nheads + h) * n + c, m);
-          store(to.row(t) + g * n + c, total, m);
-        }
-  });
-}
-
 }  // namespace
 
 template <>
 void run(const GatedDeltaRuleBackward& op, Context& cx) {
-  const int64_t tokens = op.q[0], heads_k = op.q[1], keys = op.q[2], nheads = op.v[1];
+  const int64_t tokens = op.q[0], keys = op.q[2], nheads = op.v[1];
   const Sequences sequences(op.cu_seqlens, Tensor(), tokens);
-  // Where every head has its own keys their gradients are written where they belong.
-  Tensor dq = op.dq, dk = op.dk;
-  if (nheads != heads_k) {
-    float* sums = cx.kept<float>(2 * tokens * nheads * keys);
-    for (Tensor* each : {&dq, &dk}) {
-      if (!*each) continue;
-      each->data = each == &dq ? sums : sums + tokens * nheads * keys;
-      each->row_stride = nheads * keys, each->shape[1] = nheads;
-    }
-  }
+  const HeadSums sums(cx, nheads, {&op.dq, &op.dk});
+  const Tensor &dq = sums[0], &dk = sums[1];
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
     if (op.decays_by_key()) return keyed(op, cx, s, head, begin, end, worker, dq, dk);
     DeltaGradient(op, end - begin, cx.local<float>(worker, DeltaGradient::floats(op, end - begin)))
         .run(cx, s, head, begin, end, dq, dk, head * keys);
   });
-  if (nheads == heads_k) return;
-  if (op.dq) sum_heads(cx, dq.f32(), tokens, nheads, heads_k, keys, op.dq);
-  if (op.dk) sum_heads(cx, dk.f32(), tokens, nheads, heads_k, keys, op.dk);
+  sums.finish();
 }
 
 }  // namespace statespace::STATESPACE_ISA

@@ -50,18 +50,21 @@ TrainerLayout read_layout(const Napi::Object& o) {
   };
   layout.weights = list<TrainerLayout::Weight>(o, "weights", [&](const Napi::Value& v) {
     const auto w = v.As<Napi::Object>();
-    TrainerLayout::Weight weight{integer(w, "value"), TrainerLayout::Map::copy, {}, {}, {}, {}, {}};
-    const int map = find_choice("copy|negativeExp|gather|constant", read_string(w, "map"));
+    TrainerLayout::Weight weight{integer(w, "value"), TrainerLayout::Map::copy, {}, {}, {}, {}, {}, {}};
+    const int map = find_choice("copy|negativeExp|gather|constant|terms", read_string(w, "map"));
     if (map < 0) throw Error(Code::kArgument, "trainer: no such map");
     weight.map = TrainerLayout::Map(map);
     weight.parts = list<TrainerLayout::Part>(w, "parts", [&](const Napi::Value& v) {
       const auto p = v.As<Napi::Object>();
       return TrainerLayout::Part{parameter(p, "parameter"), large(p, "first"), large(p, "count")};
     });
-    if (w.Has("index")) {
-      const auto index = w.Get("index").As<Napi::Int32Array>();
-      weight.index.assign(index.Data(), index.Data() + index.ElementLength());
-    }
+    const auto integers = [&](const char* key, std::vector<int32_t>& to) {
+      if (!w.Has(key)) return;
+      const auto values = w.Get(key).As<Napi::Int32Array>();
+      to.assign(values.Data(), values.Data() + values.ElementLength());
+    };
+    integers("starts", weight.starts);
+    integers("index", weight.index);
     const auto floats = [&](const char* key, std::vector<float>& to) {
       if (!w.Has(key)) return;
       const auto values = w.Get(key).As<Napi::Float32Array>();

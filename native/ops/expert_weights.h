@@ -55,4 +55,46 @@ struct ExpertWeights {
   }
 };
 
+// Of the chosen and the shared, with T = Σ s + eps of them where they are renormalized, else 1:
+//   ds_e = scale / T (dweight_e - Σ_j dweight_j s_j / T),   without renormalize scale dweight_e
+// and from the scores to all logits: s_e (1 - s_e) ds_e for the sigmoid, s_e (ds_e - Σ_j s_j ds_j) for the softmax. The
+// choice itself has no gradient, nor has the bias, which only chooses.
+struct ExpertWeightsBackward {
+  static constexpr const char* kName = "expertWeightsBackward";
+  using GradientOf = ExpertWeights;
+  Tensor logits, bias, dweights, dlogits;
+  int32_t score = 0;
+  int64_t top_k = 1;
+  int64_t shared = 0;
+  int64_t groups = 1;
+  int64_t topk_groups = 1;
+  bool renormalize = true;
+  float eps = 0;
+  float scale = 1;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("logits", logits, "tokens columns");
+    v.optional("bias", bias, "experts");
+    v.in("dweights", dweights, "tokens columns");
+    v.wanted("dlogits", dlogits, "tokens columns");
+    v.choice("score", score, "softmax|sigmoid");
+    v.attr("topK", top_k);
+    v.attr("shared", shared);
+    v.attr("groups", groups);
+    v.attr("topkGroups", topk_groups);
+    v.attr("renormalize", renormalize);
+    v.attr("eps", eps);
+    v.attr("scale", scale);
+  }
+
+  ExpertWeights forward() const {
+    ExpertWeights op;
+    op.logits = logits, op.bias = bias, op.score = score, op.top_k = top_k, op.shared = shared, op.groups = groups;
+    op.topk_groups = topk_groups, op.renormalize = renormalize, op.eps = eps, op.scale = scale;
+    return op;
+  }
+  void check() const { forward().check(); }
+};
+
 }  // namespace statespace

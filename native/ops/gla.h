@@ -36,4 +36,36 @@ struct Gla {
   }
 };
 
+// Backwards in time, G the gradient of the state behind a token, s = 1/sqrt(key):
+//   G += s q dyᵀ;   dq = s S_t dy,   dk = G v,   dv = Gᵀk,   dg = e^g Σ_v G∘S_{t-1};   then G = diag(e^g) G
+// dk, dv and dg are summed over the heads of q that share them.
+struct GlaBackward {
+  static constexpr const char* kName = "glaBackward";
+  using GradientOf = Gla;
+  Tensor q, k, v, g, cu_seqlens, initial_state, dy, dlast_state, dq, dk, dv, dg, dinitial_state;
+
+  template <class V>
+  void fields(V& visitor) {
+    visitor.in("q", q, "tokens nheads key");
+    visitor.in("k", k, "tokens nheads_kv key");
+    visitor.in("v", v, "tokens nheads_kv value");
+    visitor.in("g", g, "tokens nheads_kv key");
+    visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
+    visitor.optional("initialState", initial_state, "sequences nheads key value");
+    visitor.in("dy", dy, "tokens nheads value");
+    visitor.optional("dlastState", dlast_state, "sequences nheads key value");
+    visitor.wanted("dq", dq, "tokens nheads key");
+    visitor.wanted("dk", dk, "tokens nheads_kv key");
+    visitor.wanted("dv", dv, "tokens nheads_kv value");
+    visitor.wanted("dg", dg, "tokens nheads_kv key");
+    visitor.wanted("dinitialState", dinitial_state, "sequences nheads key value");
+  }
+
+  void check() const {
+    if (k[1] == 0 || q[1] % k[1] != 0)
+      throw Error(Code::kShape, "glaBackward: nheads " + std::to_string(q[1]) + " is no multiple of nheads_kv " +
+                                    std::to_string(k[1]));
+  }
+};
+
 }  // namespace statespace

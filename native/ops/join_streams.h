@@ -16,4 +16,20 @@ struct JoinStreams {
   }
 };
 
+// dx_c = weights_c dy,   dweights_c = x_c·dy
+struct JoinStreamsBackward {
+  static constexpr const char* kName = "joinStreamsBackward";
+  using GradientOf = JoinStreams;
+  Tensor x, weights, dy, dx, dweights;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens streams channels");
+    v.in("weights", weights, "tokens streams");
+    v.in("dy", dy, "tokens channels");
+    v.wanted("dx", dx, "tokens streams channels");
+    v.wanted("dweights", dweights, "tokens streams");
+  }
+};
+
 }  // namespace statespace

@@ -19,4 +19,25 @@ struct MixStreams {
   }
 };
 
+// dx_j = Σ_c mix[j, c] dy_c   (mix absent: dy_j),   dmix[j, c] = x_j·dy_c,   dout = Σ_c gain_c dy_c,   dgain_c =
+// out·dy_c
+struct MixStreamsBackward {
+  static constexpr const char* kName = "mixStreamsBackward";
+  using GradientOf = MixStreams;
+  Tensor x, mix, out, gain, dy, dx, dmix, dout, dgain;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens streams channels");
+    v.optional("mix", mix, "tokens streams streams");
+    v.in("out", out, "tokens channels");
+    v.in("gain", gain, "tokens streams");
+    v.in("dy", dy, "tokens streams channels");
+    v.wanted("dx", dx, "tokens streams channels");
+    v.wanted("dmix", dmix, "tokens streams streams");
+    v.wanted("dout", dout, "tokens channels");
+    v.wanted("dgain", dgain, "tokens streams");
+  }
+};
+
 }  // namespace statespace

@@ -39,4 +39,33 @@ struct NgramEmbedding {
   }
 };
 
+// dweight_i = the sum of the rows of dy that were looked up there. Sequences begin without tokens before them.
+struct NgramEmbeddingBackward {
+  static constexpr const char* kName = "ngramEmbeddingBackward";
+  using GradientOf = NgramEmbedding;
+  Tensor ids, multipliers, sizes, offsets, cu_seqlens, dy, dweight;
+  int64_t eos = 0, per_gram = 1;
+
+  template <class V>
+  void fields(V& v) {
+    v.runtime("ids", ids, "tokens");
+    v.in("multipliers", multipliers, "gram 4");
+    v.in("sizes", sizes, "heads 4");
+    v.in("offsets", offsets, "heads 4");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.in("dy", dy, "tokens heads width");
+    v.wanted("dweight", dweight, "rows width");
+    v.attr("eos", eos);
+    v.attr("perGram", per_gram);
+  }
+
+  void check() const {
+    const int64_t gram = multipliers[0];
+    if (gram < 2 || gram > 16) throw Error(Code::kShape, "ngramEmbeddingBackward: n-grams of 2 to 16 tokens");
+    if (per_gram < 1 || sizes[0] != (gram - 1) * per_gram)
+      throw Error(Code::kShape,
+                  "ngramEmbeddingBackward: expected " + std::to_string(gram - 1) + " times perGram heads");
+  }
+};
+
 }  // namespace statespace

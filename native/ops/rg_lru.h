@@ -36,4 +36,45 @@ struct RgLru {
   }
 };
 
+// Backwards in time, with a_t = e^{log a_t} and m_t = sqrt(1 - a_t²):
+//   λ_t = dy_t + a_{t+1} λ_{t+1},   di_t = λ m x,   dx = λ m i,   dlog a = λ (a h_{t-1} - i x a² / m)
+// and, through the sigmoids, the gradients of the gates' weights and more of dx. 1 / m counts as at most 2000, as in
+// the reference, where m is next to 0. A token that begins anew has m = 1 and gives nothing to r_t or to the state
+// before it.
+struct RgLruBackward {
+  static constexpr const char* kName = "rgLruBackward";
+  using GradientOf = RgLru;
+  Tensor x, positions, input_weight, input_bias, recurrent_weight, recurrent_bias, recurrent_param;
+  Tensor cu_seqlens, initial_state, dy, dlast_state;
+  Tensor dx, dinput_weight, dinput_bias, drecurrent_weight, drecurrent_bias, drecurrent_param, dinitial_state;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens channels");
+    v.runtime("positions", positions, "tokens");
+    v.in("inputGateWeight", input_weight, "nheads headdim headdim");
+    v.in("inputGateBias", input_bias, "nheads headdim");
+    v.in("recurrentGateWeight", recurrent_weight, "nheads headdim headdim");
+    v.in("recurrentGateBias", recurrent_bias, "nheads headdim");
+    v.in("recurrentParam", recurrent_param, "channels");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.optional("initialState", initial_state, "sequences channels");
+    v.in("dy", dy, "tokens channels");
+    v.optional("dlastState", dlast_state, "sequences channels");
+    v.wanted("dx", dx, "tokens channels");
+    v.wanted("dinputGateWeight", dinput_weight, "nheads headdim headdim");
+    v.wanted("dinputGateBias", dinput_bias, "nheads headdim");
+    v.wanted("drecurrentGateWeight", drecurrent_weight, "nheads headdim headdim");
+    v.wanted("drecurrentGateBias", drecurrent_bias, "nheads headdim");
+    v.wanted("drecurrentParam", drecurrent_param, "channels");
+    v.wanted("dinitialState", dinitial_state, "sequences channels");
+  }
+
+  void check() const {
+    if (input_weight[0] * input_weight[1] != x[1])
+      throw Error(Code::kShape, "rgLruBackward: nheads " + std::to_string(input_weight[0]) + " of headdim " +
+                                    std::to_string(input_weight[1]) + " are not " + std::to_string(x[1]) + " channels");
+  }
+};
+
 }  // namespace statespace

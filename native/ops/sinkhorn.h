@@ -28,4 +28,29 @@ struct Sinkhorn {
   }
 };
 
+// Backwards through the divisions by sums T_i, of which y = x / T is what follows: dx = (dy - Σ dy∘y) / T, and through
+// the softmax as any. The matrices between are made again from the last one and the sums.
+struct SinkhornBackward {
+  static constexpr const char* kName = "sinkhornBackward";
+  using GradientOf = Sinkhorn;
+  Tensor x, dy, dx;
+  int64_t iterations = 20;
+  float eps = 1e-6f;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens streams streams");
+    v.in("dy", dy, "tokens streams streams");
+    v.wanted("dx", dx, "tokens streams streams");
+    v.attr("iterations", iterations);
+    v.attr("eps", eps);
+  }
+
+  void check() const {
+    Sinkhorn op;
+    op.x = x, op.iterations = iterations;
+    op.check();
+  }
+};
+
 }  // namespace statespace

@@ -8,6 +8,7 @@
 #include "core/conversions.h"
 #include "core/error.h"
 #include "core/halves.h"
+#include "program/weight_terms.h"
 
 namespace statespace {
 namespace {
@@ -60,6 +61,7 @@ void add_product(float* c, const float* a, int64_t a_row, int64_t a_column, cons
 int64_t size_of(const TrainerLayout::Weight& w) {
   if (w.map == TrainerLayout::Map::constant) return int64_t(w.constants.size());
   if (w.map == TrainerLayout::Map::gather) return int64_t(w.index.size());
+  if (w.map == TrainerLayout::Map::terms) return int64_t(w.starts.size()) - 1;
   int64_t n = 0;
   for (const auto& p : w.parts) n += p.count;
   return n;
@@ -111,8 +113,10 @@ void Trainer::place() {
       ++uses[p.parameter];
       all += p.count;
     }
+    if (w.map == TrainerLayout::Map::terms) check_terms(w, all);
     for (int32_t i : w.index)
-      if (i < 0 || i >= all) throw Error(Code::kArgument, "trainer: a weight from values outside its parts");
+      if (w.map == TrainerLayout::Map::gather && (i < 0 || i >= all))
+        throw Error(Code::kArgument, "trainer: a weight from values outside its parts");
     for (int32_t id : w.gradients)
       if (reserve(id).size() != t.size() || reserve(id).dtype != DType::f32)
         throw Error(Code::kArgument, "trainer: a gradient of another size");
@@ -188,23 +192,31 @@ void Trainer::refresh_adapters(Stop stop) {
   }
 }
 
+std::vector<float> Trainer::joined(const TrainerLayout::Weight& w) const {
+  std::vector<float> values;
+  for (const auto& p : w.parts)
+    values.insert(values.end(), source(p.parameter) + p.first, source(p.parameter) + p.first + p.count);
+  return values;
+}
+
 void Trainer::refresh(Stop stop) {
   refresh_adapters(stop);
-  std::vector<float> joined;
   for (const auto& w : layout_.weights) {
     const Tensor& t = training_.weights()[w.value];
     if (w.map == TrainerLayout::Map::constant) {
       for (int64_t i = 0; i < t.size(); ++i) write_float(t.data, t.dtype, i, w.constants[i]);
       continue;
     }
+    if (w.map == TrainerLayout::Map::terms) {
+      sum_terms(w, joined(w), t);
+      continue;
+    }
     if (w.map == TrainerLayout::Map::gather) {
-      joined.clear();
-      for (const auto& p : w.parts)
-        joined.insert(joined.end(), source(p.parameter) + p.first, source(p.parameter) + p.first + p.count);
+      const std::vector<float> values = joined(w);
       for_pieces(t.size(), stop, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const float factor = w.factors.empty() ? 1 : w.factors[i], shift = w.constants.empty() ? 0 : w.constants[i];
-          write_float(t.data, t.dtype, i, factor * joined[w.index[i]] + shift);
+          write_float(t.data, t.dtype, i, factor * values[w.index[i]] + shift);
         }
       });
       continue;
@@ -236,12 +248,16 @@ void Trainer::gather(bool first, Stop stop) {
   for (const auto& w : layout_.weights)
     for (int32_t id : w.gradients) {
       const float* from = fixed(id);
-      if (w.map == TrainerLayout::Map::gather) {
+      if (w.map == TrainerLayout::Map::gather || w.map == TrainerLayout::Map::terms) {
         std::vector<float*> to;
         for (const auto& p : w.parts) {
           const bool wanted = gathers(p.parameter);
           float* sum = wanted ? made(memory_[p.parameter].sum, count(p.parameter)) + p.first : nullptr;
           for (int64_t i = 0; i < p.count; ++i) to.push_back(wanted ? sum + i : nullptr);
+        }
+        if (w.map == TrainerLayout::Map::terms) {
+          add_term_gradients(w, joined(w), from, to, stop);
+          continue;
         }
         for (size_t i = 0; i < w.index.size(); ++i) {
           if (i % kPiece == 0) throw_if_stopped(stop);

@@ -26,14 +26,16 @@ struct TrainerLayout {
     int64_t first, count;
   };
   // What a weight makes of its parts: nothing, -exp, values of them by index, times factors and plus constants where
-  // there are some, or no parts: constants.
-  enum class Map : uint8_t { copy, negative_exp, gather, constant };
+  // there are some, no parts: constants, or sums of products: term k is factors[k] · e^x · a · b of the values that
+  // index[3k] … index[3k + 2] name (-1: absent), value i the sum of the terms from starts[i] to starts[i + 1].
+  enum class Map : uint8_t { copy, negative_exp, gather, constant, terms };
   struct Weight {
     int32_t value;
     Map map;
     std::vector<Part> parts;
-    std::vector<int32_t> index;      // gather
-    std::vector<float> factors;      // gather
+    std::vector<int32_t> starts;     // terms
+    std::vector<int32_t> index;      // gather, terms
+    std::vector<float> factors;      // gather, terms
     std::vector<float> constants;    // gather, constant
     std::vector<int32_t> gradients;  // values of the training graph whose sum is its gradient
   };
@@ -111,6 +113,8 @@ class Trainer {
   const float* gradient(int32_t parameter) const;
   const float* source(int32_t parameter) const;  // what weights are made of
   bool gathers(int32_t parameter) const;
+  // The values of a weight's parts, end to end.
+  std::vector<float> joined(const TrainerLayout::Weight& w) const;
   // One of the last four.
   float* made(float*& values, int64_t count) { return values ? values : values = pages_.floats(count); }
   float* fixed(int32_t value) const { return training_.weights()[value].f32(); }

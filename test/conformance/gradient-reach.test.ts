@@ -54,6 +54,24 @@ const inTime: Partial<Record<OpName, { back: Pairs; on: Pairs; alsoBack?: Pairs 
     on: [['k', 'v', 'beta', 'g'], ['dq']],
     alsoBack: [['k', 'beta', 'g'], ['dv']],
   },
+  glaBackward: {
+    back: [
+      ['dy', 'q'],
+      ['dk', 'dv', 'dg'],
+    ],
+    on: [['k', 'v'], ['dq']],
+  },
+  mamba3Backward: {
+    back: [
+      ['dy', 'C', 'z'],
+      ['dx', 'dB', 'dadt'],
+    ],
+    on: [
+      ['x', 'B'],
+      ['dC', 'dz'],
+    ],
+  },
+  rgLruBackward: { back: [['dy'], ['dx']], on: [[], []] },
   wkv4Backward: { back: [['dy'], ['dk', 'dv']], on: [[], []] },
   wkv6Backward: {
     back: [

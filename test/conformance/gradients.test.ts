@@ -41,6 +41,13 @@ const backwardOps = opNames.filter((op) => op.endsWith('Backward'));
 const argument = (name: string, t: GoldenTensor) =>
   name === 'cuSeqlens' || name === 'positions' ? t.data : { data: t.data, shape: t.shape };
 
+/** What an argument that may lie in another (initialState.ssm) is, and the arguments with another value of it. */
+const given = (a: Args, path: string) => path.split('.').reduce<Args>((inside, key) => inside?.[key], a);
+function replaced(a: Args, path: string, value: unknown): Args {
+  const [first, ...rest] = path.split('.') as [string, ...string[]];
+  return { ...a, [first]: rest.length > 0 ? replaced(a[first], rest.join('.'), value) : value };
+}
+
 /** Zero everywhere in the reference (an unused expert, a masked key), or the rounding noise of a zero. */
 const isZero = (t: GoldenTensor) => t.data.every((v) => Math.abs(v) < 1e-12);
 
@@ -67,10 +74,8 @@ onEveryBackend(() => {
       Object.entries(tensors).flatMap(([key, t]) =>
         key.startsWith(prefix) ? [[key.slice(prefix.length), t] as const] : [],
       );
-    const args = {
-      ...Object.fromEntries(part('in.').map(([name, t]) => [name, argument(name, t)])),
-      ...(metadata.flags as object),
-    };
+    const inputs = part('in.').reduce<Args>((a, [name, t]) => replaced(a, name, argument(name, t)), {});
+    const args = { ...inputs, ...(metadata.flags as object) };
     const gradients = callSync(c.op, args);
     const expected = part('out.');
     expect(Object.keys(gradients).sort()).toEqual(expect.arrayContaining(expected.map(([name]) => name).sort()));
@@ -94,12 +99,12 @@ const above: Record<string, string> = { y: 'dy', lastState: 'dlastState', finalS
 function difference(formula: (a: Args) => Values, a: Args, name: string, direction: Float64Array): number {
   const step = 1e-4;
   const at = (sign: number) => {
-    const data = Float64Array.from(a[name].data as Float32Array, (v, i) => v + sign * step * direction[i]!);
-    const values = formula({ ...a, [name]: { ...a[name], data } });
-    return Object.entries(values).reduce(
-      (sum, [result, v]) => sum + (a[above[result]!] ? dot(v, a[above[result]!].data) : 0),
-      0,
-    );
+    const data = Float64Array.from(given(a, name).data as Float32Array, (v, i) => v + sign * step * direction[i]!);
+    const values = formula(replaced(a, name, { ...given(a, name), data }));
+    return Object.entries(values).reduce((sum, [result, v]) => {
+      const upstream = given(a, above[result] ?? `d${result}`);
+      return sum + (upstream ? dot(v, upstream.data) : 0);
+    }, 0);
   };
   return (at(1) - at(-1)) / (2 * step);
 }
@@ -128,11 +133,11 @@ describe('finite differences', () => {
         const r = new Random(seed);
         const a = sample.args(r, /crossEntropy/i.test(op) ? { ...d, L: Math.max(1, d.L) } : d); // a loss of nothing
         if (op === 'linearCrossEntropy') a.dloss = { data: Float32Array.of(1), shape: [1] };
-        const { dloss, ...given } = a;
-        const gradients: Outputs = callSync(op, op === 'linearCrossEntropy' ? given : a);
+        const { dloss, ...plain } = a;
+        const gradients: Outputs = callSync(op, op === 'linearCrossEntropy' ? plain : a);
         for (const [name, g] of Object.entries(gradients)) {
           const argument = name.slice(1); // loss has none
-          if (!isTensor(a[argument])) continue;
+          if (!isTensor(given(a, argument))) continue;
           const values = r.tensor([g.data.length]).data;
           const direction = Float64Array.from(values);
           const actual = dot(g.data as Float32Array, direction);
@@ -156,21 +161,25 @@ describe('packed sequences, empty ones among them', () => {
   it.for(ops)('%s', (op, { skip }) => {
     skip(!hasKernel(op), `${op} has no kernel here`);
     const r = new Random(7);
-    const { perToken, state } = samples[op.replace('Backward', '') as OpName];
+    const { perToken, state, stateParts } = samples[op.replace('Backward', '') as OpName];
     for (const K of [1, 2]) {
-      const whole = samples[op].args(r, { B: 1, L: 22, G: 2, R: 2, P: 5, N: 3, K });
+      let whole = samples[op].args(r, { B: 1, L: 22, G: 2, R: 2, P: 5, N: 3, K });
       const rows = ['dy', ...perToken!].filter((name) => whole[name]?.shape.length > 2 && whole[name].shape[1] === 22);
-      const states = state ? [state[0], `d${state[1]}`] : [];
-      for (const name of states) if (whole[name]) whole[name] = r.tensor([4, ...whole[name].shape.slice(1)]);
+      const paths = (name: string) => stateParts?.map((part) => `${name}.${part}`) ?? [name];
+      const states = (state ? [state[0], `d${state[1]}`] : []).flatMap(paths).filter((name) => given(whole, name));
+      for (const name of states) whole = replaced(whole, name, r.tensor([4, ...given(whole, name).shape.slice(1)]));
       const packed = callSync(op, { ...whole, cuSeqlens: bounds });
       const alone = lengths.map((length, s) => {
         const cut = rows.map((name) => [name, slice(whole[name], 1, bounds[s]!, bounds[s]! + length)]);
-        const own = states.filter((name) => whole[name]).map((name) => [name, slice(whole[name], 0, s, s + 1)]);
-        return callSync(op, { ...whole, ...Object.fromEntries([...cut, ...own]) });
+        const own = states.reduce(
+          (a, name) => replaced(a, name, slice(given(a, name) as GoldenTensor, 0, s, s + 1)),
+          whole,
+        );
+        return callSync(op, { ...own, ...Object.fromEntries(cut) });
       });
       for (const [name, g] of Object.entries(packed)) {
         const parts = alone.map((gradients) => Array.from(gradients[name]!.data as Float32Array));
-        const apart = name === 'dinitialState' || rows.includes(name.slice(1));
+        const apart = name.startsWith('dinitialState') || rows.includes(name.slice(1));
         const expected = apart ? parts.flat() : parts[0]!.map((_, i) => parts.reduce((sum, p) => sum + p[i]!, 0));
         expect(relativeL2(g.data as Float32Array, expected), `${op} ${name}`).toBeLessThan(1e-5);
       }

@@ -69,6 +69,7 @@ onEveryBackend(() => {
     it.for<[op: OpName, input: string, reset: number, near: number]>([
       ['retentionBackward', 'logDecay', Number.NEGATIVE_INFINITY, -300],
       ['gatedDeltaRuleBackward', 'g', Number.NEGATIVE_INFINITY, -300],
+      ['glaBackward', 'g', Number.NEGATIVE_INFINITY, -300],
       ['wkv6Backward', 'w', Number.NEGATIVE_INFINITY, -300],
       ['wkv7Backward', 'w', Number.NEGATIVE_INFINITY, -300],
       ['ssdBackward', 'A', Number.NEGATIVE_INFINITY, -3e4],

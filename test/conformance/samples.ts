@@ -69,6 +69,16 @@ export const samples: Record<OpName, Sample> = {
   moeBackward: gradientOf(clearChoice, (a) => ({ dy: a.x.shape })),
   gatedDeltaRuleBackward: gradientOf(forwards.gatedDeltaRule, aboveHeads),
   retentionBackward: gradientOf(forwards.retention, aboveHeads),
+  glaBackward: gradientOf(forwards.gla, aboveHeads),
+  rgLruBackward: gradientOf(forwards.rgLru, (a) => ({ dy: a.x.shape, ...aboveState(a) })),
+  mamba3Backward: {
+    args: (r, d) => {
+      const { mode: _, chunkSize: __, ...a } = forwards.mamba3.args(r, d);
+      const { ssm, k, v } = a.initialState;
+      const last = Object.entries({ ssm, k, v }).map(([part, t]) => [part, r.tensor(t.shape)]);
+      return { ...a, dy: r.tensor(a.x.shape), dlastState: Object.fromEntries(last) };
+    },
+  },
   wkv6Backward: gradientOf(forwards.wkv6, aboveHeads),
   wkv7Backward: gradientOf(forwards.wkv7, aboveHeads),
   wkv4Backward: gradientOf(forwards.wkv4, (a) => ({ dy: a.k.shape })),

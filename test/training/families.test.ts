@@ -25,6 +25,26 @@ const RETNET = {
   decoder_ffn_embed_dim: 40,
   decoder_layers: 2,
 };
+const MAMBA3 = (more: object = {}) => ({
+  ...{
+    model_type: 'mamba_ssm',
+    d_model: 24,
+    n_layer: 2,
+    vocab_size: 37,
+    pad_vocab_size_multiple: 1,
+    tie_embeddings: false,
+  },
+  ssm_cfg: {
+    layer: 'Mamba3',
+    d_state: 8,
+    headdim: 12,
+    expand: 2,
+    ngroups: 1,
+    rope_fraction: 0.5,
+    chunk_size: 16,
+    ...more,
+  },
+});
 const families: Record<string, Record<string, unknown>> = {
   mamba: { model_type: 'mamba', vocab_size: 37, hidden_size: 24, num_hidden_layers: 2, state_size: 5 },
   rwkv4: { model_type: 'rwkv4', ...RWKV },
@@ -32,6 +52,10 @@ const families: Record<string, Record<string, unknown>> = {
   rwkv6: { model_type: 'rwkv6', ...RWKV, head_size: 6 },
   rwkv7: { model_type: 'rwkv7', ...RWKV, head_size: 6 },
   retnet: RETNET,
+  gla: {
+    ...{ model_type: 'gla', vocab_size: 37, hidden_size: 24, intermediate_size: 40, num_hidden_layers: 2 },
+    ...{ num_heads: 4, num_kv_heads: 2, expand_k: 0.5, expand_v: 1, use_short_conv: true },
+  },
   mistral: { model_type: 'mistral', ...WIDTHS, ...HEADS, sliding_window: 5 },
   qwen3: { model_type: 'qwen3', ...WIDTHS, ...HEADS, head_dim: 6 },
   gemma2: { model_type: 'gemma2', ...WIDTHS, ...HEADS, head_dim: 6, query_pre_attn_scalar: 6 },
@@ -51,6 +75,31 @@ const families: Record<string, Record<string, unknown>> = {
     ...HEADS,
     layer_types: ['conv', 'full_attention'],
     block_auto_adjust_ff_dim: false,
+  },
+  mamba3: MAMBA3(),
+  mamba3_norm: MAMBA3({ is_outproj_norm: true, ngroups: 2, rope_fraction: 1 }),
+  mamba3_mimo: MAMBA3({ is_mimo: true, mimo_rank: 3, is_outproj_norm: true }),
+  lfm2_moe: {
+    ...{ model_type: 'lfm2_moe', ...WIDTHS, ...HEADS, layer_types: ['conv', 'full_attention'] },
+    ...{ num_dense_layers: 1, num_experts: 3, num_experts_per_tok: 3, moe_intermediate_size: 8 },
+  },
+  nemotron_h: {
+    ...{
+      model_type: 'nemotron_h',
+      ...WIDTHS,
+      ...HEADS,
+      num_hidden_layers: 3,
+      head_dim: 6,
+      layers_block_type: ['mamba', 'attention', 'moe'],
+    },
+    ...{ mamba_num_heads: 4, mamba_head_dim: 12, n_groups: 1, ssm_state_size: 5 },
+    ...{
+      n_routed_experts: 4,
+      num_experts_per_tok: 4,
+      moe_intermediate_size: 8,
+      moe_shared_expert_intermediate_size: 8,
+      n_group: 1,
+    },
   },
   falcon_h1: { model_type: 'falcon_h1', ...WIDTHS, ...HEADS, ...MAMBA2, mamba_d_ssm: 48 },
   granitemoehybrid: {
