@@ -131,9 +131,13 @@ const TOKENIZER_FILES = [
 /** The model to begin with: random weights of a config, or those of a folder or file; the tokenizer's files go where the model goes. */
 async function beginning(options: Options, read: Prepared, from: Beginning, folder: string): Promise<Model> {
   const { loadModel, createModel } = library();
+  const sized = read.vocabulary === undefined ? {} : { vocab_size: read.vocabulary };
   const model =
     from === 'config'
-      ? await createModel(await readModelConfig(options.config), { seed: options.seed, device: 'cpu' })
+      ? await createModel(
+          { ...sized, ...(await readModelConfig(options.config)) },
+          { seed: options.seed, device: 'cpu' },
+        )
       : await loadModel(options.config, { device: 'cpu' });
   if (from === 'folder' && read.folder === options.config) return model;
   for (const name of TOKENIZER_FILES)

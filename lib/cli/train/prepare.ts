@@ -24,6 +24,8 @@ export interface Prepared {
   /** Of the tokenizer, if it has one; or its files. */
   folder?: string | undefined;
   files?: Record<string, object> | undefined;
+  /** How many tokens it has, where it was made for this run. */
+  vocabulary?: number | undefined;
 }
 
 /** What the thread says. */
