@@ -179,6 +179,7 @@ export function checkTensor(where: string, tensor: TensorLike): DType {
     throw mismatch('ERR_DTYPE', where, `data of dtype ${dtype} in a ${array}`, `a ${tagOf(data) ?? show(data)}`);
   }
   checkBlocks(where, shape, dtype);
+  checkOrder(where, tensor, shape);
   const expected = byteLength(dtype, size) / data.BYTES_PER_ELEMENT;
   if (data.length !== expected) {
     const hint = data.length === 0 ? ' (was its buffer transferred?)' : '';
@@ -190,6 +191,25 @@ export function checkTensor(where: string, tensor: TensorLike): DType {
     );
   }
   return dtype;
+}
+
+/** Tensors of other libraries (ndarray) may lie in another order, which would be read as if they did not. */
+function checkOrder(where: string, tensor: TensorLike, shape: readonly number[]): void {
+  const { stride, strides = stride, offset = 0 } = tensor as { stride?: unknown; strides?: unknown; offset?: unknown };
+  if (offset !== 0)
+    throw mismatch('ERR_SHAPE', where, 'data that begins with the first value', `offset ${show(offset)}`);
+  if (!Array.isArray(strides)) return;
+  let step = 1;
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    if (shape[axis] !== 1 && strides[axis] !== step)
+      throw mismatch(
+        'ERR_SHAPE',
+        where,
+        'values in the order of the axes, the last one fastest',
+        `strides ${show(strides)}`,
+      );
+    step *= shape[axis]!;
+  }
 }
 
 function checkBlocks(where: string, shape: readonly number[], dtype: DType): void {

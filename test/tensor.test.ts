@@ -56,6 +56,23 @@ describe('construction', () => {
   });
 });
 
+test('values of another library`s tensor that lie in another order are refused, in order they are taken', () => {
+  const data = Float32Array.of(1, 2, 3, 4, 5, 6);
+  const norm = (more: object) => ops.rmsNormSync({ x: { data, shape: [2, 3], ...more } });
+  expect(() => norm({ stride: [1, 2], offset: 0 })).toThrow(
+    'rmsNorm: x: expected values in the order of the axes, the last one fastest, received strides [1, 2]',
+  );
+  expect(() => norm({ strides: [1, 2] })).toThrow(/received strides \[1, 2\]/);
+  expect(() => norm({ stride: [3, 1], offset: 1 })).toThrow(
+    'rmsNorm: x: expected data that begins with the first value',
+  );
+  const plain = norm({});
+  expect(norm({ stride: [3, 1], offset: 0 })).toEqual(plain);
+  expect(norm({ stride: () => [1, 2] })).toEqual(plain);
+  const column = ops.rmsNormSync({ x: { data, shape: [6, 1], stride: [1, 7] } as never });
+  expect(column.y.shape).toEqual([6, 1]);
+});
+
 describe('zeros', () => {
   test.each(['f32', 'f16', 'bf16', 'i32'] as const)(
     '%s, small and large, also in memory that was used before',

@@ -284,6 +284,24 @@ test('a run keeps its tokenizer, and what is saved has the one that was named', 
   expect(adapted.out).not.toBe(plain.out);
 }, 60_000);
 
+test('a new model whose config names no vocab_size has the tokens of the tokenizer that is made for it', async () => {
+  const { to, text } = await started();
+  const { vocab_size: _, ...config } = TINY;
+  await writeFile(to('open.json'), JSON.stringify(config));
+  for (const [more, size] of [
+    [[], 256],
+    [['--vocabulary', '270'], 270],
+  ] as const) {
+    const out = to(`of-${size}`);
+    const args = ['--steps', '2', '--batch', '1', '--length', '16', '--quiet', '--out', out, ...more];
+    const { code, err } = await run(['train', text, '--config', to('open.json'), ...args]);
+    expect(code, err).toBe(0);
+    expect(JSON.parse(await readFile(join(out, 'config.json'), 'utf8')).vocab_size).toBe(size);
+    const again = await run(['train', text, '--config', to('open.json'), ...args, '--steps', '3']);
+    expect(again.code, again.err).toBe(0);
+  }
+}, 60_000);
+
 test('Ctrl-C is heard while a text is read and its tokenizer learnt', async () => {
   const { to } = await started();
   const words = Array.from({ length: 400_000 }, (_, i) => (Math.imul(i + 1, 0x9e3779b1) >>> 0).toString(36));

@@ -129,9 +129,13 @@ const TOKENIZER_FILES =
 /** The model to begin with: random weights of a config, or those of a folder or file; the tokenizer's files go where the model goes. */
 async function beginning(options: Options, read: Prepared, from: Beginning, folder: string): Promise<Model> {
   const { loadModel, createModel } = library();
+  const sized = read.vocabulary === undefined ? {} : { vocab_size: read.vocabulary };
   const model =
     from === 'config'
-      ? await createModel(await readModelConfig(options.config), { seed: options.seed, device: 'cpu' })
+      ? await createModel(
+          { ...sized, ...(await readModelConfig(options.config)) },
+          { seed: options.seed, device: 'cpu' },
+        )
       : await loadModel(options.config, { device: 'cpu' });
   if (from === 'folder' && read.folder === options.config) return model;
   if (read.folder?.toLowerCase().endsWith('.gguf')) await writeTokenizerFiles(read.folder, folder);
@@ -217,7 +221,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const bar = quiet ? undefined : progress('training');
   if (goesOn && !quiet) process.stderr.write(`going on from step ${trainer.steps} of ${out}\n`);
 
-  const save = () => unhurried(() => trainer.save(out));
+  const save = () => trainer.save(out);
   const look = async () => {
     if (evaluation.length < 2) return;
     const rows = Math.min(32, Math.max(1, Math.floor(evaluation.length / length)));
@@ -242,36 +246,39 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
     }
     if (bytes > 0) history.final = { loss: nats / predicted, bitsPerByte: nats / Math.LN2 / bytes };
   };
-  try {
-    while (trainer.steps < steps) {
-      const data = windows(training, batch, length, seed, trainer.steps);
-      const begin = performance.now();
-      const report = await trainer.step({ ids: { data, shape: [batch, length] } }, { signal });
-      if (report.skipped) throw new Error(`step ${trainer.steps + 1}: ${report.skipped}`);
-      history.seconds += (performance.now() - begin) / 1000;
-      history.tokens += report.tokens;
-      history.losses.push(report.loss);
-      const left = ((steps - trainer.steps) * history.seconds) / history.losses.length;
-      bar?.update(
-        trainer.steps / steps,
-        `step ${trainer.steps} of ${steps}, loss ${report.loss.toFixed(4)}, ${Math.round(report.tokensPerSecond)} tokens/s, ${formatSeconds(left)} left`,
-      );
-      if (trainer.steps % options.evaluateEvery === 0 || trainer.steps === steps) await look();
-      if (trainer.steps % options.saveEvery === 0 && trainer.steps < steps) await save();
+  // Whatever a step that is under way takes to hear of Ctrl-C, and the save that follows.
+  await unhurried(async () => {
+    try {
+      while (trainer.steps < steps) {
+        const data = windows(training, batch, length, seed, trainer.steps);
+        const begin = performance.now();
+        const report = await trainer.step({ ids: { data, shape: [batch, length] } }, { signal });
+        if (report.skipped) throw new Error(`step ${trainer.steps + 1}: ${report.skipped}`);
+        history.seconds += (performance.now() - begin) / 1000;
+        history.tokens += report.tokens;
+        history.losses.push(report.loss);
+        const left = ((steps - trainer.steps) * history.seconds) / history.losses.length;
+        bar?.update(
+          trainer.steps / steps,
+          `step ${trainer.steps} of ${steps}, loss ${report.loss.toFixed(4)}, ${Math.round(report.tokensPerSecond)} tokens/s, ${formatSeconds(left)} left`,
+        );
+        if (trainer.steps % options.evaluateEvery === 0 || trainer.steps === steps) await look();
+        if (trainer.steps % options.saveEvery === 0 && trainer.steps < steps) await save();
+      }
+      await assess();
+      await save();
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      if (!quiet) process.stderr.write(`saving step ${trainer.steps} in ${out}\n`);
+      await save();
+      throw new Interrupted();
+    } finally {
+      bar?.stop();
+      await trainer.dispose();
+      await model.dispose();
+      await rm(temporary, { recursive: true, force: true });
     }
-    await assess();
-    await save();
-  } catch (error) {
-    if (!signal.aborted) throw error;
-    if (!quiet) process.stderr.write(`saving step ${trainer.steps} in ${out}\n`);
-    await save();
-    throw new Interrupted();
-  } finally {
-    bar?.stop();
-    await trainer.dispose();
-    await model.dispose();
-    await rm(temporary, { recursive: true, force: true });
-  }
+  });
   const drawing = curve(history);
   writeText(`${drawing}${drawing ? '\n' : ''}${summary(history)}\nsaved in ${out}`, html);
   if (html !== undefined) {

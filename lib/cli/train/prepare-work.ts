@@ -19,6 +19,7 @@ interface Encoding {
   /** Of the tokenizer's files, or a GGUF file. */
   folder?: string | undefined;
   files?: Record<string, object>;
+  vocabulary?: number;
 }
 
 const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'> => ({
@@ -26,7 +27,7 @@ const encodingBy = (tokenizer: TextTokenizer): Pick<Encoding, 'encode' | 'bytes'
   bytes: (id) => tokenizer.tokenBytes?.(id)?.length ?? 0,
 });
 
-const BY_BYTES: Encoding = { encode: encodeBytes, bytes: () => 1, files: byteTokenizer() };
+const BY_BYTES: Encoding = { encode: encodeBytes, bytes: () => 1, files: byteTokenizer(), vocabulary: 256 };
 const TOKENIZER_FILE = /^(tokenizer\.(json|model)|rwkv_vocab.*\.txt)$/;
 /** Characters by which two tokenizers are told apart. */
 const SAMPLE = 4096;
@@ -61,7 +62,8 @@ async function learnt(documents: readonly string[], size: number): Promise<Encod
   try {
     await writeFiles(folder, files);
     const tokenizer = (await loadTokenizer(folder))!;
-    return { ...encodingBy(tokenizer), files };
+    const { vocab } = (files['tokenizer.json'] as { model: { vocab: Record<string, number> } }).model;
+    return { ...encodingBy(tokenizer), files, vocabulary: Object.keys(vocab).length };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -70,9 +72,9 @@ async function learnt(documents: readonly string[], size: number): Promise<Encod
 /** @throws UsageError for what is no text, and tokenizers that are not there or not the run's. */
 export async function prepared(asked: Question): Promise<Prepared> {
   const documents = await readDocuments(asked.text);
-  const { encode, bytes, folder, files } = await chooseEncoding(asked, documents);
+  const { encode, bytes, folder, files, vocabulary } = await chooseEncoding(asked, documents);
   const { eos_token_id: eos } = asked.config;
   const tokens = joinTokens(documents.map(encode), typeof eos === 'number' && folder !== undefined ? eos : undefined);
   const largest = tokens.reduce((a, b) => Math.max(a, b), 0);
-  return { tokens, bytes: Int32Array.from({ length: largest + 1 }, (_, id) => bytes(id)), folder, files };
+  return { tokens, bytes: Int32Array.from({ length: largest + 1 }, (_, id) => bytes(id)), folder, files, vocabulary };
 }

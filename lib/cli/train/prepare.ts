@@ -24,6 +24,8 @@ export interface Prepared {
   /** Where the tokenizer lies, a folder or a GGUF file; or its files. */
   folder?: string | undefined;
   files?: Record<string, object> | undefined;
+  /** How many tokens it has, where it was made for this run. */
+  vocabulary?: number | undefined;
 }
 
 /** What the thread says. */
