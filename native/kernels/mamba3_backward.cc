@@ -10,8 +10,13 @@ namespace {
 
 using namespace mamba3;
 
-// Heads that one piece of work runs through, which add to the same rows of dB and dC.
-constexpr int64_t kHeads = 2;
+// Heads that one piece of work runs through add to the same rows of dB and dC: as few as keep those rows in some
+// megabytes (with four ranks, 24 heads and 2048 tokens two a piece take 100 MB, six a third of that and no more time).
+int64_t heads_of_piece(int64_t per_group, int64_t groups, int64_t floats) {
+  constexpr int64_t kLeast = 4, kCached = 4 << 20;
+  const int64_t most = std::max(kLeast, kCached / std::max<int64_t>(1, floats * groups));
+  return std::max<int64_t>(2, ceil_div(per_group, most));
+}
 
 // to = the sums over sequences of what HeadSums has at `from`, (rank, width) of each head in rows of `stride`.
 template <class Restore>
@@ -37,7 +42,8 @@ void run(const Mamba3Backward& op, Context& cx) {
   const Sizes z(forward);
   const int64_t tokens = op.x[0], per_group = z.nheads / z.ngroups;
   const Sequences sequences(op.cu_seqlens, Tensor(), tokens);
-  const int64_t blocks = ceil_div(per_group, kHeads), pieces = z.ngroups * blocks, own = HeadSums::floats(z);
+  const int64_t heads = heads_of_piece(per_group, z.ngroups, 2 * tokens * z.rank * z.n);
+  const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks, own = HeadSums::floats(z);
   const int64_t rows = tokens * z.rank * z.n, turns = op.angles.rank == 2 ? tokens * z.s : 0;
   float* sums = cx.kept<float>(sequences.count * z.nheads * own + pieces * (2 * rows + turns) + z.n + z.p);
   float* by_token = sums + sequences.count * z.nheads * own;
@@ -48,8 +54,8 @@ void run(const Mamba3Backward& op, Context& cx) {
   };
   cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, piece = i % pieces, begin = sequences.begin(s), end = sequences.end(s);
-    const int64_t first = piece / blocks * per_group + piece % blocks * kHeads;
-    const int64_t last = std::min(first + kHeads, (piece / blocks + 1) * per_group);
+    const int64_t first = piece / blocks * per_group + piece % blocks * heads;
+    const int64_t last = std::min(first + heads, (piece / blocks + 1) * per_group);
     HeadGradient gradient(op, forward, z, end - begin, {cx.local<float>(worker, HeadGradient::floats(z, end - begin))});
     TokenSums of_piece = shared(piece);
     for (int64_t h = first; h < last; ++h, of_piece.first = false)

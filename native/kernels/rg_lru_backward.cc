@@ -26,51 +26,47 @@ struct Sums {
 // log a of an open gate, -8 softplus(p).
 F rate(F p) { return set(-8) * (max(p, zero()) + log1p(exp(zero() - abs(p)))); }
 
-// A vector of channels, from `c` on, of one sequence.
+// Channels [first, end) of one sequence, a row of them after the other: one vector alone would take a page for every
+// token of every tensor.
 class Channels {
  public:
-  Channels(const RgLruBackward& op, const Gates& gates, int64_t c, int64_t end)
-      : op_(op),
-        gates_(gates),
-        width_(op.x[1]),
-        c_(c),
-        m_(lanes_of(end - c)),
-        rate_(rate(load(op.recurrent_param.f32() + c, m_))) {}
+  Channels(const RgLruBackward& op, const Gates& gates, int64_t first, int64_t end)
+      : op_(op), gates_(gates), width_(op.x[1]), first_(first), end_(end) {
+    each([&](int64_t c, int m) { store(at(rate_, c), rate(load(op.recurrent_param.f32() + c, m))); });
+  }
 
-  void run(int64_t sequence, int64_t begin, int64_t end, const Sums& sums) const {
-    const F first = op_.initial_state ? load(op_.initial_state.row(sequence) + c_, m_) : zero();
-    forward(begin, end, first);
-    F carried = op_.dlast_state ? load(op_.dlast_state.row(sequence) + c_, m_) : zero();
-    F input_bias = zero(), recurrent_bias = zero(), drate = zero();
-    for (int64_t t = end - 1; t >= begin; --t) {
-      const F x = load(op_.x.row(t) + c_, m_), i = of(gates_.input, t), r = of(gates_.recurrent, t);
-      const F upstream = load(op_.dy.row(t) + c_, m_) + carried;
-      F kept = set(1), slope = zero();
-      carried = zero();
-      if (!anew(t)) {
-        const F before = t > begin ? of(gates_.h, t - 1) : first, a = exp(rate_ * r);
-        kept = kept_by(rate_ * r);
-        slope = upstream * (a * before - i * x * a * a * reciprocal(max(kept, set(1 / 2000.f))));
-        carried = a * upstream;
-      }
-      const F gated = upstream * kept;
-      if (op_.dx) store(op_.dx.row(t) + c_, gated * i, m_);
-      const F di = gated * x * i * (set(1) - i), dr = slope * rate_ * r * (set(1) - r);
-      put(gates_.input, t, di);
-      put(gates_.recurrent, t, dr);
-      input_bias = input_bias + di, recurrent_bias = recurrent_bias + dr;
-      drate = fma(slope, r, drate);
+  void run(const Context& cx, int64_t sequence, int64_t begin, int64_t end, const Sums& sums) {
+    each([&](int64_t c, int m) {
+      store(at(first_state_, c), op_.initial_state ? load(op_.initial_state.row(sequence) + c, m) : zero());
+      store(at(state_, c), load(at(first_state_, c)));
+    });
+    for (int64_t t = begin; t < end; ++t) {
+      if (t % 64 == 0) cx.check_stop();
+      each([&](int64_t c, int m) { forward(t, c, m); });
     }
-    const int64_t at = sequence * width_ + c_;
-    store(sums.input_bias + at, input_bias, m_);
-    store(sums.recurrent_bias + at, recurrent_bias, m_);
-    store(sums.rate + at, drate, m_);
-    if (op_.dinitial_state) store(op_.dinitial_state.row(sequence) + c_, carried, m_);
+    float* const own[] = {sums.input_bias, sums.recurrent_bias, sums.rate};
+    each([&](int64_t c, int m) {
+      store(at(state_, c), op_.dlast_state ? load(op_.dlast_state.row(sequence) + c, m) : zero());
+      for (auto& sum : sums_) store(at(sum, c), zero());
+    });
+    for (int64_t t = end - 1; t >= begin; --t) {
+      if (t % 64 == 0) cx.check_stop();
+      each([&](int64_t c, int m) { backward(t, t == begin, c, m); });
+    }
+    each([&](int64_t c, int m) {
+      for (int i = 0; i < 3; ++i) store(own[i] + sequence * width_ + c, load(at(sums_[i], c)), m);
+      if (op_.dinitial_state) store(op_.dinitial_state.row(sequence) + c, load(at(state_, c)), m);
+    });
   }
 
  private:
-  F of(const float* rows, int64_t t) const { return load(rows + t * width_ + c_, m_); }
-  void put(float* rows, int64_t t, F x) const { store(rows + t * width_ + c_, x, m_); }
+  template <class Fn>
+  void each(Fn&& fn) const {
+    for (int64_t c = first_; c < end_; c += kLanes) fn(c, lanes_of(end_ - c));
+  }
+  float* at(float* values, int64_t c) const { return values + c - first_; }
+  F of(const float* rows, int64_t t, int64_t c, int m) const { return load(rows + t * width_ + c, m); }
+  void put(float* rows, int64_t t, int64_t c, F x, int m) const { store(rows + t * width_ + c, x, m); }
   bool anew(int64_t t) const { return op_.positions && op_.positions.i32()[t] == 0; }
   // sqrt(1 - a²), as the forward has it.
   static F kept_by(F log_a) {
@@ -78,24 +74,44 @@ class Channels {
     return sqrt((t + t) * reciprocal(set(1) + t));
   }
 
-  // The gates out of their sigmoids, and the states.
-  void forward(int64_t begin, int64_t end, F h) const {
-    const F of_input = load(op_.input_bias.f32() + c_, m_), of_recurrent = load(op_.recurrent_bias.f32() + c_, m_);
-    for (int64_t t = begin; t < end; ++t) {
-      const F i = sigmoid(of(gates_.input, t) + of_input), r = sigmoid(of(gates_.recurrent, t) + of_recurrent);
-      put(gates_.input, t, i);
-      put(gates_.recurrent, t, r);
-      const F gated = i * load(op_.x.row(t) + c_, m_);
-      h = anew(t) ? gated : fma(exp(rate_ * r), h, kept_by(rate_ * r) * gated);
-      put(gates_.h, t, h);
+  // The gates out of their sigmoids, and the state.
+  void forward(int64_t t, int64_t c, int m) {
+    const F i = sigmoid(of(gates_.input, t, c, m) + load(op_.input_bias.f32() + c, m));
+    const F r = sigmoid(of(gates_.recurrent, t, c, m) + load(op_.recurrent_bias.f32() + c, m));
+    put(gates_.input, t, c, i, m);
+    put(gates_.recurrent, t, c, r, m);
+    const F gated = i * load(op_.x.row(t) + c, m), log_a = load(at(rate_, c)) * r;
+    const F h = anew(t) ? gated : fma(exp(log_a), load(at(state_, c)), kept_by(log_a) * gated);
+    store(at(state_, c), h);
+    put(gates_.h, t, c, h, m);
+  }
+
+  // `state_` holds what the later tokens give the state of this one.
+  void backward(int64_t t, bool begins, int64_t c, int m) {
+    const F x = load(op_.x.row(t) + c, m), i = of(gates_.input, t, c, m), r = of(gates_.recurrent, t, c, m);
+    const F upstream = load(op_.dy.row(t) + c, m) + load(at(state_, c)), rate = load(at(rate_, c));
+    F kept = set(1), slope = zero(), carried = zero();
+    if (!anew(t)) {
+      const F before = begins ? load(at(first_state_, c)) : of(gates_.h, t - 1, c, m), a = exp(rate * r);
+      kept = kept_by(rate * r);
+      slope = upstream * (a * before - i * x * a * a * reciprocal(max(kept, set(1 / 2000.f))));
+      carried = a * upstream;
     }
+    store(at(state_, c), carried);
+    const F gated = upstream * kept;
+    if (op_.dx) store(op_.dx.row(t) + c, gated * i, m);
+    const F di = gated * x * i * (set(1) - i), dr = slope * rate * r * (set(1) - r);
+    put(gates_.input, t, c, di, m);
+    put(gates_.recurrent, t, c, dr, m);
+    const F terms[] = {di, dr, slope * r};
+    for (int k = 0; k < 3; ++k) store(at(sums_[k], c), load(at(sums_[k], c)) + terms[k]);
   }
 
   const RgLruBackward& op_;
   const Gates& gates_;
-  const int64_t width_, c_;
-  const int m_;
-  const F rate_;
+  const int64_t width_, first_, end_;
+  float rate_[kChannels], first_state_[kChannels], state_[kChannels];
+  float sums_[3][kChannels];  // of the gates' biases, and of log a by its rate
 };
 
 // Columns of one head.
@@ -133,10 +149,7 @@ void run(const RgLruBackward& op, Context& cx) {
   const int64_t blocks = ceil_div(width, kChannels);
   cx.parallel_for(sequences.count * blocks, [&](int64_t piece, int) {
     const int64_t s = piece / blocks, first = piece % blocks * kChannels, end = std::min(width, first + kChannels);
-    for (int64_t c = first; c < end; c += kLanes) {
-      cx.check_stop();
-      Channels(op, gates, c, end).run(s, sequences.begin(s), sequences.end(s), sums);
-    }
+    Channels(op, gates, first, end).run(cx, s, sequences.begin(s), sequences.end(s), sums);
   });
   const Tensor* gradients[] = {&op.dinput_weight, &op.drecurrent_weight};
   for (int64_t h = 0; h < nheads; ++h)

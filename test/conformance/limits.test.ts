@@ -70,6 +70,7 @@ onEveryBackend(() => {
       ['retentionBackward', 'logDecay', Number.NEGATIVE_INFINITY, -300],
       ['gatedDeltaRuleBackward', 'g', Number.NEGATIVE_INFINITY, -300],
       ['glaBackward', 'g', Number.NEGATIVE_INFINITY, -300],
+      ['mamba3Backward', 'adt', Number.NEGATIVE_INFINITY, -300],
       ['wkv6Backward', 'w', Number.NEGATIVE_INFINITY, -300],
       ['wkv7Backward', 'w', Number.NEGATIVE_INFINITY, -300],
       ['ssdBackward', 'A', Number.NEGATIVE_INFINITY, -3e4],
