@@ -12,7 +12,7 @@ export function fingerprintOf(
   graph: Graph,
   config: Record<string, unknown>,
 ): Uint8Array<ArrayBuffer> {
-  // Not what caches are held in: that follows from what the model is, which a snapshot tells by itself.
+  // Not what caches are held in: that follows from what the model is held in, which a snapshot has a field for.
   const layout = graph.values.filter((v) => v.kind === 'state' || v.kind === 'cache').map((v) => [v.kind, v.dims]);
   const stretched = graph.stretched === undefined ? [] : [graph.stretched];
   const parts = [modelType, identity, layout, sortedConfig(config), ...stretched];

@@ -80,14 +80,9 @@ export interface App {
 
 /**
  * An engine as an OpenAI-compatible HTTP API: a Hono app, whose `fetch` runs by itself or mounted in another. The engine
- * stays the caller's to dispose of.
+ * stays the caller's to dispose of. `running` holds the requests that have not been answered whole.
  */
-export function createApp(engine: Engine, options: AppOptions = {}): App {
-  return appOf(engine, options, new Set());
-}
-
-/** The same; `running` holds the requests that have not been answered whole. */
-export function appOf(engine: Engine, options: AppOptions, running: Set<AbortController>): App {
+export function createApp(engine: Engine, options: AppOptions = {}, running = new Set<AbortController>()): App {
   checkApp(options);
   checkEngine('createApp', engine);
   const limits: Limits = { model: options.model ?? 'model', maxTokens: options.maxTokens ?? 4096 };

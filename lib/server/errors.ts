@@ -30,7 +30,7 @@ function typeOf(status: number): string {
 }
 
 /** What the engine calls fields of a request in its messages. */
-const FIELDS: [RegExp, string][] = [
+const ENGINE_NAMES: [RegExp, string][] = [
   [/^(?:generate: )?logitBias\b/, 'logit_bias'],
   [/^(?:generate: )?responseFormat\b/, 'response_format'],
   [/^generate: stop(?=: expected ids)/, 'stop_token_ids'],
@@ -40,7 +40,7 @@ const FIELDS: [RegExp, string][] = [
 
 /** 400 by the name of the field whose value the engine refused. */
 function refused(message: string): ApiError {
-  const [named, field] = FIELDS.find(([pattern]) => pattern.test(message)) ?? [];
+  const [named, field] = ENGINE_NAMES.find(([pattern]) => pattern.test(message)) ?? [];
   return named ? invalid(message.replace(named, field!), field) : invalid(message);
 }
 

@@ -4,7 +4,7 @@ import { serve as serveNode } from '@hono/node-server';
 import { checkEngine, type Engine } from '../engine/engine.js';
 import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
-import { APP_OPTIONS, type AppOptions, appOf } from './app.js';
+import { APP_OPTIONS, type AppOptions, createApp } from './app.js';
 import { shuttingDown } from './errors.js';
 
 /** Where a server listens. */
@@ -47,7 +47,7 @@ export async function listen(engine: Engine, options: ServeOptions = {}): Promis
     throw mismatch('ERR_ARGUMENT', 'listen: port', `a whole number from 0 to ${MAX_PORT}`, show(port));
   if (typeof host !== 'string' || host === '') throw mismatch('ERR_ARGUMENT', 'listen: host', 'an address', show(host));
   const running = new Set<AbortController>();
-  const app = appOf(engine, ofApp, running);
+  const app = createApp(engine, ofApp, running);
   let closing = false;
   // Connections that were kept open would ask on until the end of the grace.
   const refuse = () =>

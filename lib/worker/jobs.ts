@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { ConnectionOptions, Job, Queue, QueueEvents } from 'bullmq';
 import { onAbort } from '../cancellation.js';
 import { type GenerateRequest, REQUEST_OPTIONS, type Usage } from '../engine/request.js';
-import { mismatch, StatespaceError, show } from '../errors.js';
+import { type ErrorCode, mismatch, StatespaceError, show } from '../errors.js';
 import { checkKnown, checkOptions } from '../options.js';
 import type { FinishReason } from '../session/generate.js';
 
@@ -89,6 +89,7 @@ export function openJobs(url: string, options: JobsOptions = {}): Jobs {
 
 class RedisJobs implements Jobs {
   private opened: Promise<{ queue: Queue; events: QueueEvents }> | undefined;
+  private closed = false;
 
   constructor(
     private readonly url: string,
@@ -97,6 +98,7 @@ class RedisJobs implements Jobs {
   ) {}
 
   private open(): Promise<{ queue: Queue; events: QueueEvents }> {
+    if (this.closed) return Promise.reject(new StatespaceError('ERR_DISPOSED', 'jobs: they were closed'));
     this.opened ??= (async () => {
       await checkReachable(this.url);
       const { Queue, QueueEvents } = await import('bullmq');
@@ -146,15 +148,26 @@ class RedisJobs implements Jobs {
     const aborted = new Promise<never>((_, reject) => {
       if (signal) forget = onAbort(signal, () => reject(signal.reason));
     });
-    return Promise.race([job.waitUntilFinished(events), aborted]).finally(() => forget?.());
+    const finished = job.waitUntilFinished(events).catch((error: Error) => {
+      throw readFailure(error);
+    });
+    return Promise.race([finished, aborted]).finally(() => forget?.());
   }
 
   async close(): Promise<void> {
-    if (!this.opened) return;
-    const { queue, events } = await this.opened;
+    this.closed = true;
+    const opened = await this.opened?.catch(() => undefined);
     this.opened = undefined;
-    await Promise.all([queue.close(), events.close()]);
+    if (opened) await Promise.all([opened.queue.close(), opened.events.close()]);
   }
+}
+
+/** A failure as a job keeps it, of which BullMQ stores the message alone. */
+export const failureOf = ({ code, message }: StatespaceError): string => `${code}: ${message}`;
+
+function readFailure(error: Error): Error {
+  const [, code, message] = /^(ERR_[A-Z_]+): (.*)$/s.exec(error.message) ?? [];
+  return code ? new StatespaceError(code as ErrorCode, message!, { cause: error }) : error;
 }
 
 /** An id as BullMQ takes it: whole numbers are its own, colons part its keys. */

@@ -2,7 +2,15 @@ import type { Worker } from 'bullmq';
 import { checkEngine, type Engine } from '../engine/engine.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
-import { checkQueue, checkReachable, connectionOf, DEFAULT_QUEUE, type JobRequest, type JobResult } from './jobs.js';
+import {
+  checkQueue,
+  checkReachable,
+  connectionOf,
+  DEFAULT_QUEUE,
+  failureOf,
+  type JobRequest,
+  type JobResult,
+} from './jobs.js';
 
 /** How a worker takes jobs. */
 export interface WorkerOptions {
@@ -53,10 +61,10 @@ export async function startWorker(engine: Engine, url: string, options: WorkerOp
         return result;
       } catch (error) {
         log?.({ job: id!, ms: Math.round(performance.now() - started), error: (error as Error).message });
+        if (!(error instanceof StatespaceError)) throw error;
         // A wrong request is as wrong the next time.
-        if (error instanceof StatespaceError && ['ERR_ARGUMENT', 'ERR_OUT_OF_MEMORY'].includes(error.code))
-          throw new UnrecoverableError(error.message);
-        throw error;
+        const wrong = ['ERR_ARGUMENT', 'ERR_OUT_OF_MEMORY'].includes(error.code);
+        throw new (wrong ? UnrecoverableError : Error)(failureOf(error));
       }
     },
     {

@@ -43,6 +43,8 @@ int32_t Pool::take(Fresh fresh) {
   if (stride_ == 0) return 0;  // nothing to keep, so nothing to tell apart
   const std::lock_guard lock(mutex_);
   int32_t piece;
+  // Pages that nobody has touched are zero: who takes them does not wait for the system to make them.
+  bool untouched = false;
   if (auto& list = warm_.empty() ? free_ : warm_; !list.empty()) {
     piece = list.back();
     if (backend_.host_memory) reserved_.commit(piece * stride_, stride_);
@@ -53,8 +55,9 @@ int32_t Pool::take(Fresh fresh) {
     piece = int32_t(references_.size());
     if (backend_.host_memory) reserved_.commit(piece * stride_, stride_);
     references_.push_back(1);
+    untouched = backend_.host_memory;
   }
-  if (fresh == Fresh::zeros) backend_.zero(at(piece), stride_);
+  if (fresh == Fresh::zeros && !untouched) backend_.zero(at(piece), stride_);
   return piece;
 }
 

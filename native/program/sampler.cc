@@ -253,11 +253,14 @@ int32_t Sampler::draw(const float* logits, int64_t n, float top) {
 
 namespace {
 
-// A model that computes nothing but NaN says so, and not its first token for ever.
-void check_numbers(const float* row, int64_t n) {
+// Where no token is left: a model that computes nothing but NaN says so, and not its first token for ever, nor is that
+// said where all are banned.
+[[noreturn]] void refuse(const float* row, int64_t n) {
   if (std::all_of(row, row + n, [](float x) { return std::isnan(x); }))
     throw Error(Code::kState, "sample: none of the " + std::to_string(n) +
                                   " logits is a number: the weights, or what was fed, hold NaN or infinity");
+  throw Error(Code::kArgument, "sample: none of the " + std::to_string(n) +
+                                   " tokens may come: logitBias, processLogits or the format bans all of them");
 }
 
 }  // namespace
@@ -268,9 +271,9 @@ Chosen Sampler::choose(const float* row, int64_t count, const History& history, 
   count_tokens(history, fed, fed_count);
   const float* logits = adjusted(row, n, mask);
   const float top = logit_loops().highest(logits, n);
-  if (top == kBanned && n > 0) check_numbers(row, n);
+  if (top == kBanned && n > 0) refuse(row, n);
   Chosen chosen;
-  const bool greedy = options_.temperature == 0 || top == kBanned || n == 0;
+  const bool greedy = options_.temperature == 0 || n == 0;
   chosen.token = greedy ? first_of(logits, n, top) : draw(logits, n, top);
   ++chosen_;
   if (options_.logprob || options_.alternatives > 0) {

@@ -134,7 +134,9 @@ test('a Redis that is not there is an error that says so, for jobs and workers',
     message: expect.stringMatching(/^jobs: the Redis at redis:\/\/127\.0\.0\.1:1 cannot be asked: .*ECONNREFUSED/),
   });
   await expect(jobs.result('a')).rejects.toMatchObject({ code: 'ERR_STATE' });
-  await jobs.close();
+  const failing = jobs.result('a').catch((error) => error.code);
+  await jobs.close(); // of what cannot be opened nothing is left to close
+  expect(['ERR_STATE', 'ERR_DISPOSED']).toContain(await failing);
   await using engine = model.createEngine();
   await expect(startWorker(engine, nowhere)).rejects.toMatchObject({ code: 'ERR_STATE' });
   for (const wrong of [{ concurrency: 0 }, { lockMs: -1 }, { queue: '' }, { log: 5 }])
@@ -190,7 +192,10 @@ describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('jobs', 
     jobs = openJobs(redis.url, { queue: 'wrong' });
     await work('wrong');
     const id = await jobs.add({ prompt: [100_000], maxTokens: 3 });
-    await expect(jobs.result(id)).rejects.toThrow(/an id from 0 to/);
+    await expect(jobs.result(id)).rejects.toMatchObject({
+      ...{ name: 'StatespaceError', code: 'ERR_ARGUMENT' },
+      message: expect.stringMatching(/^forward: tokens\[0\]: expected an id from 0 to/),
+    });
     await expect(jobs.result('none')).rejects.toThrow(/there is no job/);
     for (const wrong of [{ promt: [1] }, { prompt: [1], signal: new AbortController().signal }])
       await expect(jobs.add(wrong as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
@@ -204,5 +209,19 @@ describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('jobs', 
     const endless = await jobs.add({ prompt: [11], maxTokens: 5 });
     await expect(jobs.result(endless, { signal: AbortSignal.abort() })).rejects.toThrow(/abort/);
     expect((await jobs.result(endless)).tokens.length).toBe(5);
+  });
+
+  test('closed, they stay closed, whenever that was', async () => {
+    for (const early of [true, false]) {
+      const closing = openJobs(redis.url, { queue: 'closed' });
+      const adding = closing.add({ prompt: [1] }).catch((error) => error.code);
+      if (!early) await adding;
+      await closing.close();
+      await adding;
+      const refused = { code: 'ERR_DISPOSED', message: 'jobs: they were closed' };
+      await expect(closing.add({ prompt: [1] })).rejects.toMatchObject(refused);
+      await expect(closing.result('x')).rejects.toMatchObject(refused);
+      await closing.close();
+    }
   });
 });

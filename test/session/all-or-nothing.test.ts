@@ -95,6 +95,20 @@ test('a snapshot leaves the row of logits out unless asked, and names the type t
   expect(() => other.restoreSession(session.save())).toThrow('snapshot: it was saved from another model (held in f32)');
 });
 
+test('a session that has been fed nothing has touched no memory: who creates it does not wait for that', async () => {
+  const config = { model_type: 'mamba', vocab_size: 61, hidden_size: 512, num_hidden_layers: 8, state_size: 64 };
+  const model = await createModel(config, { seed: 1 });
+  await model.createSession().forward([1]);
+  const before = process.memoryUsage().rss;
+  const sessions = Array.from({ length: 64 }, () => model.createSession());
+  const held = sessions.reduce((bytes, session) => bytes + session.bytes, 0);
+  expect(held).toBeGreaterThan(100e6);
+  expect(process.memoryUsage().rss - before).toBeLessThan(0.2 * held);
+  const [first, last] = [await sessions[0]!.forward([1, 2]), await sessions.at(-1)!.forward([1, 2])];
+  expect(first.data).toEqual(last.data);
+  await model.dispose();
+});
+
 test('dispose() gives the weights back though sessions are alive', async () => {
   const model = await createModel({ ...LLAMA, hidden_size: 1024, intermediate_size: 4096, num_hidden_layers: 4 });
   const session = model.createSession();

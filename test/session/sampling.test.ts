@@ -208,6 +208,20 @@ describe('what changes logits', () => {
     await expect(first(session, options as never)).rejects.toThrow(message);
   });
 
+  const all = Object.fromEntries(Array.from({ length: V }, (_, id) => [id, Number.NEGATIVE_INFINITY]));
+  test.each([
+    ['a bias', { logitBias: all }],
+    ['a bias, drawn', { logitBias: all, temperature: 1, topP: 0.9 }],
+    ['a hook', { processLogits: (row: Float32Array) => void row.fill(Number.NEGATIVE_INFINITY) }],
+  ])('%s that bans every token is refused: it gave the first', async (_, options) => {
+    const { session } = await start();
+    await expect(first(session, options)).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: 'sample: none of the 64 tokens may come: logitBias, processLogits or the format bans all of them',
+    });
+    expect((await session.forward([1])).shape).toEqual([1, V]);
+  });
+
   test.each([{}, { prompt: [] }, { prompt: [], processLogits: () => {} }])(
     'nothing to go on from is refused: %j',
     async (options) => {
