@@ -56,7 +56,7 @@ class Derivation {
     this.graph = new Graph(of.dtype);
   }
 
-  /** The forward's ops as they are over whole sequences: no rows are left out, no cache stands between keys and queries. */
+  /** The forward's ops over whole sequences, recurrences in chunks: no rows are left out, no cache stands between keys and queries. */
   forward(): void {
     const cached = new Map<Value, Value>();
     for (const node of this.of.nodes) {
@@ -73,7 +73,7 @@ class Derivation {
       const copied = Object.fromEntries(
         Object.entries(inputs).map(([name, v]) => [name, cached.get(v) ?? this.copy(v)]),
       );
-      this.nodes.push({ op, inputs: copied, attrs: { ...attrs } });
+      this.nodes.push({ op, inputs: copied, attrs: { ...attrs, ...inChunks(op) } });
       const depends = op.fields.some((f) => copied[f.name] && !isWritten(f) && this.varies(copied[f.name]!));
       for (const f of op.fields) {
         const v = copied[f.name];
@@ -325,6 +325,12 @@ class Derivation {
       this.graph.nodes.push(node);
     }
   }
+}
+
+/** Recurrences go by chunks, which keep what their gradients take: the same bits whether they do or not. */
+function inChunks(op: OpDescription): Record<string, number> {
+  const mode = op.attrs.find((a) => a.name === 'mode')?.choices.indexOf('chunked') ?? -1;
+  return mode >= 0 && op.gradient ? { mode } : {};
 }
 
 const isRead = (f: OpField): boolean => f.kind === 'in' || f.kind === 'optional';

@@ -1,7 +1,13 @@
 import type { TensorLike } from '../tensor.js';
-import { check, optional, type Rules, tensor } from './check.js';
+import { check, flag, optional, type Rules, tensor } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
-import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
+import {
+  type HeadRecurrenceArgs,
+  type HeadRecurrenceResult,
+  headPlan,
+  headRecurrence,
+  type KeptStates,
+} from './head-recurrence.js';
 import type { Out } from './outs.js';
 import { type CallOptions, type Plan, run, runSync, tokens } from './run.js';
 import { requireMultiple } from './sequences.js';
@@ -18,10 +24,12 @@ export interface GatedDeltaRuleArgs extends HeadRecurrenceArgs {
   g: TensorLike;
   /** Write strength, (B, L, H). */
   beta: TensorLike;
+  /** Whether the result has states, which {@link gatedDeltaRuleBackward} takes: chunks in either mode, K up to 128. Default false. */
+  withStates?: boolean | undefined;
 }
 
 /** What {@link gatedDeltaRule} gives. */
-export interface GatedDeltaRuleResult extends HeadRecurrenceResult {}
+export interface GatedDeltaRuleResult extends HeadRecurrenceResult, KeptStates {}
 
 const rules = {
   q: tensor('B L Hk K'),
@@ -30,6 +38,7 @@ const rules = {
   g: tensor('B L H'),
   beta: tensor('B L H'),
   ...headRecurrence,
+  withStates: flag(false),
 } satisfies Rules<GatedDeltaRuleArgs>;
 
 export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
@@ -54,36 +63,43 @@ export function gatedDeltaRuleSync(args: GatedDeltaRuleArgs): GatedDeltaRuleResu
 }
 
 /** Arguments of {@link gatedDeltaRuleBackward}. */
-export interface GatedDeltaRuleBackwardArgs extends Omit<GatedDeltaRuleArgs, 'out'>, Out<GatedDeltaRuleGradients> {
+export interface GatedDeltaRuleBackwardArgs
+  extends Omit<GatedDeltaRuleArgs, 'withStates' | 'out'>,
+    Out<GatedDeltaRuleGradients> {
   /** (B, L, H, V): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
   /** Log decay, (B, L, H), or one a key, (B, L, H, K), for the gradients of kda. */
   g: TensorLike;
   /** (B, H, K, V), packed (S, H, K, V): the gradient of lastState; zero when absent. */
   dlastState?: TensorLike | undefined;
+  /** (B, L, 2, H, V), of gatedDeltaRule's withStates on the same arguments: without them it is run again. */
+  states?: TensorLike | undefined;
 }
 /** What {@link gatedDeltaRuleBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type GatedDeltaRuleGradients = Gradients<'q' | 'k' | 'v' | 'g' | 'beta', 'initialState'>;
 
+const { withStates: _, ...forwardRules } = rules;
+
 export function backwardPlan(args: GatedDeltaRuleBackwardArgs): Plan<GatedDeltaRuleGradients> {
   const name = 'gatedDeltaRuleBackward';
-  const { dy, dlastState, ...a } = check(name, args, {
-    ...rules,
+  const { dy, dlastState, states, ...a } = check(name, args, {
+    ...forwardRules,
     g: tensor('B L H | B L H K'),
     dy: optional('B L H V'),
     dlastState: optional('S H K V'),
+    states: optional('B L 2 H V'),
   });
   requireMultiple(name, 'H', a.sizes.of('H'), 'Hk', a.sizes.of('Hk'));
   const { q, k, v, g, beta, cuSeqlens, initialState } = a;
   const rows = { q: tokens(q), k: tokens(k), v: tokens(v), g: tokens(g), beta: tokens(beta) };
-  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState };
+  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState, states: tokens(states) };
   const of = ['q', 'k', 'v', 'g', 'beta', 'initialState'];
   return gradientPlan(name, a, { tensors: { ...rows, cuSeqlens, initialState } }, above, of);
 }
 
 /**
  * The gradients of {@link gatedDeltaRule} (Yang et al. 2024), and with a decay a key those of kda (Kimi Linear, 2025), backwards
- * in time over states that are computed again from some that are kept. q, k and β have gradients as they come: what made
+ * in time over states that are computed again from some that are kept, by the forward or here. q, k and β have gradients as they come: what made
  * them of unit length has its own.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.

@@ -21,6 +21,12 @@ export interface HeadRecurrenceResult {
   lastState: Tensor;
 }
 
+/** What they give where their gradient may be asked for. */
+export interface KeptStates {
+  /** (B, L, 2, H, V), if asked for: states at intervals, in an order of the kernel's own. */
+  states?: Tensor | undefined;
+}
+
 /** The rules of {@link HeadRecurrenceArgs}; they follow those of the tensors. */
 export const headRecurrence = {
   cuSeqlens: sequences,
@@ -34,20 +40,21 @@ export const headRecurrence = {
  */
 export function headPlan(
   { sizes, op, K }: { sizes: Sizes; op: string; K: number },
-  a: { cuSeqlens: Input; initialState: Input | undefined },
+  a: { cuSeqlens: Input; initialState: Input | undefined; withStates?: boolean },
   byToken: Record<string, Input | undefined> & { v: Input },
   attrs: Plan<unknown>['attrs'],
   others: Record<string, Input> = {},
-): Plan<HeadRecurrenceResult> {
-  const [, , H, V] = byToken.v.shape as [number, number, number, number];
+): Plan<HeadRecurrenceResult & KeptStates> {
+  const [batch, length, H, V] = byToken.v.shape as [number, number, number, number];
   const y = output(sizes, 'y', byToken.v.shape);
   const lastState = stateFrom(a.initialState, sizes, 'lastState', [a.cuSeqlens.shape[0]! - 1, H, K, V]);
+  const states = a.withStates ? output(sizes, 'states', [batch, length, 2, H, V]) : undefined;
   const rows = Object.fromEntries(Object.entries(byToken).map(([field, t]) => [field, tokens(t)]));
   return {
     op,
     sizes,
-    tensors: { ...rows, ...others, cuSeqlens: a.cuSeqlens, state: lastState, y: tokens(y) },
+    tensors: { ...rows, ...others, cuSeqlens: a.cuSeqlens, state: lastState, y: tokens(y), states: tokens(states) },
     attrs,
-    result: { y, lastState },
+    result: states ? { y, lastState, states } : { y, lastState },
   };
 }

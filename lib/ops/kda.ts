@@ -1,6 +1,12 @@
 import type { TensorLike } from '../tensor.js';
-import { check, type Rules, tensor } from './check.js';
-import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
+import { check, flag, type Rules, tensor } from './check.js';
+import {
+  type HeadRecurrenceArgs,
+  type HeadRecurrenceResult,
+  headPlan,
+  headRecurrence,
+  type KeptStates,
+} from './head-recurrence.js';
 import { type CallOptions, type Plan, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
@@ -16,10 +22,12 @@ export interface KdaArgs extends HeadRecurrenceArgs {
   g: TensorLike;
   /** Write strength, (B, L, H). */
   beta: TensorLike;
+  /** Whether the result has states, which {@link gatedDeltaRuleBackward} takes: chunks in either mode, K up to 128. Default false. */
+  withStates?: boolean | undefined;
 }
 
 /** What {@link kda} gives. */
-export interface KdaResult extends HeadRecurrenceResult {}
+export interface KdaResult extends HeadRecurrenceResult, KeptStates {}
 
 const rules = {
   q: tensor('B L Hk K'),
@@ -28,6 +36,7 @@ const rules = {
   g: tensor('B L H K'),
   beta: tensor('B L H'),
   ...headRecurrence,
+  withStates: flag(false),
 } satisfies Rules<KdaArgs>;
 
 export function plan(args: KdaArgs): Plan<KdaResult> {

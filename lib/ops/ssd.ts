@@ -36,6 +36,8 @@ export interface SsdArgs extends Out<SsdResult> {
   chunkSize?: number | undefined;
   /** All compute the same function. Default 'chunked'. */
   mode?: 'chunked' | 'recurrent' | 'quadratic' | undefined;
+  /** Whether the result has states, which {@link ssdBackward} takes: chunks of f32 in any mode, N up to 128. Default false. */
+  withStates?: boolean | undefined;
 }
 
 /** What {@link ssd} gives. */
@@ -44,6 +46,8 @@ export interface SsdResult {
   y: Tensor;
   /** (B, H, P, N), packed (S, H, P, N). */
   lastState: Tensor;
+  /** (B, L, 2, H, P), if asked for: states at intervals, in an order of the kernel's own. */
+  states?: Tensor | undefined;
 }
 
 const limits: Rule<readonly [number, number]> = (value = [0, Infinity], where) => {
@@ -68,6 +72,7 @@ const rules = {
   initialState: optional('S H P N'),
   chunkSize: integer(1),
   mode: choice('chunked', 'recurrent', 'quadratic'),
+  withStates: flag(false),
 } satisfies Rules<SsdArgs>;
 
 export function plan(args: SsdArgs): Plan<SsdResult> {
@@ -75,6 +80,8 @@ export function plan(args: SsdArgs): Plan<SsdResult> {
   requireMultiple('ssd', 'H', sizes.of('H'), 'G', sizes.of('G'));
   const y = output(sizes, 'y', a.x.shape);
   const lastState = stateFrom(a.initialState, sizes, 'lastState', sizes.all('S', 'H', 'P', 'N'));
+  const [batch, length, H, P] = sizes.all('B', 'L', 'H', 'P');
+  const states = a.withStates ? output(sizes, 'states', [batch, length, 2, H, P]) : undefined;
   return {
     op: 'ssd',
     sizes,
@@ -90,6 +97,7 @@ export function plan(args: SsdArgs): Plan<SsdResult> {
       cuSeqlens: a.cuSeqlens,
       state: lastState,
       y: tokens(y),
+      states: tokens(states),
     },
     attrs: {
       dtSoftplus: a.dtSoftplus,
@@ -98,7 +106,7 @@ export function plan(args: SsdArgs): Plan<SsdResult> {
       chunkSize: a.chunkSize,
       mode: a.mode,
     },
-    result: { y, lastState },
+    result: states ? { y, lastState, states } : { y, lastState },
   };
 }
 
@@ -119,7 +127,7 @@ export function ssdSync(args: SsdArgs): SsdResult {
 }
 
 /** Arguments of {@link ssdBackward}. */
-export interface SsdBackwardArgs extends Omit<SsdArgs, 'out' | 'mode' | 'chunkSize'>, Out<SsdGradients> {
+export interface SsdBackwardArgs extends Omit<SsdArgs, 'out' | 'mode' | 'chunkSize' | 'withStates'>, Out<SsdGradients> {
   /** As of {@link ssd}; the gradient does not depend on it. */
   chunkSize?: number | undefined;
   /** As of {@link ssd}; the gradient does not depend on it. */
@@ -128,16 +136,21 @@ export interface SsdBackwardArgs extends Omit<SsdArgs, 'out' | 'mode' | 'chunkSi
   dy?: TensorLike | undefined;
   /** (B, H, P, N), packed (S, H, P, N): the gradient of lastState; zero when absent. */
   dlastState?: TensorLike | undefined;
+  /** (B, L, 2, H, P), of ssd's withStates on the same arguments: without them it is run again. */
+  states?: TensorLike | undefined;
 }
 /** What {@link ssdBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type SsdGradients = Gradients<'x' | 'dt' | 'A' | 'B' | 'C', 'D' | 'z' | 'dtBias' | 'initialState'>;
 
+const { withStates: _, ...forwardRules } = rules;
+
 export function backwardPlan(args: SsdBackwardArgs): Plan<SsdGradients> {
   const name = 'ssdBackward';
-  const { dy, dlastState, ...a } = check(name, args, {
-    ...rules,
+  const { dy, dlastState, states, ...a } = check(name, args, {
+    ...forwardRules,
     dy: optional('B L H P'),
     dlastState: optional('S H P N'),
+    states: optional('B L 2 H P'),
   });
   requireMultiple(name, 'H', a.sizes.of('H'), 'G', a.sizes.of('G'));
   const { x, dt, A, B, C, D, z, dtBias, cuSeqlens, initialState, dtSoftplus, dtLimit } = a;
@@ -149,7 +162,7 @@ export function backwardPlan(args: SsdBackwardArgs): Plan<SsdGradients> {
       tensors: { ...rows, A, D, dtBias, cuSeqlens, initialState },
       attrs: { dtSoftplus, dtMin: dtLimit[0], dtMax: dtLimit[1] },
     },
-    { dy: tokens(orZeros(dy, x.shape)), dlastState },
+    { dy: tokens(orZeros(dy, x.shape)), dlastState, states: tokens(states) },
     ['x', 'dt', 'A', 'B', 'C', 'D', 'z', 'dtBias', 'initialState'],
   );
 }

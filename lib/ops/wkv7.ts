@@ -1,5 +1,5 @@
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, choice, optional, type Rules, tensor } from './check.js';
+import { check, choice, flag, optional, type Rules, tensor } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
@@ -25,6 +25,8 @@ export interface Wkv7Args extends Out<Wkv7Result> {
   initialState?: TensorLike | undefined;
   /** Chunks of matrix products, or step by step; both compute the same function. Default 'chunked'. */
   mode?: 'chunked' | 'recurrent' | undefined;
+  /** Whether the result has states, which {@link wkv7Backward} takes: chunks in either mode, K up to 128. Default false. */
+  withStates?: boolean | undefined;
 }
 
 /** What {@link wkv7} gives. */
@@ -33,6 +35,8 @@ export interface Wkv7Result {
   y: Tensor;
   /** (B, H, V, K), packed (S, H, V, K). */
   lastState: Tensor;
+  /** (B, L, 2, H, V), if asked for: states at intervals, in an order of the kernel's own. */
+  states?: Tensor | undefined;
 }
 
 const rules = {
@@ -45,12 +49,15 @@ const rules = {
   cuSeqlens: sequences,
   initialState: optional('S H V K'),
   mode: choice('chunked', 'recurrent'),
+  withStates: flag(false),
 } satisfies Rules<Wkv7Args>;
 
 export function plan(args: Wkv7Args): Plan<Wkv7Result> {
   const { sizes, ...a } = check('wkv7', args, rules);
   const y = output(sizes, 'y', a.v.shape);
   const lastState = stateFrom(a.initialState, sizes, 'lastState', sizes.all('S', 'H', 'V', 'K'));
+  const [batch, length, H, V] = sizes.all('B', 'L', 'H', 'V');
+  const states = a.withStates ? output(sizes, 'states', [batch, length, 2, H, V]) : undefined;
   return {
     op: 'wkv7',
     sizes,
@@ -64,9 +71,10 @@ export function plan(args: Wkv7Args): Plan<Wkv7Result> {
       cuSeqlens: a.cuSeqlens,
       state: lastState,
       y: tokens(y),
+      states: tokens(states),
     },
     attrs: { mode: a.mode },
-    result: { y, lastState },
+    result: states ? { y, lastState, states } : { y, lastState },
   };
 }
 
@@ -85,31 +93,36 @@ export function wkv7Sync(args: Wkv7Args): Wkv7Result {
 }
 
 /** Arguments of {@link wkv7Backward}. */
-export interface Wkv7BackwardArgs extends Omit<Wkv7Args, 'out'>, Out<Wkv7Gradients> {
+export interface Wkv7BackwardArgs extends Omit<Wkv7Args, 'withStates' | 'out'>, Out<Wkv7Gradients> {
   /** (B, L, H, V): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
   /** (B, H, V, K), packed (S, H, V, K): the gradient of lastState; zero when absent. */
   dlastState?: TensorLike | undefined;
+  /** (B, L, 2, H, V), of wkv7's withStates on the same arguments: without them it is run again. */
+  states?: TensorLike | undefined;
 }
 /** What {@link wkv7Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type Wkv7Gradients = Gradients<'r' | 'w' | 'k' | 'v' | 'a' | 'b', 'initialState'>;
 
+const { withStates: _, ...forwardRules } = rules;
+
 export function backwardPlan(args: Wkv7BackwardArgs): Plan<Wkv7Gradients> {
   const name = 'wkv7Backward';
-  const { dy, dlastState, ...given } = check(name, args, {
-    ...rules,
+  const { dy, dlastState, states, ...given } = check(name, args, {
+    ...forwardRules,
     dy: optional('B L H V'),
     dlastState: optional('S H V K'),
+    states: optional('B L 2 H V'),
   });
   const { r, w, k, v, a, b, cuSeqlens, initialState } = given;
   const rows = { r: tokens(r), w: tokens(w), k: tokens(k), v: tokens(v), a: tokens(a), b: tokens(b) };
-  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState };
+  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState, states: tokens(states) };
   const of = ['r', 'w', 'k', 'v', 'a', 'b', 'initialState'];
   return gradientPlan(name, given, { tensors: { ...rows, cuSeqlens, initialState } }, above, of);
 }
 
 /**
- * The gradients of {@link wkv7}, backwards in time over states that are computed again from some that are kept. a and b
+ * The gradients of {@link wkv7}, backwards in time over states that are computed again from some that are kept, by the forward or here. a and b
  * are inputs of their own, whatever they were made from.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.

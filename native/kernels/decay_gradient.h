@@ -111,7 +111,7 @@ class DecayGradient {
   float* y;                   // (tokens, value): of outputs()
   float slopes[kDecayChunk];  // dlog a
   LogDecays decays;           // the caller's, of one head
-  RowsAhead ahead[3];         // the caller's: fetched by advance() (the first) and head()
+  RowsAhead ahead[5];         // the caller's: fetched by advance() (the first) and head()
 
   static int64_t state_floats(int64_t keys, int64_t values) { return tile_rows(values) * vector_columns(keys); }
   static int64_t floats(int64_t keys, int64_t values) {
@@ -191,9 +191,9 @@ class DecayGradient {
   }
 
   // dx and slopes of one head, S its state at the chunk's start; G becomes the gradient of that from the one of the
-  // state at the chunk's end. What its q and k get is added to dq, dk and the sums of D W.
-  [[gnu::noinline, gnu::flatten]] void head(int64_t n, const float* S, float* G) {
-    pairs(n);
+  // state at the chunk's end. What its q and k get is added to dq, dk and the sums of D W. `paired`: after outputs().
+  [[gnu::noinline, gnu::flatten]] void head(int64_t n, const float* S, float* G, bool paired) {
+    if (!paired) pairs(n);
     decay_inputs(n);
     const float total = decay_of_all(n);
     transpose_block(u, value_stride, n, values, ut_, kDecayChunk);
@@ -202,6 +202,7 @@ class DecayGradient {
       Tile tile(place);
       tile.add(values, {x, value_stride, 1}, ut_, kDecayChunk);
       tile.write(WT_, kDecayChunk);
+      ahead[3].fetch(place);
     });
     const float through = total * dot(S, G, values * key_stride);
     add_pair_slopes(n, through);
@@ -231,6 +232,7 @@ class DecayGradient {
       tile.scale(total);
       tile.add(n, {u_start_, 1, value_stride}, q, key_stride);
       tile.write(G, key_stride);
+      ahead[4].fetch(place);
     });
   }
 

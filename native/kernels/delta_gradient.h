@@ -15,6 +15,7 @@
 #include "isa/math.h"
 #include "kernels/decay_gradient.h"
 #include "kernels/head_chunk.h"
+#include "kernels/kept_rows.h"
 #include "kernels/product.h"
 #include "ops/gated_delta_rule.h"
 
@@ -55,13 +56,13 @@ class DeltaGradient {
     work_end_ = next;
     work_ = memory;
     G_ = take(size_);
-    X_ = take(ceil_div(std::max<int64_t>(tokens, 1), kDeltaTokens) * kRowCount * stride_);
+    X_ = take(held(op, tokens) * kRowCount * stride_);
     states_ = next;
     std::memset(memory, 0, (X_ - memory) * sizeof(float));
   }
   static int64_t floats(const GatedDeltaRuleBackward& op, int64_t tokens) {
     const int64_t keys = vector_columns(op.q[2]), values = vector_columns(op.v[2]);
-    const int64_t chunks = ceil_div(std::max<int64_t>(tokens, 1), kDeltaTokens);
+    const int64_t chunks = held(op, tokens);
     return kRowCount * (4 * keys + 4 * values + 7 * kWidth + 8 + 2 * kLanes) + 16 * kLanes + tile_rows(keys) * kWidth +
            tile_rows(values) * (kWidth + keys) + (chunks + 2) * tile_rows(keys) * values + chunks * kRowCount * values +
            1024;
@@ -71,36 +72,56 @@ class DeltaGradient {
   void run(Context& cx, int64_t sequence, int64_t head, int64_t begin, int64_t end, const Tensor& dq, const Tensor& dk,
            int64_t column) {
     const int64_t chunks = ceil_div(end - begin, kDeltaTokens), one = keys_ * values_;
+    const auto first = [&](int64_t c) { return begin + c * kDeltaTokens; };
+    const auto tokens = [&](int64_t c) { return std::min(kDeltaTokens, end - first(c)); };
     auto state_of = [&](const Tensor& t) { return t.row(sequence) + head * one; };
     // Rows of states past the last key are read as well.
     std::memset(states_, 0, size_ * sizeof(float));
-    for (int64_t c = 1; c < chunks; ++c)
-      std::memset(state(c) + keys_ * stride_, 0, (size_ - keys_ * stride_) * sizeof(float));
+    for (int64_t c = 1; c < (op_.kept() ? 2 * kSegment : chunks); ++c)
+      std::memset(states_ + c * size_ + keys_ * stride_, 0, (size_ - keys_ * stride_) * sizeof(float));
     if (op_.initial_state) read_rows(state_of(op_.initial_state), keys_, values_, states_, stride_);
     if (op_.dlast_state) read_rows(state_of(op_.dlast_state), keys_, values_, G_, stride_);
-    for (int64_t c = 0; c < chunks; ++c) {
-      cx.check_stop();
-      const int64_t t = begin + c * kDeltaTokens, n = std::min(kDeltaTokens, end - t);
-      read(t, n, head);
-      if (c + 1 < chunks) fetch(t + n, std::min(kDeltaTokens, end - t - n), head, true, dq, dk, column);
-      solve(t, n, head, state(c), X(c));
-      if (c + 1 < chunks) advance(n, state(c), X(c), state(c + 1));
-    }
-    for (int64_t c = chunks - 1; c >= 0; --c) {
-      cx.check_stop();
-      const int64_t t = begin + c * kDeltaTokens, n = std::min(kDeltaTokens, end - t);
-      if (c + 1 < chunks) read(t, n, head);  // what the last chunk read is there
-      if (c > 0) fetch(t - kDeltaTokens, kDeltaTokens, head, false, dq, dk, column);
-      backward(t, n, head, state(c), X(c));
-      if (dq) write_rows(dq_, key_stride_, dq, t, n, column, keys_);
-      if (dk) write_rows(dk_, key_stride_, dk, t, n, column, keys_);
+    // Chunks [from, to) forward, then back.
+    auto segment = [&](int64_t from, int64_t to) {
+      for (int64_t c = from; c < to; ++c) {
+        cx.check_stop();
+        read(first(c), tokens(c), head);
+        if (c + 1 < to) fetch(first(c + 1), tokens(c + 1), head, true, dq, dk, column);
+        solve(first(c), tokens(c), head, state(c), X(c));
+        if (c + 1 < to) advance(tokens(c), state(c), X(c), state(c + 1));
+      }
+      for (int64_t c = to - 1; c >= from; --c) {
+        cx.check_stop();
+        const int64_t t = first(c), n = tokens(c);
+        if (c + 1 < to) read(t, n, head);  // what the last chunk read is there
+        if (c > 0) fetch(first(c - 1), tokens(c - 1), head, false, dq, dk, column);
+        backward(t, n, head, state(c), X(c));
+        if (dq) write_rows(dq_, key_stride_, dq, t, n, column, keys_);
+        if (dk) write_rows(dk_, key_stride_, dk, t, n, column, keys_);
+      }
+    };
+    if (!op_.kept()) {
+      segment(0, chunks);
+    } else {
+      for (int64_t to = chunks, from; to > 0; to = from) {
+        from = (to - 1) / kSegment * kSegment;
+        if (from > 0) read_kept(op_.states, first(from), head, keys_, values_, state(from), stride_);
+        segment(from, to);
+      }
     }
     if (op_.dinitial_state) write_rows(G_, stride_, keys_, values_, state_of(op_.dinitial_state));
   }
 
  private:
-  float* state(int64_t chunk) const { return states_ + chunk * size_; }
-  float* X(int64_t chunk) const { return X_ + chunk * kRowCount * stride_; }
+  // Chunks between states that the forward keeps; how many are held at once.
+  static constexpr int64_t kSegment = kept_states::kEvery / kDeltaTokens;
+  static int64_t held(const GatedDeltaRuleBackward& op, int64_t tokens) {
+    return op.kept() ? 2 * kSegment : ceil_div(std::max<int64_t>(tokens, 1), kDeltaTokens);
+  }
+  // The sequence's first keeps its place.
+  float* state(int64_t chunk) const { return states_ + place(chunk) * size_; }
+  float* X(int64_t chunk) const { return X_ + place(chunk) * kRowCount * stride_; }
+  int64_t place(int64_t chunk) const { return op_.kept() && chunk > 0 ? kSegment + chunk % kSegment : chunk; }
 
   void fetch(int64_t begin, int64_t n, int64_t head, bool forward, const Tensor& dq, const Tensor& dk,
              int64_t column) const {

@@ -216,7 +216,7 @@ void run(const GatedDeltaRule& op, Context& cx) {
     auto chunks = [&]<class C>() {
       float* panels = cx.local<float>(worker, pieces.floats() + C::scratch(op));
       C chunk(op, panels + pieces.floats());
-      pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels);
+      pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels, op.keeps() ? op.states : Tensor());
     };
     op.decays_by_key() ? chunks.template operator()<DeltaByKeyChunk>() : chunks.template operator()<Chunk>();
   });

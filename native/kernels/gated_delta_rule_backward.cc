@@ -1,6 +1,7 @@
 #include "backend/kernels.h"
 #include "kernels/delta_gradient.h"
 #include "kernels/head_sums.h"
+#include "kernels/kept_rows.h"
 #include "kernels/key_decay_gradient.h"
 #include "kernels/rows.h"
 #include "kernels/streamed_rows.h"
@@ -96,8 +97,8 @@ class KeyedHead {
 void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int64_t head, int64_t begin, int64_t end,
            int worker, const Tensor& dq, const Tensor& dk) {
   const int64_t keys = op.q[2], values = op.v[2], one = keys * values;
-  KeyDecayGradient chunk(keys, values, true, false, end - begin,
-                         cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin)));
+  KeyDecayGradient chunk(keys, values, true, false, end - begin, op.kept(),
+                         cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, op.kept())));
   auto state_of = [&](const Tensor& t) { return t.row(sequence) + head * one; };
   float* first = chunk.first_state();
   if (op.initial_state) read_rows(state_of(op.initial_state), keys, values, first, chunk.stride);
@@ -106,7 +107,8 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
   chunk.run(
       cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
       [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
-      [&](int64_t t, int64_t n) { rows.write(t, n); });
+      [&](int64_t t, int64_t n) { rows.write(t, n); },
+      [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); });
   if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
 }
 

@@ -7,6 +7,7 @@
 #include "core/context.h"
 #include "kernels/head_chunk.h"
 #include "kernels/product.h"
+#include "ops/kept_states.h"
 
 namespace statespace::STATESPACE_ISA {
 
@@ -136,15 +137,18 @@ class HeadPieces {
   int64_t floats() const { return heads_ * size(); }
 
   // chunk.step(first token, tokens, head, panels, next) for chunks of up to chunk.kSize of tokens [begin, end) and all
-  // heads of piece i. `state`: of the sequence, (nheads, key, value); panels: floats() of them.
+  // heads of piece i. `state`: of the sequence, (nheads, key, value); panels: floats() of them. `states`: to be kept.
   template <class Chunk>
-  void run(Chunk& chunk, const Context& cx, int64_t i, int64_t begin, int64_t end, float* state, float* panels) const {
+  void run(Chunk& chunk, const Context& cx, int64_t i, int64_t begin, int64_t end, float* state, float* panels,
+           const Tensor& states = {}) const {
     const int64_t first = head(i), last = end_head(i);
     for (int64_t h = first; h < last; ++h)
       read_panels(state + h * keys_ * values_, keys_, values_, panels + (h - first) * size());
     for (int64_t t = begin; t < end; t += chunk.kSize) {
       cx.check_stop();
       const int64_t after = std::min(t + chunk.kSize, end), then = std::min(after + chunk.kSize, end);
+      for (int64_t h = first; states && kept_states::has(begin, t) && h < last; ++h)
+        write_panels(panels + (h - first) * size(), keys_, values_, kept_states::at(states, t, h));
       for (int64_t h = first; h < last; ++h)
         chunk.step(t, after - t, h, panels + (h - first) * size(),
                    h + 1 < last ? Ahead{t, after, h + 1} : Ahead{after, then, first});

@@ -20,6 +20,7 @@
 #include "kernels/decayed_pairs.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
+#include "ops/kept_states.h"
 
 namespace statespace::STATESPACE_ISA {
 
@@ -37,7 +38,7 @@ class KeyDecayGradient {
   float* dv;               // (chunk, value)
   float *dx_own, *dv_own;  // (chunk)
 
-  KeyDecayGradient(int64_t keys, int64_t values, bool solves, bool writes, int64_t tokens, float* memory)
+  KeyDecayGradient(int64_t keys, int64_t values, bool solves, bool writes, int64_t tokens, bool kept, float* memory)
       : keys(keys),
         values(values),
         width(padded(keys)),
@@ -45,7 +46,8 @@ class KeyDecayGradient {
         solves(solves),
         writes(writes),
         size_(tile_rows(keys) * stride),
-        segment_(segment(keys, values)) {
+        kept_(kept),
+        segment_(segment(keys, values, kept)) {
     float* next = memory;
     auto take = [&](int64_t n) {
       float* from = next;
@@ -63,16 +65,17 @@ class KeyDecayGradient {
     through_ = take(width + kLanes), decay_ = take(width + kLanes + kRows);
     G_ = take(size_);
     std::memset(memory, 0, (next - memory) * sizeof(float));
-    X_ = take(chunks(tokens) * whole_tiles(kChunk) * stride);
+    X_ = take((kept ? segment_ : chunks(tokens)) * whole_tiles(kChunk) * stride);
     slots_ = take((segment_ - 1) * size_);
     states_ = next;
   }
-  static int64_t floats(int64_t keys, int64_t values, int64_t tokens) {
-    const int64_t width = padded(keys), stride = state_stride(values);
+  static int64_t floats(int64_t keys, int64_t values, int64_t tokens, bool kept) {
+    const int64_t width = padded(keys), stride = state_stride(values), held = segment(keys, values, kept);
+    const int64_t segments = kept ? 2 : ceil_div(chunks(tokens), held);
     return kRowCount * (14 * width + 4 * stride + 6 * kLagged + 4) +
            2 * (tile_rows(values) + tile_rows(keys)) * kLagged + width * (kLanes + 2) +
-           (ceil_div(chunks(tokens), segment(keys, values)) + segment(keys, values)) * tile_rows(keys) * stride +
-           chunks(tokens) * whole_tiles(kChunk) * stride + 2048;
+           (segments + held) * tile_rows(keys) * stride +
+           (kept ? held : chunks(tokens)) * whole_tiles(kChunk) * stride + 2048;
   }
 
   // The state at the start and the gradient of that at the end, (key, stride): zeros until the caller gives them.
@@ -83,13 +86,14 @@ class KeyDecayGradient {
   float* gradient() const { return G_; }
 
   // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. fetch(t, n, …): what
-  // is read next, and will be written, may be brought near. write(t, n): takes results.
-  template <class Read, class Fetch, class Write>
-  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write) {
+  // is read next, and will be written, may be brought near. write(t, n): takes results. restore(t, S): the state before
+  // token t that the forward kept.
+  template <class Read, class Fetch, class Write, class Restore>
+  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write, Restore&& restore) {
     const int64_t count = ceil_div(end - begin, kChunk), segments = ceil_div(count, segment_);
     const auto first = [&](int64_t c) { return begin + c * kChunk; };
     const auto tokens = [&](int64_t c) { return std::min(kChunk, end - first(c)); };
-    for (int64_t c = 0; c < count; ++c) {
+    for (int64_t c = 0; !kept_ && c < count; ++c) {
       if (c % 16 == 0) cx.check_stop();
       const int64_t n = tokens(c);
       read(first(c), n, c + 1 < count);
@@ -104,14 +108,22 @@ class KeyDecayGradient {
     for (int64_t s = segments - 1; s >= 0; --s) {
       cx.check_stop();
       const int64_t from = s * segment_, last = std::min(count, from + segment_) - 1;
-      for (int64_t c = from; s + 1 < segments && c < last; ++c) {
+      if (kept_ && s > 0) restore(first(from), state(from));
+      for (int64_t c = from; kept_ && c <= last; ++c) {
+        read(first(c), tokens(c), c < last);
+        if (c < last) fetch(first(c + 1), tokens(c + 1), c + 1 < last);
+        prepare(tokens(c));
+        if (solves) solve(tokens(c), state(c), X(c));
+        if (c < last) advance(tokens(c), state(c), X(c), state(c + 1));
+      }
+      for (int64_t c = from; !kept_ && s + 1 < segments && c < last; ++c) {
         read(first(c), kChunk, true);
         decay_to_ends(kChunk);
         advance(kChunk, state(c), X(c), state(c + 1));
       }
       for (int64_t c = last; c >= from; --c) {
         const int64_t n = tokens(c);
-        if (c + 1 < count) {  // what the last chunk read is there
+        if (c + 1 < count && !(kept_ && c == last)) {  // what the last chunk read is there
           read(first(c), n, false);
           if (c > 0) fetch(first(c - 1), kChunk, false);
           prepare(n);
@@ -125,7 +137,8 @@ class KeyDecayGradient {
  private:
   // Chunks whose states are held at once, in the second-level cache: those of a whole sequence would go to memory and
   // back, which takes longer than to make them again from one state a segment.
-  static int64_t segment(int64_t keys, int64_t values) {
+  static int64_t segment(int64_t keys, int64_t values, bool kept) {
+    if (kept) return kept_states::kEvery / kChunk;
     constexpr int64_t kCached = 1 << 17;  // floats
     return std::clamp<int64_t>(kCached / (tile_rows(keys) * state_stride(values)), 2, 16);
   }
@@ -134,10 +147,11 @@ class KeyDecayGradient {
   static int64_t chunks(int64_t tokens) { return ceil_div(std::max<int64_t>(tokens, 1), kChunk); }
   // At a chunk's start: kept for the first of each segment, for the others while their segment is at work.
   float* state(int64_t chunk) const {
-    const int64_t place = chunk % segment_;
-    return place ? slots_ + (place - 1) * size_ : states_ + chunk / segment_ * size_;
+    const int64_t place = chunk % segment_, segment = chunk / segment_;
+    if (place) return slots_ + (place - 1) * size_;
+    return states_ + (kept_ ? std::min<int64_t>(segment, 1) : segment) * size_;
   }
-  float* X(int64_t chunk) const { return X_ + chunk * whole_tiles(kChunk) * stride; }
+  float* X(int64_t chunk) const { return X_ + (kept_ ? chunk % segment_ : chunk) * whole_tiles(kChunk) * stride; }
   // Where the weights of x and of v stand in the rows of both_, of_x_ and of_y_.
   int64_t place_of_v() const { return solves ? kChunk : 0; }
 
@@ -382,7 +396,9 @@ class KeyDecayGradient {
     for (int64_t t = 0; t < n; ++t) store(slope + t * width + i, slopes[t]);
   }
 
-  const int64_t size_, segment_;
+  const int64_t size_;
+  const bool kept_;  // the forward kept the states at segments' starts
+  const int64_t segment_;
   float *r_start_, *a_start_, *b_end_, *k_end_;  // (chunk, key): decayed from the chunk's start or to its end
   float* dx_;                                    // (chunk, value)
   float *ab_, *ak_, *pb_, *pk_;                  // (s, t ≥ s): the weights

@@ -58,7 +58,7 @@ float head_gradient(const RetentionBackward& op, Context& cx, int64_t s, int64_t
     chunk.ahead[0] = rows_of(op.v, t - kDecayChunk), chunk.ahead[1] = rows_of(op.dy, t - kDecayChunk);
     chunk.ahead[2] = rows_of(op.dv, t);
     chunk.begin(n);
-    chunk.head(n, states + c * size, G);
+    chunk.head(n, states + c * size, G, false);
     chunk.finish(n);
     statespace::STATESPACE_ISA::scale(chunk.dq, scale, n * chunk.key_stride);
     if (op.dq) write_rows(chunk.dq, chunk.key_stride, op.dq, t, n, h * keys, keys);

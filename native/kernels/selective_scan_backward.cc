@@ -49,7 +49,7 @@ void scan_real(const SelectiveScanBackward& op, Context& cx) {
   const int64_t piece = op.interval(op.A[1]);
   int64_t starts = 2;  // a sequence's and the piece's, where the forward kept it
   for (int64_t s = 0; s < sequences.count && !op.states; ++s)
-    starts = std::max(starts, ceil_div(sequences.end(s), piece) - sequences.begin(s) / piece);
+    starts = std::max(starts, ceil_div(sequences.end(s) - sequences.begin(s), piece));
   const int64_t stretches = std::min<int64_t>(tasks, cx.threads());
   cx.parallel_for(stretches, [&](int64_t i, int worker) {
     const Part *begin = parts + i * tasks / stretches, *end = parts + (i + 1) * tasks / stretches;

@@ -213,7 +213,7 @@ inline void scan_vector(const float* dt, const float* du, int64_t width, int64_t
     if (n < d_state) scan_vector<kN / 2>(dt, du, width, count, A, B, C, next, n, d_state, h, y);
 }
 
-// The states as rows `at` of so many: (d_state, channels).
+// The states as rows (d_state, channels), at a place among as many.
 inline void keep_states(const Tensor& states, const Block& b, int64_t at, int64_t d_state, const float* h) {
   for (int64_t n = 0; n < d_state; ++n) {
     float* to = states.row(at * d_state + n) + b.first;
@@ -236,11 +236,12 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
   // Lanes behind the last channel stay finite: their states multiply with whatever stands here.
   for (int64_t i = 0; i < 2 * kTokens * width; ++i) buffers.dt[i] = 0.f;
   const int64_t interval = op.interval(d_state);
-  for (int64_t t = begin, count; t < end; t += count) {
+  for (int64_t t = begin; t < end; t += kTokens) {
     cx.check_stop();
-    count = std::min(end - t, kTokens - t % kTokens);
-    const bool last = t + count + kTokens > end;
-    if (op.states && t > begin && t % interval == 0) keep_states(op.states, b, t / interval - 1, d_state, buffers.h);
+    const int64_t count = end - t < kTokens ? end - t : kTokens;
+    const bool last = t + 2 * kTokens > end;
+    if (op.states && t > begin && (t - begin) % interval == 0)
+      keep_states(op.states, b, t / interval - 1, d_state, buffers.h);
     if (halves) tile = tile_of(op, b, t, count, buffers.own);
     prepare(tile, b, t, count, buffers);
     const float *token_B = tile.B.row(t) + b.group * d_state, *token_C = tile.C.row(t) + b.group * d_state;
@@ -248,7 +249,7 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
       const int64_t v = c * d_state;
       const Coefficient<kConstantB> B{kConstantB ? buffers.B + v : token_B, tile.B.row_stride};
       const Coefficient<kConstantC> C{kConstantC ? buffers.C + v : token_C, tile.C.row_stride};
-      const NextTile next(op, t + count, b.first + c);
+      const NextTile next(op, t + kTokens, b.first + c);
       scan_vector<kStates>(buffers.dt + c, buffers.du + c, width, count, buffers.A + v, B, C, last ? nullptr : &next, 0,
                            d_state, buffers.h + v, buffers.y + c);
     }
@@ -325,7 +326,7 @@ inline void scan_narrow(const SelectiveScan& op, const Block& b, int64_t begin, 
 
 inline void scan_block(const SelectiveScan& op, const Block& b, int64_t begin, int64_t end, float* state,
                        const Buffers& buffers, const Context& cx) {
-  if (end - begin < kShort && !op.states) {
+  if (end - begin < kShort) {
     if (!reads_halves(op)) return scan_narrow(op, b, begin, end, state, buffers);
     return scan_narrow(tile_of(op, b, begin, end - begin, buffers.own), b, begin, end, state, buffers);
   }

@@ -109,11 +109,10 @@ class ScanGradient {
       clear(to);
   }
 
-  // Pieces end where the forward keeps states: at multiples of their length, counted from the first token of all.
   void sequence(int64_t s, int64_t begin, int64_t end, const Context& cx) {
-    const int64_t before = begin / piece_, pieces = ceil_div(end, piece_) - before, size = layout_.state_floats();
-    auto from = [&](int64_t i) { return std::max(begin, (before + i) * piece_); };
-    auto count = [&](int64_t i) { return std::min(end, (before + i + 1) * piece_) - from(i); };
+    const int64_t pieces = ceil_div(end - begin, piece_), size = layout_.state_floats();
+    auto from = [&](int64_t i) { return begin + i * piece_; };
+    auto count = [&](int64_t i) { return std::min(piece_, end - from(i)); };
     each_vector([&](const Channels& c) {
       read_state(c, op_.initial_state, s, c.starts);
       read_state(c, op_.dlast_state, s, c.carry);
@@ -133,17 +132,17 @@ class ScanGradient {
     for (int64_t i = pieces - 1; i >= 0; --i) {
       cx.check_stop();
       const bool kept = op_.states && i > 0;
-      if (kept) each_vector([&](const Channels& c) { read_kept(c, before + i, c.starts + size); });
+      if (kept) each_vector([&](const Channels& c) { read_kept(c, from(i), c.starts + size); });
       piece(from(i), count(i), begin, kept ? size : op_.states ? 0 : i * size);
     }
     if (op_.dinitial_state)
       each_vector(
           [&](const Channels& c) { scatter(c, c.carry, op_.dinitial_state.row(s) + c.first * d_state_, d_state_); });
   }
-  // The state that the forward kept before piece k.
-  void read_kept(const Channels& c, int64_t k, float* to) const {
+  // The state that the forward kept before token t.
+  void read_kept(const Channels& c, int64_t t, float* to) const {
     for (int64_t n = 0; n < d_state_; ++n)
-      store(to + n * kLanes, load(op_.states.row((k - 1) * d_state_ + n) + c.first, c.count));
+      store(to + n * kLanes, load(op_.states.row((t / piece_ - 1) * d_state_ + n) + c.first, c.count));
     for (int64_t n = d_state_; n < states_; ++n) store(to + n * kLanes, zero());
   }
 

@@ -1,6 +1,9 @@
 #include "ops/ssd.h"
 
+#include <algorithm>
+
 #include "backend/kernels.h"
+#include "kernels/kept_rows.h"
 #include "kernels/ssd_bf16.h"
 #include "kernels/ssd_chunk.h"
 
@@ -67,10 +70,10 @@ struct Buffers {
 };
 
 void read_keys(const Ssd& op, const Sizes& z, int64_t group, int64_t token, int64_t count, Buffers& b) {
-  copy_rows(op.B, token, count, group * z.d_state, z.d_state, b.B, z.n);
+  ssd::copy_rows(op.B, token, count, group * z.d_state, z.d_state, b.B, z.n);
 }
 void read_queries(const Ssd& op, const Sizes& z, int64_t group, int64_t token, int64_t count, Buffers& b, float* rows) {
-  copy_rows(op.C, token, count, group * z.d_state, z.d_state, rows, z.n);
+  ssd::copy_rows(op.C, token, count, group * z.d_state, z.d_state, rows, z.n);
   transpose(rows, z.n, z.d_state, count, b.Ct, z.q, z.q);
 }
 
@@ -83,9 +86,12 @@ void chunked(const Ssd& op, const Sizes& z, int64_t head, int64_t heads, int64_t
   const int64_t state_size = z.headdim * z.d_state, group = z.group(head);
   for (int64_t h = 0; h < heads; ++h) load_state(z, state + h * state_size, S + h * z.n * z.p);
 
-  for (int64_t t = begin; t < end; t += z.chunk) {
+  const bool keeps = op.keeps();
+  for (int64_t t = begin, count; t < end; t += count) {
     cx.check_stop();
-    const int64_t count = end - t < z.chunk ? end - t : z.chunk;
+    count = std::min({z.chunk, end - t, kept_states::kEvery - (t - begin) % kept_states::kEvery});
+    for (int64_t h = 0; keeps && kept_states::has(begin, t) && h < heads; ++h)
+      keep_rows(S + h * z.n * z.p, z.p, z.d_state, z.headdim, op.states, t, head + h);
     read_queries(op, z, group, t, count, b, b.B);
     read_keys(op, z, group, t, count, b);
     group_scores(z, b.B, b.Ct, count, count, true, b.G);
@@ -195,7 +201,7 @@ void run_scan(const Ssd& op, const Sizes& z, const Sequences& sequences, int64_t
   if (heads > kHeads) heads = kHeads;
   const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks;
   const int64_t chunk_floats = Buffers::floats(z) + Times::floats(z.chunk) + heads * z.n * z.p + 32;
-  const bool bf16 = multiplies_bf16(op);
+  const bool bf16 = multiplies_bf16(op) && !op.keeps();
   const int64_t step_floats = recurrent_floats(z);
   cx.parallel_stretches(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, group = i % pieces / blocks, first = i % blocks * heads;
@@ -219,6 +225,7 @@ void run(const Ssd& op, Context& cx) {
   const Sizes sizes(op, op.chunk_size < kChunk ? op.chunk_size : kChunk);
   const Sequences sequences(op.cu_seqlens, op.slots, op.x[0]);
   if (sequences.count == 0 || sizes.nheads == 0) return;
+  if (op.keeps()) return run_scan(op, sizes, sequences, kShort, cx);
   switch (static_cast<SsdMode>(op.mode)) {
     case SsdMode::chunked:
       return run_scan(op, sizes, sequences, kShort, cx);

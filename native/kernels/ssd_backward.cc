@@ -37,10 +37,13 @@ void time_steps(const SsdBackward& op, const Sums& totals, Context& cx) {
 
 // Heads [first, first + count) of one group over one sequence.
 class Heads {
+  static_assert(kDecayChunk == kept_states::kEvery);
+
  public:
   static int64_t floats(const SsdBackward& op, int64_t longest) {
     return DecayGradient::floats(op.B[2], op.x[2]) +
-           (ceil_div(longest, kDecayChunk) + 1) * kHeads * DecayGradient::state_floats(op.B[2], op.x[2]) + 64;
+           (states(op, ceil_div(longest, kDecayChunk)) + 1) * kHeads * DecayGradient::state_floats(op.B[2], op.x[2]) +
+           64;
   }
   Heads(const SsdBackward& op, const Sums& totals, int64_t sequence, int64_t first, int64_t count, float* memory)
       : op_(op),
@@ -58,44 +61,52 @@ class Heads {
 
   void run(Context& cx, int64_t begin, int64_t end, float* dB, float* dC) {
     const int64_t chunks = ceil_div(end - begin, kDecayChunk);
-    float* G = states_ + chunks * count_ * size_;
+    auto from = [&](int64_t c) { return begin + c * kDecayChunk; };
+    auto tokens = [&](int64_t c) { return std::min(kDecayChunk, end - from(c)); };
+    const bool kept = op_.kept();
+    float* G = states_ + states(op_, chunks) * count_ * size_;
     for (int64_t h = 0; h < count_; ++h) {
       chunk_.clear_state(state(0, h)), chunk_.clear_state(G + h * size_);
       if (op_.initial_state && chunks) read(op_.initial_state, h, state(0, h));
       if (op_.dlast_state) read(op_.dlast_state, h, G + h * size_);
     }
-    for (int64_t c = 0; c + 1 < chunks; ++c) {
+    for (int64_t c = 0; !kept && c + 1 < chunks; ++c) {
       cx.check_stop();
-      const int64_t t = begin + c * kDecayChunk;
-      read_shared(op_.B, t, kDecayChunk, chunk_.k);
+      const int64_t t = from(c), n = tokens(c);
+      read_shared(op_.B, t, n, chunk_.k);
       for (int64_t h = 0; h < count_; ++h) {
-        read_inputs(h, t, kDecayChunk);
+        read_inputs(h, t, n);
         const bool same = h + 1 < count_;
-        chunk_.ahead[0] = rows_of(op_.x, same ? h + 1 : 0, same ? t : t + kDecayChunk, end);
+        chunk_.ahead[0] = rows_of(op_.x, same ? h + 1 : 0, same ? t : t + n, same ? n : tokens(c + 1));
         chunk_.clear_rest(state(c + 1, h));
-        chunk_.advance(kDecayChunk, state(c, h), state(c + 1, h));
+        chunk_.advance(n, state(c, h), state(c + 1, h));
       }
     }
+    for (int64_t h = 0; kept && h < count_; ++h) chunk_.clear_state(state(1, h));
     for (int64_t c = chunks - 1; c >= 0; --c) {
       cx.check_stop();
-      const int64_t t = begin + c * kDecayChunk, n = std::min(kDecayChunk, end - t);
+      const int64_t t = from(c), n = tokens(c);
       read_shared(op_.B, t, n, chunk_.k);
       read_shared(op_.C, t, n, chunk_.q);
       chunk_.begin(n);
       for (int64_t h = 0; h < count_; ++h) {
         read_inputs(h, t, n);
         read_upstream(h, t, n);
+        const float* S = state(kept ? std::min<int64_t>(c, 1) : c, h);
+        if (kept && c > 0) read_kept(t, h, state(1, h));
         if (op_.dz) {
-          chunk_.outputs(n, state(c, h));
+          chunk_.outputs(n, S);
           write_gate(h, t, n);
         }
         // The head's own rows of dx, and the next head's inputs.
         const bool same = h + 1 < count_;
-        const int64_t other = same ? h + 1 : 0, there = same ? t : t - kDecayChunk;
-        chunk_.ahead[0] = rows_of(op_.x, other, there, end);
-        chunk_.ahead[1] = rows_of(op_.dy, other, there, end);
-        chunk_.ahead[2] = rows_of(op_.dx, h, t, end);
-        chunk_.head(n, state(c, h), G + h * size_);
+        const int64_t other = same ? h + 1 : 0, next = same ? c : c - 1, there = next < 0 ? 0 : tokens(next);
+        chunk_.ahead[0] = rows_of(op_.x, other, from(next), there);
+        chunk_.ahead[1] = rows_of(op_.dy, other, from(next), there);
+        chunk_.ahead[2] = rows_of(op_.dx, h, t, n);
+        for (int64_t half = 0; half < 2; ++half)
+          chunk_.ahead[3 + half] = kept && next > 0 ? kept_rows(from(next), other, half) : RowsAhead();
+        chunk_.head(n, S, G + h * size_, bool(op_.dz));
         write(h, t, n);
       }
       chunk_.finish(n);
@@ -111,6 +122,8 @@ class Heads {
   }
 
  private:
+  // States that exist at once: each chunk's, or the sequence's first and the one that the forward kept.
+  static int64_t states(const SsdBackward& op, int64_t chunks) { return op.kept() ? 2 : chunks; }
   float* state(int64_t chunk, int64_t h) const { return states_ + (chunk * count_ + h) * size_; }
   float* state_of(const Tensor& t, int64_t h) const { return t.row(sequence_) + (first_ + h) * headdim_ * d_state_; }
   void read(const Tensor& t, int64_t h, float* to) const {
@@ -127,10 +140,26 @@ class Heads {
     for (int64_t i = 0; i < headdim_; i += kLanes) fn(i, lanes_of(headdim_ - i));
   }
   const float* row(const Tensor& t, int64_t h, int64_t token) const { return t.row(token) + (first_ + h) * headdim_; }
-  // A chunk's rows of a head; none before the first token.
-  RowsAhead rows_of(const Tensor& t, int64_t h, int64_t token, int64_t end) const {
-    if (!t || token < 0 || token >= end) return {};
-    return {row(t, h, token), t.row_stride, std::min(kDecayChunk, end - token), headdim_};
+  // A chunk's rows of a head.
+  RowsAhead rows_of(const Tensor& t, int64_t h, int64_t token, int64_t count) const {
+    if (!t || count == 0) return {};
+    return {row(t, h, token), t.row_stride, count, headdim_};
+  }
+  // The state that the forward kept before token t, every second row, and all as (headdim, d_state).
+  RowsAhead kept_rows(int64_t t, int64_t h, int64_t half) const {
+    return {kept_states::at(op_.states, t, first_ + h) + half * headdim_, 2 * headdim_, (d_state_ + 1 - half) / 2,
+            headdim_};
+  }
+  void read_kept(int64_t t, int64_t h, float* to) const {
+    const float* from = kept_states::at(op_.states, t, first_ + h);
+    for (int64_t n = 0; n < d_state_; n += kLanes)
+      for (int64_t p = 0; p < headdim_; p += kLanes) {
+        F square[kLanes];
+        for (int i = 0; i < kLanes; ++i)
+          square[i] = n + i < d_state_ ? load(from + (n + i) * headdim_ + p, lanes_of(headdim_ - p)) : zero();
+        transpose(square);
+        for (int i = 0; i < kLanes; ++i) store(to + (p + i) * chunk_.key_stride + n, square[i]);
+      }
   }
   F skip(int64_t h, int64_t i, int m) const {
     if (!op_.D) return zero();

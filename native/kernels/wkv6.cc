@@ -3,6 +3,7 @@
 #include "backend/kernels.h"
 #include "kernels/decayed_pairs.h"
 #include "kernels/head_state.h"
+#include "kernels/kept_rows.h"
 #include "kernels/product.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -116,7 +117,11 @@ void run(const Wkv6& op, Context& cx) {
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * keys * values;
     read_rows(state, keys, values, chunk.S, chunk.stride);
-    each_chunk(cx, sequences, s, kChunk, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
+    each_chunk(cx, sequences, s, kChunk, [&](int64_t begin, int64_t n) {
+      if (op.keeps() && kept_states::has(sequences.begin(s), begin))
+        keep_rows(chunk.S, chunk.stride, keys, values, op.states, begin, head);
+      chunk.step(begin, n, head);
+    });
     write_rows(chunk.S, chunk.stride, keys, values, state);
   });
 }

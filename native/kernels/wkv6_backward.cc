@@ -1,4 +1,5 @@
 #include "backend/kernels.h"
+#include "kernels/kept_rows.h"
 #include "kernels/key_decay_gradient.h"
 #include "kernels/rows.h"
 #include "kernels/streamed_rows.h"
@@ -92,8 +93,8 @@ void run(const Wkv6Backward& op, Context& cx) {
   std::memset(du, 0, 2 * sequences.count * shared * sizeof(float));
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
-    float* memory = cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin));
-    KeyDecayGradient chunk(keys, values, false, true, end - begin, memory);
+    float* memory = cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, op.kept()));
+    KeyDecayGradient chunk(keys, values, false, true, end - begin, op.kept(), memory);
     auto state_of = [&](const Tensor& t) { return t.row(s) + head * one; };
     float* first = chunk.first_state();
     if (op.initial_state) read_rows(state_of(op.initial_state), keys, values, first, chunk.stride);
@@ -102,7 +103,8 @@ void run(const Wkv6Backward& op, Context& cx) {
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
         [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
-        [&](int64_t t, int64_t n) { rows.write(t, n); });
+        [&](int64_t t, int64_t n) { rows.write(t, n); },
+        [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); });
     if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
   });
   auto over_sequences = [&](const float* from, float* to) {

@@ -3,6 +3,7 @@
 #include "backend/kernels.h"
 #include "kernels/decayed_pairs.h"
 #include "kernels/head_state.h"
+#include "kernels/kept_rows.h"
 #include "kernels/product.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -200,7 +201,11 @@ void run(const Wkv7& op, Context& cx) {
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * values * keys;
     read_transposed(state, keys, values, chunk.stride, chunk.S);
-    each_chunk(cx, sequences, s, kChunk, [&](int64_t begin, int64_t n) { chunk.step(begin, n, head); });
+    each_chunk(cx, sequences, s, kChunk, [&](int64_t begin, int64_t n) {
+      if (op.keeps() && kept_states::has(sequences.begin(s), begin))
+        keep_rows(chunk.S, chunk.stride, keys, values, op.states, begin, head);
+      chunk.step(begin, n, head);
+    });
     write_transposed(chunk.S, keys, values, chunk.stride, state);
   });
 }

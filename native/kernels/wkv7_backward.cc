@@ -1,4 +1,5 @@
 #include "backend/kernels.h"
+#include "kernels/kept_rows.h"
 #include "kernels/key_decay_gradient.h"
 #include "kernels/rows.h"
 #include "kernels/streamed_rows.h"
@@ -83,8 +84,8 @@ void run(const Wkv7Backward& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, Tensor(), op.r[0]);
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
-    float* memory = cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin));
-    KeyDecayGradient chunk(keys, values, true, true, end - begin, memory);
+    float* memory = cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, op.kept()));
+    KeyDecayGradient chunk(keys, values, true, true, end - begin, op.kept(), memory);
     // The op's states are (value, key).
     auto each = [&](const Tensor& t, float* state, auto&& fn) {
       float* outside = t.row(s) + head * one;
@@ -98,7 +99,8 @@ void run(const Wkv7Backward& op, Context& cx) {
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
         [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
-        [&](int64_t t, int64_t n) { rows.write(t, n); });
+        [&](int64_t t, int64_t n) { rows.write(t, n); },
+        [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); });
     if (op.dinitial_state) each(op.dinitial_state, chunk.gradient(), [](float& to, float& from) { to = from; });
   });
 }

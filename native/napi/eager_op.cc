@@ -103,6 +103,7 @@ bool EagerOp::divisible() const {
     if (f.kind == FieldKind::runtime && field != "slots" && field != "cuSeqlens" && field != "positions")
       rows &= !*f.tensor;
     if (is_written(f.kind)) rows &= f.per_token;
+    if (f.kind == FieldKind::wanted && field == "states") rows &= !*f.tensor;  // they lie where the whole has them
   }
   return tokens_ > 0 && rows && !many_products_ && (state ? bounds && slots : !bounds);
 }

@@ -7,12 +7,13 @@
 // recurrent goes token by token; chunked solves a triangular system per chunk. Both compute the same function.
 #include "core/error.h"
 #include "core/fields.h"
+#include "ops/kept_states.h"
 
 namespace statespace {
 
 struct GatedDeltaRule {
   static constexpr const char* kName = "gatedDeltaRule";
-  Tensor q, k, v, g, beta, cu_seqlens, slots, state, y;
+  Tensor q, k, v, g, beta, cu_seqlens, slots, state, y, states;
   int32_t mode = 0;
 
   template <class V>
@@ -26,13 +27,16 @@ struct GatedDeltaRule {
     visitor.runtime("slots", slots, "sequences");
     visitor.state("state", state, "pool nheads key value");
     visitor.out("y", y, "tokens nheads value");
+    visitor.wanted("states", states, "tokens 2 nheads value");
     visitor.choice("mode", mode, "recurrent|chunked");
   }
 
-  bool chunked() const { return mode == 1; }
+  bool keeps() const { return kept_states::fit(states, k[2]); }
+  bool chunked() const { return mode == 1 || keeps(); }
   bool decays_by_key() const { return g && g.rank == 3; }
 
   void check() const {
+    kept_states::check(kName, states);
     if (k[1] == 0 || v[1] % k[1] != 0)
       throw Error(Code::kShape, "gatedDeltaRule: nheads " + std::to_string(v[1]) + " is no multiple of nheads_k " +
                                     std::to_string(k[1]));
@@ -46,7 +50,7 @@ struct GatedDeltaRule {
 struct GatedDeltaRuleBackward {
   static constexpr const char* kName = "gatedDeltaRuleBackward";
   using GradientOf = GatedDeltaRule;
-  Tensor q, k, v, g, beta, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor q, k, v, g, beta, cu_seqlens, initial_state, states, dy, dlast_state;
   Tensor dq, dk, dv, dg, dbeta, dinitial_state;
 
   template <class V>
@@ -58,6 +62,7 @@ struct GatedDeltaRuleBackward {
     visitor.in("beta", beta, "tokens nheads");
     visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
     visitor.optional("initialState", initial_state, "sequences nheads key value");
+    visitor.optional("states", states, "tokens 2 nheads value");
     visitor.in("dy", dy, "tokens nheads value");
     visitor.optional("dlastState", dlast_state, "sequences nheads key value");
     visitor.wanted("dq", dq, "tokens nheads_k key");
@@ -69,8 +74,10 @@ struct GatedDeltaRuleBackward {
   }
 
   bool decays_by_key() const { return g && g.rank == 3; }
+  bool kept() const { return kept_states::fit(states, k[2]); }
 
   void check() const {
+    kept_states::check(kName, states);
     if (dg && !(g && g.rank == dg.rank))
       throw Error(Code::kShape, "gatedDeltaRuleBackward: dg must have the shape of g");
     if (k[1] == 0 || v[1] % k[1] != 0)

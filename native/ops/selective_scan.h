@@ -3,9 +3,10 @@
 //   dt = softplus(delta + delta_bias)          (each optional)
 //   h  = exp(dt·A) h + dt·B·u,   y = C·h + D·u,   y *= silu(z)
 // B and C vary over time (rank 3, channel c belongs to group c / (d_inner / ngroups)) or are constant (rank 2).
-// `states`, for the gradient: of a real scan the state before token kI, I = interval(d_state), k = 1 …, wherever it is
-// not a sequence's first, as rows (k - 1) d_state … of d_inner channels. A complex scan leaves them as they are.
-// Complex when A has a last axis [re, im]: then B, C and the state have one too, and y = 2·Re(C·h).
+// `states`, for the gradient: of a real scan the state before every I-th token of a sequence, I = interval(d_state);
+// that before token t of all as rows (t / I - 1) d_state … of d_inner channels, which no other one has. A complex scan
+// leaves them as they are. Complex when A has a last axis [re, im]: then B, C and the state have one too, and y =
+// 2·Re(C·h).
 #include <algorithm>
 
 #include "core/error.h"

@@ -4,12 +4,13 @@
 // w is the LOG decay, at most 0: one row for all tokens in RWKV-5 (-exp(time_decay)), one per token in RWKV-6.
 // recurrent goes token by token; chunked takes matrix products over short chunks. Both compute the same function.
 #include "core/fields.h"
+#include "ops/kept_states.h"
 
 namespace statespace {
 
 struct Wkv6 {
   static constexpr const char* kName = "wkv6";
-  Tensor r, k, v, w, u, cu_seqlens, slots, state, y;
+  Tensor r, k, v, w, u, cu_seqlens, slots, state, y, states;
   int32_t mode = 0;
 
   template <class V>
@@ -23,10 +24,13 @@ struct Wkv6 {
     visitor.runtime("slots", slots, "sequences");
     visitor.state("state", state, "pool nheads key value");
     visitor.out("y", y, "tokens nheads value");
+    visitor.wanted("states", states, "tokens 2 nheads value");
     visitor.choice("mode", mode, "recurrent|chunked");
   }
 
-  bool chunked() const { return mode == 1; }
+  bool keeps() const { return kept_states::fit(states, k[2]); }
+  bool chunked() const { return mode == 1 || keeps(); }
+  void check() const { kept_states::check(kName, states); }
 };
 
 // Backwards in time, G the gradient of the state behind a token:
@@ -35,7 +39,7 @@ struct Wkv6 {
 struct Wkv6Backward {
   static constexpr const char* kName = "wkv6Backward";
   using GradientOf = Wkv6;
-  Tensor r, k, v, w, u, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor r, k, v, w, u, cu_seqlens, initial_state, states, dy, dlast_state;
   Tensor dr, dk, dv, dw, du, dinitial_state;
 
   template <class V>
@@ -47,6 +51,7 @@ struct Wkv6Backward {
     visitor.in("u", u, "nheads key");
     visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
     visitor.optional("initialState", initial_state, "sequences nheads key value");
+    visitor.optional("states", states, "tokens 2 nheads value");
     visitor.in("dy", dy, "tokens nheads value");
     visitor.optional("dlastState", dlast_state, "sequences nheads key value");
     visitor.wanted("dr", dr, "tokens nheads key");
@@ -56,6 +61,9 @@ struct Wkv6Backward {
     visitor.wanted("du", du, "nheads key");
     visitor.wanted("dinitialState", dinitial_state, "sequences nheads key value");
   }
+
+  bool kept() const { return kept_states::fit(states, k[2]); }
+  void check() const { kept_states::check(kName, states); }
 };
 
 }  // namespace statespace

@@ -4,12 +4,13 @@
 // with S a_t of the old S; w is the LOG decay, at most 0. RWKV-7 passes a = -kk and b = kk ∘ gate, kk of unit length.
 // recurrent goes token by token; chunked solves a triangular system per chunk. Both compute the same function.
 #include "core/fields.h"
+#include "ops/kept_states.h"
 
 namespace statespace {
 
 struct Wkv7 {
   static constexpr const char* kName = "wkv7";
-  Tensor r, w, k, v, a, b, cu_seqlens, slots, state, y;
+  Tensor r, w, k, v, a, b, cu_seqlens, slots, state, y, states;
   int32_t mode = 0;
 
   template <class V>
@@ -24,10 +25,13 @@ struct Wkv7 {
     visitor.runtime("slots", slots, "sequences");
     visitor.state("state", state, "pool nheads value key");
     visitor.out("y", y, "tokens nheads value");
+    visitor.wanted("states", states, "tokens 2 nheads value");
     visitor.choice("mode", mode, "recurrent|chunked");
   }
 
-  bool chunked() const { return mode == 1; }
+  bool keeps() const { return kept_states::fit(states, k[2]); }
+  bool chunked() const { return mode == 1 || keeps(); }
+  void check() const { kept_states::check(kName, states); }
 };
 
 // Backwards in time, G the gradient of the state behind a token, S the state before it:
@@ -36,7 +40,7 @@ struct Wkv7 {
 struct Wkv7Backward {
   static constexpr const char* kName = "wkv7Backward";
   using GradientOf = Wkv7;
-  Tensor r, w, k, v, a, b, cu_seqlens, initial_state, dy, dlast_state;
+  Tensor r, w, k, v, a, b, cu_seqlens, initial_state, states, dy, dlast_state;
   Tensor dr, dw, dk, dv, da, db, dinitial_state;
 
   template <class V>
@@ -49,6 +53,7 @@ struct Wkv7Backward {
     visitor.in("b", b, "tokens nheads key");
     visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
     visitor.optional("initialState", initial_state, "sequences nheads value key");
+    visitor.optional("states", states, "tokens 2 nheads value");
     visitor.in("dy", dy, "tokens nheads value");
     visitor.optional("dlastState", dlast_state, "sequences nheads value key");
     visitor.wanted("dr", dr, "tokens nheads key");
@@ -59,6 +64,9 @@ struct Wkv7Backward {
     visitor.wanted("db", db, "tokens nheads key");
     visitor.wanted("dinitialState", dinitial_state, "sequences nheads value key");
   }
+
+  bool kept() const { return kept_states::fit(states, k[2]); }
+  void check() const { kept_states::check(kName, states); }
 };
 
 }  // namespace statespace

@@ -188,20 +188,33 @@ describe('packed sequences, empty ones among them', () => {
 });
 
 describe('states that the forward keeps', () => {
-  // Sequences that end at, before and behind the places where states are kept, and that hold several of them or none.
-  const bounds = Int32Array.from([0, 70, 70, 73, 192, 321, 322]);
-  const dims = { B: 1, L: 322, G: 2, R: 2, P: 19, K: 3 };
+  // Sequences that end before, at and behind the places where states are kept, and that have none or several.
+  const bounds = Int32Array.from([0, 70, 70, 73, 201, 402, 403, 416]);
+  const dims = { B: 1, L: 416, G: 2, R: 2, P: 19, N: 19, K: 3 };
+  const ops = ['selectiveScan', 'ssd', 'wkv6', 'wkv7', 'gatedDeltaRule', 'kda'] as const;
+  // Of a state's rows; from 129 on the heads' recurrences keep none.
+  const sizes = ops.flatMap((op) => [3, 33, 128, 130].map((rows) => [op, rows] as const));
 
   onEveryBackend(() => {
-    it.for([3, 33, 70, 130].map((N) => ['selectiveScan', N] as const))('%s, %i states', ([op, N], { skip }) => {
-      skip(!hasKernel(`${op}Backward`), `${op}Backward has no kernel here`);
-      const { dy, initialState, dlastState, ...given } = samples[`${op}Backward`].args(new Random(3), { ...dims, N });
-      given.cuSeqlens = bounds;
-      const { states } = callSync(op, { ...given, withStates: true });
-      const gradients = callSync(`${op}Backward`, { ...given, dy });
-      const kept = callSync(`${op}Backward`, { ...given, dy, states });
+    it.for(sizes)('%s, %i rows', ([op, rows], { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const backward = op === 'kda' ? 'gatedDeltaRuleBackward' : (`${op}Backward` as const);
+      const sample = op === 'kda' ? gradientOf(samples.kda, aboveHeads) : samples[backward];
+      const by = op === 'selectiveScan' || op === 'ssd' ? { N: rows } : { P: rows };
+      const { initialState, dlastState, ...all } = sample.args(new Random(3), { ...dims, ...by });
+      const { dy, ...given } = { ...all, cuSeqlens: bounds } as Args;
+      const { y, states } = callSync(op, { ...given, withStates: true });
+      expect(bytes(y!.data), 'y').toEqual(bytes(callSync(op, given).y!.data));
+      const gradients = callSync(backward, { ...given, dy });
+      const kept = callSync(backward, { ...given, dy, states });
       for (const [name, g] of Object.entries(gradients))
         expect(relativeL2(kept[name]!.data as Float32Array, g.data as Float32Array), name).toBeLessThan(2e-6);
+      (states!.data as Float32Array).fill(1);
+      const changed = Object.entries(callSync(backward, { ...given, dy, states }));
+      const far = changed.filter(
+        ([name, t]) => relativeL2(t.data as Float32Array, gradients[name]!.data as Float32Array) > 1e-3,
+      );
+      expect(far.length > 0).toBe(op === 'selectiveScan' || rows <= 128);
     });
   });
 });

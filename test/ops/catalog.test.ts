@@ -97,6 +97,7 @@ const readingOnly: Record<string, string[]> = {
   layerNormBackward: ['bias'],
   ropeBackward: ['x'],
   selectiveScan: ['complex', 'withStates'],
+  ...Object.fromEntries(['ssd', 'wkv6', 'wkv7', 'gatedDeltaRule'].map((op) => [op, ['withStates']])),
   selectiveScanBackward: ['complex'],
   ssdBackward: ['mode', 'chunkSize'],
   retentionBackward: ['mode', 'chunkSize'],
