@@ -86,6 +86,12 @@ export const KERNEL_PEERS: readonly Program[] = [
     command: python,
     args: (_, threads) => [script('onnx_kernels.py'), String(threads)],
   },
+  {
+    name: 'flash-linear-attention',
+    needs: 'venv/bin/python',
+    command: python,
+    args: (_, threads) => [script('fla_kernels.py'), String(threads)],
+  },
 ];
 
 export const TRANSFORMERS: Program = {

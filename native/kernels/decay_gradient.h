@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "isa/math.h"
+#include "kernels/prefetch_bytes.h"
 #include "kernels/product.h"
 #include "kernels/sequences.h"
 
@@ -93,8 +94,7 @@ struct RowsAhead {
   [[gnu::always_inline]] void fetch(const Place& place) const {
     if (place.column != 0) return;
     const int64_t end = std::min(rows, place.row + kRows);
-    for (int64_t i = place.row; i < end; ++i)
-      for (int64_t c = 0; c < width; c += 16) prefetch(data + i * stride + c);
+    for (int64_t i = place.row; i < end; ++i) prefetch_bytes(data + i * stride, width * int64_t(sizeof(float)));
   }
 };
 

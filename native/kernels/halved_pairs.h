@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "isa/simd.h"
-#include "kernels/head_chunk.h"
+#include "kernels/decayed_pairs.h"
 #include "kernels/head_state.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -17,9 +17,7 @@ namespace statespace::STATESPACE_ISA {
 template <int X, int Y>
 class HalvedPairs {
  public:
-  // Of a chunk: pairs inside a chunk cost vector operations, products between chunks cost them per state row, and 16
-  // balances the two at the usual heads of 64.
-  static constexpr int64_t kTokens = 16;
+  static constexpr int64_t kTokens = kChunk;
 
   // Channels of a token: its decay, x and y, and what x[0] and each y give for the token itself, to be summed.
   struct Channels {

@@ -4,6 +4,7 @@
 #include "core/context.h"
 #include "core/tensor.h"
 #include "isa/simd.h"
+#include "kernels/prefetch_bytes.h"
 #include "kernels/sequences.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -73,8 +74,7 @@ inline void copy_transposed(const Tensor& from, int64_t begin, int64_t n, int64_
 // pages apart, where no stream is recognised.
 inline void fetch_rows(const Tensor& t, int64_t begin, int64_t n, int64_t first, int64_t width) {
   if (!t) return;
-  for (int64_t i = begin; i < begin + n; ++i)
-    for (int64_t c = first; c < first + width; c += 64 / int64_t(sizeof(float))) prefetch(t.row(i) + c);
+  for (int64_t i = begin; i < begin + n; ++i) prefetch_bytes(t.row(i) + first, width * int64_t(sizeof(float)));
 }
 
 // A dense matrix into rows of `stride`, zeros behind; and back.

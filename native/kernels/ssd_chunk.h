@@ -4,6 +4,7 @@
 
 #include "core/context.h"
 #include "isa/math.h"
+#include "kernels/prefetch_bytes.h"
 #include "kernels/rate.h"
 #include "kernels/ssd_tile.h"
 #include "ops/ssd.h"
@@ -178,8 +179,7 @@ struct NextRows {
     for (int64_t t = first; t < first + rows && t < count; ++t) {
       const char* x = op->x.as<char>() + ((token + t) * op->x.row_stride + head * headdim) * size;
       const char* y = op->y.as<char>() + ((token + t) * op->y.row_stride + head * headdim) * 4;
-      for (int64_t i = 0; i < headdim * size; i += 64) prefetch(x + i);
-      for (int64_t i = 0; i < headdim * 4; i += 64) prefetch(y + i);
+      prefetch_bytes(x, headdim * size), prefetch_bytes(y, headdim * 4);
     }
   }
 };

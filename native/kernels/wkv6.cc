@@ -1,7 +1,7 @@
 #include "ops/wkv6.h"
 
 #include "backend/kernels.h"
-#include "kernels/decayed_pairs.h"
+#include "kernels/halved_pairs.h"
 #include "kernels/head_state.h"
 #include "kernels/kept_rows.h"
 #include "kernels/product.h"
@@ -48,54 +48,53 @@ void recurrent(const Wkv6& op, const Sequences& sequences, const HeadColumns& c,
 //   y_t = S_0ᵀ D_{t-1..} r_t + Σ_{s<t} (r_t·D_{t-1..s+1} k_s) v_s + bonus_t v_t
 //   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} k_s v_sᵀ
 struct Chunk {
+  using Pairs = HalvedPairs<1, 1>;
+  static constexpr int64_t kSize = Pairs::kTokens;
   Chunk(const Wkv6& op, float* scratch)
-      : op(op), keys(op.k[2]), values(op.v[2]), width(padded(keys)), stride(padded(values)), S(scratch) {
-    d = S + whole_tiles(keys) * stride;
-    r = d + kLagged * width, k = r + kLagged * width;
-    decay = k + kChunk * width;
-    rk = decay + width + kRows;
-    v = rk + kChunk * kLagged;
-  }
+      : op(op),
+        keys(op.k[2]),
+        values(op.v[2]),
+        stride(padded(values)),
+        tokens(keys, scratch),
+        S(scratch + Pairs::floats(keys)),
+        v(S + whole_tiles(keys) * stride) {}
   static int64_t scratch(const Wkv6& op) {
-    const int64_t width = padded(op.k[2]), stride = padded(op.v[2]);
-    return whole_tiles(op.k[2]) * stride + (2 * kLagged + kChunk + 1) * width + kRows + kChunk * (kLagged + stride);
+    return Pairs::floats(op.k[2]) + (whole_tiles(op.k[2]) + kSize) * padded(op.v[2]);
   }
 
   void step(int64_t begin, int64_t n, int64_t head) {
     const int64_t at = head * keys;
-    for (int64_t t = 0; t < n; ++t)
-      exp_row(op.w.rank == 3 ? op.w.row(begin + t) + at : op.w.row(head), d + t * width, keys);
-    copy_rows(op.r, begin, n, at, keys, r, width);
-    copy_rows(op.k, begin, n, at, keys, k, width);
+    const bool varies = op.w.rank == 3;
+    const float *r = op.r.row(begin) + at, *k = op.k.row(begin) + at, *u = op.u.row(head);
+    const float* w = varies ? op.w.row(begin) + at : op.w.row(head);
+    const int64_t r_stride = op.r.row_stride, k_stride = op.k.row_stride, w_stride = varies ? op.w.row_stride : 0;
+    tokens.fill(n, [=](int64_t t, int64_t i, auto... lanes) {
+      const F decay = exp(load(w + t * w_stride + i, lanes...)), key = load(k + t * k_stride + i, lanes...);
+      const F seen = load(r + t * r_stride + i, lanes...);
+      return Pairs::Channels{decay, {seen}, {key}, {seen * load(u + i, lanes...) * key}};
+    });
     copy_rows(op.v, begin, n, head * values, values, v, stride);
-
-    decayed_pairs(r, d, k, n, width, decay, rk);
-    for (int64_t t = 0; t < n; ++t) rk[t * kLagged + t] = bonus(r + t * width, op.u.row(head), k + t * width, keys);
-    decay_from_start(r, d, n, width, decay);
-    decay_to_end(k, d, n, width);
 
     each_tile(n, values, [&](auto place) {
       Tile tile(place);
-      tile.add(keys, {r, width, 1}, S, stride);
-      tile.add_lower({rk, 1, kLagged}, v, stride);
+      tile.add(keys, {tokens.x[0], tokens.width, 1}, S, stride);
+      tile.add_lower({tokens.pairs[0][0], kSize, 1}, v, stride);
       tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
     });
     each_tile(keys, values, [&](auto place) {
       Tile tile(place);
       tile.read(S, stride);
-      tile.scale_rows(decay);
-      tile.add(n, {k, 1, width}, v, stride);
+      tile.scale_rows(tokens.decay());
+      tile.add(n, {tokens.y[0], 1, tokens.width}, v, stride);
       tile.write(S, stride);
     });
   }
 
   const Wkv6& op;
-  const int64_t keys, values, width, stride;
-  float* S;          // (key, value)
-  float *d, *r, *k;  // (chunk, key): decays; r, later from the chunk's start; k, later to its end
-  float* decay;      // (key): of the whole chunk
-  float* rk;         // (chunk, kLagged): the weight of v_s in y_t at (s, t ≥ s)
-  float* v;          // (chunk, value)
+  const int64_t keys, values, stride;
+  Pairs tokens;  // x: r; y: k
+  float* S;      // (key, value)
+  float* v;      // (chunk, value)
 };
 
 }  // namespace
@@ -117,7 +116,7 @@ void run(const Wkv6& op, Context& cx) {
     Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
     float* state = op.state.row(sequences.slot(s)) + head * keys * values;
     read_rows(state, keys, values, chunk.S, chunk.stride);
-    each_chunk(cx, sequences, s, kChunk, [&](int64_t begin, int64_t n) {
+    each_chunk(cx, sequences, s, Chunk::kSize, [&](int64_t begin, int64_t n) {
       if (op.keeps() && kept_states::has(sequences.begin(s), begin))
         keep_rows(chunk.S, chunk.stride, keys, values, op.states, begin, head);
       chunk.step(begin, n, head);

@@ -10,9 +10,12 @@ struct Packing {
   int64_t tokens() const { return bounds.back(); }
 };
 
-// One token, one chunk and a bit, ragged with an empty sequence and slots out of order.
+// One token, one chunk and a bit, chunks almost full or half, ragged with an empty sequence and slots out of order.
 inline std::vector<Packing> packings() {
-  return {{{0, 1}, {0}, 1}, {{0, 70}, {1}, 2}, {{0, 1, 18, 18, 100, 116}, {3, 0, 1, 5, 2}, 6}};
+  return {{{0, 1}, {0}, 1},
+          {{0, 70}, {1}, 2},
+          {{0, 7, 22, 48}, {2, 0, 1}, 3},
+          {{0, 1, 18, 18, 100, 116}, {3, 0, 1, 5, 2}, 6}};
 }
 
 struct HeadShape {

@@ -25,6 +25,7 @@ function conv({ x, weight, bias }) {
 }
 const say = (answer) => console.log(JSON.stringify(answer));
 if (script.endsWith('hf_models.py')) say({ peer: 'transformers 1' });
+else if (script.endsWith('fla_kernels.py')) say({ peer: 'fla 1', kernels: ['kda'], dtypes: ['f32'] });
 else say({ peer: script.endsWith('torch_kernels.py') ? 'PyTorch 1' : 'ONNX 1', kernels: ['conv'], dtypes: ['f32'] });
 console.log('a notice that is not an answer');
 require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
@@ -108,7 +109,9 @@ describe('bench peers', () => {
   it('says which peer is missing or does not start', async () => {
     const none = await statespace(['bench', 'peers', '--env', mkdtempSync(join(tmpdir(), 'statespace-none-'))]);
     expect(none.code).toBe(1);
-    expect(none.stderr).toMatch(/no peer to compare with.*PyTorch not installed.*ONNX Runtime not installed/);
+    expect(none.stderr).toMatch(
+      /no peer to compare with.*PyTorch not installed.*ONNX Runtime not installed.*flash-linear-attention not installed/,
+    );
     const failing = environment(
       `#!${process.execPath}\nconsole.error("ModuleNotFoundError: No module named 'torch'");`,
     );

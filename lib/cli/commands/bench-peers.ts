@@ -45,7 +45,9 @@ const list = (text: string) => text.split(',').map((part) => part.trim());
 
 export function addBenchPeers(bench: Command, signal: AbortSignal): void {
   addReportFiles(bench.command('peers'))
-    .description('Our kernels and models against PyTorch, ONNX Runtime, transformers and llama.cpp, where installed.')
+    .description(
+      'Our kernels and models against PyTorch, ONNX Runtime, flash-linear-attention, transformers and llama.cpp, where installed.',
+    )
     .option('--env <dir>', 'where bench/peers/setup.sh installed them (default: environment STATESPACE_PEERS)')
     .option('--only <list>', `kernels, of ${KERNELS.map((kernel) => kernel.name).join(', ')} (default: all)`, list)
     .option(
