@@ -5,6 +5,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { StatespaceError } from './errors.js';
 import { lazyCrypto, lazyFiles } from './lazy.js';
 
 const unfinished = new Set<string>();
@@ -51,11 +52,19 @@ export async function replaceFilesBy(
     for (let i = paths.length - 1; i >= 0; i--) await rename(temporaries[i]!, paths[i]!);
     await syncFolder(dirname(paths[0]!));
   } catch (error) {
-    for (const temporary of temporaries) await rm(temporary, { force: true });
-    throw error;
+    for (const temporary of temporaries) await rm(temporary, { force: true }).catch(() => {}); // the first error says why
+    throw unwritten(paths[0]!, error);
   } finally {
     for (const temporary of temporaries) unfinished.delete(temporary);
   }
+}
+
+/** ERR_ARGUMENT that names the file, where the system says why it cannot be written: its own errors name the temporary one, or none. */
+function unwritten(path: string, error: unknown): unknown {
+  const { syscall, message } = error as NodeJS.ErrnoException;
+  if (error instanceof StatespaceError || syscall === undefined) return error;
+  const why = message.replace(/ '.*'$/, '');
+  return new StatespaceError('ERR_ARGUMENT', `${path}: cannot be written: ${why}`, { cause: error });
 }
 
 /** The same, before it returns. */
@@ -94,6 +103,20 @@ export async function removeAbandoned(folder: string): Promise<void> {
   for (const name of names) {
     const path = join(folder, name);
     if (!/^\..+\.[0-9a-f]{12}\.tmp$/.test(basename(path)) || unfinished.has(path)) continue;
+    const found = await stat(path).catch(() => undefined);
+    if (found && Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
+  }
+}
+
+/** Removes what replaceFilesBy() left of these files, in their folder, when its process was killed. */
+export async function removeAbandonedOf(paths: readonly string[]): Promise<void> {
+  const { readdir, rm, stat } = lazyFiles();
+  const folder = dirname(paths[0]!);
+  const names = new Set(paths.map((path) => basename(path)));
+  for (const name of await readdir(folder)) {
+    const [, of] = /^\.(.+)\.[0-9a-f]{12}\.tmp$/.exec(name) ?? [];
+    const path = join(folder, name);
+    if (of === undefined || !names.has(of) || unfinished.has(path)) continue;
     const found = await stat(path).catch(() => undefined);
     if (found && Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
   }

@@ -1,5 +1,5 @@
 /** The files that commands read and write. */
-import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { replaceFileSync } from '../atomic-file.js';
 import { readConfig } from '../checkpoint/config.js';
@@ -37,6 +37,23 @@ export function checkWritable(path: string): void {
   const folder = dirname(resolve(path));
   if (!existsSync(folder) || !statSync(folder).isDirectory()) throw new UsageError(`no folder ${folder} to write into`);
   if (existsSync(path) && statSync(path).isDirectory()) throw new UsageError(`${path} is a folder`);
+}
+
+/**
+ * That no two of the files of a command are one: what is written last would be all that is left, of what is read as well. By
+ * what the command calls them.
+ *
+ * @throws UsageError
+ */
+export function checkApart(files: Readonly<Record<string, string | undefined>>): void {
+  const seen = new Map<string, string>();
+  for (const [name, path] of Object.entries(files)) {
+    if (path === undefined || isStandardOutput(path) || isDevice(path)) continue;
+    const place = existsSync(path) ? realpathSync(path) : resolve(path);
+    const other = seen.get(place);
+    if (other !== undefined) throw new UsageError(`${name}: ${path} is the same file as ${other}; give another`);
+    seen.set(place, name);
+  }
 }
 
 /** All of standard input, without the end of its last line. */

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { type Page, renderPage } from '../../bench/html/page.js';
 import { UsageError } from './errors.js';
-import { checkWritable, isStandardOutput, writeOutput } from './files.js';
+import { checkApart, checkWritable, isStandardOutput, writeOutput } from './files.js';
 import { write } from './terminal.js';
 
 export interface ReportFiles {
@@ -18,6 +18,7 @@ export function addReportFiles(command: Command): Command {
 
 export function checkReportFiles({ json, html }: ReportFiles): void {
   for (const file of [json, html]) if (file !== undefined) checkWritable(file);
+  checkApart({ '--json': json, '--html': html });
   if (json !== undefined && html !== undefined && isStandardOutput(json) && isStandardOutput(html))
     throw new UsageError('--json and --html cannot both go to standard output');
 }

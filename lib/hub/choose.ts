@@ -27,9 +27,10 @@ const SPLIT = /-\d{5}-of-\d{5}\.gguf$/;
  */
 export function neededFiles(repo: string, files: readonly string[], file?: string): string[] {
   if (file !== undefined) return ggufParts(repo, files, file);
-  // What tokenizer.json says, tokenizer.model says once more.
-  const model = files.includes('tokenizer.json') ? '' : 'tokenizer.model';
-  const small = files.filter((f) => SMALL.has(f) || f === model || TEMPLATES.test(f));
+  // What tokenizer.json says, the others say once more.
+  const isOther = (f: string) => f === 'tokenizer.model' || /^rwkv_vocab[^/]*\.txt$/.test(f);
+  const hasJson = files.includes('tokenizer.json');
+  const small = files.filter((f) => SMALL.has(f) || (!hasJson && isOther(f)) || TEMPLATES.test(f));
   for (const { one, shards } of WEIGHTS) {
     if (files.includes(one)) return [...small, one];
     const index = `${one}.index.json`;

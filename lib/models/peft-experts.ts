@@ -25,17 +25,18 @@ export function splitExperts(
 ): { parameter: string; parts: Map<string, Halves> } | undefined {
   const weight = (expert: number, name: string) => `${module}.${expert}.${name}.weight`;
   const kind = KINDS.find(({ down }) => shapeOf(weight(0, down)));
-  if (!kind) return undefined;
-  const [inner, dModel] = shapeOf(weight(0, kind.up[0]))! as [number, number];
+  const ups = kind?.up.filter((name) => shapeOf(weight(0, name))) ?? [];
+  if (!kind || ups.length === 0) return undefined;
+  const [inner, dModel] = shapeOf(weight(0, ups[0]!))! as [number, number];
   let experts = 1;
   while (shapeOf(weight(experts, kind.down))) experts++;
   const [down, columns] = a.shape as [number, number];
   const rank = down / experts;
   if (!Number.isInteger(rank) || b.shape[1] !== down) return undefined;
-  const isUp = columns === dModel && b.shape[0] === 2 * inner;
+  const isUp = columns === dModel && b.shape[0] === ups.length * inner;
   if (!isUp && !(columns === inner && b.shape[0] === dModel)) return undefined;
   const rows = isUp ? inner : dModel;
-  const names = isUp ? kind.up : [kind.down];
+  const names = isUp ? ups : [kind.down];
   const parts = new Map<string, Halves>();
   const sorted = (values: Float32Array) => expertByExpert(values, experts);
   const read = readFor(experts * names.length, async () => sorted(await readTensorF32(b)));
@@ -50,7 +51,7 @@ export function splitExperts(
         a: rowRange(a, e * rank, [rank, columns]),
         b: part((e * names.length + i) * rows * rank),
       });
-  return { parameter: isUp ? 'gate_up_proj' : 'down_proj', parts };
+  return { parameter: isUp ? (ups.length > 1 ? 'gate_up_proj' : 'up_proj') : 'down_proj', parts };
 }
 
 /** (rows, rank · experts), rank by rank, as (experts, rows, rank). */

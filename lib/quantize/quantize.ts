@@ -1,6 +1,6 @@
 // A checkpoint as a GGUF file of one type: read, encoded and written piece by piece.
 import { basename, dirname, resolve } from 'node:path';
-import { replaceFilesBy } from '../atomic-file.js';
+import { removeAbandonedOf, replaceFilesBy } from '../atomic-file.js';
 import { decodeRows, encodeRows } from '../blocks.js';
 import { checkCall, watched } from '../cancellation.js';
 import { InputFile } from '../checkpoint/files.js';
@@ -114,6 +114,7 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
   if (parts.length > 1) await checkTargets(checkpoint, files);
   const reports: TensorReport[] = [];
   const watch = watched(options);
+  await removeAbandonedOf(files.map((path) => resolve(path))).catch(() => {}); // as large as models; of others it is no matter
   const work = new Work(tensors, { signal: watch.signal, onProgress: watch.report }, importance, reports);
   try {
     await replaceFilesBy(

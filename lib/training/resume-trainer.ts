@@ -8,6 +8,7 @@ import { StatespaceError } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { loadModel } from '../models/load.js';
 import { checkPath } from '../options.js';
+import { joinedAdapters, partHalves } from './expert-adapters.js';
 import { trainedNetwork } from './network.js';
 import { readOptions, type TrainerOptions } from './options.js';
 import { OWN_BASE, type Saved, VERSION } from './save-trainer.js';
@@ -53,7 +54,11 @@ async function valuesOf(
   const byName = new Map(stored.map((t) => [t.name, t]));
   const values = new Map<string, Float32Array>();
   if (stored.length === 0) return values;
+  if (prefix === '')
+    for (const joined of joinedAdapters(trainer.model.modelType, trainer.trained.parameters))
+      for (const [name, own] of (await partHalves(joined, byName)) ?? []) values.set(name, own);
   for (const { name, shape: own, table } of trainer.trained.parameters.filter((p) => p.trained)) {
+    if (values.has(name)) continue;
     const t = byName.get(prefix + name);
     const shape = table ? own.toReversed() : own;
     if (t?.shape.join() !== shape.join())

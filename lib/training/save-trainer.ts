@@ -7,7 +7,8 @@ import { lazyFiles } from '../lazy.js';
 import { HEAD, moduleOf } from '../models/peft-names.js';
 import { Tensor } from '../tensor.js';
 import { configJson } from './config-json.js';
-import { isCalled, loraName } from './network.js';
+import { joinedAdapters, joinHalves } from './expert-adapters.js';
+import { isCalled, loraName, type Trained } from './network.js';
 import type { TrainerOptions } from './options.js';
 import { MARKS, writeModel } from './save.js';
 import type { TrainerState } from './trainer.js';
@@ -72,7 +73,9 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
   const values = await trainer.read('value', (p) => p.base !== undefined);
   const { parameters, shared, tied, targetNames } = trainer.trained;
   // peft has an adapter for each layer that shares a module, and for a head that is the table of embeddings: here the same one.
-  const targets = new Set(targetNames);
+  const joined = joinedAdapters(trainer.model.modelType, parameters);
+  const apart = new Set(joined.flatMap(({ matrices }) => matrices.flatMap((m) => m.adapters.flatMap(basesOf))));
+  const targets = new Set(targetNames.filter((target) => parameters.some((p) => isTarget(p, target, apart))));
   for (const { name, base, half, table } of parameters) {
     for (const other of (base && shared.get(base)) || []) {
       values.set(loraName(other, half!, table), values.get(name)!);
@@ -84,6 +87,13 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
     targets.add(moduleOf(HEAD)); // by this name peft knows that they are tied
     values.set(loraName(HEAD, half!), new Tensor(await turned(data as Float32Array, rows, columns), [columns, rows]));
   }
+  for (const adapters of joined) {
+    for (const [name, tensor] of await joinHalves(adapters, values)) values.set(name, tensor);
+    for (const { adapters: own } of adapters.matrices)
+      for (const halves of own) for (const { name } of Object.values(halves ?? {})) values.delete(name);
+  }
+  const ranks = (by: number) =>
+    Object.fromEntries(joined.filter((j) => j.ranks !== rank).map((j) => [j.parameter, (by * j.ranks) / rank]));
   const config = {
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
@@ -95,8 +105,19 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
     fan_in_fan_out: false,
     inference_mode: true,
     target_modules: [...targets],
+    ...(joined.length > 0 && {
+      target_parameters: joined.map(({ parameter }) => parameter),
+      rank_pattern: ranks(rank),
+      alpha_pattern: ranks(alpha),
+    }),
     ensure_weight_tying: parameters.some((p) => p.base && tied.includes(p.base)),
   };
   await lazyFiles().writeFile(join(to, 'adapter_config.json'), configJson(config), { flush: true });
   await writeSafetensors(join(to, 'adapter_model.safetensors'), outgoing(values));
 }
+
+const basesOf = (halves: { A: Trained } | undefined): string[] => (halves ? [halves.A.base!] : []);
+
+/** Whether peft finds the module of this adapter by a target: those that are `apart` it finds by their parameter. */
+const isTarget = ({ base }: Trained, target: string, apart: ReadonlySet<string>): boolean =>
+  base !== undefined && !apart.has(base) && isCalled(base, target);

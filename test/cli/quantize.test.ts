@@ -53,6 +53,36 @@ it('refuses wrong usage before any work', async () => {
   expect(readdirSync(folder)).not.toContain('y.gguf');
 });
 
+it('never writes one of its files over another, and reads texts alone', async () => {
+  const out = join(folder, 'apart.gguf');
+  const quantize = (...more: string[]) => statespace(['quantize', model, out, '--type', 'q4_K_M', ...more]);
+  const page = join(folder, 'page.html');
+  for (const [wrong, said] of [
+    [() => quantize('--json', out), `--json: ${out} is the same file as <out>`],
+    [() => quantize('--text', text, '--json', text), `--json: ${text} is the same file as --text`],
+    [
+      () => quantize('--importance', text, '--json', join(folder, '../', folder.split('/').at(-1)!, 'ids.txt')),
+      '--importance',
+    ],
+    [() => quantize('--importance', file), '--importance: '], // a model is no text
+    [() => quantize('--importance', folder), `${folder} is a folder`],
+    [() => quantize('--text', join(folder, 'nothing')), `no file ${join(folder, 'nothing')}`],
+    [() => statespace(['quantize', file, file, '-t', 'q8_0']), 'is the same file as model'],
+    [() => statespace(['bench', 'quantised', file, '--json', file]), 'is the same file as model'],
+    [() => statespace(['bench', 'quantised', model, '--text', file]), 'is not UTF-8 text'],
+    [
+      () => statespace(['bench', 'kernels', '--json', page, '--html', page]),
+      `--html: ${page} is the same file as --json`,
+    ],
+  ] as const) {
+    const { code, stderr } = await wrong();
+    expect([code, stderr], said).toEqual([2, expect.stringContaining(said)]);
+  }
+  expect(readFileSync(file).toString('latin1', 0, 4)).toBe('GGUF');
+  expect(readFileSync(text, 'utf8')).toMatch(/^0, 7, 14/);
+  expect(readdirSync(folder)).not.toContain('apart.gguf');
+});
+
 it('and is measured in several types', async () => {
   const json = join(folder, 'bench.json');
   const small = ['--tokens', '16', '--decode', '2', '--reps', '1', '--text', text, '--json', json];

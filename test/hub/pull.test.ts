@@ -299,6 +299,7 @@ describe('names', () => {
     ],
     [['rwkv.pth', 'README.md'], undefined, ['rwkv.pth']],
     [['tokenizer.model', 'model.safetensors'], undefined, ['tokenizer.model', 'model.safetensors']],
+    [['rwkv_vocab_v20230424.txt', 'rwkv.pth'], undefined, ['rwkv_vocab_v20230424.txt', 'rwkv.pth']],
     [['tokenizer.json', 'tokenizer.model', 'rwkv.pth'], undefined, ['tokenizer.json', 'rwkv.pth']],
     [q, undefined, q],
     [[...q, 'm-Q8_0.gguf'], undefined, /holds 2 GGUF files; name one: hf:r\/m-Q4/],

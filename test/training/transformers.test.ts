@@ -20,6 +20,8 @@ interface Expected {
   adapted: Record<string, number[]>;
   /** Of a mixture, whose experts transformers holds in one parameter. */
   experts: { logits: number[]; adapted: number[] };
+  /** Of another, whose adapters of experts were trained here. */
+  jamba: { logits: number[]; adapted: Record<string, number[]> };
 }
 
 async function logitsOf(folder: string, ids: number[], options: LoadOptions = {}): Promise<Float32Array> {
@@ -30,7 +32,7 @@ async function logitsOf(folder: string, ids: number[], options: LoadOptions = {}
 
 async function expectAgreement(folder: string): Promise<void> {
   const to = (name: string) => join(folder, name);
-  const { ids, logits, adapted, experts } = JSON.parse(readFileSync(to('expected.json'), 'utf8')) as Expected;
+  const { ids, logits, adapted, experts, jamba } = JSON.parse(readFileSync(to('expected.json'), 'utf8')) as Expected;
   const differs = (a: ArrayLike<number>, b: ArrayLike<number>) =>
     Array.from(a).reduce((most, v, i) => Math.max(most, Math.abs(v - b[i]!)), 0);
   expect(differs(await logitsOf(to('model'), ids), logits)).toBeLessThan(1e-4);
@@ -50,6 +52,12 @@ async function expectAgreement(folder: string): Promise<void> {
   for (const mergeAdapters of [true, false]) {
     const received = await logitsOf(mixture, ids, { adapters: [to('experts/adapters')], mergeAdapters });
     expect(differs(received, experts.adapted)).toBeLessThan(1e-4);
+  }
+  expect(differs(await logitsOf(to('jamba/model'), ids), jamba.logits)).toBeLessThan(1e-4);
+  for (const [name, wanted] of Object.entries(jamba.adapted)) {
+    expect(differs(wanted, jamba.logits), name).toBeGreaterThan(0.1);
+    const received = await logitsOf(to('jamba/model'), ids, { adapters: [to(`jamba/${name}`)] });
+    expect(differs(received, wanted), name).toBeLessThan(1e-4);
   }
 }
 

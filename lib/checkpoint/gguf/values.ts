@@ -37,6 +37,13 @@ export class GgufArray {
     return new GgufStrings(this.header.bytes, this.start, this.length);
   }
 
+  /** One of texts(), without making the others. */
+  textAt(index: number): string | undefined {
+    const strings = this.strings();
+    for (let i = 0; strings.next(); i++) if (i === index) return strings.text();
+    return undefined;
+  }
+
   texts(): string[] {
     const texts: string[] = [];
     for (const strings = this.strings(); strings.next(); ) texts.push(strings.text());

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { library } from '../../../bench/library.js';
 import { describeMachine } from '../../../bench/machine.js';
@@ -6,10 +6,11 @@ import { printQuantised } from '../../../bench/quantised/print.js';
 import { runQuantised } from '../../../bench/quantised/run.js';
 import { type MixName, mixNamed } from '../../quantize/types.js';
 import { UsageError } from '../errors.js';
-import { checkWritable, writeOutput } from '../files.js';
+import { checkApart, checkWritable, writeOutput } from '../files.js';
 import { parseLength, parsePositive } from '../parse.js';
 import { writeText } from '../report-files.js';
 import { progress } from '../terminal.js';
+import { readTextFile } from '../text-file.js';
 
 interface Options {
   json?: string;
@@ -63,14 +64,14 @@ Examples:
 
 async function benchQuantised(model: string, options: Options, signal: AbortSignal): Promise<void> {
   if (!existsSync(model)) throw new UsageError(`no file or folder ${model}`);
-  if (options.text !== undefined && !existsSync(options.text)) throw new UsageError(`no file ${options.text}`);
   if (options.json !== undefined) checkWritable(options.json);
+  checkApart({ model, '--text': options.text, '--json': options.json });
+  const text = options.text === undefined ? null : await readTextFile(options.text);
   const lib = library();
   if (options.threads !== undefined) lib.setThreads(options.threads);
   const bar = progress('bench quantised');
   try {
     const { types, tokens, decode, reps, maxTokens } = options;
-    const text = options.text === undefined ? null : readFileSync(options.text, 'utf8');
     const report = await runQuantised(
       { model, types, tokens, decode, reps, text, maxTokens },
       {

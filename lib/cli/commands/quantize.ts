@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { formatBytes, formatCount, significant } from '../../../bench/format.js';
 import { renderTable, wrap } from '../../../bench/table.js';
@@ -8,10 +7,11 @@ import type { QuantizeReport } from '../../quantize/quantize.js';
 import { perplexityOf } from '../../quantize/text.js';
 import { mixNamed, mixNames } from '../../quantize/types.js';
 import { UsageError } from '../errors.js';
-import { checkWritable, writeOutput } from '../files.js';
+import { checkApart, checkWritable, writeOutput } from '../files.js';
 import { parsePositive, parseSize } from '../parse.js';
 import { writeText } from '../report-files.js';
 import { colours, progress } from '../terminal.js';
+import { readTextFile } from '../text-file.js';
 
 interface Options {
   type: string;
@@ -66,8 +66,11 @@ async function run(model: string, out: string, options: Options, signal: AbortSi
   const type = checkedType(options.type);
   checkWritable(out);
   if (options.json !== undefined) checkWritable(options.json);
-  const importance = readText('--importance', options.importance);
-  const text = readText('--text', options.text) ?? importance;
+  checkApart({ model, '<out>': out, '--importance': options.importance, '--json': options.json });
+  checkApart({ '--text': options.text, '<out>': out });
+  checkApart({ '--text': options.text, '--json': options.json });
+  const importance = await readText('--importance', options.importance);
+  const text = (await readText('--text', options.text)) ?? importance;
   const lib = (await import('../../../bench/library.js')).library();
   if (options.threads !== undefined) lib.setThreads(options.threads);
   const bar = progress('quantize');
@@ -109,13 +112,11 @@ function checkedType(type: string): string {
   }
 }
 
-function readText(option: string, path: string | undefined): string | undefined {
+async function readText(option: string, path: string | undefined): Promise<string | undefined> {
   if (path === undefined) return undefined;
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new UsageError(`${option}: ${(error as Error).message}`);
-  }
+  return readTextFile(path).catch((error: Error) => {
+    throw new UsageError(`${option}: ${error.message}`);
+  });
 }
 
 function printed(report: QuantizeReport, options: Options, found: Perplexity | undefined): string {

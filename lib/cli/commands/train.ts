@@ -13,7 +13,7 @@ import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
 import { MARKS, savedConfig } from '../../training/save.js';
 import { Interrupted, UsageError } from '../errors.js';
-import { checkWritable, isCheckpoint, readModelConfig, writeOutput } from '../files.js';
+import { checkApart, checkWritable, isCheckpoint, readModelConfig, writeOutput } from '../files.js';
 import { unhurried } from '../interruption.js';
 import { parseCount, parseLength, parseNumber, parsePositive } from '../parse.js';
 import { writeText } from '../report-files.js';
@@ -173,6 +173,7 @@ async function sameRun(
 async function train(path: string, options: Options, signal: AbortSignal): Promise<void> {
   const { out, steps, batch, length, seed, html, quiet } = options;
   if (html !== undefined) checkWritable(html);
+  checkApart({ text: path, '--config': options.config, '--html': html });
   await checkReplaceable(out, MARKS); // a run of hours must not end where nothing can be saved
   await recoverFolder(out);
   const goesOn = existsSync(join(out, 'trainer.json'));

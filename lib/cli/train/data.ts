@@ -1,20 +1,19 @@
 /** Texts as one row of token ids, and batches of windows of it. */
 import { createReadStream } from 'node:fs';
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { readdir, realpath, stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { UsageError } from '../errors.js';
+import { decoded, MOST_BYTES, readTextFile } from '../text-file.js';
 
 const TEXTS = new Set(['.txt', '.md', '.text', '']);
 const LINES = '.jsonl';
-/** Of a string in V8, and so of a text or a line. */
-const MOST_BYTES = 2 ** 29 - 24;
 const NEWLINE = 10;
 
 /** The documents of a text file, of a folder of them (and those below it), or of the lines of a .jsonl file. */
 export async function readDocuments(path: string): Promise<string[]> {
   const found = await stat(path).catch(() => undefined);
   if (!found) throw new UsageError(`no file or folder ${path}`);
-  if (!found.isDirectory()) return extname(path) === LINES ? readLines(path) : [await readText(path, found.size)];
+  if (!found.isDirectory()) return extname(path) === LINES ? readLines(path) : [await readTextFile(path)];
   const parts: string[][] = [];
   for await (const file of textsBelow(path, new Set())) parts.push(await readDocuments(file));
   if (parts.length === 0) throw new UsageError(`${path} holds no .txt, .text, .md or .jsonl files`);
@@ -33,23 +32,6 @@ async function* textsBelow(folder: string, seen: Set<string>): AsyncGenerator<st
     if (found?.isDirectory()) yield* textsBelow(path, seen);
     else if (found?.isFile() && (TEXTS.has(extname(name)) || extname(name) === LINES)) yield path;
   }
-}
-
-/** Without the mark that says that it is UTF-8. */
-function decoded(path: string, bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    throw new UsageError(`${path}: is not UTF-8 text; convert it (iconv -t UTF-8), or leave it out`);
-  }
-}
-
-async function readText(path: string, size: number): Promise<string> {
-  if (size > MOST_BYTES)
-    throw new UsageError(
-      `${path}: has ${size} bytes, more than the ${MOST_BYTES} of one text: cut it into several files`,
-    );
-  return decoded(path, await readFile(path));
 }
 
 async function readLines(path: string): Promise<string[]> {

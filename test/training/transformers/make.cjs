@@ -15,6 +15,45 @@ const CONFIG = {
 const data = Int32Array.from({ length: 96 }, (_, i) => (7 * Math.floor(i / 24) + 3 * (i % 5)) % 40);
 const batch = { ids: new Tensor(data, [4, 24]) };
 
+/** What says where adapters were made is not kept. */
+function clean(path) {
+  for (const file of ['trainer.json', 'optimizer.safetensors']) rmSync(join(path, file));
+  const config = join(path, 'adapter_config.json');
+  const { base_model_name_or_path: _, ...kept } = JSON.parse(readFileSync(config, 'utf8'));
+  writeFileSync(config, `${JSON.stringify({ base_model_name_or_path: 'model', ...kept }, null, 2)}\n`);
+}
+
+/** Adapters of single experts, which transformers holds in one parameter, and peft joins for some models only. */
+async function experts() {
+  const model = await createModel(
+    {
+      ...{ model_type: 'jamba', vocab_size: 40, hidden_size: 16, intermediate_size: 12, num_hidden_layers: 2 },
+      ...{
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        attn_layer_period: 2,
+        attn_layer_offset: 1,
+        mamba_d_state: 8,
+      },
+      ...{ num_experts: 3, num_experts_per_tok: 2, expert_layer_period: 2, expert_layer_offset: 1, mamba_dt_rank: 2 },
+    },
+    { seed: 3, device: 'cpu' },
+  );
+  await model.save(join(folder, 'jamba/model'));
+  const base = await loadModel(join(folder, 'jamba/model'));
+  for (const [name, targets] of [
+    ['all', ['gate_proj', 'up_proj', 'down_proj']],
+    ['one', ['q_proj', 'up_proj']],
+  ]) {
+    const trainer = createTrainer(base, { learningRate: 3e-2, lora: { rank: 2, alpha: 5, targets } });
+    for (let i = 0; i < 10; i++) await trainer.step(batch);
+    await trainer.save(join(folder, 'jamba', name));
+    await trainer.dispose();
+    clean(join(folder, 'jamba', name));
+  }
+  for (const it of [base, model]) await it.dispose();
+}
+
 async function main() {
   const model = await createModel(CONFIG, { seed: 3, device: 'cpu' });
   const trainer = createTrainer(model, { learningRate: 1e-2 });
@@ -37,13 +76,10 @@ async function main() {
       });
     await adapted.save(join(folder, name));
     await adapted.dispose();
-    // What says where this was made is not kept.
-    for (const file of ['trainer.json', 'optimizer.safetensors']) rmSync(join(folder, name, file));
-    const config = join(folder, name, 'adapter_config.json');
-    const { base_model_name_or_path: _, ...kept } = JSON.parse(readFileSync(config, 'utf8'));
-    writeFileSync(config, `${JSON.stringify({ base_model_name_or_path: 'model', ...kept }, null, 2)}\n`);
+    clean(join(folder, name));
   }
   for (const it of [trainer, base, model]) await it.dispose();
+  await experts();
   const python = process.env.STATESPACE_PYTHON ?? 'python3';
   execFileSync(python, [join(__dirname, 'make.py'), folder], { stdio: ['ignore', 'inherit', 'inherit'] });
 }

@@ -2,7 +2,7 @@
 
 python make.py FOLDER reads model/, adapters/ and table/ in it; writes back/, the model as transformers saves it, peft/, adapters
 of other kinds as peft saves them, experts/, a mixture and adapters of all of it, and expected.json: ids, logits of the model, logits of
-the model with each of the adapters, those of the mixture with and without.
+the model with each of the adapters, those of the mixture with and without, and those of jamba/, whose adapters of experts were trained here.
 """
 import json
 import sys
@@ -78,4 +78,6 @@ mixture.save_pretrained(path)
 (path / "generation_config.json").unlink()
 save_adapters(folder / "experts" / "adapters", path, target_modules="all-linear")
 expected["experts"] = {"logits": logits_of(load(path)), "adapted": adapted(folder / "experts" / "adapters", path)}
+path = folder / "jamba" / "model"
+expected["jamba"] = {"logits": logits_of(load(path)), "adapted": {name: adapted(folder / "jamba" / name, path) for name in ("all", "one")}}
 (folder / "expected.json").write_text(json.dumps(expected) + "\n")

@@ -63,12 +63,12 @@ function sentencePieceSettings(keys: TokenizerKeys, words: Words): object {
 }
 
 function tokenizerConfig(m: Metadata): object {
-  const tokens = m.array('tokenizer.ggml.tokens')!.texts();
+  const tokens = m.array('tokenizer.ggml.tokens')!;
   const templates = [...templatesOf(m)].map(([name, template]) => ({ name, template }));
   const isOne = templates.length === 1 && templates[0]!.name === 'default';
   return {
     clean_up_tokenization_spaces: false,
-    ...specialTokens(m, (id) => tokens[id] ?? ''),
+    ...specialTokens(m, (id) => tokens.textAt(id) ?? ''),
     ...(templates.length > 0 && { chat_template: isOne ? templates[0]!.template : templates }),
   };
 }
