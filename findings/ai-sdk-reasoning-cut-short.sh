@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # AI SDK, extractReasoningMiddleware: a thought that max_tokens cut off is the answer by generateText and a thought by streamText; version 6 also drops a stream's last "<".
 #
-# Versions: ai 6.0.326 and 7.0.173 (Node 20 and later).
+# Versions: ai 6.0.326 and 7.0.173 (Node 20.20; 7 asks for 22).
 # Behaviour: the whole text is searched for pairs of tags, so that one that was never closed stays in the text, tag and all; the stream changes over at the opening tag. In version 6 what could be the beginning of a tag is held
 #   back and not given out where the stream ends.
 # Seen, [text, reasoning]: a stream of "<think>all cats are" that ends for its length is ["", "all cats are"], the same by generateText ["<think>all cats are", ""], in both versions. "if (i <" is "if (i " from a stream of
