@@ -6,7 +6,7 @@
 #   in with that and a mask, and without position_ids. Models that call their state cache_params or state, or keep it in the module, get the newest token alone, in Mamba-1 spread over the
 #   length of the mask; MiniMax and Bamba take it for position 0. Nothing is raised or logged.
 # Seen, guidance_scale 2 and 8 greedy tokens against two forwards over whole texts: the unconditional logits are right at the first token; at the second those of the token by itself for mamba2, rwkv,
-#   xlstm and recurrent_gemma (1e-6), rows for 7 tokens for mamba and falcon_mamba, 2 to 13 from the right ones for all and minimax and bamba; 2 to 7 of 8 tokens differ. With use_cache=False,
+#   xlstm and recurrent_gemma (1e-6), rows for 7 tokens for mamba and falcon_mamba; 0.4 (bamba), 2 (minimax) and 4 to 13 (the others) from the right ones; 2 to 7 of 8 tokens differ. With use_cache=False,
 #   and for llama, lfm2 and nemotron_h, none.
 # Why it matters: what is steered away from is not the negative prompt, which seems to work, as the first token heeds it.
 set -euo pipefail
