@@ -4,7 +4,7 @@
 # Versions: torch 2.13.0, jax 0.10.2, optax 0.2.8 (CPU).
 # Behaviour: the sum of exp(x - max) ends up in float16, whose largest number is 65,504. With a larger vocabulary (Qwen has 151,936 tokens, Gemma 262,144) flat logits, as of a new head or a high temperature, reach it.
 #   torch's softmax keeps the sum in float32, its log_softmax does not. In bfloat16 there is room. Nothing is raised.
-# Seen, logits of a standard deviation of 0.1: 32,000 tokens are right everywhere; of 151,936 tokens (the sum is beyond 65,504) token 7 has the log probability -inf in both and the loss inf in both (right: -11.9 and 11.9);
+# Seen, logits of a standard deviation of 0.1: 32,000 tokens are right everywhere; of 151,936 tokens (the sum is beyond 65,504) token 7 has the log probability -inf in both and the loss inf in both (right: -11.8 and 11.8);
 #   probabilities sum to 1.000 in torch and to 0 in jax. With a standard deviation of 0.5 or 3, and in bfloat16, all are right.
 # Why it matters: losses and perplexities that are infinite from the first step of a fresh head, sampling from nothing but zeros; it comes and goes with temperature and training, and tests with a small vocabulary
 #   are green. Gradients of torch's infinite loss are finite, so that training goes on and the log shows inf.
