@@ -104,6 +104,15 @@ async function readAdapter(
     else adapter[half === 'A' ? 'a' : 'b'] = t;
     found.adapters.set(name, adapter);
   }
+  if (config.whole.length > 0) {
+    const [asked, saved] = [partsOf([...known.keys(), HEAD]), partsOf(found.whole.keys())];
+    const lacking = config.whole.find((name) => asked.has(name) && !saved.has(name));
+    if (lacking !== undefined)
+      throw config.refuse(
+        `modules_to_save: no tensor of ${lacking} is in the file; peft leaves them out where it converts ` +
+          '(path_initial_model_for_weight_conversion): merge the adapter in peft and save the whole model',
+      );
+  }
   for (const [name, { a, b }] of [...found.adapters]) {
     const module = /^(.+\.experts)(?:\.base_layer)*\.weight$/.exec(name)?.[1];
     if (module === undefined || known.has(name) || !a || !b) continue;
@@ -125,6 +134,17 @@ async function readAdapter(
     adapter.scale = scale;
   }
   return found;
+}
+
+/** What modules of these tensors may be called: each run of the parts of a module's name. */
+function partsOf(tensors: Iterable<string>): Set<string> {
+  const runs = new Set<string>();
+  for (const tensor of tensors) {
+    const parts = tensor.split('.').slice(0, -1);
+    for (let from = 0; from < parts.length; from++)
+      for (let to = from + 1; to <= parts.length; to++) runs.add(parts.slice(from, to).join('.'));
+  }
+  return runs;
 }
 
 /** peft adapts a table and the head that is tied to it one by one, unless it is told to tie them; one tensor can have what is the same of both. */

@@ -9,6 +9,8 @@ import { StatespaceError, show } from '../errors.js';
 export interface PeftConfig {
   /** Of these modules: rows of A, and by what B·A is multiplied: alpha / rank, or alpha / √rank of rank-stabilised ones. */
   ranksOf(modules: readonly string[]): Map<string, { rank: number; scale: number }>;
+  /** Ends of the names of modules that are saved whole (`modules_to_save`). */
+  readonly whole: readonly string[];
   refuse(what: string): StatespaceError;
 }
 
@@ -57,9 +59,13 @@ export async function readPeftConfig(folder: string): Promise<PeftConfig> {
     return new Map(entries as [string, number][]);
   };
   const [ranks, alphas] = [numbers('rank_pattern'), numbers('alpha_pattern')];
+  const whole = config.modules_to_save ?? [];
+  if (!Array.isArray(whole) || !whole.every((name) => typeof name === 'string'))
+    throw refuse(`modules_to_save: expected names of modules, received ${show(whole)}`);
   const root = config.use_rslora === true ? Math.sqrt : (r: number) => r;
   return {
     refuse,
+    whole,
     ranksOf(modules) {
       const byRank = matches([...ranks.keys()], modules, refuse);
       const byAlpha = matches([...alphas.keys()], modules, refuse);

@@ -298,12 +298,18 @@ test('what is no plain addition to the weights as they are is refused, and patte
     [{ lora_alpha: null }, /expected r and lora_alpha, received 2 and null/],
     [{ alpha_pattern: { '(': 1 } }, /alpha_pattern: Invalid regular expression/],
     [{ alpha_pattern: many }, /alpha_pattern: .*timed out/],
+    [{ modules_to_save: 'norm' }, /modules_to_save: expected names of modules, received "norm"/],
+    [{ modules_to_save: ['norm'] }, /modules_to_save: no tensor of norm is in the file/],
+    [{ modules_to_save: ['lm_head'] }, /modules_to_save: no tensor of lm_head is in the file/],
+    [{ modules_to_save: ['model.norm'] }, /modules_to_save: no tensor of model\.norm is in the file/],
   ];
   for (const [keys, message] of refused)
     await expect(load(keys), String(message)).rejects.toMatchObject({
       code: 'ERR_CHECKPOINT',
       message: expect.stringMatching(message),
     });
+  // peft names the heads of other tasks in each file.
+  await load({ modules_to_save: ['classifier', 'score'] });
   await expect(loadModel(join(folder, 'base'), { adapters: [''] })).rejects.toThrow(
     /adapters: expected paths of folders/,
   );
