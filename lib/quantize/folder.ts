@@ -98,8 +98,8 @@ export async function fromFolder(checkpoint: Checkpoint): Promise<Contents> {
   for (const { name, length } of said.asked ?? [])
     if (!planned.some((t) => t.name === name))
       planned.push({ name, shape: [length], from: new Float32Array(length), sources: [] });
-  const divisors = said.ropeDivisors;
-  if (divisors) planned.push({ name: 'rope_freqs.weight', shape: [divisors.length], from: divisors, sources: [] });
+  const vectors = { ...said.vectors, ...(said.ropeDivisors && { 'rope_freqs.weight': said.ropeDivisors }) };
+  for (const [name, from] of Object.entries(vectors)) planned.push({ name, shape: [from.length], from, sources: [] });
   return {
     architecture: said.architecture,
     pairs: pairsOf(said),

@@ -6,7 +6,7 @@ import { bamba, granite, jamba, lfm2, nemotronH, qwen3Next } from './hybrids.js'
 import { llama } from './llama.js';
 import { mamba, mamba2 } from './mamba.js';
 import { rwkv6, rwkv7 } from './rwkv.js';
-import { qwen2, qwen3 } from './transformers.js';
+import { olmo2, phi3, qwen2, qwen3 } from './transformers.js';
 import type { Raw, Written } from './written.js';
 
 type Write = (config: never, raw: Raw, columns: (name: string) => number) => Written;
@@ -22,6 +22,8 @@ const writers: Readonly<Record<string, Write>> = {
   qwen3,
   gemma2,
   gemma3_text: gemma3,
+  phi3,
+  olmo2,
   jamba,
   granitemoehybrid: granite,
   bamba,

@@ -27,6 +27,8 @@ export interface Written {
   readonly notes: readonly string[];
   /** Divisors of the rotary frequencies (headDim / 2). */
   readonly ropeDivisors?: Float32Array;
+  /** More vectors that are no tensors of the checkpoint, by their names in the file. */
+  readonly vectors?: Readonly<Record<string, Float32Array>> | undefined;
   /** Vectors that llama.cpp asks for: of zeros where the model has none. */
   readonly asked?: readonly { readonly name: string; readonly length: number }[];
   /** What a tensor of the checkpoint is multiplied by, or each of its rows. */

@@ -10,7 +10,7 @@ import { mamba, mamba2 } from './mamba.js';
 import { nemotronH, nemotronHMoe } from './nemotron-h.js';
 import { qwen3Next } from './qwen3-next.js';
 import { rwkv6, rwkv7 } from './rwkv.js';
-import { qwen2, qwen3 } from './transformers.js';
+import { olmo2, phi3, qwen2, qwen3 } from './transformers.js';
 
 export const architectures: readonly Architecture[] = [
   mamba,
@@ -21,6 +21,8 @@ export const architectures: readonly Architecture[] = [
   qwen3,
   gemma2,
   gemma3,
+  phi3,
+  olmo2,
   granite,
   falconH1,
   lfm2,
