@@ -6,7 +6,7 @@ import {
   activationKeys,
   decoderKeys,
   NO_DIVISORS,
-  NO_OUTPUT_BIAS,
+  outBiasNotes,
   type Raw,
   type RopeWritten,
   ropeKeys,
@@ -26,6 +26,12 @@ const ofKind = (c: LlamaConfig, kind: string): AttentionLayerOptions | undefined
   return i < 0 ? undefined : { ...c.attention, ...c.attentionOf!(i) };
 };
 
+/** Where layers that have windows in the published models have none. */
+const OPEN = {
+  gemma2: 'it gives every second layer a window of 4096 tokens, the model has none',
+  gemma3: 'it turns all layers as those without windows: the model has none, and two bases',
+};
+
 /** Which layers have windows: a period where there is one, else the list, which llama.cpp does not read. */
 function windowKeys(name: 'gemma2' | 'gemma3', c: LlamaConfig): Part {
   const kinds = c.kinds!;
@@ -34,7 +40,7 @@ function windowKeys(name: 'gemma2' | 'gemma3', c: LlamaConfig): Part {
   const window = sliding?.window;
   const isPeriod = (period: number) => kinds.every((kind, i) => (kind === 'full_attention') === seesAll(i, period));
   const standard = standardPeriod(name);
-  const period = [standard, ...kinds.map((_, i) => i + 1), 0].find(isPeriod);
+  const period = [standard, ...kinds.map((_, i) => i + 1), kinds.length + 1].find(isPeriod);
   const endless = sliding !== undefined && window === undefined;
   return {
     keys: {
@@ -46,8 +52,10 @@ function windowKeys(name: 'gemma2' | 'gemma3', c: LlamaConfig): Part {
       ...((endless || period === undefined) && { layer_types: kinds }),
     },
     notes: [
-      ...(period === undefined ? [`it gives every layer but each ${standard}th a window, the model others`] : []),
-      ...(endless ? ['it knows no layers of this kind without a window'] : []),
+      ...(period === undefined
+        ? [`it gives windows to all layers but number ${standard} and its multiples, the model to others`]
+        : []),
+      ...(endless ? [OPEN[name]] : []),
     ],
   };
 }
@@ -87,11 +95,7 @@ function gemma(name: 'gemma2' | 'gemma3', c: LlamaConfig, raw: Raw, rope: RopeWr
     },
     config: {},
     beyond: Object.assign({}, ...all.map((part) => part.beyond)),
-    notes: [
-      ...all.flatMap((part) => part.notes),
-      ...(c.attention.outBias ? [NO_OUTPUT_BIAS] : []),
-      ...(rope.ropeDivisors ? [NO_DIVISORS] : []),
-    ],
+    notes: [...all.flatMap((part) => part.notes), ...outBiasNotes(c), ...(rope.ropeDivisors ? [NO_DIVISORS] : [])],
     ropeDivisors: rope.ropeDivisors,
   };
 }

@@ -8,7 +8,7 @@ import {
   activationKeys,
   decoderKeys,
   NO_DIVISORS,
-  NO_OUTPUT_BIAS,
+  outBiasNotes,
   type Raw,
   type RopeWritten,
   ropeKeys,
@@ -38,7 +38,7 @@ function decoder(
 
 function qwen(architecture: 'qwen2' | 'qwen3', c: LlamaConfig, raw: Raw): Written {
   const whole = decoder(architecture, c, raw, 32768);
-  const plain = c.attention.outBias ? { ...whole, notes: [...whole.notes, NO_OUTPUT_BIAS] } : whole;
+  const plain = { ...whole, notes: [...whole.notes, ...outBiasNotes(c)] };
   const first = c.kinds?.indexOf('sliding_attention') ?? -1;
   if (first < 0) return plain;
   const { window } = c.attentionOf!(first);
@@ -109,7 +109,6 @@ export function phi3(c: LlamaConfig, raw: Raw): Written {
 
 export function olmo2(c: LlamaConfig, raw: Raw): Written {
   const plain = decoder('olmo2', c, raw, 2048);
-  const biases = c.attention.qkvBias ? ['it refuses the file: it knows no biases of attention'] : [];
   // llama.cpp asks for a head.
-  return { ...plain, notes: [...plain.notes, ...headNotes(c), ...biases], untied: c.tied };
+  return { ...plain, notes: [...plain.notes, ...headNotes(c), ...outBiasNotes(c)], untied: c.tied };
 }

@@ -135,7 +135,8 @@ export function biasNotes(
 /** Of an architecture that llama.cpp has no divisors of frequencies for. */
 export const NO_DIVISORS = 'it refuses the file: it knows no divisors of the frequencies';
 
-export const NO_OUTPUT_BIAS = "it refuses the file: it knows no bias of attention's output";
+export const outBiasNotes = ({ attention }: LlamaConfig): string[] =>
+  attention.outBias ? ["it refuses the file: it knows no bias of attention's output"] : [];
 
 /** An activation that is not the one that llama.cpp has built in. */
 export function activationKeys(

@@ -23,8 +23,8 @@ type GemmaName = 'gemma2' | 'gemma3';
 /** Base of the rotations of Gemma 3's windows where a file does not say it. */
 export const LOCAL_BASE = 10_000;
 
-/** Layers that see all, by their distance; 0: none. */
-export const seesAll = (layer: number, period: number): boolean => period > 0 && (layer + 1) % period === 0;
+/** Layers that see all, by their distance; 0: none does. */
+export const seesAll = (layer: number, period: number): boolean => (layer + 1) % period === 0;
 
 export const standardPeriod = (name: GemmaName): number => STANDARDS[name].period;
 
