@@ -29,6 +29,9 @@ const STANDARD: Readonly<Record<TokenizerKind, { bos?: number; eos?: number; add
   rwkv: { addBos: false, addEos: false },
 };
 
+const PHI3 = /phi-?3/i;
+const PHI3_PLAIN: readonly string[] = ['<unk>', '<s>', '<|endoftext|>'];
+
 export class TokenizerKeys {
   readonly list: GgufArray;
   /** By the numbers of `kinds`. */
@@ -110,6 +113,11 @@ export class TokenizerKeys {
   isPlain(id: number): boolean {
     const kind = this.types[id];
     return kind === kinds.control || kind === kinds.userDefined || kind === kinds.unknown;
+  }
+
+  /** Whether a special token takes the white space behind it along: no key says it, llama.cpp goes by the name of the model. */
+  takesSpaceBehind(token: string): boolean {
+    return PHI3.test(this.m.string('general.name') ?? '') && !PHI3_PLAIN.includes(token);
   }
 
   pre(): PreTokenizer {
