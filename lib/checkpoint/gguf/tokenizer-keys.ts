@@ -32,6 +32,10 @@ const STANDARD: Readonly<Record<TokenizerKind, { bos?: number; eos?: number; add
 const PHI3 = /phi-?3/i;
 const PHI3_PLAIN: readonly string[] = ['<unk>', '<s>', '<|endoftext|>'];
 
+/** Whether a special token takes the white space behind it along: no key says it, llama.cpp goes by the model's name. */
+export const takesSpaceBehind = (name: string, token: string): boolean =>
+  PHI3.test(name) && !PHI3_PLAIN.includes(token);
+
 export class TokenizerKeys {
   readonly list: GgufArray;
   /** By the numbers of `kinds`. */
@@ -115,9 +119,8 @@ export class TokenizerKeys {
     return kind === kinds.control || kind === kinds.userDefined || kind === kinds.unknown;
   }
 
-  /** Whether a special token takes the white space behind it along: no key says it, llama.cpp goes by the name of the model. */
   takesSpaceBehind(token: string): boolean {
-    return PHI3.test(this.m.string('general.name') ?? '') && !PHI3_PLAIN.includes(token);
+    return takesSpaceBehind(this.m.string('general.name') ?? '', token);
   }
 
   pre(): PreTokenizer {
