@@ -240,6 +240,8 @@ describe('what a file does not say is the published models’', () => {
     expect(await kinds(['array', ['bool', [0, 1]]])).toEqual(['full_attention', 'sliding_attention']);
     expect(await kinds(['u32', 1])).toEqual(['full_attention', 'full_attention']);
     expect(await kinds(['u32', 0])).toEqual(['sliding_attention', 'sliding_attention']);
+    const open = await config(bare('gemma3', [['attention.sliding_window_pattern', ['u32', 2]]]));
+    expect(open.layer_types).toEqual(['full_attention', 'full_attention']);
   });
 });
 

@@ -9,9 +9,9 @@ const WINDOWS = 'attention.sliding_window_pattern';
 
 /** What llama.cpp knows of an architecture that its files need not say. */
 interface Standard {
-  /** Every how manyth layer sees all. */
+  /** Distance of the layers that see all, the first of them at its end. */
   readonly period: number;
-  /** Layers of the model whose queries are divided by the root of the width of a head as the model's width has them. */
+  /** Layers of the 27B, whose queries are divided by the root of the model's width over its heads. */
   readonly layersByWidth: number;
 }
 const STANDARDS: Readonly<Record<GemmaName, Standard>> = {
@@ -103,8 +103,9 @@ export const gemma3 = gemma(
     const window = keys.count('attention.sliding_window', 0);
     const cap = keys.number('final_logit_softcapping', 0);
     return {
-      layer_types: window > 0 ? layerTypes(keys, STANDARDS.gemma3.period) : layerTypes(keys, 1),
-      ...(window > 0 && { sliding_window: window }),
+      ...(window > 0
+        ? { sliding_window: window, layer_types: layerTypes(keys, STANDARDS.gemma3.period) }
+        : { layer_types: layerNumbers(keys.layers).map(() => 'full_attention') }),
       final_logit_softcapping: cap > 0 ? cap : null,
       rope_parameters: {
         full_attention: await ropeParameters(keys, tensors, 1e6),
