@@ -1,6 +1,6 @@
 // Tokenizers out of GGUF files give llama.cpp's ids, with and without marks and special tokens, and its bytes back.
 import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readGguf } from '../dist/lib/checkpoint/gguf/container.js';
 import { readText } from '../dist/lib/checkpoint/gguf/text.js';
@@ -8,7 +8,7 @@ import { readTokenizer } from '../dist/lib/checkpoint/gguf/tokenizer.js';
 import { loadTokenizer } from '../dist/lib/models/tokenizer.js';
 import { cutter, preTokenizer, preTokenizerNames } from '../dist/lib/tokenizers/pre-tokenizers.js';
 import { scratchFolders } from './support/checkpoint-files.js';
-import { corpusFiles, corpusFolder, wholeCorpus } from './support/gguf.js';
+import { corpusFiles, corpusFolder, text, wholeCorpus } from './support/gguf.js';
 
 if (!wholeCorpus) console.log('../shared/golden is not here: three vocabularies of five');
 
@@ -61,6 +61,26 @@ test('spaces are those of Unicode, as llama.cpp 0.5.0 cuts: U+0085 is one, U+FEF
   const ids = (text: string) => [...tokenizer.encode(text, { addSpecialTokens: false })];
   expect(ids('x \ufeff\ufeffy  \ufeff')).toEqual([87, 220, 3305, 3305, 88, 220, 220, 3305]);
   expect(ids('a\u0085\u0085b  c')).toEqual([64, 126, 227, 126, 227, 65, 220, 272]);
+});
+
+test('special tokens of a Phi-3 take the white space behind them along, by its name, as in llama.cpp', async () => {
+  const file = corpusFiles(folder, '.gguf').find((name) => name.includes('llama-spm'))!;
+  const bytes = readFileSync(file, 'latin1');
+  const own = (await readGguf(file)).metadata.string('general.name')!;
+  const idsOf = async (name: string, said: string) => {
+    const longer = name.padEnd(own.length + 32); // tensors lie at multiples of 32
+    const renamed = bytes.replace(text(own).toString('latin1'), text(longer).toString('latin1'));
+    const at = folders.put({ 'x.gguf': Buffer.from(renamed, 'latin1') });
+    const tokenizer = (await readTokenizer((await readGguf(join(at, 'x.gguf'))).metadata))!;
+    return [...tokenizer.encode(said, { addSpecialTokens: false })];
+  };
+  const [ok, spaced] = [await idsOf('a', 'ok'), await idsOf('a', '\n ok')];
+  expect(spaced).not.toEqual(ok);
+  for (const name of ['Phi-3-mini-4k-instruct', 'phi3']) {
+    expect(await idsOf(name, '</s>\n ok</s>')).toEqual([2, ...ok, 2]);
+    expect(await idsOf(name, '<s>\n ok')).toEqual([1, ...spaced]);
+  }
+  expect(await idsOf('Phi 3 Mini', '</s>\n ok')).toEqual([2, ...spaced]);
 });
 
 test('a tokenizer.json: marks and special tokens as asked for', async () => {

@@ -64,6 +64,7 @@ function readConfig(c: ConfigReader): LlamaConfig {
       softcap: three ? undefined : attentionCap,
       qkNorm: three ? { eps, over: 'head', unitOffset: true } : undefined,
     },
+    kinds,
     attentionOf: (i) => (kinds[i] === 'sliding_attention' ? { window, rope: ropes.sliding } : { rope: ropes.full }),
     norms: 'both',
     unitOffset: true,

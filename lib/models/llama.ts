@@ -11,6 +11,8 @@ import { logits } from './ends.js';
 import { readHeads } from './heads-config.js';
 import { readRope } from './rope-config.js';
 
+export type AttentionKind = 'full_attention' | 'sliding_attention';
+
 export interface LlamaConfig {
   vocabSize: number;
   dModel: number;
@@ -23,6 +25,8 @@ export interface LlamaConfig {
   attention: AttentionLayerOptions;
   /** What attention of one layer has otherwise: a window, another rotation. */
   attentionOf?(layer: number): Partial<AttentionLayerOptions>;
+  /** Of each layer, where there are several. */
+  kinds?: readonly AttentionKind[];
   /**
    * Where RMSNorms stand: before attention and feed-forward (default), behind them and before neither (OLMo 2), or both
    * (Gemma).

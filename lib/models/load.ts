@@ -11,7 +11,7 @@ import { lazyCrypto } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { TensorLike } from '../tensor.js';
 import type { Adapters } from './adapters.js';
-import { Binding, type Unread, underOtherBase } from './bind.js';
+import { Binding, underOtherBase } from './bind.js';
 import { digestTensors, WeightFiles } from './fingerprint.js';
 import { asAsked, checkValues, entriesOf, identityOf, shapesOf } from './from-tensors.js';
 import { headAsCopy } from './head-copy.js';
@@ -23,6 +23,7 @@ import { underDictNames } from './state-dict-names.js';
 import { tapped } from './tap.js';
 import { loadTokenizer } from './tokenizer.js';
 import { weightParts } from './weight-parts.js';
+import { TOWERS, unwrapped } from './wrapped.js';
 
 // The readers of checkpoints, loaded at their first use: a third of what a cold import of the models costs.
 const lazyCheckpoint = (): typeof import('../checkpoint/open.js') => require('../checkpoint/open.js');
@@ -33,21 +34,6 @@ const lazyGgufText = (): typeof import('../checkpoint/gguf/text.js') => require(
 const lazyHub = (): typeof import('../hub/pull.js') => require('../hub/pull.js');
 
 type Built = Blueprint;
-
-/** The name under which a multimodal checkpoint holds a tensor of its text model. */
-function unwrapped(name: string, tensors?: ReadonlyMap<string, StoredTensor>): string {
-  const inner = name.replace(/^model\./, '');
-  const places = [name, `model.language_model.${inner}`, `language_model.${name}`, `model.llm.${inner}`];
-  const names = [...places, `language_model.${inner}`, `llm.${inner}`]; // the last: saved without what holds the head
-  return names.find((n) => tensors?.has(n)) ?? name;
-}
-
-/** What a multimodal checkpoint holds besides: its towers, and what joins them to the text. */
-const TOWERS: readonly Unread[] = [
-  { names: /(^|\.)(visual|vision_\w+|image_\w+|embed_vision)\./, what: 'the vision part' },
-  { names: /(^|\.)(audio_\w+|audio|embed_audio|speech_\w+)\./, what: 'the audio part' },
-  { names: /(^|\.)(multi_modal_projector|mm_projector|projector|merger)\./, what: 'the projector of other modes' },
-];
 
 /** The graph of a config, its matrices in `dtype`. */
 export function buildGraph(

@@ -44,6 +44,7 @@ function readConfig(c: ConfigReader): LlamaConfig {
       qkNorm: three ? { eps, over: 'head' } : undefined,
       rope: readRope(c, heads.headDim),
     },
+    kinds,
     attentionOf: (i) => (kinds[i] === 'sliding_attention' ? { window } : {}),
   };
 }

@@ -1,5 +1,6 @@
 // The tokenizer.json of a folder as keys of a GGUF file.
 import { bool, f32s, texts } from '../checkpoint/gguf/pairs.js';
+import { takesSpaceBehind } from '../checkpoint/gguf/tokenizer-keys.js';
 import { kinds } from '../tokenizers/vocabulary.js';
 import { beyondRows, type Words, withoutBytes } from './words.js';
 
@@ -33,6 +34,8 @@ export class DefinedWords {
   constructor(
     private readonly definition: Definition,
     private readonly rows: number,
+    /** general.name of the file. */
+    private readonly name: string,
   ) {}
 
   words(): Words {
@@ -75,7 +78,8 @@ export class DefinedWords {
       set(id, content, isUnknown ? kinds.unknown : special ? kinds.control : kinds.userDefined);
     }
     const notes = beyond > 0 ? [beyondRows(beyond, this.rows)] : [];
-    const strict = added.filter((t) => t.lstrip || t.rstrip || t.single_word).map((t) => JSON.stringify(t.content));
+    const stays = (t: AddedToken) => t.rstrip && !takesSpaceBehind(this.name, t.content);
+    const strict = added.filter((t) => t.lstrip || stays(t) || t.single_word).map((t) => JSON.stringify(t.content));
     if (strict.length > 0)
       notes.push(
         `white space around ${strict.slice(0, 4).join(', ')}${strict.length > 4 ? ' …' : ''} stays text in the file's tokenizer, and parts of words count as them (lstrip, rstrip, single_word)`,

@@ -6,7 +6,8 @@ import { checkpointError } from '../checkpoint/stored.js';
 import { renamed, scaled } from '../checkpoint/views.js';
 import { StatespaceError } from '../errors.js';
 import { headAsCopy } from '../models/head-copy.js';
-import { type ResolvedModel, resolveModel, unreadOf } from '../models/registry.js';
+import { type ResolvedModel, resolveModel, textConfig, unreadOf } from '../models/registry.js';
+import { TOWERS, textName } from '../models/wrapped.js';
 import { written } from './keys/index.js';
 import type { Written } from './keys/written.js';
 import { officialRwkv6, officialRwkv7 } from './rwkv-names.js';
@@ -73,6 +74,19 @@ function withEnds(tensors: Map<string, StoredTensor>, tied: boolean, untied: boo
   return tensors;
 }
 
+/** Of a multimodal checkpoint its text model under that one's own names, and what is left of it. */
+function textPart({ wrapped }: ResolvedModel, tensors: Tensors): { tensors: Tensors; left: string[] } {
+  if (!wrapped) return { tensors, left: [] };
+  const left = new Set<string>();
+  const own = new Map<string, StoredTensor>();
+  for (const [name, tensor] of tensors) {
+    const tower = TOWERS.find((t) => t.names.test(name));
+    if (tower) left.add(tower.what!);
+    else own.set(textName(name), renamed(tensor, textName(name)));
+  }
+  return { tensors: own, left: [...left] };
+}
+
 /** RWKV's tensors by their official names, in whichever layout they lie. */
 function official({ modelType, config }: ResolvedModel, tensors: Tensors): Tensors {
   if (modelType === 'rwkv7' && 'fla' in (config as object)) return officialRwkv7(tensors);
@@ -83,13 +97,14 @@ export async function fromFolder(checkpoint: Checkpoint): Promise<Contents> {
   const { config: raw, folder, configFile } = checkpoint;
   if (raw === undefined) throw checkpointError(configFile, 'is missing');
   const model = resolveModel(raw, {}, configFile);
-  const stored = official(model, await headAsCopy(checkpoint.tensors));
+  const { tensors: own, left } = textPart(model, await headAsCopy(checkpoint.tensors));
+  const stored = official(model, own);
   const columns = (name: string): number => {
     const shape = stored.get(name)?.shape;
     if (shape === undefined) throw checkpointError(folder, `tensor ${name} is missing`);
     return shape[shape.length - 1]!;
   };
-  const said = written(model, raw, columns);
+  const said = written(model, textConfig(raw), columns);
   const tied = (model.config as { tied?: boolean }).tied ?? false;
   const tensors = withEnds(canonical(stored, said.architecture), tied, said.untied ?? false);
   const unread = unreadOf(model);
@@ -98,13 +113,13 @@ export async function fromFolder(checkpoint: Checkpoint): Promise<Contents> {
   for (const { name, length } of said.asked ?? [])
     if (!planned.some((t) => t.name === name))
       planned.push({ name, shape: [length], from: new Float32Array(length), sources: [] });
-  const divisors = said.ropeDivisors;
-  if (divisors) planned.push({ name: 'rope_freqs.weight', shape: [divisors.length], from: divisors, sources: [] });
+  const vectors = { ...said.vectors, ...(said.ropeDivisors && { 'rope_freqs.weight': said.ropeDivisors }) };
+  for (const [name, from] of Object.entries(vectors)) planned.push({ name, shape: [from.length], from, sources: [] });
   return {
     architecture: said.architecture,
     pairs: pairsOf(said),
     tensors: planned,
-    notes: said.notes.map((note) => `llama.cpp: ${note}`),
+    notes: [...left.map((what) => `${what} is left out`), ...said.notes.map((note) => `llama.cpp: ${note}`)],
   };
 }
 

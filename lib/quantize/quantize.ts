@@ -17,7 +17,7 @@ import { checkKnown } from '../options.js';
 import { fromFile } from './file.js';
 import { type Contents, fromFolder, type PlannedTensor } from './folder.js';
 import { checkSplit, partsOf, type SplitOptions } from './split.js';
-import { tokenizerPairs } from './tokenizer.js';
+import { nameOf, tokenizerPairs } from './tokenizer.js';
 import { chooseTypes, fileTypeOf, type MixName, mainTypeOf, mixNamed, mixNames, type Sizes } from './types.js';
 
 export { type MixName, mixNames };
@@ -95,7 +95,7 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
   const notes = [...contents.notes];
   if (!checkpoint.metadata) {
     contents.pairs.set('general.type', text('model'));
-    contents.pairs.set('general.name', text(basename(checkpoint.folder)));
+    contents.pairs.set('general.name', text(nameOf(checkpoint.folder)));
     const spoken = await tokenizerPairs(checkpoint.folder, rowsOf(contents), checkpoint);
     for (const [key, pair] of spoken.pairs) contents.pairs.set(key, pair);
     notes.push(...spoken.notes);

@@ -1,6 +1,6 @@
 // A folder's tokenizer as keys of a GGUF file, checked: what the file's tokenizer makes of a text is compared with what
 // the folder's makes of it.
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { readChatTemplates } from '../chat/read-templates.js';
 import { bool, i32s, type Pair, text, texts, u32 } from '../checkpoint/gguf/pairs.js';
 import { rwkvTokens } from '../checkpoint/gguf/rwkv-vocabulary.js';
@@ -50,8 +50,12 @@ export async function tokenizerPairs(folder: string, rows: number, checkpoint: C
     return withoutTokens(
       `its tokenizer, ${model?.type ?? 'of no type'}, is none of GGUF's here: the file has ids only`,
     );
-  return new Speaker(folder, rows, new DefinedWords(definition as Definition, rows).words(), checkpoint).pairs();
+  const words = new DefinedWords(definition as Definition, rows, nameOf(folder)).words();
+  return new Speaker(folder, rows, words, checkpoint).pairs();
 }
+
+/** general.name of a file. */
+export const nameOf = (folder: string): string => basename(folder);
 
 const withoutTokens = (note: string): Spoken => ({ pairs: new Map([[`${prefix}model`, text('none')]]), notes: [note] });
 

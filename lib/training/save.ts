@@ -27,12 +27,21 @@ const FLOAT_NAMES = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as cons
  * @public
  */
 export function savedConfig(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const config = textConfig(given);
-  const { rope_type, divisors, ...rope } = (config.rope_parameters ?? {}) as Record<string, unknown>;
-  if (rope_type !== 'divisors') return { ...config };
+  const config = { ...textConfig(given) };
+  const ropes = config.rope_parameters;
+  if (typeof ropes !== 'object' || ropes === null) return config;
+  const trained = config.max_position_embeddings;
+  const ofKinds = Object.entries(ropes).map(([kind, rope]) => [kind, asFactors(rope, trained)]);
+  return { ...config, rope_parameters: asFactors(Object.fromEntries(ofKinds), trained) };
+}
+
+/** Rotations of all layers, or of a kind of them; any other value as it is. */
+function asFactors(rope: unknown, original_max_position_embeddings: unknown): unknown {
+  if (typeof rope !== 'object' || rope === null || Array.isArray(rope)) return rope;
+  const { rope_type, divisors, ...others } = rope as Record<string, unknown>;
+  if (rope_type !== 'divisors') return rope;
   const same = { rope_type: 'longrope', short_factor: divisors, long_factor: divisors, factor: 1, attention_factor: 1 };
-  const original_max_position_embeddings = config.max_position_embeddings;
-  return { ...config, rope_parameters: { ...rope, ...same, original_max_position_embeddings } };
+  return { ...others, ...same, original_max_position_embeddings };
 }
 
 /** Copies the files of the model's tokenizer into a folder, from where it was loaded. */

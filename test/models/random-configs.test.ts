@@ -1,10 +1,11 @@
 // Checkpoints that transformers makes of random configs (transformers/random_models.py), of every family that it has too:
 // read whole, in pieces, packed with others, forked and restored here, as GGUF files too; and saved again, read by transformers.
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadModel, type Model, quantize, type StatespaceError } from 'statespace';
+import { loadModel, type Model, quantize } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writable } from '../../dist/lib/quantize/keys/index.js';
 import { readGolden, relativeL2 } from '../support/golden.js';
 import { needs } from '../support/needs.js';
 import { succeed } from '../support/process.js';
@@ -69,23 +70,23 @@ describe.runIf(needs(python, 'STATESPACE_PYTHON, a Python with transformers'))('
     }),
   );
 
-  test('written as GGUF files, those that have a place for all they hold', { timeout: 3_600_000 }, async () => {
-    const written = new Set<string>();
+  test('as GGUF files', { timeout: 600_000 }, async () => {
+    const file = join(folder, 'x.gguf');
+    const types = new Set<string>();
     await each(async (name, ids, close) => {
-      const file = join(folder, `${name}.gguf`);
+      const { model_type } = JSON.parse(readFileSync(join(drawn, name, 'config.json'), 'utf8'));
+      if (!writable.includes(model_type)) return;
       try {
         await quantize(join(drawn, name), file, { type: 'f32' });
       } catch (error) {
-        expect((error as StatespaceError).code, name).toBe('ERR_UNSUPPORTED_MODEL');
-        return;
+        expect(error, name).toMatchObject({ code: 'ERR_UNSUPPORTED_MODEL', message: expect.stringMatching(/\bGGUF/) });
+        return; // what the format cannot hold
       }
-      written.add(name.replace(/-\d+$/, ''));
+      types.add(model_type);
       await using model = await loadModel(file, { exact: true });
-      close(await feedTokens(model.createSession(), ids, [ids.length]));
+      close(await ways.whole!(model, ids));
     });
-    expect([...written]).toEqual(
-      expect.arrayContaining(['mamba', 'jamba', 'falcon_h1', 'qwen3_next', 'lfm2', 'llama']),
-    );
+    expect(types.size).toBeGreaterThan(15);
   });
 
   test('saved again, and read by transformers', { timeout: 3_600_000 }, async () => {

@@ -1,8 +1,9 @@
 // The tokenizer of a folder, written into a file, gives the ids of llama.cpp.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { readGguf } from '../../dist/lib/checkpoint/gguf/container.js';
+import { text } from '../../dist/lib/checkpoint/gguf/pairs.js';
 import { readTokenizer } from '../../dist/lib/checkpoint/gguf/tokenizer.js';
 import type { Metadata } from '../../dist/lib/checkpoint/gguf/values.js';
 import { encodeHeader } from '../../dist/lib/checkpoint/gguf/write.js';
@@ -82,6 +83,28 @@ test('the normal form NFC comes along, and what does not is said', async () => {
   writeFileSync(out, encodeHeader(pairs, []));
   const made = await readTokenizer((await readGguf(out)).metadata);
   expect([...made!.encode('cafe\u0301 \u212b')]).toEqual([...made!.encode('caf\u00e9 \u00c5')]);
+});
+
+test.each(['Phi-3-mini', 'another'])('white space behind a special token, in a folder called %s', async (name) => {
+  const { metadata } = await readGguf(files.find(([file]) => file.includes('spm'))![1]);
+  const source = tokenizerFiles(metadata);
+  const definition = JSON.parse(source['tokenizer.json']!);
+  const ends = definition.added_tokens.find(({ content }: { content: string }) => content === '</s>');
+  expect(ends).toBeDefined();
+  ends.rstrip = true;
+  const folder = join(folders.put({}), name);
+  mkdirSync(folder);
+  for (const [file, content] of Object.entries({ ...source, 'tokenizer.json': JSON.stringify(definition) }))
+    writeFileSync(join(folder, file), content as string);
+  const rows = metadata.array('tokenizer.ggml.tokens')!.length;
+  const { pairs, notes } = await tokenizerPairs(folder, rows, { config: {} } as never);
+  const isKept = name === 'Phi-3-mini'; // llama.cpp goes by the name
+  expect(/white space around/.test(notes.join())).toBe(!isKept);
+  const out = join(folder, 'tokenizer.gguf');
+  writeFileSync(out, encodeHeader(new Map([...pairs, ['general.name', text(name)]]), []));
+  const made = (await readTokenizer((await readGguf(out)).metadata))!;
+  const idsOf = (tokenizer: Pick<typeof made, 'encode'>) => tokenizer.encode('a</s>\n b').join();
+  expect(idsOf(made) === idsOf((await loadTokenizer(folder))!)).toBe(isKept);
 });
 
 /** The tokenizer of a folder whose tokenizer.json is changed, and the one of its file; what is said of it. */

@@ -87,6 +87,24 @@ test('divisors of a GGUF file are saved as factors that transformers knows, for 
   expect(off).toBeLessThan(1e-6); // of 24 tokens: more than 16
 });
 
+test('the same of one kind of layers', async () => {
+  const rope = { rope_type: 'llama3', rope_theta: 1e4, factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
+  const local = { rope_type: 'default', rope_theta: 5000 };
+  const { saved, off } = await throughGguf({
+    ...{ model_type: 'gemma3_text', ...SIZES, num_hidden_layers: 2, intermediate_size: 32, head_dim: 16 },
+    ...{ num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 16, sliding_window_pattern: 2 },
+    rope_parameters: {
+      full_attention: { ...rope, original_max_position_embeddings: 8 },
+      sliding_attention: local,
+    },
+  });
+  const { full_attention, sliding_attention } = saved.rope_parameters as Record<string, Record<string, number[]>>;
+  expect(sliding_attention).toEqual(local);
+  expect(full_attention).toMatchObject({ rope_type: 'longrope', factor: 1, attention_factor: 1 });
+  expect(full_attention!.long_factor).toHaveLength(8);
+  expect(off).toBeLessThan(1e-6);
+});
+
 test('a Mamba whose inner width is no multiple of its width has no broken `expand`', async () => {
   const { saved, off } = await throughGguf({ model_type: 'mamba', ...SIZES, intermediate_size: 80 });
   expect(saved).toMatchObject({ intermediate_size: 80 });

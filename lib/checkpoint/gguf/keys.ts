@@ -47,6 +47,11 @@ export class ArchitectureKeys {
     return this.metadata.perLayer(this.key(name), this.layers);
   }
 
+  /** Whether the file has a list under the key, where others have one number for all layers. */
+  isList(name: string): boolean {
+    return typeof this.metadata.value(this.key(name)) === 'object';
+  }
+
   error(name: string, what: string) {
     return checkpointError(this.metadata.file, `metadata ${this.key(name)}: ${what}`);
   }

@@ -29,6 +29,13 @@ const STANDARD: Readonly<Record<TokenizerKind, { bos?: number; eos?: number; add
   rwkv: { addBos: false, addEos: false },
 };
 
+const PHI3 = /phi-?3/i;
+const PHI3_PLAIN: readonly string[] = ['<unk>', '<s>', '<|endoftext|>'];
+
+/** Whether a special token takes the white space behind it along: no key says it, llama.cpp goes by the model's name. */
+export const takesSpaceBehind = (name: string, token: string): boolean =>
+  PHI3.test(name) && !PHI3_PLAIN.includes(token);
+
 export class TokenizerKeys {
   readonly list: GgufArray;
   /** By the numbers of `kinds`. */
@@ -110,6 +117,10 @@ export class TokenizerKeys {
   isPlain(id: number): boolean {
     const kind = this.types[id];
     return kind === kinds.control || kind === kinds.userDefined || kind === kinds.unknown;
+  }
+
+  takesSpaceBehind(token: string): boolean {
+    return takesSpaceBehind(this.m.string('general.name') ?? '', token);
   }
 
   pre(): PreTokenizer {

@@ -61,7 +61,8 @@ class VocabularyReader {
     for (let id = 0; id < size; id++) {
       if (!this.keys.isPlain(id)) continue;
       const text = Buffer.from(o.tokens.bytes(id)).toString('utf8');
-      special.push({ text, id, always: types[id] === kinds.userDefined });
+      const rstrip = this.keys.takesSpaceBehind(text);
+      special.push({ text, id, always: types[id] === kinds.userDefined, rstrip });
     }
     return new Vocabulary({ ...o, ...this.keys.marks(), types, special });
   }

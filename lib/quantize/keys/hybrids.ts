@@ -16,12 +16,11 @@ import {
   headSizes,
   headsKv,
   mamba2Keys,
+  NO_DIVISORS,
   type Raw,
   ropeKeys,
   type Written,
 } from './written.js';
-
-const NO_DIVISORS = 'it refuses the file: it knows no divisors of the frequencies';
 
 const layersOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 

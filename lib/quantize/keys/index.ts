@@ -1,10 +1,12 @@
 import { StatespaceError, show } from '../../errors.js';
 import type { ResolvedModel } from '../../models/registry.js';
 import { falconH1 } from './falcon-h1.js';
+import { gemma2, gemma3 } from './gemma.js';
 import { bamba, granite, jamba, lfm2, nemotronH, qwen3Next } from './hybrids.js';
 import { llama } from './llama.js';
 import { mamba, mamba2 } from './mamba.js';
 import { rwkv6, rwkv7 } from './rwkv.js';
+import { olmo2, phi3, qwen2, qwen3 } from './transformers.js';
 import type { Raw, Written } from './written.js';
 
 type Write = (config: never, raw: Raw, columns: (name: string) => number) => Written;
@@ -16,6 +18,12 @@ const writers: Readonly<Record<string, Write>> = {
   llama,
   mistral: llama,
   mixtral: llama,
+  qwen2,
+  qwen3,
+  gemma2,
+  gemma3_text: gemma3,
+  phi3,
+  olmo2,
   jamba,
   granitemoehybrid: granite,
   bamba,

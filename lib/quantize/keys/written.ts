@@ -2,8 +2,11 @@
 import { f32, i32s, type Pair, text, u32 } from '../../checkpoint/gguf/pairs.js';
 import { StatespaceError } from '../../errors.js';
 import type { AttentionLayerOptions } from '../../layers/attention.js';
+import type { Activation } from '../../layers/linear.js';
 import type { Mamba2Options } from '../../layers/mamba2.js';
 import type { ModelDefinition } from '../../models/definition.js';
+import type { LlamaConfig } from '../../models/llama.js';
+import type { mixtral } from '../../models/mixtral.js';
 import { ropeFrequencies } from '../../rope-frequencies.js';
 
 /** What a family reads its config to. */
@@ -24,6 +27,8 @@ export interface Written {
   readonly notes: readonly string[];
   /** Divisors of the rotary frequencies (headDim / 2). */
   readonly ropeDivisors?: Float32Array;
+  /** More vectors that are no tensors of the checkpoint, by their names in the file. */
+  readonly vectors?: Readonly<Record<string, Float32Array>> | undefined;
   /** Vectors that llama.cpp asks for: of zeros where the model has none. */
   readonly asked?: readonly { readonly name: string; readonly length: number }[];
   /** What a tensor of the checkpoint is multiplied by, or each of its rows. */
@@ -49,6 +54,28 @@ export function headSizes(a: AttentionLayerOptions, dModel: number, raw: Raw): R
   const said = typeof raw.head_dim === 'number' || a.headDim * a.nHeads !== dModel;
   const size = said ? u32(a.headDim) : undefined;
   return { 'attention.key_length': size, 'attention.value_length': size };
+}
+
+/** Keys of a decoder of Llama's kind. */
+export function decoderKeys(
+  c: LlamaConfig | ConfigOf<typeof mixtral>,
+  raw: Raw,
+  rope: Pick<Written, 'keys'>,
+  standardLength: number,
+): Record<string, Pair | undefined> {
+  const { attention: a } = c;
+  return {
+    vocab_size: u32(c.vocabSize),
+    context_length: contextLength(raw, standardLength),
+    embedding_length: u32(c.dModel),
+    block_count: u32(c.nLayers),
+    feed_forward_length: u32(c.dFf),
+    'attention.head_count': u32(a.nHeads),
+    'attention.head_count_kv': u32(a.nHeadsKv),
+    ...headSizes(a, c.dModel, raw),
+    ...rope.keys,
+    'attention.layer_norm_rms_epsilon': f32(c.eps),
+  };
 }
 
 /** A file has the rows of a head as pairs that rotate, whether they do or not. */
@@ -105,10 +132,35 @@ export function biasNotes(
   ];
 }
 
+/** Of an architecture that llama.cpp has no divisors of frequencies for. */
+export const NO_DIVISORS = 'it refuses the file: it knows no divisors of the frequencies';
+
+export const outBiasNotes = ({ attention }: LlamaConfig): string[] =>
+  attention.outBias ? ["it refuses the file: it knows no bias of attention's output"] : [];
+
+/** An activation that is not the one that llama.cpp has built in. */
+export function activationKeys(
+  activation: Activation,
+  built: { readonly activation: Activation; readonly name: string; readonly key: string },
+  raw: Raw,
+): Pick<Written, 'beyond' | 'notes'> {
+  if (activation === built.activation) return { beyond: {}, notes: [] };
+  const own = raw[built.key];
+  return { beyond: { [built.key]: own }, notes: [`it takes ${built.name} for the model's ${String(own)}`] };
+}
+
+export const SILU = { activation: 'silu', name: 'silu', key: 'hidden_act' } as const;
+
 /** What yarn can be told and files cannot. */
 const UNSAID = ['attention_factor', 'mscale', 'mscale_all_dim'];
 
-type RopeWritten = Pick<Written, 'keys' | 'beyond' | 'notes' | 'ropeDivisors'>;
+/** Rotations as a config says them. */
+export function ropeParameters({ theta, scaling }: NonNullable<AttentionLayerOptions['rope']>): Raw {
+  const type = scaling?.type ?? scaling?.rope_type ?? 'default';
+  return { ...scaling, type: undefined, rope_type: type, rope_theta: theta };
+}
+
+export type RopeWritten = Pick<Written, 'keys' | 'beyond' | 'notes' | 'ropeDivisors'>;
 
 /** Base and stretch of rotary positions. */
 export function ropeKeys(a: AttentionLayerOptions, raw: Raw): RopeWritten {
@@ -141,14 +193,14 @@ function evenRopeKeys(a: AttentionLayerOptions, raw: Raw): RopeWritten {
   if (type !== 'linear' && type !== 'yarn')
     return {
       keys: base,
-      beyond: { rope_parameters: { ...scaling, type: undefined, rope_type: type, rope_theta: rope.theta } },
+      beyond: { rope_parameters: ropeParameters(rope) },
       notes: [`it knows no rotations of the type ${type}, and turns as if there were none`],
     };
   const number = (key: string) => (typeof scaling[key] === 'number' ? f32(scaling[key] as number) : undefined);
   const trained = scaling.original_max_position_embeddings ?? raw.max_position_embeddings;
   const more = type === 'yarn' && (UNSAID.some((key) => scaling[key] != null) || scaling.truncate === false);
   return {
-    beyond: more ? { rope_parameters: { ...scaling, type: undefined, rope_type: type, rope_theta: rope.theta } } : {},
+    beyond: more ? { rope_parameters: ropeParameters(rope) } : {},
     notes: more ? ['it scales cos and sin by the factor of yarn alone'] : [],
     keys: {
       ...base,

@@ -1,6 +1,7 @@
 import { StatespaceError, show } from '../../../errors.js';
 import type { Architecture } from '../architecture.js';
 import { falconH1 } from './falcon-h1.js';
+import { gemma2, gemma3 } from './gemma.js';
 import { granite } from './granite.js';
 import { jamba } from './jamba.js';
 import { lfm2, lfm2moe } from './lfm2.js';
@@ -9,12 +10,19 @@ import { mamba, mamba2 } from './mamba.js';
 import { nemotronH, nemotronHMoe } from './nemotron-h.js';
 import { qwen3Next } from './qwen3-next.js';
 import { rwkv6, rwkv7 } from './rwkv.js';
+import { olmo2, phi3, qwen2, qwen3 } from './transformers.js';
 
 export const architectures: readonly Architecture[] = [
   mamba,
   mamba2,
   jamba,
   llama,
+  qwen2,
+  qwen3,
+  gemma2,
+  gemma3,
+  phi3,
+  olmo2,
   granite,
   falconH1,
   lfm2,

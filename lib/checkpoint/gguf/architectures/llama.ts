@@ -12,9 +12,9 @@ import {
 import type { ArchitectureKeys } from '../keys.js';
 import { ends, layerNumbers } from './mamba.js';
 
-/** rope_parameters; Llama 3 scales by a tensor of divisors, others by keys. */
-export async function ropeParameters(keys: ArchitectureKeys, tensors: Tensors): Promise<Config> {
-  const rope: Config = { rope_theta: keys.number('rope.freq_base', 10000), rope_type: 'default' };
+/** rope_parameters; Llama 3 scales by a tensor of divisors, others by keys. `base`: where the file has none. */
+export async function ropeParameters(keys: ArchitectureKeys, tensors: Tensors, base = 10000): Promise<Config> {
+  const rope: Config = { rope_theta: keys.number('rope.freq_base', base), rope_type: 'default' };
   const divisors = tensors.get('rope_freqs.weight');
   if (divisors) return { ...rope, rope_type: 'divisors', divisors: [...(await readTensorF32(divisors))] };
   const type = keys.string('rope.scaling.type');

@@ -65,11 +65,17 @@ interface AddedToken {
 
 /** Those that are found before a text is cut, each text once. */
 export function addedTokens(keys: TokenizerKeys, { texts }: Words): AddedToken[] {
-  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+  const plain = { single_word: false, lstrip: false, normalized: false };
   return texts.flatMap((content, id) =>
     content === undefined || !keys.isPlain(id)
       ? []
-      : [{ id, content, ...plain, special: keys.types[id] !== kinds.userDefined }],
+      : [
+          {
+            ...{ id, content, ...plain },
+            rstrip: keys.takesSpaceBehind(content),
+            special: keys.types[id] !== kinds.userDefined,
+          },
+        ],
   );
 }
 
