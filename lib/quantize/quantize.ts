@@ -1,5 +1,5 @@
 // A checkpoint as a GGUF file of one type: read, encoded and written piece by piece.
-import { basename, dirname, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { removeAbandonedOf, replaceFilesBy } from '../atomic-file.js';
 import { decodeRows, encodeRows } from '../blocks.js';
 import { checkCall, watched } from '../cancellation.js';
