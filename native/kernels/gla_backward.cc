@@ -97,8 +97,8 @@ void run(const GlaBackward& op, Context& cx) {
   const HeadSums sums(cx, nheads, {&op.dk, &op.dv, &op.dg});
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
-    KeyDecayGradient chunk(keys, values, false, true, end - begin,
-                           cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin)));
+    float* memory = cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, false));
+    KeyDecayGradient chunk(keys, values, false, true, end - begin, false, memory);
     auto state_of = [&](const Tensor& t) { return t.row(s) + head * one; };
     float* first = chunk.first_state();
     if (op.initial_state) read_rows(state_of(op.initial_state), keys, values, first, chunk.stride);
@@ -107,7 +107,7 @@ void run(const GlaBackward& op, Context& cx) {
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
         [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
-        [&](int64_t t, int64_t n) { rows.write(t, n); });
+        [&](int64_t t, int64_t n) { rows.write(t, n); }, [](int64_t, float*) {});
     if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
   });
   sums.finish();

@@ -170,7 +170,8 @@ class HeadGradient {
     for (int64_t row = 0; row < n * z_.rank; ++row)
       for (int64_t j = 0; j < z_.rank; ++j)
         e_[row * z_.rank + j] = dot(chunk_.q + row * z_.n, chunk_.k + (row / z_.rank * z_.rank + j) * z_.n, z_.n);
-    if (op_.z || op_.norm_weight || op_.mimo_o) {
+    const bool gated = op_.z || op_.norm_weight || op_.mimo_o;
+    if (gated) {
       chunk_.outputs(n * z_.rank, state(c));
       for (int64_t t = 0; t < n; ++t) gates(token, t, sums);
     } else {
@@ -179,7 +180,7 @@ class HeadGradient {
           store(chunk_.u + t * z_.p + i, load(op_.dy.row(token + t) + head_ * z_.headdim + i, m));
         });
     }
-    chunk_.head(n * z_.rank, state(c), G_);
+    chunk_.head(n * z_.rank, state(c), G_, gated);
     chunk_.finish(n * z_.rank);
     for (int64_t t = n - 1; t >= 0; --t) {
       inside(token, t);
