@@ -240,6 +240,8 @@ float probabilities(const SparseAttention& op, const Keys<T>& keys, int64_t toke
   return tau;
 }
 
+namespace {  // so that what common templates make of its loops is no symbol of theirs
+
 // What the queries of a sequence see. With an indexer each has a list of keys, after their number, in memory of the
 // caller's.
 struct Choices {
@@ -289,4 +291,5 @@ struct Choices {
   }
 };
 
+}  // namespace
 }  // namespace statespace::STATESPACE_ISA::sparse
