@@ -37,6 +37,7 @@ export const kda = kernel({
     };
     return {
       args,
+      op: 'kda',
       plan: () => plans().kda(args),
       // Sᵀk, S + k(…)ᵀ, Sᵀq: a multiply-add each; the decay is one product more.
       work: { flops: 7 * L * H * K * V, bytes: F32 * L * H * (3 * K + 2 * V + 1) },

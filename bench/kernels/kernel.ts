@@ -26,6 +26,8 @@ export interface Work {
 export interface Prepared {
   /** The arguments of the public op: peers get the same. */
   args: Readonly<Record<string, TensorLike | number | boolean | string>>;
+  /** Its name, where the native op serves others too. */
+  op?: 'deltaRule' | 'kda' | 'lightningAttention';
   /** The native call with all its memory, anew each time. */
   plan: () => Plan<{ y: Tensor }>;
   work: Work;

@@ -100,6 +100,7 @@ export const lightning = kernel({
     const args = { q: values.normal(shape), k: values.normal(shape, 1 / Math.sqrt(P)), v: values.normal(shape), slope };
     return {
       args,
+      op: 'lightningAttention',
       plan: () => plans().lightningAttention(args),
       work: { flops: 4 * L * H * P * P, bytes: F32 * 4 * L * H * P },
       check: checkHeads({ L, H, V: P, states: P * P }, (_, h) => (S, row) => {
@@ -252,6 +253,7 @@ export const deltaRule = kernel({
     };
     return {
       args,
+      op: 'deltaRule',
       plan: () => plans().deltaRule(args),
       work: { flops: 6 * L * H * K * V, bytes: F32 * L * H * (2 * K + 2 * V + 1) },
       check: checkHeads({ L, H, V, states: K * V }, () => (S, row) => {

@@ -125,8 +125,10 @@ async function compareCase(
 
 type Calls = Record<'ours' | 'withOut', () => unknown>;
 
-function publicCalls({ args, plan }: Prepared): Calls {
-  const call = (library().ops as unknown as Record<string, (args: object) => unknown>)[`${plan().op}Sync`]!;
+/** The public call, its output allocated, and into one that is there. */
+export function publicCalls({ args, plan, op }: Prepared): Calls {
+  const ops = library().ops as unknown as Record<string, (args: object) => unknown>;
+  const call = ops[`${op ?? plan().op}Sync`]!;
   const withOut = { ...args, out: call(args) };
   return { ours: () => call(args), withOut: () => call(withOut) };
 }

@@ -7,6 +7,7 @@ import { printKernels } from '../../dist/bench/kernels/print.js';
 import { limitOf } from '../../dist/bench/kernels/report.js';
 import { type KernelCase, runKernels } from '../../dist/bench/kernels/run.js';
 import type { Limits } from '../../dist/bench/limits.js';
+import { publicCalls } from '../../dist/bench/peers/kernels.js';
 import { limits as native } from '../../dist/lib/limits.js';
 
 const machine = {
@@ -149,4 +150,12 @@ describe('limits', () => {
     expect(() => native.computeRates('nothing' as never, 'one', 0.001, 1)).toThrow(/expected multiplyAdd or dotBf16/);
     expect(() => native.memoryRates(0, 1)).toThrow(/at least 4 bytes/);
   });
+});
+
+it('every kernel is a public op, which peers are compared with, and takes out', () => {
+  for (const { kernel, variant } of selectCases(KERNELS, { shapes: small })) {
+    const { ours, withOut } = publicCalls(kernel.prepare(variant));
+    ours();
+    expect(() => withOut(), kernel.name).not.toThrow();
+  }
 });
