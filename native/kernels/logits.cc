@@ -28,13 +28,16 @@ double summed(int64_t count, Fn&& fn) {
   return total;
 }
 
+// The higher one, `top` where x is no number: NEON's max would be NaN.
+F higher(F x, F top) { return select(less(top, x), x, top); }
+
 float highest(const float* x, int64_t count) {
   F top[4];
   for (F& t : top) t = set(-INFINITY);
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) top[k] = max(load(x + i + k * kLanes), top[k]);  // a NaN in the first is passed over
+    for (int k = 0; k < 4; ++k) top[k] = higher(load(x + i + k * kLanes), top[k]);
   }
   float most = max_of(max(max(top[0], top[1]), max(top[2], top[3])));
   for (; i < count; ++i) most = x[i] > most ? x[i] : most;
@@ -46,7 +49,7 @@ void maxima(const float* x, int64_t count, int64_t block, float* to) {
     const int64_t end = count - i < block ? count : i + block;
     F top = set(-INFINITY);
     int64_t j = i;
-    for (; j + kLanes <= end; j += kLanes) top = max(load(x + j), top);
+    for (; j + kLanes <= end; j += kLanes) top = higher(load(x + j), top);
     float most = max_of(top);
     for (; j < end; ++j) most = x[j] > most ? x[j] : most;
     *to++ = most;
