@@ -34,34 +34,51 @@ export const gatedMlp = (blk: string, hf: string): Pairing[] =>
 const headNorms = (blk: string, hf: string): Pairing[] =>
   ['q', 'k'].map((x) => pair(`${blk}.attn_${x}_norm.weight`, `${hf}.${x}_norm.weight`));
 
-const qwen = (name: 'qwen2' | 'qwen3'): Architecture => ({
+/** Embedding, layers, norm and head. */
+const decoderTensors =
+  (layer: (blk: string, hf: string) => Pairing[]): Architecture['pairings'] =>
+  (_, layers) => [
+    ...ends('model.embed_tokens.weight', 'model.norm.weight'),
+    ...layerNumbers(layers).flatMap((i) => layer(`blk.${i}`, `model.layers.${i}`)),
+  ];
+
+const NORMS_BEFORE = { attn_norm: 'input_layernorm', ffn_norm: 'post_attention_layernorm' };
+const NORMS_BEHIND = {
+  post_attention_norm: 'post_attention_layernorm',
+  post_ffw_norm: 'post_feedforward_layernorm',
+};
+
+/** One that differs from Llama by its norms; `own`: what its config says besides. */
+const decoder = (
+  name: string,
+  norms: Readonly<Record<string, string>>,
+  own: (keys: ArchitectureKeys, tensors: Tensors) => Config,
+): Architecture => ({
   name,
   modelTypes: [name],
   async config(keys, tensors) {
-    return {
-      model_type: name,
-      ...decoderConfig(keys, tensors),
-      rope_parameters: await ropeParameters(keys, tensors),
-      ...(name === 'qwen3' && { attention_bias: hasBias(tensors) }),
-    };
+    const rope_parameters = await ropeParameters(keys, tensors);
+    return { model_type: name, ...decoderConfig(keys, tensors), rope_parameters, ...own(keys, tensors) };
   },
-  pairings: (_, layers) => [
-    ...ends('model.embed_tokens.weight', 'model.norm.weight'),
-    ...layerNumbers(layers).flatMap((i) => {
-      const [blk, hf] = [`blk.${i}`, `model.layers.${i}`];
-      return [
-        pair(`${blk}.attn_norm.weight`, `${hf}.input_layernorm.weight`),
-        pair(`${blk}.ffn_norm.weight`, `${hf}.post_attention_layernorm.weight`),
-        ...attentionOf(blk, `${hf}.self_attn`),
-        ...headNorms(blk, `${hf}.self_attn`),
-        ...gatedMlp(blk, `${hf}.mlp`),
-      ];
-    }),
-  ],
+  pairings: decoderTensors((blk, hf) => [
+    ...Object.entries(norms).map(([x, norm]) => pair(`${blk}.${x}.weight`, `${hf}.${norm}.weight`)),
+    ...attentionOf(blk, `${hf}.self_attn`),
+    ...headNorms(blk, `${hf}.self_attn`),
+    ...gatedMlp(blk, `${hf}.mlp`),
+  ]),
 });
 
-export const qwen2 = qwen('qwen2');
-export const qwen3 = qwen('qwen3');
+export const qwen2 = decoder('qwen2', NORMS_BEFORE, () => ({}));
+export const qwen3 = decoder('qwen3', NORMS_BEFORE, (_, tensors) => ({ attention_bias: hasBias(tensors) }));
+
+export const olmo2 = decoder('olmo2', NORMS_BEHIND, (keys, tensors) => {
+  if (keys.count('attention.sliding_window', 0) > 0)
+    throw new StatespaceError(
+      'ERR_UNSUPPORTED_MODEL',
+      `${keys.metadata.file}: metadata ${keys.key('attention.sliding_window')}: OLMo 3, whose layers have windows, is not supported`,
+    );
+  return { attention_bias: hasBias(tensors) };
+});
 
 /** Factors of the frequencies for short sequences and for long ones, where a file has them. */
 async function longRope(keys: ArchitectureKeys, tensors: Tensors): Promise<Config | undefined> {
@@ -106,50 +123,13 @@ export const phi3: Architecture = {
       },
     };
   },
-  pairings: (_, layers) => [
-    ...ends('model.embed_tokens.weight', 'model.norm.weight'),
-    ...layerNumbers(layers).flatMap((i) => {
-      const [blk, hf] = [`blk.${i}`, `model.layers.${i}`];
-      return [
-        pair(`${blk}.attn_norm.weight`, `${hf}.input_layernorm.weight`),
-        pair(`${blk}.ffn_norm.weight`, `${hf}.post_attention_layernorm.weight`),
-        pair(`${blk}.attn_qkv.weight`, `${hf}.self_attn.qkv_proj.weight`),
-        pair(`${blk}.attn_output.weight`, `${hf}.self_attn.o_proj.weight`),
-        pair(`${blk}.ffn_up.weight`, `${hf}.mlp.gate_up_proj.weight`),
-        pair(`${blk}.ffn_down.weight`, `${hf}.mlp.down_proj.weight`),
-      ];
-    }),
-  ],
+  pairings: decoderTensors((blk, hf) => [
+    pair(`${blk}.attn_norm.weight`, `${hf}.input_layernorm.weight`),
+    pair(`${blk}.ffn_norm.weight`, `${hf}.post_attention_layernorm.weight`),
+    pair(`${blk}.attn_qkv.weight`, `${hf}.self_attn.qkv_proj.weight`),
+    pair(`${blk}.attn_output.weight`, `${hf}.self_attn.o_proj.weight`),
+    pair(`${blk}.ffn_up.weight`, `${hf}.mlp.gate_up_proj.weight`),
+    pair(`${blk}.ffn_down.weight`, `${hf}.mlp.down_proj.weight`),
+  ]),
   unread: (name) => /^rope_factors_(short|long)\.weight$/.test(name),
-};
-
-export const olmo2: Architecture = {
-  name: 'olmo2',
-  modelTypes: ['olmo2'],
-  async config(keys, tensors) {
-    if (keys.count('attention.sliding_window', 0) > 0)
-      throw new StatespaceError(
-        'ERR_UNSUPPORTED_MODEL',
-        `${keys.metadata.file}: metadata ${keys.key('attention.sliding_window')}: OLMo 3, whose layers have windows, is not supported`,
-      );
-    return {
-      model_type: 'olmo2',
-      ...decoderConfig(keys, tensors),
-      rope_parameters: await ropeParameters(keys, tensors),
-      attention_bias: hasBias(tensors),
-    };
-  },
-  pairings: (_, layers) => [
-    ...ends('model.embed_tokens.weight', 'model.norm.weight'),
-    ...layerNumbers(layers).flatMap((i) => {
-      const [blk, hf] = [`blk.${i}`, `model.layers.${i}`];
-      return [
-        pair(`${blk}.post_attention_norm.weight`, `${hf}.post_attention_layernorm.weight`),
-        pair(`${blk}.post_ffw_norm.weight`, `${hf}.post_feedforward_layernorm.weight`),
-        ...attentionOf(blk, `${hf}.self_attn`),
-        ...headNorms(blk, `${hf}.self_attn`),
-        ...gatedMlp(blk, `${hf}.mlp`),
-      ];
-    }),
-  ],
 };
