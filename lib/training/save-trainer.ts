@@ -72,10 +72,10 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
   const { rank, alpha } = trainer.options.lora!;
   const values = await trainer.read('value', (p) => p.base !== undefined);
   const { parameters, shared, tied, targetNames } = trainer.trained;
-  // peft has an adapter for each layer that shares a module, and for a head that is the table of embeddings: here the same one.
   const joined = joinedAdapters(trainer.model.modelType, parameters);
   const apart = new Set(joined.flatMap(({ matrices }) => matrices.flatMap((m) => m.adapters.flatMap(basesOf))));
   const targets = new Set(targetNames.filter((target) => parameters.some((p) => isTarget(p, target, apart))));
+  // peft has an adapter for each layer that shares a module, and for a head that is the table of embeddings: here the same one.
   for (const { name, base, half, table } of parameters) {
     for (const other of (base && shared.get(base)) || []) {
       values.set(loraName(other, half!, table), values.get(name)!);
