@@ -41,6 +41,9 @@ struct Workspace {
   }
 };
 
+// Queries and results that are fetched ahead: rows of one head are as far apart as those of keys.
+constexpr int64_t kFetchedRows = 8;
+
 // The logarithm of Σ 2^score from its maximum and the rest.
 float log_sum(float max, float sum) { return sum == 0 ? 0 : (max + std::log2(sum)) * 0.69314718f; }
 
@@ -143,6 +146,8 @@ class Block {
       using T = decltype(type);
       for (int64_t r = 0; r < all_rows_; ++r) {
         const T* q = query<T>(r);
+        const T* next = query<T>(r + kFetchedRows < all_rows_ ? r + kFetchedRows : r);
+        for (int64_t d = 0; d < headdim_; d += 64 / sizeof(T)) prefetch(next + d);
         for (int64_t d = 0; d < headdim_; ++d) from_float(to_float(q[d]) * scale, to[at(r, d)]);
       }
     });
@@ -276,10 +281,17 @@ class Block {
   void finish() {
     for (int64_t r = 0; r < all_rows_; ++r) {
       const float sum = w_.states[r].sum, scale = sum == 0 ? 0 : 1 / sum;
-      float* y = op_.y.row(span_.query0 + token(r)) + head(r) * headdim_;
-      hand_out(r, scale, y);
+      prefetch_sums(r + kFetchedRows);
+      hand_out(r, scale, sums(r));
       if (op_.lse) op_.lse.row(span_.query0 + token(r))[head(r)] = log_sum(w_.states[r].max, sum);
     }
+  }
+
+  float* sums(int64_t r) const { return op_.y.row(span_.query0 + token(r)) + head(r) * headdim_; }
+
+  void prefetch_sums(int64_t r) const {
+    if (r >= all_rows_) return;
+    for (int64_t d = 0; d < headdim_; d += 16) prefetch(sums(r) + d);
   }
 
   void keep_partial() {

@@ -35,6 +35,7 @@ struct PairTiles {
   // The same with more words than the channels fill: zeros.
   static void pack_keys(const bf16_t* const* rows, int64_t keys, int64_t headdim, int64_t words, float* packed) {
     transpose_keys(keys, words, packed, [&](int64_t j, int64_t d, int) {
+      fetch_row(rows, j, keys, 2 * d);
       const int64_t left = headdim - 2 * d;
       return as_floats(left >= 2 * kLanes ? load_pairs(rows[j] + 2 * d) : load_pairs(rows[j] + 2 * d, int(left)));
     });
@@ -43,14 +44,16 @@ struct PairTiles {
   // (headdim / kWide, kBlockKeys / 2, kWide), filled up with zeros.
   static void pack_values(const bf16_t* const* rows, int64_t keys, int64_t headdim, float* packed) {
     alignas(64) static constexpr bf16_t kNone[kLanes] = {};
-    for (int64_t d0 = 0; d0 < headdim; d0 += kWide, packed += kBlockKeys / 2 * kWide)
-      for (int64_t j = 0; j < keys; j += 2)
-        for (int c = 0; c < kWide; c += kLanes) {
-          const int64_t d = d0 + c, left = headdim - d;
-          const bf16_t *first = left > 0 ? rows[j] + d : kNone, *second = j + 1 < keys ? rows[j + 1] + d : kNone;
-          store_pairs(packed + j / 2 * kWide + c,
-                      left >= kLanes ? zip_pairs(first, second) : zip_pairs(first, second, left > 0 ? int(left) : 0));
-        }
+    for (int64_t j = 0; j < keys; j += 2)
+      for (int64_t d = 0; d < round_up(headdim, kWide); d += kLanes) {
+        fetch_row(rows, j, keys, d);
+        if (j + 1 < keys) fetch_row(rows, j + 1, keys, d);
+        const int64_t left = headdim - d;
+        const bf16_t *first = left > 0 ? rows[j] + d : kNone,
+                     *second = left > 0 && j + 1 < keys ? rows[j + 1] + d : kNone;
+        store_pairs(packed + (d / kWide * kBlockKeys + j) / 2 * kWide + d % kWide,
+                    left >= kLanes ? zip_pairs(first, second) : zip_pairs(first, second, left > 0 ? int(left) : 0));
+      }
   }
 
   // acc[r][c] += Σ_k a[r·row_step + k·k_step] · b[k·kWide + c] over pairs

@@ -15,6 +15,14 @@ constexpr int kBlockKeys = 512;
 // Rows of scores are not a power of two apart, which would put them all into two cache sets.
 constexpr int kScoreStride = kBlockKeys + 16;
 
+// Fetches channel d of the row that is packed so many behind row j: rows of one head are as far apart as all heads are
+// wide, and no processor foresees them.
+template <class T>
+inline void fetch_row(const T* const* rows, int64_t j, int64_t keys, int64_t d) {
+  constexpr int64_t kAhead = 2 * kLanes;
+  prefetch(rows[j + kAhead < keys ? j + kAhead : j] + d);
+}
+
 constexpr float kNoMax = -3.0e38f;  // finite, so that "-inf minus the maximum" is -inf and never NaN
 constexpr float kLog2e = 1.44269504f;
 
@@ -96,20 +104,22 @@ struct FloatTiles {
 
   template <class T>
   static void pack_keys(const T* const* rows, int64_t keys, int64_t headdim, float* packed) {
-    transpose_keys(keys, headdim, packed,
-                   [&](int64_t j, int64_t d, int n) { return n == kLanes ? load(rows[j] + d) : load(rows[j] + d, n); });
+    transpose_keys(keys, headdim, packed, [&](int64_t j, int64_t d, int n) {
+      fetch_row(rows, j, keys, d);
+      return n == kLanes ? load(rows[j] + d) : load(rows[j] + d, n);
+    });
   }
 
   // Panels of kWide channels: (headdim / kWide, kBlockKeys, kWide), the last one filled up with zeros.
   template <class T>
   static void pack_values(const T* const* rows, int64_t keys, int64_t headdim, float* packed) {
-    for (int64_t d0 = 0; d0 < headdim; d0 += kWide, packed += kBlockKeys * kWide)
-      for (int64_t j = 0; j < keys; ++j)
-        for (int c = 0; c < kWide; c += kLanes) {
-          const int64_t left = headdim - d0 - c;
-          const F x = left >= kLanes ? load(rows[j] + d0 + c) : left > 0 ? load(rows[j] + d0 + c, int(left)) : zero();
-          store(packed + j * kWide + c, x);
-        }
+    for (int64_t j = 0; j < keys; ++j)
+      for (int64_t d = 0; d < round_up(headdim, kWide); d += kLanes) {
+        fetch_row(rows, j, keys, d);
+        const int64_t left = headdim - d;
+        const F x = left >= kLanes ? load(rows[j] + d) : left > 0 ? load(rows[j] + d, int(left)) : zero();
+        store(packed + (d / kWide * kBlockKeys + j) * kWide + d % kWide, x);
+      }
   }
 
   // scores (kPanelRows, kScoreStride), columns [begin, end) in steps of kWide.
