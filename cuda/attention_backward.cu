@@ -95,7 +95,7 @@ __device__ inline Pair pair_of(const AttentionGradientArgs& a, int t, int h, int
   return {weight, a.scale * slope * weight * (a.dweight(t, h, j) - a.stat(t, h)[1])};
 }
 
-__global__ void __launch_bounds__(kThreads) query_gradient(AttentionGradientArgs a) {
+__global__ void __launch_bounds__(kThreads, 8) query_gradient(AttentionGradientArgs a) {
   const int64_t i = int64_t(blockIdx.x) * kWarps + warp();
   if (i >= int64_t(a.tokens) * a.nheads) return;  // the whole warp
   const int t = int(i / a.nheads), h = int(i % a.nheads), s = a.sequences.containing(t);

@@ -106,9 +106,9 @@ void run(const CausalConv1dBackward& op) {
                            int(channels),
                            int(d_conv),
                            op.activation == 1};
-  launch_pointwise(Upstream{a}, tokens, channels, false);
-  if (op.dx) launch_pointwise(InputGradient{a}, tokens, channels, false);
-  if (op.dinitial_state) launch_pointwise(StateGradient{a}, a.sequences.count, channels * (d_conv - 1), false);
+  launch_pointwise(Upstream{a}, tokens, channels);
+  if (op.dx) launch_pointwise(InputGradient{a}, tokens, channels);
+  if (op.dinitial_state) launch_pointwise(StateGradient{a}, a.sequences.count, channels * (d_conv - 1));
   if (op.dweight) sum_columns(ConvWeightSum{a}, tokens, channels * d_conv, Rows<float>(op.dweight), d_conv);
   if (op.dbias) sum_columns(ConvBiasSum{a}, tokens, op.dbias);
 }

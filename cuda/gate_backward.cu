@@ -59,12 +59,12 @@ struct ScaledSum {
 template <>
 void run(const GateBackward& op) {
   launch_pointwise(GateGradient{op.x, op.gate, op.dy, op.dx, op.dgate, Activation(op.activation), op.limit}, op.x[0],
-                   op.x[1], false);
+                   op.x[1]);
 }
 
 template <>
 void run(const ActivateBackward& op) {
-  if (op.dx) launch_pointwise(ActivateGradient{op.x, op.dy, op.dx, Activation(op.activation)}, op.x[0], op.x[1], false);
+  if (op.dx) launch_pointwise(ActivateGradient{op.x, op.dy, op.dx, Activation(op.activation)}, op.x[0], op.x[1]);
 }
 
 template <>
@@ -73,10 +73,10 @@ void run(const AddBackward& op) {
   if (op.db && op.db.rank == 1) sum_columns(ScaledSum{op.dy, op.beta}, op.dy[0], op.db);
   const Rows<const float> dy(op.dy);
   if (op.db && op.db.rank == 2 && op.db.data != op.dy.data)
-    launch_pointwise(Scaled{dy, op.db, op.beta}, op.dy[0], op.dy[1], false);
-  if (op.da) launch_pointwise(Scaled{dy, op.da, op.alpha}, op.dy[0], op.dy[1], false);
+    launch_pointwise(Scaled{dy, op.db, op.beta}, op.dy[0], op.dy[1]);
+  if (op.da) launch_pointwise(Scaled{dy, op.da, op.alpha}, op.dy[0], op.dy[1]);
   if (op.db && op.db.rank == 2 && op.db.data == op.dy.data)
-    launch_pointwise(Scaled{dy, op.db, op.beta}, op.dy[0], op.dy[1], false);
+    launch_pointwise(Scaled{dy, op.db, op.beta}, op.dy[0], op.dy[1]);
 }
 
 }  // namespace statespace::cuda

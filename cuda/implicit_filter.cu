@@ -67,7 +67,7 @@ void run(const ImplicitFilter& op) {
   Tensor h = matrix(memory.data(), positions, width);
   Tensor next = matrix(memory.data() + positions * width, positions, width);
   const auto wave = [&](const Tensor& v) {
-    launch_pointwise(Wave{v, global_data<const float>(op.freq)}, positions, width, false);
+    launch_pointwise(Wave{v, global_data<const float>(op.freq)}, positions, width);
   };
   product(op.z, op.in_weight, op.in_bias, h);
   wave(h);
@@ -79,7 +79,7 @@ void run(const ImplicitFilter& op) {
   product(h, op.out_weight, Tensor{}, op.kernel);
   if (op.deltas)
     launch_pointwise(Window{op.kernel, global_data<const float>(op.t), global_data<const float>(op.deltas), op.shift},
-                     positions, channels, false);
+                     positions, channels);
 }
 
 }  // namespace statespace::cuda

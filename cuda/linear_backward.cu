@@ -31,7 +31,7 @@ void run(const LinearBackward& op) {
   Product forward(op.weight, Sequences(Tensor{}, Tensor{}, rows));
   forward.x = op.x, forward.epilogue.bias = global_data<const float>(op.bias), forward.epilogue.y = p;
   product(forward);
-  launch_pointwise(ThroughActivation{op.dy, p, Activation(op.activation)}, rows, out, false);
+  launch_pointwise(ThroughActivation{op.dy, p, Activation(op.activation)}, rows, out);
   Rows<const float> dp;
   dp.data = p.data, dp.stride = out;
   linear_gradients(op.x, op.weight, dp, 0, rows, op.dx, op.dweight, op.dbias, op.accumulate);

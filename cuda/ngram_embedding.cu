@@ -38,7 +38,7 @@ struct NgramArgs {
 
 // A block copies the row of one head (blockIdx.y) of one token.
 template <class Table_>
-__global__ void __launch_bounds__(kNgramThreads) ngram_rows(NgramArgs<Table_> a) {
+__global__ void __launch_bounds__(kNgramThreads, 8) ngram_rows(NgramArgs<Table_> a) {
   const int t = int(blockIdx.x), j = int(blockIdx.y), i = a.tokens.sequences.containing(t);
   uint64_t hash = uint64_t(a.tokens.ids[t]) * integer(a.multipliers[0]);
   bool ended = false;

@@ -85,7 +85,7 @@ void gradients(NormArgs a, const Tensor& dweight, const Tensor& dbias) {
   launch_norm(norm_stats<32>, norm_stats<kNormThreads>, a.rows, a.groups, a.group, a);
   if (dweight) sum_columns(WeightSum{a}, a.rows, dweight);
   if (dbias) sum_columns(BiasSum{a}, a.rows, dbias);
-  if (a.dx || a.dz) launch_pointwise(NormGradient{a}, a.rows, channels, false);
+  if (a.dx || a.dz) launch_pointwise(NormGradient{a}, a.rows, channels);
 }
 
 template <class Op>

@@ -21,12 +21,17 @@ __global__ void __launch_bounds__(kPointwiseThreads) pointwise(PointwiseArgs<Fn>
   a.fn.template at<W>(row, (i - row * a.groups) * W);
 }
 
-// Four values a thread where the caller's tensors allow it: by_fours().
+// One value a thread.
+template <class Fn>
+void launch_pointwise(const Fn& fn, int64_t rows, int64_t channels) {
+  launch(pointwise<1, Fn>, {ceil_div(rows * channels, kPointwiseThreads)}, kPointwiseThreads, {fn, rows, channels});
+}
+// Four where the caller's tensors allow it: by_fours().
 template <class Fn>
 void launch_pointwise(const Fn& fn, int64_t rows, int64_t channels, bool fours) {
-  const int64_t groups = fours ? channels / 4 : channels;
-  const Grid grid = {ceil_div(rows * groups, kPointwiseThreads)};
-  launch(fours ? pointwise<4, Fn> : pointwise<1, Fn>, grid, kPointwiseThreads, {fn, rows, groups});
+  if (!fours) return launch_pointwise(fn, rows, channels);
+  launch(pointwise<4, Fn>, {ceil_div(rows * channels / 4, kPointwiseThreads)}, kPointwiseThreads,
+         {fn, rows, channels / 4});
 }
 
 }  // namespace statespace::cuda

@@ -19,7 +19,6 @@ const architectures = {
 /** Why a kernel may spill; one that is not here must not. */
 const turing = 'on sm_75 only, whose tensor cores know neither bf16 nor tf32: the operands arrive by shuffles';
 const maySpill = {
-  'product_fma: fma_tiles<float, 8>': 'held to the registers with which two blocks are resident',
   'wkv7: head_recurrence<Wkv7Rule, 16, false>':
     'heads of 128, twice the size that models have; with these bytes in registers one block would be resident, not two',
   'product_mma: mma_tiles<__nv_bfloat16, __nv_bfloat16, 128>': turing,

@@ -70,7 +70,7 @@ struct alignas(16) ScanGradientShared {
 };
 
 template <class System>
-__global__ void __launch_bounds__(kScanThreads) scan_gradient(ScanGradientArgs<System> a) {
+__global__ void __launch_bounds__(kScanThreads, 3) scan_gradient(ScanGradientArgs<System> a) {
   using T = typename System::Number;
   using N = Field<T>;
   constexpr int kTokens = kScanTokens<T>;
@@ -233,7 +233,7 @@ void run_scan_gradient(const System& system, const Sequences& sequences, int64_t
   auto join = [&](const Tensor& result, const Scratch<float>& from, int result_groups) {
     const int64_t width = states * kWords;
     launch_pointwise(JoinTasks{from.data(), result, tokens, width, int(tasks), result_groups}, tokens,
-                     result_groups * width, false);
+                     result_groups * width);
   };
   auto sum = [&](const Tensor& result, const Scratch<float>& from) {
     const int64_t columns = channels * states * kWords;

@@ -102,7 +102,7 @@ void gradient(const SelectiveScanBackward& op) {
                     [&](global<float> fed, global<float> kept, global<float> y, int blocks) {
                       const ScanFinish<T> f{system, fed,    kept,  y,         global_data<const float>(op.D),
                                             blocks, tokens, op.du, op.ddelta, op.dz};
-                      launch_pointwise(f, tokens, d_inner, false);
+                      launch_pointwise(f, tokens, d_inner);
                       if (op.ddelta_bias) sum_columns(ScanBiasSum<T>{f}, tokens, op.ddelta_bias);
                       if (op.dD) sum_columns(ScanSkipSum<T>{f}, tokens, op.dD);
                     });

@@ -133,8 +133,8 @@ void run(const SsdBackward& op) {
                     [&](global<float> fed, global<float> kept, global<float> y, int blocks) {
                       const SsdFinish f{system, fed,    kept,     y,     op.D, op.D && op.D.rank == 2,
                                         blocks, tokens, channels, op.dx, op.dz};
-                      launch_pointwise(f, tokens, channels, false);
-                      if (op.ddt) launch_pointwise(StepGradient{f, op.ddt}, tokens, nheads, false);
+                      launch_pointwise(f, tokens, channels);
+                      if (op.ddt) launch_pointwise(StepGradient{f, op.ddt}, tokens, nheads);
                       if (op.dA) sum_columns(DecaySum{f}, tokens, op.dA);
                       if (op.ddt_bias) sum_columns(StepBiasSum{f}, tokens, op.ddt_bias);
                       if (!op.dD) return;
