@@ -1,8 +1,7 @@
 #include "ops/gated_delta_rule.h"
 
 #include "backend/kernels.h"
-#include "kernels/delta_by_key.h"
-#include "kernels/head_chunk.h"
+#include "kernels/delta_chunk.h"
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
 
@@ -15,10 +14,6 @@ constexpr int kMaxVectors = 2;
 #else
 constexpr int kMaxVectors = 4;
 #endif
-
-// Tokens of a chunk: the triangular solve and what must lie in the first-level cache grow with it, the passes over the
-// state shrink. 32 take 5 % longer.
-constexpr int64_t kTokens = 16;
 
 // S decays by key or as a whole, and a token's update of S is made while the next token reads it: one pass over S a
 // token instead of two.
@@ -70,130 +65,6 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
   op.decays_by_key() ? recurrent<N, true>(op, sequences, c, S) : recurrent<N, false>(op, sequences, c, S);
 }
 
-// Inside a chunk, with S_0 at its start, D_ts the product of the decays of tokens s+1 … t and D_t of all up to t:
-//   change_t = β_t (v_t - D_t S_0ᵀ k_t - Σ_{s<t} D_ts (k_t·k_s) change_s)
-//   y_t = (D_t S_0ᵀ q_t + Σ_{s≤t} D_ts (q_t·k_s) change_s) / sqrt(key),   S_n = D_n S_0 + Σ_s D_ns k_s change_sᵀ
-struct Chunk {
-  static constexpr int64_t kSize = kTokens;
-  Chunk(const GatedDeltaRule& op, float* scratch)
-      : op(op), keys(op.k[2]), values(op.v[2]), key_stride(padded(keys)), kt(scratch) {
-    k = kt + whole_tiles(keys) * kWidth, q = k + kRowsOfChunk * key_stride;
-    kk = q + kRowsOfChunk * key_stride, qk = kk + kRowsOfChunk * kWidth, decay = qk + kRowsOfChunk * kWidth;
-    change = decay + kRowsOfChunk * kWidth;
-    from_start = change + kRowsOfChunk * kPanel;
-    beta = from_start + kWidth, minus_beta = beta + kWidth, g = minus_beta + kWidth;
-    unit = g + 2 * kWidth;
-    clear(unit - kWidth, 2 * kWidth + kLanes);
-    unit[0] = 1;
-  }
-  static int64_t scratch(const GatedDeltaRule& op) {
-    return whole_tiles(op.k[2]) * kWidth + kRowsOfChunk * (2 * padded(op.k[2]) + 3 * kWidth + kPanel) + 6 * kWidth +
-           kLanes;
-  }
-
-  void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
-    const int64_t at = head / (op.v[1] / op.k[1]) * keys;
-    const F root = set(1 / std::sqrt(float(keys)));
-    for (int64_t t = 0; t < n; ++t) {
-      const float *from_q = op.q.row(begin + t) + at, *from_k = op.k.row(begin + t) + at;
-      auto channels = [&](int64_t i, auto... m) {
-        store(q + t * key_stride + i, root * load(from_q + i, m...));
-        store(k + t * key_stride + i, load(from_k + i, m...));
-      };
-      int64_t i = 0;
-      for (; i + kLanes <= keys; i += kLanes) channels(i);
-      if (i < keys) channels(i, int(keys - i));
-    }
-    decays(begin, n, head);
-    Tensor rows;
-    rows.data = k, rows.row_stride = key_stride;
-    copy_transposed(rows, 0, n, 0, keys, kt, kWidth);
-
-    pairs(n);
-    Fetch fetch = rows_of(op, next);
-    each_panel(S, keys, values,
-               [&]<int N>(int64_t column, float* panel) { columns<N>(begin, n, head, column, panel, fetch); });
-    fetch.rest();
-  }
-
-  // kk = -β D ∘ k kᵀ and qk = D ∘ q kᵀ, on and below the diagonal.
-  [[gnu::flatten]] void pairs(int64_t n) {
-    each_lower_tile(n, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, {k, key_stride, 1}, kt, kWidth);
-      tile.times(decay, kWidth);
-      tile.scale_rows(minus_beta);
-      tile.write(kk, kWidth);
-    });
-    each_lower_tile(n, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, {q, key_stride, 1}, kt, kWidth);
-      tile.times(decay, kWidth);
-      tile.write(qk, kWidth);
-    });
-  }
-
-  // The chunk's part in the panel of S from `column` on, and those columns of y.
-  template <int N>
-  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t head, int64_t column, float* S, Fetch& fetch) {
-    const float* v = op.v.row(begin) + head * values + column;
-    float* y = op.y.row(begin) + head * values + column;
-    each_tile_of_panel<N>(n, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, {k, key_stride, 1}, S, kPanel, [&] { fetch.line(); });
-      tile.scale_rows(from_start);
-      tile.subtract_from(v, op.v.row_stride, values - column);
-      tile.scale_rows(beta);
-      tile.solve_unit_lower({kk, kWidth, 1}, change, kPanel);
-      tile.write(change, kPanel);
-    });
-    each_tile_of_panel<N>(n, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, {q, key_stride, 1}, S, kPanel);
-      tile.scale_rows(from_start);
-      tile.add_lower({qk, kWidth, 1}, change, kPanel);
-      tile.write(y, op.y.row_stride, values - column);
-    });
-    for (int64_t s = 0; s < n; ++s) scale(change + s * kPanel, decay[(n - 1) * kWidth + s], N * kLanes);
-    each_tile_of_panel<N>(keys, [&](auto place) {
-      fetch_next_panel(S, keys, place.row);
-      Tile tile(place);
-      tile.read(S, kPanel);
-      tile.scale(from_start[n - 1]);
-      tile.add(n, {kt, kWidth, 1}, change, kPanel);
-      tile.write(S, kPanel);
-    });
-  }
-
-  // decay (t, s) = D_ts on and below the diagonal; from_start (t) = D_t; beta (t) and its negative.
-  void decays(int64_t begin, int64_t n, int64_t head) {
-    for (int64_t t = 0; t < n; ++t) {
-      g[t] = op.g ? op.g.row(begin + t)[head] : 0;
-      beta[t] = op.beta.row(begin + t)[head], minus_beta[t] = -beta[t];
-    }
-    exp_row(g, g, n);
-    for (int64_t s = 0; s < n; s += kLanes) {
-      F row = zero();
-      for (int64_t t = 0; t < n; ++t) {
-        row = fma(set(g[t]), row, load(unit + s - t));
-        store(decay + t * kWidth + s, row);
-      }
-    }
-    for (int64_t t = 0; t < n; ++t) from_start[t] = t ? g[t] * from_start[t - 1] : g[t];
-  }
-
-  static constexpr int64_t kWidth = kTokens < kLanes ? kLanes : kTokens;
-  static constexpr int64_t kRowsOfChunk = whole_tiles(kTokens);
-  const GatedDeltaRule& op;
-  const int64_t keys, values, key_stride;
-  float* kt;                                  // (key, chunk)
-  float *k, *q;                               // (chunk, key)
-  float *kk, *qk, *decay;                     // (chunk, chunk)
-  float* change;                              // (chunk, kPanel)
-  float *from_start, *beta, *minus_beta, *g;  // (chunk)
-  float* unit;                                // zeros around unit[0] = 1: row t of the unit matrix begins at unit[-t]
-};
-
 }  // namespace
 
 template <>
@@ -218,7 +89,7 @@ void run(const GatedDeltaRule& op, Context& cx) {
       C chunk(op, panels + pieces.floats());
       pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels, op.keeps() ? op.states : Tensor());
     };
-    op.decays_by_key() ? chunks.template operator()<DeltaByKeyChunk>() : chunks.template operator()<Chunk>();
+    op.decays_by_key() ? chunks.template operator()<DeltaChunk<true>>() : chunks.template operator()<DeltaChunk<false>>();
   });
 }
 

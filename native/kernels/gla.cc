@@ -1,9 +1,9 @@
 #include "ops/gla.h"
 
 #include "backend/kernels.h"
-#include "kernels/halved_pairs.h"
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
+#include "kernels/token_groups.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -32,21 +32,15 @@ void recurrent(const Gla& op, const Sequences& sequences, const HeadColumns& c, 
   write_state<N>(S, keys, values, c.count, state);
 }
 
-// Inside a chunk, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
+// Inside a group, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
 //   y_t = (S_0ᵀ D_{t..} q_t + Σ_{s≤t} (q_t·D_{t..s+1} k_s) v_s) / sqrt(key),   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} k_s
 //   v_sᵀ
-// With q_t decayed by its own token, these are pairs of a chunk with k.
+// With q_t decayed by its own token, these are pairs of a group with k.
 struct Chunk {
-  using Pairs = HalvedPairs<1, 1>;
-  static constexpr int64_t kSize = Pairs::kTokens;
-  Chunk(const Gla& op, float* scratch)
-      : op(op),
-        keys(op.k[2]),
-        values(op.v[2]),
-        stride(padded(values)),
-        tokens(keys, scratch),
-        v(scratch + Pairs::floats(keys)) {}
-  static int64_t scratch(const Gla& op) { return Pairs::floats(op.k[2]) + kSize * padded(op.v[2]); }
+  using Tokens = TokenGroups<1>;
+  static constexpr int64_t kSize = Tokens::kTokens;
+  Chunk(const Gla& op, float* scratch) : op(op), keys(op.k[2]), values(op.v[2]), tokens(keys, scratch) {}
+  static int64_t scratch(const Gla& op) { return Tokens::floats(op.k[2]); }
 
   void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
     const int64_t head_kv = head / (op.q[1] / op.k[1]), at = head_kv * keys;
@@ -56,13 +50,12 @@ struct Chunk {
     tokens.fill(n, [=](int64_t t, int64_t i, auto... lanes) {
       const F decay = exp(load(g + t * g_stride + i, lanes...)), key = load(k + t * k_stride + i, lanes...);
       const F query = root * load(q + t * q_stride + i, lanes...);
-      return Pairs::Channels{decay, {decay * query}, {key}, {query * key}};
+      return Tokens::Channels{decay, {decay * query}, key, query * key};
     });
-    copy_rows(op.v, begin, n, head_kv * values, values, v, stride);
 
     Fetch fetch = rows_of(next);
     each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
-      columns<N>(n, op.y.row(begin) + head * values, column, panel, fetch);
+      columns<N>(begin, n, head_kv * values + column, head * values + column, values - column, panel, fetch);
     });
     fetch.rest();
   }
@@ -79,29 +72,40 @@ struct Chunk {
     return fetch;
   }
 
-  // The chunk's part in the panel of S from `column` on, and those columns of y.
+  // The chunk's part in a panel of S, and in its columns of y: those of v from `from` on, of y from `to` on, `width` of
+  // them.
   template <int N>
-  [[gnu::flatten]] void columns(int64_t n, float* y, int64_t column, float* S, Fetch& fetch) {
-    each_tile_of_panel<N>(n, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, {tokens.x[0], tokens.width, 1}, S, kPanel, [&] { fetch.line(); });
-      tile.add_lower({tokens.pairs[0][0], kSize, 1}, v + column, stride);
-      tile.write(y + column, op.y.row_stride, values - column);
-    });
-    each_tile_of_panel<N>(keys, [&](auto place) {
-      fetch_next_panel(S, keys, place.row);
-      Tile tile(place);
-      tile.read(S, kPanel);
-      tile.scale_rows(tokens.decay());
-      tile.add(n, {tokens.y[0], 1, tokens.width}, v + column, stride);
-      tile.write(S, kPanel);
-    });
+  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t from, int64_t to, int64_t width, float* S,
+                                Fetch& fetch) {
+    for (int64_t first = 0; first < n; first += kGroup) {
+      const int64_t group = first / kGroup;
+      Block<N> y[1][kGroup], v[kGroup];
+#pragma GCC unroll 4
+      for (int t = 0; t < kGroup; ++t) y[0][t] = v[t] = zero_block<N>();
+      tokens.template read<N>(group, S, y, [&] { fetch.line(); });
+      const auto& pairs = tokens.pairs(group, 0);
+      auto finish = [&](int m, auto... count) {
+#pragma GCC unroll 4
+        for (int t = 0; t < kGroup; ++t) {
+          if (t >= m) break;
+          v[t] = load_block<N>(op.v.row(begin + first + t) + from, count...);
+#pragma GCC unroll 4
+          for (int s = 0; s <= t; ++s) y[0][t] = fma(set(pairs[t][s]), v[s], y[0][t]);
+          store_block(op.y.row(begin + first + t) + to, y[0][t], count...);
+        }
+      };
+      const int m = n - first < kGroup ? int(n - first) : kGroup;
+      if (m == kGroup && width >= N * kLanes)
+        finish(kGroup);
+      else
+        finish(m, width);
+      tokens.template write<N>(group, v, S);
+    }
   }
 
   const Gla& op;
-  const int64_t keys, values, stride;
-  Pairs tokens;  // x: D q / sqrt(key); y: k
-  float* v;      // (chunk, value)
+  const int64_t keys, values;
+  Tokens tokens;  // x: D q / sqrt(key); y: k
 };
 
 }  // namespace

@@ -3,14 +3,18 @@
 #include "backend/kernels.h"
 #include "kernels/head_panels.h"
 #include "kernels/mamba3_head.h"
+#include "kernels/row_dots.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
 
 using namespace mamba3;
 
-// Rows (token, rank) of a chunk: 64 take 8 % longer, with rank 4 as well, 16 as long.
-constexpr int64_t kChunkRows = 32;
+// Rows (token, rank) of a group, as many as fill whole tiles: of fewer the state is scaled more often than pairs are
+// saved, of more there are more pairs.
+constexpr int64_t kGroupRows = kRows == 6 ? 12 : kRows;
+// Groups that go through a panel of the state while it lies in the first-level cache.
+constexpr int64_t kGroups = 4;
 // Heads that share a chunk's B and C; their states stay in L2.
 constexpr int64_t kHeads = 12;
 // Below this, steps cost less than bringing the state into the products' layout.
@@ -89,16 +93,18 @@ int64_t recurrent_floats(const Sizes& z) {
   return HeadWeights::floats(z, 1) + Steps::floats(1) + 4 * z.s + 2 * z.n + 3 * z.rank * (z.n + z.p) + 16 * 12;
 }
 
-// Inside a chunk, with S_0 at its start (what the token before it carries over added), D_ts the product of the α of
-// tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
+// Inside a group of tokens, with S_0 at its start (what the token before it carries over added), D_ts the product of the
+// α of tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
 //   y_t = D_t S_0 c_t + Σ_{s<t} D_ts w_s (c_t·k_s) v_s + own_t (c_t·k_t) v_t
 //   S_n = D_n S_0 + Σ_{s≤n} D_ns w_s v_s k_sᵀ, w_n = own_n where no token follows
-// each row of a token with each of the other. S lies transposed, (d_state, headdim), in panels.
+// each row of a token with each of the other. S lies transposed, (d_state, headdim), in panels. A chunk is some groups.
 struct Chunk {
-  Chunk(const Mamba3& op, const Sizes& z, int64_t tokens, int64_t heads, Arena& arena)
+  Chunk(const Mamba3& op, const Sizes& z, int64_t heads, Arena& arena)
       : op(op),
         z(z),
-        width(padded(tokens * z.rank)),
+        group_tokens(tokens_of_group(op, z)),
+        width(width_of(op, z)),
+        tokens(chunk_tokens(op, z)),
         weights(arena, z, heads),
         steps(arena, tokens + 1),
         S(arena.take(heads * panels_floats(z.d_state, z.headdim))),
@@ -108,30 +114,44 @@ struct Chunk {
         cosine(arena.take(z.s)),
         k_before(arena.take(heads * z.rank * z.n)),
         v_before(arena.take(z.rank * z.p)) {
-    const int64_t rows = whole_tiles(tokens * z.rank);
+    const int64_t rows = rows_of_chunk(op, z);
     B = arena.take(rows * z.n), C = arena.take(rows * z.n);
-    k = arena.take(rows * z.n), c = arena.take(rows * z.n), kt = arena.take(whole_tiles(z.d_state) * width);
-    pairs = arena.take(rows * width), decay = arena.take(tokens * width);
+    k = arena.take(rows * z.n), c = arena.take(rows * z.n);
+    pairs = arena.take(rows * width), decay = arena.take(tokens * width), to_end = arena.take(tokens * width);
     v = arena.take(rows * z.p), out = arena.take(rows * z.p), written = arena.take(rows * kPanel);
-    from_start = arena.take(rows), to_end = arena.take(width);
+    from_start = arena.take(rows);
     unit = arena.take(2 * width + kLanes) + width;
     clear(unit - width, 2 * width + kLanes);
     for (int64_t r = 0; r < z.rank; ++r) unit[r] = 1;
   }
-  static int64_t floats(const Sizes& z, int64_t tokens, int64_t heads) {
-    const int64_t width = padded(tokens * z.rank), rows = whole_tiles(tokens * z.rank);
+  static int64_t floats(const Mamba3& op, const Sizes& z, int64_t heads) {
+    const int64_t tokens = chunk_tokens(op, z), width = width_of(op, z), rows = rows_of_chunk(op, z);
     return HeadWeights::floats(z, heads) + Steps::floats(tokens + 1) +
            heads * (panels_floats(z.d_state, z.headdim) + z.s) + (tokens + 2) * z.s + z.rank * (heads * z.n + z.p) +
-           4 * rows * z.n + whole_tiles(z.d_state) * width + rows * width + tokens * width +
-           rows * (2 * z.p + kPanel + 1) + 3 * width + kLanes + 16 * 20;
+           4 * rows * z.n + rows * width + 2 * tokens * width + rows * (2 * z.p + kPanel + 1) + 2 * width + kLanes +
+           16 * 20;
+  }
+  static int64_t tokens_of_group(const Mamba3& op, const Sizes& z) {
+    return std::max<int64_t>(1, std::min(kGroupRows / z.rank, op.chunk_size));
+  }
+  static int64_t chunk_tokens(const Mamba3& op, const Sizes& z) {
+    const int64_t group = tokens_of_group(op, z);
+    return std::min(kGroups, std::max<int64_t>(1, op.chunk_size / group)) * group;
+  }
+  // Of a row of pairs in a group: whole vectors and blocks of dot products.
+  static int64_t width_of(const Mamba3& op, const Sizes& z) {
+    return padded(ceil_div(tokens_of_group(op, z) * z.rank, kDotRows) * kDotRows);
+  }
+  // With room for the tile that begins with the last group's last rows.
+  static int64_t rows_of_chunk(const Mamba3& op, const Sizes& z) {
+    return whole_tiles(chunk_tokens(op, z) * z.rank) + kRows;
   }
 
-  // What all heads of the group share.
+  // What all heads of the group of heads share. MIMO's B and C are rotated from where they lie.
   void read(int64_t group, int64_t begin, int64_t n) {
-    for (int64_t row = 0; row < n * z.rank; ++row) {
-      const int64_t t = begin + row / z.rank, at = (row % z.rank * z.ngroups + group) * z.d_state;
-      z.ordered(op.B.row(t) + at, B + row * z.n);
-      z.ordered(op.C.row(t) + at, C + row * z.n);
+    for (int64_t t = 0; t < n && !z.mimo; ++t) {
+      z.ordered(op.B.row(begin + t) + group * z.d_state, B + t * z.n);
+      z.ordered(op.C.row(begin + t) + group * z.d_state, C + t * z.n);
     }
     for (int64_t t = 0; t < n && op.angles.rank == 2; ++t) rates_of(op, z, 0, begin + t, rates + t * z.s);
   }
@@ -185,44 +205,48 @@ struct Chunk {
   void step(int64_t i, int64_t head, int64_t begin, int64_t n, bool more, const Ahead& next) {
     const int64_t rows = n * z.rank;
     prepare(i, head, begin, n, more);
-    pairs_of(rows);
-    if (op.D)
-      for (int64_t row = 0; row < rows; ++row) pairs[row * (width + 1)] += op.D.f32()[head];
-    Fetch fetch = rows_of(next);
+    each_group(n, [&](int64_t t, int64_t m) { pairs_of(t, m, head); });
+    Fetch fetch = rows_of(next, begin);
     each_panel(state_of(i), z.d_state, z.headdim,
-               [&]<int N>(int64_t column, float* panel) { columns<N>(rows, begin, head, column, panel, fetch); });
+               [&]<int N>(int64_t column, float* panel) { columns<N>(n, begin, head, column, panel, fetch); });
     fetch.rest();
     for (int64_t t = 0; t < n && !gated_in_tiles(); ++t) finish(op, z, head, begin + t, out + t * z.rank * z.p);
     copy_row(k + (rows - z.rank) * z.n, k_before + i * z.rank * z.n, z.rank * z.n);
   }
 
-  // The rows of the next step.
-  Fetch rows_of(const Ahead& next) const {
+  // fn(first token, tokens) for the groups of n tokens.
+  template <class Fn>
+  void each_group(int64_t n, Fn&& fn) const {
+    for (int64_t t = 0; t < n; t += group_tokens) fn(t, std::min(group_tokens, n - t));
+  }
+
+  // The rows of the next step; this one's tokens begin at `begin`.
+  Fetch rows_of(const Ahead& next, int64_t begin) const {
     Fetch fetch(next);
     for (const Tensor* rows : {&op.x, &op.y, &op.z}) fetch.add(*rows, next.head * z.headdim, z.headdim);
+    if (next.begin == begin) return fetch;
+    // Where groups of heads are several, a rank's rows lie apart, and only the first is fetched.
+    const int64_t width = z.ngroups == 1 ? z.rank * z.d_state : z.d_state;
+    for (const Tensor* rows : {&op.B, &op.C}) fetch.add(*rows, z.group(next.head) * z.d_state, width);
     return fetch;
   }
 
-  [[gnu::flatten]] void pairs_of(int64_t rows) {
-    for (int64_t column = 0; column < rows; column += kPanel)
-      for (int64_t row = 0; row < rows; row += kRows) {
-        const int height = rows - row < kRows ? int(rows - row) : kRows;
-        const int64_t seen = ceil_div(row + height, z.rank) * z.rank;  // all rows of the last token
-        if (seen > column + kLanes)
-          pair(Place<2>{row, column, height}, rows);
-        else if (seen > column)
-          pair(Place<1>{row, column, height}, rows);
-      }
-  }
-  template <int N>
-  void pair(Place<N> place, int64_t rows) {
-    Tile tile(place);
-    tile.add(z.d_state, {c, z.n, 1}, kt, width);
-    tile.each([&](int a, int b, F& x) {
-      const int64_t t = (place.row + a < rows ? place.row + a : rows - 1) / z.rank;
-      x = x * load(decay + t * width + place.column + b * kLanes);
-    });
-    tile.write(pairs, width);
+  // pairs (row, row of s) = D_ts w_s c·k for s < t, own_t c·k + D on the diagonal for s = t, of m tokens from t on.
+  [[gnu::flatten]] void pairs_of(int64_t t, int64_t m, int64_t head) {
+    const int64_t first = t * z.rank, rows = m * z.rank;
+    float* to = pairs + first * width;
+    for (int64_t row = 0; row < rows; row += kDotRows) {
+      const int64_t last = std::min(row + kDotRows, rows) - 1, seen = (last / z.rank + 1) * z.rank;
+      for (int64_t column = 0; column < seen; column += kDotColumns)
+        block_of_dots(c + (first + row) * z.n, k + (first + column) * z.n, z.n, to + row * width + column, width);
+    }
+    const float skip = op.D ? op.D.f32()[head] : 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      const float* of_token = decay + (t + row / z.rank) * width;
+      for (int64_t i = 0; i < width; i += kLanes)
+        store(to + row * width + i, load(to + row * width + i) * load(of_token + i));
+      to[row * (width + 1)] += skip;
+    }
   }
 
   // Whether a row of `out` is a row of y but for the gate, so that it goes there at once.
@@ -230,91 +254,97 @@ struct Chunk {
 
   // The chunk's part in the panel of S from `column` on, and those columns of `out` or y.
   template <int N>
-  [[gnu::flatten]] void columns(int64_t rows, int64_t begin, int64_t head, int64_t column, float* S, Fetch& fetch) {
+  [[gnu::flatten]] void columns(int64_t n, int64_t begin, int64_t head, int64_t column, float* S, Fetch& fetch) {
     const int64_t stride = z.p, at = head * z.headdim + column;
-    const float* v = this->v + column;
-    each_tile_of_panel<N>(rows, [&](auto place) {
-      Tile tile(place);
-      tile.add(z.d_state, {c, z.n, 1}, S, kPanel, [&] { fetch.line(); });
-      tile.scale_rows(from_start);
-      const Strided of_rows{pairs, width, 1};
-      if (z.rank == 1)
-        tile.add_lower(of_rows, v, stride);
-      else if (z.rank == 2)
-        tile.template add_lower<0, 2>(of_rows, v, stride);
-      else if (z.rank == 4 && kRows % 4 == 0)
-        tile.template add_lower<0, 4>(of_rows, v, stride);
-      else
-        tile.add_lower_blocks(z.rank, of_rows, v, stride);
-      if (!gated_in_tiles()) return tile.write(out + column, stride);
-      if (op.z)
-        tile.each([&](int a, int b, F& x) {
-          if (a < place.rows) x = x * silu(load(tile.place(op.z.row(begin) + at, a, b, op.z.row_stride)));
-        });
-      tile.write(op.y.row(begin) + at, op.y.row_stride);
-    });
-    for (int64_t row = 0; row < rows; ++row)
-      for (int j = 0; j < N; ++j)
-        store(written + row * kPanel + j * kLanes, set(to_end[row]) * load(v + row * stride + j * kLanes));
-    each_tile_of_panel<N>(z.d_state, [&](auto place) {
-      Tile tile(place);
-      tile.read(S, kPanel);
-      tile.scale(from_start[rows - 1]);
-      tile.add(rows, {k, 1, z.n}, written, kPanel);
-      tile.write(S, kPanel);
+    each_group(n, [&](int64_t t, int64_t m) {
+      const int64_t first = t * z.rank, rows = m * z.rank;
+      const float *v = this->v + first * stride + column, *from_start = this->from_start + first;
+      each_tile_of_panel<N>(rows, [&](auto place) {
+        Tile tile(place);
+        tile.add(z.d_state, {c + first * z.n, z.n, 1}, S, kPanel, [&] { fetch.line(); });
+        tile.scale_rows(from_start);
+        const Strided of_rows{pairs + first * width, width, 1};
+        if (z.rank == 1)
+          tile.add_lower(of_rows, v, stride);
+        else if (z.rank == 2)
+          tile.template add_lower<0, 2>(of_rows, v, stride);
+        else if (z.rank == 4 && kRows % 4 == 0)
+          tile.template add_lower<0, 4>(of_rows, v, stride);
+        else
+          tile.add_lower_blocks(z.rank, of_rows, v, stride);
+        if (!gated_in_tiles()) return tile.write(out + first * stride + column, stride);
+        if (op.z)
+          tile.each([&](int a, int b, F& x) {
+            if (a < place.rows) x = x * silu(load(tile.place(op.z.row(begin + t) + at, a, b, op.z.row_stride)));
+          });
+        tile.write(op.y.row(begin + t) + at, op.y.row_stride);
+      });
+      const float* factors = to_end + t / group_tokens * width;
+      for (int64_t row = 0; row < rows; ++row)
+        for (int j = 0; j < N; ++j)
+          store(written + row * kPanel + j * kLanes, set(factors[row]) * load(v + row * stride + j * kLanes));
+      each_tile_of_panel<N>(z.d_state, [&](auto place) {
+        Tile tile(place);
+        tile.read(S, kPanel);
+        tile.scale(from_start[rows - 1]);
+        tile.add(rows, {k + first * z.n, 1, z.n}, written, kPanel);
+        tile.write(S, kPanel);
+      });
     });
   }
 
-  // Steps, rows of k, c and v, and decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t;
+  // Steps, rows of k, c and v, and each group's decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t;
   // from_start (row of t) D_t; to_end (row of s) D_ns w_s, where w_n is own_n in the last chunk.
-  void prepare(int64_t i, int64_t head, int64_t begin, int64_t n, bool more) {
+  [[gnu::flatten]] void prepare(int64_t i, int64_t head, int64_t begin, int64_t n, bool more) {
     steps.fill(op, head, begin, n + more);
     for (int64_t t = 0; t < n; ++t) {
       if (op.angles.rank == 3) rates_of(op, z, head, begin + t, rates + t * z.s);
       turn(z, rates + t * z.s, steps.dt[t], theta + i * z.s, sine, cosine);
       for (int64_t r = 0; r < z.rank; ++r) {
-        const int64_t row = (t * z.rank + r) * z.n;
-        rotate(z, B + row, weights.of_B(i, r), sine, cosine, k + row);
-        rotate(z, C + row, weights.of_C(i, r), sine, cosine, c + row);
+        const int64_t row = (t * z.rank + r) * z.n, at = (r * z.ngroups + z.group(head)) * z.d_state;
+        if (z.mimo) {
+          rotate<true>(z, op.B.row(begin + t) + at, weights.of_B(i, r), sine, cosine, k + row);
+          rotate<true>(z, op.C.row(begin + t) + at, weights.of_C(i, r), sine, cosine, c + row);
+        } else {
+          rotate(z, B + row, weights.of_B(i, r), sine, cosine, k + row);
+          rotate(z, C + row, weights.of_C(i, r), sine, cosine, c + row);
+        }
       }
       inputs(op, z, head, op.x.row(begin + t) + head * z.headdim, v + t * z.rank * z.p);
     }
-    const int64_t rows = n * z.rank;
-    Tensor from;
-    from.data = k, from.row_stride = z.n;
-    copy_transposed(from, 0, rows, 0, z.d_state, kt, width);
-    float total = 1;
-    for (int64_t t = 0; t < n; ++t) {
-      total *= steps.alpha[t];
-      for (int64_t r = 0; r < z.rank; ++r) from_start[t * z.rank + r] = total;
-    }
-    for (int64_t s = 0; s < width; s += kLanes) {
-      F row = zero();
-      for (int64_t t = 0; t < n; ++t) {
-        const F here = load(unit + s - t * z.rank);
-        row = set(steps.alpha[t]) * row;
-        store(decay + t * width + s, fma(set(steps.own[t]), here, row));
-        row = fma(set(steps.own[t] + (t + 1 < n + more ? steps.carried[t + 1] : 0)), here, row);
+    each_group(n, [&](int64_t first, int64_t m) {
+      float total = 1;
+      for (int64_t t = first; t < first + m; ++t) {
+        total *= steps.alpha[t];
+        for (int64_t r = 0; r < z.rank; ++r) from_start[t * z.rank + r] = total;
       }
-      store(to_end + s, row);
-    }
+      for (int64_t s = 0; s < width; s += kLanes) {
+        F row = zero();
+        for (int64_t t = first; t < first + m; ++t) {
+          const F here = load(unit + s - (t - first) * z.rank);
+          row = set(steps.alpha[t]) * row;
+          store(decay + t * width + s, fma(set(steps.own[t]), here, row));
+          row = fma(set(steps.own[t] + (t + 1 < n + more ? steps.carried[t + 1] : 0)), here, row);
+        }
+        store(to_end + first / group_tokens * width + s, row);
+      }
+    });
   }
 
   const Mamba3& op;
   const Sizes& z;
-  const int64_t width;  // rows of a chunk, padded
+  const int64_t group_tokens, width, tokens;  // of a group; rows of one, padded; of a chunk
   HeadWeights weights;
   Steps steps;
   float *S, *theta;              // (heads, d_state, headdim), (heads, angles)
   float *rates, *sine, *cosine;  // (tokens, angles), (angles)
   float *k_before, *v_before;    // (heads, rank, d_state), (rank, headdim): of the token before
   float *B, *C, *k, *c;          // (rows, d_state)
-  float* kt;                     // (d_state, rows)
-  float* pairs;                  // (rows, rows)
-  float* decay;                  // (tokens, rows)
+  float* pairs;                  // (rows, width)
+  float *decay, *to_end;         // (tokens, width), (groups, width)
   float *v, *out;                // (rows, headdim)
   float* written;                // (rows, kPanel): v as the state behind the chunk takes it
-  float *from_start, *to_end;    // (rows)
+  float* from_start;             // (rows)
   float* unit;                   // zeros around `rank` ones: row t of a unit matrix of tokens begins at -t·rank
 };
 
@@ -331,9 +361,8 @@ void run(const Mamba3& op, Context& cx) {
   int64_t heads = ceil_div(per_group, wanted < per_group ? wanted : per_group);
   if (heads > kHeads) heads = kHeads;
   const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks;
-  int64_t tokens = kChunkRows / z.rank < op.chunk_size ? kChunkRows / z.rank : op.chunk_size;
-  if (tokens < 1) tokens = 1;
-  const int64_t chunk_floats = Chunk::floats(z, tokens, heads), step_floats = recurrent_floats(z);
+  const int64_t tokens = Chunk::chunk_tokens(op, z);
+  const int64_t chunk_floats = Chunk::floats(op, z, heads), step_floats = recurrent_floats(z);
   cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, group = i % pieces / blocks, first = group * per_group + i % blocks * heads;
     const int64_t begin = sequences.begin(s), end = sequences.end(s), slot = sequences.slot(s);
@@ -344,7 +373,7 @@ void run(const Mamba3& op, Context& cx) {
         recurrent(op, z, first + h, begin, end, HeadState(op, z, slot, first + h), arena, cx);
       return;
     }
-    Chunk chunk(op, z, tokens, heads, arena);
+    Chunk chunk(op, z, heads, arena);
     for (int64_t h = 0; h < count; ++h) {
       const HeadState state(op, z, slot, first + h);
       chunk.read_weights(h, first + h);

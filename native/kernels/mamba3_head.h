@@ -167,24 +167,36 @@ inline void turn(const Sizes& z, const float* rates, float dt, float* theta, flo
   }
 }
 
-// out = rot(row + bias), all in the order of the channels; out is not row.
+// out = rot(row + bias), all in the order of the channels; with kAsGiven, row is one of MIMO's B or C, whose runs follow
+// each other in another order. out is not row.
+template <bool kAsGiven = false>
 inline void rotate(const Sizes& z, const float* row, const float* bias, const float* sine, const float* cosine,
                    float* out) {
-  for (int64_t i = 2 * z.angles; i < z.d_state; i += kLanes) {
-    const int m = z.d_state - i < kLanes ? int(z.d_state - i) : kLanes;
-    const F v = load_some(row + i, m) + load_some(bias + i, m);
-    m < kLanes ? store(out + i, v, m) : store(out + i, v);
-  }
-  const float *row2 = row + z.angles, *bias2 = bias + z.angles;
-  for (int64_t i = 0; i < z.angles; i += kLanes) {
-    const int m = z.angles - i < kLanes ? int(z.angles - i) : kLanes;
-    const F a = load_some(row + i, m) + load_some(bias + i, m), b = load_some(row2 + i, m) + load_some(bias2 + i, m);
+  // Copies, as stores of vectors might change what z holds.
+  const int64_t channels = z.d_state, half = channels / 2, angles = z.angles, second = kAsGiven ? half : angles;
+  auto straight = [=](int64_t at, int64_t from, int64_t n) {
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(out + at + i, load(row + from + i) + load(bias + at + i));
+    const int m = int(n - i);
+    if (m > 0) store(out + at + i, load(row + from + i, m) + load(bias + at + i, m), m);
+  };
+  auto pairs = [=](int64_t i, auto... m) {
+    const F a = load(row + i, m...) + load(bias + i, m...);
+    const F b = load(row + second + i, m...) + load(bias + angles + i, m...);
     const F s = load(sine + i), c = load(cosine + i);
-    const F first = fnma(b, s, a * c), second = fma(a, s, b * c);
-    m < kLanes ? store(out + i, first, m) : store(out + i, first);
-    m < kLanes ? store(out + z.angles + i, second, m) : store(out + z.angles + i, second);
+    store(out + i, fnma(b, s, a * c), m...);
+    store(out + angles + i, fma(a, s, b * c), m...);
+  };
+  if constexpr (kAsGiven) {
+    straight(2 * angles, angles, half - angles);
+    straight(half + angles, half + angles, channels - half - angles);
+  } else {
+    straight(2 * angles, 2 * angles, channels - 2 * angles);
   }
-  clear(out + z.d_state, z.n - z.d_state);
+  int64_t i = 0;
+  for (; i + kLanes <= angles; i += kLanes) pairs(i);
+  if (i < angles) pairs(i, int(angles - i));
+  for (int64_t i = channels; i < z.n; ++i) out[i] = 0;
 }
 
 // v_r = x ∘ mimoX_r, (rank, p), zeros behind.
