@@ -219,6 +219,43 @@ describe('states that the forward keeps', () => {
   });
 });
 
+describe('what moe keeps for its gradient', () => {
+  // Few tokens go in chains of products, many by one product after another; with experts that no token reaches.
+  const cases = [1, 3, 70].flatMap((tokens) => [false, true].map((renormalize) => ({ tokens, renormalize })));
+
+  onEveryBackend(() => {
+    it.for(cases)('$tokens tokens, renormalize $renormalize', ({ tokens, renormalize }, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(9);
+      const [experts, d, f] = [5, 33, 19];
+      const given = {
+        x: r.tensor([1, tokens, d]),
+        ...{ router: r.tensor([experts, d]), gateUp: r.tensor([experts, 2 * f, d]), down: r.tensor([experts, d, f]) },
+        ...{ topK: 2, renormalize },
+      };
+      const dy = r.tensor([1, tokens, d]);
+      const { y, hidden } = callSync('moe', { ...given, withHidden: true });
+      expect(hidden!.shape).toEqual([1, tokens, 2, 2, f]);
+      expect(bytes(y!.data), 'y').toEqual(bytes(callSync('moe', given).y!.data));
+      const gradients = callSync('moeBackward', { ...given, dy });
+      const kept = callSync('moeBackward', { ...given, dy, hidden });
+      for (const [name, g] of Object.entries(gradients)) expect(bytes(kept[name]!.data), name).toEqual(bytes(g.data));
+      (hidden!.data as Float32Array).fill(1);
+      const { ddown } = callSync('moeBackward', { ...given, dy, hidden });
+      expect(relativeL2(ddown!.data as Float32Array, gradients.ddown!.data as Float32Array)).toBeGreaterThan(1e-3);
+    });
+
+    it('is of topK experts', ({ skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(9);
+      const [x, router] = [r.tensor([1, 4, 8]), r.tensor([3, 8])];
+      const given = { x, router, gateUp: r.tensor([3, 12, 8]), down: r.tensor([3, 8, 6]), topK: 2 };
+      const hidden = r.tensor([1, 4, 1, 2, 6]);
+      expect(() => callSync('moeBackward', { ...given, hidden })).toThrow(/hidden: expected .*topK=2/);
+    });
+  });
+});
+
 describe('products whose matrices are large', () => {
   // Rows of the kernels for few and for many, and matrices that are written past the caches (from 1 MB, whole lines).
   const out = 520;
