@@ -20,19 +20,20 @@ inline Fetch rows_of(const GatedDeltaRule& op, const Ahead& next) {
 }
 
 // Inside a chunk, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
-//   change_t = β_t (v_t - S_0ᵀ D_{t..} k_t - Σ_{s<t} (k_t·D_{t..s+1} k_s) change_s)
-//   y_t = (S_0ᵀ D_{t..} q_t + Σ_{s≤t} (q_t·D_{t..s+1} k_s) change_s) / sqrt(key)
-//   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} k_s change_sᵀ
-// With q_t and -β_t k_t decayed by their own token, these are pairs of a chunk with k.
+//   e_t = v_t - S_0ᵀ D_{t..} k_t - Σ_{s<t} (k_t·D_{t..s+1} β_s k_s) e_s
+//   y_t = (S_0ᵀ D_{t..} q_t + Σ_{s≤t} (q_t·D_{t..s+1} β_s k_s) e_s) / sqrt(key)
+//   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} β_s k_s e_sᵀ
+// With q_t and -k_t decayed by their own token, these are pairs of a chunk with β k.
 struct DeltaByKeyChunk {
   using Pairs = HalvedPairs<2, 1>;
   static constexpr int64_t kSize = Pairs::kTokens;
   DeltaByKeyChunk(const GatedDeltaRule& op, float* scratch)
       : op(op), keys(op.k[2]), values(op.v[2]), tokens(keys, scratch) {
-    beta = scratch + Pairs::floats(keys), change = beta + padded(kSize);
+    beta = scratch + Pairs::floats(keys), ones = beta + padded(kSize), innovations = ones + padded(kSize);
+    std::fill_n(ones, padded(kSize), 1.0f);
   }
   static int64_t scratch(const GatedDeltaRule& op) {
-    return Pairs::floats(op.k[2]) + padded(kSize) + whole_tiles(kSize) * kPanel;
+    return Pairs::floats(op.k[2]) + 2 * padded(kSize) + whole_tiles(kSize) * kPanel;
   }
 
   void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
@@ -44,7 +45,8 @@ struct DeltaByKeyChunk {
     tokens.fill(n, [=, beta = beta](int64_t t, int64_t i, auto... lanes) {
       const F decay = exp(load(g + t * g_stride + i, lanes...)), key = load(k + t * k_stride + i, lanes...);
       const F query = root * load(q + t * q_stride + i, lanes...);
-      return Pairs::Channels{decay, {decay * query, decay * set(-beta[t]) * key}, {key}, {query * key}};
+      const F written = set(beta[t]) * key;
+      return Pairs::Channels{decay, {decay * query, zero() - decay * key}, {written}, {query * written}};
     });
 
     Fetch fetch = rows_of(op, next);
@@ -62,14 +64,16 @@ struct DeltaByKeyChunk {
     each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {tokens.x[1], tokens.width, 1}, S, kPanel, [&] { fetch.line(); });
-      tile.add_scaled(beta, v, op.v.row_stride, values - column);
-      tile.solve_unit_lower(of_k, change, kPanel);
-      tile.write(change, kPanel);
+      tile.add_scaled(ones, v, op.v.row_stride, values - column);
+      tile.solve_unit_lower(of_k, innovations, kPanel);
+      tile.write(innovations, kPanel);
+      if (op.innovations)
+        tile.write(op.innovations.row(begin) + head * values + column, op.innovations.row_stride, values - column);
     });
     each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {tokens.x[0], tokens.width, 1}, S, kPanel);
-      tile.add_lower(of_q, change, kPanel);
+      tile.add_lower(of_q, innovations, kPanel);
       tile.write(y, op.y.row_stride, values - column);
     });
     each_tile_of_panel<N>(keys, [&](auto place) {
@@ -77,16 +81,16 @@ struct DeltaByKeyChunk {
       Tile tile(place);
       tile.read(S, kPanel);
       tile.scale_rows(tokens.decay());
-      tile.add(n, {tokens.y[0], 1, tokens.width}, change, kPanel);
+      tile.add(n, {tokens.y[0], 1, tokens.width}, innovations, kPanel);
       tile.write(S, kPanel);
     });
   }
 
   const GatedDeltaRule& op;
   const int64_t keys, values;
-  Pairs tokens;   // x: D q / sqrt(key) and -β D k; y: k
-  float* beta;    // (chunk)
-  float* change;  // (chunk, kPanel)
+  Pairs tokens;        // x: D q / sqrt(key) and -D k; y: β k
+  float *beta, *ones;  // (chunk)
+  float* innovations;  // (chunk, kPanel)
 };
 
 }  // namespace statespace::STATESPACE_ISA

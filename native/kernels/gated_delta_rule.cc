@@ -53,7 +53,9 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
       y = fma(set(q[i]), s, y);
     }
     const Block<N> v = load_block<N>(op.v.row(t) + c.head * values + c.first, c.count);
-    change = set(op.beta.row(t)[c.head]) * (v - held);
+    const Block<N> innovation = v - held;
+    if (op.innovations) store_block(op.innovations.row(t) + c.head * values + c.first, innovation, c.count);
+    change = set(op.beta.row(t)[c.head]) * innovation;
     before = k;
     y = fma(set(dot(k, q, keys)), change, y);
     store_block(op.y.row(t) + c.head * values + c.first, set(root) * y, c.count);
@@ -71,23 +73,23 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
 }
 
 // Inside a chunk, with S_0 at its start, D_ts the product of the decays of tokens s+1 … t and D_t of all up to t:
-//   change_t = β_t (v_t - D_t S_0ᵀ k_t - Σ_{s<t} D_ts (k_t·k_s) change_s)
-//   y_t = (D_t S_0ᵀ q_t + Σ_{s≤t} D_ts (q_t·k_s) change_s) / sqrt(key),   S_n = D_n S_0 + Σ_s D_ns k_s change_sᵀ
+//   e_t = v_t - D_t S_0ᵀ k_t - Σ_{s<t} β_s D_ts (k_t·k_s) e_s
+//   y_t = (D_t S_0ᵀ q_t + Σ_{s≤t} β_s D_ts (q_t·k_s) e_s) / sqrt(key),   S_n = D_n S_0 + Σ_s β_s D_ns k_s e_sᵀ
 struct Chunk {
   static constexpr int64_t kSize = kTokens;
   Chunk(const GatedDeltaRule& op, float* scratch)
       : op(op), keys(op.k[2]), values(op.v[2]), key_stride(padded(keys)), kt(scratch) {
     k = kt + whole_tiles(keys) * kWidth, q = k + kRowsOfChunk * key_stride;
     kk = q + kRowsOfChunk * key_stride, qk = kk + kRowsOfChunk * kWidth, decay = qk + kRowsOfChunk * kWidth;
-    change = decay + kRowsOfChunk * kWidth;
-    from_start = change + kRowsOfChunk * kPanel;
-    beta = from_start + kWidth, minus_beta = beta + kWidth, g = minus_beta + kWidth;
+    innovations = decay + kRowsOfChunk * kWidth;
+    from_start = innovations + kRowsOfChunk * kPanel;
+    beta = from_start + kWidth, g = beta + kWidth;
     unit = g + 2 * kWidth;
     clear(unit - kWidth, 2 * kWidth + kLanes);
     unit[0] = 1;
   }
   static int64_t scratch(const GatedDeltaRule& op) {
-    return whole_tiles(op.k[2]) * kWidth + kRowsOfChunk * (2 * padded(op.k[2]) + 3 * kWidth + kPanel) + 6 * kWidth +
+    return whole_tiles(op.k[2]) * kWidth + kRowsOfChunk * (2 * padded(op.k[2]) + 3 * kWidth + kPanel) + 5 * kWidth +
            kLanes;
   }
 
@@ -116,13 +118,13 @@ struct Chunk {
     fetch.rest();
   }
 
-  // kk = -β D ∘ k kᵀ and qk = D ∘ q kᵀ, on and below the diagonal.
+  // kk = -β D ∘ k kᵀ and qk = β D ∘ q kᵀ, on and below the diagonal.
   [[gnu::flatten]] void pairs(int64_t n) {
     each_lower_tile(n, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {k, key_stride, 1}, kt, kWidth);
       tile.times(decay, kWidth);
-      tile.scale_rows(minus_beta);
+      tile.scale(-1);
       tile.write(kk, kWidth);
     });
     each_lower_tile(n, [&](auto place) {
@@ -143,39 +145,40 @@ struct Chunk {
       tile.add(keys, {k, key_stride, 1}, S, kPanel, [&] { fetch.line(); });
       tile.scale_rows(from_start);
       tile.subtract_from(v, op.v.row_stride, values - column);
-      tile.scale_rows(beta);
-      tile.solve_unit_lower({kk, kWidth, 1}, change, kPanel);
-      tile.write(change, kPanel);
+      tile.solve_unit_lower({kk, kWidth, 1}, innovations, kPanel);
+      tile.write(innovations, kPanel);
+      if (op.innovations)
+        tile.write(op.innovations.row(begin) + head * values + column, op.innovations.row_stride, values - column);
     });
     each_tile_of_panel<N>(n, [&](auto place) {
       Tile tile(place);
       tile.add(keys, {q, key_stride, 1}, S, kPanel);
       tile.scale_rows(from_start);
-      tile.add_lower({qk, kWidth, 1}, change, kPanel);
+      tile.add_lower({qk, kWidth, 1}, innovations, kPanel);
       tile.write(y, op.y.row_stride, values - column);
     });
-    for (int64_t s = 0; s < n; ++s) scale(change + s * kPanel, decay[(n - 1) * kWidth + s], N * kLanes);
+    for (int64_t s = 0; s < n; ++s) scale(innovations + s * kPanel, decay[(n - 1) * kWidth + s], N * kLanes);
     each_tile_of_panel<N>(keys, [&](auto place) {
       fetch_next_panel(S, keys, place.row);
       Tile tile(place);
       tile.read(S, kPanel);
       tile.scale(from_start[n - 1]);
-      tile.add(n, {kt, kWidth, 1}, change, kPanel);
+      tile.add(n, {kt, kWidth, 1}, innovations, kPanel);
       tile.write(S, kPanel);
     });
   }
 
-  // decay (t, s) = D_ts on and below the diagonal; from_start (t) = D_t; beta (t) and its negative.
+  // decay (t, s) = β_s D_ts on and below the diagonal; from_start (t) = D_t.
   void decays(int64_t begin, int64_t n, int64_t head) {
     for (int64_t t = 0; t < n; ++t) {
       g[t] = op.g ? op.g.row(begin + t)[head] : 0;
-      beta[t] = op.beta.row(begin + t)[head], minus_beta[t] = -beta[t];
+      beta[t] = op.beta.row(begin + t)[head];
     }
     exp_row(g, g, n);
     for (int64_t s = 0; s < n; s += kLanes) {
       F row = zero();
       for (int64_t t = 0; t < n; ++t) {
-        row = fma(set(g[t]), row, load(unit + s - t));
+        row = fma(set(g[t]), row, set(beta[t]) * load(unit + s - t));
         store(decay + t * kWidth + s, row);
       }
     }
@@ -186,12 +189,12 @@ struct Chunk {
   static constexpr int64_t kRowsOfChunk = whole_tiles(kTokens);
   const GatedDeltaRule& op;
   const int64_t keys, values, key_stride;
-  float* kt;                                  // (key, chunk)
-  float *k, *q;                               // (chunk, key)
-  float *kk, *qk, *decay;                     // (chunk, chunk)
-  float* change;                              // (chunk, kPanel)
-  float *from_start, *beta, *minus_beta, *g;  // (chunk)
-  float* unit;                                // zeros around unit[0] = 1: row t of the unit matrix begins at unit[-t]
+  float* kt;                     // (key, chunk)
+  float *k, *q;                  // (chunk, key)
+  float *kk, *qk, *decay;        // (chunk, chunk)
+  float* innovations;            // (chunk, kPanel)
+  float *from_start, *beta, *g;  // (chunk)
+  float* unit;                   // zeros around unit[0] = 1: row t of the unit matrix begins at unit[-t]
 };
 
 }  // namespace

@@ -45,14 +45,18 @@ class KeyedHead {
       }
       if (!forward) c_.x_own[t] = sum(own);
     }
-    copy_rows(op_.v, begin, n, head_ * c_.values, c_.values, c_.v, c_.stride);
+    if (!op_.innovations) copy_rows(op_.v, begin, n, head_ * c_.values, c_.values, c_.v, c_.stride);
     if (!forward) copy_rows(op_.dy, begin, n, head_ * c_.values, c_.values, c_.dy, c_.stride);
+  }
+
+  void know(int64_t begin, int64_t n, float* X) const {
+    copy_rows(op_.innovations, begin, n, head_ * c_.values, c_.values, X, c_.stride);
   }
 
   void fetch(int64_t begin, int64_t n, bool forward) const {
     const int64_t first = head_ * c_.values;
     fetch_rows(op_.k, begin, n, shared_, c_.keys), fetch_rows(op_.g, begin, n, at_, c_.keys);
-    fetch_rows(op_.v, begin, n, first, c_.values);
+    fetch_rows(op_.innovations ? op_.innovations : op_.v, begin, n, first, c_.values);
     if (forward) return;
     fetch_rows(op_.q, begin, n, shared_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
     if (streamed_) return;
@@ -98,7 +102,8 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
            int worker, const Tensor& dq, const Tensor& dk) {
   const int64_t keys = op.q[2], values = op.v[2], one = keys * values;
   KeyDecayGradient chunk(keys, values, true, false, end - begin, op.kept(),
-                         cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, op.kept())));
+                         cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, op.kept())),
+                         bool(op.innovations));
   auto state_of = [&](const Tensor& t) { return t.row(sequence) + head * one; };
   float* first = chunk.first_state();
   if (op.initial_state) read_rows(state_of(op.initial_state), keys, values, first, chunk.stride);
@@ -108,7 +113,8 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
       cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
       [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
       [&](int64_t t, int64_t n) { rows.write(t, n); },
-      [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); });
+      [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); },
+      [&](int64_t t, int64_t n, float* X) { rows.know(t, n, X); });
   if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
 }
 

@@ -38,7 +38,8 @@ class KeyDecayGradient {
   float* dv;               // (chunk, value)
   float *dx_own, *dv_own;  // (chunk)
 
-  KeyDecayGradient(int64_t keys, int64_t values, bool solves, bool writes, int64_t tokens, bool kept, float* memory)
+  KeyDecayGradient(int64_t keys, int64_t values, bool solves, bool writes, int64_t tokens, bool kept, float* memory,
+                   bool known = false)
       : keys(keys),
         values(values),
         width(padded(keys)),
@@ -47,6 +48,7 @@ class KeyDecayGradient {
         writes(writes),
         size_(tile_rows(keys) * stride),
         kept_(kept),
+        known_(known),
         segment_(segment(keys, values, kept)) {
     float* next = memory;
     auto take = [&](int64_t n) {
@@ -87,9 +89,15 @@ class KeyDecayGradient {
 
   // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. fetch(t, n, …): what
   // is read next, and will be written, may be brought near. write(t, n): takes results. restore(t, S): the state before
-  // token t that the forward kept.
+  // token t that the forward kept. know(t, n, X): where x is known, its rows; of a and v nothing is read then for a
+  // forward pass.
   template <class Read, class Fetch, class Write, class Restore>
   void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write, Restore&& restore) {
+    run(cx, begin, end, read, fetch, write, restore, [](int64_t, int64_t, float*) {});
+  }
+  template <class Read, class Fetch, class Write, class Restore, class Know>
+  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write, Restore&& restore,
+           Know&& know) {
     const int64_t count = ceil_div(end - begin, kChunk), segments = ceil_div(count, segment_);
     const auto first = [&](int64_t c) { return begin + c * kChunk; };
     const auto tokens = [&](int64_t c) { return std::min(kChunk, end - first(c)); };
@@ -98,11 +106,14 @@ class KeyDecayGradient {
       const int64_t n = tokens(c);
       read(first(c), n, c + 1 < count);
       if (c + 1 < count) fetch(first(c + 1), tokens(c + 1), true);
-      prepare(n);
+      known_&& c + 1 < count ? decay_to_ends(n) : prepare(n);
       // Inside all but the last segment only the state at hand is kept.
       const bool passing = c / segment_ + 1 < segments;
       const float* S = passing && c % segment_ ? slots_ : state(c);
-      if (solves) solve(n, S, X(c));
+      if (known_)
+        know(first(c), n, X(c));
+      else if (solves)
+        solve(n, S, X(c));
       if (c + 1 < count) advance(n, S, X(c), passing && (c + 1) % segment_ ? slots_ : state(c + 1));
     }
     for (int64_t s = segments - 1; s >= 0; --s) {
@@ -112,8 +123,11 @@ class KeyDecayGradient {
       for (int64_t c = from; kept_ && c <= last; ++c) {
         read(first(c), tokens(c), c < last);
         if (c < last) fetch(first(c + 1), tokens(c + 1), c + 1 < last);
-        prepare(tokens(c));
-        if (solves) solve(tokens(c), state(c), X(c));
+        known_&& c < last ? decay_to_ends(tokens(c)) : prepare(tokens(c));
+        if (known_)
+          know(first(c), tokens(c), X(c));
+        else if (solves)
+          solve(tokens(c), state(c), X(c));
         if (c < last) advance(tokens(c), state(c), X(c), state(c + 1));
       }
       for (int64_t c = from; !kept_ && s + 1 < segments && c < last; ++c) {
@@ -397,7 +411,8 @@ class KeyDecayGradient {
   }
 
   const int64_t size_;
-  const bool kept_;  // the forward kept the states at segments' starts
+  const bool kept_;   // the forward kept the states at segments' starts
+  const bool known_;  // and x
   const int64_t segment_;
   float *r_start_, *a_start_, *b_end_, *k_end_;  // (chunk, key): decayed from the chunk's start or to its end
   float* dx_;                                    // (chunk, value)

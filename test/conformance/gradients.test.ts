@@ -203,18 +203,24 @@ describe('states that the forward keeps', () => {
       const by = op === 'selectiveScan' || op === 'ssd' ? { N: rows } : { P: rows };
       const { initialState, dlastState, ...all } = sample.args(new Random(3), { ...dims, ...by });
       const { dy, ...given } = { ...all, cuSeqlens: bounds } as Args;
-      const { y, states } = callSync(op, { ...given, withStates: true });
+      const { y, states, innovations } = callSync(op, { ...given, withStates: true });
       expect(bytes(y!.data), 'y').toEqual(bytes(callSync(op, given).y!.data));
       const gradients = callSync(backward, { ...given, dy });
-      const kept = callSync(backward, { ...given, dy, states });
-      for (const [name, g] of Object.entries(gradients))
-        expect(relativeL2(kept[name]!.data as Float32Array, g.data as Float32Array), name).toBeLessThan(2e-6);
+      const ways = [{ states }, ...(innovations ? [{ innovations }, { states, innovations }] : [])];
+      for (const kept of ways)
+        for (const [name, g] of Object.entries(callSync(backward, { ...given, dy, ...kept }))) {
+          const far = relativeL2(g.data as Float32Array, gradients[name]!.data as Float32Array);
+          expect(far, `${name} of ${Object.keys(kept)}`).toBeLessThan(2e-6);
+        }
+      const changes = (kept: Args) =>
+        Object.entries(callSync(backward, { ...given, dy, ...kept })).some(
+          ([name, t]) => relativeL2(t.data as Float32Array, gradients[name]!.data as Float32Array) > 1e-3,
+        );
       (states!.data as Float32Array).fill(1);
-      const changed = Object.entries(callSync(backward, { ...given, dy, states }));
-      const far = changed.filter(
-        ([name, t]) => relativeL2(t.data as Float32Array, gradients[name]!.data as Float32Array) > 1e-3,
-      );
-      expect(far.length > 0).toBe(op === 'selectiveScan' || rows <= 128);
+      expect(changes({ states })).toBe(op === 'selectiveScan' || rows <= 128);
+      if (!innovations) return;
+      (innovations.data as Float32Array).fill(1);
+      expect(changes({ innovations })).toBe(true);
     });
   });
 });
