@@ -73,6 +73,7 @@ class DeltaGradient {
   void run(Context& cx, int64_t sequence, int64_t head, int64_t begin, int64_t end, const Tensor& dq, const Tensor& dk,
            int64_t column) {
     const int64_t chunks = ceil_div(end - begin, kDeltaTokens), one = keys_ * values_;
+    streamed_ = streams_rows({&dq, &dk, &op_.dv}, {keys_, values_});
     const auto first = [&](int64_t c) { return begin + c * kDeltaTokens; };
     const auto tokens = [&](int64_t c) { return std::min(kDeltaTokens, end - first(c)); };
     auto state_of = [&](const Tensor& t) { return t.row(sequence) + head * one; };
@@ -101,10 +102,14 @@ class DeltaGradient {
         cx.check_stop();
         const int64_t t = first(c), n = tokens(c);
         if (c + 1 < to) read(t, n, head);  // what the last chunk read is there
-        if (c > 0) fetch(first(c - 1), tokens(c - 1), head, false, dq, dk, column);
+        if (op_.kept() && c == from && from > 0)
+          fetch(first(from - kSegment), kDeltaTokens, head, true, dq, dk, column);
+        else if (c > 0)
+          fetch(first(c - 1), tokens(c - 1), head, false, dq, dk, column);
         backward(t, n, head, state(c), X(c));
-        if (dq) write_rows(dq_, key_stride_, dq, t, n, column, keys_);
-        if (dk) write_rows(dk_, key_stride_, dk, t, n, column, keys_);
+        if (dq) put_rows(dq_, key_stride_, dq, t, n, column, keys_, streamed_);
+        if (dk) put_rows(dk_, key_stride_, dk, t, n, column, keys_, streamed_);
+        if (streamed_) end_streams();
       }
     };
     if (!op_.kept()) {
@@ -135,7 +140,9 @@ class DeltaGradient {
     const int64_t at = head / (op_.v[1] / op_.k[1]) * keys_, first = head * values_;
     fetch_rows(op_.q, begin, n, at, keys_), fetch_rows(op_.k, begin, n, at, keys_);
     if (forward) return fetch_rows(op_.innovations ? op_.innovations : op_.v, begin, n, first, values_);
-    fetch_rows(op_.dy, begin, n, first, values_), fetch_rows(op_.dv, begin, n, first, values_);
+    fetch_rows(op_.dy, begin, n, first, values_);
+    if (streamed_) return;
+    fetch_rows(op_.dv, begin, n, first, values_);
     fetch_rows(dq, begin, n, column, keys_), fetch_rows(dk, begin, n, column, keys_);
   }
 
@@ -230,7 +237,7 @@ class DeltaGradient {
     }
     pairs(n);
     for (int64_t t = 0; t < n; ++t) scaled_row(Z_, beta_[t], t, Z_);
-    if (op_.dv) write_rows(Z_, stride_, op_.dv, begin, n, head * values_, values_);
+    if (op_.dv) put_rows(Z_, stride_, op_.dv, begin, n, head * values_, values_, streamed_);
     for (int64_t t = 0; t < n; ++t) {
       scaled_row(Z_, -from_start_[t], t, Z_);
       scaled_row(C_, to_end_[t], t, C_);
@@ -373,6 +380,7 @@ class DeltaGradient {
   const GatedDeltaRuleBackward& op_;
   const int64_t keys_, values_, key_stride_, stride_, size_;
   const float scale_;
+  bool streamed_ = false;             // results are written past the caches
   float *q_, *k_, *dq_, *dk_;         // (chunk, key)
   float *dy_, *C_, *Z_, *written_;    // (chunk, value)
   float *decay_, *below_, *A_, *P_;   // (chunk, chunk): D, without its diagonal, A or -β A, P
