@@ -124,7 +124,8 @@ class KeyDecayGradient {
       if (kept_ && s > 0) restore(first(from), state(from));
       for (int64_t c = from; kept_ && c <= last; ++c) {
         read(first(c), tokens(c), c < last);
-        if (c < last) fetch(first(c + 1), tokens(c + 1), c + 1 < last);
+        if (c < last) fetch(first(c + 1), tokens(c + 1), true);
+        if (c + 1 == last) fetch(first(last), tokens(last), false);
         known_&& c < last ? decay_to_ends(tokens(c)) : prepare(tokens(c));
         if (known_)
           know(first(c), tokens(c), X(c));
