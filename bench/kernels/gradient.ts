@@ -26,11 +26,10 @@ const BOUND = 1e-2;
 /** What a training step keeps of the forward, the gradient gets: which results, and what asks for them. */
 const KEEPS: Partial<Record<Differentiable['op'], { by: string; of: readonly string[] }>> = {
   attention: { by: 'withLse', of: ['y', 'lse'] },
+  moe: { by: 'withHidden', of: ['hidden'] },
+  gatedDeltaRule: { by: 'withStates', of: ['states', 'innovations'] },
   ...Object.fromEntries(
-    (['selectiveScan', 'ssd', 'wkv6', 'wkv7', 'gatedDeltaRule'] as const).map((op) => [
-      op,
-      { by: 'withStates', of: ['states'] },
-    ]),
+    (['selectiveScan', 'ssd', 'wkv6', 'wkv7'] as const).map((op) => [op, { by: 'withStates', of: ['states'] }]),
   ),
 };
 

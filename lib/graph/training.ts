@@ -182,7 +182,7 @@ class Derivation {
     for (const f of gradient.fields) {
       const own = op.fields.find((o) => o.name === f.name);
       if (!isRead(f) || own?.kind === 'state') continue; // sequences begin without one
-      if (own?.kind === 'wanted') inputs[f.name] ??= this.result(op, own, inputs);
+      if (own?.kind === 'wanted') inputs[f.name] ??= this.result(node, own);
       const value = own ? inputs[f.name] && this.atHand(inputs[f.name]!) : above.get(f.name.slice(1));
       if (value) taken[f.name] = value;
       else if (f.kind === 'in') {
@@ -303,8 +303,8 @@ class Derivation {
     return from === 0 && x.dims.slice(1).join() === dims.join() ? x : this.graph.view(x, from, ...dims);
   }
 
-  /** A new value for an output that the forward could do without. */
-  private result(op: OpDescription, field: OpField, inputs: Record<string, Value>): Value {
+  /** A new value for an output that the forward could do without. Its axes are those of inputs, attributes or numbers. */
+  private result({ op, inputs, attrs }: DerivedNode, field: OpField): Value {
     const sizes = new Map<string, Dim>();
     for (const f of op.fields) {
       const v = inputs[f.name];
@@ -314,7 +314,7 @@ class Derivation {
         sizes.set(axis, v.dims[i]!);
       });
     }
-    const dims = field.shapes[0]!.map((axis) => sizes.get(axis) ?? Number(axis));
+    const dims = field.shapes[0]!.map((axis) => sizes.get(axis) ?? attrs[axis] ?? Number(axis));
     return this.graph.add({ kind: 'activation', dims, dtype: 'f32' });
   }
 

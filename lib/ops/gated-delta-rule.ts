@@ -6,7 +6,8 @@ import {
   type HeadRecurrenceResult,
   headPlan,
   headRecurrence,
-  type KeptStates,
+  type KeptInnovations,
+  keepingInnovations,
 } from './head-recurrence.js';
 import type { Out } from './outs.js';
 import { type CallOptions, type Plan, run, runSync, tokens } from './run.js';
@@ -24,12 +25,12 @@ export interface GatedDeltaRuleArgs extends HeadRecurrenceArgs {
   g: TensorLike;
   /** Write strength, (B, L, H). */
   beta: TensorLike;
-  /** Whether the result has states, which {@link gatedDeltaRuleBackward} takes: chunks in either mode, K up to 128. Default false. */
+  /** Whether the result has states and innovations, which {@link gatedDeltaRuleBackward} takes: chunks in either mode, states for K up to 128. Default false. */
   withStates?: boolean | undefined;
 }
 
 /** What {@link gatedDeltaRule} gives. */
-export interface GatedDeltaRuleResult extends HeadRecurrenceResult, KeptStates {}
+export interface GatedDeltaRuleResult extends HeadRecurrenceResult, KeptInnovations {}
 
 const rules = {
   q: tensor('B L Hk K'),
@@ -45,7 +46,8 @@ export function plan(args: GatedDeltaRuleArgs): Plan<GatedDeltaRuleResult> {
   const name = 'gatedDeltaRule';
   const { sizes, mode, ...a } = check(name, args, rules);
   requireMultiple(name, 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
-  return headPlan({ sizes, op: name, K: sizes.of('K') }, a, { q: a.q, k: a.k, v: a.v, g: a.g, beta: a.beta }, { mode });
+  const rows = { q: a.q, k: a.k, v: a.v, g: a.g, beta: a.beta };
+  return keepingInnovations(headPlan({ sizes, op: name, K: sizes.of('K') }, a, rows, { mode }), sizes);
 }
 
 /**
@@ -74,6 +76,8 @@ export interface GatedDeltaRuleBackwardArgs
   dlastState?: TensorLike | undefined;
   /** (B, L, 2, H, V), of gatedDeltaRule's withStates on the same arguments: without them it is run again. */
   states?: TensorLike | undefined;
+  /** (B, L, H, V), of the same: without them the chunks are solved again. */
+  innovations?: TensorLike | undefined;
 }
 /** What {@link gatedDeltaRuleBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type GatedDeltaRuleGradients = Gradients<'q' | 'k' | 'v' | 'g' | 'beta', 'initialState'>;
@@ -82,17 +86,19 @@ const { withStates: _, ...forwardRules } = rules;
 
 export function backwardPlan(args: GatedDeltaRuleBackwardArgs): Plan<GatedDeltaRuleGradients> {
   const name = 'gatedDeltaRuleBackward';
-  const { dy, dlastState, states, ...a } = check(name, args, {
+  const { dy, dlastState, states, innovations, ...a } = check(name, args, {
     ...forwardRules,
     g: tensor('B L H | B L H K'),
     dy: optional('B L H V'),
     dlastState: optional('S H K V'),
     states: optional('B L 2 H V'),
+    innovations: optional('B L H V'),
   });
   requireMultiple(name, 'H', a.sizes.of('H'), 'Hk', a.sizes.of('Hk'));
   const { q, k, v, g, beta, cuSeqlens, initialState } = a;
   const rows = { q: tokens(q), k: tokens(k), v: tokens(v), g: tokens(g), beta: tokens(beta) };
-  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState, states: tokens(states) };
+  const kept = { states: tokens(states), innovations: tokens(innovations) };
+  const above = { dy: tokens(orZeros(dy, v.shape)), dlastState, ...kept };
   const of = ['q', 'k', 'v', 'g', 'beta', 'initialState'];
   return gradientPlan(name, a, { tensors: { ...rows, cuSeqlens, initialState } }, above, of);
 }

@@ -27,6 +27,12 @@ export interface KeptStates {
   states?: Tensor | undefined;
 }
 
+/** What the delta rules give where their gradient may be asked for. */
+export interface KeptInnovations extends KeptStates {
+  /** (B, L, H, V), if states are asked for: v − Sᵀk of every token. */
+  innovations?: Tensor | undefined;
+}
+
 /** The rules of {@link HeadRecurrenceArgs}; they follow those of the tensors. */
 export const headRecurrence = {
   cuSeqlens: sequences,
@@ -56,5 +62,19 @@ export function headPlan(
     tensors: { ...rows, ...others, cuSeqlens: a.cuSeqlens, state: lastState, y: tokens(y), states: tokens(states) },
     attrs,
     result: states ? { y, lastState, states } : { y, lastState },
+  };
+}
+
+/** A call of a delta rule that gives innovations beside states, where it gives those. */
+export function keepingInnovations(
+  plan: Plan<HeadRecurrenceResult & KeptStates>,
+  sizes: Sizes,
+): Plan<HeadRecurrenceResult & KeptInnovations> {
+  if (!plan.result.states) return plan;
+  const innovations = output(sizes, 'innovations', plan.result.y.shape);
+  return {
+    ...plan,
+    tensors: { ...plan.tensors, innovations: tokens(innovations) },
+    result: { ...plan.result, innovations },
   };
 }

@@ -5,7 +5,8 @@ import {
   type HeadRecurrenceResult,
   headPlan,
   headRecurrence,
-  type KeptStates,
+  type KeptInnovations,
+  keepingInnovations,
 } from './head-recurrence.js';
 import { type CallOptions, type Plan, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
@@ -22,12 +23,12 @@ export interface KdaArgs extends HeadRecurrenceArgs {
   g: TensorLike;
   /** Write strength, (B, L, H). */
   beta: TensorLike;
-  /** Whether the result has states, which {@link gatedDeltaRuleBackward} takes: chunks in either mode, K up to 128. Default false. */
+  /** Whether the result has states and innovations, which {@link gatedDeltaRuleBackward} takes: chunks in either mode, states for K up to 128. Default false. */
   withStates?: boolean | undefined;
 }
 
 /** What {@link kda} gives. */
-export interface KdaResult extends HeadRecurrenceResult, KeptStates {}
+export interface KdaResult extends HeadRecurrenceResult, KeptInnovations {}
 
 const rules = {
   q: tensor('B L Hk K'),
@@ -44,7 +45,7 @@ export function plan(args: KdaArgs): Plan<KdaResult> {
   const { sizes, mode, ...a } = check(name, args, rules);
   requireMultiple(name, 'H', sizes.of('H'), 'Hk', sizes.of('Hk'));
   const tensors = { q: a.q, k: a.k, v: a.v, g: a.g, beta: a.beta };
-  return headPlan({ sizes, op: 'gatedDeltaRule', K: sizes.of('K') }, a, tensors, { mode });
+  return keepingInnovations(headPlan({ sizes, op: 'gatedDeltaRule', K: sizes.of('K') }, a, tensors, { mode }), sizes);
 }
 
 /**

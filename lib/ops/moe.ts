@@ -20,12 +20,16 @@ export interface MoeArgs extends Out<MoeResult> {
   topK: number;
   /** Divide the chosen probabilities by their sum (Mixtral) or leave them (Jamba). Default false. */
   renormalize?: boolean | undefined;
+  /** Whether the result has hidden, which {@link moeBackward} takes. Default false. */
+  withHidden?: boolean | undefined;
 }
 
 /** What {@link moe} gives. */
 export interface MoeResult {
   /** (B, L, d). */
   y: Tensor;
+  /** (B, L, topK, 2, f), if asked for: gate_e·x and up_e·x of the chosen experts. */
+  hidden?: Tensor | undefined;
 }
 
 const rules = {
@@ -35,9 +39,10 @@ const rules = {
   gateUp: tensor('E 2*f d'),
   topK: required(integer(1)),
   renormalize: flag(false),
+  withHidden: flag(false),
 } satisfies Rules<MoeArgs>;
 
-function inputs({ sizes, ...a }: Checked<typeof rules> & { sizes: Sizes }) {
+function inputs({ sizes, ...a }: Omit<Checked<typeof rules>, 'withHidden'> & { sizes: Sizes }) {
   equal(sizes.op, ...sizes.all('B', 'L'));
   if (a.topK > sizes.of('E'))
     throw mismatch('ERR_ARGUMENT', `${sizes.op}: topK`, `at most E=${sizes.of('E')} experts`, String(a.topK));
@@ -56,7 +61,16 @@ export function plan(args: MoeArgs): Plan<MoeResult> {
   const a = check('moe', args, rules);
   const { tensors, attrs } = inputs(a);
   const y = output(a.sizes, 'y', a.x.shape);
-  return { op: 'moe', sizes: a.sizes, tensors: { ...tensors, y: tokens(y) }, attrs, result: { y } };
+  const [batch, length] = a.x.shape as [number, number];
+  const shape = [batch, length, a.topK, 2, a.sizes.of('f')];
+  const hidden = a.withHidden ? output(a.sizes, 'hidden', shape) : undefined;
+  return {
+    op: 'moe',
+    sizes: a.sizes,
+    tensors: { ...tensors, y: tokens(y), hidden: tokens(hidden) },
+    attrs,
+    result: hidden ? { y, hidden } : { y },
+  };
 }
 
 /**
@@ -75,16 +89,24 @@ export function moeSync(args: MoeArgs): MoeResult {
 }
 
 /** Arguments of {@link moeBackward}. */
-export interface MoeBackwardArgs extends Omit<MoeArgs, 'out'>, Out<MoeGradients> {
+export interface MoeBackwardArgs extends Omit<MoeArgs, 'withHidden' | 'out'>, Out<MoeGradients> {
   /** (B, L, d): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
+  /** (B, L, topK, 2, f), of moe's withHidden on the same arguments: without it the products are taken again. */
+  hidden?: TensorLike | undefined;
 }
 /** What {@link moeBackward} gives: gradients in the shapes of the arguments, in f32. */
 export type MoeGradients = Gradients<'x' | 'router' | 'gateUp' | 'down'>;
 
+const { withHidden: _, ...forwardRules } = rules;
+
 export function backwardPlan(args: MoeBackwardArgs): Plan<MoeGradients> {
-  const { dy, ...a } = check('moeBackward', args, { ...rules, dy: optional('B L d') });
-  const above = { dy: tokens(orZeros(dy, a.x.shape)) };
+  const { dy, hidden, ...a } = check('moeBackward', args, {
+    ...forwardRules,
+    dy: optional('B L d'),
+    hidden: optional('B L k 2 f'),
+  });
+  const above = { dy: tokens(orZeros(dy, a.x.shape)), hidden: tokens(hidden) };
   return gradientPlan('moeBackward', a, inputs(a), above, ['x', 'router', 'gateUp', 'down']);
 }
 

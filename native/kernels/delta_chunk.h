@@ -8,10 +8,10 @@
 namespace statespace::STATESPACE_ISA {
 
 // Inside a group, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
-//   change_t = β_t (v_t - S_0ᵀ D_{t..} k_t - Σ_{s<t} (k_t·D_{t..s+1} k_s) change_s)
-//   y_t = (S_0ᵀ D_{t..} q_t + Σ_{s≤t} (q_t·D_{t..s+1} k_s) change_s) / sqrt(key)
-//   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} k_s change_sᵀ
-// With q_t and -β_t k_t decayed by their own token, these are pairs of a group with k.
+//   e_t = v_t - S_0ᵀ D_{t..} k_t - Σ_{s<t} (k_t·D_{t..s+1} β_s k_s) e_s
+//   y_t = (S_0ᵀ D_{t..} q_t + Σ_{s≤t} (q_t·D_{t..s+1} β_s k_s) e_s) / sqrt(key)
+//   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} β_s k_s e_sᵀ
+// With q_t and -k_t decayed by their own token, these are pairs of a group with β k.
 template <bool kByKey>
 struct DeltaChunk {
   using Tokens = TokenGroups<2>;
@@ -28,7 +28,8 @@ struct DeltaChunk {
     for (int64_t t = 0; t < n; ++t) beta[t] = op.beta.row(begin + t)[head];
     auto channels = [=, beta = &beta[0]](F decay, int64_t t, int64_t i, auto... lanes) {
       const F key = load(k + t * k_stride + i, lanes...), query = root * load(q + t * q_stride + i, lanes...);
-      return Tokens::Channels{decay, {decay * query, decay * set(-beta[t]) * key}, key, query * key};
+      const F written = set(beta[t]) * key;
+      return Tokens::Channels{decay, {decay * query, zero() - decay * key}, written, query * written};
     };
     if constexpr (kByKey) {
       const float* g = op.g.row(begin) + head * keys;
@@ -71,18 +72,19 @@ struct DeltaChunk {
 #pragma GCC unroll 8
       for (int i = 0; i < 2 * kGroup; ++i) sums[i / kGroup][i % kGroup] = zero_block<N>();
       tokens.template read<N>(group, S, sums, [&] { fetch.line(); });
-      auto &y = sums[0], &change = sums[1];
+      auto &y = sums[0], &innovation = sums[1];
       const auto &of_q = tokens.pairs(group, 0), &of_k = tokens.pairs(group, 1);
       auto solve = [&](int m, auto... count) {
 #pragma GCC unroll 4
         for (int t = 0; t < kGroup; ++t) {
           if (t >= m) break;
-          change[t] = fma(set(beta[first + t]), load_block<N>(op.v.row(begin + first + t) + at, count...), change[t]);
+          innovation[t] = load_block<N>(op.v.row(begin + first + t) + at, count...) + innovation[t];
 #pragma GCC unroll 4
-          for (int s = 0; s < t; ++s) change[t] = fma(set(of_k[t][s]), change[s], change[t]);
+          for (int s = 0; s < t; ++s) innovation[t] = fma(set(of_k[t][s]), innovation[s], innovation[t]);
 #pragma GCC unroll 4
-          for (int s = 0; s <= t; ++s) y[t] = fma(set(of_q[t][s]), change[s], y[t]);
+          for (int s = 0; s <= t; ++s) y[t] = fma(set(of_q[t][s]), innovation[s], y[t]);
           store_block(op.y.row(begin + first + t) + at, y[t], count...);
+          if (op.innovations) store_block(op.innovations.row(begin + first + t) + at, innovation[t], count...);
         }
       };
       const int m = n - first < kGroup ? int(n - first) : kGroup;
@@ -90,13 +92,13 @@ struct DeltaChunk {
         solve(kGroup);
       else
         solve(m, width);
-      tokens.template write<N>(group, change, S);
+      tokens.template write<N>(group, innovation, S);
     }
   }
 
   const GatedDeltaRule& op;
   const int64_t keys, values;
-  Tokens tokens;  // x: D q / sqrt(key) and -β D k; y: k
+  Tokens tokens;  // x: D q / sqrt(key) and -D k; y: β k
   float beta[kSize], decays[kSize + kLanes];
 };
 

@@ -3,6 +3,7 @@
 // (key, value) at a chunk's start, D_ts the product of the decays of tokens s+1 … t, D_t of all up to t, q scaled by
 // 1/sqrt(key), L the part below the diagonal and Q the part on it and below:
 //   A = L(D ∘ K Kᵀ),   P = Q(D ∘ Q Kᵀ),   X = V - D_t K S - A C,   C = β X,   Y = D_t Q S + P C,
+// (X the innovations, which the forward may have kept)
 //   S_n = D_n S + Kᵀ D_ns C
 // X = (I + A β)⁻¹ (V - D_t K S) and, G the gradient of S_n, Z that of C:
 //   Z = (I + β A)⁻ᵀ (Pᵀ dY + D_ns K G),   dV = β Z,   dβ = Z·X,   dA = -β Z Cᵀ,   dP = dY Cᵀ
@@ -72,6 +73,7 @@ class DeltaGradient {
   void run(Context& cx, int64_t sequence, int64_t head, int64_t begin, int64_t end, const Tensor& dq, const Tensor& dk,
            int64_t column) {
     const int64_t chunks = ceil_div(end - begin, kDeltaTokens), one = keys_ * values_;
+    streamed_ = streams_rows({&dq, &dk, &op_.dv}, {keys_, values_});
     const auto first = [&](int64_t c) { return begin + c * kDeltaTokens; };
     const auto tokens = [&](int64_t c) { return std::min(kDeltaTokens, end - first(c)); };
     auto state_of = [&](const Tensor& t) { return t.row(sequence) + head * one; };
@@ -85,19 +87,29 @@ class DeltaGradient {
     auto segment = [&](int64_t from, int64_t to) {
       for (int64_t c = from; c < to; ++c) {
         cx.check_stop();
-        read(first(c), tokens(c), head);
+        if (op_.innovations && c + 1 < to)
+          read_written(first(c), tokens(c), head);
+        else
+          read(first(c), tokens(c), head);
         if (c + 1 < to) fetch(first(c + 1), tokens(c + 1), head, true, dq, dk, column);
-        solve(first(c), tokens(c), head, state(c), X(c));
+        if (op_.innovations)
+          copy_rows(op_.innovations, first(c), tokens(c), head * values_, values_, X(c), stride_);
+        else
+          solve(first(c), tokens(c), head, state(c), X(c));
         if (c + 1 < to) advance(tokens(c), state(c), X(c), state(c + 1));
       }
       for (int64_t c = to - 1; c >= from; --c) {
         cx.check_stop();
         const int64_t t = first(c), n = tokens(c);
         if (c + 1 < to) read(t, n, head);  // what the last chunk read is there
-        if (c > 0) fetch(first(c - 1), tokens(c - 1), head, false, dq, dk, column);
+        if (op_.kept() && c == from && from > 0)
+          fetch(first(from - kSegment), kDeltaTokens, head, true, dq, dk, column);
+        else if (c > 0)
+          fetch(first(c - 1), tokens(c - 1), head, false, dq, dk, column);
         backward(t, n, head, state(c), X(c));
-        if (dq) write_rows(dq_, key_stride_, dq, t, n, column, keys_);
-        if (dk) write_rows(dk_, key_stride_, dk, t, n, column, keys_);
+        if (dq) put_rows(dq_, key_stride_, dq, t, n, column, keys_, streamed_);
+        if (dk) put_rows(dk_, key_stride_, dk, t, n, column, keys_, streamed_);
+        if (streamed_) end_streams();
       }
     };
     if (!op_.kept()) {
@@ -127,8 +139,10 @@ class DeltaGradient {
              int64_t column) const {
     const int64_t at = head / (op_.v[1] / op_.k[1]) * keys_, first = head * values_;
     fetch_rows(op_.q, begin, n, at, keys_), fetch_rows(op_.k, begin, n, at, keys_);
-    if (forward) return fetch_rows(op_.v, begin, n, first, values_);
-    fetch_rows(op_.dy, begin, n, first, values_), fetch_rows(op_.dv, begin, n, first, values_);
+    if (forward) return fetch_rows(op_.innovations ? op_.innovations : op_.v, begin, n, first, values_);
+    fetch_rows(op_.dy, begin, n, first, values_);
+    if (streamed_) return;
+    fetch_rows(op_.dv, begin, n, first, values_);
     fetch_rows(dq, begin, n, column, keys_), fetch_rows(dk, begin, n, column, keys_);
   }
 
@@ -139,11 +153,7 @@ class DeltaGradient {
     copy_rows(op_.k, begin, n, at, keys_, k_, key_stride_);
     scale(q_, scale_, n * key_stride_);
     copy_transposed(op_.k, begin, n, at, keys_, kt_, kWidth);
-    for (int64_t t = 0; t < n; ++t) {
-      g_[t] = op_.g ? op_.g.row(begin + t)[head] : 0;
-      beta_[t] = op_.beta.row(begin + t)[head], minus_beta_[t] = -beta_[t];
-    }
-    for (int64_t t = 0; t < n; t += kLanes) store(g_ + t, exp(load(g_ + t)));
+    read_numbers(begin, n, head);
     // Running products: no difference of large sums is taken, however strong the decay.
     float *row = decay_, *strict = below_;
     for (int64_t t = 0; t < n; ++t, row += kWidth, strict += kWidth) {
@@ -161,6 +171,22 @@ class DeltaGradient {
       tile.times(below_, kWidth);
       tile.write(A_, kWidth);
     });
+  }
+
+  // What advance() takes.
+  [[gnu::noinline, gnu::flatten]] void read_written(int64_t begin, int64_t n, int64_t head) {
+    copy_transposed(op_.k, begin, n, head / (op_.v[1] / op_.k[1]) * keys_, keys_, kt_, kWidth);
+    read_numbers(begin, n, head);
+    for (int64_t t = 0; t < n; ++t) from_start_[t] = t ? g_[t] * from_start_[t - 1] : g_[t];
+    to_end_[n - 1] = 1;
+    for (int64_t s = n - 1; s > 0; --s) to_end_[s - 1] = to_end_[s] * g_[s];
+  }
+  void read_numbers(int64_t begin, int64_t n, int64_t head) {
+    for (int64_t t = 0; t < n; ++t) {
+      g_[t] = op_.g ? op_.g.row(begin + t)[head] : 0;
+      beta_[t] = op_.beta.row(begin + t)[head], minus_beta_[t] = -beta_[t];
+    }
+    for (int64_t t = 0; t < n; t += kLanes) store(g_ + t, exp(load(g_ + t)));
   }
 
   // X of a chunk: what its tokens' values are beyond what the state holds for their keys.
@@ -211,7 +237,7 @@ class DeltaGradient {
     }
     pairs(n);
     for (int64_t t = 0; t < n; ++t) scaled_row(Z_, beta_[t], t, Z_);
-    if (op_.dv) write_rows(Z_, stride_, op_.dv, begin, n, head * values_, values_);
+    if (op_.dv) put_rows(Z_, stride_, op_.dv, begin, n, head * values_, values_, streamed_);
     for (int64_t t = 0; t < n; ++t) {
       scaled_row(Z_, -from_start_[t], t, Z_);
       scaled_row(C_, to_end_[t], t, C_);
@@ -354,6 +380,7 @@ class DeltaGradient {
   const GatedDeltaRuleBackward& op_;
   const int64_t keys_, values_, key_stride_, stride_, size_;
   const float scale_;
+  bool streamed_ = false;             // results are written past the caches
   float *q_, *k_, *dq_, *dk_;         // (chunk, key)
   float *dy_, *C_, *Z_, *written_;    // (chunk, value)
   float *decay_, *below_, *A_, *P_;   // (chunk, chunk): D, without its diagonal, A or -β A, P

@@ -48,7 +48,9 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
       y = fma(set(q[i]), s, y);
     }
     const Block<N> v = load_block<N>(op.v.row(t) + c.head * values + c.first, c.count);
-    change = set(op.beta.row(t)[c.head]) * (v - held);
+    const Block<N> innovation = v - held;
+    if (op.innovations) store_block(op.innovations.row(t) + c.head * values + c.first, innovation, c.count);
+    change = set(op.beta.row(t)[c.head]) * innovation;
     before = k;
     y = fma(set(dot(k, q, keys)), change, y);
     store_block(op.y.row(t) + c.head * values + c.first, set(root) * y, c.count);

@@ -14,11 +14,13 @@ namespace {
 // for the scaled q. What q, k, β and a token's own decay get of those is added here.
 class KeyedHead {
  public:
-  KeyedHead(const GatedDeltaRuleBackward& op, int64_t head, KeyDecayGradient& chunk, const Tensor& dq, const Tensor& dk)
+  KeyedHead(const GatedDeltaRuleBackward& op, int64_t begin, int64_t head, KeyDecayGradient& chunk, const Tensor& dq,
+            const Tensor& dk)
       : op_(op),
         c_(chunk),
         dq_(dq),
         dk_(dk),
+        begin_(begin),
         head_(head),
         at_(head * chunk.keys),
         shared_(head / (op.v[1] / op.k[1]) * chunk.keys),
@@ -26,33 +28,40 @@ class KeyedHead {
         streamed_(streams_rows({&dq, &dk, &op.dg, &op.dv}, {chunk.keys, chunk.values})) {}
 
   void read(int64_t begin, int64_t n, bool forward) {
+    const bool passes = forward && op_.innovations;  // no more than a state
     for (int64_t t = 0; t < n; ++t) {
       const float *g = op_.g.row(begin + t) + at_, *from_k = op_.k.row(begin + t) + shared_;
       const float* from_q = op_.q.row(begin + t) + shared_;
       const F beta = set(op_.beta.row(begin + t)[head_]);
       F own = zero();
-      for (int64_t i = 0; i < c_.keys; i += kLanes) {
+      each_vector([&](int64_t i, auto... m) {
         const int64_t to = t * c_.width + i;
-        const int m = lanes_of(c_.keys - i);
-        const F d = exp(load(g + i, m)), k = load(from_k + i, m), b = beta * k;
+        const F d = exp(load(g + i, m...)), k = load(from_k + i, m...), b = beta * k;
         store(c_.d + to, d);
-        store(c_.a + to, zero() - d * k);
         store(c_.b + to, b);
-        if (forward) continue;
-        const F q = set(scale_) * load(from_q + i, m);
+        if (passes) return;
+        store(c_.a + to, zero() - d * k);
+        if (forward) return;
+        const F q = set(scale_) * load(from_q + i, m...);
         own = fma(q, b, own);
         store(c_.r + to, d * q);
-      }
+      });
       if (!forward) c_.x_own[t] = sum(own);
     }
-    copy_rows(op_.v, begin, n, head_ * c_.values, c_.values, c_.v, c_.stride);
+    if (!op_.innovations) copy_rows(op_.v, begin, n, head_ * c_.values, c_.values, c_.v, c_.stride);
     if (!forward) copy_rows(op_.dy, begin, n, head_ * c_.values, c_.values, c_.dy, c_.stride);
+  }
+
+  void know(int64_t begin, int64_t n, float* X) const {
+    copy_rows(op_.innovations, begin, n, head_ * c_.values, c_.values, X, c_.stride);
   }
 
   void fetch(int64_t begin, int64_t n, bool forward) const {
     const int64_t first = head_ * c_.values;
-    fetch_rows(op_.k, begin, n, shared_, c_.keys), fetch_rows(op_.g, begin, n, at_, c_.keys);
-    fetch_rows(op_.v, begin, n, first, c_.values);
+    if (forward || !(op_.kept() && op_.innovations)) {  // else they have just been here
+      fetch_rows(op_.k, begin, n, shared_, c_.keys), fetch_rows(op_.g, begin, n, at_, c_.keys);
+      fetch_rows(op_.innovations ? op_.innovations : op_.v, begin, n, first, c_.values);
+    }
     if (forward) return;
     fetch_rows(op_.q, begin, n, shared_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
     if (streamed_) return;
@@ -64,20 +73,20 @@ class KeyedHead {
     for (int64_t t = 0; t < n; ++t) {
       const F p = set(c_.dx_own[t]), root = set(scale_), beta = set(op_.beta.row(begin + t)[head_]);
       const float *q = op_.q.row(begin + t) + shared_, *k = op_.k.row(begin + t) + shared_;
+      float *dq = row_of(dq_, begin + t), *dk = row_of(dk_, begin + t), *dg = row_of(op_.dg, begin + t);
       F slope = zero();
-      for (int64_t i = 0; i < c_.keys; i += kLanes) {
+      each_vector([&](int64_t i, auto... m) {
         const int64_t from = t * c_.width + i;
-        const int m = lanes_of(c_.keys - i);
-        auto give = [&](const Tensor& gradient, F x) {
-          if (gradient) put(gradient.row(begin + t) + at_ + i, x, m, streamed_);
+        auto give = [&](float* gradient, F x) {
+          if (gradient) put(gradient + i, x, m...);
         };
         const F d = load(c_.d + from), dr = load(c_.dr + from), da = load(c_.da + from);
-        const F db = fma(p * root, load(q + i, m), load(c_.db + from));
-        slope = fma(load(k + i, m), db, slope);
-        give(dq_, root * fma(d, dr, p * load(c_.b + from)));
-        give(dk_, fnma(d, da, beta * db));
-        give(op_.dg, fma(load(c_.a + from), da, fma(load(c_.r + from), dr, load(c_.slope + from))));
-      }
+        const F db = fma(p * root, load(q + i, m...), load(c_.db + from));
+        slope = fma(load(k + i, m...), db, slope);
+        give(dq, root * fma(d, dr, p * load(c_.b + from)));
+        give(dk, fnma(d, da, beta * db));
+        give(dg, fma(load(c_.a + from), da, fma(load(c_.r + from), dr, load(c_.slope + from))));
+      });
       if (op_.dbeta) op_.dbeta.row(begin + t)[head_] = sum(slope);
     }
     if (op_.dv) put_rows(c_.dv, c_.stride, op_.dv, begin, n, head_ * c_.values, c_.values, streamed_);
@@ -85,10 +94,21 @@ class KeyedHead {
   }
 
  private:
+  // fn(i, lanes…) for the vectors of a row of keys, `lanes` where one is no whole vector.
+  template <class Fn>
+  [[gnu::always_inline]] void each_vector(Fn&& fn) const {
+    int64_t i = 0;
+    for (; i + kLanes <= c_.keys; i += kLanes) fn(i);
+    if (i < c_.keys) fn(i, int(c_.keys - i));
+  }
+  float* row_of(const Tensor& gradient, int64_t t) const { return gradient ? gradient.row(t) + at_ : nullptr; }
+  void put(float* to, F x) const { streamed_ ? stream(to, x) : store(to, x); }
+  void put(float* to, F x, int m) const { store(to, x, m); }
+
   const GatedDeltaRuleBackward& op_;
   KeyDecayGradient& c_;
   const Tensor &dq_, &dk_;
-  const int64_t head_, at_, shared_;
+  const int64_t begin_, head_, at_, shared_;  // begin_: of the sequence
   const float scale_;
   const bool streamed_;
 };
@@ -98,17 +118,19 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
            int worker, const Tensor& dq, const Tensor& dk) {
   const int64_t keys = op.q[2], values = op.v[2], one = keys * values;
   KeyDecayGradient chunk(keys, values, true, false, end - begin, op.kept(),
-                         cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, op.kept())));
+                         cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, op.kept())),
+                         bool(op.innovations));
   auto state_of = [&](const Tensor& t) { return t.row(sequence) + head * one; };
   float* first = chunk.first_state();
   if (op.initial_state) read_rows(state_of(op.initial_state), keys, values, first, chunk.stride);
   if (op.dlast_state) read_rows(state_of(op.dlast_state), keys, values, chunk.gradient(), chunk.stride);
-  KeyedHead rows(op, head, chunk, dq, dk);
+  KeyedHead rows(op, begin, head, chunk, dq, dk);
   chunk.run(
       cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
       [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
       [&](int64_t t, int64_t n) { rows.write(t, n); },
-      [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); });
+      [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); },
+      [&](int64_t t, int64_t n, float* X) { rows.know(t, n, X); });
   if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
 }
 

@@ -13,6 +13,7 @@
 // over all that it decays: differences of sums over all pairs would leave rounding where the decay is strong.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "core/context.h"
 #include "isa/math.h"
@@ -35,10 +36,11 @@ class KeyDecayGradient {
   float *x_own, *v_own;       // (chunk): the op's p and o
   float *dr, *da, *db, *dk,
       *slope;              // (chunk, key), slope in log d: not of what p and o are made of and the decays in r and a
-  float* dv;               // (chunk, value)
+  float* dv;               // (chunk, value), of what is added to x where v is not written
   float *dx_own, *dv_own;  // (chunk)
 
-  KeyDecayGradient(int64_t keys, int64_t values, bool solves, bool writes, int64_t tokens, bool kept, float* memory)
+  KeyDecayGradient(int64_t keys, int64_t values, bool solves, bool writes, int64_t tokens, bool kept, float* memory,
+                   bool known = false)
       : keys(keys),
         values(values),
         width(padded(keys)),
@@ -47,6 +49,7 @@ class KeyDecayGradient {
         writes(writes),
         size_(tile_rows(keys) * stride),
         kept_(kept),
+        known_(known),
         segment_(segment(keys, values, kept)) {
     float* next = memory;
     auto take = [&](int64_t n) {
@@ -56,7 +59,8 @@ class KeyDecayGradient {
     };
     for (float** rows : {&d, &r, &a, &b, &k, &dr, &da, &db, &dk, &slope, &r_start_, &a_start_, &b_end_, &k_end_})
       *rows = take(kRowCount * width);
-    for (float** rows : {&v, &dy, &dv, &dx_}) *rows = take(kRowCount * stride);
+    for (float** rows : {&v, &dy, &dx_}) *rows = take(kRowCount * stride);
+    dv = writes ? take(kRowCount * stride) : dx_;
     for (float** square : {&ab_, &ak_, &pb_, &pk_, &of_x_, &of_y_}) *square = take(kRowCount * kLagged);
     for (float** vector : {&x_own, &v_own, &dx_own, &dv_own}) *vector = take(kRowCount);
     both_ = take(tile_rows(values) * kLagged), seen_ = take(tile_rows(values) * kLagged);
@@ -87,9 +91,15 @@ class KeyDecayGradient {
 
   // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. fetch(t, n, …): what
   // is read next, and will be written, may be brought near. write(t, n): takes results. restore(t, S): the state before
-  // token t that the forward kept.
+  // token t that the forward kept. know(t, n, X): where x is known, its rows; of a and v nothing is read then for a
+  // forward pass.
   template <class Read, class Fetch, class Write, class Restore>
   void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write, Restore&& restore) {
+    run(cx, begin, end, read, fetch, write, restore, [](int64_t, int64_t, float*) {});
+  }
+  template <class Read, class Fetch, class Write, class Restore, class Know>
+  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write, Restore&& restore,
+           Know&& know) {
     const int64_t count = ceil_div(end - begin, kChunk), segments = ceil_div(count, segment_);
     const auto first = [&](int64_t c) { return begin + c * kChunk; };
     const auto tokens = [&](int64_t c) { return std::min(kChunk, end - first(c)); };
@@ -98,11 +108,14 @@ class KeyDecayGradient {
       const int64_t n = tokens(c);
       read(first(c), n, c + 1 < count);
       if (c + 1 < count) fetch(first(c + 1), tokens(c + 1), true);
-      prepare(n);
+      known_&& c + 1 < count ? decay_to_ends(n) : prepare(n);
       // Inside all but the last segment only the state at hand is kept.
       const bool passing = c / segment_ + 1 < segments;
       const float* S = passing && c % segment_ ? slots_ : state(c);
-      if (solves) solve(n, S, X(c));
+      if (known_)
+        know(first(c), n, X(c));
+      else if (solves)
+        solve(n, S, X(c));
       if (c + 1 < count) advance(n, S, X(c), passing && (c + 1) % segment_ ? slots_ : state(c + 1));
     }
     for (int64_t s = segments - 1; s >= 0; --s) {
@@ -111,9 +124,13 @@ class KeyDecayGradient {
       if (kept_ && s > 0) restore(first(from), state(from));
       for (int64_t c = from; kept_ && c <= last; ++c) {
         read(first(c), tokens(c), c < last);
-        if (c < last) fetch(first(c + 1), tokens(c + 1), c + 1 < last);
-        prepare(tokens(c));
-        if (solves) solve(tokens(c), state(c), X(c));
+        if (c < last) fetch(first(c + 1), tokens(c + 1), true);
+        if (c + 1 == last) fetch(first(last), tokens(last), false);
+        known_&& c < last ? decay_to_ends(tokens(c)) : prepare(tokens(c));
+        if (known_)
+          know(first(c), tokens(c), X(c));
+        else if (solves)
+          solve(tokens(c), state(c), X(c));
         if (c < last) advance(tokens(c), state(c), X(c), state(c + 1));
       }
       for (int64_t c = from; !kept_ && s + 1 < segments && c < last; ++c) {
@@ -123,11 +140,13 @@ class KeyDecayGradient {
       }
       for (int64_t c = last; c >= from; --c) {
         const int64_t n = tokens(c);
-        if (c + 1 < count && !(kept_ && c == last)) {  // what the last chunk read is there
-          read(first(c), n, false);
-          if (c > 0) fetch(first(c - 1), kChunk, false);
-          prepare(n);
-        }
+        const bool there = c + 1 == count || (kept_ && c == last);  // what the last chunk read
+        if (!there) read(first(c), n, false);
+        if (kept_ && c == from && s > 0)
+          fetch(first(from - segment_), kChunk, true);
+        else if (c > 0)
+          fetch(first(c - 1), kChunk, false);
+        if (!there) prepare(n);
         backward(n, state(c), X(c));
         write(first(c), n);
       }
@@ -211,8 +230,6 @@ class KeyDecayGradient {
         if (solves) add_upper<1>(tile, n, {ak_, kLagged, 1}, dx_, stride);
         tile.write(dv, stride);
       });
-    } else {
-      std::memcpy(dv, dx_, n * stride * sizeof(float));
     }
     weights(n, X);
     at_ends(n, S);
@@ -311,9 +328,7 @@ class KeyDecayGradient {
     }
   }
 
-  // For a vector of keys: the decays of what at_ends gave, and the pairs inside the chunk. Of a pair (s, t) what is
-  // written at s is decayed on the way up to t and what t's gradient is on the way down to s: their product at a token
-  // between is its slope.
+  // For a vector of keys: the decays of what at_ends gave, and the pairs inside the chunk.
   template <bool kSolves, bool kWrites>
   [[gnu::noinline, gnu::flatten]] void inside(int64_t n, int64_t i) {
     F slopes[kChunk];
@@ -349,55 +364,100 @@ class KeyDecayGradient {
       if (kSolves) running = fma(load(a + at), load(da + at), running);
     }
 
-    const int64_t second = kSolves ? kChunk : 0;
-    for (int64_t s = 0; s + 1 < n; ++s) {
-      F up_b[kChunk], up_k[kChunk];
-      F x = kSolves ? load(b + s * width + i) : zero(), y = kWrites ? load(k + s * width + i) : zero();
-      for (int64_t t = s + 1; t < n; ++t) {
-        const int64_t at = t * width + i;
-        const float *cy = of_y_ + t * kLagged + s, *cx = of_x_ + t * kLagged + s;
-        const F decay = load(d + at);
-        F sum_r = load(dr + at);
-        if (kSolves) {
-          F sum_a = fma(set(cx[0]), x, load(da + at));
-          sum_r = fma(set(cy[0]), x, sum_r);
-          if (kWrites) sum_a = fma(set(cx[second]), y, sum_a);
-          store(da + at, sum_a);
-          up_b[t] = x, x = x * decay;
-        }
-        if (kWrites) {
-          sum_r = fma(set(cy[second]), y, sum_r);
-          up_k[t] = y, y = y * decay;
-        }
-        store(dr + at, sum_r);
-      }
-      x = zero(), y = zero();
-      for (int64_t t = n - 1; t > s; --t) {
-        const int64_t at = t * width + i;
-        const float *cy = of_y_ + t * kLagged + s, *cx = of_x_ + t * kLagged + s;
-        const F decay = load(d + at), reads = load(r + at);
-        if (kSolves) {
-          const F reads_x = load(a + at);
-          x = x * decay;
-          slopes[t] = fma(x, up_b[t], slopes[t]);
-          x = fma(set(cx[0]), reads_x, fma(set(cy[0]), reads, x));
-          if (kWrites) y = y * decay;
-          if (kWrites) slopes[t] = fma(y, up_k[t], slopes[t]);
-          if (kWrites) y = fma(set(cx[second]), reads_x, fma(set(cy[second]), reads, y));
-        } else {
-          y = y * decay;
-          slopes[t] = fma(y, up_k[t], slopes[t]);
-          y = fma(set(cy[second]), reads, y);
-        }
-      }
-      if (kSolves) store(db + s * width + i, load(db + s * width + i) + x);
-      if (kWrites) store(dk + s * width + i, load(dk + s * width + i) + y);
-    }
+    halves<1, kSolves, kWrites>(n, i, slopes);
+    halves<2, kSolves, kWrites>(n, i, slopes);
+    halves<4, kSolves, kWrites>(n, i, slopes);
+    halves<8, kSolves, kWrites>(n, i, slopes);
     for (int64_t t = 0; t < n; ++t) store(slope + t * width + i, slopes[t]);
   }
 
+  // The pairs of both halves of each block of 2·H tokens.
+  template <int H, bool kSolves, bool kWrites>
+  [[gnu::always_inline]] void halves(int64_t n, int64_t i, F* slopes) {
+    static_assert(kChunk == 16, "the largest block is a chunk");
+    for (int64_t first = 0; first + H < n; first += 2 * H)
+      if (n - first >= 2 * H)
+        pairs<H, kSolves, kWrites>(first, std::integral_constant<int, H>(), i, slopes);
+      else
+        pairs<H, kSolves, kWrites>(first, int(n - first - H), i, slopes);
+  }
+
+  // As in halved_pairs.h: of a pair (s, t) what is written at s decays to the middle, what t reads from there, so that
+  // sums over pairs are products with their weights. What t reads from s is on its way at the tokens between: the slope
+  // at one behind the middle is a sum over later t, at one before it over earlier s. `count` tokens are behind it.
+  template <int H, bool kSolves, bool kWrites, class Count>
+  [[gnu::always_inline]] void pairs(int64_t first, Count count, int64_t i, F* slopes) {
+    const int64_t place = place_of_v();
+    const float* of_y = of_y_ + (first + H) * kLagged + first;
+    const float* of_x = of_x_ + (first + H) * kLagged + first;
+    const auto row = [&](int t) { return (first + t) * width + i; };
+    F from[H], bs[H], ks[H];  // decays to the middle, and b and k of these
+    F decay = set(1);
+#pragma GCC unroll 8
+    for (int s = H - 1; s >= 0; --s) {
+      from[s] = decay;
+      if (kSolves) bs[s] = decay * load(b + row(s));
+      if (kWrites) ks[s] = decay * load(k + row(s));
+      if (s > 0) decay = decay * load(d + row(s));
+    }
+    F rs[H], as[H], on_way[H];  // r and a, decayed from the middle
+    decay = set(1);
+#pragma GCC unroll 8
+    for (int t = 0; t < H; ++t) {
+      if (t >= count) break;
+      const int64_t at = row(H + t);
+      const float *cy = of_y + t * kLagged, *cx = of_x + t * kLagged;
+      F r_sum = zero(), a_sum = zero();
+#pragma GCC unroll 8
+      for (int s = 0; s < H; ++s) {
+        if (kSolves) r_sum = fma(set(cy[s]), bs[s], r_sum), a_sum = fma(set(cx[s]), bs[s], a_sum);
+        if (kWrites) r_sum = fma(set(cy[place + s]), ks[s], r_sum);
+        if (kSolves && kWrites) a_sum = fma(set(cx[place + s]), ks[s], a_sum);
+      }
+      rs[t] = decay * load(r + at);
+      on_way[t] = rs[t] * r_sum;
+      store(dr + at, fma(decay, r_sum, load(dr + at)));
+      if (kSolves) {
+        as[t] = decay * load(a + at);
+        on_way[t] = fma(as[t], a_sum, on_way[t]);
+        store(da + at, fma(decay, a_sum, load(da + at)));
+      }
+      if (t + 1 < H) decay = decay * load(d + at);
+    }
+    F running = zero();
+#pragma GCC unroll 8
+    for (int t = H - 1; t >= 0; --t) {
+      if (t >= count) continue;
+      slopes[first + H + t] = slopes[first + H + t] + running;
+      running = running + on_way[t];
+    }
+    running = zero();
+#pragma GCC unroll 8
+    for (int s = 0; s < H; ++s) {
+      F b_sum = zero(), k_sum = zero();
+#pragma GCC unroll 8
+      for (int t = 0; t < H; ++t) {
+        if (t >= count) break;
+        const float *cy = of_y + t * kLagged + s, *cx = of_x + t * kLagged + s;
+        if (kSolves) b_sum = fma(set(cx[0]), as[t], fma(set(cy[0]), rs[t], b_sum));
+        if (kWrites) k_sum = fma(set(cy[place]), rs[t], k_sum);
+        if (kSolves && kWrites) k_sum = fma(set(cx[place]), as[t], k_sum);
+      }
+      slopes[first + s] = slopes[first + s] + running;
+      if (kSolves) {
+        running = fma(bs[s], b_sum, running);
+        store(db + row(s), fma(from[s], b_sum, load(db + row(s))));
+      }
+      if (kWrites) {
+        running = fma(ks[s], k_sum, running);
+        store(dk + row(s), fma(from[s], k_sum, load(dk + row(s))));
+      }
+    }
+  }
+
   const int64_t size_;
-  const bool kept_;  // the forward kept the states at segments' starts
+  const bool kept_;   // the forward kept the states at segments' starts
+  const bool known_;  // and x
   const int64_t segment_;
   float *r_start_, *a_start_, *b_end_, *k_end_;  // (chunk, key): decayed from the chunk's start or to its end
   float* dx_;                                    // (chunk, value)

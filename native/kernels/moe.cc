@@ -12,15 +12,18 @@
 namespace statespace::STATESPACE_ISA {
 namespace {
 
-// h = act(min(h, limit)) · clamp(up, -limit, limit).
-void limited(Context& cx, const Moe& op, float* h, const float* up, int64_t rows, int64_t d_ff) {
-  const F high = set(op.limit), low = set(-op.limit);
+// h = act(min(gate, limit)) · clamp(up, -limit, limit); act(gate) where there is no up.
+void activate(Context& cx, const Moe& op, const Rows& gate, const Rows& up, int64_t rows, int64_t d_ff, float* h) {
+  const F high = set(op.limit > 0 ? op.limit : __builtin_inff()), low = zero() - high;
   with_activation(op.activation, [&](auto act) {
     for_row_blocks(cx, rows, d_ff, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin * d_ff; i < end * d_ff; i += kLanes) {
-        const int m = lanes_of(end * d_ff - i);
-        store(h + i, act(min(high, load(h + i, m))) * max(low, min(high, load(up + i, m))), m);
-      }
+      for (int64_t r = begin; r < end; ++r)
+        for (int64_t i = 0; i < d_ff; i += kLanes) {
+          const int m = lanes_of(d_ff - i);
+          F v = act(min(high, load(gate.row<float>(r) + i, m)));
+          if (up.data) v = v * max(low, min(high, load(up.row<float>(r) + i, m)));
+          store(h + r * d_ff + i, v, m);
+        }
     });
   });
 }
@@ -31,6 +34,21 @@ Rows rows_of(float* data, int64_t stride) {
   r.data = data, r.stride = stride;
   return r;
 }
+
+// gate·x and up·x of the pairs from `first` on, where they do not become h at once: kept, or beside each other.
+struct Halves {
+  Halves(const Moe& op, const Routes& routes, float* hidden, int64_t first) {
+    const int64_t d_ff = op.down[2], pairs = op.x[0] * op.top_k;
+    if (op.hidden) {
+      gate = kept_hidden(op.hidden, routes.pair + first, 0);
+      if (op.gated()) up = kept_hidden(op.hidden, routes.pair + first, 1);
+    } else {
+      gate = rows_of(hidden + first * d_ff, d_ff), up = rows_of(hidden + (pairs + first) * d_ff, d_ff);
+    }
+  }
+  static bool apart(const Moe& op) { return op.limit > 0 || op.hidden; }
+  Rows gate, up;
+};
 
 // Bytes that matmul_chains() needs for every (token, expert) pair, where few tokens are taken so; else 0.
 int64_t chain_scratch(const Moe& op) {
@@ -50,10 +68,10 @@ void run_few(const Moe& op, Context& cx, const Routes& routes, float* hidden, ch
     const Rows x(op.x, routes.token + first), y(op.y, routes.token + first), h = rows_of(hidden + first * d_ff, d_ff);
     void* space = scratch + first * wide;
     Epilogue act, weighted;
-    if (op.limit > 0) {
-      up.push_back({x, count, &op.gate_up, 2 * e, {}, h, space});
-      const Rows second = rows_of(hidden + (pairs + first) * d_ff, d_ff);
-      up.push_back({x, count, &op.gate_up, 2 * e + 1, {}, second, space});
+    if (Halves::apart(op)) {
+      const Halves halves(op, routes, hidden, first);
+      up.push_back({x, count, &op.gate_up, op.gated() ? 2 * e : e, {}, halves.gate, space});
+      if (op.gated()) up.push_back({x, count, &op.gate_up, 2 * e + 1, {}, halves.up, space});
     } else {
       act.activation = op.activation;
       if (op.gated()) {
@@ -67,7 +85,8 @@ void run_few(const Moe& op, Context& cx, const Routes& routes, float* hidden, ch
     down.push_back({h, count, &op.down, e, weighted, y, scratch + pairs * wide + first * narrow});
   }
   matmul_chains(cx, up, op.gated() ? 2 : 1);
-  if (op.limit > 0) limited(cx, op, hidden, hidden + pairs * d_ff, pairs, d_ff);
+  if (const Halves all(op, routes, hidden, 0); Halves::apart(op))
+    activate(cx, op, all.gate, all.up, pairs, d_ff, hidden);
   matmul_chains(cx, down, int64_t(down.size()));
 }
 
@@ -77,8 +96,8 @@ template <>
 void run(const Moe& op, Context& cx) {
   const int64_t tokens = op.x[0], d_model = op.x[1], experts = op.down[0], d_ff = op.down[2];
   const int64_t pairs = tokens * op.top_k;
-  const int64_t floats =
-      ceil_div(tokens * experts + 4 * pairs + experts + 1 + (op.limit > 0 ? 2 : 1) * pairs * d_ff, 16) * 16;
+  const int64_t halves = op.limit > 0 && !op.hidden ? 2 : 1;
+  const int64_t floats = ceil_div(tokens * experts + 5 * pairs + experts + 1 + halves * pairs * d_ff, 16) * 16;
   const int64_t of_chains = chain_scratch(op);
   const int64_t scratch =
       std::max({matmul_scratch(op.down, tokens), matmul_scratch(op.gate_up, tokens), pairs * of_chains});
@@ -87,7 +106,8 @@ void run(const Moe& op, Context& cx) {
   int32_t* chosen = reinterpret_cast<int32_t*>(weight + pairs);  // (tokens, top_k)
   Routes routes;
   routes.token = chosen + pairs;
-  routes.weight = reinterpret_cast<float*>(routes.token + pairs);
+  routes.pair = routes.token + pairs;
+  routes.weight = reinterpret_cast<float*>(routes.pair + pairs);
   routes.first = reinterpret_cast<int32_t*>(routes.weight + pairs);
   float* hidden = reinterpret_cast<float*>(routes.first + experts + 1);  // (pairs, d_ff)
   void* interleaved = p + floats;
@@ -111,11 +131,11 @@ void run(const Moe& op, Context& cx) {
     const Rows x(op.x, routes.token + first), y(op.y, routes.token + first), h = rows_of(hidden + first * d_ff, d_ff);
     Epilogue act;
     act.activation = op.activation;
-    if (op.limit > 0) {
-      float* up = hidden + (pairs + first) * d_ff;
-      matmul(cx, x, count, op.gate_up, 2 * e, {}, h, interleaved);
-      matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, rows_of(up, d_ff), interleaved);
-      limited(cx, op, hidden + first * d_ff, up, count, d_ff);
+    if (Halves::apart(op)) {
+      const Halves halves(op, routes, hidden, first);
+      matmul(cx, x, count, op.gate_up, op.gated() ? 2 * e : e, {}, halves.gate, interleaved);
+      if (op.gated()) matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, halves.up, interleaved);
+      activate(cx, op, halves.gate, halves.up, count, d_ff, hidden + first * d_ff);
     } else if (op.gated()) {  // hidden = act(gate·x) · (up·x)
       matmul(cx, x, count, op.gate_up, 2 * e + 1, {}, h, interleaved);
       act.gate = h;

@@ -1,6 +1,7 @@
 #pragma once
 // Which experts a token goes to.
 #include "isa/math.h"
+#include "kernels/matmul.h"
 
 namespace statespace::STATESPACE_ISA {
 
@@ -37,8 +38,16 @@ inline void choose(float* p, int64_t n, int64_t top_k, bool renormalize, int32_t
 struct Routes {
   int32_t* first;  // (experts + 1) where an expert's pairs start
   int32_t* token;  // (pairs)
+  int32_t* pair;   // (pairs) its number in the order of tokens
   float* weight;   // (pairs)
 };
+
+// Of the pairs of these numbers, what is kept for the gradient: gate·x (part 0) or up·x (the last one).
+inline Rows kept_hidden(const Tensor& hidden, const int32_t* pairs, int64_t part) {
+  Rows rows;
+  rows.stride = hidden[2] * hidden[3], rows.data = hidden.f32() + part * hidden[3], rows.index = pairs;
+  return rows;
+}
 
 inline void group(const int32_t* chosen, const float* weight, int64_t tokens, int64_t top_k, int64_t experts,
                   const Routes& routes) {
@@ -47,7 +56,7 @@ inline void group(const int32_t* chosen, const float* weight, int64_t tokens, in
   for (int64_t e = 0; e < experts; ++e) routes.first[e + 1] += routes.first[e];
   for (int64_t i = 0; i < tokens * top_k; ++i) {
     const int32_t at = routes.first[chosen[i]]++;
-    routes.token[at] = int32_t(i / top_k), routes.weight[at] = weight[i];
+    routes.token[at] = int32_t(i / top_k), routes.pair[at] = int32_t(i), routes.weight[at] = weight[i];
   }
   for (int64_t e = experts; e > 0; --e) routes.first[e] = routes.first[e - 1];
   routes.first[0] = 0;

@@ -4,6 +4,7 @@
 // g is the LOG decay: one a head (gated delta rule, Yang et al. 2024; Qwen3-Next), one a key (Kimi delta attention,
 // 2025), or absent (the plain rule, Schlag et al. 2021). The scaling by 1/sqrt(key) is inside; q and k come normalised.
 // Head h of v, g and beta reads head h / (nheads / nheads_k) of q and k.
+// What a token writes is made of its innovation e_t = v_t - Sᵀk_t, which can be kept for the gradient.
 // recurrent goes token by token; chunked solves a triangular system per chunk. Both compute the same function.
 #include "core/error.h"
 #include "core/fields.h"
@@ -13,7 +14,7 @@ namespace statespace {
 
 struct GatedDeltaRule {
   static constexpr const char* kName = "gatedDeltaRule";
-  Tensor q, k, v, g, beta, cu_seqlens, slots, state, y, states;
+  Tensor q, k, v, g, beta, cu_seqlens, slots, state, y, states, innovations;
   int32_t mode = 0;
 
   template <class V>
@@ -28,6 +29,7 @@ struct GatedDeltaRule {
     visitor.state("state", state, "pool nheads key value");
     visitor.out("y", y, "tokens nheads value");
     visitor.wanted("states", states, "tokens 2 nheads value");
+    visitor.wanted("innovations", innovations, "tokens nheads value");
     visitor.choice("mode", mode, "recurrent|chunked");
   }
 
@@ -50,7 +52,7 @@ struct GatedDeltaRule {
 struct GatedDeltaRuleBackward {
   static constexpr const char* kName = "gatedDeltaRuleBackward";
   using GradientOf = GatedDeltaRule;
-  Tensor q, k, v, g, beta, cu_seqlens, initial_state, states, dy, dlast_state;
+  Tensor q, k, v, g, beta, cu_seqlens, initial_state, states, innovations, dy, dlast_state;
   Tensor dq, dk, dv, dg, dbeta, dinitial_state;
 
   template <class V>
@@ -63,6 +65,7 @@ struct GatedDeltaRuleBackward {
     visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
     visitor.optional("initialState", initial_state, "sequences nheads key value");
     visitor.optional("states", states, "tokens 2 nheads value");
+    visitor.optional("innovations", innovations, "tokens nheads value");
     visitor.in("dy", dy, "tokens nheads value");
     visitor.optional("dlastState", dlast_state, "sequences nheads key value");
     visitor.wanted("dq", dq, "tokens nheads_k key");

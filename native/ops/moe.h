@@ -5,7 +5,8 @@
 //   y = Σ_{e in chosen} p_e · down_e h_e,   h_e = act(gate_e·x) · up_e·x
 // gateUp[e] is [gate, up], or up alone: then h_e = act(up_e·x). renormalize divides the chosen p by their sum
 // (Mixtral); without it they stay as they are (Jamba). A limit > 0 clamps the gate from above and up from both sides.
-// No token is dropped.
+// No token is dropped. What act and the gate are taken of, gate_e·x and up_e·x of the chosen in their order, can be
+// kept for the gradient (hidden).
 #include "core/error.h"
 #include "core/fields.h"
 #include "ops/activations.h"
@@ -14,7 +15,7 @@ namespace statespace {
 
 struct Moe {
   static constexpr const char* kName = "moe";
-  Tensor x, router, weights, gate_up, down, y;
+  Tensor x, router, weights, gate_up, down, y, hidden;
   int64_t top_k = 1;
   bool renormalize = false;
   int32_t activation = int32_t(Activation::silu);
@@ -28,6 +29,7 @@ struct Moe {
     v.in("gateUp", gate_up, "experts 2 d_ff d_model | experts 1 d_ff d_model", kWeights);
     v.in("down", down, "experts d_model d_ff", kWeights);
     v.out("y", y, "tokens d_model");
+    v.wanted("hidden", hidden, "tokens topK 2 d_ff | tokens topK 1 d_ff");
     v.attr("topK", top_k);
     v.attr("renormalize", renormalize);
     v.choice("activation", activation, kActivations);
@@ -43,6 +45,9 @@ struct Moe {
     if (top_k < 1 || top_k > down[0])
       throw Error(Code::kArgument, "moe: topK: expected 1 to " + std::to_string(down[0]) +
                                        " (the number of experts), received " + std::to_string(top_k));
+    if (hidden && (hidden[1] != top_k || hidden[2] != gate_up[1] || hidden.row_stride != hidden.row_size()))
+      throw Error(Code::kShape, "moe: hidden: expected topK=" + std::to_string(top_k) + " times " +
+                                    std::to_string(gate_up[1]) + " rows of d_ff for a token, without gaps");
   }
 };
 
@@ -54,7 +59,7 @@ struct Moe {
 struct MoeBackward {
   static constexpr const char* kName = "moeBackward";
   using GradientOf = Moe;
-  Tensor x, router, weights, gate_up, down, dy, dx, drouter, dweights, dgate_up, ddown;
+  Tensor x, router, weights, gate_up, down, hidden, dy, dx, drouter, dweights, dgate_up, ddown;
   int64_t top_k = 1;
   bool renormalize = false;
   int32_t activation = int32_t(Activation::silu);
@@ -67,6 +72,7 @@ struct MoeBackward {
     v.optional("weights", weights, "tokens experts");
     v.in("gateUp", gate_up, "experts 2 d_ff d_model | experts 1 d_ff d_model", kWeights);
     v.in("down", down, "experts d_model d_ff", kWeights);
+    v.optional("hidden", hidden, "tokens topK 2 d_ff | tokens topK 1 d_ff");
     v.in("dy", dy, "tokens d_model");
     v.wanted("dx", dx, "tokens d_model");
     v.wanted("drouter", drouter, "experts d_model");
@@ -81,7 +87,7 @@ struct MoeBackward {
 
   Moe forward() const {
     Moe op;
-    op.x = x, op.router = router, op.weights = weights, op.gate_up = gate_up, op.down = down;
+    op.x = x, op.router = router, op.weights = weights, op.gate_up = gate_up, op.down = down, op.hidden = hidden;
     op.top_k = top_k, op.renormalize = renormalize, op.activation = activation, op.limit = limit;
     return op;
   }

@@ -203,18 +203,61 @@ describe('states that the forward keeps', () => {
       const by = op === 'selectiveScan' || op === 'ssd' ? { N: rows } : { P: rows };
       const { initialState, dlastState, ...all } = sample.args(new Random(3), { ...dims, ...by });
       const { dy, ...given } = { ...all, cuSeqlens: bounds } as Args;
-      const { y, states } = callSync(op, { ...given, withStates: true });
+      const { y, states, innovations } = callSync(op, { ...given, withStates: true });
       expect(bytes(y!.data), 'y').toEqual(bytes(callSync(op, given).y!.data));
       const gradients = callSync(backward, { ...given, dy });
-      const kept = callSync(backward, { ...given, dy, states });
-      for (const [name, g] of Object.entries(gradients))
-        expect(relativeL2(kept[name]!.data as Float32Array, g.data as Float32Array), name).toBeLessThan(2e-6);
+      const ways = [{ states }, ...(innovations ? [{ innovations }, { states, innovations }] : [])];
+      for (const kept of ways)
+        for (const [name, g] of Object.entries(callSync(backward, { ...given, dy, ...kept }))) {
+          const far = relativeL2(g.data as Float32Array, gradients[name]!.data as Float32Array);
+          expect(far, `${name} of ${Object.keys(kept)}`).toBeLessThan(2e-6);
+        }
+      const changes = (kept: Args) =>
+        Object.entries(callSync(backward, { ...given, dy, ...kept })).some(
+          ([name, t]) => relativeL2(t.data as Float32Array, gradients[name]!.data as Float32Array) > 1e-3,
+        );
       (states!.data as Float32Array).fill(1);
-      const changed = Object.entries(callSync(backward, { ...given, dy, states }));
-      const far = changed.filter(
-        ([name, t]) => relativeL2(t.data as Float32Array, gradients[name]!.data as Float32Array) > 1e-3,
-      );
-      expect(far.length > 0).toBe(op === 'selectiveScan' || rows <= 128);
+      expect(changes({ states })).toBe(op === 'selectiveScan' || rows <= 128);
+      if (!innovations) return;
+      (innovations.data as Float32Array).fill(1);
+      expect(changes({ innovations })).toBe(true);
+    });
+  });
+});
+
+describe('what moe keeps for its gradient', () => {
+  // Few tokens go in chains of products, many by one product after another; with experts that no token reaches.
+  const cases = [1, 3, 70].flatMap((tokens) => [false, true].map((renormalize) => ({ tokens, renormalize })));
+
+  onEveryBackend(() => {
+    it.for(cases)('$tokens tokens, renormalize $renormalize', ({ tokens, renormalize }, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(9);
+      const [experts, d, f] = [5, 33, 19];
+      const given = {
+        x: r.tensor([1, tokens, d]),
+        ...{ router: r.tensor([experts, d]), gateUp: r.tensor([experts, 2 * f, d]), down: r.tensor([experts, d, f]) },
+        ...{ topK: 2, renormalize },
+      };
+      const dy = r.tensor([1, tokens, d]);
+      const { y, hidden } = callSync('moe', { ...given, withHidden: true });
+      expect(hidden!.shape).toEqual([1, tokens, 2, 2, f]);
+      expect(bytes(y!.data), 'y').toEqual(bytes(callSync('moe', given).y!.data));
+      const gradients = callSync('moeBackward', { ...given, dy });
+      const kept = callSync('moeBackward', { ...given, dy, hidden });
+      for (const [name, g] of Object.entries(gradients)) expect(bytes(kept[name]!.data), name).toEqual(bytes(g.data));
+      (hidden!.data as Float32Array).fill(1);
+      const { ddown } = callSync('moeBackward', { ...given, dy, hidden });
+      expect(relativeL2(ddown!.data as Float32Array, gradients.ddown!.data as Float32Array)).toBeGreaterThan(1e-3);
+    });
+
+    it('is of topK experts', ({ skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(9);
+      const [x, router] = [r.tensor([1, 4, 8]), r.tensor([3, 8])];
+      const given = { x, router, gateUp: r.tensor([3, 12, 8]), down: r.tensor([3, 8, 6]), topK: 2 };
+      const hidden = r.tensor([1, 4, 1, 2, 6]);
+      expect(() => callSync('moeBackward', { ...given, hidden })).toThrow(/hidden: expected .*topK=2/);
     });
   });
 });

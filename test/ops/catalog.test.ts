@@ -92,6 +92,7 @@ const renamed: Record<string, Record<string, string[] | null>> = {
 /** Public arguments that say how others are read. */
 const readingOnly: Record<string, string[]> = {
   attention: ['withLse'],
+  moe: ['withHidden'],
   linearCrossEntropy: ['gradients'],
   embeddingBackward: ['weight'],
   layerNormBackward: ['bias'],
