@@ -20,6 +20,7 @@
 #include "kernels/decayed_pairs.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
+#include "kernels/written_pairs.h"
 #include "ops/kept_states.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -216,8 +217,10 @@ class KeyDecayGradient {
     }
     weights(n, X);
     at_ends(n, S);
-    for (int64_t i = 0; i < width; i += kLanes)
-      solves ? (writes ? inside<true, true>(n, i) : inside<true, false>(n, i)) : inside<false, true>(n, i);
+    for (int64_t i = 0; solves && i < width; i += kLanes) writes ? inside<true>(n, i) : inside<false>(n, i);
+    const WrittenPairs written{width, d, r, k, through_, of_y_, dr, dk, slope};
+    for (int64_t i = 0; !solves && i < width; i += 2 * kLanes)
+      i + kLanes < width ? add_written_pairs<2>(written, n, i) : add_written_pairs<1>(written, n, i);
     each_tile(keys, values, [&](auto place) {
       Tile tile(place);
       tile.read(G_, stride);
@@ -314,7 +317,7 @@ class KeyDecayGradient {
   // For a vector of keys: the decays of what at_ends gave, and the pairs inside the chunk. Of a pair (s, t) what is
   // written at s is decayed on the way up to t and what t's gradient is on the way down to s: their product at a token
   // between is its slope.
-  template <bool kSolves, bool kWrites>
+  template <bool kWrites>
   [[gnu::noinline, gnu::flatten]] void inside(int64_t n, int64_t i) {
     F slopes[kChunk];
     F running = load(through_ + i);
@@ -323,14 +326,14 @@ class KeyDecayGradient {
     for (int64_t s = n - 1; s >= 0; --s) {
       const int64_t at = s * width + i;
       slopes[s] = zero();
-      if (kSolves) store(db + at, to_end * load(db + at));
+      store(db + at, to_end * load(db + at));
       if (kWrites) store(dk + at, to_end * load(dk + at));
       to_end = to_end * load(d + at);
     }
     for (int64_t s = 0; s < n; ++s) {
       const int64_t at = s * width + i;
       slopes[s] = running;
-      if (kSolves) running = fma(load(b + at), load(db + at), running);
+      running = fma(load(b + at), load(db + at), running);
       if (kWrites) running = fma(load(k + at), load(dk + at), running);
     }
     // What reads decays from the start: slopes of earlier tokens.
@@ -338,7 +341,7 @@ class KeyDecayGradient {
     for (int64_t t = 0; t < n; ++t) {
       const int64_t at = t * width + i;
       store(dr + at, from_start * load(dr + at));
-      if (kSolves) store(da + at, from_start * load(da + at));
+      store(da + at, from_start * load(da + at));
       from_start = from_start * load(d + at);
     }
     running = zero();
@@ -346,27 +349,24 @@ class KeyDecayGradient {
       const int64_t at = t * width + i;
       slopes[t] = slopes[t] + running;
       running = fma(load(r + at), load(dr + at), running);
-      if (kSolves) running = fma(load(a + at), load(da + at), running);
+      running = fma(load(a + at), load(da + at), running);
     }
 
-    const int64_t second = kSolves ? kChunk : 0;
     for (int64_t s = 0; s + 1 < n; ++s) {
       F up_b[kChunk], up_k[kChunk];
-      F x = kSolves ? load(b + s * width + i) : zero(), y = kWrites ? load(k + s * width + i) : zero();
+      F x = load(b + s * width + i), y = kWrites ? load(k + s * width + i) : zero();
       for (int64_t t = s + 1; t < n; ++t) {
         const int64_t at = t * width + i;
         const float *cy = of_y_ + t * kLagged + s, *cx = of_x_ + t * kLagged + s;
         const F decay = load(d + at);
         F sum_r = load(dr + at);
-        if (kSolves) {
-          F sum_a = fma(set(cx[0]), x, load(da + at));
-          sum_r = fma(set(cy[0]), x, sum_r);
-          if (kWrites) sum_a = fma(set(cx[second]), y, sum_a);
-          store(da + at, sum_a);
-          up_b[t] = x, x = x * decay;
-        }
+        F sum_a = fma(set(cx[0]), x, load(da + at));
+        sum_r = fma(set(cy[0]), x, sum_r);
+        if (kWrites) sum_a = fma(set(cx[kChunk]), y, sum_a);
+        store(da + at, sum_a);
+        up_b[t] = x, x = x * decay;
         if (kWrites) {
-          sum_r = fma(set(cy[second]), y, sum_r);
+          sum_r = fma(set(cy[kChunk]), y, sum_r);
           up_k[t] = y, y = y * decay;
         }
         store(dr + at, sum_r);
@@ -376,21 +376,15 @@ class KeyDecayGradient {
         const int64_t at = t * width + i;
         const float *cy = of_y_ + t * kLagged + s, *cx = of_x_ + t * kLagged + s;
         const F decay = load(d + at), reads = load(r + at);
-        if (kSolves) {
-          const F reads_x = load(a + at);
-          x = x * decay;
-          slopes[t] = fma(x, up_b[t], slopes[t]);
-          x = fma(set(cx[0]), reads_x, fma(set(cy[0]), reads, x));
-          if (kWrites) y = y * decay;
-          if (kWrites) slopes[t] = fma(y, up_k[t], slopes[t]);
-          if (kWrites) y = fma(set(cx[second]), reads_x, fma(set(cy[second]), reads, y));
-        } else {
-          y = y * decay;
-          slopes[t] = fma(y, up_k[t], slopes[t]);
-          y = fma(set(cy[second]), reads, y);
-        }
+        const F reads_x = load(a + at);
+        x = x * decay;
+        slopes[t] = fma(x, up_b[t], slopes[t]);
+        x = fma(set(cx[0]), reads_x, fma(set(cy[0]), reads, x));
+        if (kWrites) y = y * decay;
+        if (kWrites) slopes[t] = fma(y, up_k[t], slopes[t]);
+        if (kWrites) y = fma(set(cx[kChunk]), reads_x, fma(set(cy[kChunk]), reads, y));
       }
-      if (kSolves) store(db + s * width + i, load(db + s * width + i) + x);
+      store(db + s * width + i, load(db + s * width + i) + x);
       if (kWrites) store(dk + s * width + i, load(dk + s * width + i) + y);
     }
     for (int64_t t = 0; t < n; ++t) store(slope + t * width + i, slopes[t]);
