@@ -28,8 +28,10 @@ const KEEPS: Partial<Record<Differentiable['op'], { by: string; of: readonly str
   attention: { by: 'withLse', of: ['y', 'lse'] },
   moe: { by: 'withHidden', of: ['hidden'] },
   gatedDeltaRule: { by: 'withStates', of: ['states', 'innovations'] },
+  rgLru: { by: 'withGates', of: ['y', 'gates'] },
+  mamba3: { by: 'withStates', of: ['states', 'outputs'] },
   ...Object.fromEntries(
-    (['selectiveScan', 'ssd', 'wkv6', 'wkv7'] as const).map((op) => [op, { by: 'withStates', of: ['states'] }]),
+    (['selectiveScan', 'ssd', 'wkv6', 'wkv7', 'gla'] as const).map((op) => [op, { by: 'withStates', of: ['states'] }]),
   ),
 };
 

@@ -1,6 +1,6 @@
 import { StatespaceError } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
-import { check, type Input, optional, type Rules, type Sizes, tensor } from './check.js';
+import { check, flag, type Input, optional, type Rules, type Sizes, tensor } from './check.js';
 import { type Gradients, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
@@ -29,6 +29,8 @@ export interface RgLruArgs {
   cuSeqlens?: Int32Array | undefined;
   /** (B, D), packed (S, D); zeros by default. */
   initialState?: TensorLike | undefined;
+  /** Whether the result has gates, which {@link rgLruBackward} takes. Default false. */
+  withGates?: boolean | undefined;
 }
 
 /** What {@link rgLru} gives. */
@@ -37,6 +39,8 @@ export interface RgLruResult {
   y: Tensor;
   /** (B, D), packed (S, D). */
   lastState: Tensor;
+  /** (B, L, 2, D), if asked for: σ(x·W_i + b_i) and σ(x·W_r + b_r). */
+  gates?: Tensor | undefined;
 }
 
 const rules = {
@@ -49,6 +53,7 @@ const rules = {
   recurrentParam: tensor('D'),
   cuSeqlens: sequences,
   initialState: optional('S D'),
+  withGates: flag(false),
 } satisfies Rules<RgLruArgs>;
 
 /** 0, 1, 2 … in every sequence. */
@@ -70,10 +75,13 @@ function checkHeads(op: string, sizes: Sizes): void {
 }
 
 export function plan(args: RgLruArgs): Plan<RgLruResult> {
-  const { sizes, x, positions: places, cuSeqlens, initialState, ...weights } = check('rgLru', args, rules);
+  const a = check('rgLru', args, rules);
+  const { sizes, x, positions: places, cuSeqlens, initialState, withGates, ...weights } = a;
   checkHeads('rgLru', sizes);
   const y = output(sizes, 'y', x.shape);
   const lastState = stateFrom(initialState, sizes, 'lastState', sizes.all('S', 'D'));
+  const [batch, length, D] = sizes.all('B', 'L', 'D');
+  const gates = withGates ? output(sizes, 'gates', [batch, length, 2, D]) : undefined;
   return {
     op: 'rgLru',
     sizes,
@@ -84,8 +92,9 @@ export function plan(args: RgLruArgs): Plan<RgLruResult> {
       cuSeqlens,
       state: lastState,
       y: tokens(y),
+      gates: tokens(gates),
     },
-    result: { y, lastState },
+    result: gates ? { y, lastState, gates } : { y, lastState },
   };
 }
 
@@ -105,11 +114,15 @@ export function rgLruSync(args: RgLruArgs): RgLruResult {
 }
 
 /** Arguments of {@link rgLruBackward}. */
-export interface RgLruBackwardArgs extends RgLruArgs, Out<RgLruGradients> {
+export interface RgLruBackwardArgs extends Omit<RgLruArgs, 'withGates'>, Out<RgLruGradients> {
   /** (B, L, D): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
   /** (B, D), packed (S, D): the gradient of lastState; zero when absent. */
   dlastState?: TensorLike | undefined;
+  /** (B, L, D), of rgLru on the same arguments; it goes with gates. */
+  y?: TensorLike | undefined;
+  /** (B, L, 2, D), of rgLru's withGates: without them it is run again. */
+  gates?: TensorLike | undefined;
 }
 /** What {@link rgLruBackward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type RgLruGradients = Gradients<
@@ -117,19 +130,27 @@ export type RgLruGradients = Gradients<
   'initialState'
 >;
 
+const { withGates: _, ...forwardRules } = rules;
+
 export function backwardPlan(args: RgLruBackwardArgs): Plan<RgLruGradients> {
   const name = 'rgLruBackward';
-  const a = check(name, args, { ...rules, dy: optional('B L D'), dlastState: optional('S D') });
-  const { sizes, x, positions: places, dy, dlastState, ...others } = a;
+  const a = check(name, args, {
+    ...forwardRules,
+    dy: optional('B L D'),
+    dlastState: optional('S D'),
+    y: optional('B L D'),
+    gates: optional('B L 2 D'),
+  });
+  const { sizes, x, positions: places, dy, dlastState, y, gates, ...others } = a;
   checkHeads(name, sizes);
   const tensors = { ...others, x: tokens(x), positions: beginnings(args, places, a.cuSeqlens) };
   const weights = ['inputGateWeight', 'inputGateBias', 'recurrentGateWeight', 'recurrentGateBias', 'recurrentParam'];
-  const above = { dy: tokens(orZeros(dy, x.shape)), dlastState };
+  const above = { dy: tokens(orZeros(dy, x.shape)), dlastState, y: tokens(y), gates: tokens(gates) };
   return gradientPlan(name, a, { tensors }, above, ['x', ...weights, 'initialState']);
 }
 
 /**
- * The gradients of {@link rgLru}, backwards in time over states and gates that are computed again. The slope of √(1 − a²)
+ * The gradients of {@link rgLru}, backwards in time over states and gates, the forward's or computed again. The slope of √(1 − a²)
  * counts as at most 1000, as in the reference: where a is next to 1 it has none.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.

@@ -129,7 +129,7 @@ void run(const Gla& op, Context& cx) {
     }
     float* panels = cx.local<float>(worker, pieces.floats() + Chunk::scratch(op));
     Chunk chunk(op, panels + pieces.floats());
-    pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels);
+    pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels, op.keeps() ? op.states : Tensor());
   });
 }
 

@@ -1,5 +1,6 @@
 #include "backend/kernels.h"
 #include "kernels/head_sums.h"
+#include "kernels/kept_rows.h"
 #include "kernels/key_decay_gradient.h"
 #include "kernels/rows.h"
 #include "kernels/streamed_rows.h"
@@ -13,7 +14,7 @@ namespace {
 class Head {
  public:
   // dk, dv and dg have rows of every head of q.
-  Head(const GlaBackward& op, int64_t head, KeyDecayGradient& chunk, const Tensor& dk, const Tensor& dv,
+  Head(const GlaBackward& op, int64_t head, int64_t begin, KeyDecayGradient& chunk, const Tensor& dk, const Tensor& dv,
        const Tensor& dg)
       : op_(op),
         c_(chunk),
@@ -21,6 +22,7 @@ class Head {
         dv_(dv),
         dg_(dg),
         head_(head),
+        begin_(begin),
         head_kv_(head / (op.q[1] / op.k[1])),
         scale_(1 / ::sqrtf(float(chunk.keys))),
         streamed_(streams_rows({&op.dq, &dk, &dg, &dv}, {chunk.keys, chunk.values})) {}
@@ -52,6 +54,7 @@ class Head {
     fetch_rows(op_.k, begin, n, shared, c_.keys), fetch_rows(op_.g, begin, n, shared, c_.keys);
     fetch_rows(op_.v, begin, n, head_kv_ * c_.values, c_.values);
     if (forward) return;
+    fetch_kept(begin);
     fetch_rows(op_.q, begin, n, own, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
     if (streamed_) return;
     for (const Tensor* to : {&op_.dq, &dk_, &dg_}) fetch_rows(*to, begin, n, own, c_.keys);
@@ -80,10 +83,20 @@ class Head {
   }
 
  private:
+  // With each chunk of a segment but the last a part of the state that the segment before begins with.
+  void fetch_kept(int64_t token) const {
+    constexpr int64_t kParts = kept_states::kEvery / kChunk - 1;
+    const int64_t into = (token - begin_) % kept_states::kEvery, at = token - into - kept_states::kEvery;
+    const int64_t part = into / kChunk, floats = c_.keys * c_.values;
+    if (!op_.kept() || at <= begin_ || part >= kParts) return;
+    const int64_t first = part * floats / kParts, end = (part + 1) * floats / kParts;
+    prefetch_bytes(kept_states::at(op_.states, at, head_) + first, (end - first) * int64_t(sizeof(float)));
+  }
+
   const GlaBackward& op_;
   KeyDecayGradient& c_;
   const Tensor &dk_, &dv_, &dg_;
-  const int64_t head_, head_kv_;
+  const int64_t head_, begin_, head_kv_;
   const float scale_;
   const bool streamed_;
 };
@@ -97,17 +110,18 @@ void run(const GlaBackward& op, Context& cx) {
   const HeadSums sums(cx, nheads, {&op.dk, &op.dv, &op.dg});
   cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
     const int64_t s = i / nheads, head = i % nheads, begin = sequences.begin(s), end = sequences.end(s);
-    float* memory = cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, false));
-    KeyDecayGradient chunk(keys, values, false, true, end - begin, false, memory);
+    float* memory = cx.local<float>(worker, KeyDecayGradient::floats(keys, values, end - begin, op.kept()));
+    KeyDecayGradient chunk(keys, values, false, true, end - begin, op.kept(), memory);
     auto state_of = [&](const Tensor& t) { return t.row(s) + head * one; };
     float* first = chunk.first_state();
     if (op.initial_state) read_rows(state_of(op.initial_state), keys, values, first, chunk.stride);
     if (op.dlast_state) read_rows(state_of(op.dlast_state), keys, values, chunk.gradient(), chunk.stride);
-    Head rows(op, head, chunk, sums[0], sums[1], sums[2]);
+    Head rows(op, head, begin, chunk, sums[0], sums[1], sums[2]);
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
         [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
-        [&](int64_t t, int64_t n) { rows.write(t, n); }, [](int64_t, float*) {});
+        [&](int64_t t, int64_t n) { rows.write(t, n); },
+        [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); });
     if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
   });
   sums.finish();

@@ -1,9 +1,13 @@
 #include "ops/mamba3.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "backend/kernels.h"
 #include "kernels/head_panels.h"
 #include "kernels/mamba3_head.h"
 #include "kernels/row_dots.h"
+#include "kernels/streamed_rows.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -31,6 +35,17 @@ struct HeadState {
         v(op.v_state.row(slot) + head * z.headdim),
         k_stride(z.nheads * z.d_state) {}
 };
+
+// y_r of one token before norm and gate, for the gradient.
+void keep_outputs(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, const float* out, bool streamed) {
+  for (int64_t r = 0; r < z.rank; ++r) {
+    float* to = op.outputs.row(token) + (r * z.nheads + head) * z.headdim;
+    if (!streamed)
+      copy_row(out + r * z.p, to, z.headdim);
+    else
+      for (int64_t i = 0; i < z.headdim; i += kLanes) stream(to + i, load(out + r * z.p + i));
+  }
+}
 
 // Token by token, one head of one sequence, its state in place.
 void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, const HeadState& state,
@@ -82,6 +97,7 @@ void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, in
     }
     for (int64_t r = 0; r < z.rank; ++r) clear(out + r * z.p + z.headdim, z.p - z.headdim);
     if (op.D) add_skip(op, z, head, v, out);
+    if (op.outputs) keep_outputs(op, z, head, t, out, false);
     finish(op, z, head, t, out);
     std::swap(k, k_before), std::swap(v, v_before);
   }
@@ -105,6 +121,7 @@ struct Chunk {
         group_tokens(tokens_of_group(op, z)),
         width(width_of(op, z)),
         tokens(chunk_tokens(op, z)),
+        streamed(streams_rows({&op.outputs}, {z.headdim})),
         weights(arena, z, heads),
         steps(arena, tokens + 1),
         S(arena.take(heads * panels_floats(z.d_state, z.headdim))),
@@ -131,12 +148,17 @@ struct Chunk {
            4 * rows * z.n + rows * width + 2 * tokens * width + rows * (2 * z.p + kPanel + 1) + 2 * width + kLanes +
            16 * 20;
   }
+  // Where states are kept, chunks end there: powers of two.
+  static int64_t whole(const Mamba3& op, int64_t n) {
+    if (n < 1) return 1;
+    return op.keeps() ? int64_t(std::bit_floor(uint64_t(n))) : n;
+  }
   static int64_t tokens_of_group(const Mamba3& op, const Sizes& z) {
-    return std::max<int64_t>(1, std::min(kGroupRows / z.rank, op.chunk_size));
+    return whole(op, std::min(kGroupRows / z.rank, op.chunk_size));
   }
   static int64_t chunk_tokens(const Mamba3& op, const Sizes& z) {
     const int64_t group = tokens_of_group(op, z);
-    return std::min(kGroups, std::max<int64_t>(1, op.chunk_size / group)) * group;
+    return std::min(kGroups, whole(op, op.chunk_size / group)) * group;
   }
   // Of a row of pairs in a group: whole vectors and blocks of dot products.
   static int64_t width_of(const Mamba3& op, const Sizes& z) {
@@ -210,7 +232,11 @@ struct Chunk {
     each_panel(state_of(i), z.d_state, z.headdim,
                [&]<int N>(int64_t column, float* panel) { columns<N>(n, begin, head, column, panel, fetch); });
     fetch.rest();
-    for (int64_t t = 0; t < n && !gated_in_tiles(); ++t) finish(op, z, head, begin + t, out + t * z.rank * z.p);
+    for (int64_t t = 0; t < n && !gated_in_tiles(); ++t) {
+      if (op.outputs) keep_outputs(op, z, head, begin + t, out + t * z.rank * z.p, streamed);
+      finish(op, z, head, begin + t, out + t * z.rank * z.p);
+    }
+    if (op.outputs && streamed) end_streams();
     copy_row(k + (rows - z.rank) * z.n, k_before + i * z.rank * z.n, z.rank * z.n);
   }
 
@@ -273,6 +299,7 @@ struct Chunk {
         else
           tile.add_lower_blocks(z.rank, of_rows, v, stride);
         if (!gated_in_tiles()) return tile.write(out + first * stride + column, stride);
+        if (op.outputs) tile.write(op.outputs.row(begin + t) + at, op.outputs.row_stride);
         if (op.z)
           tile.each([&](int a, int b, F& x) {
             if (a < place.rows) x = x * silu(load(tile.place(op.z.row(begin + t) + at, a, b, op.z.row_stride)));
@@ -334,6 +361,7 @@ struct Chunk {
   const Mamba3& op;
   const Sizes& z;
   const int64_t group_tokens, width, tokens;  // of a group; rows of one, padded; of a chunk
+  const bool streamed;                        // outputs are
   HeadWeights weights;
   Steps steps;
   float *S, *theta;              // (heads, d_state, headdim), (heads, angles)
@@ -383,6 +411,8 @@ void run(const Mamba3& op, Context& cx) {
     each_chunk(cx, sequences, s, tokens, [&](int64_t from, int64_t n) {
       chunk.read(group, from, n);
       const int64_t after = from + n, then = after + tokens < end ? after + tokens : end;
+      for (int64_t h = 0; op.keeps() && kept_states::has(begin, from) && h < count; ++h)
+        write_panels(chunk.state_of(h), z.d_state, z.headdim, kept_states::at(op.states, from, first + h));
       for (int64_t h = 0; h < count; ++h)
         chunk.step(h, first + h, from, n, after < end,
                    h + 1 < count ? Ahead{from, after, first + h + 1} : Ahead{after, then, first});

@@ -5,6 +5,7 @@
 #include "kernels/head_chunk.h"
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
+#include "kernels/streamed_rows.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -20,6 +21,7 @@ struct Head {
         stride(padded(width)),
         first(head * width),
         in_panels(tokens >= kTokens),
+        streamed(streams_rows({&op.gates}, {width})),
         x(scratch) {
     input = x + whole_tiles(kTokens) * stride, recurrent = input + kTokens * stride;
     input_bias = recurrent + kTokens * stride, recurrent_bias = input_bias + stride, rate = recurrent_bias + stride;
@@ -57,12 +59,17 @@ struct Head {
       const bool reset = op.positions && op.positions.i32()[begin + t] == 0;
       const float *x_t = x + t * stride, *i_t = input + t * stride, *r_t = recurrent + t * stride;
       for (int64_t i = 0; i < stride; i += kLanes) {
-        const F gated = load(x_t + i) * reciprocal(load(i_t + i));
+        const F gate = reciprocal(load(i_t + i)), keeping = reciprocal(load(r_t + i)), gated = load(x_t + i) * gate;
+        if (op.gates) {
+          float* to = op.gates.row(begin + t) + first + i;
+          const int m = width - i < kLanes ? int(width - i) : kLanes;
+          put(to, gate, m, streamed), put(to + op.x[1], keeping, m, streamed);
+        }
         if (reset) {
           store(h + i, gated);
           continue;
         }
-        const F log_a = load(rate + i) * reciprocal(load(r_t + i));
+        const F log_a = load(rate + i) * keeping;
         // 1 - a² = 2t / (1 + t) with t = tanh(-log a): no difference of near numbers where a is near 1
         const F t = tanh(zero() - log_a);
         const F kept = sqrt((t + t) * reciprocal(set(1) + t));
@@ -70,6 +77,7 @@ struct Head {
       }
       copy_row(h, op.y.row(begin + t) + first, width);
     }
+    if (streamed) end_streams();
   }
 
   // gate = 1 + e^-(x W + b): the sigmoid's reciprocal.
@@ -87,7 +95,7 @@ struct Head {
 
   const RgLru& op;
   const int64_t width, stride, first;
-  const bool in_panels;
+  const bool in_panels, streamed;
   float* x;                                   // (tokens, channels of the head)
   float *input, *recurrent;                   // the gates' reciprocals
   float *input_bias, *recurrent_bias, *rate;  // (channels)

@@ -6,12 +6,13 @@
 // recurrent goes token by token; chunked takes matrix products over short chunks. Both compute the same function.
 #include "core/error.h"
 #include "core/fields.h"
+#include "ops/kept_states.h"
 
 namespace statespace {
 
 struct Gla {
   static constexpr const char* kName = "gla";
-  Tensor q, k, v, g, cu_seqlens, slots, state, y;
+  Tensor q, k, v, g, cu_seqlens, slots, state, y, states;
   int32_t mode = 0;
 
   template <class V>
@@ -24,15 +25,18 @@ struct Gla {
     visitor.runtime("slots", slots, "sequences");
     visitor.state("state", state, "pool nheads key value");
     visitor.out("y", y, "tokens nheads value");
+    visitor.wanted("states", states, "tokens 2 nheads value");
     visitor.choice("mode", mode, "recurrent|chunked");
   }
 
-  bool chunked() const { return mode == 1; }
+  bool keeps() const { return kept_states::fit(states, k[2]); }
+  bool chunked() const { return mode == 1 || keeps(); }
 
   void check() const {
     if (k[1] == 0 || q[1] % k[1] != 0)
       throw Error(Code::kShape,
                   "gla: nheads " + std::to_string(q[1]) + " is no multiple of nheads_kv " + std::to_string(k[1]));
+    kept_states::check(kName, states);
   }
 };
 
@@ -42,7 +46,7 @@ struct Gla {
 struct GlaBackward {
   static constexpr const char* kName = "glaBackward";
   using GradientOf = Gla;
-  Tensor q, k, v, g, cu_seqlens, initial_state, dy, dlast_state, dq, dk, dv, dg, dinitial_state;
+  Tensor q, k, v, g, cu_seqlens, initial_state, states, dy, dlast_state, dq, dk, dv, dg, dinitial_state;
 
   template <class V>
   void fields(V& visitor) {
@@ -52,6 +56,7 @@ struct GlaBackward {
     visitor.in("g", g, "tokens nheads_kv key");
     visitor.runtime("cuSeqlens", cu_seqlens, "bounds");
     visitor.optional("initialState", initial_state, "sequences nheads key value");
+    visitor.optional("states", states, "tokens 2 nheads value");
     visitor.in("dy", dy, "tokens nheads value");
     visitor.optional("dlastState", dlast_state, "sequences nheads key value");
     visitor.wanted("dq", dq, "tokens nheads key");
@@ -65,7 +70,9 @@ struct GlaBackward {
     if (k[1] == 0 || q[1] % k[1] != 0)
       throw Error(Code::kShape, "glaBackward: nheads " + std::to_string(q[1]) + " is no multiple of nheads_kv " +
                                     std::to_string(k[1]));
+    kept_states::check(kName, states);
   }
+  bool kept() const { return kept_states::fit(states, k[2]); }
 };
 
 }  // namespace statespace
