@@ -225,7 +225,7 @@ class Product {
       Ahead ahead;
       if (const int64_t at = i - begin - first; at >= 0)
         ahead = {next + at * lines * 64, std::max<int64_t>(2, w_.in / lines / 2 * 2)};
-      fetch_results(y_, tiles_.begin(i), tiles_.height(i), p * kPanel, w_.out);
+      fetch_results(e_, y_, tiles_.begin(i), tiles_.height(i), p * kPanel, w_.out);
       multiply(i, first && i == begin, w, sums, ahead);
       store_panels(i, p, 1, sums);
     }

@@ -254,7 +254,7 @@ class Product {
     begin_unit(unit_, 8 / form_.halves);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t from = std::min(bytes, (i - begin) * share * 64), to = std::min(bytes, from + share * 64);
-      fetch_results(y_, this->begin(i), height(i), p * kPanel, w_.out);
+      fetch_results(e_, y_, this->begin(i), height(i), p * kPanel, w_.out);
       multiply(width(i), tile(i), codes, w_.in, sums, {next + from, next + to, lines});
       store_panel(i, p, sums);
     }
