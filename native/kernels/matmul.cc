@@ -225,13 +225,14 @@ class Product {
       Ahead ahead;
       if (const int64_t at = i - begin - first; at >= 0)
         ahead = {next + at * lines * 64, std::max<int64_t>(2, w_.in / lines / 2 * 2)};
-      fetch_results(y_, tiles_.begin(i), tiles_.height(i), p * kPanel, w_.out);
-      multiply(i, first && i == begin, w, sums, ahead);
+      fetch_results(e_, y_, tiles_.begin(i), tiles_.height(i), p * kPanel, w_.out);
+      multiply(i, p, first && i == begin, w, sums, ahead);
       store_panels(i, p, 1, sums);
     }
   }
 
-  void multiply(int64_t i, bool first, const void* panel, float* sums, Ahead ahead) const {
+  // Tile i times panel p.
+  void multiply(int64_t i, int64_t p, bool first, const void* panel, float* sums, Ahead ahead) const {
 #if defined(STATESPACE_BF16_DOT)
     if (pairs_) {
       const auto* x = reinterpret_cast<uint32_t*>(tile(i));
@@ -242,8 +243,9 @@ class Product {
 #endif
     const auto* x = reinterpret_cast<float*>(tile(i));
     const auto* w = static_cast<const float*>(panel);
-    if (first) return multiply_tile<true>(tiles_.height(i), x, w, w_.in, sums, ahead);
-    multiply_tile<false>(tiles_.height(i), x, w, w_.in, sums, ahead);
+    const int64_t outputs = w_.out - p * kPanel;
+    if (first) return multiply_tile<true>(tiles_.height(i), outputs, x, w, w_.in, sums, ahead);
+    multiply_tile<false>(tiles_.height(i), outputs, x, w, w_.in, sums, ahead);
   }
 
   void store_panels(int64_t i, int64_t p, int count, const float* sums) const {

@@ -14,11 +14,17 @@ void with_float(DType dtype, Fn&& fn) {
   fn(float{});
 }
 
-// Where a panel's results, outputs from `o` on, will be written: stores to memory that no cache holds wait for it.
-inline void fetch_results(const Rows& y, int64_t first, int m, int64_t o, int64_t out) {
+// Where a panel's results, outputs from `o` on, will be written, and what is multiplied with them and added: stores to
+// memory that no cache holds wait for it, and loads all the more (91 % of the time of adding a residual).
+inline void fetch_results(const Epilogue& e, const Rows& y, int64_t first, int m, int64_t o, int64_t out) {
   const int64_t end = out < o + kPanel ? out : o + kPanel;
-  for (int64_t r = first; r < first + m; ++r)
-    for (int64_t j = o; j < end; j += 16) prefetch(y.row<float>(r) + j);
+  const auto fetch = [&](const Rows& rows) {
+    for (int64_t r = first; r < first + m; ++r)
+      for (int64_t j = o; j < end; j += 16) prefetch(rows.row<float>(r) + j);
+  };
+  fetch(y);
+  if (e.gate.data) fetch(e.gate);
+  if (e.residual.data && e.residual.data != y.data) fetch(e.residual);
 }
 
 // Outputs [o, o + n) of rows [first, first + m), from sums (m, stride).

@@ -198,20 +198,20 @@ class GradientProduct {
       const float* panel = packed_ + column * steps(depth);
       for (int64_t i = first; i < end; ++i) {
         if (!streamed_) fetch(i, column);
-        multiply(height(i), left + (i - first) * tile, panel, depth, sums);
+        multiply(height(i), n_ - column, left + (i - first) * tile, panel, depth, sums);
         finish(i, column, sums, add);
       }
     }
     if (streamed_) end_streams();
   }
 
-  void multiply(int rows, const float* left, const float* panel, int64_t depth, float* sums) const {
+  void multiply(int rows, int64_t outputs, const float* left, const float* panel, int64_t depth, float* sums) const {
 #if defined(STATESPACE_BF16_DOT)
     if (pairs_)
       return multiply_pairs<false>(rows, reinterpret_cast<const uint32_t*>(left),
                                    reinterpret_cast<const uint8_t*>(panel), depth, sums, {});
 #endif
-    multiply_tile<false>(rows, left, panel, depth, sums, {});
+    multiply_tile<false>(rows, outputs, left, panel, depth, sums, {});
   }
 
   // Where a product will be written or added to.

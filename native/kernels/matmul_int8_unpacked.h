@@ -23,6 +23,7 @@ void unpack_panel(const uint8_t* panel, int64_t in, Lay lay, uint8_t* to) {
         B::unpack(codes, q);
 #if defined(STATESPACE_SQUARES)
         if (lay == Lay::squares)
+#pragma GCC unroll 4
           for (int g = 0; g < 8; g += 2) {
             zip_words(q[g], q[g + 1], q[g], q[g + 1]);
             store_bytes(to + (g * V + 2 * v) * kByteLanes, q[g]);
@@ -30,7 +31,8 @@ void unpack_panel(const uint8_t* panel, int64_t in, Lay lay, uint8_t* to) {
           }
         else
 #elif defined(STATESPACE_WORDS)
-        if (lay == Lay::words)
+        if (lay == Lay::words)  // unrolled, or codes that lie any other way go through memory, too
+#pragma GCC unroll 8
           for (int g = 0; g < 8; ++g) {
             Bytes even, odd;
             split_words(q[g], even, odd);
@@ -74,6 +76,19 @@ struct AsBytes {
   static Bytes codes(const uint8_t* w, int g, int v) { return load_bytes(at(w, v) + g * kNext); }
   static F scale(const uint8_t* w, int, int v) { return load(reinterpret_cast<const f16_t*>(w) + v * kLanes); }
 };
+#if defined(STATESPACE_ISA_AVX512)
+// q4_0, unpacked in registers for each tile: by ports that the products leave free.
+struct AsNibbles {
+  static constexpr int kHalves = 1, kSteps = 8, kMostRun = 8;
+  static constexpr bool kMin = false, kOffset = true;
+  static constexpr int64_t kBytes = packed_block_bytes(DType::q4_0);
+  static Bytes codes(const uint8_t* w, int g, int v) {
+    const Bytes b = load_bytes(w + 2 * kPanel + (v * 4 + g % 4) * kByteLanes);
+    return g < 4 ? field<0, 4>(b) : field<4, 4>(b);
+  }
+  static F scale(const uint8_t* w, int, int v) { return AsBytes::scale(w, 0, v); }
+};
+#endif
 struct AsWords {
   static constexpr int kHalves = 1, kSteps = 16, kMostRun = 0;
   static constexpr bool kMin = false, kOffset = false;

@@ -21,41 +21,50 @@ inline void fetch_far(const void* at) {
       prefetch(static_cast<const uint8_t*>(at) + kFar + line);
 }
 
-// out (M, kPanel) = x (in, M) times w (in, kPanel)
-template <int M, bool kFirst>
+// out (M, kPanel) = x (in, M) times w (in, kPanel), of whose outputs the first V vectors are computed.
+template <int M, int V, bool kFirst>
 inline void multiply_tile(const float* x, const float* w, int64_t in, float* out, Ahead ahead) {
-  F acc[M][kTileVectors];
+  F acc[M][V];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) acc[m][v] = zero();
+    for (int v = 0; v < V; ++v) acc[m][v] = zero();
   for (int64_t k = 0; k < in; ahead.next += 64) {
     prefetch(ahead.next);
     const int64_t end = in - k < ahead.every ? in : k + ahead.every;
     for (; k < end; ++k, x += M, w += kPanel) {
       fetch_far<kFirst>(w);
-      F b[kTileVectors];
+      F b[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < kTileVectors; ++v) b[v] = load(w + v * kLanes);
+      for (int v = 0; v < V; ++v) b[v] = load(w + v * kLanes);
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
         const F a = set(x[m]);
 #pragma GCC unroll 4
-        for (int v = 0; v < kTileVectors; ++v) acc[m][v] = fma(a, b[v], acc[m][v]);
+        for (int v = 0; v < V; ++v) acc[m][v] = fma(a, b[v], acc[m][v]);
       }
     }
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) store(out + m * kPanel + v * kLanes, acc[m][v]);
+    for (int v = 0; v < V; ++v) store(out + m * kPanel + v * kLanes, acc[m][v]);
 }
 
-// The same for a number of rows known at run time, 1 … kTileRows.
-template <bool kFirst, int M = kTileRows>
-inline void multiply_tile(int rows, const float* x, const float* w, int64_t in, float* out, Ahead ahead) {
-  if (rows == M) return multiply_tile<M, kFirst>(x, w, in, out, ahead);
-  if constexpr (M > 1) multiply_tile<kFirst, M - 1>(rows, x, w, in, out, ahead);
+// The same for a number of rows known at run time, 1 … kTileRows, and of outputs: the last panel of a narrow matrix is
+// often half empty (80 outputs of Mamba's x_proj: a sixth of its time).
+template <bool kFirst, int V, int M>
+inline void multiply_rows_of_tile(int rows, const float* x, const float* w, int64_t in, float* out, Ahead ahead) {
+  if (rows == M) return multiply_tile<M, V, kFirst>(x, w, in, out, ahead);
+  if constexpr (M > 1) multiply_rows_of_tile<kFirst, V, M - 1>(rows, x, w, in, out, ahead);
+}
+template <bool kFirst>
+inline void multiply_tile(int rows, int64_t outputs, const float* x, const float* w, int64_t in, float* out,
+                          Ahead ahead) {
+  constexpr int V = kTileVectors;
+  if (outputs <= V / 2 * kLanes)
+    return multiply_rows_of_tile<false, V / 2, kTileRows>(rows, x, w, in, out, ahead);
+  multiply_rows_of_tile<kFirst, V, kTileRows>(rows, x, w, in, out, ahead);
 }
 
 // Readers of packed panels, for kernels that widen as they go. A block is kBlock of `in` in kBlock / kParts steps; a
