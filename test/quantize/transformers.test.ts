@@ -233,6 +233,18 @@ describe('what a file does not say is the published models’', () => {
     );
   });
 
+  test('Gemma 3: what scales the rotations of all layers, whose windows are not stretched, is refused', async () => {
+    const grown: [string, Value][] = [
+      ['rope.scaling.type', ['string', 'yarn']],
+      ['rope.scaling.factor', ['f32', 4]],
+      ['rope.scaling.attn_factor', ['f32', 2]],
+    ];
+    expect(await config(bare('gemma3', grown))).toMatchObject({ rope_parameters: { full_attention: { factor: 4 } } });
+    await expect(openCheckpoint(bare('gemma3', [['attention.sliding_window', ['u32', 4]], ...grown]))).rejects.toThrow(
+      /attn_factor: expected 1 beside layers with windows, received 2/,
+    );
+  });
+
   test('which layers have windows may be listed, or be none', async () => {
     const window: [string, Value] = ['attention.sliding_window', ['u32', 4]];
     const kinds = async (pattern: Value) =>
@@ -265,6 +277,20 @@ describe('what no key says comes back, and what llama.cpp does otherwise is said
       'Qwen 2: divisors of frequencies',
       { model_type: 'qwen2', ...BLOCK, rope_parameters: { ...LLAMA3, original_max_position_embeddings: 16 } },
       /refuses the file: it knows no divisors/,
+    ],
+    [
+      'Qwen 3: bounds of yarn',
+      {
+        ...{ model_type: 'qwen3', ...BLOCK, head_dim: 8 },
+        rope_parameters: {
+          rope_type: 'yarn',
+          factor: 4,
+          original_max_position_embeddings: 128,
+          beta_fast: 16,
+          beta_slow: 2,
+        },
+      },
+      /takes 32 for yarn's beta_fast of 16\n.*takes 1 for yarn's beta_slow of 2/,
     ],
     [
       'Qwen 3: biases',

@@ -32,7 +32,7 @@ export class ArchitectureKeys {
         : (this.metadata.number(this.key(name)) ?? standard);
     if (!Number.isFinite(x)) throw this.error(name, `expected a finite number, received ${x}`);
     if (/epsilon$/.test(name) && x < 0) throw this.error(name, `expected a number from 0 on, received ${x}`);
-    if (/freq_base$|scaling\.factor$/.test(name) && x <= 0)
+    if (/freq_base$|scaling\.factor$|scale_linear$|attn_factor$/.test(name) && x <= 0)
       throw this.error(name, `expected a number above 0, received ${x}`);
     return x;
   }
