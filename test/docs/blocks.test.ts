@@ -4,7 +4,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Block, blocksOf, documents, playground, ROOT } from '../support/markdown.js';
+import { anchorsOf, type Block, blocksOf, documents, linksOf, playground, ROOT } from '../support/markdown.js';
 
 const all = documents().flatMap(blocksOf);
 const code = all.filter((block) => block.language === 'ts');
@@ -126,9 +126,12 @@ describe('commands', () => {
 
 describe('links', () => {
   it.each(documents())('of %s lead somewhere', (file) => {
-    const text = readFileSync(join(ROOT, file), 'utf8').replaceAll(/^```[\s\S]*?^```/gm, '');
-    const targets = [...text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g)].map((match) => match[1]!);
-    const missing = targets.filter((t) => !t.includes('://') && !existsSync(join(ROOT, file, '..', t)));
-    expect(missing).toEqual([]);
+    const text = readFileSync(join(ROOT, file), 'utf8');
+    const dead = linksOf(text).filter((to) => {
+      const [path, anchor] = to.split('#') as [string, string?];
+      const target = path ? join(ROOT, file, '..', path) : join(ROOT, file);
+      return !existsSync(target) || (anchor && !anchorsOf(readFileSync(target, 'utf8')).includes(anchor));
+    });
+    expect(dead).toEqual([]);
   });
 });

@@ -39,6 +39,23 @@ export function blocksOf(file: string): Block[] {
   return blocks;
 }
 
+/** Where the links of a page lead to that stay within the project; its code blocks left out. */
+export function linksOf(text: string): string[] {
+  const prose = text.replaceAll(/^```[\s\S]*?^```/gm, '');
+  return [...prose.matchAll(/\]\(([^)\s]+)[^)]*\)/g)].map((match) => match[1]!).filter((to) => !to.includes('://'));
+}
+
+/** The anchors of a page's headings, as GitHub and npm make them. */
+export function anchorsOf(text: string): string[] {
+  const headings = text.replaceAll(/^```[\s\S]*?^```/gm, '').matchAll(/^#+ (.+)$/gm);
+  return [...headings].map(([, title]) =>
+    title!
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
 /** A folder in which `import 'statespace'` finds this build, with the models that the documents speak of. */
 export function playground(): string {
   mkdirSync(join(ROOT, 'build'), { recursive: true });
