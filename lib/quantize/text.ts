@@ -66,16 +66,19 @@ export async function perplexity(
   return Math.exp(surprise / (ids.length - 1));
 }
 
-/** The perplexity of a text's beginning under the model in a folder or a file. */
+/**
+ * The perplexity of a text's beginning under the model in a folder or a file, and the ids that its tokenizer made of the
+ * text; of these ids under another model, whose tokenizer may be another or none.
+ */
 export async function perplexityOf(
   path: string,
-  text: string,
+  text: string | Int32Array,
   options: TextOptions = {},
-): Promise<{ perplexity: number; tokens: number }> {
+): Promise<{ perplexity: number; ids: Int32Array }> {
   const model = await loadModel(path, { signal: options.signal });
   try {
-    const ids = idsOf(model, text, options.maxTokens ?? MOST_TOKENS);
-    return { perplexity: await perplexity(model, ids, options), tokens: ids.length };
+    const ids = typeof text === 'string' ? idsOf(model, text, options.maxTokens ?? MOST_TOKENS) : text;
+    return { perplexity: await perplexity(model, ids, options), ids };
   } finally {
     await model.dispose();
   }
