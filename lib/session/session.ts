@@ -46,12 +46,12 @@ export class Session implements AsyncDisposable {
   private pending = 0;
   private settled = { position: 0, bytes: 0 };
   private generating = false;
-  private unsaid: Unsaid | undefined;
 
   /** @internal Made by Model.createSession() and fork(). */
   constructor(
     readonly model: Network,
     handle: NativeHandle,
+    private unsaid?: Unsaid,
   ) {
     this.handle = handle;
   }
@@ -288,12 +288,11 @@ export class Session implements AsyncDisposable {
   fork(options?: Readonly<Record<never, never>>): Session {
     checkNone('fork', options);
     const handle = this.idle('fork');
-    const fork = new Session(
+    return new Session(
       this.model,
       call((n) => n.forkSession(handle)),
+      this.unsaid,
     );
-    fork.unsaid = this.unsaid;
-    return fork;
   }
 
   /**
@@ -326,7 +325,7 @@ export class Session implements AsyncDisposable {
     checkKnown(`session.${what}`, options, ['logits']);
     const row = options.logits === true;
     const sizes = call((n) => n.exportSizes(handle, row));
-    const head = Buffer.concat([before, snapshotHeader(this.model, sizes)]);
+    const head = Buffer.concat([before, snapshotHeader(this.model, sizes, this.unsaid)]);
     return { bytes: snapshotRoom(sizes, before.length), handle, row, head };
   }
 
