@@ -72,7 +72,8 @@ async function valuesOf(
   return values;
 }
 
-async function readState(folder: string): Promise<Saved> {
+/** What trainer.save() wrote beside the weights. */
+export async function readState(folder: string): Promise<Saved> {
   const path = join(folder, 'trainer.json');
   const text = await lazyFiles()
     .readFile(path, 'utf8')
