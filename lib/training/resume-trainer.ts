@@ -23,7 +23,7 @@ export async function resumeTrainer(folder: string, options: TrainerOptions = {}
   if (JSON.stringify(read.lora) !== JSON.stringify(saved.options.lora))
     throw new StatespaceError('ERR_ARGUMENT', 'resumeTrainer: lora: adapters stay as they were saved');
   const path = saved.base === undefined ? folder : resolve(folder, saved.base);
-  const model = await loadModel(path, { exact: true });
+  const model = await loadModel(path, { exact: true, contextLength: saved.contextLength });
   try {
     const [tensors, state] = await Promise.all([
       read.lora ? readSafetensors(join(folder, 'adapter_model.safetensors')) : [],

@@ -332,3 +332,30 @@ test('Ctrl-C is heard while a text is read and its tokenizer learnt', async () =
   expect(performance.now() - begin).toBeLessThan(5000);
   expect(existsSync(to('out'))).toBe(false);
 }, 60_000);
+
+test('--context-length: sequences of a model whose rotations depend on it, and a run keeps it', async () => {
+  const { to, text } = await started();
+  const rope_parameters = { rope_type: 'dynamic', factor: 2, rope_theta: 1e4 };
+  await writeFile(to('dynamic.json'), JSON.stringify({ ...TINY, max_position_embeddings: 16, rope_parameters }));
+  const train = (...more: string[]) =>
+    run([
+      'train',
+      text,
+      '--config',
+      to('dynamic.json'),
+      '--out',
+      to('out'),
+      '--batch',
+      '1',
+      '--length',
+      '24',
+      '-q',
+      ...more,
+    ]);
+  expect((await train('--steps', '1')).err).toMatch(/at most 16 tokens, for which rope_type dynamic/);
+  expect((await train('--steps', '1', '--context-length', '24')).code).toBe(0);
+  expect((await train('--steps', '2')).code).toBe(0);
+  expect((await train('--steps', '3', '--context-length', '32')).err).toMatch(
+    /of --context-length 24, --context-length 32/,
+  );
+});

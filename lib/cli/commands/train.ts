@@ -38,6 +38,7 @@ interface Options {
   dtype: 'f32' | 'bf16';
   loraRank?: number;
   loraAlpha?: number;
+  contextLength?: number;
   seed: number;
   saveEvery: number;
   evaluateEvery: number;
@@ -92,6 +93,11 @@ export function addTrain(program: Command, signal: AbortSignal): void {
     .option('--accumulate <n>', 'parts that a batch is computed in', parsePositive, 1)
     .addOption(new Option('--dtype <type>', 'type of products').choices(['f32', 'bf16']).default('f32'))
     .option('--lora-rank <n>', 'train adapters of this rank in place of the weights', parsePositive)
+    .option(
+      '--context-length <n>',
+      'tokens that sequences are to hold, where rotations depend on it (longrope, dynamic)',
+      parsePositive,
+    )
     .option('--lora-alpha <x>', 'their factor times the rank (default: twice the rank)', parseNumber(0))
     .option('--seed <n>', 'of first weights and of what is read when', parseCount, 0)
     .option('--save-every <n>', 'steps between two saves', parsePositive, 100)
@@ -135,9 +141,9 @@ async function beginning(options: Options, read: Prepared, from: Beginning, fold
     from === 'config'
       ? await createModel(
           { ...sized, ...(await readModelConfig(options.config)) },
-          { seed: options.seed, device: 'cpu' },
+          { seed: options.seed, device: 'cpu', contextLength: options.contextLength },
         )
-      : await loadModel(options.config, { device: 'cpu' });
+      : await loadModel(options.config, { device: 'cpu', contextLength: options.contextLength });
   if (from === 'folder' && read.folder === options.config) return model;
   if (read.folder?.toLowerCase().endsWith('.gguf')) await writeTokenizerFiles(read.folder, folder);
   else if (read.folder)
@@ -172,8 +178,8 @@ async function sameRun(
 }
 
 /** What a run that goes on keeps of the command that began it, where this one says otherwise. */
-async function checkKept({ out, loraRank, loraAlpha, vocabulary }: Options): Promise<void> {
-  const { options, notes } = await readState(out);
+async function checkKept({ out, loraRank, loraAlpha, vocabulary, contextLength }: Options): Promise<void> {
+  const { options, notes, contextLength: length } = await readState(out);
   const refuse = (what: string, said: string) => {
     throw new UsageError(`${out} holds a run ${what}, ${said} another; give another --out, or remove it`);
   };
@@ -181,6 +187,11 @@ async function checkKept({ out, loraRank, loraAlpha, vocabulary }: Options): Pro
   const of = lora ? `with adapters of rank ${lora.rank} and alpha ${lora.alpha}` : 'of all weights';
   if (loraRank !== undefined && loraRank !== lora?.rank) refuse(of, `--lora-rank ${loraRank}`);
   if (loraAlpha !== undefined && loraAlpha !== lora?.alpha) refuse(of, `--lora-alpha ${loraAlpha}`);
+  if (contextLength !== undefined && contextLength !== length)
+    refuse(
+      length === undefined ? 'without --context-length' : `of --context-length ${length}`,
+      `--context-length ${contextLength}`,
+    );
   const begun = notes.begun as { vocabulary?: number } | undefined;
   if (vocabulary !== undefined && begun && begun.vocabulary !== vocabulary) {
     const tokens =
