@@ -13,7 +13,7 @@ import { valueRange } from '../checkpoint/views.js';
 import { byteLength, isQuantized, type StoredType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
-import { checkKnown } from '../options.js';
+import { checkKnown, checkPath } from '../options.js';
 import { fromFile } from './file.js';
 import { type Contents, fromFolder, type PlannedTensor } from './folder.js';
 import { checkSplit, partsOf, type SplitOptions } from './split.js';
@@ -82,8 +82,8 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
   checkCall('quantize', options);
   checkKnown('quantize', options, OPTIONS);
   checkSplit(options);
-  if (typeof out !== 'string' || out === '')
-    throw mismatch('ERR_ARGUMENT', 'quantize: out', 'the path of a file', show(out));
+  checkPath('quantize: path', path);
+  checkPath('quantize: out', out);
   const mix = mixNamed(options.type);
   options.signal?.throwIfAborted();
   const checkpoint = await openCheckpoint(path);

@@ -332,7 +332,8 @@ export class Session implements AsyncDisposable {
   /**
    * saveAsync() into a file that is replaced as a whole: written beside it, synced and renamed over it, so that after a
    * crash or a kill at any moment `path` holds what it held before or the new snapshot. The state is that of the moment
-   * of the call. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
+   * of the call. Model.restoreSessionFromFile() reads it. ERR_ARGUMENT where it cannot be written, with the
+   * file system's error as its cause.
    */
   async saveToFile(path: string, options: SaveOptions = {}): Promise<void> {
     checkPath('session.saveToFile: path', path);

@@ -87,7 +87,8 @@ export async function readState(folder: string): Promise<Saved> {
     saved.step >= 0 &&
     asObject(saved.options) &&
     asObject(saved.notes) &&
-    (saved.base === undefined || typeof saved.base === 'string');
+    (saved.base === undefined || typeof saved.base === 'string') &&
+    (saved.contextLength === undefined || (Number.isSafeInteger(saved.contextLength) && saved.contextLength > 0));
   if (!sound) throw new StatespaceError('ERR_CHECKPOINT', `${path}: of another version, or damaged`);
   return saved;
 }

@@ -3,7 +3,7 @@ import { turned } from '../checkpoint/pieces.js';
 import { StatespaceError, show } from '../errors.js';
 import { Model } from '../models/model.js';
 import { call, type NativeHandle, type TrainingPart } from '../native.js';
-import { checkKnown, checkNone } from '../options.js';
+import { checkKnown, checkNone, checkPath } from '../options.js';
 import { Tensor } from '../tensor.js';
 import { type Batch, readBatch } from './batch.js';
 import { type Trained, type TrainedNetwork, trainedNetwork } from './network.js';
@@ -219,6 +219,7 @@ export class TrainerState implements Trainer {
 
   async save(folder: string, options?: Readonly<Record<never, never>>): Promise<void> {
     checkNone('trainer.save', options);
+    checkPath('trainer.save: folder', folder);
     return this.exclusive(() => saveTrainer(this, folder));
   }
 
@@ -239,6 +240,7 @@ export class TrainerState implements Trainer {
 export function createTrainer(model: Model, options: TrainerOptions = {}): Trainer {
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `createTrainer: expected a model, received ${show(model)}`);
+  if (model.disposed) throw new StatespaceError('ERR_DISPOSED', 'createTrainer: the model has been disposed of');
   checkMerged('createTrainer', model);
   const read = readOptions('createTrainer', options);
   if (read.loss === 'nextToken' && !model.hasLogits)

@@ -245,13 +245,36 @@ test('what cannot be written, and a state that was damaged, are told by their pa
   await trainer.save(run);
   const path = join(run, 'trainer.json');
   const state = JSON.parse(await readFile(path, 'utf8')) as object;
-  for (const damage of [{ step: -1 }, { options: null }, { options: [] }, { notes: 3 }, { base: 5 }]) {
+  for (const damage of [
+    { step: -1 },
+    { options: null },
+    { options: [] },
+    { notes: 3 },
+    { base: 5 },
+    { contextLength: 0 },
+  ]) {
     await writeFile(path, JSON.stringify({ ...state, ...damage }));
     await expect(resumeTrainer(run), JSON.stringify(damage)).rejects.toMatchObject({
       code: 'ERR_CHECKPOINT',
       message: `${path}: of another version, or damaged`,
     });
   }
+  await expect(resumeTrainer(path)).rejects.toMatchObject({
+    code: 'ERR_CHECKPOINT',
+    message: expect.stringMatching(/trainer\.json\/trainer\.json: no trainer was saved here: ENOTDIR/),
+  });
+  for (const wrong of ['', 'a\0b', 5 as never]) {
+    const refused = { code: 'ERR_ARGUMENT', message: expect.stringMatching(/folder: expected a path, received/) };
+    await expect(trainer.save(wrong)).rejects.toMatchObject(refused);
+    await expect(saveModel(model, wrong)).rejects.toMatchObject(refused);
+    await expect(resumeTrainer(wrong)).rejects.toMatchObject(refused);
+  }
+});
+
+test('a model that has been disposed of is not trained', async () => {
+  const gone = await createModel(CONFIG, { seed: 3, device: 'cpu' });
+  await gone.dispose();
+  expect(() => createTrainer(gone)).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
 });
 
 test('a save removes what kills left of earlier ones, and nothing that may be written to', async () => {
