@@ -292,3 +292,26 @@ test('describeModel tells what tensors are stored and held in, of a file and of 
   expect(folder.parameters).toEqual(of.parameters);
   expect(folder.bytes.held).toBe(folder.bytes.stored);
 });
+
+// Texts of Llama 3.1 end at three tokens; a base model's may end at what is text as well.
+test.each([
+  ['a token that is text', [5, 7]],
+  ['three tokens', [5, 7, 11]],
+  ['five', [300, 301, 302, 303, 304]],
+  ['one', 9],
+  ['none', undefined],
+])('the ids at which texts end go along: %s', async (_, eos) => {
+  const folder = empty();
+  cpSync(join(__dirname, '../../models/austen'), folder, { recursive: true });
+  if (eos !== undefined) writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: eos }));
+  const [file, again, saved] = [join(folder, 'x.gguf'), join(folder, 'y.gguf'), join(folder, 'saved')];
+  const wanted = [eos ?? []].flat();
+  const { notes } = await quantize(folder, file, { type: 'q8_0' });
+  expect(notes.some((note) => /may not end texts/.test(note))).toBe(wanted.length > 1);
+  await quantize(file, again, { type: 'q4_0' });
+  const model = await loadModel(again);
+  await model.save(saved);
+  const copy = await loadModel(saved);
+  for (const { eosTokens } of [model, copy] as { eosTokens?: readonly number[] }[]) expect(eosTokens).toEqual(wanted);
+  await Promise.all([model.dispose(), copy.dispose()]);
+});
