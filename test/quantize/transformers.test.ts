@@ -245,6 +245,38 @@ describe('what a file does not say is the published models’', () => {
     );
   });
 
+  test('any factor of its own tells a Granite with positions from a Bamba', async () => {
+    const state = { conv_kernel: 4, inner_size: 16, state_size: 4, time_step_rank: 2, group_count: 1 };
+    const keys: [string, Value][] = [
+      ['attention.head_count_kv', ['array', ['u32', [0, 2]]]],
+      ['rope.scaling.finetuned', ['bool', 1]],
+      ...Object.entries(state).map(([key, n]): [string, Value] => [`ssm.${key}`, ['u32', n]]),
+    ];
+    expect(await config(bare('granitehybrid', keys))).toMatchObject({ model_type: 'bamba' });
+    for (const [key, name] of [
+      ['embedding_scale', 'embedding_multiplier'],
+      ['residual_scale', 'residual_multiplier'],
+      ['logit_scale', 'logits_scaling'],
+    ] as const) {
+      const granite = { model_type: 'granitemoehybrid', [name]: 1.5, attention_multiplier: 1 / Math.sqrt(4) };
+      expect(await config(bare('granitehybrid', [...keys, [key, ['f32', 1.5]]]))).toMatchObject(granite);
+    }
+  });
+
+  test('LFM2 with windows, which llama.cpp has and transformers has not, is refused', async () => {
+    const keys: [string, Value][] = [
+      ['attention.head_count_kv', ['array', ['u32', [0, 2]]]],
+      ['shortconv.l_cache', ['u32', 3]],
+    ];
+    expect(await config(bare('lfm2', keys))).toMatchObject({ layer_types: ['conv', 'full_attention'] });
+    const refused = {
+      code: 'ERR_UNSUPPORTED_MODEL',
+      message: expect.stringMatching(/sliding_window: LFM2 with windows/),
+    };
+    const windows: [string, Value] = ['attention.sliding_window', ['u32', 4096]];
+    await expect(openCheckpoint(bare('lfm2', [...keys, windows]))).rejects.toMatchObject(refused);
+  });
+
   test('which layers have windows may be listed, or be none', async () => {
     const window: [string, Value] = ['attention.sliding_window', ['u32', 4]];
     const kinds = async (pattern: Value) =>
