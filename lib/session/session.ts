@@ -4,7 +4,14 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown, checkNone, checkPath } from '../options.js';
 import { outTensor, Tensor, type TensorLike } from '../tensor.js';
-import { type GenerateOptions, type Generating, type Generation, generate, type StepOptions } from './generate.js';
+import {
+  type GenerateOptions,
+  type Generating,
+  type Generation,
+  generate,
+  type StepOptions,
+  type Tokens,
+} from './generate.js';
 import { jointStep } from './joint-steps.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';
@@ -99,6 +106,13 @@ export class Session implements AsyncDisposable {
     const own = this.queue;
     this.queue = before.then(() => own);
     return result;
+  }
+
+  /** inOrder(), with tokens that may not be there yet: calls that come later wait for these as well. */
+  private afterTokens<T>(tokens: Tokens, work: (ids: Int32Array) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    if (!(tokens instanceof Promise)) return this.inOrder(() => work(tokens), signal);
+    tokens.catch(() => {}); // an abort may come before
+    return this.inOrder(async () => work(await unlessAborted(signal, tokens)), signal);
   }
 
   /** Counts a call on this session until it has ended; the next call waits for it. */
@@ -233,8 +247,9 @@ export class Session implements AsyncDisposable {
       },
       network: model,
       position: () => this.position,
-      next: (tokens, sampler, options) => this.inOrder(() => this.choose(tokens, sampler, options), options.signal),
-      row: (tokens, options) => this.inOrder(() => this.nextRow(tokens, options), options.signal),
+      next: (tokens, sampler, options) =>
+        this.afterTokens(tokens, (ids) => this.choose(ids, sampler, options), options.signal),
+      row: (tokens, options) => this.afterTokens(tokens, (ids) => this.nextRow(ids, options), options.signal),
       choose: (row, sampler) => call((n) => n.sampleRow(sampler.handle, this.native(), row)),
       tokens: (from) => call((n) => n.sessionTokens(this.native(), from)),
       accept: (token) => this.accept(token),
