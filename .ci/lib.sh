@@ -14,18 +14,41 @@ wanted() {
 }
 
 # step NAME COMMAND…: one check.
+declare -A step_command=() step_status=()
 step() {
-  local name=$1 start=$SECONDS
+  local name=$1
+  step_command[$name]=$(printf '%q ' "${@:2}")
   wanted "$name" || return 0
-  shift
-  if "$@" >"$logs/step" 2>&1; then
+  run_step "$name"
+}
+
+run_step() {
+  local name=$1 start=$SECONDS
+  if eval "${step_command[$name]}" >"$logs/step" 2>&1; then
+    step_status[$name]=0
     passed=$((passed + 1))
     echo "ok: $name ($((SECONDS - start)) s)"
   else
+    step_status[$name]=1
     failed=$((failed + 1))
     tail -n 80 "$logs/step"
     echo "FAILED: $name ($((SECONDS - start)) s)"
   fi
+}
+
+# after STEP… -- step|counted NAME COMMAND…: a check that needs what these steps, named above it, make: where it runs, so
+# do they, selected or not.
+after() {
+  local needed=() one
+  while [ "$1" != -- ]; do needed+=("$1") && shift; done
+  shift
+  if wanted "$2"; then
+    for one in "${needed[@]}"; do
+      [ -n "${step_status[$one]:-}" ] || run_step "$one"
+      [ "${step_status[$one]}" -eq 0 ] || { skip "$2" "$one failed"; return; }
+    done
+  fi
+  "$@"
 }
 
 # counted NAME COMMAND…: a test runner (vitest, doctest); its own counts join the total.
@@ -100,8 +123,9 @@ in_halves() {
   return $((first | second))
 }
 
-# The last line, and the exit status.
+# The last line, and the exit status. A word that selects nothing is a mistake.
 finish() {
+  [ $((passed + failed + skipped)) -ne 0 ] || { echo "no check is called so: ${only[*]:-}"; failed=1; }
   [ "$skipped" -eq 0 ] || echo "$skipped skipped, for the reasons above"
   echo "$passed passed, $failed failed"
   [ "$failed" -eq 0 ]

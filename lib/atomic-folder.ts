@@ -127,6 +127,12 @@ export async function replaceFolder(
 /** Puts a folder back that a kill left under its other name. */
 export async function recoverFolder(path: string): Promise<void> {
   const folder = await placeOf(path);
-  if ((await names(folder)) !== undefined || (await names(previousOf(folder))) === undefined) return;
-  await lazyFiles().rename(previousOf(folder), folder);
+  const { lstat, rename } = lazyFiles();
+  const isThere = (place: string) =>
+    lstat(place).then(
+      () => true,
+      () => false,
+    );
+  if ((await isThere(folder)) || !(await isThere(previousOf(folder)))) return;
+  await rename(previousOf(folder), folder);
 }

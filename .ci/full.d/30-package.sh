@@ -21,7 +21,8 @@ if [ "$(uname -sm)" = 'Linux x86_64' ]; then
   if need cmake cmake && need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu; then
     step 'prebuild: linux-x64' npm run --silent prebuild
     step 'prebuild: linux-arm64' npm run --silent prebuild -- --arch arm64
-    counted 'package: contents, types, installation, Node 20 to 24' package_tests
+    after 'prebuild: linux-x64' 'prebuild: linux-arm64' -- \
+      counted 'package: contents, types, installation, Node 20 to 24' package_tests
   else
     skip 'package' 'no CMake or no cross compiler for arm64 here'
   fi

@@ -15,7 +15,9 @@ fuzz_native() { # fuzz_native TARGET: new inputs go into the build folder, the k
 }
 if need clang++-14 clang-14 && need /usr/lib/llvm-14/lib/clang/14.0.6/lib/linux libclang-rt-14-dev; then
   step 'fuzz: build the C++ targets' fuzzers
-  for target in graph snapshot; do step "fuzz: $target in C++" fuzz_native "$target"; done
+  for target in graph snapshot; do
+    after 'fuzz: build the C++ targets' -- step "fuzz: $target in C++" fuzz_native "$target"
+  done
 else
   skip 'fuzz: the C++ targets' 'no clang-14 or no libclang-rt-14-dev here'
 fi

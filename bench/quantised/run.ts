@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { idsOf, perplexity } from '../../lib/quantize/text.js';
+import { modelFor, perplexity } from '../../lib/quantize/text.js';
 import { type Library, library, type Model } from '../library.js';
 import type { Machine } from '../machine.js';
 import { Random } from '../random.js';
@@ -67,8 +67,12 @@ export async function runQuantised(settings: QuantisedSettings, run: QuantisedRu
   const { signal, onProgress } = run;
   try {
     onProgress(0, 'f32');
-    const exact = await lib.loadModel(model, { exact: true, signal });
-    const text = settings.text === null ? null : idsOf(exact, settings.text, settings.maxTokens);
+    const { maxTokens } = settings;
+    const begun =
+      settings.text === null
+        ? { model: await lib.loadModel(model, { exact: true, signal }), ids: null }
+        : await modelFor(model, settings.text, { maxTokens, signal }, (given) => ({ ...given, exact: true }));
+    const { model: exact, ids: text } = begun;
     const ids = (text ?? randomTokens(COMPARED, exact.vocabSize)).slice(0, COMPARED);
     const wanted = await logitsOf(exact, ids, signal);
     const reference = { perplexity: text && (await perplexity(exact, text, { signal })) };
@@ -106,7 +110,7 @@ async function measure(lib: Library, type: string, c: Comparison): Promise<TypeM
   const { settings, signal } = c;
   const file = join(c.folder, `${type}.gguf`);
   const { bitsPerWeight, bytes } = await lib.quantize(settings.model, file, { type, signal });
-  const model = await lib.loadModel(file, { signal });
+  const { model } = await modelFor(file, c.text ?? c.ids, { signal });
   try {
     const found = await logitsOf(model, c.ids, signal);
     return {

@@ -3,7 +3,7 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
 import { GENERATE_OPTIONS, type Generated, type GenerateOptions } from '../session/generate.js';
-import { encodePrompt } from '../session/prompt.js';
+import { encodePrompt, LONG_TEXT } from '../session/prompt.js';
 import { readStops, type Stops } from '../session/stops.js';
 import { SharedTurns } from '../turns.js';
 
@@ -90,8 +90,6 @@ export function readPrompt(model: Model, request: GenerateRequest): Prompt {
   return { tokens, boundaries };
 }
 
-// Characters whose encoding holds the event loop for a few milliseconds.
-const LONG = 1 << 15;
 const lazyElsewhere = (): typeof import('../models/encode-elsewhere.js') => require('../models/encode-elsewhere.js');
 
 const turns = new SharedTurns();
@@ -103,7 +101,9 @@ export function readLongPrompt(model: Model, request: GenerateRequest): Prompt |
   const given = [prompt, messages, tokens].filter((x) => x !== undefined).length;
   const chat = Array.isArray(messages) && messages.length > 0 ? messages : undefined;
   const long =
-    typeof prompt === 'string' ? prompt.length > LONG : chat !== undefined && lengthOf([chat, templateOptions]) > LONG;
+    typeof prompt === 'string'
+      ? prompt.length > LONG_TEXT
+      : chat !== undefined && lengthOf([chat, templateOptions]) > LONG_TEXT;
   if (given !== 1 || !long || !folder || !tokenizer) return turns.run(() => readPrompt(model, request));
   const ids = lazyElsewhere().encodeElsewhere(
     chat
@@ -126,7 +126,7 @@ function lengthOf(value: unknown, depth = 0): number {
   let length = 0;
   for (const item of Object.values(value)) {
     length += lengthOf(item, depth + 1);
-    if (length > LONG) break;
+    if (length > LONG_TEXT) break;
   }
   return length;
 }

@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module';
 import { parentPort } from 'node:worker_threads';
 import type { Answer, Order } from './messages.js';
+import { beginsWithin, isPart, mayFollow, openedBy } from './utf8.js';
 
 type Xgrammar = typeof import('@mlc-ai/web-xgrammar', { with: { 'resolution-mode': 'import' }});
 type Compiler = Awaited<ReturnType<Xgrammar['GrammarCompiler']['createGrammarCompiler']>>;
@@ -14,14 +15,19 @@ type Matcher = Awaited<ReturnType<Xgrammar['GrammarMatcher']['createGrammarMatch
 interface Vocabulary {
   compiler: Compiler;
   size: number;
+  /** By id: the first byte of a character that a token ends with, where not every other may follow it. */
+  opens: ReadonlyMap<number, number>;
+  /** Ids of the tokens that begin within a character, by their first byte. */
+  within: ReadonlyMap<number, readonly number[]>;
   /** By grammar, those used last at the end. */
   compiled: Map<string, Compiled>;
 }
 
 interface Text {
   matcher: Matcher;
-  size: number;
+  vocabulary: Vocabulary;
   stops: Int32Array;
+  last: number | undefined;
 }
 
 const MOST_COMPILED = 64;
@@ -51,14 +57,26 @@ const CHARACTERS: readonly string[] = (() => {
 async function makeVocabulary(bytes: Uint8Array, offsets: Uint32Array): Promise<Vocabulary> {
   const { TokenizerInfo, GrammarCompiler } = await xgrammar;
   const size = offsets.length - 1;
+  const opens = new Map<number, number>();
+  const within = new Map<number, number[]>();
   const tokens = Array.from({ length: size }, (_, id) => {
+    const own = bytes.subarray(offsets[id], offsets[id + 1]);
+    if (!isPart(own)) return ''; // as a special token, which never comes
+    const opened = openedBy(own);
+    if (opened !== undefined) opens.set(id, opened);
+    if (beginsWithin(own)) {
+      const ids = within.get(own[0]!) ?? [];
+      ids.push(id);
+      within.set(own[0]!, ids);
+    }
     let token = '';
-    for (let i = offsets[id]!; i < offsets[id + 1]!; i++) token += CHARACTERS[bytes[i]!];
+    for (const byte of own) token += CHARACTERS[byte];
     return token;
   });
   // One more, which stands for the end: whether a text may end is one bit, whatever ends it.
   const info = await TokenizerInfo.createTokenizerInfo([...tokens, ''], 'byte_level', false, size + 1, [size]);
-  return { compiler: await GrammarCompiler.createGrammarCompiler(info, false), size, compiled: new Map() };
+  const compiler = await GrammarCompiler.createGrammarCompiler(info, false);
+  return { compiler, size, opens, within, compiled: new Map() };
 }
 
 async function compile(vocabulary: Vocabulary, grammar: string): Promise<Compiled> {
@@ -79,11 +97,16 @@ async function open(order: Order & { kind: 'open' }): Promise<Text> {
   const vocabulary = await vocabularies.get(order.vocabulary)!;
   const matcher = await GrammarMatcher.createGrammarMatcher(await compile(vocabulary, order.grammar));
   for (const token of order.accepted) matcher.acceptToken(token);
-  return { matcher, size: vocabulary.size, stops: order.stops };
+  return { matcher, vocabulary, stops: order.stops, last: order.accepted.at(-1) };
 }
 
-async function answer(text: number, { matcher, size, stops }: Text): Promise<Answer> {
+async function answer(text: number, { matcher, vocabulary, stops, last }: Text): Promise<Answer> {
+  const { size, opens, within } = vocabulary;
   const mask = Int32Array.from(await matcher.getNextTokenBitmask());
+  const first = last === undefined ? undefined : opens.get(last);
+  if (first !== undefined)
+    for (const [byte, ids] of within)
+      if (!mayFollow(first, byte)) for (const id of ids) mask[id >> 5]! &= ~(1 << (id & 31));
   const mayEnd = ((mask[size >> 5]! >> (size & 31)) & 1) === 1;
   mask[size >> 5]! &= ~(1 << (size & 31));
   const ends = new Int32Array(mask.length);
@@ -114,6 +137,7 @@ async function obey(order: Order): Promise<void> {
     if (!its) return;
     if (order.kind === 'accept' && !its.matcher.acceptToken(order.token))
       throw new Error(`token ${order.token} is not one that may come`);
+    if (order.kind === 'accept') its.last = order.token;
     const reply = await answer(text, its);
     port.postMessage(reply, reply.kind === 'mask' ? [reply.mask.buffer as ArrayBuffer] : []);
   } catch (error) {

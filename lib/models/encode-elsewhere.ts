@@ -5,6 +5,8 @@ import { Elsewhere } from '../elsewhere.js';
 export interface Question {
   folder: string;
   text?: string;
+  /** Whether the text begins the sequence. Default: true. */
+  first?: boolean;
   chat?: { messages: readonly Record<string, unknown>[]; options: Record<string, unknown> };
 }
 

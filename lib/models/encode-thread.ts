@@ -9,13 +9,13 @@ import type { TextTokenizer } from './tokenizer.js';
 
 const known = new Map<string, Promise<TextTokenizer | undefined>>();
 
-async function encoded({ folder, text, chat }: Question): Promise<Int32Array> {
+async function encoded({ folder, text, first = true, chat }: Question): Promise<Int32Array> {
   const loading = known.get(folder) ?? tokenizerOf(folder);
   known.set(folder, loading);
   loading.catch(() => known.delete(folder));
   const tokenizer = await loading;
   if (!tokenizer) throw new StatespaceError('ERR_CHECKPOINT', `${folder}: its tokenizer is gone`);
-  return chat ? tokenizer.encodeChat(chat.messages, chat.options) : encodePrompt(tokenizer, text!, true);
+  return chat ? tokenizer.encodeChat(chat.messages, chat.options) : encodePrompt(tokenizer, text!, first);
 }
 
 answer(parentPort!, encoded);

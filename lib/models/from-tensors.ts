@@ -1,4 +1,5 @@
 // The weights of a graph out of tensors in memory.
+import { isMap } from 'node:util/types';
 import type { StoredTensor } from '../checkpoint/open.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
@@ -12,9 +13,9 @@ export type Values = ReadonlyMap<string, TensorLike>;
 
 /** ERR_ARGUMENT where it is no map of tensors. */
 export function checkValues(op: string, values: unknown): Values {
-  if (!(values instanceof Map)) throw mismatch('ERR_ARGUMENT', op, 'a Map of tensors by their names', show(values));
+  if (!isMap(values)) throw mismatch('ERR_ARGUMENT', op, 'a Map of tensors by their names', show(values));
   return new Map(
-    [...values].map(([name, tensor]) => {
+    [...(values as Values)].map(([name, tensor]) => {
       const dtype = checkTensor(`${op}: ${name}`, tensor);
       return [name, { data: pinned(bitsOf(tensor.data)), shape: tensor.shape, dtype }];
     }),

@@ -41,6 +41,10 @@ export function readRows(x: ArrayLike<number> | TensorLike, features: number): F
   return new Tensor(t.data, t.shape, t.dtype).toFloat32Array().slice();
 }
 
+/** What is expected of sequences where rotations depend on their length. */
+export const atMost = ({ tokens, of }: NonNullable<Graph['longest']>): string =>
+  `at most ${tokens} tokens, for which ${of} turns as it does here (load the model with contextLength for longer ones)`;
+
 /** ERR_ARGUMENT where a sequence would become longer than what the network's rotations hold for. */
 export function checkLengths(
   longest: NonNullable<Graph['longest']>,
@@ -51,11 +55,6 @@ export function checkLengths(
     const { position } = call((n) => n.sessionInfo(session));
     const after = position + lengths[i]!;
     if (after <= longest.tokens) continue;
-    throw mismatch(
-      'ERR_ARGUMENT',
-      'session',
-      `at most ${longest.tokens} tokens, for which ${longest.of} turns as it does here (load the model with contextLength for longer ones)`,
-      `${lengths[i]} after ${position}`,
-    );
+    throw mismatch('ERR_ARGUMENT', 'session', atMost(longest), `${lengths[i]} after ${position}`);
   }
 }

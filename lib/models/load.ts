@@ -1,3 +1,4 @@
+import { isMap } from 'node:util/types';
 import { Cancellation, watched } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
@@ -81,7 +82,7 @@ export async function loadModel(
   path: string | ReadonlyMap<string, TensorLike>,
   options: LoadOptions = {},
 ): Promise<Model> {
-  if (path instanceof Map) return loadValues('loadModel', path, options.config, options);
+  if (isMap(path)) return loadValues('loadModel', path, options.config, options);
   if (typeof path !== 'string')
     throw new StatespaceError('ERR_ARGUMENT', `loadModel: folder: expected a path, received ${show(path)}`);
   checkOptions('loadModel', options, [], ['config']);

@@ -8,6 +8,7 @@ import { call, type NativeHandle } from '../native.js';
 import { checkKnown, checkNone, checkPath } from '../options.js';
 import { type BatchEntry, forwardBatch } from '../session/batch.js';
 import type { Fed, Network, StepEntry, StepResult, Watch } from '../session/network.js';
+import { LONG_TEXT } from '../session/prompt.js';
 import { ArrivingSession, restore, restoreAsync, restorePieces } from '../session/restore.js';
 import { Session } from '../session/session.js';
 import { type DType, Tensor, type TensorLike } from '../tensor.js';
@@ -19,6 +20,7 @@ import type { ResolvedModel } from './registry.js';
 import type { TextTokenizer } from './tokenizer.js';
 
 // The engine knows models; a model only makes one.
+const lazyElsewhere = (): typeof import('./encode-elsewhere.js') => require('./encode-elsewhere.js');
 const lazySave = (): typeof import('../training/save.js') => require('../training/save.js');
 const lazyEngine = (): typeof import('../engine/engine.js') => require('../engine/engine.js');
 
@@ -127,6 +129,12 @@ export class Model implements AsyncDisposable, Network {
   /** @internal The folder or GGUF file that another thread can read its tokenizer from. */
   get tokenizerIn(): string | undefined {
     return this.#folder ?? this.#gguf;
+  }
+  /** @internal */
+  encodeLong(text: string, first: boolean): Promise<Int32Array> | undefined {
+    const folder = this.tokenizerIn;
+    if (text.length <= LONG_TEXT || !folder || !this.tokenizer) return undefined;
+    return lazyElsewhere().encodeElsewhere({ folder, text, first });
   }
   /** @internal Where the files of its tokenizer lie that are saved with it. */
   get companions(): string | undefined {

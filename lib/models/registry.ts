@@ -85,6 +85,8 @@ export interface ResolvedModel {
   config: unknown;
   /** What errors about the config begin with. */
   where: string;
+  /** What LoadOptions said: the length that rotations are those of. */
+  contextLength?: number | undefined;
 }
 
 /** Tensors of its checkpoints that the family leaves unread. */
@@ -115,7 +117,7 @@ export function resolveModel(
   const reader = new ConfigReader(text ?? raw, modelType, options.contextLength, where);
   const config = definition.config(reader);
   reader.done();
-  return { modelType, wrapped: text !== undefined, definition, config, where };
+  return { modelType, wrapped: text !== undefined, definition, config, where, contextLength: options.contextLength };
 }
 
 /** The config of a multimodal one's text, by itself; any other as it is. */

@@ -1,6 +1,7 @@
 // A checkpoint of Hugging Face's layout as the tensors and keys of a GGUF file; nothing is read but config and names.
 import { architectureNamed } from '../checkpoint/gguf/architectures/index.js';
 import { type Pair, text } from '../checkpoint/gguf/pairs.js';
+import { BEYOND } from '../checkpoint/gguf/special-ids.js';
 import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
 import { checkpointError } from '../checkpoint/stored.js';
 import { renamed, scaled } from '../checkpoint/views.js';
@@ -158,6 +159,9 @@ function unusedMixes(planned: readonly PlannedTensor[]): PlannedTensor[] {
 function pairsOf(said: Written): Map<string, Pair> {
   const pairs = new Map<string, Pair>([['general.architecture', text(said.architecture)]]);
   for (const [key, pair] of Object.entries(said.keys)) if (pair) pairs.set(`${said.architecture}.${key}`, pair);
-  if (Object.keys(said.beyond).length > 0) pairs.set('statespace.config', text(JSON.stringify(said.beyond)));
+  if (Object.keys(said.beyond).length > 0) pairs.set(BEYOND, beyondWith(undefined, said.beyond));
   return pairs;
 }
+
+export const beyondWith = (before: Pair | undefined, more: Record<string, unknown>): Pair =>
+  text(JSON.stringify({ ...(before && JSON.parse(before.value as string)), ...more }));

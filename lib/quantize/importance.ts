@@ -1,10 +1,9 @@
 // How much each column of a matrix matters: the mean square of what a text feeds it.
 import type { Graph, Value } from '../graph/graph.js';
-import { loadModel } from '../models/load.js';
 import type { Model } from '../models/model.js';
 import { withTap } from '../models/tap.js';
 import { Turns } from '../turns.js';
-import { idsOf, MOST_TOKENS, type TextOptions } from './text.js';
+import { modelFor, type TextOptions } from './text.js';
 
 /** Values that come back at once. */
 const PIECE = 1 << 20;
@@ -33,9 +32,8 @@ export async function importanceOf(
       graph.op('activate', { x: graph.reshape(value, width) }, {}, graph.view(joined, offset, width));
     return joined;
   };
-  const model = await loadModel(path, withTap({ exact: true, signal: options.signal }, tap));
+  const { model, ids } = await modelFor(path, text, options, (given) => withTap({ ...given, exact: true }, tap));
   try {
-    const ids = idsOf(model, text, options.maxTokens ?? MOST_TOKENS);
     return named(places, await sumsOfSquares(model, ids, totalOf(places), options.signal), ids.length);
   } finally {
     await model.dispose();

@@ -5,6 +5,7 @@ import { decodeRows, encodeRows } from '../blocks.js';
 import { checkCall, watched } from '../cancellation.js';
 import { InputFile } from '../checkpoint/files.js';
 import { type Pair, text, u32 } from '../checkpoint/gguf/pairs.js';
+import { BEYOND } from '../checkpoint/gguf/special-ids.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
 import { type OutTensor, writeGguf } from '../checkpoint/gguf/write.js';
 import { type Checkpoint, openCheckpoint, readTensorF32 } from '../checkpoint/open.js';
@@ -13,9 +14,9 @@ import { valueRange } from '../checkpoint/views.js';
 import { byteLength, isQuantized, type StoredType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
-import { checkKnown } from '../options.js';
+import { checkKnown, checkPath } from '../options.js';
 import { fromFile } from './file.js';
-import { type Contents, fromFolder, type PlannedTensor } from './folder.js';
+import { beyondWith, type Contents, fromFolder, type PlannedTensor } from './folder.js';
 import { checkSplit, partsOf, type SplitOptions } from './split.js';
 import { nameOf, tokenizerPairs } from './tokenizer.js';
 import { chooseTypes, fileTypeOf, type MixName, mainTypeOf, mixNamed, mixNames, type Sizes } from './types.js';
@@ -82,8 +83,8 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
   checkCall('quantize', options);
   checkKnown('quantize', options, OPTIONS);
   checkSplit(options);
-  if (typeof out !== 'string' || out === '')
-    throw mismatch('ERR_ARGUMENT', 'quantize: out', 'the path of a file', show(out));
+  checkPath('quantize: path', path);
+  checkPath('quantize: out', out);
   const mix = mixNamed(options.type);
   options.signal?.throwIfAborted();
   const checkpoint = await openCheckpoint(path);
@@ -98,6 +99,12 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
     contents.pairs.set('general.name', text(nameOf(checkpoint.folder)));
     const spoken = await tokenizerPairs(checkpoint.folder, rowsOf(contents), checkpoint);
     for (const [key, pair] of spoken.pairs) contents.pairs.set(key, pair);
+    if (spoken.ends) {
+      contents.pairs.set(BEYOND, beyondWith(contents.pairs.get(BEYOND), { eos_token_id: spoken.ends }));
+      notes.push(
+        `llama.cpp: it may not end texts at all of the tokens ${spoken.ends.join(', ')}, at which the model's end`,
+      );
+    }
     notes.push(...spoken.notes);
   }
   if (contents.rounded?.length)

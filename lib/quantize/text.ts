@@ -1,6 +1,7 @@
 // What a model makes of a text: its tokens, and how well it foresees them.
 import { StatespaceError } from '../errors.js';
 import { loadModel } from '../models/load.js';
+import type { LoadOptions } from '../models/load-options.js';
 import type { Model } from '../models/model.js';
 import { Turns } from '../turns.js';
 
@@ -14,7 +15,7 @@ export interface TextOptions {
 }
 
 /** Token ids of a text's beginning, two at least; where the model has no tokenizer, the text is ids such as 12,5,7. */
-export function idsOf(model: Model, text: string, most: number): Int32Array {
+function idsOf(model: Model, text: string, most: number): Int32Array {
   const ids = model.tokenizer ? model.tokenizer.encode(text) : readIds(text);
   if (ids.length < 2)
     throw new StatespaceError('ERR_ARGUMENT', `quantize: text: expected two tokens at least, received ${ids.length}`);
@@ -66,16 +67,42 @@ export async function perplexity(
   return Math.exp(surprise / (ids.length - 1));
 }
 
-/** The perplexity of a text's beginning under the model in a folder or a file. */
+/**
+ * A model with the ids of a text's beginning: those that its tokenizer makes, or that another's made. Where rotations depend
+ * on how long a sequence is, they are those of so many tokens.
+ */
+export async function modelFor(
+  path: string,
+  text: string | Int32Array,
+  options: TextOptions,
+  loading: (options: LoadOptions) => LoadOptions = (given) => given,
+): Promise<{ model: Model; ids: Int32Array }> {
+  const { signal } = options;
+  const model = await loadModel(path, loading({ signal }));
+  try {
+    const ids = typeof text === 'string' ? idsOf(model, text, options.maxTokens ?? MOST_TOKENS) : text;
+    const { longest } = model.blueprint.graph;
+    if (!longest || ids.length <= longest.tokens) return { model, ids };
+    await model.dispose();
+    return { model: await loadModel(path, loading({ signal, contextLength: ids.length })), ids };
+  } catch (error) {
+    await model.dispose();
+    throw error;
+  }
+}
+
+/**
+ * The perplexity of a text's beginning under the model in a folder or a file, and the ids that its tokenizer made of the
+ * text; of these ids under another model, whose tokenizer may be another or none.
+ */
 export async function perplexityOf(
   path: string,
-  text: string,
+  text: string | Int32Array,
   options: TextOptions = {},
-): Promise<{ perplexity: number; tokens: number }> {
-  const model = await loadModel(path, { signal: options.signal });
+): Promise<{ perplexity: number; ids: Int32Array }> {
+  const { model, ids } = await modelFor(path, text, options);
   try {
-    const ids = idsOf(model, text, options.maxTokens ?? MOST_TOKENS);
-    return { perplexity: await perplexity(model, ids, options), tokens: ids.length };
+    return { perplexity: await perplexity(model, ids, options), ids };
   } finally {
     await model.dispose();
   }

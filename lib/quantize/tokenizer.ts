@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { readChatTemplates } from '../chat/read-templates.js';
 import { bool, i32s, type Pair, text, texts, u32 } from '../checkpoint/gguf/pairs.js';
 import { rwkvTokens } from '../checkpoint/gguf/rwkv-vocabulary.js';
+import { specialIds } from '../checkpoint/gguf/special-ids.js';
 import { readTokenizer } from '../checkpoint/gguf/tokenizer.js';
 import { NORMALIZER, SPACE_PREFIX } from '../checkpoint/gguf/tokenizer-keys.js';
 import { Metadata } from '../checkpoint/gguf/values.js';
@@ -31,8 +32,23 @@ const SAMPLES = [
   " a_b-c.d/e\\f@g#h$i%j^k&l*m(n)o'sAbCdEF GHIj…  tabs\there",
 ];
 
-/** Keys for `rows` tokens, as many as the embedding has; none where the folder has no tokenizer that GGUF knows. */
-export async function tokenizerPairs(folder: string, rows: number, checkpoint: Checkpoint): Promise<Spoken> {
+/**
+ * Keys for `rows` tokens, as many as the embedding has; none where the folder has no tokenizer that GGUF knows. `ends`: the
+ * ids at which the model's texts end, where these keys say others.
+ */
+export async function tokenizerPairs(
+  folder: string,
+  rows: number,
+  checkpoint: Checkpoint,
+): Promise<Spoken & { ends?: readonly number[] }> {
+  const spoken = await spokenOf(folder, rows, checkpoint);
+  const ends = [checkpoint.generationConfig?.eos_token_id ?? checkpoint.config?.eos_token_id ?? []].flat() as number[];
+  const { eos_token_id: said = [] } = specialIds(metadataOf(folder, spoken.pairs));
+  const isSame = [...new Set(ends)].sort().join() === [said].flat().sort().join();
+  return ends.length === 0 || isSame ? spoken : { ...spoken, ends };
+}
+
+async function spokenOf(folder: string, rows: number, checkpoint: Checkpoint): Promise<Spoken> {
   const rwkv = await rwkvTokens(folder, rows);
   if (rwkv) return { pairs: rwkv, notes: [] };
   const definition = await readJson(join(folder, 'tokenizer.json'));
@@ -53,6 +69,9 @@ export async function tokenizerPairs(folder: string, rows: number, checkpoint: C
   const words = new DefinedWords(definition as Definition, rows, nameOf(folder)).words();
   return new Speaker(folder, rows, words, checkpoint).pairs();
 }
+
+const metadataOf = (folder: string, pairs: ReadonlyMap<string, Pair>): Metadata =>
+  new Metadata(folder, new Map([...pairs].map(([key, { value }]) => [key, value])));
 
 /** general.name of a file. */
 export const nameOf = (folder: string): string => basename(folder);
@@ -139,8 +158,9 @@ class Speaker {
       if (id !== undefined) found.push([`${prefix}${key}_token_id`, u32(id)]);
     }
     const eos = byText('eos') ?? listed('eos')[0] ?? ids.eos;
-    const turn = listed('eos').find((id) => id !== eos);
+    const [turn, message] = listed('eos').filter((id) => id !== eos);
     if (turn !== undefined) found.push([`${prefix}eot_token_id`, u32(turn)]);
+    if (message !== undefined) found.push([`${prefix}eom_token_id`, u32(message)]);
     return found;
   }
 
@@ -163,8 +183,7 @@ class Speaker {
     let best = { name: candidates[0]!, equal: -1 };
     for (const name of candidates) {
       pairs.set(`${prefix}pre`, text(name));
-      const values = new Map([...pairs].map(([key, { value }]) => [key, value]));
-      const made = await readTokenizer(new Metadata(this.folder, values));
+      const made = await readTokenizer(metadataOf(this.folder, pairs));
       const equal = SAMPLES.filter((sample, i) => made?.encode(sample, options).join() === wanted[i]).length;
       if (equal > best.equal) best = { name, equal };
       if (equal === SAMPLES.length) break;

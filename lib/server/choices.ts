@@ -14,9 +14,9 @@ export interface ApiUsage {
   state_bytes: number;
 }
 
-/** A token of a choice, or its end. */
+/** A token of a choice, with whether nothing of the text so far is held back; or its end. */
 export type ChoiceEvent =
-  | { choice: number; token: EngineToken }
+  | { choice: number; token: EngineToken; whole: boolean }
   | { choice: number; finishReason: 'stop' | 'length'; text: string };
 
 /** Generates the choices of one HTTP request together. */
@@ -78,7 +78,7 @@ export class Choices {
 
   private async *events(): AsyncGenerator<ChoiceEvent, void> {
     for await (const { from: choice, value: event } of merged(this.sources, this.engine.together)) {
-      if (event.kind === 'token') yield { choice, token: event.token };
+      if (event.kind === 'token') yield { choice, token: event.token, whole: event.whole };
       else {
         this.count(choice, event.usage);
         // An end-of-text token is no other way to stop there.
@@ -109,4 +109,10 @@ export function tokenBytes(engine: Engine, token: number): Buffer {
   if (!tokenizer) return Buffer.from(`${token}`);
   const bytes = tokenizer.tokenBytes?.(token);
   return bytes ? Buffer.from(bytes) : Buffer.from(tokenizer.decode([token], { skipSpecialTokens: false }));
+}
+
+/** Whether a token is left out of texts: a special one. */
+export function isSilent(engine: Engine, token: number): boolean {
+  const { tokenizer } = engine.model;
+  return tokenizer?.decode([token]) === '' && tokenizer.decode([token], { skipSpecialTokens: false }) !== '';
 }

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import { StringDecoder } from 'node:string_decoder';
 import type { Engine } from '../engine/engine.js';
 import type { EngineToken } from '../engine/request.js';
 import type { Limits, Served } from './app.js';
 import type { Body } from './body.js';
-import { Choices, textOf, tokenBytes } from './choices.js';
+import { Choices, isSilent, textOf, tokenBytes } from './choices.js';
 import { readCommon, readInputs } from './sampling.js';
 import { eventStream } from './sse.js';
 
@@ -33,11 +34,10 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
   );
   const base = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: now(), model: limits.model };
   const events = await choices.start();
-  const offsets: number[] = [];
-  const shown = (choice: number, token: EngineToken): Logprobs | null => {
-    const offset = offsets[choice] ?? 0;
-    offsets[choice] = offset + textOf(token).length;
-    return logprobs === undefined ? null : logprobsOf(engine, token, offset);
+  const offsets = Array.from({ length: prompts.length * n }, () => new Offsets());
+  const shown = (choice: number, token: EngineToken, whole: boolean): Logprobs | null => {
+    if (logprobs === undefined) return null;
+    return logprobsOf(engine, token, offsets[choice]!.next(engine, token, whole));
   };
 
   if (stream) {
@@ -46,7 +46,8 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
       for await (const event of events) {
         const [index, finish_reason] = [event.choice, 'token' in event ? null : event.finishReason];
         const text = 'token' in event ? textOf(event.token) : event.text;
-        const choice = { index, text, logprobs: 'token' in event ? shown(index, event.token) : null, finish_reason };
+        const logprobs = 'token' in event ? shown(index, event.token, event.whole) : null;
+        const choice = { index, text, logprobs, finish_reason };
         yield { ...base, choices: [choice], ...usage };
       }
       if (includeUsage) yield { ...base, choices: [], usage: choices.usage };
@@ -60,7 +61,7 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
   for await (const event of events) {
     const choice = all[event.choice]!;
     if ('token' in event) {
-      choice.logprobs = joined(choice.logprobs, shown(event.choice, event.token));
+      choice.logprobs = joined(choice.logprobs, shown(event.choice, event.token, event.whole));
       choice.text += textOf(event.token);
     } else {
       choice.text += event.text;
@@ -68,6 +69,27 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
     }
   }
   return { json: { ...base, choices: all, usage: choices.usage }, usage: choices.usage };
+}
+
+/** Where tokens begin in a text, parts of which (what may become a stop text) come later than the tokens. */
+class Offsets {
+  /** Characters that came before nothing was held back the last time, and since. */
+  private known = 0;
+  private news = 0;
+  private held: Buffer[] = [];
+
+  /** Where the token begins whose event this is; one within a character where that does. */
+  next(engine: Engine, token: EngineToken, whole: boolean): number {
+    const offset = this.known + new StringDecoder('utf8').write(Buffer.concat(this.held)).length;
+    this.news += textOf(token).length;
+    if (!isSilent(engine, token.token)) this.held.push(tokenBytes(engine, token.token));
+    if (whole) {
+      this.known += this.news;
+      this.news = 0;
+      this.held = [];
+    }
+    return offset;
+  }
 }
 
 function logprobsOf(engine: Engine, token: EngineToken, offset: number): Logprobs {

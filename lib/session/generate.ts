@@ -65,13 +65,16 @@ export interface StepOptions {
 }
 
 /** What generate() does with its session. */
+/** Ids, or those of a long text, which another thread makes. */
+export type Tokens = Int32Array | Promise<Int32Array>;
+
 export interface Generating {
   network: Network;
   position(): number;
   /** Feeds tokens, and one that was accepted before them; chooses what follows. */
-  next(tokens: Int32Array, sampler: Sampler, options: StepOptions): Promise<Chosen>;
+  next(tokens: Tokens, sampler: Sampler, options: StepOptions): Promise<Chosen>;
   /** The row of logits that follows, to be changed by hand, and the choice from it. */
-  row(tokens: Int32Array, options: { signal?: AbortSignal | undefined }): Promise<Float32Array>;
+  row(tokens: Tokens, options: { signal?: AbortSignal | undefined }): Promise<Float32Array>;
   choose(row: Float32Array, sampler: Sampler): number;
   tokens(from: number): Int32Array;
   /** The token belongs to the sequence; it is fed with what comes next. */
@@ -98,8 +101,10 @@ interface Checked {
   maxTokens: number;
   stops: Stops;
   sampler: Sampler;
-  prompt: Int32Array;
+  prompt: Tokens;
 }
+
+const isNone = (tokens: Tokens): boolean => !(tokens instanceof Promise) && tokens.length === 0;
 
 /** The loop behind Session.generate(). */
 export function generate(session: Generating, options: GenerateOptions): Generation {
@@ -138,7 +143,7 @@ async function* run(
     if (options.responseFormat !== undefined)
       mask = await lazyMasks().TokenMask.open(session.network, options.responseFormat, new Set(stops.ids.keys()));
     if (maxTokens === 0) {
-      if (prompt.length > 0) await session.row(prompt, { signal });
+      if (!isNone(prompt)) await session.row(prompt, { signal });
       return finish('length');
     }
     let tokens = prompt;
@@ -149,7 +154,7 @@ async function* run(
       tokens = NONE;
       let said = ''; // what an earlier call held back
       if (tokenizer && !text) {
-        unsaid = new UnsaidText(prompt.length === 0 ? leftBy(session) : undefined);
+        unsaid = new UnsaidText(isNone(prompt) ? leftBy(session) : undefined);
         const { from = session.position() } = unsaid.left ?? {};
         text = new TextStream(tokenizer, stops, contextOf(session, tokenizer, from));
         for (const token of session.tokens(from)) said += unsaid.news(text.push(token));
@@ -222,7 +227,7 @@ const WHOLE = { reason: 'eos', by: undefined } as const;
 async function next(
   session: Generating,
   sampler: Sampler,
-  tokens: Int32Array,
+  tokens: Tokens,
   { signal, processLogits, logprobs }: GenerateOptions,
   mask: TokenMask | undefined,
 ): Promise<Chosen | undefined> {
@@ -258,7 +263,7 @@ function check(session: Generating, options: GenerateOptions): Checked {
   return { options, maxTokens, stops, sampler, prompt: readPrompt(session, options.prompt) };
 }
 
-function readPrompt(session: Generating, prompt: unknown): Int32Array {
+function readPrompt(session: Generating, prompt: unknown): Tokens {
   const { network } = session;
   if (prompt === undefined) return NONE;
   if (typeof prompt === 'string') {
@@ -267,7 +272,8 @@ function readPrompt(session: Generating, prompt: unknown): Int32Array {
         'ERR_ARGUMENT',
         'generate: prompt: text needs a tokenizer in the model folder; give token ids',
       );
-    return encodePrompt(network.tokenizer, prompt, session.position() === 0);
+    const first = session.position() === 0;
+    return network.encodeLong(prompt, first) ?? encodePrompt(network.tokenizer, prompt, first);
   }
   if (typeof prompt !== 'object' || prompt === null || typeof (prompt as ArrayLike<number>).length !== 'number')
     throw mismatch('ERR_ARGUMENT', 'generate: prompt', 'a text or an array of token ids', show(prompt));

@@ -70,6 +70,8 @@ export interface Network {
   /** 'f32', 'q4_0' …: what its matrices are held in. */
   readonly heldType: string;
   readonly tokenizer: Tokenizing | undefined;
+  /** encodePrompt() of a long text in a thread of its own; undefined where the text is short, or cannot be read there. */
+  encodeLong(text: string, first: boolean): Promise<Int32Array> | undefined;
   /** Ids that end a text. */
   readonly eosTokens: readonly number[];
   /** Of the weights and their types: what a snapshot is bound to. */

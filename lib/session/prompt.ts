@@ -1,5 +1,8 @@
 import type { Tokenizing } from './network.js';
 
+/** Characters whose encoding holds the event loop for a few milliseconds. */
+export const LONG_TEXT = 1 << 15;
+
 /**
  * The ids of a prompt's text. The mark of the first token stands at the first position only, and once: a text that a chat
  * template has written may begin with it already.

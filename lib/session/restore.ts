@@ -6,6 +6,7 @@ import { Session } from './session.js';
 import {
   checkOwner,
   readRest,
+  readUnsaid,
   refuse,
   type Sizes,
   SNAPSHOT_BEGIN,
@@ -116,8 +117,9 @@ export class ArrivingSession {
     const { pending } = sizes!;
     const known = pending >= 0 ? tokens.subarray(0, -1) : tokens;
     call((n) => n.rememberSession(session, known, lastRow, pending));
+    const unsaid = readUnsaid(this.header, tokens);
     this.session = undefined;
-    return new Session(this.network, session);
+    return new Session(this.network, session, unsaid);
   }
 
   /** Whose a damaged snapshot says that it is tells nothing: whether that may be why it was refused. */

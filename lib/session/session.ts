@@ -4,7 +4,14 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown, checkNone, checkPath } from '../options.js';
 import { outTensor, Tensor, type TensorLike } from '../tensor.js';
-import { type GenerateOptions, type Generating, type Generation, generate, type StepOptions } from './generate.js';
+import {
+  type GenerateOptions,
+  type Generating,
+  type Generation,
+  generate,
+  type StepOptions,
+  type Tokens,
+} from './generate.js';
 import { jointStep } from './joint-steps.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';
@@ -47,12 +54,12 @@ export class Session implements AsyncDisposable {
   private pending = 0;
   private settled = { position: 0, bytes: 0 };
   private generating = false;
-  private unsaid: Unsaid | undefined;
 
   /** @internal Made by Model.createSession() and fork(). */
   constructor(
     readonly model: Network,
     handle: NativeHandle,
+    private unsaid?: Unsaid,
   ) {
     this.handle = handle;
   }
@@ -100,6 +107,13 @@ export class Session implements AsyncDisposable {
     const own = this.queue;
     this.queue = before.then(() => own);
     return result;
+  }
+
+  /** inOrder(), with tokens that may not be there yet: calls that come later wait for these as well. */
+  private afterTokens<T>(tokens: Tokens, work: (ids: Int32Array) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    if (!(tokens instanceof Promise)) return this.inOrder(() => work(tokens), signal);
+    tokens.catch(() => {}); // an abort may come before
+    return this.inOrder(async () => work(await unlessAborted(signal, tokens)), signal);
   }
 
   /** Counts a call on this session until it has ended; the next call waits for it. */
@@ -234,8 +248,9 @@ export class Session implements AsyncDisposable {
       },
       network: model,
       position: () => this.position,
-      next: (tokens, sampler, options) => this.inOrder(() => this.choose(tokens, sampler, options), options.signal),
-      row: (tokens, options) => this.inOrder(() => this.nextRow(tokens, options), options.signal),
+      next: (tokens, sampler, options) =>
+        this.afterTokens(tokens, (ids) => this.choose(ids, sampler, options), options.signal),
+      row: (tokens, options) => this.afterTokens(tokens, (ids) => this.nextRow(ids, options), options.signal),
       choose: (row, sampler) => call((n) => n.sampleRow(sampler.handle, this.native(), row)),
       tokens: (from) => call((n) => n.sessionTokens(this.native(), from)),
       accept: (token) => this.accept(token),
@@ -289,12 +304,11 @@ export class Session implements AsyncDisposable {
   fork(options?: Readonly<Record<never, never>>): Session {
     checkNone('fork', options);
     const handle = this.idle('fork');
-    const fork = new Session(
+    return new Session(
       this.model,
       call((n) => n.forkSession(handle)),
+      this.unsaid,
     );
-    fork.unsaid = this.unsaid;
-    return fork;
   }
 
   /**
@@ -329,14 +343,15 @@ export class Session implements AsyncDisposable {
     checkKnown(`session.${what}`, options, ['logits']);
     const row = options.logits === true;
     const sizes = call((n) => n.exportSizes(handle, row));
-    const head = Buffer.concat([before, snapshotHeader(this.model, sizes)]);
+    const head = Buffer.concat([before, snapshotHeader(this.model, sizes, this.unsaid)]);
     return { sizes, handle, row, head };
   }
 
   /**
    * saveAsync() into a file that is replaced as a whole: written beside it, synced and renamed over it, so that after a
    * crash or a kill at any moment `path` holds what it held before or the new snapshot. The state is that of the moment
-   * of the call; 4 MB of it at a time are copied. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
+   * of the call; 4 MB of it at a time are copied. Model.restoreSessionFromFile() reads it. ERR_ARGUMENT where it cannot be
+   * written, with the file system's error as its cause.
    */
   async saveToFile(path: string, options: SaveOptions = {}): Promise<void> {
     checkPath('session.saveToFile: path', path);

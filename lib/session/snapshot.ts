@@ -1,15 +1,19 @@
 import { StatespaceError } from '../errors.js';
 import { LARGE, largeMemory } from '../memory.js';
+import type { Unsaid } from './unsaid.js';
 
 /**
- * A session as bytes: magic, version, the model's fingerprint and the type that it was held in, the position, the native
- * state, the row of logits (where it was asked for), the tokens, and a digest over all of that. Little endian.
+ * A session as bytes: magic, version, the model's fingerprint and the type that it was held in, the position, text that
+ * waits to be said, the native state, the row of logits (where it was asked for), the tokens, and a digest over all of
+ * that. Little endian.
  */
 const MAGIC = 'SSMSNAP\0';
-const VERSION = 3;
+const VERSION = 4;
 const TYPE_BYTES = 12;
-// magic, version, pending token, fingerprint, held type, values of the row, position, bytes of state, number of tokens
-const HEADER = 8 + 4 + 4 + 32 + TYPE_BYTES + 4 + 8 + 8 + 8;
+// magic, version, pending token, fingerprint, held type, values of the row, position, bytes of state, number of tokens;
+// tokens whose text waits, its characters that were given out, and the last one's log-probability
+const UNSAID = 8 + 4 + 4 + 32 + TYPE_BYTES + 4 + 8 + 8 + 8;
+const HEADER = UNSAID + 4 + 4 + 8;
 const DIGEST = 32;
 
 export interface Sizes {
@@ -33,8 +37,12 @@ export const SNAPSHOT_BEGIN = HEADER;
 /** What stands at the end. */
 export const SNAPSHOT_DIGEST = DIGEST;
 
-/** The beginning of a snapshot of these sizes. */
-export function snapshotHeader(of: Pick<Expected, 'fingerprint' | 'heldType'>, sizes: Sizes): Uint8Array {
+/** The beginning of a snapshot of these sizes; `unsaid`: what waits behind its last token. */
+export function snapshotHeader(
+  of: Pick<Expected, 'fingerprint' | 'heldType'>,
+  sizes: Sizes,
+  unsaid?: Unsaid,
+): Uint8Array {
   const header = Buffer.alloc(HEADER);
   header.write(MAGIC, 0, 'latin1');
   header.writeUInt32LE(VERSION, 8);
@@ -45,6 +53,11 @@ export function snapshotHeader(of: Pick<Expected, 'fingerprint' | 'heldType'>, s
   header.writeBigUInt64LE(BigInt(sizes.position), 64);
   header.writeBigUInt64LE(BigInt(sizes.state), 72);
   header.writeBigUInt64LE(BigInt(sizes.tokens), 80);
+  if (unsaid?.until === sizes.position) {
+    header.writeUInt32LE(unsaid.until - unsaid.from, UNSAID);
+    header.writeUInt32LE(unsaid.given, UNSAID + 4);
+    header.writeDoubleLE(unsaid.last.logprob, UNSAID + 8);
+  }
   return header;
 }
 
@@ -70,6 +83,17 @@ export function snapshotSizes(header: Uint8Array, length: number): Sizes {
   const sizes = { position, pending, state, row, tokens };
   if (snapshotBytes(sizes) !== length) throw refuse('it is truncated or has bytes behind its end');
   return sizes;
+}
+
+/** What waits to be said behind the last of these tokens. */
+export function readUnsaid(header: Uint8Array, tokens: Int32Array): Unsaid | undefined {
+  const b = Buffer.from(header.buffer, header.byteOffset + UNSAID, HEADER - UNSAID);
+  const [count, given, logprob] = [b.readUInt32LE(0), b.readUInt32LE(4), b.readDoubleLE(8)];
+  if (count > tokens.length || !Number.isFinite(logprob) || (count === 0 && b.some((byte) => byte !== 0)))
+    throw refuse('the text that waits does not agree with its tokens');
+  if (count === 0) return undefined;
+  const [until, token] = [tokens.length, tokens.at(-1)!];
+  return { from: until - count, until, given, last: { token, logprob, text: '' } };
 }
 
 /** Throws ERR_STATE for a snapshot of anything but this. */

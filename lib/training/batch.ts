@@ -1,4 +1,6 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
+import type { Graph } from '../graph/graph.js';
+import { atMost } from '../models/input.js';
 import type { TrainingPart } from '../native.js';
 import { checkKnown } from '../options.js';
 import { type TensorLike, tagOf } from '../tensor.js';
@@ -49,6 +51,8 @@ export interface Reading {
   readonly outputs: number;
   /** One row for a sequence, in place of one for a token. */
   readonly bySequence: boolean;
+  /** Where rotations depend on the length of a sequence. */
+  readonly longest: Graph['longest'];
 }
 
 const KNOWN = ['ids', 'inputs', 'labels', 'targets', 'cuSeqlens'];
@@ -97,6 +101,9 @@ export function readBatch(op: string, batch: Given, parts: number, of: Reading):
   const read = readSequences(op, batch, of);
   const bounds = boundsOf(op, batch.cuSeqlens, read.count, read.length);
   const sequences = bounds.length - 1;
+  const length = bounds.reduce((most, b, i) => Math.max(most, b - (bounds[i - 1] ?? 0)), 0);
+  if (of.longest && length > of.longest.tokens)
+    throw mismatch('ERR_ARGUMENT', `${op}: batch: sequences of`, atMost(of.longest), String(length));
   if (read.count * read.length === 0) throw new StatespaceError('ERR_ARGUMENT', `${op}: the batch has no tokens`);
   const lead = [read.count, read.length] as const;
   const targets =

@@ -120,6 +120,7 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
       idRows: model.embeddingRows,
       outputs: model.outputFeatures,
       bySequence,
+      longest: graph.longest,
     },
     training: encodeGraph(training.graph, training.loss),
     evaluation: encodeGraph(evaluation.graph, evaluation.loss),

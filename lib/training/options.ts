@@ -131,13 +131,16 @@ export function readOptions(op: string, options: TrainerOptions): ReadOptions {
   return read;
 }
 
+/** Entries of an axis. */
+const MOST_RANK = 2 ** 31 - 1;
+
 function readLora(op: string, lora: LoraOptions): LoraOptions {
   if (typeof lora !== 'object' || lora === null)
     throw mismatch('ERR_ARGUMENT', `${op}: lora`, '{ rank, alpha, targets? }', show(lora));
   checkKnown(`${op}: lora`, lora, ['rank', 'alpha', 'targets']);
   const { rank, alpha, targets } = lora;
-  if (!Number.isSafeInteger(rank) || rank < 1)
-    throw mismatch('ERR_ARGUMENT', `${op}: lora.rank`, 'a positive integer', show(rank));
+  if (!Number.isSafeInteger(rank) || rank < 1 || rank > MOST_RANK)
+    throw mismatch('ERR_ARGUMENT', `${op}: lora.rank`, `an integer from 1 to ${MOST_RANK}`, show(rank));
   if (typeof alpha !== 'number' || !Number.isFinite(alpha))
     throw mismatch('ERR_ARGUMENT', `${op}: lora.alpha`, 'a number', show(alpha));
   const named = targets === undefined || (Array.isArray(targets) && targets.every((t) => typeof t === 'string'));

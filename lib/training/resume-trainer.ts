@@ -23,7 +23,7 @@ export async function resumeTrainer(folder: string, options: TrainerOptions = {}
   if (JSON.stringify(read.lora) !== JSON.stringify(saved.options.lora))
     throw new StatespaceError('ERR_ARGUMENT', 'resumeTrainer: lora: adapters stay as they were saved');
   const path = saved.base === undefined ? folder : resolve(folder, saved.base);
-  const model = await loadModel(path, { exact: true });
+  const model = await loadModel(path, { exact: true, contextLength: saved.contextLength });
   try {
     const [tensors, state] = await Promise.all([
       read.lora ? readSafetensors(join(folder, 'adapter_model.safetensors')) : [],
@@ -72,7 +72,8 @@ async function valuesOf(
   return values;
 }
 
-async function readState(folder: string): Promise<Saved> {
+/** What trainer.save() wrote beside the weights. */
+export async function readState(folder: string): Promise<Saved> {
   const path = join(folder, 'trainer.json');
   const text = await lazyFiles()
     .readFile(path, 'utf8')
@@ -86,7 +87,8 @@ async function readState(folder: string): Promise<Saved> {
     saved.step >= 0 &&
     asObject(saved.options) &&
     asObject(saved.notes) &&
-    (saved.base === undefined || typeof saved.base === 'string');
+    (saved.base === undefined || typeof saved.base === 'string') &&
+    (saved.contextLength === undefined || (Number.isSafeInteger(saved.contextLength) && saved.contextLength > 0));
   if (!sound) throw new StatespaceError('ERR_CHECKPOINT', `${path}: of another version, or damaged`);
   return saved;
 }

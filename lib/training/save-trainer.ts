@@ -24,6 +24,8 @@ export interface Saved {
   notes: Record<string, unknown>;
   /** Of adapters: the folder of the model that they belong to; OWN_BASE: it lies in the trainer's. */
   base?: string;
+  /** That the model was loaded with. */
+  contextLength?: number | undefined;
 }
 
 export const OWN_BASE = 'base';
@@ -61,6 +63,7 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
       step: trainer.steps,
       options,
       notes: trainer.notes,
+      contextLength: model.blueprint.resolved.contextLength,
       ...(options.lora && { base }),
     };
     await lazyFiles().writeFile(join(to, 'trainer.json'), `${JSON.stringify(saved, null, 2)}\n`, { flush: true });

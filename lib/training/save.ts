@@ -5,7 +5,7 @@ import { StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { Model } from '../models/model.js';
 import { textConfig } from '../models/registry.js';
-import { checkNone } from '../options.js';
+import { checkNone, checkPath } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import { configJson } from './config-json.js';
 
@@ -98,5 +98,6 @@ export async function saveModel(model: Model, folder: string, options?: Readonly
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `saveModel: expected a model, received ${show(model)}`);
   checkMerged('saveModel', model);
+  checkPath('saveModel: folder', folder);
   await replaceFolder(folder, MARKS, (to) => writeModel(model, to, 'held', (name) => model.getParameter(name)));
 }

@@ -1,10 +1,12 @@
 import { Cancellation, checkCall, unlessAborted } from '../cancellation.js';
 import { turned } from '../checkpoint/pieces.js';
 import { StatespaceError, show } from '../errors.js';
+import { allocated, floats } from '../memory.js';
 import { Model } from '../models/model.js';
-import { call, type NativeHandle, type TrainingPart } from '../native.js';
-import { checkKnown, checkNone } from '../options.js';
+import { call, type NativeHandle, type TrainerValues, type TrainingPart } from '../native.js';
+import { checkKnown, checkNone, checkPath } from '../options.js';
 import { Tensor } from '../tensor.js';
+import { Turns } from '../turns.js';
 import { type Batch, readBatch } from './batch.js';
 import { type Trained, type TrainedNetwork, trainedNetwork } from './network.js';
 import { learningRateAt, type ReadOptions, readOptions, type TrainerOptions } from './options.js';
@@ -59,6 +61,9 @@ export interface Trainer extends AsyncDisposable {
   dispose(): Promise<void>;
 }
 
+/** Values that are drawn without a look at the clock. */
+const DRAWN = 1 << 14;
+
 const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 async function asPeft({ table, shape }: Trained, values: Float32Array): Promise<Tensor> {
@@ -96,26 +101,32 @@ export class TrainerState implements Trainer {
     const numbers = new Map(this.network.parameters.map((p, i) => [p.name, i]));
     const rest = await this.model.seedTrainer(this.#handle, numbers);
     this.base = this.model.storedIn;
-    const entries = this.network.parameters.flatMap((p, parameter) => {
-      const data = rest.get(p.name) ?? this.#firstOf(p);
-      return data ? [{ parameter, which: 'value' as const, data }] : [];
-    });
+    const turns = new Turns();
+    const entries: TrainerValues[] = [];
+    for (const [parameter, p] of this.network.parameters.entries()) {
+      const data = rest.get(p.name) ?? (await this.#firstOf(p, turns));
+      if (data) entries.push({ parameter, which: 'value', data });
+    }
     await call((n) => n.writeTrainer(this.#handle!, entries));
     await begin?.(this);
   }
 
   /** Of an adapter: A as peft draws it, in ±1/√columns; B stays 0. */
-  #firstOf(p: Trained): Float32Array | undefined {
+  async #firstOf(p: Trained, turns: Turns): Promise<Float32Array | undefined> {
     if (p.half !== 'A') return undefined;
+    const values = allocated('createTrainer: lora', () => floats(size(p.shape)));
     const bound = 1 / Math.sqrt(p.shape[1]!);
     let state = this.options.seed >>> 0;
     for (const c of p.name) state = (Math.imul(state ^ c.charCodeAt(0), 0x01000193) + 0x9e3779b9) >>> 0;
-    return Float32Array.from({ length: size(p.shape) }, () => {
+    for (let i = 0; i < values.length; i++) {
       state = (state + 0x6d2b79f5) >>> 0;
       let t = Math.imul(state ^ (state >>> 15), state | 1);
       t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-      return bound * (((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1);
-    });
+      values[i] = bound * (((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1);
+      const pause = (i + 1) % DRAWN === 0 ? turns.due() : undefined;
+      if (pause) await pause;
+    }
+    return values;
   }
 
   /** Runs work when all that was asked for before has ended. */
@@ -219,6 +230,7 @@ export class TrainerState implements Trainer {
 
   async save(folder: string, options?: Readonly<Record<never, never>>): Promise<void> {
     checkNone('trainer.save', options);
+    checkPath('trainer.save: folder', folder);
     return this.exclusive(() => saveTrainer(this, folder));
   }
 
@@ -239,6 +251,7 @@ export class TrainerState implements Trainer {
 export function createTrainer(model: Model, options: TrainerOptions = {}): Trainer {
   if (!(model instanceof Model))
     throw new StatespaceError('ERR_ARGUMENT', `createTrainer: expected a model, received ${show(model)}`);
+  if (model.disposed) throw new StatespaceError('ERR_DISPOSED', 'createTrainer: the model has been disposed of');
   checkMerged('createTrainer', model);
   const read = readOptions('createTrainer', options);
   if (read.loss === 'nextToken' && !model.hasLogits)

@@ -23,8 +23,8 @@ class TrainerMemory {
       // As much again as there is, up to kMost: little for a small network, few blocks for a large one.
       const int64_t least = std::clamp(all_, kPage, kMost),
                     size = (std::max(wanted, least) + kPage - 1) / kPage * kPage;
-      blocks_.emplace_back(nullptr, size);
-      blocks_.back().first = allocate_pages(size);
+      blocks_.reserve(blocks_.size() + 1);
+      blocks_.emplace_back(allocate_pages(size), size);
       next_ = static_cast<char*>(blocks_.back().first), left_ = size, all_ += size;
     }
     void* p = next_;

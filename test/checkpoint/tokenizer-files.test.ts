@@ -168,7 +168,8 @@ test.each([
   for (const said of TEXTS) expect(again.tokenizer!.encode(said), said).toEqual(before.tokenizer!.encode(said));
 });
 
-test.each(['unigram.model', 'unigram_behind.model'])('SentencePiece: %s is saved as tokenizer.json', async (model) => {
+const unigrams = ['unigram.model', 'unigram_behind.model', 'unigram_bytes.model'];
+test.each(unigrams)('SentencePiece: %s is saved as tokenizer.json', async (model) => {
   const { file, saved } = await savedWith(model, { add_eos_token: true });
   await using again = await loadModel(saved);
   await using before = await loadModel(file);
@@ -177,6 +178,16 @@ test.each(['unigram.model', 'unigram_behind.model'])('SentencePiece: %s is saved
     expect(again.tokenizer!.encode(said), said).toEqual(ids);
     expect(again.tokenizer!.decode(ids), said).toBe(before.tokenizer!.decode(ids));
   }
+  // Also of tokens that no text becomes, those of bytes.
+  const { vocab_size } = before.config as { vocab_size: number };
+  const idOf = (byte: number) =>
+    Array.from({ length: vocab_size }, (_, id) => id).find((id) => {
+      const bytes = before.tokenizer!.tokenBytes?.(id);
+      return bytes?.length === 1 && bytes[0] === byte;
+    });
+  const ids = [...Buffer.from('é日')].map(idOf).filter((id) => id !== undefined) as number[];
+  expect(ids.length).toBe(model === 'unigram_bytes.model' ? 5 : 0);
+  for (const { tokenizer } of [before, again]) expect(tokenizer!.decode(ids)).toBe(ids.length > 0 ? 'é日' : '');
   writeFileSync(
     join(saved, 'ids.json'),
     JSON.stringify(TEXTS.map((said) => [said, [...before.tokenizer!.encode(said)]])),

@@ -1,5 +1,5 @@
 // statespace quantize, bench quantised, and inspect and memory of what it wrote.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
@@ -24,6 +24,28 @@ it('writes a file, and says what of it was lost', async () => {
   expect(report).toMatchObject({ architecture: 'llama', type: 'q8_0', perplexity: { tokens: 40 } });
   expect(report.perplexity.after / report.perplexity.before).toBeCloseTo(1, 1);
   expect(report.tensors.every((t: { error: number }) => t.error < 0.01)).toBe(true);
+});
+
+it('measures the same tokens before and after, also where GGUF has no place for the tokenizer', async () => {
+  const [source, words] = [join(folder, 'words'), join(folder, 'words.txt')];
+  cpSync(model, source, { recursive: true });
+  const vocab = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [`w${i}`, i]));
+  writeFileSync(
+    join(source, 'tokenizer.json'),
+    JSON.stringify({
+      ...{ version: '1.0', added_tokens: [], normalizer: null, post_processor: null, decoder: { type: 'Fuse' } },
+      pre_tokenizer: { type: 'WhitespaceSplit' },
+      model: { type: 'WordLevel', vocab, unk_token: 'w0' },
+    }),
+  );
+  writeFileSync(words, Array.from({ length: 40 }, (_, i) => `w${(i * 7) % 60}`).join(' '));
+  const perplexity = async (from: string, told: string) => {
+    const out = join(folder, 'words.gguf');
+    const run = await statespace(['quantize', from, out, '-t', 'q8_0', '--report', '--text', told, '--json', '-']);
+    expect(run.code, run.stderr).toBe(0);
+    return (JSON.parse(run.stdout) as { perplexity: object }).perplexity;
+  };
+  expect(await perplexity(source, words)).toEqual(await perplexity(model, text));
 });
 
 it('which inspect and memory read', async () => {

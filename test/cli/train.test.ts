@@ -79,8 +79,11 @@ test('trains on a text, goes on after a kill as if there had been none, and gene
   expect(another.code).toBe(2);
   expect(another.err).toMatch(/whole holds a run of another model: its hidden_size is 32, that of .*wider.json 64/);
   const adapting = await run([...args(to('whole')), '--lora-rank', '2']);
-  expect(adapting.code).not.toBe(0);
-  expect(adapting.err).toMatch(/adapters stay as they were saved/);
+  expect(adapting.code).toBe(2);
+  expect(adapting.err).toMatch(/whole holds a run of all weights, --lora-rank 2 another; give another --out/);
+  const learning = await run([...args(to('whole')), '--vocabulary', '300']);
+  expect(learning.code).toBe(2);
+  expect(learning.err).toMatch(/whole holds a run with a tokenizer that it did not learn, --vocabulary 300 another/);
 
   const written = await run(['generate', to('whole'), '--prompt', 'the quick', '-n', '12', '--quiet']);
   expect(written.code, written.err).toBe(0);
@@ -260,7 +263,10 @@ test('a run keeps its tokenizer, and what is saved has the one that was named', 
   expect(on.code, on.err).toBe(0);
   expect(Number(/, ([\d.]+) bits a byte/.exec(on.out)?.[1])).toBeLessThan(6); // a token has more than one byte
   expect(await tokenizer('out')).toBe(learnt);
-  const bytes = await train('out', 'wide.json', '--steps', '3', '--tokenizer', 'bytes');
+  const larger = await train('out', 'wide.json', '--steps', '3', '--vocabulary', '280');
+  expect(larger).toMatchObject({ code: 2, err: expect.stringMatching(/a run of --vocabulary 270, --vocabulary 280/) });
+  expect((await train('out', 'wide.json', '--steps', '3', '--vocabulary', '270')).code).toBe(0);
+  const bytes = await train('out', 'wide.json', '--steps', '4', '--tokenizer', 'bytes');
   expect(bytes).toMatchObject({
     code: 2,
     err: expect.stringMatching(/out holds a run with another tokenizer than bytes/),
@@ -278,6 +284,15 @@ test('a run keeps its tokenizer, and what is saved has the one that was named', 
 
   // Adapters of it, and the commands that use them.
   expect((await train('lora', 'named', '--steps', '3', '--lora-rank', '2', '--learning-rate', '1')).code).toBe(0);
+  expect((await train('lora', 'named', '--steps', '4', '--lora-rank', '2', '--lora-alpha', '4')).code).toBe(0);
+  for (const more of [
+    ['--lora-rank', '3'],
+    ['--lora-alpha', '1'],
+  ])
+    expect(await train('lora', 'named', '--steps', '5', ...more)).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/lora holds a run with adapters of rank 2 and alpha 4, --lora-\w+ \d another/),
+    });
   const generate = (...more: string[]) => run(['generate', to('named'), '-p', 'the quick', '-n', '12', '-q', ...more]);
   const [plain, adapted] = [await generate(), await generate('--adapter', to('lora'))];
   expect(adapted.code, adapted.err).toBe(0);
@@ -317,3 +332,30 @@ test('Ctrl-C is heard while a text is read and its tokenizer learnt', async () =
   expect(performance.now() - begin).toBeLessThan(5000);
   expect(existsSync(to('out'))).toBe(false);
 }, 60_000);
+
+test('--context-length: sequences of a model whose rotations depend on it, and a run keeps it', async () => {
+  const { to, text } = await started();
+  const rope_parameters = { rope_type: 'dynamic', factor: 2, rope_theta: 1e4 };
+  await writeFile(to('dynamic.json'), JSON.stringify({ ...TINY, max_position_embeddings: 16, rope_parameters }));
+  const train = (...more: string[]) =>
+    run([
+      'train',
+      text,
+      '--config',
+      to('dynamic.json'),
+      '--out',
+      to('out'),
+      '--batch',
+      '1',
+      '--length',
+      '24',
+      '-q',
+      ...more,
+    ]);
+  expect((await train('--steps', '1')).err).toMatch(/at most 16 tokens, for which rope_type dynamic/);
+  expect((await train('--steps', '1', '--context-length', '24')).code).toBe(0);
+  expect((await train('--steps', '2')).code).toBe(0);
+  expect((await train('--steps', '3', '--context-length', '32')).err).toMatch(
+    /of --context-length 24, --context-length 32/,
+  );
+});

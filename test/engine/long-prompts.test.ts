@@ -1,7 +1,7 @@
 // Long texts become ids in a thread of their own: the event loop has other requests to serve meanwhile.
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { createEngine, loadModel, quantize } from 'statespace';
+import { createEngine, type GenerateOptions, loadModel, quantize } from 'statespace';
 import { expect, test } from 'vitest';
 import { asciiModelFolder, forAllTests, textModelFolder } from '../support/text-model.js';
 
@@ -72,4 +72,40 @@ test('the same ids as here, of a text, of a chat and of an embedding', async () 
   });
   const gone = AbortSignal.timeout(1);
   await expect(tokens({ prompt: text.repeat(20), signal: gone })).rejects.toThrow(/timeout/);
+});
+
+test('a session reads them as well: the same tokens, in the order of its calls, until an abort', async () => {
+  const text = Array.from({ length: 10_000 }, (_, i) => `w${10 + (i % 80)}`).join(' ');
+  const ids = held.model.tokenizer!.encode(text);
+  const generate = async (session = held.model.createSession(), options: GenerateOptions = {}) => {
+    const all: number[] = [];
+    for await (const { token } of session.generate({ maxTokens: 3, temperature: 0, ...options })) all.push(token);
+    return all;
+  };
+  const behind = async (options: GenerateOptions) => {
+    const session = held.model.createSession();
+    await session.forward([12, 13]);
+    const said = generate(session, options);
+    const later = session.forward([14]); // waits for the prompt
+    return [await said, [...(await later).toFloat32Array()], session.position];
+  };
+  const hook = { processLogits: (row: Float32Array) => void row.fill(1e9, 20, 21) };
+  const ways: GenerateOptions[] = [{}, { maxTokens: 0 }, hook];
+  const expected = [];
+  for (const way of ways)
+    expected.push(await generate(undefined, { ...way, prompt: ids }), await behind({ ...way, prompt: ids }));
+  const seen = encodings();
+  const found = [];
+  for (const way of ways)
+    found.push(await generate(undefined, { ...way, prompt: text }), await behind({ ...way, prompt: text }));
+  expect(found).toEqual(expected);
+  expect(seen.count).toBe(0);
+
+  const session = held.model.createSession();
+  const controller = new AbortController();
+  const stopped = generate(session, { prompt: text.repeat(20), signal: controller.signal });
+  controller.abort(new Error('enough'));
+  await expect(stopped).rejects.toThrow('enough');
+  expect(session.position).toBe(0);
+  expect(await generate(session, { prompt: [12, 13] })).toEqual(await generate(undefined, { prompt: [12, 13] }));
 });

@@ -1,6 +1,11 @@
 // Structured output: whatever a model that knows nothing says, its text keeps to the format, and ends where that does.
-import { createEngine, type GenerateOptions, type ResponseFormat } from 'statespace';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createEngine, createModel, type GenerateOptions, loadModel, type ResponseFormat } from 'statespace';
 import { describe, expect, test } from 'vitest';
+import { byteTokenizer } from '../../dist/lib/cli/train/byte-tokenizer.js';
+import { isPart } from '../../dist/lib/grammar/utf8.js';
 import { ASCII_END, asciiModelFolder, forAllTests } from '../support/text-model.js';
 
 const held = forAllTests(asciiModelFolder());
@@ -205,4 +210,56 @@ test('many at once, with texts of no format beside them: each keeps to its own, 
     expect(said[i]).toEqual(alone);
     if (responseFormat) expect(said[i]!.text).toMatch(new RegExp(`^${responseFormat.pattern}$`));
   }
+});
+
+describe('tokens of bytes', () => {
+  const fatal = new TextDecoder('utf8', { fatal: true });
+  const isText = (bytes: Uint8Array) => {
+    try {
+      fatal.decode(bytes);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  test('are parts of a text, or of none', () => {
+    const text = Buffer.from('aé߿ࠀ퟿日￿𐀀😀\u{10ffff}');
+    expect(isText(text)).toBe(true);
+    for (let from = 0; from < text.length; from++)
+      for (let to = from; to <= text.length; to++) expect(isPart(text.subarray(from, to))).toBe(true);
+    // What two bytes begin that are a part of a text: with the rest of a character they are one.
+    for (let a = 0; a < 256; a++)
+      for (let b = 0; b < 256; b++) {
+        const rest = [0x80, 0x80, 0x80];
+        const more = [...[0, 1, 2, 3].map((n) => rest.slice(0, n)), [0xa0, 0x80], [0x90, 0x80, 0x80]];
+        const before = [[], [0xc2], [0xe1], [0xe1, 0x80], [0xf1, 0x80]];
+        const found = before.some((x) => more.some((y) => isText(Uint8Array.from([...x, a, b, ...y]))));
+        expect(isPart(Uint8Array.of(a, b)), `${a} ${b}`).toBe(found);
+      }
+  });
+
+  test('make characters alone, also of a model that knows nothing', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'statespace-bytes-'));
+    await using made = await createModel(
+      { model_type: 'mamba', vocab_size: 257, hidden_size: 8, num_hidden_layers: 1, state_size: 4, eos_token_id: 256 },
+      { seed: 1 },
+    );
+    await made.save(folder);
+    for (const [name, file] of Object.entries(byteTokenizer())) writeFileSync(join(folder, name), JSON.stringify(file));
+    await using model = await loadModel(folder);
+    const schema = { type: 'string', minLength: 6, maxLength: 8 };
+    for (let seed = 1; seed <= 20; seed++) {
+      const responseFormat = { type: 'json_schema', schema } as const;
+      const logitBias = Object.fromEntries(Array.from({ length: 128 }, (_, i) => [i === 34 ? 255 : i, -8]));
+      const { text, tokens } = await collect(
+        model
+          .createSession()
+          .generate({ prompt: 'x', responseFormat, seed, temperature: 1, maxTokens: 60, logitBias }) as never,
+      );
+      expect(isText(Uint8Array.from(tokens)), tokens.join()).toBe(true);
+      expect(text).not.toContain('\ufffd');
+      expect([...(JSON.parse(text) as string)].length).toBeLessThanOrEqual(8);
+    }
+  });
 });

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
-import { createModel, ops, StatespaceError, systemInfo, Tensor } from 'statespace';
+import { createModel, loadModel, ops, StatespaceError, systemInfo, Tensor } from 'statespace';
 import { describe, expect, it } from 'vitest';
 import { LONG, needs } from '../support/needs.js';
 import { run, succeed } from '../support/process.js';
@@ -244,6 +244,18 @@ describe('values of another realm', () => {
       console.log(JSON.stringify({ y, typed: failure instanceof own.StatespaceError, code: failure.code }));`);
     expect(seen).toEqual({ y: [2, 2], typed: true, code: 'ERR_DISPOSED' });
   });
+});
+
+it('a Map of another realm is one: weights as values', async () => {
+  await using model = await createModel(MAMBA, { seed: 1 });
+  const values = runInNewContext('new Map()') as Map<string, Tensor>;
+  for (const [name, tensor] of await model.parameters()) values.set(name, tensor);
+  expect(values instanceof Map).toBe(false);
+  await using loaded = await loadModel(values, { config: MAMBA });
+  await using made = await createModel(MAMBA, { weights: values });
+  await made.setParameters(values);
+  const [a, b, c] = await Promise.all([model, loaded, made].map((m) => m.createSession().forward([1, 2, 3])));
+  expect([b!.data, c!.data]).toEqual([a!.data, a!.data]);
 });
 
 it('Tensor.to copies, a Buffer too', () => {

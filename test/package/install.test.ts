@@ -5,8 +5,9 @@
  */
 import { mkdirSync, mkdtempSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join, resolve } from 'node:path';
+import { delimiter, join, posix, resolve } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { linksOf } from '../support/markdown.js';
 import { run, succeed } from '../support/process.js';
 import { long } from '../support/scale.js';
 import { npm, packPackage } from '../support/tarball.js';
@@ -76,11 +77,25 @@ describe('the tarball', () => {
     expect(
       files.filter((name) =>
         // A binding.gyp makes other managers than npm run node-gyp, whatever package.json says.
-        /\/tests?\/|\.test\.|golden|tsbuildinfo|node_modules|package\/build|\.o$|package\/\.|\/docs\/|\.gyp$/.test(
+        /\/tests?\/|\.test\.|golden|tsbuildinfo|node_modules|package\/build|\.o$|package\/\.|\/docs\/api|\.gyp$/.test(
           name,
         ),
       ),
     ).toEqual([]);
+  });
+
+  it('holds what its pages link to', async () => {
+    const files = new Set((await succeed('tar', ['-tzf', tarball])).trim().split('\n'));
+    const pages = [...files].filter((name) => /^package\/([A-Z]+|docs\/[\w-]+)\.md$/.test(name));
+    expect(pages.length).toBeGreaterThan(20);
+    const dead: string[] = [];
+    for (const page of pages) {
+      const text = await succeed('tar', ['-xzOf', tarball, page]);
+      for (const target of linksOf(text))
+        if (!target.startsWith('#') && !files.has(posix.join(posix.dirname(page), target.replace(/#.*/, ''))))
+          dead.push(`${page}: ${target}`);
+    }
+    expect(dead).toEqual([]);
   });
 
   it('has no lifecycle script that an installation would run', async () => {

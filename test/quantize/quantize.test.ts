@@ -6,6 +6,7 @@ import { describeModel, loadModel, quantize } from 'statespace';
 import { describe, expect, test } from 'vitest';
 import { readGguf } from '../../dist/lib/checkpoint/gguf/container.js';
 import { openCheckpoint } from '../../dist/lib/checkpoint/open.js';
+import { perplexity, perplexityOf } from '../../dist/lib/quantize/text.js';
 import { chooseTypes, type MixName, mixNamed } from '../../dist/lib/quantize/types.js';
 import { scratchFolders } from '../support/checkpoint-files.js';
 import { corpusFiles, corpusFolder } from '../support/gguf.js';
@@ -194,6 +195,22 @@ test('importance weighs K-quants and leaves types with one right rounding alone'
   expect((await bytes('q4_K_S', ids)).equals(await bytes('q4_K_S'))).toBe(false);
 });
 
+test('texts are read with the rotations of their length, where these depend on it', async () => {
+  const folder = empty();
+  const text = Array.from({ length: 64 }, (_, i) => (i * 7) % 60).join(' ');
+  const { config } = await openCheckpoint(golden('llama_gqa'));
+  const rope_parameters = { rope_type: 'dynamic', factor: 2, rope_theta: 1e4 };
+  const sizes = { hidden_size: 256, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 64 };
+  const made = await wideLlama(folder, { ...config!, ...sizes, max_position_embeddings: 16, rope_parameters });
+  const file = join(empty(), 'x.gguf');
+  await quantize(made, file, { type: 'q4_K_S', importance: text });
+  const long = await loadModel(made, { contextLength: 64 });
+  const ids = Int32Array.from(text.split(' '), Number);
+  expect((await perplexityOf(made, text)).perplexity).toBe(await perplexity(long, ids));
+  expect((await perplexityOf(file, ids)).perplexity).toBeGreaterThan(1);
+  await long.dispose();
+});
+
 test('projections of one layer that a mix stores in two types are held as they lie', async () => {
   const { config } = await openCheckpoint(golden('llama_gqa'));
   const sizes = { hidden_size: 256, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 64 };
@@ -274,4 +291,27 @@ test('describeModel tells what tensors are stored and held in, of a file and of 
   const folder = await describeModel(golden('llama_gqa'));
   expect(folder.parameters).toEqual(of.parameters);
   expect(folder.bytes.held).toBe(folder.bytes.stored);
+});
+
+// Texts of Llama 3.1 end at three tokens; a base model's may end at what is text as well.
+test.each([
+  ['a token that is text', [5, 7]],
+  ['three tokens', [5, 7, 11]],
+  ['five', [300, 301, 302, 303, 304]],
+  ['one', 9],
+  ['none', undefined],
+])('the ids at which texts end go along: %s', async (_, eos) => {
+  const folder = empty();
+  cpSync(join(__dirname, '../../models/austen'), folder, { recursive: true });
+  if (eos !== undefined) writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: eos }));
+  const [file, again, saved] = [join(folder, 'x.gguf'), join(folder, 'y.gguf'), join(folder, 'saved')];
+  const wanted = [eos ?? []].flat();
+  const { notes } = await quantize(folder, file, { type: 'q8_0' });
+  expect(notes.some((note) => /may not end texts/.test(note))).toBe(wanted.length > 1);
+  await quantize(file, again, { type: 'q4_0' });
+  const model = await loadModel(again);
+  await model.save(saved);
+  const copy = await loadModel(saved);
+  for (const { eosTokens } of [model, copy] as { eosTokens?: readonly number[] }[]) expect(eosTokens).toEqual(wanted);
+  await Promise.all([model.dispose(), copy.dispose()]);
 });

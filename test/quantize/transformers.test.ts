@@ -233,6 +233,50 @@ describe('what a file does not say is the published models’', () => {
     );
   });
 
+  test('Gemma 3: what scales the rotations of all layers, whose windows are not stretched, is refused', async () => {
+    const grown: [string, Value][] = [
+      ['rope.scaling.type', ['string', 'yarn']],
+      ['rope.scaling.factor', ['f32', 4]],
+      ['rope.scaling.attn_factor', ['f32', 2]],
+    ];
+    expect(await config(bare('gemma3', grown))).toMatchObject({ rope_parameters: { full_attention: { factor: 4 } } });
+    await expect(openCheckpoint(bare('gemma3', [['attention.sliding_window', ['u32', 4]], ...grown]))).rejects.toThrow(
+      /attn_factor: expected 1 beside layers with windows, received 2/,
+    );
+  });
+
+  test('any factor of its own tells a Granite with positions from a Bamba', async () => {
+    const state = { conv_kernel: 4, inner_size: 16, state_size: 4, time_step_rank: 2, group_count: 1 };
+    const keys: [string, Value][] = [
+      ['attention.head_count_kv', ['array', ['u32', [0, 2]]]],
+      ['rope.scaling.finetuned', ['bool', 1]],
+      ...Object.entries(state).map(([key, n]): [string, Value] => [`ssm.${key}`, ['u32', n]]),
+    ];
+    expect(await config(bare('granitehybrid', keys))).toMatchObject({ model_type: 'bamba' });
+    for (const [key, name] of [
+      ['embedding_scale', 'embedding_multiplier'],
+      ['residual_scale', 'residual_multiplier'],
+      ['logit_scale', 'logits_scaling'],
+    ] as const) {
+      const granite = { model_type: 'granitemoehybrid', [name]: 1.5, attention_multiplier: 1 / Math.sqrt(4) };
+      expect(await config(bare('granitehybrid', [...keys, [key, ['f32', 1.5]]]))).toMatchObject(granite);
+    }
+  });
+
+  test('LFM2 with windows, which llama.cpp has and transformers has not, is refused', async () => {
+    const keys: [string, Value][] = [
+      ['attention.head_count_kv', ['array', ['u32', [0, 2]]]],
+      ['shortconv.l_cache', ['u32', 3]],
+    ];
+    expect(await config(bare('lfm2', keys))).toMatchObject({ layer_types: ['conv', 'full_attention'] });
+    const refused = {
+      code: 'ERR_UNSUPPORTED_MODEL',
+      message: expect.stringMatching(/sliding_window: LFM2 with windows/),
+    };
+    const windows: [string, Value] = ['attention.sliding_window', ['u32', 4096]];
+    await expect(openCheckpoint(bare('lfm2', [...keys, windows]))).rejects.toMatchObject(refused);
+  });
+
   test('which layers have windows may be listed, or be none', async () => {
     const window: [string, Value] = ['attention.sliding_window', ['u32', 4]];
     const kinds = async (pattern: Value) =>
@@ -265,6 +309,20 @@ describe('what no key says comes back, and what llama.cpp does otherwise is said
       'Qwen 2: divisors of frequencies',
       { model_type: 'qwen2', ...BLOCK, rope_parameters: { ...LLAMA3, original_max_position_embeddings: 16 } },
       /refuses the file: it knows no divisors/,
+    ],
+    [
+      'Qwen 3: bounds of yarn',
+      {
+        ...{ model_type: 'qwen3', ...BLOCK, head_dim: 8 },
+        rope_parameters: {
+          rope_type: 'yarn',
+          factor: 4,
+          original_max_position_embeddings: 128,
+          beta_fast: 16,
+          beta_slow: 2,
+        },
+      },
+      /takes 32 for yarn's beta_fast of 16\n.*takes 1 for yarn's beta_slow of 2/,
     ],
     [
       'Qwen 3: biases',

@@ -134,6 +134,33 @@ describe('completions', () => {
     expect(none.choices[0]!.logprobs!.top_logprobs!.map((top) => Object.keys(top).length)).toEqual(Array(24).fill(1));
   });
 
+  test('logprobs: where a token begins, also where its text is held back as what may become a stop', async () => {
+    const long = { ...ask, max_tokens: 40, temperature: 5, logprobs: 0 };
+    const begin = async (stop: string[], seed: number) => {
+      const { text, logprobs } = (await client.completions.create({ ...long, seed, stop })).choices[0]!;
+      let at = 0;
+      const wanted = logprobs!.tokens!.map((token) => {
+        const from = at;
+        if (!token.startsWith('<')) at += token.length; // special ones are no text
+        return from;
+      });
+      expect(at).toBe(text.length);
+      expect(logprobs!.text_offset).toEqual(wanted);
+      let streamed: number[] = [];
+      for await (const { choices } of await client.completions.create({ ...long, seed, stop, stream: true }))
+        streamed = [...streamed, ...(choices[0]!.logprobs?.text_offset ?? [])];
+      expect(streamed).toEqual(wanted);
+    };
+    for (const seed of [1, 2, 3]) {
+      await begin(['never'], seed);
+      await begin(
+        Array.from('0123', (digit) => `${digit} no`),
+        seed,
+      );
+      await begin([' w1 w2 w3 w4 w5 w6', ' w no'], seed);
+    }
+  });
+
   test('logprobs: of the tokens and of the likeliest', async () => {
     const { choices } = await client.completions.create({ ...ask, max_tokens: 4, logprobs: 3 });
     const { tokens, token_logprobs, top_logprobs, text_offset } = choices[0]!.logprobs!;

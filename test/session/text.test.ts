@@ -168,10 +168,17 @@ describe('a session', () => {
     ['what began a stop text', ids('▁hello ▁big ▁a'), ' hello big a', [' big a world', 'o big a b!']],
   ];
   describe.each(texts)('that ends early within %s', (_, tokens, whole, stop) => {
-    it.each(['left by its reader', 'aborted'])('%s, says all of it in later calls', async (how) => {
+    const moves: Record<string, (session: Session) => Session | Promise<Session>> = {
+      kept: (session) => session,
+      forked: (session) => session.fork(),
+      saved: (session) => model.restoreSession(session.save({ logits: true })),
+      'saved meanwhile': async (session) => model.restoreSessionAsync(await session.saveAsync({ logits: true })),
+    };
+    const ways = ['left by its reader', 'aborted'].flatMap((how) => Object.keys(moves).map((move) => [how, move]));
+    it.each(ways)('%s and %s, says all of it in later calls', async (how, move) => {
       const prompt = ids('▁hello');
       for (const each of [1, 2, 3, 5]) {
-        const session = model.createSession();
+        let session = model.createSession();
         await session.forward(prompt);
         const choices = [...tokens, ...ids('</s>')];
         const processLogits = (row: Float32Array, so: readonly number[]) => {
@@ -199,6 +206,7 @@ describe('a session', () => {
             expect(error).toBe(ending.signal.reason);
           }
           ended = stream.finishReason === 'stop';
+          session = await moves[move!]!(session);
         }
         expect(text, `${each} tokens a call`).toBe(whole);
       }

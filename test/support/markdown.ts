@@ -1,6 +1,7 @@
 /** Code blocks of the documentation, and what they need to run: model folders under the names that they use. */
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { quantize } from 'statespace';
 
 export const ROOT = resolve(__dirname, '../..');
 
@@ -39,8 +40,25 @@ export function blocksOf(file: string): Block[] {
   return blocks;
 }
 
+/** Where the links of a page lead to that stay within the project; its code blocks left out. */
+export function linksOf(text: string): string[] {
+  const prose = text.replaceAll(/^```[\s\S]*?^```/gm, '');
+  return [...prose.matchAll(/\]\(([^)\s]+)[^)]*\)/g)].map((match) => match[1]!).filter((to) => !to.includes('://'));
+}
+
+/** The anchors of a page's headings, as GitHub and npm make them. */
+export function anchorsOf(text: string): string[] {
+  const headings = text.replaceAll(/^```[\s\S]*?^```/gm, '').matchAll(/^#+ (.+)$/gm);
+  return [...headings].map(([, title]) =>
+    title!
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
 /** A folder in which `import 'statespace'` finds this build, with the models that the documents speak of. */
-export function playground(): string {
+export async function playground(): Promise<string> {
   mkdirSync(join(ROOT, 'build'), { recursive: true });
   const folder = mkdtempSync(join(ROOT, 'build', 'docs-'));
   mkdirSync(join(folder, 'node_modules'));
@@ -51,6 +69,9 @@ export function playground(): string {
   for (const name of ['mamba-130m', 'ids-only']) cpSync(model, join(folder, name), { recursive: true });
   const { vocab_size } = JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')) as { vocab_size: number };
   writeFileSync(join(folder, 'mamba-130m', 'tokenizer.json'), JSON.stringify(wordTokenizer(vocab_size)));
+  for (const [file, type] of Object.entries({ 'mamba-130m.q8_0.gguf': 'q8_0', 'granite-4.q4_K_M.gguf': 'q4_K_M' }))
+    await quantize(join(folder, 'mamba-130m'), join(folder, file), { type });
+  writeFileSync(join(folder, 'wiki.txt'), 'State space models space models\n'.repeat(20));
   return folder;
 }
 

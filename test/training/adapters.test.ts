@@ -73,6 +73,19 @@ test('adapters are trained, saved as peft does and loaded, merged or beside', as
   expect(() => createTrainer(base, { lora: { rank: 2, alpha: 2, targets: ['nothing'] } })).toThrow(/no matrix/);
 });
 
+test('adapters of more values than there is memory for are refused, and nothing else is touched', async () => {
+  const config = { ...CONFIG, num_hidden_layers: 1, intermediate_size: 1 << 16 };
+  await using wide = await createModel(config, { seed: 3, device: 'cpu' });
+  const lora = { rank: 2 ** 31 - 1, alpha: 1, targets: ['down_proj'] }; // 2^49 bytes, more than addresses reach
+  await using trainer = createTrainer(wide, { lora });
+  await expect(trainer.step(batchOf(1, 8))).rejects.toMatchObject({ code: 'ERR_OUT_OF_MEMORY' });
+  expect(() => createTrainer(wide, { lora: { ...lora, rank: 2 ** 31 } })).toThrow(
+    /lora.rank: expected an integer from 1 to/,
+  );
+  await using other = createTrainer(wide, { lora: { ...lora, rank: 2 } });
+  expect((await other.step(batchOf(1, 8))).loss).toBeGreaterThan(0);
+});
+
 test('exact: what adapters are merged into is not rounded to the type of its file again', async () => {
   const folder = await temporary();
   const to = (name: string) => join(folder, name);

@@ -167,6 +167,43 @@ test('save and resume go on to the bit; the folder is a checkpoint', async () =>
   await expect(resumeTrainer(other)).rejects.toMatchObject({ code: 'ERR_CHECKPOINT' });
 });
 
+// A model has the rotations of one length (docs/compatibility.md), in training as in sessions.
+test.each([
+  ['longrope', { short_factor: [1, 1.5, 2, 3], long_factor: [2, 4, 8, 16], original_max_position_embeddings: 16 }],
+  ['dynamic', { factor: 2 }],
+])(
+  '%s: sequences that would need other rotations are refused; a trainer goes on with the length of its model',
+  async (rope_type, more) => {
+    const config = {
+      ...{ ...CONFIG, head_dim: 8, max_position_embeddings: rope_type === 'dynamic' ? 16 : 64 },
+      rope_parameters: { rope_type, rope_theta: 1e4, ...more },
+    };
+    await using short = await createModel(config, { seed: 3, device: 'cpu' });
+    await using long = await createModel(config, { seed: 3, device: 'cpu', contextLength: 32 });
+    await using trainer = createTrainer(short);
+    await trainer.evaluate(batchOf(2, 16));
+    const packed = { ...batchOf(1, 40), cuSeqlens: Int32Array.of(0, 16, 33, 40) };
+    const message = expect.stringMatching(
+      /batch: sequences of: expected at most 16 tokens, for which .*contextLength.*received 17/,
+    );
+    for (const batch of [batchOf(2, 17), packed])
+      for (const call of ['step', 'gradients', 'evaluate'] as const)
+        await expect(trainer[call](batch)).rejects.toMatchObject({ code: 'ERR_ARGUMENT', message });
+    expect(trainer.steps).toBe(0);
+
+    const losses: number[] = [];
+    await using whole = createTrainer(long);
+    for (let i = 0; i < 4; i++) losses.push((await whole.step(batchOf(2, 32, i))).loss);
+    await using begun = createTrainer(long);
+    const folder = join(await temporary(), 'long');
+    for (let i = 0; i < 2; i++) expect((await begun.step(batchOf(2, 32, i))).loss).toBe(losses[i]);
+    await begun.save(folder);
+    await using resumed = await resumeTrainer(folder);
+    for (let i = 2; i < 4; i++) expect((await resumed.step(batchOf(2, 32, i))).loss).toBe(losses[i]);
+    await resumed.model.dispose();
+  },
+);
+
 test('folders are where they were when they were named; a link is followed', async () => {
   const [first, second] = [await realpath(await temporary()), await realpath(await temporary())];
   await saveModel(model, join(first, 'base'));
@@ -208,13 +245,36 @@ test('what cannot be written, and a state that was damaged, are told by their pa
   await trainer.save(run);
   const path = join(run, 'trainer.json');
   const state = JSON.parse(await readFile(path, 'utf8')) as object;
-  for (const damage of [{ step: -1 }, { options: null }, { options: [] }, { notes: 3 }, { base: 5 }]) {
+  for (const damage of [
+    { step: -1 },
+    { options: null },
+    { options: [] },
+    { notes: 3 },
+    { base: 5 },
+    { contextLength: 0 },
+  ]) {
     await writeFile(path, JSON.stringify({ ...state, ...damage }));
     await expect(resumeTrainer(run), JSON.stringify(damage)).rejects.toMatchObject({
       code: 'ERR_CHECKPOINT',
       message: `${path}: of another version, or damaged`,
     });
   }
+  await expect(resumeTrainer(path)).rejects.toMatchObject({
+    code: 'ERR_CHECKPOINT',
+    message: expect.stringMatching(/trainer\.json\/trainer\.json: no trainer was saved here: ENOTDIR/),
+  });
+  for (const wrong of ['', 'a\0b', 5 as never]) {
+    const refused = { code: 'ERR_ARGUMENT', message: expect.stringMatching(/folder: expected a path, received/) };
+    await expect(trainer.save(wrong)).rejects.toMatchObject(refused);
+    await expect(saveModel(model, wrong)).rejects.toMatchObject(refused);
+    await expect(resumeTrainer(wrong)).rejects.toMatchObject(refused);
+  }
+});
+
+test('a model that has been disposed of is not trained', async () => {
+  const gone = await createModel(CONFIG, { seed: 3, device: 'cpu' });
+  await gone.dispose();
+  expect(() => createTrainer(gone)).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
 });
 
 test('a save removes what kills left of earlier ones, and nothing that may be written to', async () => {

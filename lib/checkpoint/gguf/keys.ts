@@ -1,3 +1,4 @@
+import { StatespaceError } from '../../errors.js';
 import { checkpointError } from '../stored.js';
 import type { Metadata } from './values.js';
 
@@ -32,7 +33,7 @@ export class ArchitectureKeys {
         : (this.metadata.number(this.key(name)) ?? standard);
     if (!Number.isFinite(x)) throw this.error(name, `expected a finite number, received ${x}`);
     if (/epsilon$/.test(name) && x < 0) throw this.error(name, `expected a number from 0 on, received ${x}`);
-    if (/freq_base$|scaling\.factor$/.test(name) && x <= 0)
+    if (/freq_base$|scaling\.factor$|scale_linear$|attn_factor$/.test(name) && x <= 0)
       throw this.error(name, `expected a number above 0, received ${x}`);
     return x;
   }
@@ -50,6 +51,14 @@ export class ArchitectureKeys {
   /** Whether the file has a list under the key, where others have one number for all layers. */
   isList(name: string): boolean {
     return typeof this.metadata.value(this.key(name)) === 'object';
+  }
+
+  /** ERR_UNSUPPORTED_MODEL for layers that attend to some tokens before, in an architecture whose layers see all here. */
+  withoutWindows(model: string): void {
+    const key = 'attention.sliding_window';
+    if (this.count(key, 0) === 0) return;
+    const where = `${this.metadata.file}: metadata ${this.key(key)}`;
+    throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `${where}: ${model} is not supported`);
   }
 
   error(name: string, what: string) {

@@ -1,12 +1,11 @@
 // A GGUF file as the checkpoint that it was made of: Hugging Face's config, and its tensors under their names there.
-import { parseConfig } from '../config.js';
 import { checkpointError, type StoredTensor } from '../stored.js';
 import { renamed } from '../views.js';
 import type { Architecture, Config, Pairing, Tensors } from './architecture.js';
 import { architectureNamed } from './architectures/index.js';
 import { readGguf } from './container.js';
 import { ArchitectureKeys } from './keys.js';
-import { specialIds } from './special-ids.js';
+import { beyond, specialIds } from './special-ids.js';
 import type { Metadata } from './values.js';
 
 export interface Origin {
@@ -35,7 +34,7 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Gguf
   const keys = new ArchitectureKeys(metadata, name);
   if (keys.layers > stored.size) throw keys.error('block_count', `${keys.layers} layers of ${stored.size} tensors`);
   const own = await architecture.config(keys, stored);
-  const config = { ...own, vocab_size: vocabSize(stored, path), ...specialIds(metadata), ...beyondKeys(metadata) };
+  const config = { ...own, vocab_size: vocabSize(stored, path), ...specialIds(metadata), ...beyond(metadata) };
   return { config, ...toHf(architecture, config, keys.layers, stored), metadata };
 }
 
@@ -44,12 +43,6 @@ function vocabSize(tensors: Tensors, path: string): number {
   const table = tensors.get('token_embd.weight');
   if (table === undefined) throw checkpointError(path, 'tensor token_embd.weight is missing');
   return table.shape[0]!;
-}
-
-/** What the keys of the format cannot say of the model that was converted, as its config said it: see docs/gguf.md. */
-function beyondKeys(metadata: Metadata): Config {
-  const text = metadata.string('statespace.config');
-  return text === undefined ? {} : parseConfig(text, `${metadata.file}: metadata statespace.config`);
 }
 
 /** What no pairing knows keeps its name, so that loading says that nobody asks for it. */

@@ -92,8 +92,8 @@ async function run(model: string, out: string, options: Options, signal: AbortSi
       bar.update(1, 'perplexity before');
       const before = await perplexityOf(path, text, measured);
       bar.update(1, 'perplexity after');
-      const after = await perplexityOf(report.files[0]!, text, measured);
-      found = { tokens: before.tokens, before: before.perplexity, after: after.perplexity };
+      const after = await perplexityOf(report.files[0]!, before.ids, measured);
+      found = { tokens: before.ids.length, before: before.perplexity, after: after.perplexity };
     }
     bar.stop();
     if (options.json !== undefined)

@@ -11,6 +11,7 @@ import { writeTokenizerFiles } from '../../checkpoint/gguf/saved/files.js';
 import { openCheckpoint } from '../../checkpoint/open.js';
 import { show } from '../../errors.js';
 import type { Trainer, TrainerOptions } from '../../index.js';
+import { readState } from '../../training/resume-trainer.js';
 import { MARKS, savedConfig } from '../../training/save.js';
 import { Interrupted, UsageError } from '../errors.js';
 import { checkApart, checkWritable, isCheckpoint, readModelConfig, writeOutput } from '../files.js';
@@ -37,6 +38,7 @@ interface Options {
   dtype: 'f32' | 'bf16';
   loraRank?: number;
   loraAlpha?: number;
+  contextLength?: number;
   seed: number;
   saveEvery: number;
   evaluateEvery: number;
@@ -91,6 +93,11 @@ export function addTrain(program: Command, signal: AbortSignal): void {
     .option('--accumulate <n>', 'parts that a batch is computed in', parsePositive, 1)
     .addOption(new Option('--dtype <type>', 'type of products').choices(['f32', 'bf16']).default('f32'))
     .option('--lora-rank <n>', 'train adapters of this rank in place of the weights', parsePositive)
+    .option(
+      '--context-length <n>',
+      'tokens that sequences are to hold, where rotations depend on it (longrope, dynamic)',
+      parsePositive,
+    )
     .option('--lora-alpha <x>', 'their factor times the rank (default: twice the rank)', parseNumber(0))
     .option('--seed <n>', 'of first weights and of what is read when', parseCount, 0)
     .option('--save-every <n>', 'steps between two saves', parsePositive, 100)
@@ -134,9 +141,9 @@ async function beginning(options: Options, read: Prepared, from: Beginning, fold
     from === 'config'
       ? await createModel(
           { ...sized, ...(await readModelConfig(options.config)) },
-          { seed: options.seed, device: 'cpu' },
+          { seed: options.seed, device: 'cpu', contextLength: options.contextLength },
         )
-      : await loadModel(options.config, { device: 'cpu' });
+      : await loadModel(options.config, { device: 'cpu', contextLength: options.contextLength });
   if (from === 'folder' && read.folder === options.config) return model;
   if (read.folder?.toLowerCase().endsWith('.gguf')) await writeTokenizerFiles(read.folder, folder);
   else if (read.folder)
@@ -170,6 +177,29 @@ async function sameRun(
   );
 }
 
+/** What a run that goes on keeps of the command that began it, where this one says otherwise. */
+async function checkKept({ out, loraRank, loraAlpha, vocabulary, contextLength }: Options): Promise<void> {
+  const { options, notes, contextLength: length } = await readState(out);
+  const refuse = (what: string, said: string) => {
+    throw new UsageError(`${out} holds a run ${what}, ${said} another; give another --out, or remove it`);
+  };
+  const { lora } = options;
+  const of = lora ? `with adapters of rank ${lora.rank} and alpha ${lora.alpha}` : 'of all weights';
+  if (loraRank !== undefined && loraRank !== lora?.rank) refuse(of, `--lora-rank ${loraRank}`);
+  if (loraAlpha !== undefined && loraAlpha !== lora?.alpha) refuse(of, `--lora-alpha ${loraAlpha}`);
+  if (contextLength !== undefined && contextLength !== length)
+    refuse(
+      length === undefined ? 'without --context-length' : `of --context-length ${length}`,
+      `--context-length ${contextLength}`,
+    );
+  const begun = notes.begun as { vocabulary?: number } | undefined;
+  if (vocabulary !== undefined && begun && begun.vocabulary !== vocabulary) {
+    const tokens =
+      begun.vocabulary === undefined ? 'with a tokenizer that it did not learn' : `of --vocabulary ${begun.vocabulary}`;
+    refuse(tokens, `--vocabulary ${vocabulary}`);
+  }
+}
+
 async function train(path: string, options: Options, signal: AbortSignal): Promise<void> {
   const { out, steps, batch, length, seed, html, quiet } = options;
   if (html !== undefined) checkWritable(html);
@@ -183,6 +213,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   if (options.threads !== undefined) setThreads(options.threads);
   const { from, folder } = await beginningOf(options.config);
   const config = await readModelConfig(options.config);
+  if (goesOn) await checkKept(options);
   if (!quiet) process.stderr.write(`reading ${path}\n`);
   const read = await prepare({ text: path, folder, config, ...named }, signal);
   const { tokens } = read;
@@ -208,7 +239,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const lora = options.loraRank && { rank: options.loraRank, alpha: options.loraAlpha ?? 2 * options.loraRank };
   const temporary = await mkdtemp(join(tmpdir(), 'statespace-train-'));
   const start = async (): Promise<Trainer> => {
-    if (goesOn) return sameRun(await resumeTrainer(out, lora ? { ...settings, lora } : settings), config, options);
+    if (goesOn) return sameRun(await resumeTrainer(out, settings), config, options);
     const model = await beginning(options, read, from, temporary);
     return createTrainer(model, lora ? { ...settings, lora } : settings);
   };
@@ -219,6 +250,7 @@ async function train(path: string, options: Options, signal: AbortSignal): Promi
   const { model } = trainer;
   const history = (trainer.notes.history as History | undefined) ?? { losses: [], held: [], seconds: 0, tokens: 0 };
   trainer.notes.history = history;
+  if (!goesOn) trainer.notes.begun = { vocabulary: options.vocabulary };
   const bar = quiet ? undefined : progress('training');
   if (goesOn && !quiet) process.stderr.write(`going on from step ${trainer.steps} of ${out}\n`);
 

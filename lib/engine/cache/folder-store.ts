@@ -3,7 +3,7 @@ import { removeAbandoned, replaceFile } from '../../atomic-file.js';
 import { mismatch, show } from '../../errors.js';
 import { filePieces } from '../../file-pieces.js';
 import { lazyFiles } from '../../lazy.js';
-import { checkOptions } from '../../options.js';
+import { checkOptions, checkPath } from '../../options.js';
 import type { SnapshotStore, StoredPieces } from './store.js';
 
 /** How much a folder may hold. */
@@ -49,8 +49,7 @@ class Contents {
  * @public
  */
 export function folderStore(folder: string, options: FolderStoreOptions = {}): SnapshotStore {
-  if (typeof folder !== 'string' || folder === '')
-    throw mismatch('ERR_ARGUMENT', 'folderStore: folder', 'a path', show(folder));
+  checkPath('folderStore: folder', folder);
   checkOptions('folderStore', options, ['bytes']);
   const { bytes = 16 * 2 ** 30 } = options;
   if (!Number.isSafeInteger(bytes) || bytes < 0)

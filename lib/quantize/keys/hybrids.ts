@@ -238,6 +238,7 @@ export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written 
     },
     notes: [
       ...mixer.notes,
+      ...(low > 0 && c.kinds.includes('linear_attention') ? [`it does not hold dt to ${low} at least`] : []),
       ...(relu2 ? [] : [`it takes relu squared for the model's ${String(raw.mlp_hidden_act)}`]),
       ...(routed && c.mlpBias ? ['it refuses the file: it knows no biases of the shared expert'] : []),
     ],

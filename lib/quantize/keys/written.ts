@@ -154,6 +154,9 @@ export const SILU = { activation: 'silu', name: 'silu', key: 'hidden_act' } as c
 /** What yarn can be told and files cannot. */
 const UNSAID = ['attention_factor', 'mscale', 'mscale_all_dim'];
 
+/** What llama.cpp takes for yarn's bounds, whatever a file of these architectures says. */
+const YARN_TURNS = { beta_fast: 32, beta_slow: 1 };
+
 /** Rotations as a config says them. */
 export function ropeParameters({ theta, scaling }: NonNullable<AttentionLayerOptions['rope']>): Raw {
   const type = scaling?.type ?? scaling?.rope_type ?? 'default';
@@ -199,9 +202,15 @@ function evenRopeKeys(a: AttentionLayerOptions, raw: Raw): RopeWritten {
   const number = (key: string) => (typeof scaling[key] === 'number' ? f32(scaling[key] as number) : undefined);
   const trained = scaling.original_max_position_embeddings ?? raw.max_position_embeddings;
   const more = type === 'yarn' && (UNSAID.some((key) => scaling[key] != null) || scaling.truncate === false);
+  const turns = Object.entries(YARN_TURNS).filter(
+    ([key, usual]) => type === 'yarn' && (scaling[key] || usual) !== usual,
+  );
   return {
     beyond: more ? { rope_parameters: ropeParameters(rope) } : {},
-    notes: more ? ['it scales cos and sin by the factor of yarn alone'] : [],
+    notes: [
+      ...(more ? ['it scales cos and sin by the factor of yarn alone'] : []),
+      ...turns.map(([key, usual]) => `it takes ${usual} for yarn's ${key} of ${String(scaling[key])}`),
+    ],
     keys: {
       ...base,
       'rope.scaling.type': text(type),

@@ -102,6 +102,10 @@ export const gemma3 = gemma(
   async (keys, tensors) => {
     const window = keys.count('attention.sliding_window', 0);
     const cap = keys.number('final_logit_softcapping', 0);
+    const grown = keys.number('rope.scaling.attn_factor', 1);
+    if (grown !== 1 && window > 0)
+      // llama.cpp scales the rotations of windows by it too
+      throw keys.error('rope.scaling.attn_factor', `expected 1 beside layers with windows, received ${grown}`);
     return {
       ...(window > 0
         ? { sliding_window: window, layer_types: layerTypes(keys, STANDARDS.gemma3.period) }

@@ -68,7 +68,8 @@ export const granite: Architecture = {
     const rope = await ropeParameters(keys, tensors);
     const positions = keys.boolean('rope.scaling.finetuned');
     // Granite's own factors tell it from Bamba.
-    if (positions && !keys.has('attention.scale')) {
+    const factors = ['embedding_scale', 'residual_scale', 'logit_scale'].some((key) => keys.number(key, 1) !== 1);
+    if (positions && !keys.has('attention.scale') && !factors) {
       // Converted from a config without attn_rotary_emb, a file says the whole head: Bamba turns half of it.
       const rotary = keys.count('rope.dimension_count', headDim);
       return {

@@ -22,6 +22,7 @@ const lfm2Of = (name: 'lfm2' | 'lfm2moe'): Architecture => ({
   async config(keys, tensors) {
     const { config, kv } = hybridHeads(keys);
     const routed = name === 'lfm2moe';
+    keys.withoutWindows('LFM2 with windows');
     return {
       model_type: routed ? 'lfm2_moe' : 'lfm2',
       ...config,

@@ -12,27 +12,43 @@ import {
 import type { ArchitectureKeys } from '../keys.js';
 import { ends, layerNumbers } from './mamba.js';
 
-/** rope_parameters; Llama 3 scales by a tensor of divisors, others by keys. `base`: where the file has none. */
+/** Keys of yarn whose meaning for the model is not known: the values that change nothing. llama.cpp reads none of these here. */
+const NO_OTHER_YARN = { yarn_ext_factor: (x: number) => x < 0 || x === 1, yarn_log_multiplier: (x: number) => x === 0 };
+
+/**
+ * rope_parameters; Llama 3 scales by a tensor of divisors, others by keys. `base`: where the file has none. As in llama.cpp,
+ * a factor alone stretches linearly and attn_factor multiplies yarn's own factor of cos and sin; yarn_attn_factor and the
+ * betas, which it passes over, are those of the model that was converted.
+ */
 export async function ropeParameters(keys: ArchitectureKeys, tensors: Tensors, base = 10000): Promise<Config> {
   const rope: Config = { rope_theta: keys.number('rope.freq_base', base), rope_type: 'default' };
+  const scaling = (key: string, standard: number) => keys.number(`rope.scaling.${key}`, standard);
+  const grown = scaling('attn_factor', 1);
+  const type = keys.string('rope.scaling.type') ?? 'linear';
   const divisors = tensors.get('rope_freqs.weight');
+  if (grown !== 1 && (type !== 'yarn' || divisors))
+    throw keys.error('rope.scaling.attn_factor', `expected 1 without yarn or factors by length, received ${grown}`);
   if (divisors) return { ...rope, rope_type: 'divisors', divisors: [...(await readTensorF32(divisors))] };
-  const type = keys.string('rope.scaling.type');
-  if (type === undefined || type === 'none') return rope;
-  if (type !== 'linear' && type !== 'yarn')
-    throw keys.error('rope.scaling.type', `expected none, linear or yarn, received "${type}"`);
-  const optional = (key: string, name: string): Config =>
-    keys.has(`rope.scaling.${key}`) ? { [name]: keys.number(`rope.scaling.${key}`) } : {};
+  if (type === 'none') return rope;
+  const factor = keys.number('rope.scaling.factor', keys.number('rope.scale_linear', 1));
+  if (type === 'linear') return factor === 1 ? rope : { ...rope, rope_type: 'linear', factor };
+  if (type !== 'yarn') throw keys.error('rope.scaling.type', `expected none, linear or yarn, received "${type}"`);
+  for (const [key, neutral] of Object.entries(NO_OTHER_YARN)) {
+    const name = `rope.scaling.${key}`;
+    if (keys.has(name) && !neutral(keys.number(name))) throw keys.error(name, `${keys.number(name)} is not supported`);
+  }
+  const own = factor > 1 ? 0.1 * Math.log(factor) + 1 : 1;
+  const optional = (key: string, name: string, times = 1): Config =>
+    keys.has(`rope.scaling.${key}`) ? { [name]: times * keys.number(`rope.scaling.${key}`) } : {};
   return {
     ...rope,
-    rope_type: type,
-    factor: keys.number('rope.scaling.factor'),
+    rope_type: 'yarn',
+    factor,
     ...optional('original_context_length', 'original_max_position_embeddings'),
-    ...(type === 'yarn' && {
-      ...optional('yarn_beta_fast', 'beta_fast'),
-      ...optional('yarn_beta_slow', 'beta_slow'),
-      ...optional('attn_factor', 'attention_factor'),
-    }),
+    ...optional('yarn_beta_fast', 'beta_fast'),
+    ...optional('yarn_beta_slow', 'beta_slow'),
+    ...(grown !== 1 && { attention_factor: own * grown }),
+    ...optional('yarn_attn_factor', 'attention_factor', grown),
   };
 }
 

@@ -1,5 +1,4 @@
 // Qwen 2 and 3, Phi-3, OLMo 2: a file has the rows of their queries and keys in Hugging Face's order.
-import { StatespaceError } from '../../../errors.js';
 import { readTensorF32 } from '../../read.js';
 import { checkpointError } from '../../stored.js';
 import { type Architecture, type Config, type Pairing, pair, type Tensors, withBias } from '../architecture.js';
@@ -72,11 +71,7 @@ export const qwen2 = decoder('qwen2', NORMS_BEFORE, () => ({}));
 export const qwen3 = decoder('qwen3', NORMS_BEFORE, (_, tensors) => ({ attention_bias: hasBias(tensors) }));
 
 export const olmo2 = decoder('olmo2', NORMS_BEHIND, (keys, tensors) => {
-  if (keys.count('attention.sliding_window', 0) > 0)
-    throw new StatespaceError(
-      'ERR_UNSUPPORTED_MODEL',
-      `${keys.metadata.file}: metadata ${keys.key('attention.sliding_window')}: OLMo 3, whose layers have windows, is not supported`,
-    );
+  keys.withoutWindows('OLMo 3, whose layers have windows,');
   return { attention_bias: hasBias(tensors) };
 });
 

@@ -1,4 +1,5 @@
 // The parts of a tokenizer.json that a file's tokenizer becomes.
+import { kinds } from '../../../tokenizers/vocabulary.js';
 import type { TokenizerKeys } from '../tokenizer-keys.js';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -66,7 +67,9 @@ export function sentencePiece(keys: TokenizerKeys, unknown: string | undefined, 
   };
 }
 
+/** Unknown characters are the unknown token, as in llama.cpp, also where there are tokens of bytes: those are read alone. */
 export function unigram(keys: TokenizerKeys): Definition {
+  const hasBytes = keys.types.includes(kinds.byte);
   const charsmap = keys.charsmap();
   const isPrefixed = keys.flag('add_space_prefix') ?? true;
   const ends = [replace({ Regex: `${START} ` }, ''), replace({ Regex: `[ ${MARK}]+${END}` }, '')];
@@ -79,7 +82,7 @@ export function unigram(keys: TokenizerKeys): Definition {
       toMarks,
     ]),
     pre_tokenizer: null,
-    decoder: unmarked(isPrefixed),
+    decoder: unmarked(isPrefixed, ...(hasBytes ? [{ type: 'ByteFallback' }] : [])),
     model: { type: 'Unigram', unk_id: keys.unknown() ?? null, byte_fallback: false },
   };
 }
