@@ -75,9 +75,10 @@ PY
   export PYTHONPATH="$work"
 }
 
-# small_mamba_gguf FILE writes a Mamba model of random weights, 2 layers and 64 tokens, by the gguf package in $python.
+# small_mamba_gguf FILE [letters] writes a Mamba model of random weights, 2 layers and 64 tokens, by the gguf package in $python. With
+# letters the tokens are the characters from ! on, so that texts of these can be read.
 small_mamba_gguf() {
-  "$python" - "$1" <<'PY'
+  "$python" - "$@" <<'PY'
 import sys
 import numpy as np
 from gguf import GGUFWriter
@@ -101,7 +102,7 @@ writer.add_ssm_state_size(state)
 writer.add_ssm_time_step_rank(rank)
 writer.add_tokenizer_model("gpt2")
 writer.add_tokenizer_pre("gpt-2")
-writer.add_token_list([f"t{token}" for token in range(tokens)])
+writer.add_token_list([chr(33 + token) if sys.argv[2:] else f"t{token}" for token in range(tokens)])
 writer.add_token_types([1] * tokens)
 writer.add_token_merges(["t 1"])
 writer.add_eos_token_id(0)
