@@ -78,7 +78,7 @@ struct DeltaChunk {
 #pragma GCC unroll 4
         for (int t = 0; t < kGroup; ++t) {
           if (t >= m) break;
-          innovation[t] = load_block<N>(op.v.row(begin + first + t) + at, count...) + innovation[t];
+          innovation[t] = fma(set(1), load_block<N>(op.v.row(begin + first + t) + at, count...), innovation[t]);
 #pragma GCC unroll 4
           for (int s = 0; s < t; ++s) innovation[t] = fma(set(of_k[t][s]), innovation[s], innovation[t]);
 #pragma GCC unroll 4

@@ -403,7 +403,7 @@ class KeyDecayGradient {
       if (kWrites) ks[s] = decay * load(k + row(s));
       if (s > 0) decay = decay * load(d + row(s));
     }
-    F rs[H], as[H], on_way[H];  // r and a, decayed from the middle
+    F rs[H] = {}, as[H] = {}, on_way[H] = {};  // r and a, decayed from the middle
     decay = set(1);
 #pragma GCC unroll 8
     for (int t = 0; t < H; ++t) {

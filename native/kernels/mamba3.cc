@@ -109,8 +109,8 @@ int64_t recurrent_floats(const Sizes& z) {
   return HeadWeights::floats(z, 1) + Steps::floats(1) + 4 * z.s + 2 * z.n + 3 * z.rank * (z.n + z.p) + 16 * 12;
 }
 
-// Inside a group of tokens, with S_0 at its start (what the token before it carries over added), D_ts the product of the
-// α of tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
+// Inside a group of tokens, with S_0 at its start (what the token before it carries over added), D_ts the product of
+// the α of tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
 //   y_t = D_t S_0 c_t + Σ_{s<t} D_ts w_s (c_t·k_s) v_s + own_t (c_t·k_t) v_t
 //   S_n = D_n S_0 + Σ_{s≤n} D_ns w_s v_s k_sᵀ, w_n = own_n where no token follows
 // each row of a token with each of the other. S lies transposed, (d_state, headdim), in panels. A chunk is some groups.
