@@ -14,9 +14,9 @@ namespace {
 
 using namespace mamba3;
 
-// Rows (token, rank) of a group, as many as fill whole tiles: of fewer the state is scaled more often than pairs are
-// saved, of more there are more pairs.
-constexpr int64_t kGroupRows = kRows == 6 ? 12 : kRows;
+// Rows (token, rank) of a group, about as many as fill whole tiles: of fewer the state is scaled more often than pairs
+// are saved, of more there are more pairs.
+constexpr int64_t kGroupRows = kRows == 6 ? 16 : kRows;
 // Groups that go through a panel of the state while it lies in the first-level cache.
 constexpr int64_t kGroups = 4;
 // Heads that share a chunk's B and C; their states stay in L2.
@@ -148,17 +148,14 @@ struct Chunk {
            4 * rows * z.n + rows * width + 2 * tokens * width + rows * (2 * z.p + kPanel + 1) + 2 * width + kLanes +
            16 * 20;
   }
-  // Where states are kept, chunks end there: powers of two.
-  static int64_t whole(const Mamba3& op, int64_t n) {
-    if (n < 1) return 1;
-    return op.keeps() ? int64_t(std::bit_floor(uint64_t(n))) : n;
-  }
+  // Powers of two, so that chunks end where states are kept, whether any are.
+  static int64_t whole(int64_t n) { return n < 1 ? 1 : int64_t(std::bit_floor(uint64_t(n))); }
   static int64_t tokens_of_group(const Mamba3& op, const Sizes& z) {
-    return whole(op, std::min(kGroupRows / z.rank, op.chunk_size));
+    return whole(std::min(kGroupRows / z.rank, op.chunk_size));
   }
   static int64_t chunk_tokens(const Mamba3& op, const Sizes& z) {
     const int64_t group = tokens_of_group(op, z);
-    return std::min(kGroups, whole(op, op.chunk_size / group)) * group;
+    return std::min(kGroups, whole(op.chunk_size / group)) * group;
   }
   // Of a row of pairs in a group: whole vectors and blocks of dot products.
   static int64_t width_of(const Mamba3& op, const Sizes& z) {
