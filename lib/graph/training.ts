@@ -314,7 +314,8 @@ class Derivation {
         sizes.set(axis, v.dims[i]!);
       });
     }
-    const dims = field.shapes[0]!.map((axis) => sizes.get(axis) ?? Number(axis));
+    const size = (axis: string): Dim => sizes.get(axis) ?? Number(axis);
+    const dims = field.shapes.map((axes) => axes.map(size)).find((all) => !all.some(Number.isNaN))!;
     return this.graph.add({ kind: 'activation', dims, dtype: 'f32' });
   }
 

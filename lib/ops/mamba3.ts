@@ -6,6 +6,7 @@ import {
   check,
   choice,
   epsilon,
+  flag,
   type Input,
   integer,
   optional,
@@ -72,6 +73,8 @@ export interface Mamba3Args {
   mode?: 'chunked' | 'recurrent' | undefined;
   /** Most tokens of a chunk, default 64; the result does not depend on it. */
   chunkSize?: number | undefined;
+  /** Whether the result has states and outputs, which {@link mamba3Backward} takes: chunks in either mode. Default false. */
+  withStates?: boolean | undefined;
 }
 
 /** What {@link mamba3} gives. */
@@ -80,6 +83,10 @@ export interface Mamba3Result {
   y: Tensor;
   /** As {@link Mamba3State}. */
   lastState: { angle: Tensor; ssm: Tensor; k: Tensor; v: Tensor };
+  /** (B, L, 2, H, P), if asked for: states at intervals, in an order of the kernel's own; for N up to 128. */
+  states?: Tensor | undefined;
+  /** (B, L, H, P), MIMO (B, L, R, H, P), if asked for and y is more than their sum: yᵣ before norm and gate. */
+  outputs?: Tensor | undefined;
 }
 
 type States = Record<'angle' | 'ssm' | 'k' | 'v', ReturnType<ReturnType<typeof optional>>>;
@@ -125,6 +132,7 @@ const rules = {
   initialState,
   mode: choice('chunked', 'recurrent'),
   chunkSize: integer(1),
+  withStates: flag(false),
 } satisfies Rules<Mamba3Args>;
 
 /** The axis of ranks where B has one. */
@@ -156,7 +164,8 @@ function checkShapes(name: string, sizes: Sizes, a: Shaped): void {
 
 export function plan(args: Mamba3Args): Plan<Mamba3Result> {
   const name = 'mamba3';
-  const { sizes, initialState: initial, mode, chunkSize, normEps, cuSeqlens, ...a } = check(name, args, rules);
+  const checked = check(name, args, rules);
+  const { sizes, initialState: initial, mode, chunkSize, withStates, normEps, cuSeqlens, ...a } = checked;
   const [H, P, N, angles, S] = sizes.all('H', 'P', 'N', 'Angles', 'S');
   checkShapes(name, sizes, a);
   const ranks = ranksOf(a.B);
@@ -166,6 +175,11 @@ export function plan(args: Mamba3Args): Plan<Mamba3Result> {
     ssm: stateFrom(initial?.ssm, sizes, 'lastState.ssm', [S, H, P, N]),
     k: stateFrom(initial?.k, sizes, 'lastState.k', [S, ...ranks, H, N]),
     v: stateFrom(initial?.v, sizes, 'lastState.v', [S, H, P]),
+  };
+  const [batch, length] = sizes.all('B', 'L');
+  const kept = withStates && {
+    states: output(sizes, 'states', [batch, length, 2, H, P]),
+    outputs: a.z || a.normWeight || a.mimoO ? output(sizes, 'outputs', [batch, length, ...ranks, H, P]) : undefined,
   };
   const { x, B, C, dt, adt, trap, z, ...rest } = a;
   const rows = { x, B, C, dt, adt, trap, angles: rest.angles, z };
@@ -178,9 +192,10 @@ export function plan(args: Mamba3Args): Plan<Mamba3Result> {
       cuSeqlens,
       ...lastState,
       y: tokens(y),
+      ...(kept && { states: tokens(kept.states), outputs: tokens(kept.outputs) }),
     },
     attrs: { mode, chunkSize, normEps },
-    result: { y, lastState },
+    result: { y, lastState, ...kept },
   };
 }
 
@@ -201,11 +216,15 @@ export function mamba3Sync(args: Mamba3Args): Mamba3Result {
 }
 
 /** Arguments of {@link mamba3Backward}. */
-export interface Mamba3BackwardArgs extends Omit<Mamba3Args, 'mode' | 'chunkSize'> {
+export interface Mamba3BackwardArgs extends Omit<Mamba3Args, 'mode' | 'chunkSize' | 'withStates'> {
   /** (B, L, H, P): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
   /** The gradients of lastState; zero where absent. That of the angles is of their sum, not of what it is modulo 2π. */
   dlastState?: { readonly [K in keyof Mamba3State]?: TensorLike | undefined } | undefined;
+  /** (B, L, 2, H, P), of mamba3's withStates on the same arguments: without them they are computed again. */
+  states?: TensorLike | undefined;
+  /** (B, L, H, P), MIMO (B, L, R, H, P), of the same: without them they are computed again. */
+  outputs?: TensorLike | undefined;
 }
 /** What {@link mamba3Backward} gives: gradients in the shapes of the arguments that are given, in f32. */
 export type Mamba3Gradients = Gradients<
@@ -226,15 +245,25 @@ const someStates: Rule<Partial<States>> = (value, where, sizes) => {
 
 export function backwardPlan(args: Mamba3BackwardArgs): Plan<Mamba3Gradients> {
   const name = 'mamba3Backward';
-  const { mode: _, chunkSize: __, ...forward } = rules;
-  const a = check(name, args, { ...forward, dy: optional('B L H P'), dlastState: someStates });
-  const { sizes, x, B, C, dt, adt, trap, angles, z, initialState: initial, dlastState, dy, normEps, ...weights } = a;
+  const { mode: _, chunkSize: __, withStates: ___, ...forward } = rules;
+  const a = check(name, args, {
+    ...forward,
+    dy: optional('B L H P'),
+    dlastState: someStates,
+    states: optional('B L 2 H P'),
+    outputs: optional('B L H P | B L R H P'),
+  });
+  const { sizes, x, B, C, dt, adt, trap, angles, z, initialState: initial, dlastState, dy, normEps, ...others } = a;
+  const { states: kept, outputs, ...weights } = others;
   checkShapes(name, sizes, a);
   const rows = Object.fromEntries(
     Object.entries({ x, B, C, dt, adt, trap, angles, z }).map(([field, t]) => [field, tokens(t)]),
   );
   const last = parts.map((part) => [`dlast${part[0]!.toUpperCase()}${part.slice(1)}`, dlastState[part]]);
-  const above = { dy: tokens(orZeros(dy, x.shape)), ...Object.fromEntries(last) };
+  const above = {
+    ...{ dy: tokens(orZeros(dy, x.shape)), states: tokens(kept), outputs: tokens(outputs) },
+    ...Object.fromEntries(last),
+  };
   const inputs = { tensors: { ...weights, ...rows, ...initial }, attrs: { normEps } };
   const plan = gradientPlan<Mamba3Gradients>(name, a, inputs, above, [
     ...['x', 'B', 'C', 'dt', 'adt', 'trap', 'angles', 'BBias', 'CBias', 'D', 'z'],
@@ -251,7 +280,7 @@ export function backwardPlan(args: Mamba3BackwardArgs): Plan<Mamba3Gradients> {
 
 /**
  * The gradients of {@link mamba3}, SISO and MIMO (at most 64 ranks), in chunks of matrix products backwards in time over
- * states that are computed again.
+ * states that the forward kept or that are computed again.
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */

@@ -1,8 +1,12 @@
 #include "ops/mamba3.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "backend/kernels.h"
 #include "kernels/head_panels.h"
 #include "kernels/mamba3_head.h"
+#include "kernels/streamed_rows.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -27,6 +31,17 @@ struct HeadState {
         v(op.v_state.row(slot) + head * z.headdim),
         k_stride(z.nheads * z.d_state) {}
 };
+
+// y_r of one token before norm and gate, for the gradient.
+void keep_outputs(const Mamba3& op, const Sizes& z, int64_t head, int64_t token, const float* out, bool streamed) {
+  for (int64_t r = 0; r < z.rank; ++r) {
+    float* to = op.outputs.row(token) + (r * z.nheads + head) * z.headdim;
+    if (!streamed)
+      copy_row(out + r * z.p, to, z.headdim);
+    else
+      for (int64_t i = 0; i < z.headdim; i += kLanes) stream(to + i, load(out + r * z.p + i));
+  }
+}
 
 // Token by token, one head of one sequence, its state in place.
 void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, int64_t end, const HeadState& state,
@@ -78,6 +93,7 @@ void recurrent(const Mamba3& op, const Sizes& z, int64_t head, int64_t begin, in
     }
     for (int64_t r = 0; r < z.rank; ++r) clear(out + r * z.p + z.headdim, z.p - z.headdim);
     if (op.D) add_skip(op, z, head, v, out);
+    if (op.outputs) keep_outputs(op, z, head, t, out, false);
     finish(op, z, head, t, out);
     std::swap(k, k_before), std::swap(v, v_before);
   }
@@ -99,6 +115,7 @@ struct Chunk {
       : op(op),
         z(z),
         width(padded(tokens * z.rank)),
+        streamed(streams_rows({&op.outputs}, {z.headdim})),
         weights(arena, z, heads),
         steps(arena, tokens + 1),
         S(arena.take(heads * panels_floats(z.d_state, z.headdim))),
@@ -192,7 +209,11 @@ struct Chunk {
     each_panel(state_of(i), z.d_state, z.headdim,
                [&]<int N>(int64_t column, float* panel) { columns<N>(rows, begin, head, column, panel, fetch); });
     fetch.rest();
-    for (int64_t t = 0; t < n && !gated_in_tiles(); ++t) finish(op, z, head, begin + t, out + t * z.rank * z.p);
+    for (int64_t t = 0; t < n && !gated_in_tiles(); ++t) {
+      if (op.outputs) keep_outputs(op, z, head, begin + t, out + t * z.rank * z.p, streamed);
+      finish(op, z, head, begin + t, out + t * z.rank * z.p);
+    }
+    if (op.outputs && streamed) end_streams();
     copy_row(k + (rows - z.rank) * z.n, k_before + i * z.rank * z.n, z.rank * z.n);
   }
 
@@ -247,6 +268,7 @@ struct Chunk {
       else
         tile.add_lower_blocks(z.rank, of_rows, v, stride);
       if (!gated_in_tiles()) return tile.write(out + column, stride);
+      if (op.outputs) tile.write(op.outputs.row(begin) + at, op.outputs.row_stride);
       if (op.z)
         tile.each([&](int a, int b, F& x) {
           if (a < place.rows) x = x * silu(load(tile.place(op.z.row(begin) + at, a, b, op.z.row_stride)));
@@ -303,6 +325,7 @@ struct Chunk {
   const Mamba3& op;
   const Sizes& z;
   const int64_t width;  // rows of a chunk, padded
+  const bool streamed;  // outputs are
   HeadWeights weights;
   Steps steps;
   float *S, *theta;              // (heads, d_state, headdim), (heads, angles)
@@ -331,8 +354,9 @@ void run(const Mamba3& op, Context& cx) {
   int64_t heads = ceil_div(per_group, wanted < per_group ? wanted : per_group);
   if (heads > kHeads) heads = kHeads;
   const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks;
-  int64_t tokens = kChunkRows / z.rank < op.chunk_size ? kChunkRows / z.rank : op.chunk_size;
-  if (tokens < 1) tokens = 1;
+  // A power of two, so that chunks end where states are kept.
+  const int64_t most = std::max<int64_t>(1, std::min(kChunkRows / z.rank, op.chunk_size));
+  const int64_t tokens = int64_t(std::bit_floor(uint64_t(most)));
   const int64_t chunk_floats = Chunk::floats(z, tokens, heads), step_floats = recurrent_floats(z);
   cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, group = i % pieces / blocks, first = group * per_group + i % blocks * heads;
@@ -354,6 +378,8 @@ void run(const Mamba3& op, Context& cx) {
     each_chunk(cx, sequences, s, tokens, [&](int64_t from, int64_t n) {
       chunk.read(group, from, n);
       const int64_t after = from + n, then = after + tokens < end ? after + tokens : end;
+      for (int64_t h = 0; op.keeps() && kept_states::has(begin, from) && h < count; ++h)
+        write_panels(chunk.state_of(h), z.d_state, z.headdim, kept_states::at(op.states, from, first + h));
       for (int64_t h = 0; h < count; ++h)
         chunk.step(h, first + h, from, n, after < end,
                    h + 1 < count ? Ahead{from, after, first + h + 1} : Ahead{after, then, first});

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "backend/kernels.h"
 #include "kernels/mamba3_gradient.h"
@@ -10,13 +11,8 @@ namespace {
 
 using namespace mamba3;
 
-// Heads that one piece of work runs through add to the same rows of dB and dC: as few as keep those rows in some
-// megabytes (with four ranks, 24 heads and 2048 tokens two a piece take 100 MB, six a third of that and no more time).
-int64_t heads_of_piece(int64_t per_group, int64_t groups, int64_t floats) {
-  constexpr int64_t kLeast = 4, kCached = 4 << 20;
-  const int64_t most = std::max(kLeast, kCached / std::max<int64_t>(1, floats * groups));
-  return std::max<int64_t>(2, ceil_div(per_group, most));
-}
+// Heads that share a chunk's rows of dB and dC. A constant, so that sums are the same on any number of threads.
+constexpr int64_t kHeads = 6;
 
 // to = the sums over sequences of what HeadSums has at `from`, (rank, width) of each head in rows of `stride`.
 template <class Restore>
@@ -42,24 +38,48 @@ void run(const Mamba3Backward& op, Context& cx) {
   const Sizes z(forward);
   const int64_t tokens = op.x[0], per_group = z.nheads / z.ngroups;
   const Sequences sequences(op.cu_seqlens, Tensor(), tokens);
-  const int64_t heads = heads_of_piece(per_group, z.ngroups, 2 * tokens * z.rank * z.n);
-  const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks, own = HeadSums::floats(z);
+  const int64_t blocks = ceil_div(per_group, kHeads), heads = ceil_div(per_group, blocks), pieces = z.ngroups * blocks,
+                own = HeadSums::floats(z);
   const int64_t rows = tokens * z.rank * z.n, turns = op.angles.rank == 2 ? tokens * z.s : 0;
-  float* sums = cx.kept<float>(sequences.count * z.nheads * own + pieces * (2 * rows + turns) + z.n + z.p);
+  float* sums = cx.kept<float>(sequences.count * z.nheads * own + pieces * (2 * rows + turns) + z.n + z.p +
+                               2 * rows * z.ngroups + turns);
   float* by_token = sums + sequences.count * z.nheads * own;
   std::memset(sums, 0, sequences.count * z.nheads * own * sizeof(float));
   const auto shared = [&](int64_t piece) {
     float* memory = by_token + piece * (2 * rows + turns);
     return TokenSums{memory, memory + rows, memory + 2 * rows, true};
   };
+  float *B = by_token + pieces * (2 * rows + turns) + z.n + z.p, *C = B + rows * z.ngroups;
+  float* rates = turns ? C + rows * z.ngroups : nullptr;
+  for_row_blocks(cx, tokens, 2 * z.rank * z.ngroups * z.n + z.s, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t first = t * z.rank * z.ngroups;
+      for (int64_t i = 0; i < z.rank * z.ngroups; ++i) {
+        z.ordered(op.B.row(t) + i * z.d_state, B + (first + i) * z.n);
+        z.ordered(op.C.row(t) + i * z.d_state, C + (first + i) * z.n);
+      }
+      if (rates) rates_of(forward, z, 0, t, rates + t * z.s);
+    }
+  });
   cx.parallel_for(sequences.count * pieces, [&](int64_t i, int worker) {
     const int64_t s = i / pieces, piece = i % pieces, begin = sequences.begin(s), end = sequences.end(s);
     const int64_t first = piece / blocks * per_group + piece % blocks * heads;
     const int64_t last = std::min(first + heads, (piece / blocks + 1) * per_group);
-    HeadGradient gradient(op, forward, z, end - begin, {cx.local<float>(worker, HeadGradient::floats(z, end - begin))});
-    TokenSums of_piece = shared(piece);
-    for (int64_t h = first; h < last; ++h, of_piece.first = false)
-      gradient.run(cx, s, h, begin, end, HeadSums(z, sums + (s * z.nheads + h) * own), of_piece);
+    const int64_t floats = Workspace::floats(op, z, end - begin) + heads * HeadGradient::floats(op, z, end - begin);
+    Arena arena{cx.local<float>(worker, floats)};
+    Workspace workspace(op, z, end - begin, arena);
+    std::vector<HeadGradient> gradients;
+    gradients.reserve(heads);
+    for (int64_t h = first; h < last; ++h)
+      gradients.emplace_back(op, forward, TokenRows{B, C, rates}, z, workspace, s, h, begin, end, arena);
+    for (int64_t segment = last > first ? gradients[0].segments() - 1 : -1; segment >= 0; --segment) {
+      TokenSums of_piece = shared(piece);
+      for (int64_t h = first; h < last; ++h, of_piece.first = false) {
+        const bool same = h + 1 < last;
+        gradients[h - first].run(cx, segment, HeadSums(z, sums + (s * z.nheads + h) * own), of_piece,
+                                 gradients[same ? h + 1 - first : 0], same ? segment : segment - 1);
+      }
+    }
   });
 
   // Tokens of B and C belong to groups, those of shared angles to all heads.

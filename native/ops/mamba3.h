@@ -9,16 +9,18 @@
 // norm (by normWeight) is RMSNorm over the headdim. k and x of the last token are state, as is θ (in [0, 2π)).
 // With rawSteps, dt stands before softplus(dt + dtBias), and adt = -max(f(adt), aFloor) dt, f(u) = 1 + u from 0 on and
 // 1 / (1 - u) below: what a checkpoint's projection gives. Both modes compute the same function; chunkSize bounds the
-// chunks, a kernel may take shorter ones.
+// chunks, a kernel may take shorter ones. For the gradient are `states`, S with what the next token adds of this one,
+// and `outputs`, y_r.
 #include "core/error.h"
 #include "core/fields.h"
+#include "ops/kept_states.h"
 
 namespace statespace {
 
 struct Mamba3 {
   static constexpr const char* kName = "mamba3";
   Tensor x, B, C, dt, adt, trap, angles, B_bias, C_bias, D, z, dt_bias, mimo_x, mimo_z, mimo_o, norm_weight;
-  Tensor cu_seqlens, slots, angle_state, ssm_state, k_state, v_state, y;
+  Tensor cu_seqlens, slots, angle_state, ssm_state, k_state, v_state, y, states, outputs;
   float norm_eps = 1e-5f, a_floor = 1e-4f;
   bool raw_steps = false;
   int64_t chunk_size = 64;
@@ -49,6 +51,8 @@ struct Mamba3 {
     visitor.state("k", k_state, "pool nheads d_state | pool rank nheads d_state");
     visitor.state("v", v_state, "pool nheads headdim");
     visitor.out("y", y, "tokens nheads headdim");
+    visitor.wanted("states", states, "tokens 2 nheads headdim");
+    visitor.wanted("outputs", outputs, "tokens rank nheads headdim | tokens nheads headdim");
     visitor.attr("normEps", norm_eps);
     visitor.attr("aFloor", a_floor);
     visitor.attr("rawSteps", raw_steps);
@@ -56,7 +60,8 @@ struct Mamba3 {
     visitor.choice("mode", mode, "chunked|recurrent");
   }
 
-  bool chunked() const { return mode == 0; }
+  bool keeps() const { return kept_states::fit(states, d_state()); }
+  bool chunked() const { return mode == 0 || states || outputs; }
   bool mimo() const { return B.rank == 4; }
   int64_t rank() const { return mimo() ? B[1] : 1; }
   int64_t ngroups() const { return B[B.rank - 2]; }
@@ -75,6 +80,8 @@ struct Mamba3 {
       fail(Code::kShape, "B, C, BBias, CBias and k must all have a rank or none");
     if (mimo() != bool(mimo_x) || mimo() != bool(mimo_o) || (mimo() && z) != bool(mimo_z))
       fail(Code::kArgument, "mimoX and mimoO, and with z mimoZ, go with B and C that have a rank");
+    if (outputs && outputs.rank != ranks) fail(Code::kShape, "outputs must have a rank where B has one");
+    kept_states::check(kName, states);
     if (chunk_size < 1) fail(Code::kArgument, "chunkSize: expected at least 1, received " + std::to_string(chunk_size));
   }
 };
@@ -89,7 +96,7 @@ struct Mamba3Backward {
   using GradientOf = Mamba3;
   static constexpr int64_t kMostRanks = 64;
   Tensor x, B, C, dt, adt, trap, angles, B_bias, C_bias, D, z, dt_bias, mimo_x, mimo_z, mimo_o, norm_weight;
-  Tensor cu_seqlens, angle_state, ssm_state, k_state, v_state;
+  Tensor cu_seqlens, angle_state, ssm_state, k_state, v_state, states, outputs;
   Tensor dy, dlast_angle, dlast_ssm, dlast_k, dlast_v;
   Tensor dx, dB, dC, ddt, dadt, dtrap, dangles, dB_bias, dC_bias, dD, dz, ddt_bias, dmimo_x, dmimo_z, dmimo_o;
   Tensor dnorm_weight, dangle_state, dssm_state, dk_state, dv_state;
@@ -119,6 +126,8 @@ struct Mamba3Backward {
     visitor.optional("ssm", ssm_state, "sequences nheads headdim d_state");
     visitor.optional("k", k_state, "sequences nheads d_state | sequences rank nheads d_state");
     visitor.optional("v", v_state, "sequences nheads headdim");
+    visitor.optional("states", states, "tokens 2 nheads headdim");
+    visitor.optional("outputs", outputs, "tokens rank nheads headdim | tokens nheads headdim");
     visitor.in("dy", dy, "tokens nheads headdim");
     visitor.optional("dlastAngle", dlast_angle, "sequences nheads angles");
     visitor.optional("dlastSsm", dlast_ssm, "sequences nheads headdim d_state");
@@ -155,6 +164,7 @@ struct Mamba3Backward {
     op.x = x, op.B = B, op.C = C, op.dt = dt, op.adt = adt, op.trap = trap, op.angles = angles;
     op.B_bias = B_bias, op.C_bias = C_bias, op.D = D, op.z = z, op.dt_bias = dt_bias;
     op.mimo_x = mimo_x, op.mimo_z = mimo_z, op.mimo_o = mimo_o, op.norm_weight = norm_weight;
+    op.states = states, op.outputs = outputs;
     op.norm_eps = norm_eps, op.a_floor = a_floor, op.raw_steps = raw_steps;
     op.angle_state.rank = 3, op.angle_state.shape[2] = angles[angles.rank - 1];
     op.k_state.rank = B.rank;
