@@ -26,8 +26,10 @@ const BOUND = 1e-2;
 /** What a training step keeps of the forward, the gradient gets: which results, and what asks for them. */
 const KEEPS: Partial<Record<Differentiable['op'], { by: string; of: readonly string[] }>> = {
   attention: { by: 'withLse', of: ['y', 'lse'] },
+  rgLru: { by: 'withGates', of: ['y', 'gates'] },
+  mamba3: { by: 'withStates', of: ['states', 'outputs'] },
   ...Object.fromEntries(
-    (['selectiveScan', 'ssd', 'wkv6', 'wkv7', 'gatedDeltaRule'] as const).map((op) => [
+    (['selectiveScan', 'ssd', 'wkv6', 'wkv7', 'gatedDeltaRule', 'gla'] as const).map((op) => [
       op,
       { by: 'withStates', of: ['states'] },
     ]),

@@ -191,7 +191,7 @@ describe('states that the forward keeps', () => {
   // Sequences that end before, at and behind the places where states are kept, and that have none or several.
   const bounds = Int32Array.from([0, 70, 70, 73, 201, 402, 403, 416]);
   const dims = { B: 1, L: 416, G: 2, R: 2, P: 19, N: 19, K: 3 };
-  const ops = ['selectiveScan', 'ssd', 'wkv6', 'wkv7', 'gatedDeltaRule', 'kda'] as const;
+  const ops = ['selectiveScan', 'ssd', 'wkv6', 'wkv7', 'gatedDeltaRule', 'kda', 'gla', 'mamba3'] as const;
   // Of a state's rows; from 129 on the heads' recurrences keep none.
   const sizes = ops.flatMap((op) => [3, 33, 128, 130].map((rows) => [op, rows] as const));
 
@@ -200,7 +200,8 @@ describe('states that the forward keeps', () => {
       skip(onDevice, 'the processor kernels');
       const backward = op === 'kda' ? 'gatedDeltaRuleBackward' : (`${op}Backward` as const);
       const sample = op === 'kda' ? gradientOf(samples.kda, aboveHeads) : samples[backward];
-      const by = op === 'selectiveScan' || op === 'ssd' ? { N: rows } : { P: rows };
+      const scans = op === 'selectiveScan' || op === 'ssd';
+      const by = scans ? { N: rows } : op === 'mamba3' ? { N: Math.ceil(rows / 2) } : { P: rows };
       const { initialState, dlastState, ...all } = sample.args(new Random(3), { ...dims, ...by });
       const { dy, ...given } = { ...all, cuSeqlens: bounds } as Args;
       const { y, states } = callSync(op, { ...given, withStates: true });
@@ -215,6 +216,60 @@ describe('states that the forward keeps', () => {
         ([name, t]) => relativeL2(t.data as Float32Array, gradients[name]!.data as Float32Array) > 1e-3,
       );
       expect(far.length > 0).toBe(op === 'selectiveScan' || rows <= 128);
+    });
+  });
+});
+
+describe('what else the forward keeps', () => {
+  const bounds = Int32Array.from([0, 70, 70, 73, 201, 202]);
+  const dims = { B: 1, L: 202, G: 2, R: 2, P: 19, N: 19, K: 3 };
+  const far = (a: Outputs, b: Outputs) =>
+    Object.keys(a).map((name) => relativeL2(a[name]!.data as Float32Array, b[name]!.data as Float32Array));
+
+  onEveryBackend(() => {
+    // Widths of a vector or less, of several, and of tiles that lie past the caches' sets.
+    it.for([1, 19, 64, 150])('rgLru, heads of %i', (P, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const all = samples.rgLruBackward.args(new Random(5), { ...dims, P }) as Args;
+      const { initialState: _, dlastState: __, dy, ...given } = { ...all, cuSeqlens: bounds } as Args;
+      const { y, gates } = callSync('rgLru', { ...given, withGates: true });
+      expect(bytes(y!.data), 'y').toEqual(bytes(callSync('rgLru', given).y!.data));
+      const gradients = callSync('rgLruBackward', { ...given, dy });
+      expect(Math.max(...far(callSync('rgLruBackward', { ...given, dy, y, gates }), gradients))).toBeLessThan(2e-6);
+      (gates!.data as Float32Array).fill(0.5);
+      expect(Math.max(...far(callSync('rgLruBackward', { ...given, dy, y, gates }), gradients))).toBeGreaterThan(1e-3);
+    });
+
+    it.for([1, 2, 3, 4, 5])('mamba3 of rank %i, with norm and gate', (R, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(6);
+      const [H, P, N] = [2, 19, 20];
+      const ranks = R > 1 ? [R] : [];
+      const given: Args = {
+        x: r.tensor([1, 202, H, P]),
+        B: r.tensor([1, 202, ...ranks, 1, N]),
+        C: r.tensor([1, 202, ...ranks, 1, N]),
+        dt: r.tensor([1, 202, H], 0.01, 0.2),
+        adt: r.tensor([1, 202, H], -1, -0.01),
+        trap: r.tensor([1, 202, H]),
+        angles: r.tensor([1, 202, ...(R % 2 ? [H] : []), 5]),
+        BBias: r.tensor([H, ...ranks, N]),
+        CBias: r.tensor([H, ...ranks, N]),
+        D: r.tensor([H]),
+        z: r.tensor([1, 202, H, P]),
+        normWeight: r.tensor([H, P]),
+        ...(R > 1 && Object.fromEntries(['mimoX', 'mimoZ', 'mimoO'].map((name) => [name, r.tensor([H, R, P])]))),
+        cuSeqlens: bounds,
+      };
+      const { y, states, outputs } = callSync('mamba3', { ...given, withStates: true });
+      expect(bytes(y!.data), 'y').toEqual(bytes(callSync('mamba3', given).y!.data));
+      const dy = r.tensor([1, 202, H, P]);
+      const gradients = callSync('mamba3Backward', { ...given, dy });
+      const kept = callSync('mamba3Backward', { ...given, dy, states, outputs });
+      expect(Math.max(...far(kept, gradients))).toBeLessThan(1e-5);
+      (outputs!.data as Float32Array).fill(1);
+      const changed = callSync('mamba3Backward', { ...given, dy, outputs });
+      expect(Math.max(...far(changed, gradients))).toBeGreaterThan(1e-3);
     });
   });
 });
