@@ -62,8 +62,7 @@ template <bool kFirst>
 inline void multiply_tile(int rows, int64_t outputs, const float* x, const float* w, int64_t in, float* out,
                           Ahead ahead) {
   constexpr int V = kTileVectors;
-  if (outputs <= V / 2 * kLanes)
-    return multiply_rows_of_tile<false, V / 2, kTileRows>(rows, x, w, in, out, ahead);
+  if (outputs <= V / 2 * kLanes) return multiply_rows_of_tile<false, V / 2, kTileRows>(rows, x, w, in, out, ahead);
   multiply_rows_of_tile<kFirst, V, kTileRows>(rows, x, w, in, out, ahead);
 }
 
