@@ -4,6 +4,7 @@
 #include "isa/math.h"
 #include "kernels/rows.h"
 #include "kernels/sequences.h"
+#include "kernels/streamed.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -19,10 +20,11 @@ constexpr int64_t kHalves = 16;
 
 // y_r = act(Σ_j weight[j] · taps[r + j] + bias) for the next `rows` tokens of a block of channels. The rows after those
 // are fetched meanwhile, where they lie `x_stride` apart: parts of rows are no stream that the processor sees coming.
-template <int K, int kRows, class Act>
+template <int K, int kRows, bool kStreamed, class Act>
 void convolve(const float* const* taps, int64_t x_stride, const float* weight, const float* bias, int64_t width,
               Act act, float* y, int64_t y_stride) {
   auto columns = [&](int64_t c, auto... n) {
+    const auto write = [&](float* to, F v) { kStreamed ? stream(to, v) : store(to, v, n...); };
     F w[K], x[K - 1 + kRows];
 #pragma GCC unroll 8
     for (int j = 0; j < K; ++j) w[j] = load(weight + j * width + c, n...);
@@ -30,11 +32,12 @@ void convolve(const float* const* taps, int64_t x_stride, const float* weight, c
     for (int r = 0; r < K - 1 + kRows; ++r) x[r] = load(taps[r] + c, n...);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      if (kRows > 1) prefetch(taps[K - 1 + r] + kRows * x_stride + c), prefetch(y + (kRows + r) * y_stride + c);
+      if (kRows > 1) prefetch(taps[K - 1 + r] + kRows * x_stride + c);
+      if (kRows > 1 && !kStreamed) prefetch(y + (kRows + r) * y_stride + c);
       F sum = load(bias + c, n...);
 #pragma GCC unroll 8
       for (int j = 0; j < K; ++j) sum = fma(w[j], x[r + j], sum);
-      store(y + r * y_stride + c, act(sum), n...);
+      write(y + r * y_stride + c, act(sum));
     }
   };
   int64_t c = 0;
@@ -58,12 +61,15 @@ void convolve_any(const float* const* taps, const float* weight, const float* bi
 
 template <class Act>
 void convolve(const float* const* taps, int64_t x_stride, const float* weight, const float* bias, int64_t d_conv,
-              int64_t rows, int64_t width, Act act, float* y, int64_t y_stride) {
+              int64_t rows, int64_t width, Act act, float* y, int64_t y_stride, bool streamed) {
   auto with_width = [&]<int K>() {
-    if (rows == kRows)
-      convolve<K, kRows>(taps, x_stride, weight, bias, width, act, y, y_stride);
+    if (rows == kRows && streamed)
+      convolve<K, kRows, true>(taps, x_stride, weight, bias, width, act, y, y_stride);
+    else if (rows == kRows)
+      convolve<K, kRows, false>(taps, x_stride, weight, bias, width, act, y, y_stride);
     else
-      for (int64_t r = 0; r < rows; ++r) convolve<K, 1>(taps + r, 0, weight, bias, width, act, y + r * y_stride, 0);
+      for (int64_t r = 0; r < rows; ++r)
+        convolve<K, 1, false>(taps + r, 0, weight, bias, width, act, y + r * y_stride, 0);
   };
   if (d_conv == 4) return with_width.template operator()<4>();
   if (d_conv == 3) return with_width.template operator()<3>();
@@ -109,7 +115,7 @@ void gather(const CausalConv1d& op, float* scratch, Channels& c) {
 // Tokens [from, to) of the sequence that starts at `begin`; inputs before it come from the state.
 template <class Act>
 void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, int64_t begin, int64_t from, int64_t to,
-                Act act, const Context& cx) {
+                Act act, bool streamed, const Context& cx) {
   const int64_t d_conv = op.weight[1], past = d_conv - 1;
   if (from - begin < past) {
     int64_t i = 0;
@@ -134,7 +140,7 @@ void run_tokens(const CausalConv1d& op, const Channels& c, const float* state, i
         c.taps[j] = source >= begin ? x.row(source) + c.first : c.past + (source - begin + past) * c.width;
       }
       convolve(c.taps, x.row_stride, c.weight, c.bias, d_conv, rows, c.width, act, op.y.row(t) + c.first,
-               op.y.row_stride);
+               op.y.row_stride, streamed);
     }
   }
 }
@@ -217,6 +223,7 @@ void run(const CausalConv1d& op, Context& cx) {
   const int64_t own = own_floats(op);
   auto local = [&](int worker) { return cx.local<float>(worker, own + scratch_floats(d_conv)); };
 
+  const bool streamed = streams_result(op.y, {&op.x}, op.x[1]);
   const bool in_fours = d_conv == 4 && op.weight.row_stride == 4;
   cx.parallel_stretches(token_blocks * channel_blocks, [&](int64_t i, int worker) {
     const int64_t from = i / channel_blocks * block, to = from + block < tokens ? from + block : tokens;
@@ -224,7 +231,9 @@ void run(const CausalConv1d& op, Context& cx) {
     for (int64_t s = sequences.containing(from); s < sequences.count && sequences.begin(s) < to; ++s) {
       const int64_t begin = sequences.begin(s), end = sequences.end(s);
       const int64_t first = begin < from ? from : begin, last = end < to ? end : to;
-      auto tokens_with = [&](auto act) { run_tokens(op, c, state_of(s, c.first), begin, first, last, act, cx); };
+      auto tokens_with = [&](auto act) {
+        run_tokens(op, c, state_of(s, c.first), begin, first, last, act, streamed, cx);
+      };
       if (first == last) continue;
       if (end - begin == 1) {
         float* state = state_of(s, c.first);
@@ -243,6 +252,7 @@ void run(const CausalConv1d& op, Context& cx) {
         tokens_with([](F x) { return x; });
       if (token_blocks == 1) update(s, c);
     }
+    if (streamed) end_streams();
   });
   if (token_blocks > 1)
     cx.parallel_for(sequences.count * channel_blocks, [&](int64_t i, int worker) {

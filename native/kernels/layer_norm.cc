@@ -3,6 +3,7 @@
 #include "backend/kernels.h"
 #include "isa/math.h"
 #include "kernels/rows.h"
+#include "kernels/streamed.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -59,7 +60,7 @@ Moments moments(const float* x, int64_t n) {
 constexpr int64_t kFew = 128;
 
 // One group of n channels; y may be x.
-void norm_group(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* y) {
+void norm_group(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* y, bool streamed) {
   const auto [mean, rest, variance] = n <= kFew ? few_moments(x, n) : moments(x, n);
   const F scale = set(1 / ::sqrtf((variance < 0 ? 0 : variance) + eps));
 
@@ -68,7 +69,7 @@ void norm_group(const float* x, const float* weight, const float* bias, float ep
     F v = (load(x + c, m) - set(mean) - set(rest)) * scale;
     if (weight) v = v * load(weight + c, m);
     if (bias) v = v + load(bias + c, m);
-    store(y + c, v, m);
+    put(y + c, v, m, streamed);
   }
 }
 
@@ -77,11 +78,13 @@ void norm_group(const float* x, const float* weight, const float* bias, float ep
 template <>
 void run(const LayerNorm& op, Context& cx) {
   const int64_t channels = op.x[1], group = op.group_size ? op.group_size : channels;
+  const bool streamed = streams_result(op.y, {&op.x}, group);
   for_row_blocks(cx, op.x[0], channels, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t c = 0; c < channels; c += group)
         norm_group(op.x.row(r) + c, op.weight ? op.weight.f32() + c : nullptr, op.bias ? op.bias.f32() + c : nullptr,
-                   op.eps, group, op.y.row(r) + c);
+                   op.eps, group, op.y.row(r) + c, streamed);
+    if (streamed) end_streams();
   });
 }
 

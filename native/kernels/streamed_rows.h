@@ -1,9 +1,7 @@
 #pragma once
 // Rows of gradients that together are larger than the caches: they are written past them.
-#include <initializer_list>
-
-#include "isa/stream.h"
 #include "kernels/head_chunk.h"
+#include "kernels/streamed.h"
 
 namespace statespace::STATESPACE_ISA {
 
@@ -20,9 +18,6 @@ inline bool streams_rows(std::initializer_list<const Tensor*> outputs, std::init
     if (width % kLanes != 0) return false;
   return bytes >= kLeastBytes;
 }
-
-// The first m lanes; streamed only whole.
-inline void put(float* to, F v, int m, bool streamed) { streamed ? stream(to, v) : store(to, v, m); }
 
 // write_rows(), or the same past the caches.
 inline void put_rows(const float* from, int64_t stride, const Tensor& to, int64_t begin, int64_t n, int64_t first,

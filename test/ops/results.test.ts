@@ -285,6 +285,72 @@ describe('conversions of halves', () => {
   });
 });
 
+// Results of 8 MB or more pass the caches by where their rows are whole vectors.
+describe('a result larger than the caches', () => {
+  const random = new Random(9);
+  const tensor = (...shape: number[]) =>
+    new Tensor(
+      Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => 2 * random.next() - 1),
+      shape,
+    );
+  const rowsOf = (t: Tensor, from: number, to: number) => {
+    const width = t.shape[2]!;
+    return new Tensor(t.data.slice(from * width, to * width), [1, to - from, width]);
+  };
+  const PART = 64;
+  const calls: Record<
+    string,
+    (x: Tensor, z: Tensor, width: number) => (from: number, to: number, out?: Tensor) => Tensor
+  > = {
+    rmsNorm: (x, z, width) => {
+      const weight = tensor(width);
+      return (from, to, y) =>
+        ops.rmsNormSync({
+          ...{ x: rowsOf(x, from, to), z: rowsOf(z, from, to), weight, normBeforeGate: true },
+          ...(y && { out: { y } }),
+        }).y;
+    },
+    'rmsNorm, gated before': (x, z) => (from, to, y) =>
+      ops.rmsNormSync({ x: rowsOf(x, from, to), z: rowsOf(z, from, to), ...(y && { out: { y } }) }).y,
+    layerNorm: (x, _, width) => {
+      const [weight, bias] = [tensor(width), tensor(width)];
+      return (from, to, y) => ops.layerNormSync({ x: rowsOf(x, from, to), weight, bias, ...(y && { out: { y } }) }).y;
+    },
+    causalConv1d: (x, _, width) => {
+      const weight = tensor(width, 4);
+      return (from, to, y) => {
+        const past = Math.min(from, 3); // tokens before, in place of a state
+        const whole = ops.causalConv1dSync({
+          ...{ x: rowsOf(x, from - past, to), weight, activation: 'silu' },
+          ...(y && { out: { y } }),
+        }).y;
+        return rowsOf(whole, past, past + to - from);
+      };
+    },
+  };
+
+  it.each(Object.keys(calls))('holds what its rows by themselves do: %s', (name) => {
+    for (const [rows, width] of [
+      [2050, 1024],
+      [2125, 1000],
+      [2125, 1003],
+    ] as const) {
+      const call = calls[name]!(tensor(1, rows, width), tensor(1, rows, width), width);
+      const parts = new Float32Array(rows * width);
+      for (let from = 0; from < rows; from += PART)
+        parts.set(call(from, Math.min(rows, from + PART)).data as Float32Array, from * width);
+      const expected = Buffer.from(parts.buffer);
+      const differs = (y: Tensor) =>
+        Buffer.compare(expected, Buffer.from(y.data.buffer, y.data.byteOffset, 4 * y.data.length));
+      expect(differs(call(0, rows)), `${rows} x ${width}`).toBe(0);
+      for (const offset of [0, 1, 16]) {
+        const data = new Float32Array(rows * width + offset).subarray(offset).fill(Number.NaN);
+        expect(differs(call(0, rows, new Tensor(data, [1, rows, width]))), `${rows} x ${width}, ${offset}`).toBe(0);
+      }
+    }
+  });
+});
+
 // Node 20 and 22, where the addon makes buffers of its own memory: V8 collects young ones at 32 MB. In 24 it does at 64,
 // at which it marks as well.
 const collected = process.platform === 'linux' && ['115', '127'].includes(process.versions.modules);
