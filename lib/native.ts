@@ -240,6 +240,11 @@ export interface NativeBinding {
   exportSession(
     ...call: [session: NativeHandle, withRow: boolean, to: Uint8Array, head: Uint8Array, from: number, sync: false]
   ): Promise<void>;
+  /** Gives the same in pieces: a snapshot of so many bytes, `head` and digest included, of the session as it is now. */
+  openExport(session: NativeHandle, withRow: boolean, head: Uint8Array, from: number, size: number): NativeHandle;
+  /** Fills `to` with the next bytes; how many there were, less than it holds only at the end. */
+  exportPiece(leaving: NativeHandle, to: Uint8Array): Promise<number>;
+  closeExport(leaving: NativeHandle): void;
   /** Takes a snapshot of `size` digested bytes, in pieces, on its way into a session: `state` bytes from `begin` on. */
   openImport(session: NativeHandle, state: number, position: number, begin: number, size: number): NativeHandle;
   importPiece(arriving: NativeHandle, bytes: Uint8Array, sync: true): void;

@@ -1,4 +1,4 @@
-import { replaceFile } from '../atomic-file.js';
+import { replaceFileBy } from '../atomic-file.js';
 import { checkCall, unlessAborted } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
@@ -8,7 +8,7 @@ import { type GenerateOptions, type Generating, type Generation, generate, type 
 import { jointStep } from './joint-steps.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';
-import { snapshotHeader, snapshotRoom } from './snapshot.js';
+import { snapshotBytes, snapshotHeader, snapshotRoom } from './snapshot.js';
 import type { Unsaid } from './unsaid.js';
 
 /** What a forward returns and how it can be stopped. */
@@ -27,6 +27,7 @@ export interface ForwardOptions {
 }
 
 const NOTHING = new Uint8Array(0);
+const FILE_PIECE = 4 << 20; // of a snapshot on its way to a file
 const ended = () => undefined;
 const FORWARD_OPTIONS = ['logits', 'signal', 'onProgress', 'out'];
 
@@ -302,7 +303,8 @@ export class Session implements AsyncDisposable {
    * a call on this session runs.
    */
   save(options: SaveOptions = {}): Uint8Array {
-    const { bytes, handle, row, head } = this.snapshot('save', options);
+    const { sizes, handle, row, head } = this.snapshot('save', options);
+    const bytes = snapshotRoom(sizes, 0);
     call((n) => n.exportSession(handle, row, bytes, head, 0, true));
     return bytes;
   }
@@ -313,8 +315,9 @@ export class Session implements AsyncDisposable {
   }
 
   /** @internal The same behind bytes that are none of it. */
-  async saveBehind(before: Uint8Array, options: SaveOptions = {}, what = 'saveAsync'): Promise<Uint8Array> {
-    const { bytes, handle, row, head } = this.snapshot(what, options, before);
+  async saveBehind(before: Uint8Array, options: SaveOptions = {}): Promise<Uint8Array> {
+    const { sizes, handle, row, head } = this.snapshot('saveAsync', options, before);
+    const bytes = snapshotRoom(sizes, before.length);
     await call((n) => n.exportSession(handle, row, bytes, head, before.length, false));
     return bytes;
   }
@@ -327,17 +330,31 @@ export class Session implements AsyncDisposable {
     const row = options.logits === true;
     const sizes = call((n) => n.exportSizes(handle, row));
     const head = Buffer.concat([before, snapshotHeader(this.model, sizes)]);
-    return { bytes: snapshotRoom(sizes, before.length), handle, row, head };
+    return { sizes, handle, row, head };
   }
 
   /**
    * saveAsync() into a file that is replaced as a whole: written beside it, synced and renamed over it, so that after a
    * crash or a kill at any moment `path` holds what it held before or the new snapshot. The state is that of the moment
-   * of the call. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
+   * of the call; 4 MB of it at a time are copied. Model.restoreSessionFromFile() reads it. Rejects with the file system's error.
    */
   async saveToFile(path: string, options: SaveOptions = {}): Promise<void> {
     checkPath('session.saveToFile: path', path);
-    await replaceFile(path, await this.saveBehind(NOTHING, options, 'saveToFile'));
+    const { sizes, handle, row, head } = this.snapshot('saveToFile', options);
+    const size = snapshotBytes(sizes);
+    const leaving = call((n) => n.openExport(handle, row, head, 0, size));
+    const piece = new Uint8Array(Math.min(size, FILE_PIECE));
+    try {
+      await replaceFileBy(path, async (file) => {
+        for (let at = 0; at < size; ) {
+          const count = await call((n) => n.exportPiece(leaving, piece));
+          await file.writeFile(piece.subarray(0, count));
+          at += count;
+        }
+      });
+    } finally {
+      call((n) => n.closeExport(leaving));
+    }
   }
 
   /** Frees its memory, after the calls made so far. */

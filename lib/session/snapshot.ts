@@ -48,9 +48,12 @@ export function snapshotHeader(of: Pick<Expected, 'fingerprint' | 'heldType'>, s
   return header;
 }
 
+/** Bytes of all of one. */
+export const snapshotBytes = ({ state, row, tokens }: Sizes): number => HEADER + state + 4 * (row + tokens) + DIGEST;
+
 /** Memory for all of one. */
-export function snapshotRoom({ state, row, tokens }: Sizes, before: number): Uint8Array {
-  const length = before + HEADER + state + 4 * (row + tokens) + DIGEST;
+export function snapshotRoom(sizes: Sizes, before: number): Uint8Array {
+  const length = before + snapshotBytes(sizes);
   return length < LARGE ? new Uint8Array(length) : new Uint8Array(largeMemory(length), 0, length);
 }
 
@@ -64,9 +67,9 @@ export function snapshotSizes(header: Uint8Array, length: number): Sizes {
   if (version !== VERSION) throw refuse(`expected version ${VERSION}, received ${version}`);
   const [pending, row] = [b.readInt32LE(12), b.readUInt32LE(60)];
   const [position, state, tokens] = [64, 72, 80].map((at) => Number(b.readBigUInt64LE(at))) as [number, number, number];
-  if (HEADER + state + 4 * (row + tokens) + DIGEST !== length)
-    throw refuse('it is truncated or has bytes behind its end');
-  return { position, pending, state, row, tokens };
+  const sizes = { position, pending, state, row, tokens };
+  if (snapshotBytes(sizes) !== length) throw refuse('it is truncated or has bytes behind its end');
+  return sizes;
 }
 
 /** Throws ERR_STATE for a snapshot of anything but this. */

@@ -118,10 +118,18 @@ void ReservedMemory::commit(int64_t offset, int64_t bytes) {
 #endif
 }
 
-void ReservedMemory::discard(int64_t offset, int64_t bytes) {
+bool ReservedMemory::discard(int64_t offset, int64_t bytes) {
   const int64_t first = (offset + kPage - 1) / kPage * kPage, last = (offset + bytes) / kPage * kPage;
-  if (last <= first) return;
-  discard_pages(static_cast<char*>(data_) + first, last - first);
+  if (last <= first) return false;
+  char* const at = static_cast<char*>(data_);
+  discard_pages(at + first, last - first);
+#if defined(__linux__) || defined(_WIN32)
+  std::memset(at + offset, 0, size_t(first - offset));  // what shares its page with others
+  std::memset(at + last, 0, size_t(offset + bytes - last));
+  return true;
+#else
+  return false;
+#endif
 }
 
 #ifdef _WIN32

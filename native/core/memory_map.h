@@ -22,8 +22,9 @@ class ReservedMemory {
   int64_t bytes() const { return bytes_; }
   // Makes the range usable (needed on Windows only).
   void commit(int64_t offset, int64_t bytes);
-  // Gives whole pages inside the range back to the system; what is read there next is zero or what was there.
-  void discard(int64_t offset, int64_t bytes);
+  // Gives whole pages inside the range back to the system. Whether what is read there next is zero; else it may be what
+  // was there.
+  bool discard(int64_t offset, int64_t bytes);
 
  private:
   void* data_ = nullptr;

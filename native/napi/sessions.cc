@@ -6,6 +6,7 @@
 #include "napi/handles.h"
 #include "napi/jobs.h"
 #include "napi/models.h"
+#include "program/state_export.h"
 #include "program/state_import.h"
 
 namespace statespace {
@@ -78,7 +79,9 @@ struct Exported {
   int64_t bytes() const { return state_bytes() + 4 * (row_values() + session->history().size()); }
   void write(uint8_t* to, const std::atomic<bool>* stop) const {
     session->export_state(to, stop);
-    to += state_bytes();
+    write_rest(to + state_bytes());
+  }
+  void write_rest(uint8_t* to) const {
     if (row_values()) std::memcpy(to, session->last_row()->data(), 4 * row_values());
     to += 4 * row_values();
     const auto ids = session->history().since(0);
@@ -148,6 +151,100 @@ Napi::Value export_session(const Napi::CallbackInfo& info) {
     write_snapshot({session, row}, head, to.Data(), int64_t(to.ByteLength()));
     return info.Env().Undefined();
   });
+}
+
+// A snapshot on its way out of a session, in the order of write_snapshot(), a piece at a time.
+struct Leaving {
+  Leaving(Exported e, Head h, int64_t size)
+      : exported(std::move(e)),
+        head(std::move(h)),
+        state(*exported.session),
+        digester(size - kDigestBytes - head.from),
+        size(size),
+        state_end(int64_t(head.bytes.size()) + exported.state_bytes()) {
+    if (size != int64_t(head.bytes.size()) + exported.bytes() + kDigestBytes)
+      throw Error(Code::kArgument, "export: the snapshot is of another size");
+  }
+
+  // The next bytes, at most so many; how many they are.
+  int64_t read(uint8_t* to, int64_t most, const std::atomic<bool>* stop) {
+    const int64_t begin = at;
+    for (int64_t n; (n = std::min(most - (at - begin), size - at)) > 0; at += n, to += n) {
+      const int64_t begins = int64_t(head.bytes.size()), ends = size - kDigestBytes;
+      if (at < begins) {
+        n = std::min(n, begins - at);
+        std::memcpy(to, head.bytes.data() + at, size_t(n));
+      } else if (at < state_end) {
+        n = std::min({n, state_end - at, kPiece});
+        state.read(to, n, stop);
+      } else if (at < ends) {
+        if (rest.empty()) exported.write_rest((rest.resize(size_t(ends - state_end)), rest.data()));
+        n = std::min(n, ends - at);
+        std::memcpy(to, rest.data() + (at - state_end), size_t(n));
+      } else {
+        if (at == ends) digester.finish(found);
+        std::memcpy(to, found + (at - ends), size_t(n));
+      }
+      const int64_t skipped = std::clamp<int64_t>(head.from - at, 0, n), digested = std::min(n, ends - at);
+      if (digested > skipped) digester.take(to + skipped, digested - skipped);
+    }
+    return at - begin;
+  }
+
+ private:
+  static constexpr int64_t kPiece = 1 << 20;  // copied, and then digested while it is still in the cache
+  const Exported exported;
+  const Head head;
+  StateExport state;
+  Digester digester;
+  const int64_t size, state_end;
+  std::vector<uint8_t> rest;  // what follows the state
+  uint8_t found[kDigestBytes] = {};
+  int64_t at = 0;
+};
+using LeavingRef = std::shared_ptr<Leaving>;
+
+constexpr napi_type_tag kLeavingTag = {0x7374617465737061, 0x6c656176696e6701};
+
+// (session, with the row, head, where the snapshot begins in it, bytes in all): what gives the snapshot's pieces, of
+// the session as it is now.
+Napi::Value open_export(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto given = info[2].As<Napi::Uint8Array>();
+    const auto number = [&](int i) { return info[i].As<Napi::Number>().Int64Value(); };
+    Head head{{given.Data(), given.Data() + given.ByteLength()}, number(3)};
+    Exported exported{idle_session(info[0])->fork(), info[1].ToBoolean()};
+    return make_handle<LeavingRef>(
+        info.Env(), std::make_shared<Leaving>(std::move(exported), std::move(head), number(4)), kLeavingTag, 0);
+  });
+}
+
+class DepartureJob : public Job {
+ public:
+  DepartureJob(LeavingRef from, Napi::Uint8Array to)
+      : from_(std::move(from)), to_(to.Data()), size_(int64_t(to.ByteLength())) {
+    hold(to);
+  }
+  void execute() override { read_ = from_->read(to_, size_, stop()); }
+  Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, double(read_)); }
+
+ private:
+  const LeavingRef from_;
+  uint8_t* const to_;
+  const int64_t size_;
+  int64_t read_ = 0;
+};
+
+// (export, bytes): fills them with the next ones; how many there were.
+Napi::Value export_piece(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const LeavingRef& from = held<LeavingRef>(info[0], kLeavingTag, "snapshot").ref;
+    return Jobs::of(info.Env()).start(info.Env(), std::make_unique<DepartureJob>(from, info[1].As<Napi::Uint8Array>()));
+  });
+}
+
+void close_export(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { held<LeavingRef>(info[0], kLeavingTag, "snapshot").drop(info.Env()); });
 }
 
 // A snapshot on its way into a session: all of it is digested, what lies between `begin` and `end` is the state.
@@ -277,6 +374,9 @@ void export_sessions(Napi::Env env, Napi::Object exports) {
   set("exportSizes", export_sizes);
   set("digest", digest_bytes);
   set("exportSession", export_session);
+  set("openExport", open_export);
+  set("exportPiece", export_piece);
+  set("closeExport", close_export);
   set("openImport", open_import);
   set("importPiece", import_piece);
   set("closeImport", close_import);

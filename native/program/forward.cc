@@ -145,7 +145,7 @@ Forward::Forward(std::shared_ptr<Model> model, std::vector<Request> requests, Ou
   } catch (...) {
     over_ = true;
     for (Piece& p : pieces_) p.session->busy_ = false;
-    model_->leave(std::move(workspace_));
+    model_->leave(std::move(workspace_), 0);
     throw;
   }
 }
@@ -398,7 +398,7 @@ void Forward::leave() {
     logits = BackendBuffer(program_.backend());
   }
   if (int64_t(workspace_->rows.capacity()) > most) std::vector<float>().swap(workspace_->rows);
-  model_->leave(std::move(workspace_));
+  model_->leave(std::move(workspace_), total_);
 }
 
 }  // namespace statespace

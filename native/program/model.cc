@@ -1,14 +1,24 @@
 #include "program/model.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <unordered_map>
 
+#include "core/afterwards.h"
 #include "core/error.h"
 #include "program/forward.h"
 
 namespace statespace {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A workspace of more is given back when nothing has needed half of it for so long: one large batch is no reason to
+// hold its memory for ever, and a prompt now and then none to wait for fresh pages.
+constexpr int64_t kKeptWorkspace = 64 << 20;
+constexpr std::chrono::seconds kKeptFor(5);
+bool outlived(const Workspace& w) { return w.bytes() > kKeptWorkspace && Clock::now() - w.filled >= kKeptFor; }
 
 // Activations of one chunk should stay in the caches; a product wants at least a few hundred rows.
 int64_t choose_chunk(const Program& p) {
@@ -46,10 +56,48 @@ std::unique_ptr<Workspace> Model::enter() {
   return w;
 }
 
-void Model::leave(std::unique_ptr<Workspace> workspace) {
+void Model::leave(std::unique_ptr<Workspace> workspace, int64_t tokens) {
+  if (2 * tokens >= workspace->most_tokens) workspace->filled = Clock::now();
+  if (outlived(*workspace)) {
+    const auto device = lock_device(program.backend());
+    workspace.reset();
+  }
   const std::lock_guard lock(mutex_);
   if (--forwards_ == 0 && disposed_) free_weights();
-  if (!disposed_) workspaces_.push_back(std::move(workspace));
+  if (!workspace || disposed_) return;
+  const bool large = workspace->bytes() > kKeptWorkspace;
+  workspaces_.push_back(std::move(workspace));
+  if (large && !trimming_) trim_in(kKeptFor);
+}
+
+// Called with the lock held.
+void Model::trim_in(std::chrono::seconds delay) {
+  trimming_ = afterwards(delay, [model = weak_from_this()] {
+    if (const auto alive = model.lock()) alive->trim();
+  });
+}
+
+// Frees what nothing has needed for long, and comes again for the rest.
+void Model::trim() {
+  std::vector<std::unique_ptr<Workspace>> idle;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto& w : workspaces_)
+      if (outlived(*w)) idle.push_back(std::move(w));
+    std::erase(workspaces_, nullptr);
+    trimming_ = false;
+    const auto large = [](const auto& w) { return w->bytes() > kKeptWorkspace; };
+    if (std::any_of(workspaces_.begin(), workspaces_.end(), large)) trim_in(kKeptFor / 5);
+  }
+  const auto device = lock_device(program.backend());
+  idle.clear();
+}
+
+int64_t Model::workspace_bytes() {
+  const std::lock_guard lock(mutex_);
+  int64_t all = 0;
+  for (const auto& w : workspaces_) all += w->bytes();
+  return all;
 }
 
 void Model::dispose() {

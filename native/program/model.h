@@ -70,15 +70,20 @@ class Model : public std::enable_shared_from_this<Model> {
   // Touches the memory of as many pages of KV caches before sessions need them; see Pool::prepare().
   void prepare_pages(int64_t pages, const std::atomic<bool>* stop) { pages_.prepare(pages, stop); }
   int64_t weight_bytes() const { return held_->bytes; }
+  // Bytes that forwards have left for the next.
+  int64_t workspace_bytes();
   int64_t chunk_tokens() const { return chunk_tokens_; }
 
  private:
   friend class Session;
+  friend class StateExport;
   friend class StateImport;
   friend class Forward;
   // Around every forward; enter() throws ERR_DISPOSED.
   std::unique_ptr<Workspace> enter();
-  void leave(std::unique_ptr<Workspace> workspace);
+  void leave(std::unique_ptr<Workspace> workspace, int64_t tokens);
+  void trim();
+  void trim_in(std::chrono::seconds delay);
   void free_weights();
   Tensor rows_tensor(int32_t value) const;
   Tensor place(int32_t value, const Tensor& host);
@@ -98,7 +103,8 @@ class Model : public std::enable_shared_from_this<Model> {
   std::shared_ptr<Held> held_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> workspaces_;
-  int64_t forwards_ = 0;  // in progress
+  int64_t forwards_ = 0;   // in progress
+  bool trimming_ = false;  // trim() is about to be called
   bool disposed_ = false;
 };
 

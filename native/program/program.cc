@@ -23,6 +23,12 @@ void* BackendBuffer::reserve(int64_t bytes) {
   return data_;
 }
 
+int64_t Workspace::bytes() const {
+  int64_t all = integers.bytes() + staged.bytes() + input.bytes() + scratch.bytes() + kept.bytes();
+  for (const BackendBuffer& arena : arenas) all += arena.bytes();
+  return all + int64_t(rows.capacity() * sizeof(float));
+}
+
 struct Program::Frame {
   const Batch& batch;
   char* arenas[kBatchDims];

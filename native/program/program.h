@@ -1,6 +1,7 @@
 #pragma once
 // A graph made ready to run: kernels looked up, activations placed, states and caches given offsets. Immutable once its
 // weights are set; several threads may run it at once, each with its own Workspace.
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -51,6 +52,9 @@ struct Workspace {
   std::vector<float> rows;  // of the output, before they are handed to their requests
   BackendBuffer kept;       // what an abort puts back
   int64_t most_tokens = 0;  // of a run that has succeeded: smaller ones find their memory ready
+  // When one last needed a large part of it (Model::leave).
+  std::chrono::steady_clock::time_point filled{};
+  int64_t bytes() const;
 };
 
 // One packed forward: the runtime tensors, in host memory.

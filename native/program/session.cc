@@ -2,7 +2,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "program/exported.h"
+#include "program/state_export.h"
 #include "program/state_import.h"
 
 namespace statespace {
@@ -102,30 +102,8 @@ int64_t Session::exported_bytes(const Program& p, int64_t position) {
   return bytes;
 }
 
-namespace {
-
-constexpr int64_t kPiece = 4 << 20;  // bytes of a state between two looks at `stop`
-
-}  // namespace
-
 void Session::export_state(uint8_t* to, const std::atomic<bool>* stop) const {
-  if (broken_) throw Error(Code::kState, "session: its state was lost in a failed forward");
-  const Program& p = program();
-  const auto device = lock_device(p.backend());
-  const char* state = p.state_bytes() ? static_cast<const char*>(model->states_.at(slot_)) : nullptr;
-  for (int64_t at = 0; at < p.state_bytes(); at += kPiece) {
-    throw_if_stopped(stop);
-    p.backend().download(to + at, state + at, std::min(kPiece, p.state_bytes() - at));
-  }
-  to += p.state_bytes();
-  const int64_t first = first_visible();
-  for (int64_t page = first / kPageTokens; page < int64_t(pages_.size()); ++page) {
-    throw_if_stopped(stop);
-    each_run(p, page, first, position_, [&](int64_t offset, int64_t bytes) {
-      p.backend().download(to, static_cast<char*>(model->pages_.at(pages_[page])) + offset, bytes);
-      to += bytes;
-    });
-  }
+  StateExport(*this).read(to, exported_bytes(), stop);
 }
 
 std::vector<uint8_t> Session::export_state() const {

@@ -51,6 +51,7 @@ class Session {
 
  private:
   friend class Forward;
+  friend class StateExport;
   friend class StateImport;
   struct Empty {};
   Session(std::shared_ptr<Model> model, Empty);

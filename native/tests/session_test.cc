@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "program/state_export.h"
 #include "program/state_import.h"
 #include "small_model.h"
 #include "support.h"
@@ -106,6 +107,55 @@ TEST_CASE("forgotten sessions give their memory to the next ones") {
   CHECK(last->bytes() == model->program.state_bytes());
 }
 
+TEST_CASE("large pieces of a pool are zeros again when they are taken, and held for the next up to 64 MB") {
+  constexpr int64_t kPiece = (6 << 20) + 192;  // borders lie within pages
+  constexpr int kPieces = 24;
+  Pool pool(cpu(), kPiece, Fresh::zeros);
+  for (int round = 0; round < 3; ++round) {
+    std::vector<int32_t> taken;
+    for (int i = 0; i < kPieces; ++i) {
+      taken.push_back(pool.take());
+      const char* at = static_cast<const char*>(pool.at(taken.back()));
+      CHECK(std::all_of(at, at + kPiece, [](char c) { return c == 0; }));
+      std::memset(pool.at(taken.back()), 1 + i, kPiece);
+    }
+    CHECK(pool.in_use() == kPieces);
+    for (int i = 0; i < kPieces; ++i) {
+      const char* at = static_cast<const char*>(pool.at(taken[i]));
+      CHECK(
+          std::all_of(at, at + kPiece, [&](char c) { return c == 1 + i; }));  // what its neighbours gave back is theirs
+      pool.give(taken[i]);
+    }
+    CHECK(pool.in_use() == 0);
+    if (round == 0) continue;  // taken again at once, whatever has been tidied
+    for (int i = 0; i < 100 && pool.held() > 64 << 20; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    CHECK(pool.held() <= 64 << 20);
+    CHECK(pool.held() > 0);
+  }
+}
+
+TEST_CASE("a large batch's workspace is given back when nothing has needed it for some seconds") {
+  const auto model = small_model(cpu());
+  const auto session = std::make_shared<Session>(model);
+  feed(*model, session, ids(3, 1), Rows::none);
+  const int64_t small = model->workspace_bytes();
+  CHECK(small > 0);
+  {
+    const int64_t state = model->program.state_bytes(), count = (80 << 20) / state;  // whose copies are 80 MB
+    std::vector<Request> requests(static_cast<size_t>(count));
+    const auto fed = ids(1, 2);
+    for (Request& r : requests)
+      r.session = std::make_shared<Session>(model), r.ids = fed.data(), r.length = 1, r.rows = Rows::none;
+    model->forward(requests);
+  }
+  CHECK(model->workspace_bytes() > 64 << 20);
+  for (int i = 0; i < 120 && model->workspace_bytes() > 64 << 20; ++i) {
+    feed(*model, session, ids(1, i), Rows::none);  // small forwards go on
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  CHECK(model->workspace_bytes() <= 64 << 20);
+}
+
 TEST_CASE("a state that comes in pieces of any length is the one that comes whole") {
   const auto model = small_model(cpu());
   const auto session = std::make_shared<Session>(model);
@@ -124,6 +174,10 @@ TEST_CASE("a state that comes in pieces of any length is the one that comes whol
     CHECK(restored->export_state() == before);
     arriving.give_to(*restored);
     CHECK(restored->export_state() == whole);
+    StateExport leaving(*restored);
+    std::vector<uint8_t> again(whole.size());
+    for (int64_t at = 0; at < size; at += length) leaving.read(again.data() + at, std::min(length, size - at));
+    CHECK(again == whole);
     CHECK(feed(*model, restored, ids(3, 2)) == feed(*model, session->fork(), ids(3, 2)));
   }
 }

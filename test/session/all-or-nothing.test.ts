@@ -1,4 +1,5 @@
 // What a call has not finished it has not changed; what forks share costs nothing; calls take turns.
+import { setTimeout } from 'node:timers/promises';
 import { createModel, type Session } from 'statespace';
 import { describe, expect, test } from 'vitest';
 
@@ -156,4 +157,23 @@ test('sixty-four sessions that generate leave timers their turn', async () => {
   expect(counts).toEqual(new Array(64).fill(40));
   expect(ticks).toBeGreaterThan(5);
   expect(longest).toBeLessThan(250); // of a run of seconds; a busy machine delays a timer as well
+});
+
+test('a session with the memory of one that is gone does not wait for that to be cleared', async () => {
+  // A state of 84 MB, more than is held for the next session.
+  const config = { model_type: 'mamba', vocab_size: 61, hidden_size: 512, num_hidden_layers: 10, state_size: 2048 };
+  const model = await createModel(config, { seed: 1 });
+  const resident = () => process.memoryUsage().rss;
+  const first = model.createSession();
+  const row = await first.forward([1, 2]);
+  const fed = resident();
+  expect(first.bytes).toBeGreaterThan(80e6);
+  await first.dispose();
+  for (let i = 0; i < 200 && resident() > fed - 70e6; i++) await setTimeout(50);
+  const before = resident();
+  expect(fed - before).toBeGreaterThan(70e6);
+  const second = model.createSession();
+  expect(resident() - before).toBeLessThan(10e6);
+  expect((await second.forward([1, 2])).data).toEqual(row.data);
+  await model.dispose();
 });

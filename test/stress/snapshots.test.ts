@@ -182,6 +182,31 @@ describe('saveToFile', () => {
     expect(readdirSync(folder)).toEqual(['session']);
   });
 
+  test('is save() byte for byte, of the moment of the call, and holds no copy of it', async () => {
+    const path = join(mkdtempSync(join(tmpdir(), 'statespace-save-')), 'session');
+    // 67 MB of state: more than one piece, and a copy of it would be seen.
+    const sizes = { model_type: 'mamba', vocab_size: 61, hidden_size: 512, num_hidden_layers: 8, state_size: 2048 };
+    const large = await createModel(sizes, { seed: 1 });
+    const session = large.createSession();
+    await session.forward([1, 2, 3], { logits: 'last' });
+    const before = process.memoryUsage().rss;
+    let most = 0;
+    const watching = setInterval(() => {
+      most = Math.max(most, process.memoryUsage().rss);
+    }, 1);
+    await session.saveToFile(path, { logits: true });
+    clearInterval(watching);
+    expect(session.bytes).toBeGreaterThan(60e6);
+    expect(most - before).toBeLessThan(30e6);
+    const expected = session.save({ logits: true });
+    expect(Buffer.compare(await readFile(path), expected)).toBe(0);
+    const saving = session.saveToFile(path, { logits: true });
+    await session.forward([4]);
+    await saving;
+    expect(Buffer.compare(await readFile(path), expected)).toBe(0);
+    await large.dispose();
+  });
+
   test('into no folder, and reading no file: the error of the file system, and nothing left', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'statespace-save-'));
     await expect(model.createSession().saveToFile(join(folder, 'absent/session'))).rejects.toThrow(/ENOENT/);
