@@ -42,7 +42,7 @@ const SAMPLINGS: Record<string, GenerateOptions> = {
 
 const BLOCK = 20; // tokens
 const ROUNDS = 7; // and as many again, up to MOST, while the median of pairs is not known to a hundredth
-const MOST = 63;
+const MOST = 21;
 
 async function generated(session: Session, count: number, options: GenerateOptions): Promise<void> {
   for await (const _ of session.generate({ seed: 1, ...options, prompt: [1], maxTokens: count, minTokens: count })) {
