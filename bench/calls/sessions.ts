@@ -41,7 +41,8 @@ const SAMPLINGS: Record<string, GenerateOptions> = {
 };
 
 const BLOCK = 20; // tokens
-const ROUNDS = 7;
+const ROUNDS = 7; // and as many again, up to MOST, while the median of pairs is not known to a hundredth
+const MOST = 21;
 
 async function generated(session: Session, count: number, options: GenerateOptions): Promise<void> {
   for await (const _ of session.generate({ seed: 1, ...options, prompt: [1], maxTokens: count, minTokens: count })) {
@@ -52,7 +53,17 @@ async function forwards(session: Session, count: number): Promise<void> {
   for (let i = 0; i < count; i++) await session.forward([i + 1]);
 }
 
-/** generate() over forward(), in turn, by medians of blocks of tokens. */
+/** How far the median of so few ratios may be from that of many: its standard error, by the spread of the middle half. */
+function uncertainty(ratios: readonly number[]): number {
+  const sorted = ratios.toSorted((a, b) => a - b);
+  const at = (part: number) => sorted[Math.round(part * (sorted.length - 1))]!;
+  return (1.25 * (at(0.75) - at(0.25))) / 1.35 / Math.sqrt(sorted.length);
+}
+
+/**
+ * generate() over forward(): the median ratio of neighbouring blocks of tokens, each pair in the other order than the
+ * one before, as the machine's speed changes within a second by more than the bound.
+ */
 function generateCases(model: () => Promise<Model>, dtype: string): CallCase[] {
   return Object.entries(SAMPLINGS).map(([name, options]) => ({
     group: 'generate',
@@ -63,13 +74,20 @@ function generateCases(model: () => Promise<Model>, dtype: string): CallCase[] {
       const [one, other] = [(await model()).createSession(), (await model()).createSession()];
       await forwards(one, 4);
       await generated(other, 4, options);
-      const times: [number[], number[]] = [[], []];
-      for (let i = 0; i < ROUNDS; i++) {
-        times[0].push(await seconds(() => forwards(one, BLOCK)));
-        times[1].push(await seconds(() => generated(other, BLOCK, options)));
+      const forward = () => seconds(() => forwards(one, BLOCK));
+      const generate = () => seconds(() => generated(other, BLOCK, options));
+      const ratios: number[] = [];
+      while (ratios.length < ROUNDS || (ratios.length < MOST && uncertainty(ratios) > 0.01)) {
+        if (ratios.length % 2) {
+          const took = await generate();
+          ratios.push(took / (await forward()));
+        } else {
+          const base = await forward();
+          ratios.push((await generate()) / base);
+        }
       }
       await Promise.all([one.dispose(), other.dispose()]);
-      return median(times[1]) / median(times[0]);
+      return median(ratios);
     },
   }));
 }

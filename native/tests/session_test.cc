@@ -135,22 +135,28 @@ TEST_CASE("large pieces of a pool are zeros again when they are taken, and held 
 }
 
 TEST_CASE("a large batch's workspace is given back when nothing has needed it for some seconds") {
-  const auto model = small_model(cpu());
-  const auto session = std::make_shared<Session>(model);
-  feed(*model, session, ids(3, 1), Rows::none);
-  const int64_t small = model->workspace_bytes();
-  CHECK(small > 0);
-  {
-    const int64_t state = model->program.state_bytes(), count = (80 << 20) / state;  // whose copies are 80 MB
-    std::vector<Request> requests(static_cast<size_t>(count));
-    const auto fed = ids(1, 2);
-    for (Request& r : requests)
-      r.session = std::make_shared<Session>(model), r.ids = fed.data(), r.length = 1, r.rows = Rows::none;
+  constexpr int32_t channels = 4096, d_conv = 4;
+  GraphWriter g;
+  const auto table = g.weight({kSmallVocab, channels}), kernel = g.weight({channels, d_conv});
+  const auto x = g.activation({int32_t(kTokens), channels}), h = g.activation({int32_t(kTokens), channels});
+  g.node<Embedding>({{"weight", table}, {"y", x}});
+  g.node<CausalConv1d>({{"x", x}, {"weight", kernel}, {"state", g.state({channels, d_conv - 1})}, {"y", h}});
+  const auto model = std::make_shared<Model>(cpu(), g.decode(h));
+  for (const int32_t weight : {table, kernel}) model->set_random(weight, 1, 7);
+
+  const auto fed = ids(1, 2);
+  const auto step = [&](int64_t sessions) {
+    std::vector<Request> requests(static_cast<size_t>(sessions));
+    for (Request& r : requests) {
+      r.session = std::make_shared<Session>(model);
+      r.ids = fed.data(), r.length = 1, r.rows = Rows::none;
+    }
     model->forward(requests);
-  }
+  };
+  step((80 << 20) / model->program.state_bytes());  // whose copies, for an abort, are 80 MB
   CHECK(model->workspace_bytes() > 64 << 20);
   for (int i = 0; i < 120 && model->workspace_bytes() > 64 << 20; ++i) {
-    feed(*model, session, ids(1, i), Rows::none);  // small forwards go on
+    step(1);  // small ones go on
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   CHECK(model->workspace_bytes() <= 64 << 20);
