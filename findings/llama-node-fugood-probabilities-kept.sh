@@ -6,7 +6,7 @@
 #   it is noted as running: one that is done by then is noted afterwards, and completion() throws from then on, until the context is made anew.
 # Seen with a Mamba model of random weights, n_probs 2 and 200 tokens each: 200, 400 and 600 entries for texts of 200 tokens; the first pieces have 1, 201 and 401. A completion without n_probs between has none. Of up to 3,000 completions of 2
 #   tokens, one after the other and each awaited, one is refused, "Another completion is in progress", mostly within 50, and so is the next, a second later. None of 100 with 200 tokens.
-# Why it matters: scores and log-probabilities of a second request are the first one's, memory grows with every request, and classifiers that ask for a token or two stop a server that has worked for hours.
+# Why it matters: scores and log-probabilities of a second request are the first one's, memory grows with every such request, and a server whose answers are a token or two, as of a classifier, stops answering.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages gguf==0.19.0

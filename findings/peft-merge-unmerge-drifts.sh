@@ -6,7 +6,7 @@
 #   same weights from the second round on; LoRA nearly. There is no copy of the weights and no warning. By default adapters of bfloat16 models are float32; autocast_adapter_dtype=False leaves them in the model's type.
 # Seen, relative error of a weight of 128 by 128 after 1, 10, 100 and 1,000 rounds of merging and unmerging in bfloat16: RoAd 0.004, 0.03, 0.1, 12; GLoRA 0.003, 0.02, 0.2, 3; HRA, BOFT, OFT 0.006 or less after 100; LoRA 0.002, 0.002, 0.01. With
 #   autocast_adapter_dtype=False: HRA 0.005, 0.05, 1, 3e10; BOFT 0.004, 0.03, 0.2, 20; OFT 0.002, 0.01, 0.06, 0.08. In float32 all are below 1e-4 after 100.
-# Why it matters: a server that merges the adapter of whoever asks, for speed, and takes it out again, turns its base model into noise in a day, with every other adapter and for requests without one.
+# Why it matters: a server that merges the adapter of whoever asks, for speed, and takes it out again, turns its base model into another one, with every other adapter and for requests without one.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages torch==2.13.0 transformers==5.18.0 peft==0.21.0 numpy

@@ -4,7 +4,7 @@
 # Versions: torchmetrics 1.9.0, torch 2.13.0 (CPU).
 # Behaviour: a probability that is too small for its type is 0, and its logarithm infinite; the sum over a batch is float16 or bfloat16 where the logits are, which end at 65,504 and have 8 bits.
 # Seen, logits of a vocabulary of 256 (mean loss about 6) against cross_entropy of the same logits in floats: 1,024 tokens: float16 419.5 for 419.2, bfloat16 416.2; 16,384 tokens (sum 98,700): float16 inf, bfloat16 416.2 for 414.4. One token whose logit is 18
-#   below the best in float16, or 105 in float32, among 100: inf, where the perplexity is 1.2 and 2.9. functional.perplexity does the same.
+#   below the best in float16, or 105 in float32, among 100: inf, where the perplexity is 1.2 and 2.9.
 # Why it matters: validation of a model in float16 says inf, by the size of the batch, where the loss is fine; one unlikely token of a test set decides all of a float32 run.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"

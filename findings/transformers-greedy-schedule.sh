@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# transformers' "greedy" schedule: a learning rate below 0.001 is never reduced, only raised; and one infinite or missing metric stays in its smoothed average for good.
+# transformers' "greedy" schedule: a learning rate below 0.001 is never reduced, only raised; and one metric that is infinite or NaN stays in its smoothed average for good.
 #
 # Versions: transformers 5.18.0, torch 2.13.0 (CPU).
 # Behaviour: min_lr is 0.001 unless it is given, and a reduction to at least that counts only where it is smaller than the rate: the Trainer's own 5e-5 is left as it is, while improvements raise it, up to 1. The average of smooth=True keeps a running

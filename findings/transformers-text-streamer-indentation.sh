@@ -3,7 +3,7 @@
 #
 # Versions: transformers 5.18.0 (Python), @huggingface/transformers 4.3.2 (Node), tokenizers 0.23.2.
 # Behaviour: behind a line's end the tokens so far are dropped, and the next ones decoded by themselves. The decoder of these tokenizers (Replace, ByteFallback, Fuse, Strip; Metaspace as well) takes the space in front of a text away, which the tokenizer had put
-#   there: of each line now. TextIteratorStreamer is the same class.
+#   there: of each line now. TextIteratorStreamer is derived from it.
 # Seen: "def f():\n    x\n return x and y\n  a" by decode() is "def f():\n   x\nreturn x and y\n a" by TextStreamer, in both languages; with a Metaspace decoder the same in JavaScript, and without any indentation
 #   in Python, "def f():\nx\nreturn x and y\na", whose decoder takes all spaces of the first token. With a byte-level tokenizer all are the same.
 # Why it matters: code that a chat window or a server streams this way does not run, and YAML has another meaning, while the answer in one piece is right.
