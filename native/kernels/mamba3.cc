@@ -93,8 +93,8 @@ int64_t recurrent_floats(const Sizes& z) {
   return HeadWeights::floats(z, 1) + Steps::floats(1) + 4 * z.s + 2 * z.n + 3 * z.rank * (z.n + z.p) + 16 * 12;
 }
 
-// Inside a group of tokens, with S_0 at its start (what the token before it carries over added), D_ts the product of the
-// α of tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
+// Inside a group of tokens, with S_0 at its start (what the token before it carries over added), D_ts the product of
+// the α of tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
 //   y_t = D_t S_0 c_t + Σ_{s<t} D_ts w_s (c_t·k_s) v_s + own_t (c_t·k_t) v_t
 //   S_n = D_n S_0 + Σ_{s≤n} D_ns w_s v_s k_sᵀ, w_n = own_n where no token follows
 // each row of a token with each of the other. S lies transposed, (d_state, headdim), in panels. A chunk is some groups.
@@ -356,10 +356,8 @@ void run(const Mamba3& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.x[0]);
   if (sequences.count == 0 || z.nheads == 0) return;
   const int64_t per_group = z.nheads / z.ngroups;
-  // Twice as many pieces as threads, so that the end is shared; a head's numbers do not depend on its neighbours.
-  const int64_t wanted = ceil_div(2 * cx.threads(), sequences.count * z.ngroups);
-  int64_t heads = ceil_div(per_group, wanted < per_group ? wanted : per_group);
-  if (heads > kHeads) heads = kHeads;
+  // Two heads gain by a chunk's B and C that they share. A head's numbers do not depend on its neighbours.
+  const int64_t heads = heads_of_piece(per_group, sequences.count * z.ngroups, cx.threads(), kHeads, 2);
   const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks;
   const int64_t tokens = Chunk::chunk_tokens(op, z);
   const int64_t chunk_floats = Chunk::floats(op, z, heads), step_floats = recurrent_floats(z);
