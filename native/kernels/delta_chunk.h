@@ -20,7 +20,7 @@ struct DeltaChunk {
       : op(op), keys(op.k[2]), values(op.v[2]), tokens(keys, scratch) {}
   static int64_t scratch(const GatedDeltaRule& op) { return Tokens::floats(op.k[2]); }
 
-  void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
+  void step(int64_t begin, int64_t n, int64_t head, Columns part, float* S, const Ahead& next) {
     const int64_t at = head / (op.v[1] / op.k[1]) * keys;
     const F root = set(1 / std::sqrt(float(keys)));
     const float *q = op.q.row(begin) + at, *k = op.k.row(begin) + at;
@@ -44,21 +44,21 @@ struct DeltaChunk {
       });
     }
 
-    Fetch fetch = rows_of(next);
-    each_panel(S, keys, values,
+    Fetch fetch = rows_of(next, part);
+    each_panel(S, keys, part,
                [&]<int N>(int64_t column, float* panel) { columns<N>(begin, n, head, column, panel, fetch); });
     fetch.rest();
   }
 
   // The rows of the next step.
-  Fetch rows_of(const Ahead& next) const {
+  Fetch rows_of(const Ahead& next, Columns part) const {
     const int64_t at = next.head / (op.v[1] / op.k[1]) * keys;
     Fetch fetch(next);
     fetch.add(op.q, at, keys);
     fetch.add(op.k, at, keys);
     if (kByKey) fetch.add(op.g, next.head * keys, keys);
-    fetch.add(op.v, next.head * values, values);
-    fetch.add(op.y, next.head * values, values);
+    fetch.add(op.v, next.head * values + part.begin, part.end - part.begin);
+    fetch.add(op.y, next.head * values + part.begin, part.end - part.begin);
     return fetch;
   }
 

@@ -81,7 +81,7 @@ void run(const GatedDeltaRule& op, Context& cx) {
   cx.parallel_for(pieces.count, [&](int64_t i, int worker) {
     const int64_t s = pieces.sequence(i), begin = sequences.begin(s), end = sequences.end(s);
     if (end - begin < kShort) {
-      for (int64_t h = pieces.head(i); h < pieces.end_head(i); ++h)
+      for (int64_t h = pieces.head(i); h < pieces.end_head(i) && pieces.columns(i).begin == 0; ++h)
         each_block_of_head<kMaxVectors>(
             s, h, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, cx, worker); });
       return;
@@ -91,7 +91,8 @@ void run(const GatedDeltaRule& op, Context& cx) {
       C chunk(op, panels + pieces.floats());
       pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels, op.keeps() ? op.states : Tensor());
     };
-    op.decays_by_key() ? chunks.template operator()<DeltaChunk<true>>() : chunks.template operator()<DeltaChunk<false>>();
+    op.decays_by_key() ? chunks.template operator()<DeltaChunk<true>>()
+                       : chunks.template operator()<DeltaChunk<false>>();
   });
 }
 

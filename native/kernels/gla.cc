@@ -42,7 +42,7 @@ struct Chunk {
   Chunk(const Gla& op, float* scratch) : op(op), keys(op.k[2]), values(op.v[2]), tokens(keys, scratch) {}
   static int64_t scratch(const Gla& op) { return Tokens::floats(op.k[2]); }
 
-  void step(int64_t begin, int64_t n, int64_t head, float* S, const Ahead& next) {
+  void step(int64_t begin, int64_t n, int64_t head, Columns part, float* S, const Ahead& next) {
     const int64_t head_kv = head / (op.q[1] / op.k[1]), at = head_kv * keys;
     const F root = set(1 / std::sqrt(float(keys)));
     const float *q = op.q.row(begin) + head * keys, *k = op.k.row(begin) + at, *g = op.g.row(begin) + at;
@@ -53,22 +53,22 @@ struct Chunk {
       return Tokens::Channels{decay, {decay * query}, key, query * key};
     });
 
-    Fetch fetch = rows_of(next);
-    each_panel(S, keys, values, [&]<int N>(int64_t column, float* panel) {
+    Fetch fetch = rows_of(next, part);
+    each_panel(S, keys, part, [&]<int N>(int64_t column, float* panel) {
       columns<N>(begin, n, head_kv * values + column, head * values + column, values - column, panel, fetch);
     });
     fetch.rest();
   }
 
   // The rows of the next step.
-  Fetch rows_of(const Ahead& next) const {
+  Fetch rows_of(const Ahead& next, Columns part) const {
     const int64_t head_kv = next.head / (op.q[1] / op.k[1]);
     Fetch fetch(next);
     fetch.add(op.q, next.head * keys, keys);
     fetch.add(op.k, head_kv * keys, keys);
     fetch.add(op.g, head_kv * keys, keys);
-    fetch.add(op.v, head_kv * values, values);
-    fetch.add(op.y, next.head * values, values);
+    fetch.add(op.v, head_kv * values + part.begin, part.end - part.begin);
+    fetch.add(op.y, next.head * values + part.begin, part.end - part.begin);
     return fetch;
   }
 
@@ -122,7 +122,7 @@ void run(const Gla& op, Context& cx) {
   cx.parallel_for(pieces.count, [&](int64_t i, int worker) {
     const int64_t s = pieces.sequence(i), begin = sequences.begin(s), end = sequences.end(s);
     if (end - begin < kShort) {
-      for (int64_t h = pieces.head(i); h < pieces.end_head(i); ++h)
+      for (int64_t h = pieces.head(i); h < pieces.end_head(i) && pieces.columns(i).begin == 0; ++h)
         each_block_of_head<4>(s, h, values,
                               [&]<int N>(const HeadColumns& c) { steps.template operator()<N>(c, worker); });
       return;

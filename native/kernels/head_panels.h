@@ -17,11 +17,16 @@ constexpr int64_t kPanel = 2 * kLanes;
 constexpr int64_t panel_floats(int64_t rows) { return whole_tiles(rows) * kPanel; }
 inline int64_t panels_floats(int64_t rows, int64_t n) { return ceil_div(n, kPanel) * panel_floats(rows); }
 
-// fn.operator()<N>(column, panel) for each panel of a state (rows, n): N vectors from `column` on.
+// Columns [begin, end) of a state, of which all have panels or a piece's.
+struct Columns {
+  int64_t begin, end;
+};
+
+// fn.operator()<N>(column, panel) for each panel of these columns of a state of `rows`: N vectors from `column` on.
 template <class Fn>
-inline void each_panel(float* panel, int64_t rows, int64_t n, Fn&& fn) {
-  for (int64_t column = 0; column < n; column += kPanel, panel += panel_floats(rows))
-    if (n - column > kLanes)
+inline void each_panel(float* panel, int64_t rows, Columns columns, Fn&& fn) {
+  for (int64_t column = columns.begin; column < columns.end; column += kPanel, panel += panel_floats(rows))
+    if (columns.end - column > kLanes)
       fn.template operator()<2>(column, panel);
     else
       fn.template operator()<1>(column, panel);
@@ -35,19 +40,24 @@ inline void each_tile_of_panel(int64_t m, Fn&& fn) {
   if (row < m) fn(Place<N>{row, 0, int(m - row)});
 }
 
-// A dense matrix into panels, zeros behind its last column; and back.
-inline void read_panels(const float* from, int64_t rows, int64_t n, float* panels) {
-  each_panel(panels, rows, n, [&]<int N>(int64_t column, float* panel) {
-    const int64_t count = n - column < kPanel ? n - column : kPanel;
+template <class Fn>
+inline void each_panel(float* panel, int64_t rows, int64_t n, Fn&& fn) {
+  each_panel(panel, rows, Columns{0, n}, fn);
+}
+
+// Columns of a dense matrix (rows, n) into panels, zeros behind the last; and back.
+inline void read_panels(const float* from, int64_t rows, int64_t n, Columns columns, float* panels) {
+  each_panel(panels, rows, columns, [&]<int N>(int64_t column, float* panel) {
+    const int64_t count = std::min(columns.end - column, kPanel);
     for (int64_t i = 0; i < rows; ++i, panel += kPanel) {
       copy_row(from + i * n + column, panel, count);
       clear(panel + count, kPanel - count);
     }
   });
 }
-inline void write_panels(float* panels, int64_t rows, int64_t n, float* to) {
-  each_panel(panels, rows, n, [&]<int N>(int64_t column, const float* panel) {
-    const int64_t count = n - column < kPanel ? n - column : kPanel;
+inline void write_panels(float* panels, int64_t rows, int64_t n, Columns columns, float* to) {
+  each_panel(panels, rows, columns, [&]<int N>(int64_t column, const float* panel) {
+    const int64_t count = std::min(columns.end - column, kPanel);
     for (int64_t i = 0; i < rows; ++i) copy_row(panel + i * kPanel, to + i * n + column, count);
   });
 }
@@ -118,51 +128,83 @@ class Fetch {
   for (int64_t i = 0; i < kRows * kPanel; i += 64 / int64_t(sizeof(float))) __builtin_prefetch(panel + i, 0, 3);
 }
 
+// How many neighbouring heads of n a piece takes, of which there are `times` such rows: those that let the last thread
+// end soonest; more, up to `most`, where each thread still has two pieces, so that the end is shared, or where they are
+// no more than `together`, which gain by it.
+inline int64_t heads_of_piece(int64_t n, int64_t times, int64_t threads, int64_t most, int64_t together = 1) {
+  int64_t best = 1, soonest = INT64_MAX;
+  for (int64_t heads = 1; heads <= std::min(n, most); ++heads) {
+    const int64_t pieces = ceil_div(n, heads) * times, end = ceil_div(pieces, threads) * heads;
+    if (end < soonest || (end == soonest && (heads <= together || pieces >= 2 * threads))) best = heads, soonest = end;
+  }
+  return best;
+}
+
 // What one piece of a chunked form does: neighbouring heads of one sequence, chunk by chunk, as their rows of a token
-// are neighbours in memory. Their states stay in the second-level cache.
+// are neighbours in memory, or some columns of one head, where there are fewer heads than keep all threads busy. The
+// states stay in the second-level cache.
 class HeadPieces {
  public:
   HeadPieces(const Context& cx, int64_t sequences, int64_t nheads, int64_t keys, int64_t values)
       : nheads_(nheads), keys_(keys), values_(values) {
     constexpr int64_t kCached = 1 << 16;  // floats
-    const int64_t shared_out = sequences * nheads / (2 * cx.threads());
-    heads_ = std::max<int64_t>(1, std::min(shared_out, kCached / std::max<int64_t>(1, size())));
+    const int64_t whole = panels_floats(keys, values);
+    heads_ = heads_of_piece(nheads, sequences, cx.threads(), kCached / std::max<int64_t>(1, whole));
     blocks_ = ceil_div(nheads, heads_);
-    count = sequences * blocks_;
+    if (heads_ == 1) split(sequences * nheads, cx.threads());
+    count = sequences * blocks_ * parts_;
   }
-  int64_t sequence(int64_t i) const { return i / blocks_; }
-  int64_t head(int64_t i) const { return i % blocks_ * heads_; }
+  int64_t sequence(int64_t i) const { return i / parts_ / blocks_; }
+  int64_t head(int64_t i) const { return i / parts_ % blocks_ * heads_; }
   int64_t end_head(int64_t i) const { return std::min(head(i) + heads_, nheads_); }
+  Columns columns(int64_t i) const {
+    const int64_t begin = i % parts_ * width_;
+    return {begin, std::min(begin + width_, values_)};
+  }
   // Of the states of a piece.
   int64_t floats() const { return heads_ * size(); }
 
-  // chunk.step(first token, tokens, head, panels, next) for chunks of up to chunk.kSize of tokens [begin, end) and all
-  // heads of piece i. `state`: of the sequence, (nheads, key, value); panels: floats() of them. `states`: to be kept.
+  // chunk.step(first token, tokens, head, columns, panels, next) for chunks of up to chunk.kSize of tokens [begin, end)
+  // and all heads of piece i. `state`: of the sequence, (nheads, key, value); panels: floats() of them. `states`: to be
+  // kept.
   template <class Chunk>
   void run(Chunk& chunk, const Context& cx, int64_t i, int64_t begin, int64_t end, float* state, float* panels,
            const Tensor& states = {}) const {
     const int64_t first = head(i), last = end_head(i);
+    const Columns columns = this->columns(i);
     for (int64_t h = first; h < last; ++h)
-      read_panels(state + h * keys_ * values_, keys_, values_, panels + (h - first) * size());
+      read_panels(state + h * keys_ * values_, keys_, values_, columns, panels + (h - first) * size());
     for (int64_t t = begin; t < end; t += chunk.kSize) {
       cx.check_stop();
       const int64_t after = std::min(t + chunk.kSize, end), then = std::min(after + chunk.kSize, end);
       for (int64_t h = first; states && kept_states::has(begin, t) && h < last; ++h)
-        write_panels(panels + (h - first) * size(), keys_, values_, kept_states::at(states, t, h));
+        write_panels(panels + (h - first) * size(), keys_, values_, columns, kept_states::at(states, t, h));
       for (int64_t h = first; h < last; ++h)
-        chunk.step(t, after - t, h, panels + (h - first) * size(),
+        chunk.step(t, after - t, h, columns, panels + (h - first) * size(),
                    h + 1 < last ? Ahead{t, after, h + 1} : Ahead{after, then, first});
     }
     for (int64_t h = first; h < last; ++h)
-      write_panels(panels + (h - first) * size(), keys_, values_, state + h * keys_ * values_);
+      write_panels(panels + (h - first) * size(), keys_, values_, columns, state + h * keys_ * values_);
   }
 
   int64_t count;  // of pieces
 
  private:
-  int64_t size() const { return panels_floats(keys_, values_); }
+  // Into as many parts of their columns as let the last thread end soonest. Half of the columns take 0.8 of a head's
+  // time: each part reads and multiplies its tokens by itself.
+  void split(int64_t heads, int64_t threads) {
+    const int64_t panels = ceil_div(values_, kPanel);
+    double soonest = double(ceil_div(heads, threads));
+    width_ = std::max<int64_t>(1, values_);
+    for (int64_t n = 2; n <= panels && heads * (n - 1) < threads * 2; ++n) {
+      const int64_t width = ceil_div(panels, n) * kPanel, parts = ceil_div(values_, width);
+      const double end = double(ceil_div(heads * parts, threads)) * (0.6 + 0.4 * double(width) / double(values_));
+      if (end < soonest) soonest = end, width_ = width, parts_ = parts;
+    }
+  }
+  int64_t size() const { return panels_floats(keys_, std::min(width_, values_)); }
   const int64_t nheads_, keys_, values_;
-  int64_t heads_, blocks_;
+  int64_t heads_, blocks_, parts_ = 1, width_ = INT64_MAX / 2;  // width_: columns of a part
 };
 
 }  // namespace statespace::STATESPACE_ISA

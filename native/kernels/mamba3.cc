@@ -381,10 +381,8 @@ void run(const Mamba3& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.x[0]);
   if (sequences.count == 0 || z.nheads == 0) return;
   const int64_t per_group = z.nheads / z.ngroups;
-  // Twice as many pieces as threads, so that the end is shared; a head's numbers do not depend on its neighbours.
-  const int64_t wanted = ceil_div(2 * cx.threads(), sequences.count * z.ngroups);
-  int64_t heads = ceil_div(per_group, wanted < per_group ? wanted : per_group);
-  if (heads > kHeads) heads = kHeads;
+  // Two heads gain by a chunk's B and C that they share. A head's numbers do not depend on its neighbours.
+  const int64_t heads = heads_of_piece(per_group, sequences.count * z.ngroups, cx.threads(), kHeads, 2);
   const int64_t blocks = ceil_div(per_group, heads), pieces = z.ngroups * blocks;
   const int64_t tokens = Chunk::chunk_tokens(op, z);
   const int64_t chunk_floats = Chunk::floats(op, z, heads), step_floats = recurrent_floats(z);

@@ -167,8 +167,8 @@ inline void turn(const Sizes& z, const float* rates, float dt, float* theta, flo
   }
 }
 
-// out = rot(row + bias), all in the order of the channels; with kAsGiven, row is one of MIMO's B or C, whose runs follow
-// each other in another order. out is not row.
+// out = rot(row + bias), all in the order of the channels; with kAsGiven, row is one of MIMO's B or C, whose runs
+// follow each other in another order. out is not row.
 template <bool kAsGiven = false>
 inline void rotate(const Sizes& z, const float* row, const float* bias, const float* sine, const float* cosine,
                    float* out) {

@@ -43,7 +43,7 @@ struct Head {
   }
   float* weight(const Tensor& w, int64_t head, float* copy) const {
     if (in_panels)
-      read_panels(w.row(head), width, width, copy);
+      read_panels(w.row(head), width, width, Columns{0, width}, copy);
     else if (width == stride)
       return w.row(head);
     else

@@ -32,8 +32,7 @@ inline void block_of_dots(const float* x, const float* y, int64_t width, float* 
   alignas(64) float out[kDots];
 #pragma GCC unroll 16
   for (int i = 0; i < kVectors; ++i) store(out + i * kLanes, sums(dots[i]));
-  for (int t = 0; t < kDotRows; ++t)
-    std::memcpy(to + t * stride, out + t * kDotColumns, kDotColumns * sizeof(float));
+  for (int t = 0; t < kDotRows; ++t) std::memcpy(to + t * stride, out + t * kDotColumns, kDotColumns * sizeof(float));
 }
 
 }  // namespace statespace::STATESPACE_ISA

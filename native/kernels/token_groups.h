@@ -50,7 +50,8 @@ class TokenGroups {
 #pragma GCC unroll 2
         for (int a = 0; a < kAtOnce; ++a)
 #pragma GCC unroll 4
-          for (int t = 0; t < kGroup; ++t) sums[first + a][t] = fma(set(x[(a * kGroup + t) * stride]), s, sums[first + a][t]);
+          for (int t = 0; t < kGroup; ++t)
+            sums[first + a][t] = fma(set(x[(a * kGroup + t) * stride]), s, sums[first + a][t]);
       }
     }
   }
