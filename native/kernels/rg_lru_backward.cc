@@ -43,7 +43,7 @@ class Head {
       WT_[gate] = take(panels_floats(width_, width_));
       Tensor W = *weights[gate];
       W.data = W.row(head), W.row_stride = width_;
-      each_panel(WT_[gate], width_, width_, [&]<int N>(int64_t column, float* panel) {
+      each_panel(WT_[gate], width_, {0, width_}, [&]<int N>(int64_t column, float* panel) {
         copy_transposed(W, column, std::min(kPanel, width_ - column), 0, width_, panel, kPanel);
       });
     }
@@ -78,7 +78,7 @@ class Head {
     const Tensor* weights[] = {&op_.dinput_weight, &op_.drecurrent_weight};
     const Tensor* biases[] = {&op_.dinput_bias, &op_.drecurrent_bias};
     for (int gate = 0; gate < 2; ++gate) {
-      if (*weights[gate]) write_panels(dW_[gate], width_, width_, weights[gate]->row(head_));
+      if (*weights[gate]) write_panels(dW_[gate], width_, width_, {0, width_}, weights[gate]->row(head_));
       if (*biases[gate]) copy_row(sums_[gate], biases[gate]->row(head_), width_);
     }
     if (!op_.drecurrent_param) return;
@@ -134,7 +134,7 @@ class Head {
     fetch.add(op_.gates, op_.x[1] + first_, width_);
     for (int gate = 0; gate < 2; ++gate)
       if (gate ? op_.drecurrent_weight : op_.dinput_weight)
-        each_panel(dW_[gate], width_, width_, [&]<int N>(int64_t column, float* panel) {
+        each_panel(dW_[gate], width_, {0, width_}, [&]<int N>(int64_t column, float* panel) {
           each_tile_of_panel<N>(width_, [&](auto place) {
             Tile tile(place);
             tile.read(panel, kPanel);
