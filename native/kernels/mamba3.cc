@@ -407,7 +407,8 @@ void run(const Mamba3& op, Context& cx) {
       chunk.read(group, from, n);
       const int64_t after = from + n, then = after + tokens < end ? after + tokens : end;
       for (int64_t h = 0; op.keeps() && kept_states::has(begin, from) && h < count; ++h)
-        write_panels(chunk.state_of(h), z.d_state, z.headdim, {0, z.headdim}, kept_states::at(op.states, from, first + h));
+        write_panels(chunk.state_of(h), z.d_state, z.headdim, {0, z.headdim},
+                     kept_states::at(op.states, from, first + h));
       for (int64_t h = 0; h < count; ++h)
         chunk.step(h, first + h, from, n, after < end,
                    h + 1 < count ? Ahead{from, after, first + h + 1} : Ahead{after, then, first});
