@@ -51,14 +51,12 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
       return { ...base, choices: [{ index, delta, logprobs, finish_reason }], ...usage };
     };
     async function* chunks() {
-      const written: Answer[] = [];
+      const written = Array.from({ length: n }, () => new Answer(tools));
+      // In their order and before any text: clients put what comes of a choice at its place in a list.
+      for (const index of written.keys()) yield one(index, { role: 'assistant', content: '' }, null);
       for await (const event of events) {
         const index = event.choice;
-        if (!written[index]) {
-          written[index] = new Answer(tools);
-          yield one(index, { role: 'assistant', content: '' }, null);
-        }
-        const answer = written[index];
+        const answer = written[index]!;
         if ('token' in event) {
           const content = answer.add(textOf(event.token));
           if (content || withLogprobs) yield one(index, { content }, null, shown(event.token));

@@ -1,5 +1,9 @@
 import { apiError } from './errors.js';
 
+/** JSON in one line, for clients too that see the end of one in U+0085, U+2028 and U+2029 (huggingface_hub's). */
+const inOneLine = (value: unknown): string =>
+  JSON.stringify(value).replace(/[\u0085\u2028\u2029]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
 /** Server-sent events of JSON values, ending in `[DONE]`; a failure in the middle is one more event. `ended`: or given up. */
 export function eventStream(
   values: AsyncGenerator<unknown, void>,
@@ -15,10 +19,10 @@ export function eventStream(
       const send = (data: string) => controller.enqueue(encoder.encode(`data: ${data}\n\n`));
       try {
         const { done, value } = await values.next();
-        if (!done) return send(JSON.stringify(value));
+        if (!done) return send(inOneLine(value));
         send('[DONE]');
       } catch (error) {
-        send(JSON.stringify(apiError(error).body));
+        send(inOneLine(apiError(error).body));
       }
       controller.close();
       end();

@@ -12,6 +12,7 @@ import {
   type Model,
 } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eventStream } from '../../lib/server/sse.js';
 import { alone, textAlone } from '../support/engines.js';
 import { textModelFolder } from '../support/text-model.js';
 
@@ -205,9 +206,12 @@ describe('chats', () => {
     const stream = await client.chat.completions.create({ ...ask, n: 2, stream: true });
     const texts = ['', ''];
     const finished: unknown[] = [];
+    const begun: number[] = [];
     for await (const { choices, object } of stream) {
       expect(object).toBe('chat.completion.chunk');
       for (const { index, delta, finish_reason } of choices) {
+        if (delta.role) begun.push(index);
+        else expect(begun).toEqual([0, 1]);
         texts[index]! += delta.content ?? '';
         if (finish_reason) finished.push(index);
       }
@@ -374,6 +378,14 @@ describe('an app of its own options', () => {
     await new Promise((done) => setTimeout(done, 5));
     process.off('warning', listen);
     expect(warnings).toEqual(['log: Error: full', 'log: Error: full']);
+  });
+
+  test('events are one line to clients that end lines where Unicode does', async () => {
+    async function* values() {
+      yield { text: 'a\u2028b\u2029c\u0085d' };
+    }
+    const text = await eventStream(values(), new AbortController()).response.text();
+    expect(text).toBe('data: {"text":"a\\u2028b\\u2029c\\u0085d"}\n\ndata: [DONE]\n\n');
   });
 
   test('names that somebody makes up are no labels of metrics', async () => {
