@@ -136,8 +136,7 @@ class AttentionPlan {
 
   // Fills the list with the dearest tasks first, so that no thread begins a long one when the others are done.
   void order() {
-    constexpr int kBuckets =
-        8;  // few, so that neighbours in a bucket are blocks of one head: its keys are in the cache
+    constexpr int kBuckets = 8;  // few: neighbours in one are blocks of one head, whose keys stay in the cache
     int64_t count[kBuckets] = {}, dearest = 1;
     each([&](const Task&, int64_t cost) { dearest = cost > dearest ? cost : dearest; });
     auto bucket = [&](int64_t cost) { return kBuckets - 1 - cost * (kBuckets - 1) / dearest; };

@@ -72,28 +72,12 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
 template <>
 void run(const GatedDeltaRule& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.q[0]);
-  const int64_t nheads = op.v[1], keys = op.k[2], values = op.v[2];
-  if (!op.chunked())
-    return each_head_columns<kMaxVectors>(
-        cx, sequences.count, nheads, values,
-        [&]<int N>(const HeadColumns& c, int worker) { recurrent<N>(op, sequences, c, cx, worker); });
-  const HeadPieces pieces(cx, sequences.count, nheads, keys, values);
-  cx.parallel_for(pieces.count, [&](int64_t i, int worker) {
-    const int64_t s = pieces.sequence(i), begin = sequences.begin(s), end = sequences.end(s);
-    if (end - begin < kShort) {
-      for (int64_t h = pieces.head(i); h < pieces.end_head(i) && pieces.columns(i).begin == 0; ++h)
-        each_block_of_head<kMaxVectors>(
-            s, h, values, [&]<int N>(const HeadColumns& c) { recurrent<N>(op, sequences, c, cx, worker); });
-      return;
-    }
-    auto chunks = [&]<class C>() {
-      float* panels = cx.local<float>(worker, pieces.floats() + C::scratch(op));
-      C chunk(op, panels + pieces.floats());
-      pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels, op.keeps() ? op.states : Tensor());
-    };
-    op.decays_by_key() ? chunks.template operator()<DeltaChunk<true>>()
-                       : chunks.template operator()<DeltaChunk<false>>();
-  });
+  auto run = [&]<class Chunk>() {
+    run_pieces<Chunk, kMaxVectors>(op, cx, sequences, op.v[1], [&]<int N>(const HeadColumns& c, int worker) {
+      recurrent<N>(op, sequences, c, cx, worker);
+    });
+  };
+  op.decays_by_key() ? run.template operator()<DeltaChunk<true>>() : run.template operator()<DeltaChunk<false>>();
 }
 
 }  // namespace statespace::STATESPACE_ISA

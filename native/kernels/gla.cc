@@ -55,7 +55,8 @@ struct Chunk {
 
     Fetch fetch = rows_of(next, part);
     each_panel(S, keys, part, [&]<int N>(int64_t column, float* panel) {
-      columns<N>(begin, n, head_kv * values + column, head * values + column, values - column, panel, fetch);
+      write_columns<N>(tokens, op.v, op.y, begin, n, head_kv * values + column, head * values + column, values - column,
+                       panel, [&] { fetch.line(); });
     });
     fetch.rest();
   }
@@ -72,37 +73,6 @@ struct Chunk {
     return fetch;
   }
 
-  // The chunk's part in a panel of S, and in its columns of y: those of v from `from` on, of y from `to` on, `width` of
-  // them.
-  template <int N>
-  [[gnu::flatten]] void columns(int64_t begin, int64_t n, int64_t from, int64_t to, int64_t width, float* S,
-                                Fetch& fetch) {
-    for (int64_t first = 0; first < n; first += kGroup) {
-      const int64_t group = first / kGroup;
-      Block<N> y[1][kGroup], v[kGroup];
-#pragma GCC unroll 4
-      for (int t = 0; t < kGroup; ++t) y[0][t] = v[t] = zero_block<N>();
-      tokens.template read<N>(group, S, y, [&] { fetch.line(); });
-      const auto& pairs = tokens.pairs(group, 0);
-      auto finish = [&](int m, auto... count) {
-#pragma GCC unroll 4
-        for (int t = 0; t < kGroup; ++t) {
-          if (t >= m) break;
-          v[t] = load_block<N>(op.v.row(begin + first + t) + from, count...);
-#pragma GCC unroll 4
-          for (int s = 0; s <= t; ++s) y[0][t] = fma(set(pairs[t][s]), v[s], y[0][t]);
-          store_block(op.y.row(begin + first + t) + to, y[0][t], count...);
-        }
-      };
-      const int m = n - first < kGroup ? int(n - first) : kGroup;
-      if (m == kGroup && width >= N * kLanes)
-        finish(kGroup);
-      else
-        finish(m, width);
-      tokens.template write<N>(group, v, S);
-    }
-  }
-
   const Gla& op;
   const int64_t keys, values;
   Tokens tokens;  // x: D q / sqrt(key); y: k
@@ -113,23 +83,9 @@ struct Chunk {
 template <>
 void run(const Gla& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.q[0]);
-  const int64_t nheads = op.q[1], keys = op.k[2], values = op.v[2];
-  auto steps = [&]<int N>(const HeadColumns& c, int worker) {
+  const int64_t keys = op.k[2];
+  run_pieces<Chunk, 4>(op, cx, sequences, op.q[1], [&]<int N>(const HeadColumns& c, int worker) {
     recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
-  };
-  if (!op.chunked()) return each_head_columns<4>(cx, sequences.count, nheads, values, steps);
-  const HeadPieces pieces(cx, sequences.count, nheads, keys, values);
-  cx.parallel_for(pieces.count, [&](int64_t i, int worker) {
-    const int64_t s = pieces.sequence(i), begin = sequences.begin(s), end = sequences.end(s);
-    if (end - begin < kShort) {
-      for (int64_t h = pieces.head(i); h < pieces.end_head(i) && pieces.columns(i).begin == 0; ++h)
-        each_block_of_head<4>(s, h, values,
-                              [&]<int N>(const HeadColumns& c) { steps.template operator()<N>(c, worker); });
-      return;
-    }
-    float* panels = cx.local<float>(worker, pieces.floats() + Chunk::scratch(op));
-    Chunk chunk(op, panels + pieces.floats());
-    pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels, op.keeps() ? op.states : Tensor());
   });
 }
 

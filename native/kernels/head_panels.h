@@ -6,6 +6,7 @@
 
 #include "core/context.h"
 #include "kernels/head_chunk.h"
+#include "kernels/head_state.h"
 #include "kernels/product.h"
 #include "ops/kept_states.h"
 
@@ -206,5 +207,27 @@ class HeadPieces {
   const int64_t nheads_, keys_, values_;
   int64_t heads_, blocks_, parts_ = 1, width_ = INT64_MAX / 2;  // width_: columns of a part
 };
+
+// Whole sequences of an op over heads with keys k and values v, each piece in a Chunk of its own; steps.operator()<N>
+// (columns, worker), blocks of up to Max vectors, takes what goes token by token: all of it, or sequences too short for
+// chunks.
+template <class Chunk, int Max, class Op, class Steps>
+void run_pieces(const Op& op, Context& cx, const Sequences& sequences, int64_t nheads, Steps&& steps) {
+  const int64_t keys = op.k[2], values = op.v[2];
+  if (!op.chunked()) return each_head_columns<Max>(cx, sequences.count, nheads, values, steps);
+  const HeadPieces pieces(cx, sequences.count, nheads, keys, values);
+  cx.parallel_for(pieces.count, [&](int64_t i, int worker) {
+    const int64_t s = pieces.sequence(i), begin = sequences.begin(s), end = sequences.end(s);
+    if (end - begin < kShort) {
+      for (int64_t h = pieces.head(i); h < pieces.end_head(i) && pieces.columns(i).begin == 0; ++h)
+        each_block_of_head<Max>(s, h, values,
+                                [&]<int N>(const HeadColumns& c) { steps.template operator()<N>(c, worker); });
+      return;
+    }
+    float* panels = cx.local<float>(worker, pieces.floats() + Chunk::scratch(op));
+    Chunk chunk(op, panels + pieces.floats());
+    pieces.run(chunk, cx, i, begin, end, op.state.row(sequences.slot(s)), panels, op.keeps() ? op.states : Tensor());
+  });
+}
 
 }  // namespace statespace::STATESPACE_ISA

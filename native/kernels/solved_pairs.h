@@ -69,9 +69,10 @@ struct SolvedPairs {
         pairs<H, kWrites>(first, int(n - first - H), i, slopes);
   }
 
-  // As in halved_pairs.h: of a pair (s, t) what is written at s decays to the middle, what t reads from there, so that
-  // sums over pairs are products with their weights. What t reads from s is on its way at the tokens between: the slope
-  // at one behind the middle is a sum over later t, at one before it over earlier s. `count` tokens are behind it.
+  // Of a pair (s, t) what is written at s decays to the middle, what t reads from there, so that sums over pairs are
+  // products with their weights, and decays ≤ 1 alone are multiplied: nothing overflows, however strong they are. What
+  // t reads from s is on its way at the tokens between: the slope at one behind the middle is a sum over later t, at
+  // one before it over earlier s. `count` tokens are behind it.
   template <int H, bool kWrites, class Count>
   [[gnu::always_inline]] void pairs(int64_t first, Count count, int64_t i, F* slopes) const {
     const int64_t corner = (first + H) * kLagged + first;

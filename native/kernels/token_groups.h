@@ -136,4 +136,37 @@ class TokenGroups {
   Pairs pairs_[kGroups][X];
 };
 
+// Of n tokens from `begin` on, whose groups are filled: the part in a panel of S of what writes v (gated linear
+// attention, RWKV-6), and their y: columns of v from `from` on, of y from `to` on, `width` of them. between() once a
+// row of S.
+template <int N, class Between>
+[[gnu::flatten]] inline void write_columns(const TokenGroups<1>& tokens, const Tensor& values, const Tensor& out,
+                                           int64_t begin, int64_t n, int64_t from, int64_t to, int64_t width, float* S,
+                                           Between between) {
+  for (int64_t first = 0; first < n; first += kGroup) {
+    const int64_t group = first / kGroup;
+    Block<N> y[1][kGroup], v[kGroup];
+#pragma GCC unroll 4
+    for (int t = 0; t < kGroup; ++t) y[0][t] = v[t] = zero_block<N>();
+    tokens.template read<N>(group, S, y, between);
+    const auto& pairs = tokens.pairs(group, 0);
+    auto finish = [&](int m, auto... count) {
+#pragma GCC unroll 4
+      for (int t = 0; t < kGroup; ++t) {
+        if (t >= m) break;
+        v[t] = load_block<N>(values.row(begin + first + t) + from, count...);
+#pragma GCC unroll 4
+        for (int s = 0; s <= t; ++s) y[0][t] = fma(set(pairs[t][s]), v[s], y[0][t]);
+        store_block(out.row(begin + first + t) + to, y[0][t], count...);
+      }
+    };
+    const int m = n - first < kGroup ? int(n - first) : kGroup;
+    if (m == kGroup && width >= N * kLanes)
+      finish(kGroup);
+    else
+      finish(m, width);
+    tokens.template write<N>(group, v, S);
+  }
+}
+
 }  // namespace statespace::STATESPACE_ISA

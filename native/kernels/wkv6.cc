@@ -1,10 +1,9 @@
 #include "ops/wkv6.h"
 
 #include "backend/kernels.h"
-#include "kernels/halved_pairs.h"
+#include "kernels/head_panels.h"
 #include "kernels/head_state.h"
-#include "kernels/kept_rows.h"
-#include "kernels/product.h"
+#include "kernels/token_groups.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -44,26 +43,18 @@ void recurrent(const Wkv6& op, const Sequences& sequences, const HeadColumns& c,
   write_state<N>(S, keys, values, c.count, state);
 }
 
-// Inside a chunk, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
+// Inside a group, with S_0 at its start and D_{t..s} the product of the decays of tokens s … t:
 //   y_t = S_0ᵀ D_{t-1..} r_t + Σ_{s<t} (r_t·D_{t-1..s+1} k_s) v_s + bonus_t v_t
 //   S_n = D_{n..} S_0 + Σ_s D_{n..s+1} k_s v_sᵀ
+// These are pairs of r with k, and bonus_t what a token gives for itself.
 struct Chunk {
-  using Pairs = HalvedPairs<1, 1>;
-  static constexpr int64_t kSize = Pairs::kTokens;
-  Chunk(const Wkv6& op, float* scratch)
-      : op(op),
-        keys(op.k[2]),
-        values(op.v[2]),
-        stride(padded(values)),
-        tokens(keys, scratch),
-        S(scratch + Pairs::floats(keys)),
-        v(S + whole_tiles(keys) * stride) {}
-  static int64_t scratch(const Wkv6& op) {
-    return Pairs::floats(op.k[2]) + (whole_tiles(op.k[2]) + kSize) * padded(op.v[2]);
-  }
+  using Tokens = TokenGroups<1>;
+  static constexpr int64_t kSize = Tokens::kTokens;
+  Chunk(const Wkv6& op, float* scratch) : op(op), keys(op.k[2]), values(op.v[2]), tokens(keys, scratch) {}
+  static int64_t scratch(const Wkv6& op) { return Tokens::floats(op.k[2]); }
 
-  void step(int64_t begin, int64_t n, int64_t head) {
-    const int64_t at = head * keys;
+  void step(int64_t begin, int64_t n, int64_t head, Columns part, float* S, const Ahead& next) {
+    const int64_t at = head * keys, columns = head * values;
     const bool varies = op.w.rank == 3;
     const float *r = op.r.row(begin) + at, *k = op.k.row(begin) + at, *u = op.u.row(head);
     const float* w = varies ? op.w.row(begin) + at : op.w.row(head);
@@ -71,30 +62,29 @@ struct Chunk {
     tokens.fill(n, [=](int64_t t, int64_t i, auto... lanes) {
       const F decay = exp(load(w + t * w_stride + i, lanes...)), key = load(k + t * k_stride + i, lanes...);
       const F seen = load(r + t * r_stride + i, lanes...);
-      return Pairs::Channels{decay, {seen}, {key}, {seen * load(u + i, lanes...) * key}};
+      return Tokens::Channels{decay, {seen}, key, seen * load(u + i, lanes...) * key};
     });
-    copy_rows(op.v, begin, n, head * values, values, v, stride);
 
-    each_tile(n, values, [&](auto place) {
-      Tile tile(place);
-      tile.add(keys, {tokens.x[0], tokens.width, 1}, S, stride);
-      tile.add_lower({tokens.pairs[0][0], kSize, 1}, v, stride);
-      tile.write(op.y.row(begin) + head * values, op.y.row_stride, values);
+    Fetch fetch = rows_of(next, part);
+    each_panel(S, keys, part, [&]<int N>(int64_t column, float* panel) {
+      write_columns<N>(tokens, op.v, op.y, begin, n, columns + column, columns + column, values - column, panel,
+                       [&] { fetch.line(); });
     });
-    each_tile(keys, values, [&](auto place) {
-      Tile tile(place);
-      tile.read(S, stride);
-      tile.scale_rows(tokens.decay());
-      tile.add(n, {tokens.y[0], 1, tokens.width}, v, stride);
-      tile.write(S, stride);
-    });
+    fetch.rest();
+  }
+
+  // The rows of the next step.
+  Fetch rows_of(const Ahead& next, Columns part) const {
+    Fetch fetch(next);
+    for (const Tensor* t : {&op.r, &op.k}) fetch.add(*t, next.head * keys, keys);
+    if (op.w.rank == 3) fetch.add(op.w, next.head * keys, keys);
+    for (const Tensor* t : {&op.v, &op.y}) fetch.add(*t, next.head * values + part.begin, part.end - part.begin);
+    return fetch;
   }
 
   const Wkv6& op;
-  const int64_t keys, values, stride;
-  Pairs tokens;  // x: r; y: k
-  float* S;      // (key, value)
-  float* v;      // (chunk, value)
+  const int64_t keys, values;
+  Tokens tokens;  // x: r; y: k
 };
 
 }  // namespace
@@ -102,26 +92,9 @@ struct Chunk {
 template <>
 void run(const Wkv6& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, op.slots, op.r[0]);
-  const int64_t nheads = op.v[1], keys = op.k[2], values = op.v[2];
-  if (!op.chunked())
-    return each_head_columns<4>(cx, sequences.count, nheads, values, [&]<int N>(const HeadColumns& c, int worker) {
-      recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
-    });
-  cx.parallel_for(sequences.count * nheads, [&](int64_t i, int worker) {
-    const int64_t s = i / nheads, head = i % nheads;
-    if (sequences.end(s) - sequences.begin(s) < kShort)
-      return each_block_of_head<4>(s, head, values, [&]<int N>(const HeadColumns& c) {
-        recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
-      });
-    Chunk chunk(op, cx.local<float>(worker, Chunk::scratch(op)));
-    float* state = op.state.row(sequences.slot(s)) + head * keys * values;
-    read_rows(state, keys, values, chunk.S, chunk.stride);
-    each_chunk(cx, sequences, s, Chunk::kSize, [&](int64_t begin, int64_t n) {
-      if (op.keeps() && kept_states::has(sequences.begin(s), begin))
-        keep_rows(chunk.S, chunk.stride, keys, values, op.states, begin, head);
-      chunk.step(begin, n, head);
-    });
-    write_rows(chunk.S, chunk.stride, keys, values, state);
+  const int64_t keys = op.k[2];
+  run_pieces<Chunk, 4>(op, cx, sequences, op.v[1], [&]<int N>(const HeadColumns& c, int worker) {
+    recurrent<N>(op, sequences, c, cx.local<float>(worker, keys * N * kLanes + padded(keys)));
   });
 }
 
