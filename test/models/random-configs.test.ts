@@ -20,14 +20,12 @@ type Way = (model: Model, ids: Int32Array) => Promise<Float32Array>;
 
 const ways: Record<string, Way> = {
   whole: (model, ids) => feedTokens(model.createSession(), ids, [ids.length]),
-  'in pieces': (model, ids) => feedTokens(model.createSession(), ids, [1, 3, 8]),
+  'token by token': (model, ids) => feedTokens(model.createSession(), ids, [1]),
+  'in pieces': (model, ids) => feedTokens(model.createSession(), ids, [1, 3, 8, 2, 33, 1, 17]),
   packed: async (model, ids) => {
-    const entries = [ids.subarray(3), ids, ids.subarray(0, 2)].map((tokens) => ({
-      session: model.createSession(),
-      tokens,
-      logits: 'all' as const,
-    }));
-    return (await model.forwardBatch(entries))[1]!.toFloat32Array();
+    const others = [ids.subarray(3), ids.subarray(0, 1), ids, ids.subarray(1, 2), ids.subarray(0, 2)];
+    const entries = others.map((tokens) => ({ session: model.createSession(), tokens, logits: 'all' as const }));
+    return (await model.forwardBatch(entries))[2]!.toFloat32Array();
   },
   'forked and restored': async (model, ids) => {
     const half = ids.length >> 1;
