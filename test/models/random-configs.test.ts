@@ -3,47 +3,25 @@
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadModel, type Model, quantize } from 'statespace';
+import { loadModel, quantize } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writable } from '../../dist/lib/quantize/keys/index.js';
 import { readGolden, relativeL2 } from '../support/golden.js';
 import { needs } from '../support/needs.js';
 import { succeed } from '../support/process.js';
 import { amount } from '../support/scale.js';
-import { feedTokens } from '../support/sessions.js';
+import { ways } from '../support/ways.js';
 
 const python = process.env.STATESPACE_PYTHON;
 /** Another one draws others. */
 const seed = process.env.STATESPACE_SEED ?? '1';
-
-type Way = (model: Model, ids: Int32Array) => Promise<Float32Array>;
-
-const ways: Record<string, Way> = {
-  whole: (model, ids) => feedTokens(model.createSession(), ids, [ids.length]),
-  'token by token': (model, ids) => feedTokens(model.createSession(), ids, [1]),
-  'in pieces': (model, ids) => feedTokens(model.createSession(), ids, [1, 3, 8, 2, 33, 1, 17]),
-  packed: async (model, ids) => {
-    const others = [ids.subarray(3), ids.subarray(0, 1), ids, ids.subarray(1, 2), ids.subarray(0, 2)];
-    const entries = others.map((tokens) => ({ session: model.createSession(), tokens, logits: 'all' as const }));
-    return (await model.forwardBatch(entries))[2]!.toFloat32Array();
-  },
-  'forked and restored': async (model, ids) => {
-    const half = ids.length >> 1;
-    const session = model.createSession();
-    const first = await feedTokens(session, ids.subarray(0, half), [half]);
-    const fork = session.fork();
-    await session.forward(ids.subarray(0, 3)); // what the fork does not see
-    const restored = model.restoreSession(fork.save());
-    return Float32Array.from([...first, ...(await feedTokens(restored, ids.subarray(half), [2]))]);
-  },
-};
 
 describe.runIf(needs(python, 'STATESPACE_PYTHON, a Python with transformers'))('random configs of transformers', () => {
   const folder = mkdtempSync(join(tmpdir(), 'statespace-'));
   const [drawn, saved, read] = ['drawn', 'saved', 'read'].map((name) => join(folder, name)) as [string, string, string];
   const script = (...args: string[]) =>
     succeed(python!, [join(__dirname, 'transformers/random_models.py'), ...args], { timeout: 3_600_000 });
-  afterAll(() => rmSync(folder, { recursive: true }));
+  afterAll(() => rmSync(folder, { recursive: true }), 600_000);
   beforeAll(async () => {
     await script('make', drawn, seed, `${amount(1, 10)}`);
   }, 3_600_000);
