@@ -18,10 +18,9 @@
 #include "isa/math.h"
 #include "kernels/decay_gradient.h"
 #include "kernels/decayed_pairs.h"
+#include "kernels/grouped_pairs.h"
 #include "kernels/head_state.h"
 #include "kernels/product.h"
-#include "kernels/solved_pairs.h"
-#include "kernels/written_pairs.h"
 #include "ops/kept_states.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -234,11 +233,13 @@ class KeyDecayGradient {
     }
     weights(n, X);
     at_ends(n, S);
-    const SolvedPairs solved{width, d, r, a, b, k, through_, of_y_, of_x_, dr, da, db, dk, slope};
-    for (int64_t i = 0; solves && i < width; i += kLanes) writes ? solved.add<true>(n, i) : solved.add<false>(n, i);
-    const WrittenPairs written{width, d, r, k, through_, of_y_, dr, dk, slope};
-    for (int64_t i = 0; !solves && i < width; i += 2 * kLanes)
-      i + kLanes < width ? add_written_pairs<2>(written, n, i) : add_written_pairs<1>(written, n, i);
+    if (n < kChunk) fill_chunk(n);
+    if (!solves)
+      pairs<1, 1>({r}, {k}, {of_y_}, {dr}, {dk});
+    else if (writes)
+      pairs<2, 2>({r, a}, {b, k}, {of_y_, of_x_}, {dr, da}, {db, dk});
+    else
+      pairs<2, 1>({r, a}, {b}, {of_y_, of_x_}, {dr, da}, {db});
     each_tile(keys, values, [&](auto place) {
       Tile tile(place);
       tile.read(G_, stride);
@@ -247,6 +248,25 @@ class KeyDecayGradient {
       if (solves) tile.add(n, {a_start_, 1, width}, dx_, stride);
       tile.write(G_, stride);
     });
+  }
+
+  template <int kReads, int kWrites>
+  void pairs(const float* const (&x)[kReads], const float* const (&y)[kWrites], const float* const (&weights)[kReads],
+             float* const (&dx)[kReads], float* const (&dy)[kWrites]) const {
+    GroupedPairs<kReads, kWrites> pairs{width, d, {}, {}, {}, through_, {}, {}, slope};
+    for (int i = 0; i < kReads; ++i) pairs.x[i] = x[i], pairs.weights[i] = weights[i], pairs.dx[i] = dx[i];
+    for (int i = 0; i < kWrites; ++i) pairs.y[i] = y[i], pairs.dy[i] = dy[i];
+    for (int64_t i = 0; i < width; i += kLanes) pairs.add(i);
+  }
+  // Behind n tokens come such as decay, read and write nothing.
+  void fill_chunk(int64_t n) {
+    const int64_t from = n * width, left = (kChunk - n) * width;
+    for (float* rows : {r, a, b, k, dr, da, db, dk}) clear(rows + from, left);
+    std::fill_n(d + from, left, 1.0f);
+    for (float* weights : {of_y_, of_x_})
+      for (int64_t t = 0; t < kChunk; ++t)
+        for (int64_t first : {int64_t(0), kChunk})
+          clear(weights + t * kLagged + first + (t < n ? n : 0), t < n ? kChunk - n : kChunk);
   }
 
   // dX, from the last token to the first.

@@ -11,8 +11,9 @@ namespace {
 
 using namespace mamba3;
 
-// Heads that share a chunk's rows of dB and dC. A constant, so that sums are the same on any number of threads.
-constexpr int64_t kHeads = 6;
+// Heads that share a chunk's rows of dB and dC, and how many pieces there are at least, heads permitting. Of shapes
+// alone, so that sums are the same on any number of threads.
+constexpr int64_t kHeads = 6, kPieces = 4;
 
 // to = the sums over sequences of what HeadSums has at `from`, (rank, width) of each head in rows of `stride`.
 template <class Restore>
@@ -38,7 +39,8 @@ void run(const Mamba3Backward& op, Context& cx) {
   const Sizes z(forward);
   const int64_t tokens = op.x[0], per_group = z.nheads / z.ngroups;
   const Sequences sequences(op.cu_seqlens, Tensor(), tokens);
-  const int64_t blocks = ceil_div(per_group, kHeads), heads = ceil_div(per_group, blocks), pieces = z.ngroups * blocks,
+  const int64_t most = std::clamp<int64_t>(ceil_div(z.nheads, kPieces), 1, kHeads);
+  const int64_t blocks = ceil_div(per_group, most), heads = ceil_div(per_group, blocks), pieces = z.ngroups * blocks,
                 own = HeadSums::floats(z);
   const int64_t rows = tokens * z.rank * z.n, turns = op.angles.rank == 2 ? tokens * z.s : 0;
   float* sums = cx.kept<float>(sequences.count * z.nheads * own + pieces * (2 * rows + turns) + z.n + z.p +
