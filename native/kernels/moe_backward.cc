@@ -124,8 +124,10 @@ void run(const MoeBackward& op, Context& cx) {
   }
   group(chosen, weight, tokens, op.top_k, experts, routes);
 
-  clear_unreached(cx, routes, op.dgate_up);
-  clear_unreached(cx, routes, op.ddown);
+  if (!op.accumulate) {
+    clear_unreached(cx, routes, op.dgate_up);
+    clear_unreached(cx, routes, op.ddown);
+  }
   if (op.dx)
     for (int64_t t = 0; t < tokens; ++t) std::memset(op.dx.row(t), 0, d_model * sizeof(float));
   for (int64_t e = 0; e < experts; ++e) {
@@ -145,12 +147,12 @@ void run(const MoeBackward& op, Context& cx) {
     hidden_gradient(op, h, routes.weight + first, routes.pair + first, dc, count, d_ff, cx);
     if (op.ddown)
       matmul_dweight(cx, dy, rows_of(h.weighted, d_ff), count, d_model, d_ff, op.ddown.f32() + e * d_model * d_ff, d_ff,
-                     false, rounds_gradients(cx, op.down), scratch);
+                     op.accumulate, rounds_gradients(cx, op.down), scratch);
     for (int64_t part = 0; part < parts; ++part) {
       const Rows gradient = rows_of(part ? h.b : h.a, d_ff);
       if (op.dgate_up)
         matmul_dweight(cx, gradient, x, count, d_ff, d_model, op.dgate_up.f32() + (parts * e + part) * d_ff * d_model,
-                       d_model, false, rounds_gradients(cx, op.gate_up), scratch);
+                       d_model, op.accumulate, rounds_gradients(cx, op.gate_up), scratch);
       if (op.dx)
         matmul_dx(cx, gradient, count, op.gate_up, parts * e + part, Rows(op.dx, index), true,
                   rounds_gradients(cx, op.gate_up), scratch);
@@ -175,8 +177,8 @@ void run(const MoeBackward& op, Context& cx) {
   if (!op.router) return;
   const Rows dlogit = rows_of(dlogits, experts);
   if (op.drouter)
-    matmul_dweight(cx, dlogit, op.x, tokens, experts, d_model, op.drouter.f32(), op.drouter.row_stride, false, false,
-                   scratch);
+    matmul_dweight(cx, dlogit, op.x, tokens, experts, d_model, op.drouter.f32(), op.drouter.row_stride, op.accumulate,
+                   false, scratch);
   if (op.dx) matmul_dx(cx, dlogit, tokens, op.router, 0, op.dx, true, false, scratch);
 }
 

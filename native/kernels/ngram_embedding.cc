@@ -82,7 +82,8 @@ void run(const NgramEmbeddingBackward& op, Context& cx) {
   const int64_t pieces = std::min<int64_t>(64, rows);
   cx.parallel_for(pieces, [&](int64_t piece, int) {
     const int64_t first = piece * rows / pieces, end = (piece + 1) * rows / pieces;
-    for (int64_t row = first; row < end; ++row) std::memset(op.dweight.row(row), 0, width * sizeof(float));
+    for (int64_t row = first; row < end && !op.accumulate; ++row)
+      std::memset(op.dweight.row(row), 0, width * sizeof(float));
     for (int64_t t = 0; t < op.ids[0]; ++t) {
       cx.check_stop();
       for (int64_t j = 0; j < heads; ++j)

@@ -55,7 +55,8 @@ struct Moe {
 //   ddown_e = Σ_t c_e dy h_eᵀ,   dh = c_e down_eᵀdy, through the gate to dgateUp and dx;   dc_e = dy·(down_e h_e)
 //   dlogit_i = p_i (dc_i - Σ_e p_e dc_e), of which dc_i only where i is chosen; renormalized c_i (dc_i - Σ_e c_e dc_e)
 //   for the chosen and 0 for the others. Then drouter and dx. With weights in place of a router dweights holds dc.
-// The choice itself has no gradient.
+// The choice itself has no gradient. accumulate adds drouter, dgateUp and ddown to what is there: experts without
+// tokens are left alone.
 struct MoeBackward {
   static constexpr const char* kName = "moeBackward";
   using GradientOf = Moe;
@@ -64,6 +65,7 @@ struct MoeBackward {
   bool renormalize = false;
   int32_t activation = int32_t(Activation::silu);
   float limit = 0;
+  bool accumulate = false;
 
   template <class V>
   void fields(V& v) {
@@ -83,6 +85,7 @@ struct MoeBackward {
     v.attr("renormalize", renormalize);
     v.choice("activation", activation, kActivations);
     v.attr("limit", limit);
+    v.attr("accumulate", accumulate);
   }
 
   Moe forward() const {

@@ -39,12 +39,14 @@ struct NgramEmbedding {
   }
 };
 
-// dweight_i = the sum of the rows of dy that were looked up there. Sequences begin without tokens before them.
+// dweight_i = the sum of the rows of dy that were looked up there, with accumulate added to what is there. Sequences
+// begin without tokens before them.
 struct NgramEmbeddingBackward {
   static constexpr const char* kName = "ngramEmbeddingBackward";
   using GradientOf = NgramEmbedding;
   Tensor ids, multipliers, sizes, offsets, cu_seqlens, dy, dweight;
   int64_t eos = 0, per_gram = 1;
+  bool accumulate = false;
 
   template <class V>
   void fields(V& v) {
@@ -57,6 +59,7 @@ struct NgramEmbeddingBackward {
     v.wanted("dweight", dweight, "rows width");
     v.attr("eos", eos);
     v.attr("perGram", per_gram);
+    v.attr("accumulate", accumulate);
   }
 
   void check() const {

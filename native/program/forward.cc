@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "program/forward_piece.h"
 
 namespace statespace {
 namespace {
@@ -19,52 +20,7 @@ constexpr int64_t kSmallPart = 128;
 // States so small that a copy is never felt; a run that runs out of memory then leaves the session as it was, too.
 constexpr int64_t kSmallState = 64 << 10;
 constexpr int64_t kCopiedPart = 512 << 10;  // of a state, by one thread
-// Rows of every token are computed so many bytes at a time: an abort is heard between them, and more would only be
-// held.
-constexpr int64_t kMostRows = 64 << 20;
-
-// Rows of logits into memory that may be new, whose pages cost more than the copy: of 50,280 of them one thread took
-// 1 ms of a decode step of 4 ms.
-struct RowCopy {
-  const float* from;
-  float* to;
-  int64_t count;
-};
-void copy_rows(const std::vector<RowCopy>& copies) {
-  constexpr int64_t kPart = 16 << 10;
-  std::vector<RowCopy> parts;
-  for (RowCopy c : copies)
-    for (; c.count > 0; c.from += kPart, c.to += kPart, c.count -= kPart)
-      parts.push_back({c.from, c.to, std::min(c.count, kPart)});
-  ThreadPool::global().parallel_for(int64_t(parts.size()), [&](int64_t i, int) {
-    std::copy(parts[i].from, parts[i].from + parts[i].count, parts[i].to);
-  });
-}
-
 }  // namespace
-
-// A request in progress.
-struct Forward::Piece {
-  const Request* request;
-  Session* session;
-  std::vector<int32_t> joined;       // a pending token and the request's own
-  const int32_t* ids = nullptr;      // (total), or
-  const float* input = nullptr;      // (total, features)
-  int64_t total = 0;                 // tokens to feed
-  int64_t skipped = 0;               // of these, pending before: no row of theirs is asked for
-  int64_t done = 0;                  // tokens of earlier chunks
-  int64_t length = 0;                // tokens of this chunk
-  int64_t start = 0;                 // the session's position before the forward
-  float* out = nullptr;              // its rows of the result
-  int64_t wanted = 0, rows = 0;      // how many, and how many are filled
-  int32_t shared = -1;               // the slot that it had, where others hold that too
-  char* kept = nullptr;              // copies of its state
-  bool touched = false;              // a chunk of it was begun
-  std::shared_ptr<FloatBlock> last;  // its last row
-
-  // Rows that the network computes: a sampler wants the last.
-  Rows computed() const { return request->rows == Rows::none && request->sampler ? Rows::last : request->rows; }
-};
 
 void Forward::check(const Request& r) const {
   const Session& s = *r.session;
@@ -202,26 +158,6 @@ void Forward::own_states(Undo& undo) {
     for (int64_t i = 0; i < count; ++i) copy(i, 0);
 }
 
-// In tokens. A network that looks ahead has its sequence whole.
-int64_t Forward::longest_chunk() const {
-  if (whole_ || program_.looks_ahead()) return INT64_MAX;
-  const bool every =
-      std::any_of(pieces_.begin(), pieces_.end(), [](const Piece& p) { return p.computed() >= Rows::all; });
-  const int64_t most = model_->chunk_tokens_;
-  return every && width_ > 0 ? std::min(most, std::max<int64_t>(64, kMostRows / (4 * width_))) : most;
-}
-
-// Where a chunk's output is what one request asked for, that request's place for it.
-float* Forward::place_of_all() {
-  Piece* only = nullptr;
-  for (Piece& p : pieces_) {
-    if (p.length == 0) continue;
-    if (only || p.computed() < Rows::all || program_.output_dim() != kOutputs) return nullptr;
-    only = &p;
-  }
-  return only ? only->out + only->rows * width_ : nullptr;
-}
-
 void Forward::run_chunk() {
   const auto device = lock_device(program_.backend());  // its pools may move between chunks
   int64_t room = longest_chunk();
@@ -233,51 +169,8 @@ void Forward::run_chunk() {
   undo_.saved.assign(program_.graph().values.size(), false);
   own_states(undo_);
 
-  Batch batch;
-  batch.whole = whole_, batch.hidden = hidden_;
-  for (Piece& p : pieces_) {
-    if (p.length == 0) continue;
-    Session& s = *p.session;
-    s.extend(s.position_ + p.length);
-    const int64_t last = batch.tokens + p.length;
-    for (int64_t i = 0; i < p.length; ++i) batch.positions.push_back(int32_t(s.position_ + i));
-    if (p.ids) batch.ids.insert(batch.ids.end(), p.ids + p.done, p.ids + p.done + p.length);
-    const Rows rows = p.computed();
-    if (rows >= Rows::all)
-      for (int64_t t = batch.tokens + (p.done == 0 ? p.skipped : 0); t < last; ++t) batch.rows.push_back(int32_t(t));
-    else if (rows == Rows::last && p.done + p.length == p.total)
-      batch.rows.push_back(int32_t(last - 1));
-    batch.tokens = last;
-    batch.cu_seqlens.push_back(int32_t(last));
-    batch.slots.push_back(s.slot_);
-    batch.key_lengths.push_back(int32_t(s.position_ + p.length));
-    batch.max_pages = std::max(batch.max_pages, int64_t(s.pages_.size()));
-    ++batch.sequences;
-  }
-  batch.outputs = int64_t(batch.rows.size());
   std::vector<float> gathered;
-  const int64_t features = program_.input_features();
-  if (batch.max_pages) batch.page_table.assign(batch.sequences * batch.max_pages, -1);
-  int64_t row = 0;
-  for (const Piece& p : pieces_) {
-    if (p.length == 0) continue;
-    if (batch.max_pages) {
-      const auto& pages = p.session->pages_;
-      std::copy(pages.begin(), pages.end(), batch.page_table.begin() + batch.max_pages * row++);
-    }
-    if (features == 0) continue;
-    const float* from = p.input + p.done * features;
-    if (batch.sequences == 1)
-      batch.input = from;
-    else
-      gathered.insert(gathered.end(), from, from + p.length * features);
-  }
-  if (!gathered.empty()) batch.input = gathered.data();
-  batch.state_base = model_->states_.base();
-  batch.state_pool = model_->states_.capacity();
-  batch.page_base = model_->pages_.base();
-  batch.page_pool = model_->pages_.capacity();
-
+  const Batch batch = batch_of_chunk(gathered);
   for (Piece& p : pieces_) p.touched |= p.length > 0;
   program_.run(batch, *workspace_, interruptible_ ? *cancelled_ : nullptr, undo_, interruptible_ ? stop_ : ended_);
   float* rows = place_of_all();
@@ -304,35 +197,6 @@ void Forward::run_chunk() {
   kept_.entries.insert(kept_.entries.end(), undo_.entries.begin(), undo_.entries.end());
   if (!undo_.entries.empty()) kept_.saved = undo_.saved;  // the same of every chunk: its ops are the same
   undo_.entries.clear();
-}
-
-// Gives each request its rows of the chunk's output.
-void Forward::hand_out(const float* from) {
-  const int64_t width = width_;
-  std::vector<RowCopy> copies;
-  for (Piece& p : pieces_) {
-    if (p.length == 0) continue;
-    const Rows rows = p.computed();
-    const bool last = p.done + p.length == p.total;
-    const int64_t skipped = p.done == 0 ? p.skipped : 0;
-    int64_t there = 0, wanted = 0;  // rows of the output, and of these the last ones that are asked for
-    if (program_.output_dim() == kSequences)
-      there = 1, wanted = last;
-    else if (program_.output_dim() == kTokens)
-      there = p.length, wanted = rows >= Rows::all ? p.length - skipped : last;
-    else
-      there = wanted = rows >= Rows::all ? p.length - skipped : rows == Rows::last && last;
-    from += there * width;
-    if (rows == Rows::none || wanted == 0) continue;
-    float* to = p.out + p.rows * width;
-    if (p.request->rows != Rows::none && to != from - wanted * width)
-      copies.push_back({from - wanted * width, to, wanted * width});
-    p.rows += wanted;
-    if (!last || hidden_ || program_.output_dim() != kOutputs) continue;
-    p.last = std::make_shared<FloatBlock>(width);
-    copies.push_back({from - width, p.last->data(), width});
-  }
-  copy_rows(copies);
 }
 
 // All samplers in one loop over the threads.

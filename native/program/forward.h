@@ -45,6 +45,7 @@ class Forward {
   void run_chunk();
   void own_states(Undo& undo);
   int64_t longest_chunk() const;
+  Batch batch_of_chunk(std::vector<float>& gathered);
   float* place_of_all();
   void hand_out(const float* from);
   void sample();

@@ -156,6 +156,7 @@ void read_tensors(Reader& in, const Graph& g, Node& node, const std::string& nam
       const ValueKind to = g.values[g.root(id)].kind;
       if (to != ValueKind::activation && to != ValueKind::fixed) bad(name + ": " + field + " must be an activation");
       outputs.push_back(g.root(id));
+      if (f.kind == FieldKind::wanted && to == ValueKind::fixed) node.gradients.push_back(g.root(id));
     } else if (value == ValueKind::activation || value == ValueKind::view) {
       if ((written[g.root(id)] & runs) != runs && g.values[g.root(id)].kind == ValueKind::activation)
         bad(name + ": " + field + " is read before it is written");
@@ -194,9 +195,30 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) 
     *f.tensor = Tensor();
     node.offsets.push_back(size_t(reinterpret_cast<const char*>(f.tensor) - reinterpret_cast<const char*>(&op)));
   }
+  for (const OpAttr& attr : fields.attrs)
+    if (bool* const* flag = std::get_if<bool*>(&attr.value); flag && attr.name == std::string("accumulate"))
+      node.accumulate = reinterpret_cast<const char*>(*flag) - reinterpret_cast<const char*>(&op);
   static_assert(std::is_trivially_copyable_v<Op>);
   node.prototype.assign(reinterpret_cast<const char*>(&op), reinterpret_cast<const char*>(&op) + sizeof(Op));
   for (int32_t id : outputs) written[id] |= kRunsIn[int(node.when)];
+}
+
+// Which gradients can be added to: a switch is for all that its op writes, and a gradient needs that of all its ops.
+void find_added(Graph& g) {
+  for (const Node& node : g.nodes)
+    for (int32_t id : node.gradients) g.values[id].added = true;
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (Node& node : g.nodes) {
+      const auto added = [&](int32_t id) { return g.values[id].added; };
+      const bool all = std::all_of(node.gradients.begin(), node.gradients.end(), added);
+      const bool any = std::any_of(node.gradients.begin(), node.gradients.end(), added);
+      if (node.accumulate >= 0 ? all : !any) continue;
+      node.accumulate = -1;
+      for (int32_t id : node.gradients) g.values[id].added = false;
+      changed = true;
+    }
+  }
 }
 
 }  // namespace
@@ -223,6 +245,7 @@ Graph decode_graph(const uint8_t* bytes, int64_t size) {
     g.nodes.push_back(std::move(node));
   }
   if (!in.done()) bad("bytes behind its end");
+  find_added(g);
   const auto is_output = [&](const Value& v) { return v.kind == ValueKind::activation || v.kind == ValueKind::fixed; };
   if (g.output < 0 || g.output >= int64_t(values) || !is_output(g.values[g.output]) || written[g.output] != kBoth)
     bad("its output is not written");

@@ -40,6 +40,7 @@ struct Value {
   int32_t parent = -1;   // view
   int64_t offset = 0;    // view: first column
   bool cleared = false;  // activation: zeros before its first op writes a part of it
+  bool added = false;    // fixed: a gradient that every op which writes it can also add to (Batch::adds)
   // state: what a new session's rows hold, one value per row of the first axis; none: zeros
   std::vector<float> fill;
 
@@ -74,10 +75,14 @@ enum class When : uint8_t { always, whole, stream };
 struct Node {
   int op = -1;
   When when = When::always;
-  std::vector<char> prototype;    // the op struct, its attributes set
-  std::vector<size_t> offsets;    // per tensor field: where it lies in the struct
-  std::vector<int32_t> values;    // per tensor field, in order; -1: absent or runtime
-  std::vector<Runtime> runtimes;  // per tensor field
+  std::vector<char> prototype;     // the op struct, its attributes set
+  std::vector<size_t> offsets;     // per tensor field: where it lies in the struct
+  std::vector<int32_t> values;     // per tensor field, in order; -1: absent or runtime
+  std::vector<Runtime> runtimes;   // per tensor field
+  std::vector<int32_t> gradients;  // fixed values that it writes because they are wanted
+  // Where in the struct the switch lies that adds them to what is there; -1: none, or one that would add to a gradient
+  // which another op writes over.
+  int64_t accumulate = -1;
   Demands demands;
 };
 

@@ -155,6 +155,7 @@ void Program::note_uses(const Node& node, const OpFields& fields, std::vector<bo
 // `op`: memory for the struct, kept from node to node.
 void Program::run_node(const Node& node, const Frame& f, std::vector<char>& op, Context& cx) const {
   op.assign(node.prototype.begin(), node.prototype.end());
+  if (f.batch.adds && node.accumulate >= 0) *reinterpret_cast<bool*>(op.data() + node.accumulate) = true;
   for (size_t i = 0; i < node.values.size(); ++i) {
     Tensor& t = *reinterpret_cast<Tensor*>(op.data() + node.offsets[i]);
     if (node.values[i] >= 0)

@@ -62,6 +62,7 @@ struct Batch {
   int64_t tokens = 0, outputs = 0, sequences = 0, max_pages = 0;
   bool hidden = false;  // ends before the head: the rows that it would read are the output
   bool whole = false;   // every sequence from its first token to its last, none of them continued
+  bool adds = false;    // gradients that can be (Value::added) are added to what is there
   std::vector<int32_t> cu_seqlens{0}, slots, positions, ids, rows, page_table, key_lengths;
   std::vector<int32_t> targets;  // (tokens), of a graph with a loss
   const float* input = nullptr;  // (tokens, features) of a graph with an input

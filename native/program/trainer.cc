@@ -5,58 +5,12 @@
 #include <cstring>
 
 #include "core/adamw.h"
-#include "core/conversions.h"
 #include "core/error.h"
-#include "core/halves.h"
+#include "program/trainer_pieces.h"
 #include "program/weight_terms.h"
 
 namespace statespace {
 namespace {
-
-constexpr int64_t kPiece = 1 << 16;  // values that one thread works on at a time; sums have their borders there
-
-using Stop = Trainer::Stop;
-
-template <class Fn>
-void for_pieces(int64_t count, Stop stop, Fn&& fn) {
-  ThreadPool::global().parallel_for((count + kPiece - 1) / kPiece,
-                                    [&](int64_t piece, int) {
-                                      const int64_t begin = piece * kPiece;
-                                      fn(begin, std::min(count, begin + kPiece));
-                                    },
-                                    stop);
-}
-
-// By all threads: pages that nobody has touched before cost more than most of a step.
-void clear(void* to, int64_t bytes, Stop stop) {
-  for_pieces(bytes, stop,
-             [&](int64_t begin, int64_t end) { std::memset(static_cast<char*>(to) + begin, 0, end - begin); });
-}
-void copy(const float* from, float* to, int64_t count, Stop stop) {
-  for_pieces(count, stop, [&](int64_t begin, int64_t end) { std::copy(from + begin, from + end, to + begin); });
-}
-
-void add_to(float* sum, const float* x, int64_t count, Stop stop) {
-  for_pieces(count, stop, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) sum[i] += x[i];
-  });
-}
-
-// c (m, n) += scale · a (m, k) b (k, n); the strides say how a and b lie.
-void add_product(float* c, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row, int64_t m,
-                 int64_t n, int64_t k, float scale, Stop stop) {
-  ThreadPool::global().parallel_for(
-      m,
-      [&](int64_t i, int) {
-        float* row = c + i * n;
-        for (int64_t j = 0; j < k; ++j) {
-          const float factor = scale * a[i * a_row + j * a_column];
-          const float* from = b + j * b_row;
-          for (int64_t l = 0; l < n; ++l) row[l] += factor * from[l];
-        }
-      },
-      stop);
-}
 
 int64_t size_of(const TrainerLayout::Weight& w) {
   if (w.map == TrainerLayout::Map::constant) return int64_t(w.constants.size());
@@ -127,9 +81,10 @@ void Trainer::place() {
     for (const auto& p : w.parts) {
       Memory& m = memory_[p.parameter];
       const bool whole = w.map == TrainerLayout::Map::copy && uses[p.parameter] == 1 && p.count == count(p.parameter);
-      if (whole && !adapted_[p.parameter]) {
-        if (t.dtype == DType::f32) m.value = t.f32() + at;
-        if (w.gradients.size() == 1) m.gradient = fixed(w.gradients[0]) + at;
+      if (whole && !adapted_[p.parameter] && t.dtype == DType::f32) m.value = t.f32() + at;
+      if (whole && w.gradients.size() == 1) {
+        m.gradient = fixed(w.gradients[0]) + at;
+        m.added = g.values[w.gradients[0]].added;
       }
       at += p.count;
     }
@@ -141,18 +96,6 @@ void Trainer::place() {
     evaluation_.weights()[id] = training_.weights()[id];
 }
 
-const float* Trainer::source(int32_t p) const {
-  const Memory& m = memory_[p];
-  return adapted_[p] ? m.effective : m.value;
-}
-
-bool Trainer::gathers(int32_t p) const { return layout_.parameters[p].trained || adapted_[p]; }
-
-const float* Trainer::gradient(int32_t p) const {
-  const Memory& m = memory_[p];
-  return m.gradient && !several_ ? m.gradient : m.sum;
-}
-
 void Trainer::read(Which which, int32_t p, float* to, Stop stop) const {
   const Memory& m = memory_.at(p);
   const float* from = m.value;
@@ -161,9 +104,9 @@ void Trainer::read(Which which, int32_t p, float* to, Stop stop) const {
   if (which == Which::mean) from = m.mean;
   if (which == Which::square) from = m.square;
   if (from)
-    copy(from, to, count(p), stop);
+    copy_pieces(from, to, count(p), stop);
   else
-    clear(to, count(p) * 4, stop);
+    clear_pieces(to, count(p) * 4, stop);
 }
 
 void Trainer::write(Which which, int32_t p, const float* from, Stop stop) {
@@ -173,7 +116,7 @@ void Trainer::write(Which which, int32_t p, const float* from, Stop stop) {
   if (which == Which::square) to = made(m.square, count(p));
   if (which == Which::gradient || which == Which::merged)
     throw Error(Code::kArgument, "trainer: what is computed is not set");
-  copy(from, to, count(p), stop);
+  copy_pieces(from, to, count(p), stop);
 }
 
 float* Trainer::values_of(int32_t p, int64_t first, int64_t values) {
@@ -182,130 +125,11 @@ float* Trainer::values_of(int32_t p, int64_t first, int64_t values) {
   return memory_[p].value + first;
 }
 
-void Trainer::refresh_adapters(Stop stop) {
-  for (const auto& a : layout_.adapters) {
-    Memory& m = memory_[a.base];
-    float* effective = made(m.effective, a.rows * a.columns);
-    copy(m.value, effective, a.rows * a.columns, stop);
-    add_product(effective, memory_[a.b].value, a.rank, 1, memory_[a.a].value, a.columns, a.rows, a.columns, a.rank,
-                a.scale, stop);
-  }
-}
-
-std::vector<float> Trainer::joined(const TrainerLayout::Weight& w) const {
-  std::vector<float> values;
-  for (const auto& p : w.parts)
-    values.insert(values.end(), source(p.parameter) + p.first, source(p.parameter) + p.first + p.count);
-  return values;
-}
-
-void Trainer::refresh(Stop stop) {
-  refresh_adapters(stop);
-  for (const auto& w : layout_.weights) {
-    const Tensor& t = training_.weights()[w.value];
-    if (w.map == TrainerLayout::Map::constant) {
-      for (int64_t i = 0; i < t.size(); ++i) write_float(t.data, t.dtype, i, w.constants[i]);
-      continue;
-    }
-    if (w.map == TrainerLayout::Map::terms) {
-      sum_terms(w, joined(w), t);
-      continue;
-    }
-    if (w.map == TrainerLayout::Map::gather) {
-      const std::vector<float> values = joined(w);
-      for_pieces(t.size(), stop, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const float factor = w.factors.empty() ? 1 : w.factors[i], shift = w.constants.empty() ? 0 : w.constants[i];
-          write_float(t.data, t.dtype, i, factor * values[w.index[i]] + shift);
-        }
-      });
-      continue;
-    }
-    int64_t at = 0;
-    for (const auto& p : w.parts) {
-      const float* from = source(p.parameter) + p.first;
-      const bool there = t.dtype == DType::f32 && from == t.f32() + at;
-      if (!there && w.map == TrainerLayout::Map::copy && t.dtype != DType::f32)
-        for_pieces(p.count, stop, [&](int64_t begin, int64_t end) {
-          conversions().narrow(from + begin, end - begin, t.dtype, t.as<char>() + dtype_bytes(t.dtype, at + begin));
-        });
-      else if (!there)
-        for_pieces(p.count, stop, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i)
-            write_float(t.data, t.dtype, at + i, w.map == TrainerLayout::Map::copy ? from[i] : -std::exp(from[i]));
-        });
-      at += p.count;
-    }
-  }
-}
-
-// Gradients of weights as those of parameters, added to what other weights and earlier parts gave.
-void Trainer::gather(bool first, Stop stop) {
-  if (first)
-    for (size_t p = 0; p < memory_.size(); ++p)
-      if (gathers(int32_t(p)) && (several_ || !memory_[p].gradient))
-        clear(made(memory_[p].sum, layout_.parameters[p].count), layout_.parameters[p].count * 4, stop);
-  for (const auto& w : layout_.weights)
-    for (int32_t id : w.gradients) {
-      const float* from = fixed(id);
-      if (w.map == TrainerLayout::Map::gather || w.map == TrainerLayout::Map::terms) {
-        std::vector<float*> to;
-        for (const auto& p : w.parts) {
-          const bool wanted = gathers(p.parameter);
-          float* sum = wanted ? made(memory_[p.parameter].sum, count(p.parameter)) + p.first : nullptr;
-          for (int64_t i = 0; i < p.count; ++i) to.push_back(wanted ? sum + i : nullptr);
-        }
-        if (w.map == TrainerLayout::Map::terms) {
-          add_term_gradients(w, joined(w), from, to, stop);
-          continue;
-        }
-        for (size_t i = 0; i < w.index.size(); ++i) {
-          if (i % kPiece == 0) throw_if_stopped(stop);
-          if (float* sum = to[w.index[i]]) *sum += (w.factors.empty() ? 1 : w.factors[i]) * from[i];
-        }
-        continue;
-      }
-      int64_t at = 0;
-      for (const auto& p : w.parts) {
-        Memory& m = memory_[p.parameter];
-        if (gathers(p.parameter) && (several_ || !m.gradient)) {
-          float* sum = made(m.sum, count(p.parameter)) + p.first;
-          if (w.map == TrainerLayout::Map::copy)
-            add_to(sum, from + at, p.count, stop);
-          else
-            for (int64_t i = 0; i < p.count; ++i) sum[i] -= from[at + i] * std::exp(m.value[p.first + i]);
-        }
-        at += p.count;
-      }
-    }
-}
-
-// With G the gradient of base + scale · b·a: db = scale · G aᵀ, da = scale · bᵀ G.
-void Trainer::gather_adapters(Stop stop) {
-  for (const auto& t : layout_.adapters) {
-    const float* g = memory_[t.base].sum;
-    const float *a = memory_[t.a].value, *b = memory_[t.b].value;
-    float* da = made(memory_[t.a].sum, t.rank * t.columns);
-    float* db = made(memory_[t.b].sum, t.rows * t.rank);
-    std::memset(da, 0, t.rank * t.columns * 4);
-    add_product(da, b, 1, t.rank, g, t.columns, t.rank, t.columns, t.rows, t.scale, stop);
-    ThreadPool::global().parallel_for(
-        t.rows,
-        [&](int64_t i, int) {
-          for (int64_t r = 0; r < t.rank; ++r) {
-            float sum = 0;
-            for (int64_t j = 0; j < t.columns; ++j) sum += g[i * t.columns + j] * a[r * t.columns + j];
-            db[i * t.rank + r] = t.scale * sum;
-          }
-        },
-        stop);
-  }
-}
-
-void Trainer::run_part(const Program& program, const TrainingPart& part, int64_t total,
+void Trainer::run_part(const Program& program, const TrainingPart& part, bool first, int64_t total,
                        const Program::Cancelled& cancelled, Stop stop) {
   Batch batch;
   batch.whole = true;
+  batch.adds = !first;
   batch.tokens = batch.outputs = part.tokens;
   batch.sequences = int64_t(part.cu_seqlens.size()) - 1;
   batch.cu_seqlens = part.cu_seqlens;
@@ -346,10 +170,10 @@ float Trainer::run(const std::vector<TrainingPart>& parts, bool gradients, const
   if (gradients) several_ = parts.size() > 1;
   double loss = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    run_part(gradients ? training_ : evaluation_, parts[i], total, cancelled, stop);
+    run_part(gradients ? training_ : evaluation_, parts[i], i == 0, total, cancelled, stop);
     const double share = layout_.dloss >= 0 ? *fixed(layout_.dloss) : 1;
     loss += share * *fixed(layout_.loss);
-    if (gradients) gather(i == 0, stop);
+    if (gradients) gather(i == 0, i + 1 == parts.size(), stop);
   }
   if (gradients) gather_adapters(stop);
   return float(loss);
@@ -361,14 +185,14 @@ double Trainer::gradient_norm(Stop stop) const {
     if (!layout_.parameters[p].trained) continue;
     const int64_t n = layout_.parameters[p].count;
     const float* g = gradient(int32_t(p));
-    std::vector<double> sums((n + kPiece - 1) / kPiece);
+    std::vector<double> sums((n + kTrainerPiece - 1) / kTrainerPiece);
     for_pieces(n, stop, [&](int64_t begin, int64_t end) {
       double part[8] = {};
       int64_t i = begin;
       for (; i + 8 <= end; i += 8)
         for (int l = 0; l < 8; ++l) part[l] += double(g[i + l]) * g[i + l];
       for (; i < end; ++i) part[0] += double(g[i]) * g[i];
-      for (double x : part) sums[begin / kPiece] += x;
+      for (double x : part) sums[begin / kTrainerPiece] += x;
     });
     for (double x : sums) total += x;
   }
@@ -379,7 +203,7 @@ void Trainer::prepare_update(Stop stop) {
   for (size_t p = 0; p < memory_.size(); ++p) {
     if (!layout_.parameters[p].trained) continue;
     for (float* Memory::*moment : {&Memory::mean, &Memory::square})
-      if (!(memory_[p].*moment)) clear(made(memory_[p].*moment, count(int32_t(p))), count(int32_t(p)) * 4, stop);
+      if (!(memory_[p].*moment)) clear_pieces(made(memory_[p].*moment, count(int32_t(p))), count(int32_t(p)) * 4, stop);
   }
 }
 

@@ -102,14 +102,16 @@ class Trainer {
   struct Memory {
     float* value = nullptr;
     float* gradient = nullptr;  // where the backward program writes it; nullptr: it is gathered
+    bool added = false;         // and the parts of a batch add to it
     float *sum = nullptr, *effective = nullptr, *mean = nullptr, *square = nullptr;  // made when they are first needed
   };
   void place();
-  void run_part(const Program& program, const TrainingPart& part, int64_t total, const Program::Cancelled& cancelled,
-                Stop stop);
-  void gather(bool first, Stop stop);
+  void run_part(const Program& program, const TrainingPart& part, bool first, int64_t total,
+                const Program::Cancelled& cancelled, Stop stop);
+  void gather(bool first, bool last, Stop stop);
   void gather_adapters(Stop stop);
   void refresh_adapters(Stop stop);
+  const float* direct(int32_t parameter) const;
   const float* gradient(int32_t parameter) const;
   const float* source(int32_t parameter) const;  // what weights are made of
   bool gathers(int32_t parameter) const;

@@ -77,7 +77,7 @@ const renamed: Record<string, Record<string, string[] | null>> = {
   ropeBackward: { invFreq: ['theta', 'rotaryDim', 'scaling'], mscale: ['scaling'] },
   retention: { scale: null },
   retentionBackward: { scale: null },
-  moeBackward: { weights: null, activation: null, limit: null },
+  moeBackward: { weights: null, activation: null, limit: null, accumulate: null },
   ssdBackward: { dtMin: ['dtLimit'], dtMax: ['dtLimit'] },
   mamba3Backward: {
     ...Object.fromEntries(['angle', 'ssm', 'k', 'v'].map((part) => [part, ['initialState']])),
