@@ -10,6 +10,7 @@ shipped_model() {
   return $failed
 }
 with_transformers() { npm run --silent build && npx vitest run test/training/transformers.test.ts; }
+random_ggufs() { npm run --silent build && STATESPACE_LONG=1 npx vitest run test/models/random-ggufs.test.ts; }
 random_configs() { npm run --silent build && STATESPACE_LONG=1 npx vitest run test/models/random-configs.test.ts; }
 if apt-cache policy r-cran-janeaustenr 2>/dev/null | grep -q 'Candidate: 1.0.0-1'; then
   step 'training: the first steps of the shipped model' shipped_model
@@ -19,7 +20,9 @@ fi
 if [ -n "${STATESPACE_PYTHON:-}" ]; then
   counted 'training: to transformers and peft, and back' with_transformers
   counted 'models: random configs of transformers, and back' random_configs
+  counted 'models: random GGUF files by gguf-py' random_ggufs
 else
   skip 'training: to transformers and peft, and back' 'STATESPACE_PYTHON names no Python with both'
   skip 'models: random configs of transformers, and back' 'STATESPACE_PYTHON names no Python with transformers'
+  skip 'models: random GGUF files by gguf-py' 'STATESPACE_PYTHON names no Python with transformers and gguf'
 fi

@@ -301,6 +301,30 @@ describe('split files', () => {
       /00001-of-00002.gguf: metadata general.architecture is missing/,
     );
   });
+  test.each([
+    ['the standard one, as gguf-split does', 32],
+    ['that of the first, as gguf-py does', 64],
+  ])('parts that do not say their alignment have %s', async (_, alignment) => {
+    const said: [string, Value] = ['general.alignment', ['u32', 64]];
+    const of = (no: number, pairs: [string, Value][], name: string, alignment: number) =>
+      gguf({
+        alignment,
+        pairs: [['split.no', ['u16', no]], ['split.count', ['u16', 2]], ...pairs],
+        // Of 64 bytes, so that offsets do not tell; names of a length at which the header's end does matter.
+        tensors: [`${name}1`, `${name}2`].map((t, i) => ({ name: t, shape: [16], type: 0, data: filled(10 * no + i) })),
+      });
+    const filled = (n: number) => f32s(...new Array<number>(16).fill(n));
+    const starts = new Set<number>();
+    for (const name of ['b', 'b'.repeat(20), 'b'.repeat(40)]) {
+      const second = of(1, [], name, alignment);
+      starts.add(second.length % 64);
+      const folder = split({ [names[0]]: of(0, [said], 'a', 64), [names[1]]: second });
+      const { tensors } = await readGguf(join(folder, names[0]));
+      const values = await Promise.all(tensors.map(async (t) => (await readTensorF32(t))[0]));
+      expect(values).toEqual([0, 1, 10, 11]);
+    }
+    expect(starts.size).toBe(alignment === 32 ? 2 : 1);
+  });
   test.each<[string, Record<string, Buffer>, string, RegExp]>([
     [
       'a part that is missing',

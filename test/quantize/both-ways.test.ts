@@ -18,9 +18,8 @@ const written = [
   ...['mamba', 'falcon_mamba', 'mamba2', 'llama', 'mistral', 'mixtral', 'jamba', 'granitemoehybrid', 'bamba'],
   ...['falcon_h1', 'lfm2', 'lfm2_moe', 'nemotron_h', 'qwen3_next'],
 ];
-/** RWKV's own checkpoints record no type; of mixtures in latent widths GGUF knows nothing. */
-const isWritten = (name: string) =>
-  (written.includes(modelType(name)) && !name.includes('latent')) || /^(rwkv[67]_orig|fla_rwkv7$)/.test(name);
+/** RWKV's own checkpoints record no type. */
+const isWritten = (name: string) => written.includes(modelType(name)) || /^(rwkv[67]_orig|fla_rwkv7$)/.test(name);
 
 describe('a checkpoint that is written as f32 and read back gives its logits', () => {
   test.each(modelNames().filter(isWritten))('%s', async (name) => {
@@ -251,6 +250,17 @@ describe('what published checkpoints of a family do not have, and a config may',
       },
       /does not hold dt to 0\.001 at least\n.*no biases of the shared expert/,
     ],
+    [
+      'Nemotron-H: experts of a latent width, beside a layer without experts',
+      {
+        model_type: 'nemotron_h',
+        ...{ vocab_size: 61, hidden_size: 48, ...heads, layers_block_type: ['mamba', 'moe', 'mlp', 'attention'] },
+        ...{ mamba_num_heads: 6, mamba_head_dim: 16, n_groups: 2, ssm_state_size: 8, moe_latent_size: 20 },
+        ...{ n_routed_experts: 3, num_experts_per_tok: 2, moe_intermediate_size: 24 },
+        moe_shared_expert_intermediate_size: 16,
+      },
+      /does not hold dt to 0\.001 at least\n.*no layers without experts beside layers with them$/,
+    ],
   ])('%s', async (_, config, said) => {
     const folder = folders.put({});
     const made = await createModel(config, { seed: 5 });
@@ -265,6 +275,53 @@ describe('what published checkpoints of a family do not have, and a config may',
     const ids = Int32Array.from({ length: 20 }, (_, i) => (i * 17 + 3) % 60);
     const [original, written] = await Promise.all([join(folder, 'm'), file].map((path) => exactLogits(path, ids)));
     expect(relativeL2(written!, original!)).toBeLessThan(1e-6);
+  });
+
+  // llama.cpp refuses or crashes on a file without; with them it gives the model's logits.
+  test.each<[string, Record<string, unknown>, number[]]>([
+    ['mamba', { ...sizes, intermediate_size: 96, use_conv_bias: false }, [96, 96]],
+    [
+      'mamba2',
+      {
+        ...sizes,
+        intermediate_size: undefined,
+        num_heads: 6,
+        head_dim: 16,
+        n_groups: 2,
+        state_size: 8,
+        use_conv_bias: false,
+      },
+      [128, 128],
+    ],
+    [
+      'jamba',
+      { ...sizes, ...heads, head_dim: undefined, attn_layer_period: 2, attn_layer_offset: 0, mamba_conv_bias: false },
+      [96],
+    ],
+    ['granitemoehybrid', { ...granite, ...dense, mamba_conv_bias: false }, [112]],
+    ['bamba', { ...sizes, ...heads, ...mamba2, attn_layer_indices: [1], mamba_conv_bias: false }, [112]],
+    ['falcon_h1', { ...sizes, ...heads, ...mamba2, mamba_d_ssm: 96, mamba_conv_bias: false }, [112, 112]],
+    [
+      'nemotron_h',
+      {
+        ...{ vocab_size: 61, hidden_size: 48, ...heads, layers_block_type: ['mamba', 'mlp', 'attention'] },
+        ...{ mamba_num_heads: 6, mamba_head_dim: 16, n_groups: 2, ssm_state_size: 8, use_conv_bias: false },
+      },
+      [128],
+    ],
+  ])('%s without biases of convolutions: zeros are written', async (model_type, config, channels) => {
+    const folder = folders.put({});
+    const made = await createModel({ ...config, model_type }, { seed: 5 });
+    await made.save(join(folder, 'm'));
+    await made.dispose();
+    const file = join(folder, 'x.gguf');
+    const { notes } = await quantize(join(folder, 'm'), file, { type: 'f32' });
+    expect(notes.join('\n')).not.toMatch(/convolution/);
+    const biases = (await readGguf(file)).tensors.filter((t) => t.name.endsWith('ssm_conv1d.bias'));
+    expect(biases.map((t) => t.shape)).toEqual(channels.map((n) => [n]));
+    for (const bias of biases) expect((await readTensorF32(bias)).every((x) => x === 0)).toBe(true);
+    const ids = Int32Array.from({ length: 20 }, (_, i) => (i * 17 + 3) % 60);
+    expect(relativeL2(await exactLogits(file, ids), await exactLogits(join(folder, 'm'), ids))).toBeLessThan(1e-6);
   });
 
   test.each([

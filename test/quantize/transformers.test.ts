@@ -277,6 +277,32 @@ describe('what a file does not say is the published models’', () => {
     await expect(openCheckpoint(bare('lfm2', [...keys, windows]))).rejects.toMatchObject(refused);
   });
 
+  test('the scores of LFM2’s experts are sigmoids, and a file that says otherwise is refused', async () => {
+    const keys: [string, Value][] = [
+      ['attention.head_count_kv', ['array', ['u32', [0, 2]]]],
+      ['shortconv.l_cache', ['u32', 3]],
+      ...['expert_count', 'expert_used_count', 'expert_feed_forward_length'].map((key): [string, Value] => [
+        key,
+        ['u32', 2],
+      ]),
+    ];
+    expect(await config(bare('lfm2moe', [...keys, ['expert_gating_func', ['u32', 2]]]))).toMatchObject({
+      num_experts: 2,
+    });
+    await expect(openCheckpoint(bare('lfm2moe', [...keys, ['expert_gating_func', ['u32', 1]]]))).rejects.toThrow(
+      /expert_gating_func: expected 2, the sigmoid of LFM2-MoE, received 1/,
+    );
+  });
+
+  test('a number of all layers may be listed by layer, where it is the same', async () => {
+    const kv = (...n: number[]): [string, Value][] => [['attention.head_count_kv', ['array', ['i32', n]]]];
+    expect(await config(bare('llama', kv(1, 1)))).toMatchObject({ num_key_value_heads: 1 });
+    await expect(openCheckpoint(bare('llama', kv(1, 2)))).rejects.toThrow(
+      /llama.attention.head_count_kv: expected the same number for all layers/,
+    );
+    await expect(openCheckpoint(bare('llama', kv(1)))).rejects.toThrow(/expected 2 values, received 1/);
+  });
+
   test('which layers have windows may be listed, or be none', async () => {
     const window: [string, Value] = ['attention.sliding_window', ['u32', 4]];
     const kinds = async (pattern: Value) =>

@@ -12,6 +12,7 @@ const MAGIC = 0x46554747; // "GGUF"
 const longestName = 65_535;
 const deepestArray = 4;
 const largestAlignment = 1 << 20;
+const STANDARD_ALIGNMENT = 32;
 
 export interface GgufFile {
   version: number;
@@ -22,7 +23,7 @@ export interface GgufFile {
 
 /** One file, or the first of a split one with all that belong to it. */
 export async function readGguf(path: string, signal?: AbortSignal): Promise<GgufFile> {
-  const first = await readOne(path, signal);
+  const first = await readOne(path, STANDARD_ALIGNMENT, signal);
   const count = first.metadata.count('split.count') ?? 1;
   if (count <= 1) return first;
   const no = first.metadata.count('split.no') ?? 0;
@@ -33,10 +34,10 @@ export async function readGguf(path: string, signal?: AbortSignal): Promise<Gguf
   }
   const partPath = (i: number) => join(dirname(path), `${name[1]}-${pad(i + 1)}-of-${pad(count)}.gguf`);
   if (no !== 0) throw checkpointError(path, `is part ${no + 1} of ${count}: expected the first, ${partPath(0)}`);
-  const parts = [first];
+  const parts: GgufFile[] = [first];
   const total = first.metadata.count('split.tensors.count');
   for (let i = 1; i < count; i++) {
-    const part = await readPart(partPath(i), { no: i, count, total }, signal);
+    const part = await readPart(partPath(i), { no: i, count, total, alignment: first.alignment }, signal);
     part.metadata.release();
     parts.push(part);
   }
@@ -55,12 +56,18 @@ interface SplitPart {
   readonly count: number;
   /** Tensors of all parts. */
   readonly total: number | undefined;
+  /** Of the first part. */
+  readonly alignment: number;
 }
 
 /** All that the format says of which split a part belongs to is how many parts and tensors that has. */
-async function readPart(path: string, { no, count, total }: SplitPart, signal?: AbortSignal): Promise<GgufFile> {
+async function readPart(
+  path: string,
+  { no, count, total, alignment }: SplitPart,
+  signal?: AbortSignal,
+): Promise<GgufFile> {
   if (!(await fileExists(path))) throw checkpointError(path, `part ${no + 1} of ${count} is missing`);
-  const part = await readOne(path, signal);
+  const part = await readOne(path, alignment, signal);
   const [foundNo, foundCount] = [part.metadata.count('split.no'), part.metadata.count('split.count')];
   if (foundNo !== no || foundCount !== count) {
     throw checkpointError(
@@ -78,7 +85,12 @@ async function readPart(path: string, { no, count, total }: SplitPart, signal?: 
   return part;
 }
 
-function readOne(path: string, signal?: AbortSignal): Promise<GgufFile> {
+/** `splitAlignment`: of the split that it may be a part of. */
+function readOne(
+  path: string,
+  splitAlignment: number,
+  signal?: AbortSignal,
+): Promise<GgufFile & { alignment: number }> {
   return InputFile.use(path, async (file) => {
     await refusePlaceholder(file, 'GGUF');
     const r = new HeaderReader(file, signal);
@@ -95,15 +107,16 @@ function readOne(path: string, signal?: AbortSignal): Promise<GgufFile> {
       await r.breathe();
     }
     const metadata = new Metadata(path, pairs, r.header, places);
-    const alignment = readAlignment(metadata);
+    const own = readAlignment(metadata);
     const tensors: StoredTensor[] = [];
     for (let i = 0; i < tensorCount; i++) {
       tensors.push(await readTensor(r, i));
       await r.breathe();
     }
-    locate(file, tensors, Math.ceil(r.at / alignment) * alignment, alignment);
+    const alignment = own ?? impliedAlignment(file.size, r.at, tensors, splitAlignment);
+    locate(file, tensors, upTo(alignment, r.at), alignment);
     checkNames(tensors);
-    return { version, metadata, tensors };
+    return { version, metadata, tensors, alignment };
   });
 }
 
@@ -146,8 +159,21 @@ async function readArrays(r: HeaderReader, count: number, where: string, depth: 
   }
 }
 
-function readAlignment(metadata: Metadata): number {
-  const alignment = metadata.count('general.alignment') ?? 32;
+const upTo = (alignment: number, n: number): number => Math.ceil(n / alignment) * alignment;
+
+/**
+ * Of a file that does not say it: the standard one. Parts of a split behind the first never say it; gguf-py aligns them as the
+ * first, gguf-split by the standard, and the length of the file tells which, as data is padded at its end too.
+ */
+function impliedAlignment(size: number, header: number, tensors: readonly StoredTensor[], split: number): number {
+  const end = tensors.reduce((last, t) => Math.max(last, t.offset + t.byteLength), 0);
+  const fills = (alignment: number) => upTo(alignment, header) + upTo(alignment, end) === size;
+  return fills(split) && !fills(STANDARD_ALIGNMENT) ? split : STANDARD_ALIGNMENT;
+}
+
+function readAlignment(metadata: Metadata): number | undefined {
+  const alignment = metadata.count('general.alignment');
+  if (alignment === undefined) return undefined;
   if (alignment === 0 || alignment > largestAlignment || (alignment & (alignment - 1)) !== 0) {
     throw checkpointError(
       metadata.file,

@@ -10,7 +10,7 @@ export class ArchitectureKeys {
     readonly metadata: Metadata,
     readonly architecture: string,
   ) {
-    this.layers = this.count('block_count');
+    this.layers = metadata.needCount(this.key('block_count'));
     if (this.layers > 10_000) throw this.error('block_count', `expected at most 10000, received ${this.layers}`);
   }
 
@@ -20,7 +20,13 @@ export class ArchitectureKeys {
   has(name: string): boolean {
     return this.metadata.has(this.key(name));
   }
+  /** Of all layers; a list of one number a layer counts where these are the same. */
   count(name: string, standard?: number): number {
+    if (this.isList(name)) {
+      const each = this.perLayer(name)!;
+      if (each.some((n) => n !== each[0])) throw this.error(name, 'expected the same number for all layers');
+      if (each.length > 0) return each[0]!;
+    }
     return standard === undefined
       ? this.metadata.needCount(this.key(name))
       : (this.metadata.count(this.key(name)) ?? standard);

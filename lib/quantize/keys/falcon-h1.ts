@@ -1,6 +1,16 @@
 import { f32, u32 } from '../../checkpoint/gguf/pairs.js';
 import type { falconH1 as falconModel } from '../../models/falcon-h1.js';
-import { type ConfigOf, contextLength, mamba2Keys, type Raw, ropeKeys, type Written } from './written.js';
+import {
+  askedConvBias,
+  type ConfigOf,
+  contextLength,
+  layersOf,
+  mamba2Channels,
+  mamba2Keys,
+  type Raw,
+  ropeKeys,
+  type Written,
+} from './written.js';
 
 /** Falcon-H1, whose multipliers become part of the weights: a file has no keys for them. */
 export function falconH1(c: ConfigOf<typeof falconModel>, raw: Raw): Written {
@@ -37,6 +47,7 @@ export function falconH1(c: ConfigOf<typeof falconModel>, raw: Raw): Written {
       ...(a.qkvBias || a.outBias ? ['it does not add all biases of attention'] : []),
       ...(before ? ['it gates before the norm of the mixer, the model behind it'] : []),
     ],
+    asked: askedConvBias(mamba, mamba2Channels(mamba), layersOf(c.nLayers)),
     ropeDivisors: rope.ropeDivisors,
     factor: (name) => factorOf(c, name),
     untied: c.tied && m.embedding !== m.head,

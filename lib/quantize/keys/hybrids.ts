@@ -8,6 +8,7 @@ import type { lfm2 as lfm2Model } from '../../models/lfm2.js';
 import type { nemotronH as nemotronModel } from '../../models/nemotron-h.js';
 import type { qwen3Next as qwenModel } from '../../models/qwen3-next.js';
 import {
+  askedConvBias,
   biasNotes,
   type ConfigOf,
   checkPairs,
@@ -15,14 +16,14 @@ import {
   expertCounts,
   headSizes,
   headsKv,
+  layersOf,
+  mamba2Channels,
   mamba2Keys,
   NO_DIVISORS,
   type Raw,
   ropeKeys,
   type Written,
 } from './written.js';
-
-const layersOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
 export function jamba(c: ConfigOf<typeof jambaModel>, raw: Raw): Written {
   const { attention: a, mamba: m } = c;
@@ -47,7 +48,12 @@ export function jamba(c: ConfigOf<typeof jambaModel>, raw: Raw): Written {
     },
     config: { num_experts: c.experts },
     beyond: otherHeads ? { head_dim: a.headDim } : {},
-    notes: biasNotes(m, true),
+    notes: biasNotes(m),
+    asked: askedConvBias(
+      m,
+      m.dInner,
+      layersOf(c.nLayers).filter((i) => !c.isAttention(i)),
+    ),
   };
 }
 
@@ -87,6 +93,11 @@ export function granite(c: ConfigOf<typeof graniteMoeHybrid>, raw: Raw): Written
     },
     beyond: { ...mixer.beyond, ...rope.beyond },
     notes: [...mixer.notes, ...rope.notes],
+    asked: askedConvBias(
+      c.mamba,
+      mamba2Channels(c.mamba),
+      layersOf(layers).filter((i) => c.kinds[i] !== 'full_attention'),
+    ),
     ropeDivisors: rope.ropeDivisors,
   };
 }
@@ -131,6 +142,11 @@ export function bamba(c: ConfigOf<typeof bambaModel>, raw: Raw): Written {
       ...rope.notes,
       ...(partial ? [`it turns other channels than the first ${rotaryDim} of ${a.headDim} of each head`] : []),
     ],
+    asked: askedConvBias(
+      c.mamba,
+      mamba2Channels(c.mamba),
+      layersOf(c.nLayers).filter((i) => !c.attentionLayers.has(i)),
+    ),
     ropeDivisors: rope.ropeDivisors,
   };
 }
@@ -227,6 +243,7 @@ export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written 
         expert_feed_forward_length: u32(moe.dFf),
         expert_shared_feed_forward_length: u32(c.dShared),
         expert_shared_count: u32(1),
+        moe_latent_size: c.dLatent === undefined ? undefined : u32(c.dLatent),
         expert_weights_norm: bool(moe.renormalize),
         expert_weights_scale: f32(moe.routing!.scale ?? 1),
       }),
@@ -241,7 +258,15 @@ export function nemotronH(c: ConfigOf<typeof nemotronModel>, raw: Raw): Written 
       ...(low > 0 && c.kinds.includes('linear_attention') ? [`it does not hold dt to ${low} at least`] : []),
       ...(relu2 ? [] : [`it takes relu squared for the model's ${String(raw.mlp_hidden_act)}`]),
       ...(routed && c.mlpBias ? ['it refuses the file: it knows no biases of the shared expert'] : []),
+      ...(routed && c.kinds.includes('mlp')
+        ? ['it refuses the file: it knows no layers without experts beside layers with them']
+        : []),
     ],
+    asked: askedConvBias(
+      c.mamba,
+      mamba2Channels(c.mamba),
+      layersOf(c.kinds.length).filter((i) => c.kinds[i] === 'linear_attention'),
+    ),
   };
 }
 

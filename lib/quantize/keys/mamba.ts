@@ -1,7 +1,16 @@
 import { bool, f32, u32 } from '../../checkpoint/gguf/pairs.js';
 import type { mamba as mambaModel } from '../../models/mamba.js';
 import type { mamba2 as mamba2Model } from '../../models/mamba2.js';
-import { biasNotes, type ConfigOf, contextLength, mamba2Keys, type Written } from './written.js';
+import {
+  askedConvBias,
+  biasNotes,
+  type ConfigOf,
+  contextLength,
+  layersOf,
+  mamba2Channels,
+  mamba2Keys,
+  type Written,
+} from './written.js';
 
 const noAttention = { feed_forward_length: u32(0), 'attention.head_count': u32(0) };
 
@@ -29,13 +38,14 @@ export function mamba(c: ConfigOf<typeof mambaModel>): Written {
     notes: [
       ...(otherEps ? [`it norms dt, B and C with an epsilon of ${c.eps}, the model with ${m.innerNorms!.eps}`] : []),
       ...(m.dInner === 2 * c.dModel ? [] : [`it refuses the file: it asks for twice ${c.dModel} channels`]),
-      ...biasNotes(m, true),
+      ...biasNotes(m),
     ],
+    asked: askedConvBias(m, m.dInner, layersOf(c.nLayers)),
   };
 }
 
 export function mamba2(c: ConfigOf<typeof mamba2Model>): Written {
-  const { keys, beyond, notes } = mamba2Keys(c.mixer, true);
+  const { keys, beyond, notes } = mamba2Keys(c.mixer);
   return {
     architecture: 'mamba2',
     layers: c.nLayers,
@@ -50,5 +60,6 @@ export function mamba2(c: ConfigOf<typeof mamba2Model>): Written {
     config: { n_groups: c.mixer.nGroups },
     beyond,
     notes,
+    asked: askedConvBias(c.mixer, mamba2Channels(c.mixer), layersOf(c.nLayers)),
   };
 }

@@ -45,6 +45,8 @@ export const contextLength = (raw: Raw, standard = ENDLESS): Pair => {
   return u32(typeof longest === 'number' && Number.isSafeInteger(longest) && longest > 0 ? longest : standard);
 };
 
+export const layersOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+
 /** Of every layer; 0 where it does not attend. */
 export const headsKv = (attends: readonly boolean[], heads: number): Pair =>
   i32s(attends.map((is) => (is ? heads : 0)));
@@ -88,7 +90,7 @@ export function checkPairs(architecture: string, headDim: number): void {
 }
 
 /** Keys of the mixers of Mamba-2, and what of them no key says. */
-export function mamba2Keys(m: Mamba2Options, asksForConvBias = false): Pick<Written, 'keys' | 'beyond' | 'notes'> {
+export function mamba2Keys(m: Mamba2Options): Pick<Written, 'keys' | 'beyond' | 'notes'> {
   const parts = m.norm ? m.dInner / (m.norm.groupSize ?? m.dInner) : m.nGroups;
   const [low, high] = m.dtLimit ?? [0, Number.POSITIVE_INFINITY];
   const limited = low > 0 || high < Number.POSITIVE_INFINITY;
@@ -109,7 +111,7 @@ export function mamba2Keys(m: Mamba2Options, asksForConvBias = false): Pick<Writ
         ? [`it takes the mean square of ${partsOf(m.nGroups)}, the model that of ${partsOf(parts)}`]
         : []),
       ...(limited ? [`it does not clamp dt to [${low}, ${high}]`] : []),
-      ...biasNotes(m, asksForConvBias),
+      ...biasNotes(m),
     ],
   };
 }
@@ -120,17 +122,19 @@ const partsOf = (groups: number): string => (groups === 1 ? 'the whole width' : 
 export const finite = (x: number): unknown => (Number.isFinite(x) ? x : { __float__: String(x) });
 
 /** llama.cpp counts the tensors of a file, and these are none that it knows. */
-export function biasNotes(
-  m: { bias?: boolean; outBias?: boolean; convBias?: boolean },
-  asksForConvBias: boolean,
-): string[] {
-  return [
-    ...((m.bias ?? false) || (m.outBias ?? false)
-      ? ['it refuses the file: it knows no biases of in_proj and out_proj']
-      : []),
-    ...(asksForConvBias && m.convBias === false ? ['it refuses the file: it asks for a bias of the convolution'] : []),
-  ];
-}
+export const biasNotes = (m: { bias?: boolean; outBias?: boolean }): string[] =>
+  (m.bias ?? false) || (m.outBias ?? false) ? ['it refuses the file: it knows no biases of in_proj and out_proj'] : [];
+
+/** Biases of the convolutions of these layers, which llama.cpp refuses to do without, or crashes where they are missing. */
+export const askedConvBias = (
+  m: { convBias?: boolean },
+  channels: number,
+  layers: readonly number[],
+): NonNullable<Written['asked']> =>
+  m.convBias === false ? layers.map((i) => ({ name: `blk.${i}.ssm_conv1d.bias`, length: channels })) : [];
+
+/** What Mamba-2's convolution goes over: x, B and C. */
+export const mamba2Channels = (m: Mamba2Options): number => m.dInner + 2 * m.nGroups * m.dState;
 
 /** Of an architecture that llama.cpp has no divisors of frequencies for. */
 export const NO_DIVISORS = 'it refuses the file: it knows no divisors of the frequencies';

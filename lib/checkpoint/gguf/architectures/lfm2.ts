@@ -3,6 +3,8 @@ import { hybridHeads } from './granite.js';
 import { ropeParameters } from './llama.js';
 import { layerNumbers } from './mamba.js';
 
+/** llama.cpp's number for scores of experts by a sigmoid. */
+const SIGMOID = 2;
 const MATRICES = { gate: 'w1', up: 'w3', down: 'w2' };
 
 function feedForward(blk: string, ff: string, count: number): Pairing[] {
@@ -23,6 +25,9 @@ const lfm2Of = (name: 'lfm2' | 'lfm2moe'): Architecture => ({
     const { config, kv } = hybridHeads(keys);
     const routed = name === 'lfm2moe';
     keys.withoutWindows('LFM2 with windows');
+    const gating = keys.count('expert_gating_func', SIGMOID);
+    if (routed && gating !== SIGMOID)
+      throw keys.error('expert_gating_func', `expected ${SIGMOID}, the sigmoid of LFM2-MoE, received ${gating}`);
     return {
       model_type: routed ? 'lfm2_moe' : 'lfm2',
       ...config,

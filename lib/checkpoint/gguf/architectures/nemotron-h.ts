@@ -39,6 +39,7 @@ const nemotronOf = (name: 'nemotron_h' | 'nemotron_h_moe'): Architecture => ({
         n_group: keys.count('expert_group_count', 1),
         topk_group: keys.count('expert_group_used_count', 1),
         moe_intermediate_size: keys.count('expert_feed_forward_length'),
+        moe_latent_size: keys.has('moe_latent_size') ? keys.count('moe_latent_size') : null,
         moe_shared_expert_intermediate_size: keys.count('expert_shared_feed_forward_length'),
         norm_topk_prob: keys.boolean('expert_weights_norm', true),
         routed_scaling_factor: keys.number('expert_weights_scale', 1),
@@ -60,6 +61,8 @@ const nemotronOf = (name: 'nemotron_h' | 'nemotron_h_moe'): Architecture => ({
           ...withBias(`${blk}.ffn_${x}_shexp`, `${mixer}.shared_experts.${x}_proj`),
         ]),
         pair(`${blk}.ffn_gate_inp.weight`, `${mixer}.gate.weight`),
+        ...withBias(`${blk}.ffn_latent_down`, `${mixer}.fc1_latent_proj`),
+        ...withBias(`${blk}.ffn_latent_up`, `${mixer}.fc2_latent_proj`),
         pair(`${blk}.exp_probs_b.bias`, `${mixer}.gate.e_score_correction_bias`),
       ];
     }),
