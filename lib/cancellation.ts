@@ -98,6 +98,7 @@ export class Cancellation {
 /** What is waited for, or the signal's reason as soon as it aborts; the others that wait for the same go on. */
 export async function unlessAborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
   if (!signal) return work;
+  if (signal.aborted) work.catch(() => {}); // nobody waits for it
   signal.throwIfAborted();
   let forget: (() => void) | undefined;
   const aborted = new Promise<never>((_, fail) => {

@@ -1,8 +1,9 @@
-import { checkCall } from '../cancellation.js';
+import { checkCall, unlessAborted } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { TokenMask } from '../grammar/mask.js';
 import { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
+import type { Arrival } from './arrival.js';
 import type { StoreCounts } from './cache/persistence.js';
 import { Embedding, type Pooling } from './embedding.js';
 import { type EngineStream, Generation, type GenerationEvent, tokensOf } from './generation.js';
@@ -97,15 +98,18 @@ export class Engine implements AsyncDisposable {
     const { model } = this;
     const limits = readLimits(model, request);
     const { responseFormat, signal } = request;
-    signal?.throwIfAborted();
-    const reading = read();
-    // Requests that are made at once get into one batch: only what takes long is waited for.
-    const prompt = reading instanceof Promise ? await reading : reading;
-    signal?.throwIfAborted();
-    const mask = responseFormat && (await TokenMask.open(model, responseFormat, new Set(limits.stops.ids.keys())));
+    const arrival = this.scheduler.arrivals.begin(request);
+    let mask: TokenMask | undefined;
     try {
-      yield* this.tokens(request, limits, prompt, mask);
+      const reading = read();
+      // Requests that are made at once get into one batch: only what takes long is waited for.
+      const prompt = reading instanceof Promise ? await unlessAborted(arrival.signal, reading) : reading;
+      signal?.throwIfAborted();
+      if (responseFormat)
+        mask = await TokenMask.open(model, responseFormat, new Set(limits.stops.ids.keys()), arrival.signal);
+      yield* this.tokens(request, limits, prompt, mask, arrival);
     } finally {
+      arrival.end();
       mask?.close();
     }
   }
@@ -115,6 +119,7 @@ export class Engine implements AsyncDisposable {
     limits: Limits,
     { tokens, boundaries }: Prompt,
     mask: TokenMask | undefined,
+    arrival: Arrival,
   ): AsyncGenerator<GenerationEvent, void> {
     const { model } = this;
     const task = new Generation(
@@ -123,7 +128,7 @@ export class Engine implements AsyncDisposable {
       limits,
       new Chooser(request, model.vocabSize, limits.stops.ids.keys(), mask),
     );
-    const run = this.submit(task, tokens, boundaries, request, limits.maxTokens === 0);
+    const run = this.submit(task, tokens, boundaries, request, arrival, limits.maxTokens === 0);
     let first = true;
     try {
       for await (const event of task.stream()) {
@@ -146,11 +151,16 @@ export class Engine implements AsyncDisposable {
   ): Promise<Float32Array> {
     checkCall('score', options);
     checkKnown('score', options, ['signal', 'client']);
-    const ids = this.model.readInput(tokens) as Int32Array;
+    const ids = this.model.readInput(tokens, 'score: tokens') as Int32Array;
     const task = new Scoring(ids, this.model.vocabSize, this.model.outputFeatures);
-    if (ids.length < 2) return task.scores;
-    this.submit(task, ids, [], options, false);
-    return task.result;
+    const arrival = this.scheduler.arrivals.begin(options);
+    try {
+      if (ids.length < 2) return task.scores;
+      this.submit(task, ids, [], options, arrival);
+      return await task.result;
+    } finally {
+      arrival.end();
+    }
   }
 
   /**
@@ -174,11 +184,16 @@ export class Engine implements AsyncDisposable {
     const { pooling = 'mean' } = options;
     if (pooling !== 'mean' && pooling !== 'last')
       throw mismatch('ERR_ARGUMENT', 'embed: pooling', 'mean or last', show(pooling));
-    const reading = readLongPrompt(this.model, { prompt: input });
-    const { tokens } = reading instanceof Promise ? await reading : reading;
-    const task = new Embedding(tokens.length, pooling);
-    this.submit(task, tokens, [], options, false);
-    return { embedding: await task.result, tokens: tokens.length };
+    const arrival = this.scheduler.arrivals.begin(options);
+    try {
+      const reading = readLongPrompt(this.model, { prompt: input }, 'embed: input');
+      const { tokens } = reading instanceof Promise ? await unlessAborted(arrival.signal, reading) : reading;
+      const task = new Embedding(tokens.length, pooling);
+      this.submit(task, tokens, [], options, arrival);
+      return { embedding: await task.result, tokens: tokens.length };
+    } finally {
+      arrival.end();
+    }
   }
 
   /** What it does now, and has done since it was made. */
@@ -225,14 +240,15 @@ export class Engine implements AsyncDisposable {
     tokens: Int32Array,
     boundaries: readonly number[],
     { priority = 0, client = '', signal, timeoutMs }: Partial<Terms>,
-    empty: boolean,
+    arrival: Arrival,
+    empty = false,
   ): Run {
     if (signal !== undefined && typeof signal?.throwIfAborted !== 'function')
       throw mismatch('ERR_ARGUMENT', 'engine: signal', 'an AbortSignal', show(signal));
     if (typeof client !== 'string') throw mismatch('ERR_ARGUMENT', 'engine: client', 'a string', show(client));
     signal?.throwIfAborted();
     if (this.model.disposed) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
-    const run = new Run(task, tokens, boundaries, { priority, client, signal, timeoutMs }, this.watch);
+    const run = new Run(task, tokens, boundaries, { priority, client, signal, timeoutMs }, this.watch, arrival.at);
     if (empty) {
       (task as Generation).end('length');
       run.finish();
@@ -243,6 +259,8 @@ export class Engine implements AsyncDisposable {
     } catch (error) {
       run.cancel(error);
       throw error;
+    } finally {
+      arrival.end();
     }
     return run;
   }

@@ -76,13 +76,19 @@ export function readLimits(model: Model, request: GenerateRequest): Limits {
   return { maxTokens, stops: readStops(model, stop) };
 }
 
-/** The prompt's ids; ERR_ARGUMENT where there is none or more than one, or an id is none of the model's. */
-export function readPrompt(model: Model, request: GenerateRequest): Prompt {
+/**
+ * The prompt's ids; ERR_ARGUMENT where there is none or more than one, or an id is none of the model's. `field`: what errors
+ * call a text or ids that came in as a prompt.
+ */
+export function readPrompt(model: Model, request: GenerateRequest, field?: string): Prompt {
   const given = (['prompt', 'tokens', 'messages'] as const).filter((key) => request[key] !== undefined);
+  const where = field ?? `generate: ${given[0]}`;
+  if (given.length === 0 && field)
+    throw mismatch('ERR_ARGUMENT', field, 'a text or an array of token ids', 'undefined');
   if (given.length !== 1)
     throw mismatch('ERR_ARGUMENT', 'generate', 'one of prompt, tokens and messages', given.join(' and ') || 'none');
-  const tokens = model.readInput(idsOf(model, request)) as Int32Array;
-  if (tokens.length === 0) throw new StatespaceError('ERR_ARGUMENT', 'generate: prompt: expected at least one token');
+  const tokens = model.readInput(idsOf(model, request, where), where) as Int32Array;
+  if (tokens.length === 0) throw new StatespaceError('ERR_ARGUMENT', `${where}: expected at least one token`);
   const boundaries: number[] = [];
   // A template ends each message with a token that also ends what the model says.
   const ends = new Set(model.eosTokens);
@@ -95,7 +101,7 @@ const lazyElsewhere = (): typeof import('../models/encode-elsewhere.js') => requ
 const turns = new SharedTurns();
 
 /** readPrompt(), long texts encoded in a thread of their own where the model's tokenizer lies in files, many short ones in turns. */
-export function readLongPrompt(model: Model, request: GenerateRequest): Prompt | Promise<Prompt> {
+export function readLongPrompt(model: Model, request: GenerateRequest, field?: string): Prompt | Promise<Prompt> {
   const { prompt, messages, templateOptions, tokens } = request;
   const { tokenizerIn: folder, tokenizer } = model;
   const given = [prompt, messages, tokens].filter((x) => x !== undefined).length;
@@ -104,16 +110,16 @@ export function readLongPrompt(model: Model, request: GenerateRequest): Prompt |
     typeof prompt === 'string'
       ? prompt.length > LONG_TEXT
       : chat !== undefined && lengthOf([chat, templateOptions]) > LONG_TEXT;
-  if (given !== 1 || !long || !folder || !tokenizer) return turns.run(() => readPrompt(model, request));
+  if (given !== 1 || !long || !folder || !tokenizer) return turns.run(() => readPrompt(model, request, field));
   const ids = lazyElsewhere().encodeElsewhere(
     chat
       ? { folder, chat: { messages: chat, options: chatOptions(templateOptions) } }
       : { folder, text: prompt as string },
   );
   return ids.then(
-    (found) => readPrompt(model, { tokens: found }),
+    (found) => readPrompt(model, { tokens: found }, field ?? `generate: ${chat ? 'messages' : 'prompt'}`),
     (error) => {
-      if (error.name === 'DataCloneError' || error instanceof RangeError) return readPrompt(model, request); // which says what is wrong with it
+      if (error.name === 'DataCloneError' || error instanceof RangeError) return readPrompt(model, request, field); // which says what is wrong with it
       throw error;
     },
   );
@@ -136,7 +142,11 @@ const chatOptions = (given: GenerateRequest['templateOptions']): Record<string, 
   ...given,
 });
 
-function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: GenerateRequest): ArrayLike<number> {
+function idsOf(
+  model: Model,
+  { prompt, tokens, messages, templateOptions }: GenerateRequest,
+  where: string,
+): ArrayLike<number> {
   const { tokenizer } = model;
   if (messages !== undefined) {
     if (!Array.isArray(messages) || messages.length === 0)
@@ -147,10 +157,7 @@ function idsOf(model: Model, { prompt, tokens, messages, templateOptions }: Gene
   }
   if (typeof prompt !== 'string') return (prompt ?? tokens)!;
   if (!tokenizer)
-    throw new StatespaceError(
-      'ERR_ARGUMENT',
-      'generate: prompt: text needs a tokenizer in the model folder; give token ids',
-    );
+    throw new StatespaceError('ERR_ARGUMENT', `${where}: text needs a tokenizer in the model folder; give token ids`);
   return encodePrompt(tokenizer, prompt, true);
 }
 

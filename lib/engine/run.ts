@@ -41,9 +41,15 @@ export interface Watch {
   left(run: Run): void;
 }
 
+export const tooLate = (timeoutMs: number): StatespaceError =>
+  new StatespaceError('ERR_TIMEOUT', `engine: the request took more than ${timeoutMs} ms`);
+
+/** Calls `late` so many milliseconds after `since`. */
+export const afterMs = (ms: number, since: number, late: () => void): NodeJS.Timeout =>
+  setTimeout(late, Math.min(Math.max(1, ms - (performance.now() - since)), 2 ** 31 - 1));
+
 /** A request on its way through the engine. */
 export class Run {
-  readonly arrived = performance.now();
   session: Session | undefined;
   /** Bytes that are set aside for it while it runs. */
   reserved = 0;
@@ -80,15 +86,13 @@ export class Run {
     readonly boundaries: readonly number[],
     readonly terms: Terms,
     private readonly watch: Watch,
+    /** When it was asked for, by performance.now(). */
+    readonly arrived: number,
   ) {
     this.pending = prompt;
     const { signal, timeoutMs } = terms;
     if (signal) this.forgetSignal = onAbort(signal, () => this.cancel(signal.reason));
-    if (timeoutMs !== undefined) {
-      const late = () =>
-        this.cancel(new StatespaceError('ERR_TIMEOUT', `engine: the request took more than ${timeoutMs} ms`));
-      this.timer = setTimeout(late, Math.min(timeoutMs, 2 ** 31 - 1));
-    }
+    if (timeoutMs !== undefined) this.timer = afterMs(timeoutMs, arrived, () => this.cancel(tooLate(timeoutMs)));
   }
 
   /** Ends it with a failure, at once; what it holds is free when the step that it is in has ended. */

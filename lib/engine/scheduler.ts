@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import { StatespaceError } from '../errors.js';
 import type { Model } from '../models/model.js';
 import type { Session } from '../session/session.js';
+import { Arrivals } from './arrival.js';
 import { Persistence } from './cache/persistence.js';
 import { PrefixCache } from './cache/prefix-cache.js';
 import { commonLength } from './cache/radix.js';
@@ -56,7 +57,8 @@ export class Scheduler {
   /** Whose states the cache holds; see Model.fingerprint. */
   private cached: Uint8Array;
   private loop: Promise<void> | undefined;
-  private closed = false;
+  /** Requests that are to be submitted yet. */
+  readonly arrivals = new Arrivals();
 
   constructor(
     private readonly model: Model,
@@ -73,7 +75,6 @@ export class Scheduler {
   /** ERR_OVERLOADED where too many wait; ERR_OUT_OF_MEMORY where it would never fit. */
   submit(run: Run): void {
     if (run.ended) return;
-    if (this.closed) throw new StatespaceError('ERR_DISPOSED', 'engine: it is closed, or being drained');
     const { maxQueued, maxRunning } = this.options;
     if (this.queue.length >= maxQueued + Math.max(0, maxRunning - this.running.size))
       throw new StatespaceError(
@@ -109,15 +110,16 @@ export class Scheduler {
 
   /** No more requests; resolves when the last has ended and what was to be stored is. */
   async drain(): Promise<void> {
-    this.closed = true;
-    while (this.loop || this.queue.length > 0) await (this.loop ?? setTimeout(1));
+    this.arrivals.closed = true;
+    while (this.loop || this.queue.length > 0 || this.arrivals.size > 0) await (this.loop ?? setTimeout(1));
     await this.persistence?.flush();
   }
 
   /** Ends all of them with ERR_DISPOSED, and frees what they and the cache hold. */
   async dispose(): Promise<void> {
-    this.closed = true;
+    this.arrivals.closed = true;
     const error = new StatespaceError('ERR_DISPOSED', 'engine: it was disposed of during this request');
+    this.arrivals.cancel(error);
     for (const run of [...this.queue.ordered(), ...this.running]) run.cancel(error);
     this.stop.abort(error);
     await this.loop;

@@ -25,6 +25,8 @@ class GrammarEngine {
   private worker: Worker | undefined;
   private readonly vocabularies: { bytes: Uint8Array; offsets: Uint32Array }[] = [];
   private readonly texts = new Map<number, Text>();
+  /** Texts of the orders that the thread has not answered yet: it is at the first. */
+  private asked: number[] = [];
   private next = 0;
   private waiting = 0;
   private timer: NodeJS.Timeout | undefined;
@@ -35,15 +37,11 @@ class GrammarEngine {
     return vocabulary;
   }
 
-  async open(vocabulary: number, grammar: string, stops: Int32Array): Promise<{ text: number; allowed: Allowed }> {
+  /** A text, to be closed also where what it allows first cannot be known. */
+  open(vocabulary: number, grammar: string, stops: Int32Array): { text: number; allowed: Promise<Allowed> } {
     const text = this.next++;
     this.texts.set(text, { vocabulary, grammar, stops, accepted: [], opened: false, waiting: undefined });
-    try {
-      return { text, allowed: await this.ask(text) };
-    } catch (error) {
-      this.texts.delete(text);
-      throw error;
-    }
+    return { text, allowed: this.ask(text) };
   }
 
   accept(text: number, token: number): Promise<Allowed> {
@@ -65,9 +63,8 @@ class GrammarEngine {
       its.waiting = { resolve, reject };
       // A thread whose answer nobody waits for keeps no process alive.
       if (this.waiting++ === 0) this.thread().ref();
-      this.watch();
-      if (its.opened) this.send({ kind: 'accept', text, token: token! });
-      else this.reopen(text, its);
+      if (!its.opened) this.reopen(text, its);
+      else this.send({ kind: 'accept', text, token: token! });
     });
   }
 
@@ -81,7 +78,7 @@ class GrammarEngine {
     if (this.worker) return this.worker;
     const worker = new Worker(join(__dirname, 'thread.js'));
     this.worker = worker;
-    worker.on('message', (answer: Answer) => this.receive(answer));
+    worker.on('message', (answer: Answer) => worker === this.worker && this.receive(answer));
     worker.on('error', (error) => this.restart(worker, `the grammar engine failed: ${error.message}`));
     for (const [vocabulary, { bytes, offsets }] of this.vocabularies.entries())
       this.send({ kind: 'vocabulary', vocabulary, bytes, offsets });
@@ -91,48 +88,51 @@ class GrammarEngine {
   private send(order: Order): void {
     if (order.kind === 'close' && !this.worker) return;
     this.thread().postMessage(order);
+    if (order.kind !== 'open' && order.kind !== 'accept') return;
+    this.asked.push(order.text);
+    if (this.asked.length === 1) this.watch();
   }
 
   private receive(answer: Answer): void {
     const its = this.texts.get(answer.text);
-    const asker = its && this.settle(its);
+    const asker = its && answer.kind !== 'closed' ? this.settle(its) : undefined;
+    this.asked.shift();
+    this.watch();
     if (answer.kind === 'failed') {
       asker?.reject(new StatespaceError('ERR_ARGUMENT', `generate: responseFormat: ${answer.why}`));
       if (answer.broken) {
         this.texts.delete(answer.text);
         this.restart(this.worker!, '');
       }
-    } else asker?.resolve(answer.kind === 'whole' ? 'whole' : answer.mask);
+    } else asker?.resolve(answer.kind === 'mask' ? answer.mask : 'whole');
   }
 
   private settle(its: Text): Text['waiting'] {
     const { waiting } = its;
     its.waiting = undefined;
     if (waiting && --this.waiting === 0) this.worker?.unref();
-    this.watch();
     return waiting;
   }
 
-  /** Gives up on what takes too long. The first that waits is what the thread is at: orders are obeyed in turn. */
+  /** Gives up on what the thread takes too long for, from when it began with that: others come and go meanwhile. */
   private watch(): void {
     clearTimeout(this.timer);
-    if (this.waiting === 0) return;
+    const [text] = this.asked;
+    if (text === undefined) return;
     this.timer = setTimeout(() => {
-      const slow = [...this.texts.entries()].find(([, its]) => its.waiting && its.accepted.length === 0);
-      if (slow) {
-        this.settle(slow[1])!.reject(
-          new StatespaceError('ERR_ARGUMENT', `generate: responseFormat: its grammar takes more than ${MOST_MS} ms`),
-        );
-        this.texts.delete(slow[0]);
-      }
+      const its = this.texts.get(text);
+      this.texts.delete(text);
+      const why = `generate: responseFormat: its grammar takes more than ${MOST_MS} ms`;
+      if (its) this.settle(its)?.reject(new StatespaceError('ERR_ARGUMENT', why));
       this.restart(this.worker!, '');
-    }, MOST_MS);
+    }, MOST_MS).unref();
   }
 
   /** A new thread, which takes up all texts where they are. */
   private restart(old: Worker, why: string): void {
     if (this.worker !== old) return;
     this.worker = undefined;
+    this.asked = [];
     void old.terminate();
     for (const [text, its] of this.texts) {
       its.opened = false;

@@ -1,3 +1,4 @@
+import { unlessAborted } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import type { Network } from '../session/network.js';
 import { Turns } from '../turns.js';
@@ -44,11 +45,21 @@ export class TokenMask {
   }
 
   /** stops: ids that end the text: they may come where the format is complete. */
-  static async open(network: Network, format: ResponseFormat, stops: ReadonlySet<number>): Promise<TokenMask> {
-    const grammar = isLarge(format) ? await writtenElsewhere(format) : grammarOf(format);
-    const vocabulary = await vocabularyOf(network);
-    const { text, allowed } = await grammarEngine().open(vocabulary, grammar, Int32Array.from(stops));
-    return new TokenMask(text, stops, allowed);
+  static async open(
+    network: Network,
+    format: ResponseFormat,
+    stops: ReadonlySet<number>,
+    signal: AbortSignal | undefined,
+  ): Promise<TokenMask> {
+    const grammar = isLarge(format) ? await unlessAborted(signal, writtenElsewhere(format)) : grammarOf(format);
+    const vocabulary = await unlessAborted(signal, vocabularyOf(network));
+    const { text, allowed } = grammarEngine().open(vocabulary, grammar, Int32Array.from(stops));
+    try {
+      return new TokenMask(text, stops, await unlessAborted(signal, allowed));
+    } catch (error) {
+      grammarEngine().close(text);
+      throw error;
+    }
   }
 
   /** Whether allowed() is known already. */

@@ -7,8 +7,10 @@ export type Order =
   | { kind: 'accept'; text: number; token: number }
   | { kind: 'close'; text: number };
 
-/** What it answers to open and accept. */
+/** What it answers to open and accept, in their order. */
 export type Answer =
+  /** It was closed meanwhile: nothing was done for it. */
+  | { kind: 'closed'; text: number }
   /** A bit for each id that may come, of word id >> 5 the bit id & 31. */
   | { kind: 'mask'; text: number; mask: Int32Array }
   /** Nothing may come but the end. */

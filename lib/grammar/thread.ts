@@ -34,6 +34,8 @@ const MOST_COMPILED = 64;
 const port = parentPort!;
 const vocabularies = new Map<number, Promise<Vocabulary>>();
 const texts = new Map<number, Text>();
+/** Those that are closed, of which orders wait that came before. */
+const closed = new Set<number>();
 const complaints: string[] = [];
 
 const xgrammar: Promise<Xgrammar> = (async () => {
@@ -128,13 +130,17 @@ async function obey(order: Order): Promise<void> {
   if (order.kind === 'close') {
     texts.get(text)?.matcher.dispose();
     texts.delete(text);
+    closed.delete(text);
     return;
   }
+  // What has come in meanwhile may say that nobody wants this any more.
+  if (order.kind === 'open') await new Promise(setImmediate);
+  if (closed.has(text)) return port.postMessage({ kind: 'closed', text } satisfies Answer);
   complaints.length = 0;
   try {
     if (order.kind === 'open') texts.set(text, await open(order));
     const its = texts.get(text);
-    if (!its) return;
+    if (!its) throw new Error('it could not be begun');
     if (order.kind === 'accept' && !its.matcher.acceptToken(order.token))
       throw new Error(`token ${order.token} is not one that may come`);
     if (order.kind === 'accept') its.last = order.token;
@@ -152,5 +158,6 @@ async function obey(order: Order): Promise<void> {
 // In the order in which they came.
 let work = Promise.resolve();
 port.on('message', (order: Order) => {
+  if (order.kind === 'close') closed.add(order.text);
   work = work.then(() => obey(order));
 });

@@ -1,5 +1,5 @@
 /** What a forward is given, checked before native code reads it. */
-import { mismatch, StatespaceError, show } from '../errors.js';
+import { mismatch, show } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
 import { allocated } from '../memory.js';
 import { call, type NativeHandle } from '../native.js';
@@ -7,24 +7,20 @@ import { Tensor, type TensorLike } from '../tensor.js';
 
 const MOST_TOKENS = 2 ** 31 - 1;
 
-/** Token ids, of a network with `rows` of them. */
-export function readIds(tokens: ArrayLike<number> | TensorLike, rows: number): Int32Array {
-  if (typeof tokens !== 'object' || tokens === null || typeof (tokens as ArrayLike<number>).length !== 'number') {
-    throw new StatespaceError(
-      'ERR_ARGUMENT',
-      `forward: tokens: expected an array of token ids, received ${show(tokens)}`,
-    );
-  }
+/** Token ids, of a network with `rows` of them. `where`: what they were given as. */
+export function readIds(tokens: ArrayLike<number> | TensorLike, rows: number, where: string): Int32Array {
+  if (typeof tokens !== 'object' || tokens === null || typeof (tokens as ArrayLike<number>).length !== 'number')
+    throw mismatch('ERR_ARGUMENT', where, 'an array of token ids', show(tokens));
   const list = tokens as ArrayLike<number>;
   const { length } = list;
   if (!(Number.isInteger(length) && length >= 0 && length <= MOST_TOKENS))
-    throw mismatch('ERR_ARGUMENT', 'forward: tokens', `from 0 to ${MOST_TOKENS} ids`, `a length of ${length}`);
-  const ids = allocated('forward: tokens', () => new Int32Array(length));
+    throw mismatch('ERR_ARGUMENT', where, `from 0 to ${MOST_TOKENS} ids`, `a length of ${length}`);
+  const ids = allocated(where, () => new Int32Array(length));
   for (let i = 0; i < length; i++) {
     const given: unknown = list[i];
     const id = typeof given === 'bigint' ? Number(given) : given;
     if (!(typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < rows)) {
-      throw mismatch('ERR_ARGUMENT', `forward: tokens[${i}]`, `an id from 0 to ${rows - 1}`, show(list[i]));
+      throw mismatch('ERR_ARGUMENT', `${where}[${i}]`, `an id from 0 to ${rows - 1}`, show(list[i]));
     }
     ids[i] = id;
   }

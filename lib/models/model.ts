@@ -339,9 +339,9 @@ export class Model implements AsyncDisposable, Network {
     return (this.#graph.nodes.find((n) => n.op.name === 'embedding')?.inputs.weight?.dims[0] as number) ?? 0;
   }
 
-  /** @internal Checks what forward() was given and makes it an array that native code reads. */
-  readInput(tokens: ArrayLike<number> | TensorLike): Int32Array | Float32Array {
-    return this.#features > 0 ? readRows(tokens, this.#features) : readIds(tokens, this.embeddingRows);
+  /** @internal Checks what a call was given as `where` and makes it an array that native code reads. */
+  readInput(tokens: ArrayLike<number> | TensorLike, where = 'forward: tokens'): Int32Array | Float32Array {
+    return this.#features > 0 ? readRows(tokens, this.#features) : readIds(tokens, this.embeddingRows, where);
   }
 
   /** @internal One native call; dispose() cancels it and waits. */

@@ -44,10 +44,11 @@ function refused(message: string): ApiError {
   return named ? invalid(message.replace(named, field!), field) : invalid(message);
 }
 
-/** A failure by the field that a text came in, which the engine knows as its prompt. */
+/** A failure by the field that a text came in, which the engine has another name for. */
 export function ofText(error: unknown, field: string): unknown {
   if (!(error instanceof StatespaceError && error.code === 'ERR_ARGUMENT')) return error;
-  const [named, place = ''] = /^(?:generate: prompt|forward: tokens)(\[\d+\])?(?=:)/.exec(error.message) ?? [];
+  const [named, place = ''] =
+    /^(?:generate: (?:prompt|messages)|embed: input)(\[\d+\])?(?=:)/.exec(error.message) ?? [];
   return named === undefined ? error : invalid(field + place + error.message.slice(named.length), field);
 }
 

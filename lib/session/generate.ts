@@ -1,4 +1,4 @@
-import { checkCall } from '../cancellation.js';
+import { checkCall, unlessAborted } from '../cancellation.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { ResponseFormat } from '../grammar/format.js';
 import type { TokenMask } from '../grammar/mask.js';
@@ -140,8 +140,9 @@ async function* run(
     const { signal } = options;
     const { tokenizer } = session.network;
     signal?.throwIfAborted();
-    if (options.responseFormat !== undefined)
-      mask = await lazyMasks().TokenMask.open(session.network, options.responseFormat, new Set(stops.ids.keys()));
+    const { responseFormat } = options;
+    if (responseFormat !== undefined)
+      mask = await lazyMasks().TokenMask.open(session.network, responseFormat, new Set(stops.ids.keys()), signal);
     if (maxTokens === 0) {
       if (!isNone(prompt)) await session.row(prompt, { signal });
       return finish('length');
@@ -231,7 +232,7 @@ async function next(
   { signal, processLogits, logprobs }: GenerateOptions,
   mask: TokenMask | undefined,
 ): Promise<Chosen | undefined> {
-  const allowed = await mask?.allowed();
+  const allowed = mask && (await unlessAborted(signal, mask.allowed()));
   if (allowed === 'whole') return undefined;
   if (!processLogits) return session.next(tokens, sampler, { signal, mask: allowed });
   const row = await session.row(tokens, { signal });
@@ -277,5 +278,5 @@ function readPrompt(session: Generating, prompt: unknown): Tokens {
   }
   if (typeof prompt !== 'object' || prompt === null || typeof (prompt as ArrayLike<number>).length !== 'number')
     throw mismatch('ERR_ARGUMENT', 'generate: prompt', 'a text or an array of token ids', show(prompt));
-  return network.readInput(prompt as ArrayLike<number>) as Int32Array;
+  return network.readInput(prompt as ArrayLike<number>, 'generate: prompt') as Int32Array;
 }

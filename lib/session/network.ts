@@ -80,8 +80,8 @@ export interface Network {
 
   /** A new sequence's state. */
   newSession(): NativeHandle;
-  /** Checks what a forward was given and makes it an array that native code reads. */
-  readInput(tokens: ArrayLike<number> | TensorLike): Int32Array | Float32Array;
+  /** Checks what a call was given as `where` (default: forward's tokens) and makes it an array that native code reads. */
+  readInput(tokens: ArrayLike<number> | TensorLike, where?: string): Int32Array | Float32Array;
   /** Rows of output that a sequence of this length gives. */
   outputRows(logits: 'none' | 'last' | 'all', length: number): number;
 

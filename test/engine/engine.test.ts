@@ -189,6 +189,26 @@ describe('limits', () => {
   });
 
   test.each([
+    ['generate: prompt[1]', (engine: Engine) => tokensOf(engine.generate({ prompt: [1, 96] }))],
+    ['generate: tokens[0]', (engine: Engine) => tokensOf(engine.generate({ tokens: [96] }))],
+    ['generate: tokens', (engine: Engine) => tokensOf(engine.generate({ tokens: [] }))],
+    ['generate: prompt', (engine: Engine) => tokensOf(engine.generate({ prompt: 5 as never }))],
+    ['embed: input', (engine: Engine) => engine.embed([])],
+    ['embed: input', (engine: Engine) => engine.embed('text')],
+    ['embed: input', (engine: Engine) => engine.embed(undefined as never)],
+    ['embed: input[0]', (engine: Engine) => engine.embed(['text'] as never)],
+    ['score: tokens', (engine: Engine) => engine.score('text' as never)],
+    ['score: tokens[1]', (engine: Engine) => engine.score([1, 96])],
+    ['generate: prompt[0]', ({ model }: Engine) => tokensOf(model.createSession().generate({ prompt: [96] }) as never)],
+    ['forward: tokens[0]', ({ model }: Engine) => model.createSession().forward([96])],
+  ])('%s is what the error of a wrong one begins with', async (name, call) => {
+    await using engine = createEngine(models.mamba!);
+    const error = await call(engine).catch((reason) => reason);
+    expect(error).toMatchObject({ code: 'ERR_ARGUMENT' });
+    expect(error.message.slice(0, name.length + 1)).toBe(`${name}:`);
+  });
+
+  test.each([
     [{ maxBatchTokens: 0 }, /maxBatchTokens/],
     [{ maxRunning: 1.5 }, /maxRunning/],
     [{ prefixCache: true }, /prefixCache/],

@@ -194,6 +194,55 @@ test('processLogits sees the row before the format takes its part', async () => 
   expect(rows.every((finite) => finite >= 96)).toBe(true);
 });
 
+describe('while a grammar is made that takes more than ten seconds', () => {
+  const long: ResponseFormat = { type: 'regex', pattern: '((a|b){1,300}c){1,600}' };
+  const short: ResponseFormat = { type: 'regex', pattern: '[pq]x' };
+  const patient = { prompt: 'n', maxTokens: 5 };
+
+  test('an abort and a deadline are heard, and whoever comes and goes does not make it wait longer', async () => {
+    await using engine = createEngine(held.model);
+    const begun = performance.now();
+    const refused = collect(engine.generate({ ...patient, responseFormat: long }) as never).then(
+      () => 'done',
+      (error) => [error.code, error.message, performance.now() - begun],
+    );
+    for (let ended = false; !ended; ) {
+      const asked = performance.now();
+      const aborted = [ways[0]![1], ways[1]![1]].map((generate) => {
+        const signal = AbortSignal.timeout(200);
+        return expect(generate({ ...patient, responseFormat: short, signal })).rejects.toThrow(/timeout/);
+      });
+      const late = collect(engine.generate({ ...patient, responseFormat: short, timeoutMs: 200 }) as never);
+      await Promise.all([...aborted, expect(late).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })]);
+      expect(performance.now() - asked).toBeLessThan(2000);
+      ended = await Promise.race([refused.then(() => true), new Promise<false>((r) => setTimeout(r, 1200, false))]);
+      if (performance.now() - begun > 30_000) break;
+    }
+    const [code, message, took] = (await refused) as [string, string, number];
+    expect([code, message]).toEqual(['ERR_ARGUMENT', expect.stringMatching(/takes more than 10000 ms/)]);
+    expect(took).toBeLessThan(15_000);
+  }, 60_000);
+
+  test('draining waits for who has asked already; dispose ends those, and who waits on is not blamed for their grammar', async () => {
+    await using engine = createEngine(held.model);
+    const early = collect(engine.generate({ ...patient, responseFormat: short }) as never);
+    const drained = engine.drain();
+    await expect(collect(engine.generate(patient) as never)).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    await expect(engine.embed('n')).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    await drained;
+    expect(engine.stats()).toMatchObject({ finished: 1, failed: 0 });
+    expect((await early).text).toMatch(/^[pq]x$/);
+
+    const other = createEngine(held.model);
+    const ended = collect(other.generate({ ...patient, responseFormat: long }) as never);
+    setTimeout(() => void other.dispose(), 50);
+    await expect(ended).rejects.toMatchObject({ code: 'ERR_DISPOSED', message: expect.stringMatching(/disposed of/) });
+    await using session = held.model.createSession();
+    const { text } = await collect(session.generate({ ...patient, responseFormat: short }) as never);
+    expect(text).toMatch(/^[pq]x$/);
+  }, 60_000);
+});
+
 test('many at once, with texts of no format beside them: each keeps to its own, and says what it says alone', async () => {
   await using engine = createEngine(held.model);
   const formats = Array.from({ length: 12 }, (_, i) => {

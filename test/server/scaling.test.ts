@@ -194,7 +194,7 @@ describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('jobs', 
     const id = await jobs.add({ prompt: [100_000], maxTokens: 3 });
     await expect(jobs.result(id)).rejects.toMatchObject({
       ...{ name: 'StatespaceError', code: 'ERR_ARGUMENT' },
-      message: expect.stringMatching(/^forward: tokens\[0\]: expected an id from 0 to/),
+      message: expect.stringMatching(/^generate: prompt\[0\]: expected an id from 0 to/),
     });
     await expect(jobs.result('none')).rejects.toThrow(/there is no job/);
     for (const wrong of [{ promt: [1] }, { prompt: [1], signal: new AbortController().signal }])
