@@ -168,7 +168,10 @@ class Derivation {
   private gradientNode(node: DerivedNode, above: Map<string, Value>): void {
     const { op, inputs } = node;
     if (!op.fields.some((f) => isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!))) return;
-    if (op.name === 'reverse') return this.reversed(node, above.get('y')!);
+    if (op.name === 'reverse') {
+      this.reversed(node, above.get('y')!);
+      return;
+    }
     const gradient = op.gradient ? describe(op.gradient) : undefined;
     if (!gradient) {
       throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient`);
