@@ -168,6 +168,10 @@ class Derivation {
   private gradientNode(node: DerivedNode, above: Map<string, Value>): void {
     const { op, inputs } = node;
     if (!op.fields.some((f) => isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!))) return;
+    if (op.name === 'reverse') {
+      this.reversed(node, above.get('y')!);
+      return;
+    }
     const gradient = op.gradient ? describe(op.gradient) : undefined;
     if (!gradient) {
       throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient`);
@@ -192,6 +196,13 @@ class Derivation {
     const attrs = Object.fromEntries(gradient.attrs.map((a) => [a.name, node.attrs[a.name] ?? a.default]));
     this.wanted(node, gradient, taken, attrs);
     if (gradient.passesOn) this.passOn(inputs[gradient.passesOn], inputs.y!, above.get('y'));
+  }
+
+  /** An order of rows that is its own inverse: dy in it is the gradient of x. */
+  private reversed({ op, inputs, attrs }: DerivedNode, dy: Value): void {
+    const { into, finish } = this.target(inputs.x!);
+    this.nodes.push({ op, inputs: { ...inputs, x: dy, y: into }, attrs });
+    finish();
   }
 
   /** A value of the forward, or the same computed once more: it is not kept until the way back. */

@@ -108,7 +108,7 @@ export function selectiveSSM(g: Graph, x: Value, w: Weights, o: SelectiveSsmOpti
           },
         ],
         [d, dState],
-        { transform: ([aLog]) => Float32Array.from({ length: d * dState }, (_, i) => -Math.exp(aLog![i % dState]!)) },
+        { terms: (i) => [{ factor: -1, exp: i % dState }] },
       ),
       B: g.reshape(linear(g, h, w, 'B_proj', dState, { bias: true }), 1, dState),
       C: g.reshape(linear(g, h, w, 'C_proj', dState, { bias: true }), 1, dState),

@@ -29,7 +29,7 @@ export interface RowBatch {
   /**
    * Of `crossEntropy`, i32 classes: (B, T), each of its own row, or (B), of the last row of each sequence; of a network that
    * answers once for a sequence (B). −100 is no target. Of `mse`, f32: the same with an axis of outputs behind; NaN is no target.
-   * Where cuSeqlens are given, B of the second form is the number of sequences.
+   * Where cuSeqlens are given, B of the second form is the number of sequences; that of an empty one is no target.
    */
   targets: TensorLike;
   /** As in TrainingBatch. */
@@ -90,6 +90,13 @@ function readSequences(op: string, batch: Given, of: Reading) {
   return { ids, count: shape[0]!, length: shape[1]! };
 }
 
+/** Empty sequences have no row to answer from: neither they nor their targets count. */
+function withoutEmpty(all: Int32Array, given: Int32Array, width: number) {
+  const isFull = (s: number) => all[s + 1]! > all[s]!;
+  const bounds = all.filter((_, i) => i === 0 || isFull(i - 1));
+  return { bounds, targets: given.filter((_, i) => isFull(Math.floor(i / width))) };
+}
+
 /**
  * A batch as native code takes it, in up to `parts` groups of neighbouring sequences. Everything is copied: the caller's arrays
  * may change afterwards.
@@ -99,16 +106,17 @@ export function readBatch(op: string, batch: Given, parts: number, of: Reading):
     throw mismatch('ERR_ARGUMENT', `${op}: batch`, 'an object of tensors', show(batch));
   checkKnown(`${op}: batch`, batch, KNOWN);
   const read = readSequences(op, batch, of);
-  const bounds = boundsOf(op, batch.cuSeqlens, read.count, read.length);
-  const sequences = bounds.length - 1;
-  const length = bounds.reduce((most, b, i) => Math.max(most, b - (bounds[i - 1] ?? 0)), 0);
+  const all = boundsOf(op, batch.cuSeqlens, read.count, read.length);
+  const length = all.reduce((most, b, i) => Math.max(most, b - (all[i - 1] ?? 0)), 0);
   if (of.longest && length > of.longest.tokens)
     throw mismatch('ERR_ARGUMENT', `${op}: batch: sequences of`, atMost(of.longest), String(length));
   if (read.count * read.length === 0) throw new StatespaceError('ERR_ARGUMENT', `${op}: the batch has no tokens`);
   const lead = [read.count, read.length] as const;
-  const targets =
-    of.loss === 'nextToken' ? shiftedTargets(op, batch, lead, bounds, of) : rowTargets(op, batch, lead, bounds, of);
   const width = of.loss === 'mse' ? of.outputs : 1;
+  const given =
+    of.loss === 'nextToken' ? shiftedTargets(op, batch, lead, all, of) : rowTargets(op, batch, lead, all, of);
+  const { bounds, targets } = of.bySequence ? withoutEmpty(all, given, width) : { bounds: all, targets: given };
+  const sequences = bounds.length - 1;
   const none = of.loss === 'mse' ? NO_VALUE : IGNORED;
   const groups = Math.min(parts, sequences);
   return Array.from({ length: groups }, (_, g) => {

@@ -10,7 +10,7 @@ import { configJson } from './config-json.js';
 import { joinedAdapters, joinHalves } from './expert-adapters.js';
 import { isCalled, loraName, type Trained } from './network.js';
 import type { TrainerOptions } from './options.js';
-import { MARKS, writeModel } from './save.js';
+import { MARKS, savedName, writeModel } from './save.js';
 import type { TrainerState } from './trainer.js';
 
 /** Of trainer.json. */
@@ -33,8 +33,12 @@ export const OWN_BASE = 'base';
 const outgoing = (values: ReadonlyMap<string, Tensor>): Outgoing[] =>
   [...values].map(([name, t]) => ({ name, dtype: 'f32', shape: t.shape, values: async () => t }));
 
-const prefixed = (prefix: string, values: ReadonlyMap<string, Tensor>) =>
-  new Map([...values].map(([name, t]) => [`${prefix}.${name}`, t]));
+const prefixed = (prefix: string, values: ReadonlyMap<string, Tensor>, called: (name: string) => string) =>
+  new Map([...values].map(([name, t]) => [`${prefix}.${called(name)}`, t]));
+
+/** What peft calls what belongs to a tensor of another name. */
+const asPeft = (called: (name: string) => string) => (name: string) =>
+  name.replace(/^base_model\.model\.(.*)$/, (_, inner: string) => `base_model.model.${called(inner)}`);
 
 /** From within the trainer's exclusive(). */
 export async function saveTrainer(trainer: TrainerState, folder: string): Promise<void> {
@@ -45,17 +49,19 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
     const place = await placeOf(folder);
     const known = trainer.base && (await placeOf(trainer.base));
     const base = known && relative(place, known).startsWith('..') ? known : OWN_BASE; // what lies in the folder is replaced with it
+    const called = !options.lora || base === OWN_BASE ? savedName(model) : (name: string) => name;
     if (!options.lora) await write(to);
     else {
       if (base === OWN_BASE) {
         await lazyFiles().mkdir(join(to, base));
         await write(join(to, base));
       }
-      await writeAdapters(trainer, to, resolve(place, base));
+      await writeAdapters(trainer, to, resolve(place, base), called);
     }
+    const inFile = options.lora ? asPeft(called) : called;
     const state = new Map([
-      ...prefixed('mean', await trainer.read('mean', (p) => p.trained)),
-      ...prefixed('square', await trainer.read('square', (p) => p.trained)),
+      ...prefixed('mean', await trainer.read('mean', (p) => p.trained), inFile),
+      ...prefixed('square', await trainer.read('square', (p) => p.trained), inFile),
     ]);
     await writeSafetensors(join(to, 'optimizer.safetensors'), outgoing(state));
     const saved: Saved = {
@@ -71,7 +77,12 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
 }
 
 /** peft's format. */
-async function writeAdapters(trainer: TrainerState, to: string, base: string): Promise<void> {
+async function writeAdapters(
+  trainer: TrainerState,
+  to: string,
+  base: string,
+  called: (name: string) => string,
+): Promise<void> {
   const { rank, alpha } = trainer.options.lora!;
   const values = await trainer.read('value', (p) => p.base !== undefined);
   const { parameters, shared, tied, targetNames } = trainer.trained;
@@ -96,7 +107,7 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
       for (const halves of own) for (const { name } of Object.values(halves ?? {})) values.delete(name);
   }
   const ranks = (by: number) =>
-    Object.fromEntries(joined.filter((j) => j.ranks !== rank).map((j) => [j.parameter, (by * j.ranks) / rank]));
+    Object.fromEntries(joined.filter((j) => j.ranks !== rank).map((j) => [called(j.parameter), (by * j.ranks) / rank]));
   const config = {
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
@@ -107,16 +118,17 @@ async function writeAdapters(trainer: TrainerState, to: string, base: string): P
     bias: 'none',
     fan_in_fan_out: false,
     inference_mode: true,
-    target_modules: [...targets],
+    target_modules: [...targets].map(called),
     ...(joined.length > 0 && {
-      target_parameters: joined.map(({ parameter }) => parameter),
+      target_parameters: joined.map(({ parameter }) => called(parameter)),
       rank_pattern: ranks(rank),
       alpha_pattern: ranks(alpha),
     }),
     ensure_weight_tying: parameters.some((p) => p.base && tied.includes(p.base)),
   };
   await lazyFiles().writeFile(join(to, 'adapter_config.json'), configJson(config), { flush: true });
-  await writeSafetensors(join(to, 'adapter_model.safetensors'), outgoing(values));
+  const inFile = new Map([...values].map(([name, t]) => [asPeft(called)(name), t]));
+  await writeSafetensors(join(to, 'adapter_model.safetensors'), outgoing(inFile));
 }
 
 const basesOf = (halves: { A: Trained } | undefined): string[] => (halves ? [halves.A.base!] : []);

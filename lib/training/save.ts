@@ -5,6 +5,7 @@ import { StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
 import { Model } from '../models/model.js';
 import { textConfig } from '../models/registry.js';
+import { textName } from '../models/wrapped.js';
 import { checkNone, checkPath } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import { configJson } from './config-json.js';
@@ -34,6 +35,10 @@ export function savedConfig(given: Readonly<Record<string, unknown>>): Record<st
   const ofKinds = Object.entries(ropes).map(([kind, rope]) => [kind, asFactors(rope, trained)]);
   return { ...config, rope_parameters: asFactors(Object.fromEntries(ofKinds), trained) };
 }
+
+/** What a tensor is called beside that config: of a multimodal checkpoint, by its place in the text. @public */
+export const savedName = (model: Model): ((name: string) => string) =>
+  model.blueprint.resolved.wrapped ? textName : (name) => name;
 
 /** Rotations of all layers, or of a kind of them; any other value as it is. */
 function asFactors(rope: unknown, original_max_position_embeddings: unknown): unknown {
@@ -70,11 +75,13 @@ export async function writeModel(
   type: 'held' | 'f32',
   values: (name: string) => Promise<Tensor>,
 ): Promise<void> {
-  const tensors = [...model.parameterList.values()].map(({ name, shape, words, uses }): Outgoing => {
-    if (words) return { name, dtype: 'i64', shape: shape.slice(0, -1), values: () => values(name) };
+  const called = savedName(model);
+  const tensors = [...model.parameterList.values()].map(({ name: own, shape, words, uses }): Outgoing => {
+    const name = called(own);
+    if (words) return { name, dtype: 'i64', shape: shape.slice(0, -1), values: () => values(own) };
     const held = uses[0]!.weight.dtype;
     const dtype = type === 'held' && (held === 'f16' || held === 'bf16') ? held : 'f32';
-    return { name, dtype, shape, values: () => values(name) };
+    return { name, dtype, shape, values: () => values(own) };
   });
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
   const held = model.heldType;

@@ -257,7 +257,7 @@ export function createTrainer(model: Model, options: TrainerOptions = {}): Train
   if (read.loss === 'nextToken' && !model.hasLogits)
     throw new StatespaceError(
       'ERR_UNSUPPORTED_MODEL',
-      "createTrainer: the model reads no tokens or makes no logits; give it another loss: 'crossEntropy' or 'mse'",
+      "createTrainer: the model reads no tokens or does not end in logits (layers.head); give it another loss: 'crossEntropy' or 'mse'",
     );
   return new TrainerState(model, read, trainedNetwork(model, read));
 }

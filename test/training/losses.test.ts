@@ -33,6 +33,12 @@ const networks: Record<string, (g: Graph, w: Weights) => Value> = {
   rows: (g, w) => layers.linear(g, hidden(g, w), w, 'decoder', 3, { bias: true }),
   mean: (g, w) => layers.linear(g, layers.meanPool(g, hidden(g, w)), w, 'decoder', 3, { bias: true }),
   max: (g, w) => layers.linear(g, layers.maxPool(g, hidden(g, w)), w, 'decoder', 3, { bias: true }),
+  both: (g, w) => {
+    const plainest = (g: Graph, x: Value, w: Weights) => layers.selectiveSSM(g, x, w, { dState: 3, residual: x });
+    const x = layers.bidirectional(g, hidden(g, w), w.scope('sum'), plainest);
+    const sides = layers.bidirectional(g, x, w.scope('sides'), plainest, { merge: 'concat' });
+    return layers.linear(g, sides, w, 'decoder', 3);
+  },
   tokens: (g, w) => layers.linear(g, layers.meanPool(g, backbone(g, w.scope('body'), MAMBA)), w, 'decoder', 3),
 };
 for (const [name, build] of Object.entries(networks))
@@ -58,6 +64,8 @@ const cases: [string, 'crossEntropy' | 'mse', Batch][] = [
   ['mean', 'mse', { inputs, targets: new Tensor(noise(6, 0.7), [2, 3]) }],
   ['max', 'crossEntropy', { inputs, targets: new Tensor(classes(2), [2]) }],
   ['max', 'mse', { inputs, targets: new Tensor(noise(6, 0.7), [2, 3]) }],
+  ['both', 'crossEntropy', { inputs, targets: new Tensor(classes(11).fill(-100, 2, 4), [1, 11]) }],
+  ['both', 'mse', { inputs, targets: new Tensor(noise(6, 0.7), [2, 3]) }],
   ['tokens', 'crossEntropy', { ids, targets: new Tensor(classes(2), [2]) }],
 ];
 
@@ -108,6 +116,23 @@ describe.each(cases)('%s, %s', (name, loss, batch) => {
         key,
       ).toBeLessThan(1e-5);
   });
+});
+
+test.each(['rows', 'mean', 'max'])('%s: an empty sequence and its target count for nothing', async (name) => {
+  for (const loss of ['mse', 'crossEntropy'] as const) {
+    await using trainer = createTrainer(models.get(name)!, { loss });
+    const targets = (rows: number[]) =>
+      loss === 'mse'
+        ? new Tensor(Float32Array.from(rows.flatMap((r) => [r, r + 0.5, -r])), [rows.length, 3])
+        : new Tensor(Int32Array.from(rows), [rows.length]);
+    const full = await trainer.gradients({ inputs, targets: targets([2, 1]), cuSeqlens: BOUNDS });
+    const cuSeqlens = Int32Array.of(0, 0, 4, 4, 11, 11);
+    const withEmpty = await trainer.gradients({ inputs, targets: targets([1, 2, 0, 1, 2]), cuSeqlens });
+    expect(withEmpty).toEqual(full);
+    await using parts = createTrainer(models.get(name)!, { loss, accumulate: 5 });
+    const { loss: inParts } = await parts.evaluate({ inputs, targets: targets([1, 2, 0, 1, 2]), cuSeqlens });
+    expect(inParts).toBeCloseTo(full.loss, 6);
+  }
 });
 
 test('losses are what their names say, of what the network gives', async () => {

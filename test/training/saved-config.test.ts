@@ -1,8 +1,17 @@
 // config.json as it is saved: what transformers reads again.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createModel, loadModel, quantize } from 'statespace';
-import { expect, test } from 'vitest';
+import {
+  createModel,
+  createTrainer,
+  loadModel,
+  quantize,
+  resumeTrainer,
+  Tensor,
+  type TrainerOptions,
+} from 'statespace';
+import { describe, expect, test } from 'vitest';
+import { readSafetensors } from '../../dist/lib/checkpoint/safetensors.js';
 import { configJson, FLOAT_KEYS } from '../../dist/lib/training/config-json.js';
 import { temporary } from '../support/training.js';
 
@@ -125,3 +134,49 @@ test('of a multimodal model the text is saved as what it is', async () => {
   const logits = async (of: typeof model) => (await of.createSession().forward([3, 1, 4])).data;
   expect(await logits(again)).toEqual(await logits(model));
 });
+
+describe.each(['model.language_model.', 'language_model.model.', 'model.llm.'])(
+  'a multimodal checkpoint, %s',
+  (place) => {
+    const text = { ...SIZES, intermediate_size: 64, num_attention_heads: 4, num_key_value_heads: 1, head_dim: 8 };
+    const config = { model_type: 'gemma3', tie_word_embeddings: false, text_config: text };
+    const nested = async () => {
+      await using made = await createModel(config, { seed: 3 });
+      const values = [...(await made.parameters())].map(([name, t]) => [name.replace(/^model\./, place), t] as const);
+      return loadModel(new Map(values), { config, device: 'cpu' });
+    };
+    const ids = new Tensor(Int32Array.of(3, 1, 4, 1, 5, 9, 2, 6), [1, 8]);
+
+    test.each<TrainerOptions>([{}, { lora: { rank: 2, alpha: 4 } }])(
+      'trained with %o, is saved and goes on',
+      async (o) => {
+        const folder = await temporary();
+        await using model = await nested();
+        await using trainer = createTrainer(model, { learningRate: 1e-2, ...o });
+        for (let i = 0; i < 2; i++) await trainer.step({ ids });
+        await trainer.save(folder);
+        await using again = await resumeTrainer(folder);
+        expect((await again.step({ ids })).loss).toBe((await trainer.step({ ids })).loss);
+        const base = o.lora ? join(folder, 'base') : folder;
+        const saved = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8'));
+        await using known = await createModel(saved);
+        await using read = await loadModel(base);
+        expect([...read.parameterList.keys()]).toEqual([...known.parameterList.keys()]);
+        const names = o.lora
+          ? (await readSafetensors(join(folder, 'adapter_model.safetensors'))).map((t) => t.name)
+          : [];
+        for (const name of names) expect(name).toMatch(/^base_model\.model\.model\.layers\./);
+        await again.model.dispose();
+      },
+    );
+
+    test('is saved', async () => {
+      const folder = await temporary();
+      await using model = await nested();
+      await model.save(folder);
+      await using again = await loadModel(folder);
+      const logits = async (of: typeof model) => (await of.createSession().forward([3, 1, 4])).data;
+      expect(await logits(again)).toEqual(await logits(model));
+    });
+  },
+);
