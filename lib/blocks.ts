@@ -1,5 +1,6 @@
 import { Cancellation, watched } from './cancellation.js';
 import { byteLength, type StoredType } from './dtype.js';
+import { bytesOf, floats, LARGE } from './memory.js';
 import { call } from './native.js';
 
 /** Stops the work, and hears how many values are done. */
@@ -19,7 +20,7 @@ export async function decodeRows(
   columns: number,
   options: BlocksOptions = {},
 ): Promise<Float32Array> {
-  const to = new Float32Array(rows * columns);
+  const to = floats(rows * columns);
   await cancellable(options, (flag, report) =>
     call((n) => n.decodeBlocks(type, from, rows, columns, to, undefined, flag, report)),
   );
@@ -38,10 +39,17 @@ export async function encodeRows(
   columns: number,
   options: BlocksOptions & { importance?: Float32Array } = {},
 ): Promise<Uint8Array> {
-  const to = new Uint8Array(byteLength(type, rows * columns));
+  const to = bytesOf(byteLength(type, rows * columns));
   await cancellable(options, (flag, report) =>
     call((n) => n.encodeBlocks(type, from, rows, columns, to, options.importance, flag, report)),
   );
+  return to;
+}
+
+/** Values of `from` in memory of their own, off the event loop; in `to` from `at` on, where that is given. */
+export async function copied(from: Float32Array, to = floats(from.length), at = 0): Promise<Float32Array> {
+  if (from.byteLength < LARGE) to.set(from, at);
+  else await call((n) => n.convert(from, 'f32', to.subarray(at, at + from.length), 'f32', false));
   return to;
 }
 

@@ -39,6 +39,13 @@ export function largeMemory(bytes: number): ArrayBuffer {
   return memoryOf(bytes) as ArrayBuffer;
 }
 
+/** Zeros. Memory that was never used is not touched: whoever writes it first waits for its pages. */
+export function zeroedMemory(bytes: number): ArrayBuffer {
+  if (bytes < LARGE) return new ArrayBuffer(bytes);
+  collectDropped();
+  return call((n) => n.outputMemory(bytes, true)) ?? new ArrayBuffer(bytes);
+}
+
 /** Floats of whatever content. */
 export function floats(count: number): Float32Array {
   return 4 * count < LARGE ? new Float32Array(count) : new Float32Array(largeMemory(4 * count));
@@ -47,6 +54,11 @@ export function floats(count: number): Float32Array {
 /** Halves of whatever content. */
 export function halves(count: number): Uint16Array {
   return 2 * count < LARGE ? new Uint16Array(count) : new Uint16Array(largeMemory(2 * count));
+}
+
+/** Bytes of whatever content. */
+export function bytesOf(count: number): Uint8Array<ArrayBuffer> {
+  return count < LARGE ? new Uint8Array(count) : new Uint8Array(largeMemory(count), 0, count);
 }
 
 /**

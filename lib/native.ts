@@ -124,8 +124,11 @@ export interface NativeBinding {
   /** Bytes a second through buffers of this size, one a sample. Blocks. */
   memoryRates(bytes: number, samples: number): Record<'read' | 'copy', Record<'one' | 'all', number[]>>;
 
-  /** A buffer of whatever content, in memory that was used before; undefined where the runtime had better make it. */
-  outputMemory(bytes: number): ArrayBuffer | undefined;
+  /**
+   * A buffer of whatever content, in memory that was used before, or of zeros; undefined where the runtime had better
+   * make it.
+   */
+  outputMemory(bytes: number, zeros?: boolean): ArrayBuffer | undefined;
   /** Gives a buffer's memory back; its views become empty. A running job keeps the memory until it ends. */
   detach(buffer: ArrayBufferLike): void;
   describeOps(): string;
@@ -140,7 +143,7 @@ export interface NativeBinding {
   ): Promise<void>;
   /** The first of `outs` whose memory overlaps another's or one of the others', as indices into both lists end to end. */
   overlap(outs: ArrayBufferView[], others: ArrayBufferView[]): [number, number] | undefined;
-  /** Writes values of one float type as another; one of the two is f32. */
+  /** Writes values of one float type as another, one of the two f32, or those of any type as they are. */
   convert(from: ArrayBufferView, dtype: DType, to: ArrayBufferView, toDtype: DType, sync: true): void;
   convert(from: ArrayBufferView, dtype: DType, to: ArrayBufferView, toDtype: DType, sync: false): Promise<void>;
 
@@ -174,6 +177,17 @@ export interface NativeBinding {
     cancel: Int32Array,
     onProgress?: (values: number) => void,
   ): Promise<void>;
+  decodeBlocks(
+    type: StoredType,
+    from: Uint8Array,
+    rows: number,
+    columns: number,
+    to: Float32Array,
+    importance: undefined,
+    cancel: Int32Array,
+    onProgress: undefined,
+    sync: true,
+  ): void;
   /** The way back; importance: a weight of a column's squared error where scales are searched. */
   encodeBlocks(
     type: StoredType,
@@ -185,6 +199,17 @@ export interface NativeBinding {
     cancel: Int32Array,
     onProgress?: (values: number) => void,
   ): Promise<void>;
+  encodeBlocks(
+    type: StoredType,
+    from: Float32Array,
+    rows: number,
+    columns: number,
+    to: Uint8Array,
+    importance: Float32Array | undefined,
+    cancel: Int32Array,
+    onProgress: undefined,
+    sync: true,
+  ): void;
 
   /** exact: products round no activations. */
   buildModel(graph: Uint8Array, device: 'auto' | 'cpu' | 'cuda', exact?: boolean): NativeHandle;

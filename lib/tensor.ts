@@ -1,6 +1,6 @@
-import { blockSize, byteLength, type DType, decode, encode, isQuantized } from './dtype.js';
+import { blockSize, byteLength, type DType, isQuantized } from './dtype.js';
 import { mismatch, StatespaceError, show } from './errors.js';
-import { allocated, floats, giveBack, halves, LARGE, largeMemory } from './memory.js';
+import { allocated, bytesOf, floats, giveBack, halves, zeroedMemory } from './memory.js';
 import { call } from './native.js';
 
 export type { DType } from './dtype.js';
@@ -74,41 +74,40 @@ export class Tensor implements TensorLike, Disposable {
    * the last axis (ggml block layout).
    */
   to(dtype: DType): Tensor {
-    if (!Object.hasOwn(arrayOf, dtype))
-      throw mismatch('ERR_DTYPE', 'Tensor.to', 'f32, f16, bf16, q8_0 or q4_0', show(dtype));
-    checkAlive('Tensor.to', this);
+    checkConversion('Tensor.to', this, dtype);
     if (dtype === this.dtype) return new Tensor(copyOf(this.data), this.shape, dtype);
-    if (dtype === 'i32') {
-      throw new StatespaceError('ERR_DTYPE', `Tensor.to: ${this.dtype} has no conversion to i32; build an Int32Array`);
-    }
-    checkBlocks('Tensor.to', this.shape, dtype);
     if (dtype === 'f32') return new Tensor(this.toFloat32Array(), this.shape, dtype);
     const values = this.dtype === 'f32' ? (this.data as Float32Array) : this.toFloat32Array();
-    if (isQuantized(dtype)) return new Tensor(encode(values, dtype), this.shape, dtype);
-    const bits = halves(values.length);
-    call((n) => n.convert(values, 'f32', bits, dtype, true));
-    return new Tensor(bits, this.shape, dtype);
+    const data = memoryFor(dtype, values.length);
+    if (isQuantized(dtype)) {
+      const blocks = data as Uint8Array;
+      call((n) =>
+        n.encodeBlocks(dtype, values, 1, values.length, blocks, undefined, new Int32Array(1), undefined, true),
+      );
+    } else call((n) => n.convert(values, 'f32', data, dtype, true));
+    return new Tensor(data, this.shape, dtype);
   }
 
-  /** {@link to}, between f32, f16 and bf16 off the event loop: for large tensors. */
+  /** {@link to} off the event loop: for large tensors. */
   async convert(dtype: DType): Promise<Tensor> {
-    checkAlive('Tensor.convert', this);
-    const [from, data] = [this.dtype, pinned(this.data)];
-    if (!(from === 'f32' && (dtype === 'f16' || dtype === 'bf16')) && !(isHalf(from) && dtype === 'f32'))
-      return this.to(dtype);
-    const values = dtype === 'f32' ? floats(data.length) : halves(data.length);
-    await call((n) => n.convert(data, from, values, dtype, false));
-    return new Tensor(values, this.shape, dtype);
+    checkConversion('Tensor.convert', this, dtype);
+    const { shape } = this;
+    return new Tensor(await converted(pinned(this.data), this.dtype, dtype, sizeOf('Tensor', shape)), shape, dtype);
   }
 
   /** Values as f32, whatever the dtype; always a copy. */
   toFloat32Array(): Float32Array {
     checkAlive('Tensor.toFloat32Array', this);
     const { data, dtype } = this;
-    if (dtype === 'f32') return new Float32Array(data);
-    if (!isHalf(dtype)) return decode(data, dtype, sizeOf('Tensor', this.shape));
-    const values = floats(data.length);
-    call((n) => n.convert(data, dtype, values, 'f32', true));
+    if (dtype === 'i32') return new Float32Array(data);
+    const values = floats(sizeOf('Tensor', this.shape));
+    if (dtype === 'f32' || isHalf(dtype)) call((n) => n.convert(data, dtype, values, 'f32', true));
+    else {
+      const blocks = data as Uint8Array;
+      call((n) =>
+        n.decodeBlocks(dtype, blocks, 1, values.length, values, undefined, new Int32Array(1), undefined, true),
+      );
+    }
     return values;
   }
 
@@ -128,6 +127,35 @@ export class Tensor implements TensorLike, Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+function checkConversion(where: string, tensor: Tensor, dtype: DType): void {
+  if (!Object.hasOwn(arrayOf, dtype)) throw mismatch('ERR_DTYPE', where, 'f32, f16, bf16, q8_0 or q4_0', show(dtype));
+  checkAlive(where, tensor);
+  if (dtype === 'i32' && tensor.dtype !== 'i32')
+    throw new StatespaceError('ERR_DTYPE', `${where}: ${tensor.dtype} has no conversion to i32; build an Int32Array`);
+  checkBlocks(where, tensor.shape, dtype);
+}
+
+async function converted(data: Data, from: DType, to: DType, count: number): Promise<Data> {
+  if (from !== to && from !== 'f32' && to !== 'f32')
+    return converted(await converted(data, from, 'f32', count), 'f32', to, count);
+  if (from === 'i32' && to === 'f32') return new Float32Array(data);
+  const result = memoryFor(to, count);
+  const never = new Int32Array(1);
+  if (from !== to && isQuantized(from))
+    await call((n) => n.decodeBlocks(from, data as Uint8Array, 1, count, result as Float32Array, undefined, never));
+  else if (from !== to && isQuantized(to))
+    await call((n) => n.encodeBlocks(to, data as Float32Array, 1, count, result as Uint8Array, undefined, never));
+  else await call((n) => n.convert(data, from, result, to, false));
+  return result;
+}
+
+/** Memory of whatever content. */
+function memoryFor(dtype: DType, count: number): Data {
+  if (dtype === 'f32') return floats(count);
+  if (dtype === 'i32') return new Int32Array(floats(count).buffer, 0, count);
+  return isQuantized(dtype) ? bytesOf(byteLength(dtype, count)) : halves(count);
 }
 
 function checkAlive(where: string, tensor: object): void {
@@ -267,8 +295,7 @@ function emptyOf(data: Data): Data {
 }
 
 function zerosOf(dtype: DType, bytes: number): Data {
-  const buffer = bytes < LARGE ? new ArrayBuffer(bytes) : largeMemory(bytes);
-  if (bytes >= LARGE) new Uint8Array(buffer).fill(0);
+  const buffer = zeroedMemory(bytes);
   return dtype === 'f32'
     ? new Float32Array(buffer)
     : dtype === 'i32'

@@ -206,3 +206,33 @@ describe('ggml blocks', () => {
     );
   });
 });
+
+describe('convert', () => {
+  const dtypes = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'] as const;
+  // Blocks of 4096 values and more: several pieces, of several threads.
+  const values = Float32Array.from({ length: 3 * 4128 }, (_, i) => ((i * 7919) % 2003) / 97 - 10);
+  const whole = new Tensor(values, [3, 4128]);
+
+  test.each(dtypes.flatMap((from) => dtypes.map((to) => [from, to] as const)))('%s as %s is to()', async (from, to) => {
+    const tensor = whole.to(from);
+    const converted = await tensor.convert(to);
+    expect(converted).toEqual(tensor.to(to));
+    expect(converted.data.buffer).not.toBe(tensor.data.buffer);
+  });
+
+  test('i32 is copied, and becomes f32', async () => {
+    const counts = new Tensor(
+      Int32Array.from({ length: 40_000 }, (_, i) => i - 7),
+      [40_000],
+    );
+    expect(await counts.convert('i32')).toEqual(counts);
+    expect(await counts.convert('f32')).toEqual(counts.to('f32'));
+    expect(await (await counts.convert('f32')).convert('f32')).toEqual(counts.to('f32'));
+  });
+
+  test('what cannot be is refused as by to()', async () => {
+    await expect(f32([1]).convert('i32')).rejects.toThrow(/f32 has no conversion to i32/);
+    await expect(f32([1, 2]).convert('q4_0')).rejects.toThrow(/^Tensor\.convert: expected a last axis.*multiple of 32/);
+    await expect(f32([1]).convert('f64' as never)).rejects.toThrow(/^Tensor\.convert: expected f32, f16, bf16/);
+  });
+});

@@ -31,12 +31,6 @@ export async function changed(values: Float32Array, change: Change): Promise<Flo
   return values;
 }
 
-/** Copies the values of `from` into `to`, from `at` on. */
-export async function copied(from: Float32Array | Int32Array, to: Float32Array, at = 0): Promise<Float32Array> {
-  await inPieces(from.length, (first, end) => to.set(from.subarray(first, end), at + first), 1 / 16);
-  return to;
-}
-
 /** Matrices of (rows, columns), one after the other, as (columns, rows), times a factor. */
 export async function turned(
   values: Float32Array,

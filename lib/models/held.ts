@@ -1,9 +1,10 @@
 // The tensors of a checkpoint that a model holds, as values: where in the weights of its graph they lie.
-import { decodeRows } from '../blocks.js';
-import { copied } from '../checkpoint/pieces.js';
+import { copied, decodeRows } from '../blocks.js';
+import { inPieces } from '../checkpoint/pieces.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { WeightSpec } from '../graph/weights.js';
+import { floats, zeroedMemory } from '../memory.js';
 import type { NativeHandle, TrainerSource, WeightEntry } from '../native.js';
 import { call } from '../native.js';
 import { bitsOf, pinned, Tensor, type TensorLike } from '../tensor.js';
@@ -64,15 +65,19 @@ export class HeldParameters {
   async read(name: string, held = new Map<Value, Float32Array>()): Promise<Tensor> {
     const { shape, uses } = this.find(name);
     const original = this.originals.get(name);
-    const values = new Float32Array(size(shape));
-    if (original) return new Tensor(await copied(original, values), shape);
-    for (const { weight, first, count, at } of uses.filter((u) => !u.spec.transform)) {
-      const whole = size(weight.dims as number[]);
-      if (count === whole && values.length === whole) {
-        await call((n) => n.readWeight(this.handle(), weight.id, values));
-        break;
-      }
-      const all = held.get(weight) ?? new Float32Array(whole);
+    if (original) return new Tensor(await copied(original), shape);
+    const readable = uses.filter((u) => !u.spec.transform);
+    const wholeOf = ({ weight }: (typeof uses)[number]) => size(weight.dims as number[]);
+    const alone = readable.find((use) => use.count === wholeOf(use) && use.count === size(shape));
+    if (alone) {
+      const values = floats(alone.count);
+      await call((n) => n.readWeight(this.handle(), alone.weight.id, values));
+      return new Tensor(values, shape);
+    }
+    const values = new Float32Array(zeroedMemory(4 * size(shape)));
+    for (const use of readable) {
+      const { weight, first, count, at } = use;
+      const all = held.get(weight) ?? floats(wholeOf(use));
       if (!held.has(weight)) await call((n) => n.readWeight(this.handle(), weight.id, all));
       held.set(weight, all);
       await copied(all.subarray(at, at + count), values, first);
@@ -176,7 +181,12 @@ export async function floatsOf(
 
 async function floatsIn({ data, dtype, shape }: Tensor): Promise<Float32Array> {
   if (data.length === 0) return new Float32Array(0);
-  if (dtype === 'f32' || dtype === 'i32') return copied(data as Float32Array, new Float32Array(data.length));
+  if (dtype === 'f32') return copied(data as Float32Array);
+  if (dtype === 'i32') {
+    const values = floats(data.length);
+    await inPieces(data.length, (from, to) => values.set(data.subarray(from, to), from), 1 / 16);
+    return values;
+  }
   const columns = shape.at(-1) ?? 1;
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   return decodeRows(dtype, bytes, size(shape) / columns, columns);

@@ -34,7 +34,7 @@ export function readRows(x: ArrayLike<number> | TensorLike, features: number): F
   if (!t?.data || !t.shape || t.shape[t.shape.length - 1] !== features) {
     throw mismatch('ERR_SHAPE', 'forward: x', wanted, t?.shape ? `(${t.shape.join(', ')})` : show(x));
   }
-  return new Tensor(t.data, t.shape, t.dtype).toFloat32Array().slice();
+  return new Tensor(t.data, t.shape, t.dtype).toFloat32Array();
 }
 
 /** What is expected of sequences where rotations depend on their length. */

@@ -1,5 +1,5 @@
 import { StatespaceError } from '../errors.js';
-import { LARGE, largeMemory } from '../memory.js';
+import { bytesOf } from '../memory.js';
 import type { Unsaid } from './unsaid.js';
 
 /**
@@ -65,10 +65,7 @@ export function snapshotHeader(
 export const snapshotBytes = ({ state, row, tokens }: Sizes): number => HEADER + state + 4 * (row + tokens) + DIGEST;
 
 /** Memory for all of one. */
-export function snapshotRoom(sizes: Sizes, before: number): Uint8Array {
-  const length = before + snapshotBytes(sizes);
-  return length < LARGE ? new Uint8Array(length) : new Uint8Array(largeMemory(length), 0, length);
-}
+export const snapshotRoom = (sizes: Sizes, before: number): Uint8Array => bytesOf(before + snapshotBytes(sizes));
 
 export const refuse = (why: string): StatespaceError => new StatespaceError('ERR_STATE', `snapshot: ${why}`);
 

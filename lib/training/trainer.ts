@@ -212,7 +212,7 @@ export class TrainerState implements Trainer {
     of: (p: Trained) => boolean,
   ): Promise<Map<string, Tensor>> {
     const chosen = this.network.parameters.flatMap((p, parameter) => (of(p) ? [{ p, parameter }] : []));
-    const entries = chosen.map(({ p, parameter }) => ({ parameter, which, data: new Float32Array(size(p.shape)) }));
+    const entries = chosen.map(({ p, parameter }) => ({ parameter, which, data: floats(size(p.shape)) }));
     await call((n) => n.readTrainer(this.#handle!, entries));
     const tensors = new Map<string, Tensor>();
     for (const [i, { p }] of chosen.entries()) tensors.set(p.name, await asPeft(p, entries[i]!.data));

@@ -1,6 +1,8 @@
 #include "core/recycled.h"
 
 #include <chrono>
+#include <condition_variable>
+#include <cstring>
 #include <iterator>
 #include <map>
 #include <mutex>
@@ -8,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/afterwards.h"
 #include "core/memory_map.h"
 
 namespace statespace {
@@ -41,16 +44,24 @@ class Kept {
     return p;
   }
 
-  bool has(int64_t size) {
+  void count_out(int64_t size) {
     const std::lock_guard lock(mutex_);
-    return !free_[size].empty();
+    ++out_[size];
+  }
+
+  // Until there is one of this size, at most so long; not where nobody has one that could come.
+  void await(int64_t size, std::chrono::milliseconds most) {
+    std::unique_lock lock(mutex_);
+    if (out_[size] > 0) came_.wait_for(lock, most, [&] { return !free_[size].empty(); });
   }
 
   bool keep(void* p, int64_t size) {
     const std::lock_guard lock(mutex_);
+    --out_[size];
     if (bytes_ + size > kKept || !reaper()) return false;
     bytes_ += size;
     free_[size].push_back({p, Clock::now()});
+    came_.notify_all();
     return true;
   }
 
@@ -122,7 +133,9 @@ class Kept {
   }
 
   std::mutex mutex_;
+  std::condition_variable came_;
   std::map<int64_t, std::vector<Block>> free_;
+  std::map<int64_t, int64_t> out_;  // how many of each size are in use
   std::map<void*, int64_t> parts_;  // blocks that were cut: parts that are not retired
   int64_t bytes_ = 0;
   bool reaping_ = false;
@@ -135,21 +148,37 @@ int64_t Recycled::rounded(int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-void* Recycled::take(int64_t size) {
+void* Recycled::take(int64_t size, bool* zeros) {
   void* p = Kept::get().take(size);
-  return p ? p : allocate_pages(size);
+  if (zeros) *zeros = !p;
+  if (!p) p = allocate_pages(size);
+  Kept::get().count_out(size);
+  return p;
 }
 
 void Recycled::give(void* p, int64_t size) {
-  if (!Kept::get().keep(p, size)) Kept::get().retire(p, size);
+  Kept& kept = Kept::get();
+  if (kept.keep(p, size)) return;
+  // Who gives is often the event loop, and the system takes 7 ms to have 128 MB back.
+  const auto retire = [&kept, p, size] { kept.retire(p, size); };
+  if (!afterwards(std::chrono::milliseconds(0), retire)) retire();
 }
 
 void Recycled::await(int64_t size) {
-  if (is_part(size)) return;
-  const auto until = Clock::now() + kMoment;
-  while (!Kept::get().has(size) && Clock::now() < until) std::this_thread::yield();
+  // Asleep: who yields gives a thread of kernels its whole turn of 20 ms.
+  if (!is_part(size)) Kept::get().await(size, kMoment);
 }
 
 int64_t Recycled::kept() { return Kept::get().bytes(); }
+
+FloatBlock FloatBlock::of_zeros(int64_t count) {
+  FloatBlock block;
+  block.count_ = count;
+  block.size_ = Recycled::rounded(4 * count);
+  bool zeros = true;
+  if (block.size_) block.data_ = static_cast<float*>(Recycled::take(block.size_, &zeros));
+  if (!zeros) std::memset(block.data_, 0, size_t(4 * count));
+  return block;
+}
 
 }  // namespace statespace

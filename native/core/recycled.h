@@ -11,7 +11,8 @@ struct Recycled {
   static int64_t rounded(int64_t bytes);
   // Of a rounded size; throws ERR_OUT_OF_MEMORY. What is given back, by any thread, is kept: up to 256 MB in all, and
   // no longer than about two seconds without use.
-  static void* take(int64_t size);
+  // `zeros`: whether it holds zeros now.
+  static void* take(int64_t size, bool* zeros = nullptr);
   static void give(void* p, int64_t size);
   // Waits for a large block of this size to be given back, a moment at most: after a collection, whose freeing V8
   // leaves to another thread.
@@ -26,6 +27,7 @@ class FloatBlock {
   explicit FloatBlock(int64_t count) : count_(count), size_(Recycled::rounded(4 * count)) {
     if (size_) data_ = static_cast<float*>(Recycled::take(size_));
   }
+  static FloatBlock of_zeros(int64_t count);
   FloatBlock(FloatBlock&& o) noexcept { *this = std::move(o); }
   FloatBlock& operator=(FloatBlock&& o) noexcept {
     std::swap(data_, o.data_), std::swap(count_, o.count_), std::swap(size_, o.size_);

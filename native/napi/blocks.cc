@@ -33,8 +33,8 @@ struct Bytes {
   }
 };
 
-// (type, from, rows, columns, to, importance | undefined, cancel, onProgress): rows of blocks into f32 or back. The
-// arrays are JavaScript's and must not change until the promise settles.
+// (type, from, rows, columns, to, importance | undefined, cancel, onProgress, synchronously): rows of blocks into f32
+// or back. The arrays are JavaScript's and must not change until the promise settles.
 class BlocksJob : public LongJob {
  public:
   BlocksJob(const Napi::CallbackInfo& info, bool encode)
@@ -112,7 +112,10 @@ class BlocksJob : public LongJob {
 template <bool kEncode>
 Napi::Value convert_blocks(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return Jobs::of(info.Env()).start(info.Env(), std::make_unique<BlocksJob>(info, kEncode));
+    auto job = std::make_unique<BlocksJob>(info, kEncode);
+    if (!info[8].ToBoolean()) return Jobs::of(info.Env()).start(info.Env(), std::move(job));
+    job->execute();
+    return info.Env().Undefined();
   });
 }
 

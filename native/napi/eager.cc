@@ -231,18 +231,21 @@ Napi::Value overlap(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-// (data, dtype, to, dtype, sync): values of one float type as another, in `to`.
+// (data, dtype, to, dtype, sync): values of one float type as another, or of any type as they are, in `to`.
 class ConvertJob : public Job {
  public:
   explicit ConvertJob(const Napi::CallbackInfo& info)
       : from_type_(read_dtype(info[1].ToString().Utf8Value())), to_type_(read_dtype(info[3].ToString().Utf8Value())) {
     const auto from = info[0].As<Napi::TypedArray>(), to = info[2].As<Napi::TypedArray>();
-    for (const DType t : {from_type_, to_type_})
-      if (t != DType::f32 && t != DType::f16 && t != DType::bf16)
-        throw Error(Code::kDType, "convert: expected f32, f16 or bf16");
-    if (from_type_ != DType::f32 && to_type_ != DType::f32 && from_type_ != to_type_)
-      throw Error(Code::kDType, "convert: one side has to be f32");
-    count_ = int64_t(from.ByteLength()) / dtype_bytes(from_type_, 1);
+    if (from_type_ != to_type_) {
+      for (const DType t : {from_type_, to_type_})
+        if (t != DType::f32 && t != DType::f16 && t != DType::bf16)
+          throw Error(Code::kDType, "convert: expected f32, f16 or bf16");
+      if (from_type_ != DType::f32 && to_type_ != DType::f32)
+        throw Error(Code::kDType, "convert: one side has to be f32");
+    }
+    const int64_t block = dtype_block(from_type_);
+    count_ = int64_t(from.ByteLength()) / dtype_bytes(from_type_, block) * block;
     if (dtype_bytes(to_type_, count_) > int64_t(to.ByteLength()))
       throw Error(Code::kShape, "convert: the values do not fit");
     napi_get_typedarray_info(info.Env(), from, nullptr, nullptr, &from_, nullptr, nullptr);

@@ -25,7 +25,8 @@ bool has_collected(Napi::Env env) {
   return true;
 }
 
-// (bytes) An ArrayBuffer with whatever was in its memory, or undefined where the runtime had better make it.
+// (bytes, zeros) An ArrayBuffer with whatever was in its memory, or of zeros; undefined where the runtime had better
+// make it. Of zeros, memory that was never used is not touched.
 Napi::Value output_memory(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -33,7 +34,8 @@ Napi::Value output_memory(const Napi::CallbackInfo& info) {
     if (bytes <= 0) throw Error(Code::kArgument, "outputMemory: expected a positive number of bytes");
     if (!ours(env, bytes)) return env.Undefined();
     if (has_collected(env)) Recycled::await(Recycled::rounded(bytes));
-    return array_buffer_over(env, FloatBlock((bytes + 3) / 4), bytes);
+    const int64_t floats = (bytes + 3) / 4;
+    return array_buffer_over(env, info[1].ToBoolean() ? FloatBlock::of_zeros(floats) : FloatBlock(floats), bytes);
   });
 }
 

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <utility>
 
+#include "core/afterwards.h"
 #include "napi/convert.h"
 #include "napi/handles.h"
 #include "napi/jobs.h"
@@ -293,9 +295,11 @@ Napi::Value read_trainer(const Napi::CallbackInfo& info) { return start<CopyJob>
 Napi::Value write_trainer(const Napi::CallbackInfo& info) { return start<CopyJob>(info, true); }
 Napi::Value run_trainer(const Napi::CallbackInfo& info) { return start<TrainJob>(info); }
 
-// Its memory goes when the jobs that use it have ended.
+// Its memory goes when the jobs that use it have ended; not here, as gigabytes keep the event loop for long.
 void dispose_trainer(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { trainer_of(info[0]).reset(); });
+  guarded(info.Env(), [&] {
+    afterwards(std::chrono::milliseconds(0), [trainer = std::move(trainer_of(info[0]))]() mutable { trainer.reset(); });
+  });
 }
 
 }  // namespace
