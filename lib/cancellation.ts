@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import { mismatch, StatespaceError, show } from './errors.js';
 
 /** ERR_ARGUMENT where a call's options are no object, or what stops and watches it is nothing of the kind. */
@@ -35,6 +36,8 @@ export function watched<A>(options: {
   if (!onProgress) return { signal, report: undefined, check() {}, end() {} };
   const stop = new AbortController();
   const forget = signal && onAbort(signal, () => stop.abort(signal.reason));
+  // Native threads call it, in nobody's context: an AsyncLocalStorage has the caller's.
+  const report = AsyncResource.bind(onProgress);
   let failure: { error: unknown } | undefined;
   let ended = false;
   const fail = (thrown: unknown) => {
@@ -48,7 +51,7 @@ export function watched<A>(options: {
     report(done) {
       if (failure) return;
       try {
-        const result = onProgress(done) as PromiseLike<unknown> | undefined;
+        const result = report(done) as PromiseLike<unknown> | undefined;
         if (typeof result?.then === 'function') result.then(undefined, fail);
       } catch (thrown) {
         fail(thrown);

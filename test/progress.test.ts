@@ -1,4 +1,5 @@
 // A progress callback that fails, in whatever way: the call rejects with its error, and is as if it had not been made.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -107,4 +108,21 @@ it('a rejection after the end is a warning, not the end of the process', async (
   await session.forward([1], { onProgress: onProgress as () => void });
   expect((await warned).message).toBe('onProgress: TypeError: mine');
   expect(session.position).toBe(1);
+});
+
+it.each<[string, (onProgress: () => void) => Promise<unknown>]>([
+  ['forward', (onProgress) => model.createSession().forward(new Int32Array(3000), { logits: 'none', onProgress })],
+  [
+    'forwardBatch',
+    (onProgress) =>
+      model.forwardBatch([{ session: model.createSession(), tokens: new Int32Array(3000) }], { onProgress }),
+  ],
+  ['loadModel', async (onProgress) => (await loadModel(modelCase('mamba_hf').folder, { onProgress })).dispose()],
+])('%s: two at once have a context of their own each', async (_, call) => {
+  const context = new AsyncLocalStorage<string>();
+  const seen: Record<string, Set<unknown>> = { a: new Set(), b: new Set() };
+  await Promise.all(
+    Object.entries(seen).map(([name, its]) => context.run(name, () => call(() => its.add(context.getStore())))),
+  );
+  expect(seen).toEqual({ a: new Set(['a']), b: new Set(['b']) });
 });

@@ -38,13 +38,14 @@ export class ChatTemplates {
   /**
    * The prompt of a conversation, as transformers' apply_chat_template(tokenize=False) renders it.
    *
-   * @param messages `{ role, content, … }` each; at least one.
+   * @param given `{ role, content, … }` each; at least one.
    * @throws StatespaceError ERR_ARGUMENT for what the template refuses (raise_exception), options that contradict each
    *   other, or where there is no template.
    */
-  apply(messages: readonly Record<string, unknown>[], options: ChatTemplateOptions = {}): string {
-    if (!Array.isArray(messages) || messages.length === 0)
-      throw mismatch('ERR_ARGUMENT', 'applyChatTemplate: messages', 'at least one message', show(messages));
+  apply(given: readonly object[], options: ChatTemplateOptions = {}): string {
+    if (!Array.isArray(given) || given.length === 0)
+      throw mismatch('ERR_ARGUMENT', 'applyChatTemplate: messages', 'at least one message', show(given));
+    const messages = given as readonly Record<string, unknown>[];
     const bad = messages.findIndex((m) => typeof m !== 'object' || m === null || Array.isArray(m));
     if (bad >= 0)
       throw mismatch(

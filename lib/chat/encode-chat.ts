@@ -3,7 +3,7 @@ import type { EncodeOptions } from '../tokenizers/vocabulary.js';
 /** What a chat's prompt is made with. */
 export interface ChatEncoding {
   encode(text: string, options: EncodeOptions): Int32Array;
-  render(messages: readonly Record<string, unknown>[], options: Record<string, unknown>): string;
+  render(messages: readonly object[], options: Record<string, unknown>): string;
   /** Texts of control tokens. */
   control: readonly string[];
 }
@@ -19,7 +19,7 @@ const NAMES = new Set(['role', 'type']);
  */
 export function encodeChat(
   chat: ChatEncoding,
-  messages: readonly Record<string, unknown>[],
+  messages: readonly object[],
   options: Record<string, unknown>,
 ): Int32Array {
   const plain = chat.render(messages, options);
@@ -34,12 +34,12 @@ export function encodeChat(
     ...(tools ? { tools: marked(tools) } : {}),
     ...(documents ? { documents: marked(documents) } : {}),
   };
-  let rendered = chat.render(marked(messages) as Record<string, unknown>[], beside);
+  let rendered = chat.render(marked(messages) as object[], beside);
   if (!rendered.includes(MARK)) return chat.encode(plain, allowed);
   // A template that takes what the model has said apart has to find there what it looks for.
   if (rendered.replaceAll(MARK, '') !== plain) {
     const others = messages.map((message) =>
-      message.role === 'assistant' ? message : (marked(message) as typeof message),
+      (message as { role?: unknown }).role === 'assistant' ? message : (marked(message) as object),
     );
     rendered = chat.render(others, beside);
   }

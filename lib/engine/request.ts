@@ -1,4 +1,5 @@
 import { checkCall } from '../cancellation.js';
+import type { ChatTemplateOptions } from '../chat/chat-template.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
@@ -12,9 +13,9 @@ export interface GenerateRequest extends GenerateOptions {
   /** Token ids; the same as an array of ids for `prompt`. */
   tokens?: ArrayLike<number> | undefined;
   /** A chat, rendered by the model's template. */
-  messages?: readonly Record<string, unknown>[] | undefined;
+  messages?: readonly object[] | undefined;
   /** What else the template gets: tools, documents, variables of its own. */
-  templateOptions?: Record<string, unknown> | undefined;
+  templateOptions?: object | undefined;
   /** Higher ones are admitted first. Default: 0. */
   priority?: number | undefined;
   /** Whose request this is: clients of equal priority are served equally. Default: one for all. */
@@ -113,7 +114,7 @@ export function readLongPrompt(model: Model, request: GenerateRequest, field?: s
   if (given !== 1 || !long || !folder || !tokenizer) return turns.run(() => readPrompt(model, request, field));
   const ids = lazyElsewhere().encodeElsewhere(
     chat
-      ? { folder, chat: { messages: chat, options: chatOptions(templateOptions) } }
+      ? { folder, chat: { messages: chat, options: chatOptions(templateOptions as ChatTemplateOptions) } }
       : { folder, text: prompt as string },
   );
   return ids.then(
@@ -137,8 +138,8 @@ function lengthOf(value: unknown, depth = 0): number {
   return length;
 }
 
-const chatOptions = (given: GenerateRequest['templateOptions']): Record<string, unknown> => ({
-  addGenerationPrompt: given?.continueFinalMessage !== true,
+const chatOptions = (given: ChatTemplateOptions = {}): ChatTemplateOptions => ({
+  addGenerationPrompt: given.continueFinalMessage !== true,
   ...given,
 });
 
@@ -153,7 +154,7 @@ function idsOf(
       throw mismatch('ERR_ARGUMENT', 'generate: messages', 'an array of at least one message', show(messages));
     if (!tokenizer)
       throw new StatespaceError('ERR_ARGUMENT', 'generate: messages: the model folder has no chat template');
-    return tokenizer.encodeChat(messages, chatOptions(templateOptions));
+    return tokenizer.encodeChat(messages, chatOptions(templateOptions as ChatTemplateOptions));
   }
   if (typeof prompt !== 'string') return (prompt ?? tokens)!;
   if (!tokenizer)

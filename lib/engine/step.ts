@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import type { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
 import type { GenerateOptions } from '../session/generate.js';
@@ -30,13 +31,17 @@ export interface Outcome {
 /** What chooses a sequence's tokens: a sampler, and what the text must keep to. */
 export class Chooser {
   readonly sampler: Sampler;
+  readonly options: SamplingOptions & Pick<GenerateOptions, 'processLogits'>;
 
   constructor(
-    readonly options: SamplingOptions & Pick<GenerateOptions, 'processLogits'>,
+    options: SamplingOptions & Pick<GenerateOptions, 'processLogits'>,
     readonly vocabSize: number,
     stopIds: Iterable<number>,
     readonly mask?: TokenMask,
   ) {
+    const { processLogits } = options;
+    // The steps of an engine run in the context of whoever woke it: an AsyncLocalStorage has this request's.
+    this.options = processLogits ? { ...options, processLogits: AsyncResource.bind(processLogits) } : options;
     this.sampler = new Sampler(options, vocabSize, stopIds);
   }
 }

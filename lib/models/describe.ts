@@ -41,7 +41,7 @@ export interface CheckpointDescription extends ModelDescription {
 }
 
 /** What a model of this config is and costs; nothing is allocated. */
-export function describeModel(config: Record<string, unknown>): ModelDescription;
+export function describeModel(config: object): ModelDescription;
 /**
  * The same of a model folder or a GGUF file (the first one of a split one), with its tensors and what each is held in;
  * headers are read, and no large tensor.
@@ -50,11 +50,13 @@ export function describeModel(config: Record<string, unknown>): ModelDescription
  */
 export function describeModel(path: string, options?: LoadOptions): Promise<CheckpointDescription>;
 export function describeModel(
-  model: Record<string, unknown> | string,
+  model: object | string,
   options: LoadOptions = {},
 ): ModelDescription | Promise<CheckpointDescription> {
   if (typeof model !== 'string') checkKnown('describeModel', options, []);
-  return typeof model === 'string' ? describeCheckpoint(model, options) : describeConfig(model);
+  return typeof model === 'string'
+    ? describeCheckpoint(model, options)
+    : describeConfig(model as Record<string, unknown>);
 }
 
 function describeConfig(config: Record<string, unknown>): ModelDescription {

@@ -7,7 +7,7 @@ export interface Question {
   text?: string;
   /** Whether the text begins the sequence. Default: true. */
   first?: boolean;
-  chat?: { messages: readonly Record<string, unknown>[]; options: Record<string, unknown> };
+  chat?: { messages: readonly object[]; options: Record<string, unknown> };
 }
 
 const thread = new Elsewhere<Question, Int32Array>(join(__dirname, 'encode-thread.js'), 'tokenizer');

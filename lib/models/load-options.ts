@@ -40,7 +40,7 @@ export interface LoadOptions {
    */
   mergeAdapters?: boolean | undefined;
   /** loadModel of tensors in memory: what config.json would hold. */
-  config?: Record<string, unknown> | undefined;
+  config?: object | undefined;
   /** createModel: all tensors by their names in a checkpoint, as model.parameters() gives them; default: random ones. */
   weights?: ReadonlyMap<string, TensorLike> | undefined;
   /** Stops loading; the promise rejects with its reason. */

@@ -189,12 +189,13 @@ function warnOfUnread(binding: Binding, resolved: ResolvedModel, { strict }: Loa
 /** A model of tensors in memory. */
 async function loadValues(
   op: string,
-  given: ReadonlyMap<string, TensorLike>,
-  config: Record<string, unknown> | undefined,
+  weights: ReadonlyMap<string, TensorLike>,
+  given: object | undefined,
   options: LoadOptions,
 ): Promise<Model> {
   checkOptions(op, options, ['weights'], op === 'createModel' ? ['config', 'adapters'] : ['adapters']);
-  const values = checkValues(op, given);
+  const values = checkValues(op, weights);
+  const config = given as Record<string, unknown> | undefined;
   if (!config) throw new StatespaceError('ERR_ARGUMENT', `${op}: config: tensors alone do not say what they make`);
   const resolved = resolveModel(config, options);
   const held = options.exact ? 'f32' : (options.dtype ?? 'f32');
@@ -217,12 +218,13 @@ async function loadValues(
   return model.open({ config, identity });
 }
 
-/** A model from a config alone, with random weights drawn from `seed`. */
+/** A model from a config (`given`) alone, with random weights drawn from `seed`. */
 export async function createModel(
-  config: Record<string, unknown>,
+  given: object,
   options: LoadOptions & { seed?: number | undefined } = {},
 ): Promise<Model> {
   checkOptions('createModel', options, ['seed', 'weights'], ['config', 'adapters']);
+  const config = given as Record<string, unknown>;
   if (options.weights) return loadValues('createModel', options.weights, config, options);
   const seed = options.seed ?? 0;
   if (!Number.isSafeInteger(seed) || seed < 0) {

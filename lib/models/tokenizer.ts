@@ -44,9 +44,9 @@ export interface TextTokenizer {
    * The ids of applyChatTemplate()'s prompt: what the template writes may be control tokens; what the messages, tools and
    * documents say never is, however it is spelled.
    */
-  encodeChat(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): Int32Array;
+  encodeChat(messages: readonly object[], options?: ChatTemplateOptions): Int32Array;
   /** The prompt of a conversation, by the model's chat template; ERR_ARGUMENT where it has none or refuses. */
-  applyChatTemplate(messages: readonly Record<string, unknown>[], options?: ChatTemplateOptions): string;
+  applyChatTemplate(messages: readonly object[], options?: ChatTemplateOptions): string;
 }
 
 /**

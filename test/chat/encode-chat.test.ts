@@ -1,7 +1,7 @@
 // Chats as ids: control tokens come from the template, never from what somebody says.
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createEngine, loadModel, type Model } from 'statespace';
+import { createEngine, createModel, describeModel, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ASCII_END, asciiModelFolder, textModelFolder } from '../support/text-model.js';
 
@@ -79,6 +79,34 @@ test('the engine reads chats so', async () => {
   const tokens = ascii.tokenizer!.encodeChat(messages, { addGenerationPrompt: true });
   expect(await first({ messages })).toEqual(await first({ tokens }));
   expect(count(tokens, ASCII_END)).toBe(1);
+});
+
+test("messages, variables and configs may be of types of one's own", async () => {
+  // Interfaces have no index signature: check:types is what fails here.
+  interface Said {
+    role: 'user' | 'assistant';
+    content: string;
+  }
+  interface Variables {
+    tools: unknown[];
+  }
+  interface Config {
+    model_type: 'mamba';
+    vocab_size: number;
+    hidden_size: number;
+    num_hidden_layers: number;
+  }
+  const messages: Said[] = [{ role: 'user', content: 'hi' }];
+  const templateOptions: Variables = { tools: [] };
+  await using engine = createEngine(ascii);
+  const tokens = ascii.tokenizer!.encodeChat(messages, { addGenerationPrompt: true });
+  expect(await collect(engine.generate({ messages, templateOptions, maxTokens: 3 }))).toEqual(
+    await collect(engine.generate({ tokens, maxTokens: 3 })),
+  );
+  expect(ascii.tokenizer!.applyChatTemplate(messages)).toContain('hi');
+  const config: Config = { model_type: 'mamba', vocab_size: 16, hidden_size: 8, num_hidden_layers: 1 };
+  await using model = await createModel(config);
+  expect(describeModel(config).parameters.total).toBe(model.parameters.total);
 });
 
 async function collect(stream: AsyncIterable<{ token: number }>): Promise<number[]> {

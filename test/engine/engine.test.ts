@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { join } from 'node:path';
 import { createEngine, type Engine, type EngineToken, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -87,6 +88,16 @@ describe('a hook that changes logits', () => {
       }
     },
   );
+
+  test('runs in the context of its own request', async () => {
+    await using engine = createEngine(models.mamba!);
+    const context = new AsyncLocalStorage<number>();
+    const seen = [0, 1, 2].map(() => new Set<unknown>());
+    const ask = (i: number) =>
+      tokensOf(engine.generate({ prompt, maxTokens: 4, processLogits: () => void seen[i]!.add(context.getStore()) }));
+    await Promise.all(seen.map((_, i) => context.run(i, () => ask(i))));
+    expect(seen).toEqual([0, 1, 2].map((i) => new Set([i])));
+  });
 
   test('ends its own request where it throws, and no other', async () => {
     const model = models.llama!;
