@@ -107,18 +107,26 @@ constexpr int kGroups = int(kChunk) / kGroup;
   }
 }
 
+// Rows (chunk, key) of one kind as they are and decayed as above, and their gradients: of what passes the chunk, before
+// its decays, to which the pairs join. Weights (t, s), kLagged a row: what those of the pairs get, of the i-th kind
+// that is written from i·kChunk on.
+struct PairReads {
+  const float *x, *grouped, *weights;
+  float* dx;
+};
+struct PairWrites {
+  const float *y, *grouped;
+  float* dy;
+};
+
 template <int kReads, int kWrites>
 struct GroupedPairs {
   int64_t width;
-  const float* d;  // (chunk, key)
-  // (chunk, key) as they are, and decayed from or to the bounds of their groups, whose decay is (group, key).
-  const float *x[kReads], *y[kWrites], *x_grouped[kReads], *y_grouped[kWrites], *total;
-  // (t, s), kLagged a row, those of y[b] from b·kChunk on: what the weights of x's pairs get.
-  const float* weights[kReads];
-  const float* through;  // (key): d L / d log of the whole chunk's decay
-  float *dx[kReads],
-      *dy[kWrites];  // (chunk, key): of what passes the chunk, before its decays; these and the pairs join
-  float* slope;      // (chunk, key)
+  const float *d, *total;  // (chunk, key); (kGroups, key)
+  const float* through;    // (key): d L / d log of the whole chunk's decay
+  float* slope;            // (chunk, key)
+  PairReads reads[kReads];
+  PairWrites writes[kWrites];
 
   // For a vector of keys from i on, of a whole chunk.
   [[gnu::noinline, gnu::flatten]] void add(int64_t i) const {
@@ -134,15 +142,15 @@ struct GroupedPairs {
   static_assert(kGroup == 4, "pairs inside a group are written out");
   int64_t at(int64_t i, int t) const { return t * width + i; }
   F decay(int64_t i, int g) const { return load(total + g * width + i); }
-  F read_at(int64_t i, int a, int t) const { return load(x_grouped[a] + at(i, t)); }
-  F written_at(int64_t i, int b, int s) const { return load(y_grouped[b] + at(i, s)); }
-  F weight(int a, int b, int t, int s) const { return set(weights[a][t * kLagged + b * kChunk + s]); }
+  F read_at(int64_t i, int a, int t) const { return load(reads[a].grouped + at(i, t)); }
+  F written_at(int64_t i, int b, int s) const { return load(writes[b].grouped + at(i, s)); }
+  F weight(int a, int b, int t, int s) const { return set(reads[a].weights[t * kLagged + b * kChunk + s]); }
 
   // dx of a group: what its tokens read of the state at the chunk's start and of earlier ones.
   [[gnu::always_inline]] void read(int64_t i, int g, F* slopes, F* passing) const {
     const int first = g * kGroup;
     F sums[kReads][kGroup];
-    each<kReads>([&](int a, int t) { sums[a][t] = load(dx[a] + at(i, first + t)); });
+    each<kReads>([&](int a, int t) { sums[a][t] = load(reads[a].dx + at(i, first + t)); });
     for (int before = 0; before < g; ++before) {
       F flow = zero();
       each<kReads>([&](int a, int t) {
@@ -174,17 +182,17 @@ struct GroupedPairs {
 #pragma GCC unroll 2
       for (int b = 0; b < kWrites; ++b) {
         const auto w = [&](int t, int s) { return weight(a, b, first + t, first + s); };
-        const F y0 = load(y[b] + at(i, first)), y1 = load(y[b] + at(i, first + 1)), decayed = d1 * y0;
+        const F y0 = load(writes[b].y + at(i, first)), y1 = load(writes[b].y + at(i, first + 1)), decayed = d1 * y0;
         own[1] = fma(w(1, 0), y0, own[1]);
         own[2] = fma(w(2, 1), y1, fma(w(2, 0), decayed, own[2]));
-        own[3] = fma(w(3, 2), load(y[b] + at(i, first + 2)), own[3]);
+        own[3] = fma(w(3, 2), load(writes[b].y + at(i, first + 2)), own[3]);
         far = fma(w(3, 1), y1, fma(w(3, 0), decayed, far));
       }
       far = d2 * far;
       own[3] = own[3] + far;
-      slopes[first + 2] = fma(load(x[a] + at(i, first + 3)), far, slopes[first + 2]);
+      slopes[first + 2] = fma(load(reads[a].x + at(i, first + 3)), far, slopes[first + 2]);
 #pragma GCC unroll 4
-      for (int t = 0; t < kGroup; ++t) store(dx[a] + at(i, first + t), own[t]);
+      for (int t = 0; t < kGroup; ++t) store(reads[a].dx + at(i, first + t), own[t]);
     }
   }
 
@@ -193,7 +201,7 @@ struct GroupedPairs {
     const int first = g * kGroup;
     F sums[kWrites][kGroup], flow = zero();
     each<kWrites>([&](int b, int s) {
-      sums[b][s] = load(dy[b] + at(i, first + s));
+      sums[b][s] = load(writes[b].dy + at(i, first + s));
       flow = fma(written_at(i, b, first + s), sums[b][s], flow);
     });
     for (int after = kGroups - 1; after > g; --after) {
@@ -223,17 +231,17 @@ struct GroupedPairs {
 #pragma GCC unroll 2
       for (int a = 0; a < kReads; ++a) {
         const auto w = [&](int t, int s) { return weight(a, b, first + t, first + s); };
-        const F x2 = load(x[a] + at(i, first + 2)), x3 = load(x[a] + at(i, first + 3)), decayed = d2 * x3;
+        const F x2 = load(reads[a].x + at(i, first + 2)), x3 = load(reads[a].x + at(i, first + 3)), decayed = d2 * x3;
         own[2] = fma(w(3, 2), x3, own[2]);
         own[1] = fma(w(2, 1), x2, fma(w(3, 1), decayed, own[1]));
-        own[0] = fma(w(1, 0), load(x[a] + at(i, first + 1)), own[0]);
+        own[0] = fma(w(1, 0), load(reads[a].x + at(i, first + 1)), own[0]);
         far = fma(w(2, 0), x2, fma(w(3, 0), decayed, far));
       }
       far = d1 * far;
       own[0] = own[0] + far;
-      slopes[first + 1] = fma(load(y[b] + at(i, first)), far, slopes[first + 1]);
+      slopes[first + 1] = fma(load(writes[b].y + at(i, first)), far, slopes[first + 1]);
 #pragma GCC unroll 4
-      for (int s = 0; s < kGroup; ++s) store(dy[b] + at(i, first + s), own[s]);
+      for (int s = 0; s < kGroup; ++s) store(writes[b].dy + at(i, first + s), own[s]);
     }
 #pragma GCC unroll 4
     for (int t = 0; t < kGroup; ++t) store(slope + at(i, first + t), slopes[first + t]);

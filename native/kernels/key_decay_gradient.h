@@ -231,58 +231,46 @@ class KeyDecayGradient {
     if (writes) {
       grouped_pairs(r, k, r_grouped_, k_grouped_, d, total_, width, pk_);
       for (int64_t t = 0; t < n; ++t) pk_[t * kLagged + t] = v_own[t];
-      each_tile(n, values, [&](auto place) {
-        Tile tile(place);
-        tile.add(keys, {k_end_, width, 1}, G_, stride);
-        add_upper(tile, n, {pk_, kLagged, 1}, dy, stride);
-        if (solves) add_upper<1>(tile, n, {ak_, kLagged, 1}, dx_, stride);
-        tile.write(dv, stride);
-      });
     }
     weights(n, X);
     at_ends(n, S);
     if (n < kChunk) fill_gradients(n);
+    const PairReads by_r{r, r_grouped_, of_y_, dr}, by_a{a, a_grouped_, of_x_, da};
+    const PairWrites by_b{b, b_grouped_, db}, by_k{k, k_grouped_, dk};
     if (!solves)
-      add_pairs(GroupedPairs<1, 1>{
-          width, d, {r}, {k}, {r_grouped_}, {k_grouped_}, total_, {of_y_}, through_, {dr}, {dk}, slope});
+      add_pairs<1, 1>({by_r}, {by_k});
     else if (writes)
-      add_pairs(GroupedPairs<2, 2>{width,
-                                   d,
-                                   {r, a},
-                                   {b, k},
-                                   {r_grouped_, a_grouped_},
-                                   {b_grouped_, k_grouped_},
-                                   total_,
-                                   {of_y_, of_x_},
-                                   through_,
-                                   {dr, da},
-                                   {db, dk},
-                                   slope});
+      add_pairs<2, 2>({by_r, by_a}, {by_b, by_k});
     else
-      add_pairs(GroupedPairs<2, 1>{width,
-                                   d,
-                                   {r, a},
-                                   {b},
-                                   {r_grouped_, a_grouped_},
-                                   {b_grouped_},
-                                   total_,
-                                   {of_y_, of_x_},
-                                   through_,
-                                   {dr, da},
-                                   {db},
-                                   slope});
-    each_tile(keys, values, [&](auto place) {
-      Tile tile(place);
+      add_pairs<2, 1>({by_r, by_a}, {by_b});
+    for (int64_t column = 0; column < values; column += 2 * kLanes)
+      column + kLanes < values ? columns<2>(n, column) : columns<1>(n, column);
+  }
+
+  // By columns of G, which stay in the first-level cache: dv, and the gradient of the state at the chunk's start.
+  template <int N>
+  [[gnu::noinline, gnu::flatten]] void columns(int64_t n, int64_t column) {
+    for (int64_t row = 0; writes && row < n; row += kRows) {
+      Tile tile(Place<N>{row, column, int(std::min<int64_t>(kRows, n - row))});
+      tile.add(keys, {k_end_, width, 1}, G_, stride);
+      add_upper(tile, n, {pk_, kLagged, 1}, dy, stride);
+      if (solves) add_upper<1>(tile, n, {ak_, kLagged, 1}, dx_, stride);
+      tile.write(dv, stride);
+    }
+    for (int64_t row = 0; row < keys; row += kRows) {
+      Tile tile(Place<N>{row, column, int(std::min<int64_t>(kRows, keys - row))});
       tile.read(G_, stride);
       tile.scale_rows(decay_);
       tile.add(n, {r_start_, 1, width}, dy, stride);
       if (solves) tile.add(n, {a_start_, 1, width}, dx_, stride);
       tile.write(G_, stride);
-    });
+    }
   }
 
-  template <class Pairs>
-  void add_pairs(const Pairs& pairs) const {
+  template <int kReads, int kWrites>
+  void add_pairs(const PairReads (&reads)[kReads], const PairWrites (&writes)[kWrites]) const {
+    GroupedPairs<kReads, kWrites> pairs{width, d, total_, through_, slope, {}, {}};
+    std::copy_n(reads, kReads, pairs.reads), std::copy_n(writes, kWrites, pairs.writes);
     for (int64_t i = 0; i < width; i += kLanes) pairs.add(i);
   }
   // Behind n tokens come such as decay, read and write nothing, and what they get.
