@@ -56,17 +56,19 @@ class KeyedHead {
     copy_rows(op_.innovations, begin, n, head_ * c_.values, c_.values, X, c_.stride);
   }
 
-  void fetch(int64_t begin, int64_t n, bool forward) const {
+  Fetch ahead(int64_t begin, int64_t n, bool inputs, bool back) const {
     const int64_t first = head_ * c_.values;
-    if (forward || !(op_.kept() && op_.innovations)) {  // else they have just been here
-      fetch_rows(op_.k, begin, n, shared_, c_.keys), fetch_rows(op_.g, begin, n, at_, c_.keys);
-      fetch_rows(op_.innovations ? op_.innovations : op_.v, begin, n, first, c_.values);
+    Fetch fetch(Ahead{begin, begin + n, head_});
+    if (inputs) {
+      fetch.add(op_.k, shared_, c_.keys), fetch.add(op_.g, at_, c_.keys);
+      fetch.add(op_.innovations ? op_.innovations : op_.v, first, c_.values);
     }
-    if (forward) return;
-    fetch_rows(op_.q, begin, n, shared_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
-    if (streamed_) return;
-    for (const Tensor* to : {&dq_, &dk_, &op_.dg}) fetch_rows(*to, begin, n, at_, c_.keys);
-    fetch_rows(op_.dv, begin, n, first, c_.values);
+    if (!back) return fetch;
+    fetch.add(op_.q, shared_, c_.keys), fetch.add(op_.dy, first, c_.values);
+    if (streamed_) return fetch;
+    for (const Tensor* to : {&dq_, &dk_, &op_.dg}) fetch.add(*to, at_, c_.keys);
+    fetch.add(op_.dv, first, c_.values);
+    return fetch;
   }
 
   void write(int64_t begin, int64_t n) {
@@ -127,7 +129,7 @@ void keyed(const GatedDeltaRuleBackward& op, Context& cx, int64_t sequence, int6
   KeyedHead rows(op, begin, head, chunk, dq, dk);
   chunk.run(
       cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
-      [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
+      [&](int64_t t, int64_t n, bool inputs, bool back) { return rows.ahead(t, n, inputs, back); },
       [&](int64_t t, int64_t n) { rows.write(t, n); },
       [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); },
       [&](int64_t t, int64_t n, float* X) { rows.know(t, n, X); });

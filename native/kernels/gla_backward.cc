@@ -49,16 +49,20 @@ class Head {
     if (!forward) copy_rows(op_.dy, begin, n, head_ * c_.values, c_.values, c_.dy, c_.stride);
   }
 
-  void fetch(int64_t begin, int64_t n, bool forward) const {
+  Fetch ahead(int64_t begin, int64_t n, bool inputs, bool back) const {
     const int64_t shared = head_kv_ * c_.keys, own = head_ * c_.keys, first = head_ * c_.values;
-    fetch_rows(op_.k, begin, n, shared, c_.keys), fetch_rows(op_.g, begin, n, shared, c_.keys);
-    fetch_rows(op_.v, begin, n, head_kv_ * c_.values, c_.values);
-    if (forward) return;
-    fetch_kept(begin);
-    fetch_rows(op_.q, begin, n, own, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
-    if (streamed_) return;
-    for (const Tensor* to : {&op_.dq, &dk_, &dg_}) fetch_rows(*to, begin, n, own, c_.keys);
-    fetch_rows(dv_, begin, n, first, c_.values);
+    Fetch fetch(Ahead{begin, begin + n, head_});
+    if (inputs) {
+      fetch.add(op_.k, shared, c_.keys), fetch.add(op_.g, shared, c_.keys);
+      fetch.add(op_.v, head_kv_ * c_.values, c_.values);
+    }
+    if (!back) return fetch;
+    add_kept(begin, fetch);
+    fetch.add(op_.q, own, c_.keys), fetch.add(op_.dy, first, c_.values);
+    if (streamed_) return fetch;
+    for (const Tensor* to : {&op_.dq, &dk_, &dg_}) fetch.add(*to, own, c_.keys);
+    fetch.add(dv_, first, c_.values);
+    return fetch;
   }
 
   void write(int64_t begin, int64_t n) {
@@ -84,13 +88,13 @@ class Head {
 
  private:
   // With each chunk of a segment but the last a part of the state that the segment before begins with.
-  void fetch_kept(int64_t token) const {
+  void add_kept(int64_t token, Fetch& fetch) const {
     constexpr int64_t kParts = kept_states::kEvery / kChunk - 1;
     const int64_t into = (token - begin_) % kept_states::kEvery, at = token - into - kept_states::kEvery;
     const int64_t part = into / kChunk, floats = c_.keys * c_.values;
     if (!op_.kept() || at <= begin_ || part >= kParts) return;
     const int64_t first = part * floats / kParts, end = (part + 1) * floats / kParts;
-    prefetch_bytes(kept_states::at(op_.states, at, head_) + first, (end - first) * int64_t(sizeof(float)));
+    fetch.add(kept_states::at(op_.states, at, head_) + first, end - first);
   }
 
   const GlaBackward& op_;
@@ -119,7 +123,7 @@ void run(const GlaBackward& op, Context& cx) {
     Head rows(op, head, begin, chunk, sums[0], sums[1], sums[2]);
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
-        [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
+        [&](int64_t t, int64_t n, bool inputs, bool back) { return rows.ahead(t, n, inputs, back); },
         [&](int64_t t, int64_t n) { rows.write(t, n); },
         [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); });
     if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));

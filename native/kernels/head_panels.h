@@ -72,6 +72,7 @@ struct Ahead {
 // once they would wait for memory, and a head's rows lie pages apart, where no stream is recognised.
 class Fetch {
  public:
+  Fetch() = default;
   explicit Fetch(const Ahead& next) : next_(next) {}
   // Columns [first, first + width) of the next step's tokens.
   void add(const Tensor& t, int64_t first, int64_t width) {
@@ -81,6 +82,15 @@ class Fetch {
     // A row that begins within a line, as those of memory that JavaScript allocated do, ends within one more.
     const int64_t into = reinterpret_cast<uintptr_t>(from) % kLine, most = stride % kLine == 0 ? into : kLine - 1;
     parts_[count_++] = {from - into, stride, ceil_div(most + bytes, kLine) * kLine, next_.end - next_.begin};
+    if (count_ == 1) begin();
+  }
+  // And floats that lie side by side.
+  void add(const float* data, int64_t n) {
+    if (n <= 0) return;
+    const char* from = reinterpret_cast<const char*>(data);
+    const int64_t into = reinterpret_cast<uintptr_t>(from) % kLine;
+    const int64_t bytes = ceil_div(into + n * int64_t(sizeof(float)), kLine) * kLine;
+    parts_[count_++] = {from - into, bytes, bytes, 1};
     if (count_ == 1) begin();
   }
   // Rows follow each other here, as a call between the multiply-adds of a tile puts its sums to memory and back.
@@ -116,8 +126,8 @@ class Fetch {
     at_ -= stride_, step_ = 0;
   }
 
-  const Ahead next_;
-  Rows parts_[5];
+  Ahead next_ = {};
+  Rows parts_[16];
   int count_ = 0, part_ = 0;
   const char *at_ = &kNowhere, *end_ = nullptr, *last_ = nullptr;
   int64_t step_ = 0, stride_ = 0, skip_ = 0;

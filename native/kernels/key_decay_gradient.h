@@ -13,6 +13,7 @@
 // over all that it decays: differences of sums over all pairs would leave rounding where the decay is strong.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/context.h"
 #include "isa/math.h"
@@ -57,7 +58,8 @@ class KeyDecayGradient {
       next += ceil_div(n, 16) * 16;
       return from;
     };
-    for (float** rows : {&d, &r, &a, &b, &k, &dr, &da, &db, &dk, &slope, &r_start_, &a_start_, &b_end_, &k_end_})
+    for (float** rows : {&d, &r, &a, &b, &k, &dr, &da, &db, &dk, &slope, &r_start_, &a_start_, &b_end_, &k_end_,
+                         &r_grouped_, &a_grouped_, &b_grouped_, &k_grouped_})
       *rows = take(kRowCount * width);
     for (float** rows : {&v, &dy, &dx_}) *rows = take(kRowCount * stride);
     dv = writes ? take(kRowCount * stride) : dx_;
@@ -65,7 +67,7 @@ class KeyDecayGradient {
     for (float** vector : {&x_own, &v_own, &dx_own, &dv_own}) *vector = take(kRowCount);
     both_ = take(tile_rows(values) * kLagged), seen_ = take(tile_rows(values) * kLagged);
     of_start_ = take(tile_rows(keys) * kLagged), of_end_ = take(tile_rows(keys) * kLagged);
-    lanes_ = take(width * kLanes);
+    lanes_ = take(width * kLanes), total_ = take(kGroups * width);
     through_ = take(width + kLanes), decay_ = take(width + kLanes + kRows);
     G_ = take(size_);
     std::memset(memory, 0, (next - memory) * sizeof(float));
@@ -76,8 +78,8 @@ class KeyDecayGradient {
   static int64_t floats(int64_t keys, int64_t values, int64_t tokens, bool kept) {
     const int64_t width = padded(keys), stride = state_stride(values), held = segment(keys, values, kept);
     const int64_t segments = kept ? 2 : ceil_div(chunks(tokens), held);
-    return kRowCount * (14 * width + 4 * stride + 6 * kLagged + 4) +
-           2 * (tile_rows(values) + tile_rows(keys)) * kLagged + width * (kLanes + 2) +
+    return kRowCount * (18 * width + 4 * stride + 6 * kLagged + 4) +
+           2 * (tile_rows(values) + tile_rows(keys)) * kLagged + width * (kLanes + kGroups + 2) +
            (segments + held) * tile_rows(keys) * stride +
            (kept ? held : chunks(tokens)) * whole_tiles(kChunk) * stride + 2048;
   }
@@ -89,16 +91,16 @@ class KeyDecayGradient {
   }
   float* gradient() const { return G_; }
 
-  // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. fetch(t, n, …): what
-  // is read next, and will be written, may be brought near. write(t, n): takes results. restore(t, S): the state before
-  // token t that the forward kept. know(t, n, X): where x is known, its rows; of a and v nothing is read then for a
-  // forward pass.
-  template <class Read, class Fetch, class Write, class Restore>
-  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write, Restore&& restore) {
-    run(cx, begin, end, read, fetch, write, restore, [](int64_t, int64_t, float*) {});
+  // read(t, n, true): d, a, b, k, v of n tokens; r, x_own, v_own and dy as well where it is false. ahead(t, n, inputs,
+  // back): a Fetch of what is read of them, forward and back, and will be written. write(t, n): takes results.
+  // restore(t, S): the state before token t that the forward kept. know(t, n, X): where x is known, its rows; of a and
+  // v nothing is read then for a forward pass.
+  template <class Read, class Next, class Write, class Restore>
+  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Next&& ahead, Write&& write, Restore&& restore) {
+    run(cx, begin, end, read, ahead, write, restore, [](int64_t, int64_t, float*) {});
   }
-  template <class Read, class Fetch, class Write, class Restore, class Know>
-  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Fetch&& fetch, Write&& write, Restore&& restore,
+  template <class Read, class Next, class Write, class Restore, class Know>
+  void run(Context& cx, int64_t begin, int64_t end, Read&& read, Next&& ahead, Write&& write, Restore&& restore,
            Know&& know) {
     const int64_t count = ceil_div(end - begin, kChunk), segments = ceil_div(count, segment_);
     const auto first = [&](int64_t c) { return begin + c * kChunk; };
@@ -107,7 +109,7 @@ class KeyDecayGradient {
       if (c % 16 == 0) cx.check_stop();
       const int64_t n = tokens(c);
       read(first(c), n, c + 1 < count);
-      if (c + 1 < count) fetch(first(c + 1), tokens(c + 1), true);
+      if (c + 1 < count) ahead_ = ahead(first(c + 1), tokens(c + 1), true, false);
       known_&& c + 1 < count ? decay_to_ends(n) : prepare(n);
       // Inside all but the last segment only the state at hand is kept.
       const bool passing = c / segment_ + 1 < segments;
@@ -124,8 +126,7 @@ class KeyDecayGradient {
       if (kept_ && s > 0) restore(first(from), state(from));
       for (int64_t c = from; kept_ && c <= last; ++c) {
         read(first(c), tokens(c), c < last);
-        if (c < last) fetch(first(c + 1), tokens(c + 1), true);
-        if (c + 1 == last) fetch(first(last), tokens(last), false);
+        if (c < last) ahead_ = ahead(first(c + 1), tokens(c + 1), true, c + 1 == last);
         known_&& c < last ? decay_to_ends(tokens(c)) : prepare(tokens(c));
         if (known_)
           know(first(c), tokens(c), X(c));
@@ -143,9 +144,9 @@ class KeyDecayGradient {
         const bool there = c + 1 == count || (kept_ && c == last);  // what the last chunk read
         if (!there) read(first(c), n, false);
         if (kept_ && c == from && s > 0)
-          fetch(first(from - segment_), kChunk, true);
+          ahead_ = ahead(first(from - segment_), kChunk, true, false);
         else if (c > 0)
-          fetch(first(c - 1), kChunk, false);
+          ahead_ = ahead(first(c - 1), kChunk, !kept_, true);  // a segment's inputs have just been here
         if (!there) prepare(n);
         backward(n, state(c), X(c));
         write(first(c), n);
@@ -175,9 +176,13 @@ class KeyDecayGradient {
   int64_t place_of_v() const { return solves ? kChunk : 0; }
 
   void prepare(int64_t n) {
+    if (n < kChunk) fill_rows(n);
+    if (writes) decay_to_groups(k, k_grouped_, d, width, total_);
     if (solves) {
-      decayed_pairs(a, d, b, n, width, decay_, ab_);
-      if (writes) decayed_pairs(a, d, k, n, width, decay_, ak_);
+      decay_from_groups(a, a_grouped_, d, width);
+      decay_to_groups(b, b_grouped_, d, width, total_);
+      grouped_pairs(a, b, a_grouped_, b_grouped_, d, total_, width, ab_);
+      if (writes) grouped_pairs(a, k, a_grouped_, k_grouped_, d, total_, width, ak_);
     }
     decay_to_ends(n);
   }
@@ -203,66 +208,78 @@ class KeyDecayGradient {
 
   [[gnu::noinline, gnu::flatten]] void advance(int64_t n, const float* S, const float* X, float* next) {
     std::memset(next + keys * stride, 0, (size_ - keys * stride) * sizeof(float));
+    Fetch fetch = std::exchange(ahead_, Fetch());
     each_tile(keys, values, [&](auto place) {
       Tile tile(place);
       tile.read(S, stride);
       tile.scale_rows(decay_);
-      if (solves) tile.add(n, {b_end_, 1, width}, X, stride);
-      if (writes) tile.add(n, {k_end_, 1, width}, v, stride);
+      if (solves) tile.add(n, {b_end_, 1, width}, X, stride, [&] { fetch.line(); });
+      if (writes) tile.add(n, {k_end_, 1, width}, v, stride, [&] { fetch.line(); });
       tile.write(next, stride);
     });
+    fetch.rest();
   }
 
   [[gnu::noinline, gnu::flatten]] void backward(int64_t n, const float* S, const float* X) {
+    decay_from_groups(r, r_grouped_, d, width);
     if (solves) {
-      decayed_pairs(r, d, b, n, width, decay_, pb_);
+      grouped_pairs(r, b, r_grouped_, b_grouped_, d, total_, width, pb_);
       decay_from_start(r, r_start_, d, n, width, decay_);
       for (int64_t t = 0; t < n; ++t) pb_[t * kLagged + t] = x_own[t];
       changes(n);
     }
     if (writes) {
-      decayed_pairs(r, d, k, n, width, through_, pk_);
+      grouped_pairs(r, k, r_grouped_, k_grouped_, d, total_, width, pk_);
       for (int64_t t = 0; t < n; ++t) pk_[t * kLagged + t] = v_own[t];
-      each_tile(n, values, [&](auto place) {
-        Tile tile(place);
-        tile.add(keys, {k_end_, width, 1}, G_, stride);
-        add_upper(tile, n, {pk_, kLagged, 1}, dy, stride);
-        if (solves) add_upper<1>(tile, n, {ak_, kLagged, 1}, dx_, stride);
-        tile.write(dv, stride);
-      });
     }
     weights(n, X);
     at_ends(n, S);
-    if (n < kChunk) fill_chunk(n);
+    if (n < kChunk) fill_gradients(n);
+    const PairReads by_r{r, r_grouped_, of_y_, dr}, by_a{a, a_grouped_, of_x_, da};
+    const PairWrites by_b{b, b_grouped_, db}, by_k{k, k_grouped_, dk};
     if (!solves)
-      pairs<1, 1>({r}, {k}, {of_y_}, {dr}, {dk});
+      add_pairs<1, 1>({by_r}, {by_k});
     else if (writes)
-      pairs<2, 2>({r, a}, {b, k}, {of_y_, of_x_}, {dr, da}, {db, dk});
+      add_pairs<2, 2>({by_r, by_a}, {by_b, by_k});
     else
-      pairs<2, 1>({r, a}, {b}, {of_y_, of_x_}, {dr, da}, {db});
-    each_tile(keys, values, [&](auto place) {
-      Tile tile(place);
+      add_pairs<2, 1>({by_r, by_a}, {by_b});
+    for (int64_t column = 0; column < values; column += 2 * kLanes)
+      column + kLanes < values ? columns<2>(n, column) : columns<1>(n, column);
+  }
+
+  // By columns of G, which stay in the first-level cache: dv, and the gradient of the state at the chunk's start.
+  template <int N>
+  [[gnu::noinline, gnu::flatten]] void columns(int64_t n, int64_t column) {
+    for (int64_t row = 0; writes && row < n; row += kRows) {
+      Tile tile(Place<N>{row, column, int(std::min<int64_t>(kRows, n - row))});
+      tile.add(keys, {k_end_, width, 1}, G_, stride);
+      add_upper(tile, n, {pk_, kLagged, 1}, dy, stride);
+      if (solves) add_upper<1>(tile, n, {ak_, kLagged, 1}, dx_, stride);
+      tile.write(dv, stride);
+    }
+    for (int64_t row = 0; row < keys; row += kRows) {
+      Tile tile(Place<N>{row, column, int(std::min<int64_t>(kRows, keys - row))});
       tile.read(G_, stride);
       tile.scale_rows(decay_);
       tile.add(n, {r_start_, 1, width}, dy, stride);
       if (solves) tile.add(n, {a_start_, 1, width}, dx_, stride);
       tile.write(G_, stride);
-    });
+    }
   }
 
   template <int kReads, int kWrites>
-  void pairs(const float* const (&x)[kReads], const float* const (&y)[kWrites], const float* const (&weights)[kReads],
-             float* const (&dx)[kReads], float* const (&dy)[kWrites]) const {
-    GroupedPairs<kReads, kWrites> pairs{width, d, {}, {}, {}, through_, {}, {}, slope};
-    for (int i = 0; i < kReads; ++i) pairs.x[i] = x[i], pairs.weights[i] = weights[i], pairs.dx[i] = dx[i];
-    for (int i = 0; i < kWrites; ++i) pairs.y[i] = y[i], pairs.dy[i] = dy[i];
+  void add_pairs(const PairReads (&reads)[kReads], const PairWrites (&writes)[kWrites]) const {
+    GroupedPairs<kReads, kWrites> pairs{width, d, total_, through_, slope, {}, {}};
+    std::copy_n(reads, kReads, pairs.reads), std::copy_n(writes, kWrites, pairs.writes);
     for (int64_t i = 0; i < width; i += kLanes) pairs.add(i);
   }
-  // Behind n tokens come such as decay, read and write nothing.
-  void fill_chunk(int64_t n) {
-    const int64_t from = n * width, left = (kChunk - n) * width;
-    for (float* rows : {r, a, b, k, dr, da, db, dk}) clear(rows + from, left);
-    std::fill_n(d + from, left, 1.0f);
+  // Behind n tokens come such as decay, read and write nothing, and what they get.
+  void fill_rows(int64_t n) const {
+    for (float* rows : {r, a, b, k}) clear(rows + n * width, (kChunk - n) * width);
+    std::fill_n(d + n * width, (kChunk - n) * width, 1.0f);
+  }
+  void fill_gradients(int64_t n) const {
+    for (float* rows : {dr, da, db, dk}) clear(rows + n * width, (kChunk - n) * width);
     for (float* weights : {of_y_, of_x_})
       for (int64_t t = 0; t < kChunk; ++t)
         for (int64_t first : {int64_t(0), kChunk})
@@ -321,11 +338,12 @@ class KeyDecayGradient {
     transpose_block(dy, stride, n, values, seen_, kLagged);
     if (solves) transpose_block(dx_, stride, n, values, seen_ + kChunk, kLagged);
     const int64_t read = solves ? kLagged : kChunk, written = solves && writes ? kLagged : kChunk;
+    Fetch fetch = std::exchange(ahead_, Fetch());
     for (int64_t row = 0; row < keys; row += kRows) {
       const int rows = int(std::min<int64_t>(kRows, keys - row));
       each_tile_of_row(row, rows, read, [&](auto place) {
         Tile tile(place);
-        tile.add(values, {S, stride, 1}, seen_, kLagged);
+        tile.add(values, {S, stride, 1}, seen_, kLagged, [&] { fetch.line(); });
         tile.write(of_start_, kLagged);
       });
       each_tile_of_row(row, rows, written, [&](auto place) {
@@ -340,6 +358,7 @@ class KeyDecayGradient {
         store(lanes_ + i * kLanes, total);
       }
     }
+    fetch.rest();
     transpose_block(of_start_, kLagged, keys, n, dr, width);
     if (solves) transpose_block(of_start_ + kChunk, kLagged, keys, n, da, width);
     if (solves) transpose_block(of_end_, kLagged, keys, n, db, width);
@@ -357,13 +376,15 @@ class KeyDecayGradient {
   const bool known_;  // and x
   const int64_t segment_;
   float *r_start_, *a_start_, *b_end_, *k_end_;  // (chunk, key): decayed from the chunk's start or to its end
-  float* dx_;                                    // (chunk, value)
-  float *ab_, *ak_, *pb_, *pk_;                  // (s, t ≥ s): the weights
-  float *of_x_, *of_y_;                          // (t, s): what those of dX and dY get
-  float *both_, *seen_;                          // (value, kLagged): Xᵀ and Vᵀ, dYᵀ and dXᵀ
-  float *of_start_, *of_end_;                    // (key, kLagged): S dYᵀ and S dXᵀ, G Xᵀ and G Vᵀ
-  float *lanes_, *through_, *decay_;             // (key): d L / d log of the whole chunk's decay, and that decay
+  float *r_grouped_, *a_grouped_, *b_grouped_, *k_grouped_, *total_;  // the same of groups, and their decays
+  float* dx_;                                                         // (chunk, value)
+  float *ab_, *ak_, *pb_, *pk_;                                       // (s, t ≥ s): the weights
+  float *of_x_, *of_y_;                                               // (t, s): what those of dX and dY get
+  float *both_, *seen_;               // (value, kLagged): Xᵀ and Vᵀ, dYᵀ and dXᵀ
+  float *of_start_, *of_end_;         // (key, kLagged): S dYᵀ and S dXᵀ, G Xᵀ and G Vᵀ
+  float *lanes_, *through_, *decay_;  // (key): d L / d log of the whole chunk's decay, and that decay
   float *G_, *X_;
+  Fetch ahead_;
   float *slots_, *states_;  // of the segment at work without its first, and the first of every segment
 };
 

@@ -134,6 +134,8 @@ class HeadChunks {
   // Kept as (d_state, headdim), in the order of the channels.
   void read_kept(int64_t token, float* S) const {
     const float* from = kept_states::at(op_.states, token, head_);
+    if (z_.headdim == z_.p && z_.d_state == z_.n)
+      return transpose_block(from, z_.headdim, z_.d_state, z_.headdim, S, z_.n);
     for (int64_t n = 0; n < z_.d_state; n += kLanes)
       for (int64_t p = 0; p < z_.headdim; p += kLanes) {
         F square[kLanes];

@@ -81,16 +81,16 @@ class HeadGradient : public HeadChunks {
     } else {
       for (int64_t t = 0; t < n; ++t)
         channels([&](int64_t i, int m) {
-          store(w_.chunk.u + t * z_.p + i, load(op_.dy.row(token + t) + head_ * z_.headdim + i, m));
+          store(w_.chunk.u + t * z_.p + i, load_some(op_.dy.row(token + t) + head_ * z_.headdim + i, m));
         });
     }
     w_.chunk.head(n * z_.rank, state(c), G_, gated && !op_.outputs);
     w_.chunk.finish(n * z_.rank);
     for (int64_t t = n - 1; t >= 0; --t) {
-      inside(token, t);
+      inside(token, t, sums);
       written(token, t, sums);
-      turned(token, t, sums, totals);
     }
+    turned(token, n, sums, totals);
   }
 
   // How much row j of a token is in row r beyond what the chunk has of it.
@@ -145,8 +145,8 @@ class HeadGradient : public HeadChunks {
     if (op_.dz) channels([&](int64_t i, int m) { put(op_.dz.row(token) + at + i, load(w_.dz + i), m); });
   }
 
-  // The gradients of v in the rows of dx, and those of tau dt and (1 - tau) dt.
-  void inside(int64_t first, int64_t t) {
+  // The gradients of v in the rows of dx, and those of tau dt, (1 - tau) dt and D.
+  void inside(int64_t first, int64_t t, const HeadSums& sums) {
     const int64_t at = first + t - begin_;
     const bool followed = first + t + 1 < end_;
     const float w = w_.steps.own[t] + w_.steps.carried[t + 1], skip = op_.D ? op_.D.f32()[head_] : 0;
@@ -161,6 +161,7 @@ class HeadGradient : public HeadChunks {
       if (followed) carried_[at + 1] += written;
       for (int64_t j = 0; j < z_.rank; ++j) {
         const float m = more(t, r, j), e = w_.e[(row + r) * z_.rank + j], f = dot(u + r * z_.p, v + j * z_.p, z_.p);
+        if (j == r) *sums.D += f;
         if (j > r)
           own_[at] += e * f;
         else if (followed)
@@ -199,59 +200,87 @@ class HeadGradient : public HeadChunks {
       }
       if (op_.dx) put(op_.dx.row(token) + at + i, dx, m);
     });
-    for (int64_t r = 0; r < z_.rank; ++r) {
-      const int64_t row = (t * z_.rank + r) * z_.p;
-      *sums.D += dot(w_.chunk.u + row, w_.v + row, z_.p);
-    }
   }
 
-  // From k and c through their rotations to B and C, and to the angles, each of which turns all later tokens.
-  void turned(int64_t first, int64_t t, const HeadSums& sums, const TokenSums& totals) {
-    const int64_t token = first + t, row = t * z_.rank * z_.n, to = token * z_.rank * z_.n;
-    for (int64_t r = 0; op_.dlast_k && token + 1 == end_ && r < z_.rank; ++r) {
+  // From k and c through their rotations to B and C, and to the angles, each of which turns all later tokens. A vector
+  // of channels goes through all tokens of the chunk, so that sums over them stay in registers.
+  [[gnu::noinline, gnu::flatten]] void turned(int64_t first, int64_t n, const HeadSums& sums, const TokenSums& totals) {
+    for (int64_t r = 0; op_.dlast_k && first + n == end_ && r < z_.rank; ++r) {
       z_.ordered(row_of_k(op_.dlast_k, r), w_.channels);
-      for (int64_t i = 0; i < z_.n; i += kLanes) add(w_.chunk.dk + row + r * z_.n + i, load(w_.channels + i));
+      float* last = w_.chunk.dk + ((n - 1) * z_.rank + r) * z_.n;
+      for (int64_t i = 0; i < z_.n; i += kLanes) add(last + i, load(w_.channels + i));
     }
-    struct Rows {
-      const float *rotated, *d;
-      float *bias, *to;
-    };
-    const Rows both[] = {{w_.chunk.k + row, w_.chunk.dk + row, sums.B_bias, totals.B + to},
-                         {w_.chunk.q + row, w_.chunk.dq + row, sums.C_bias, totals.C + to}};
-    const auto give = [&](const Rows& rows, int64_t at, F x, int m) {
-      add(rows.bias + at, x, m);
-      put(rows.to + at, totals.first ? x : load_some(rows.to + at, m) + x, m);
-    };
-    F turn = zero();
+    const int64_t token = z_.rank * z_.n, to = first * token;
+    const Rows both[] = {{w_.chunk.k, w_.chunk.dk, sums.B_bias, totals.B + to, token},
+                         {w_.chunk.q, w_.chunk.dq, sums.C_bias, totals.C + to, token}};
+    F turns[kDecayChunk];
+    for (F& turn : turns) turn = zero();
     for (int64_t i = 0; i < z_.angles; i += kLanes) {
+      F of_token[kDecayChunk];  // of θ, by what a token reads and writes itself
+      for (int64_t t = 0; t < n; ++t) of_token[t] = zero();
       const int m = z_.angles - i < kLanes ? int(z_.angles - i) : kLanes;
-      const F s = load(w_.sine + t * z_.s + i), c = load(w_.cosine + t * z_.s + i);
-      F later = load(later_ + i);
       for (const Rows& rows : both)
-        for (int64_t at = i; at < z_.rank * z_.n; at += z_.n) {
-          const int64_t other = at + z_.angles;
-          const F a = load_some(rows.d + at, m), b = load_some(rows.d + other, m);
-          later = fma(b, load_some(rows.rotated + at, m), fnma(a, load_some(rows.rotated + other, m), later));
-          give(rows, at, fma(a, c, b * s), m);
-          give(rows, other, fnma(a, s, b * c), m);
-        }
+        for (int64_t at = i; at < token; at += z_.n)
+          m < kLanes ? turn_back(rows, at, n, i, totals.first, of_token, m)
+                     : turn_back(rows, at, n, i, totals.first, of_token);
+      F later = load(later_ + i);
+      for (int64_t t = n - 1; t >= 0; --t) {
+        later = later + of_token[t];
+        const F rate = load_some(rates(first + t) + i, m);
+        turns[t] = fma(later, rate, turns[t]);
+        // π (1 - tanh²), rate = π tanh
+        const F slope = set(dt(t)) * later * (set(3.14159265f) - rate * rate * set(0.318309886f));
+        float* shared = totals.angles + (first + t) * z_.s + i;
+        if (op_.angles.rank == 2)
+          put(shared, totals.first ? slope : load_some(shared, m) + slope, m);
+        else if (op_.dangles)
+          put(op_.dangles.row(first + t) + head_ * z_.angles + i, slope, m);
+      }
       store(later_ + i, later);
-      const F rate = load_some(rates(token) + i, m);
-      turn = fma(later, rate, turn);
-      // π (1 - tanh²), rate = π tanh
-      const F slope = set(dt(t)) * later * (set(3.14159265f) - rate * rate * set(0.318309886f));
-      float* shared = totals.angles + token * z_.s + i;
-      if (op_.angles.rank == 2)
-        put(shared, totals.first ? slope : load_some(shared, m) + slope, m);
-      else if (op_.dangles)
-        put(op_.dangles.row(token) + head_ * z_.angles + i, slope, m);
     }
-    turns_[token - begin_] = sum(turn);
+    for (int64_t t = 0; t < n; ++t) turns_[first + t - begin_] = sum(turns[t]);
     for (int64_t i = 2 * z_.angles; i < z_.d_state; i += kLanes) {
       const int m = z_.d_state - i < kLanes ? int(z_.d_state - i) : kLanes;
       for (const Rows& rows : both)
-        for (int64_t at = i; at < z_.rank * z_.n; at += z_.n) give(rows, at, load_some(rows.d + at, m), m);
+        for (int64_t at = i; at < token; at += z_.n)
+          m < kLanes ? pass_on(rows, at, n, totals.first, m) : pass_on(rows, at, n, totals.first);
     }
+  }
+
+  // Rows of k or c of a chunk's tokens, `token` floats each, their gradients, and where those of B or C are added up.
+  struct Rows {
+    const float *rotated, *d;
+    float *bias, *to;
+    int64_t token;
+  };
+  // One rank's channels from `at` on and their partners, whose angles stand at i.
+  template <class... Lanes>
+  [[gnu::always_inline]] void turn_back(const Rows& rows, int64_t at, int64_t n, int64_t i, bool first, F* of_token,
+                                        Lanes... m) const {
+    F sum = load(rows.bias + at, m...), other_sum = load(rows.bias + at + z_.angles, m...);
+    for (int64_t t = 0; t < n; ++t) {
+      const int64_t own = t * rows.token + at, other = own + z_.angles;
+      const F s = load(w_.sine + t * z_.s + i), c = load(w_.cosine + t * z_.s + i);
+      const F a = load(rows.d + own, m...), b = load(rows.d + other, m...);
+      of_token[t] = fma(b, load(rows.rotated + own, m...), fnma(a, load(rows.rotated + other, m...), of_token[t]));
+      const F x = fma(a, c, b * s), y = fnma(a, s, b * c);
+      sum = sum + x, other_sum = other_sum + y;
+      store(rows.to + own, first ? x : load(rows.to + own, m...) + x, m...);
+      store(rows.to + other, first ? y : load(rows.to + other, m...) + y, m...);
+    }
+    store(rows.bias + at, sum, m...), store(rows.bias + at + z_.angles, other_sum, m...);
+  }
+  // Channels that are not rotated.
+  template <class... Lanes>
+  [[gnu::always_inline]] void pass_on(const Rows& rows, int64_t at, int64_t n, bool first, Lanes... m) const {
+    F sum = load(rows.bias + at, m...);
+    for (int64_t t = 0; t < n; ++t) {
+      const F x = load(rows.d + t * rows.token + at, m...);
+      float* to = rows.to + t * rows.token + at;
+      sum = sum + x;
+      store(to, first ? x : load(to, m...) + x, m...);
+    }
+    store(rows.bias + at, sum, m...);
   }
 
   // The states before the first token: G is the gradient of S'_0, of which S_0 is a part.
@@ -285,28 +314,35 @@ class HeadGradient : public HeadChunks {
 
   // From tau dt, (1 - tau) dt, log a and the turns to dt, adt and trap.
   void steps(const HeadSums& sums) {
-    for (int64_t t = 0; t < end_ - begin_; ++t) {
-      const int64_t token = begin_ + t;
-      w_.steps.fill(f_, head_, token, 1);
-      const float step = w_.steps.dt[0], tau = lane(sigmoid(set(op_.trap.row(token)[head_]))),
-                  u = op_.adt.row(token)[head_];
-      float ddt = tau * own_[t] + (1 - tau) * carried_[t] + turns_[t], dadt = log_a_[t];
-      if (op_.raw_steps) {
-        const float rate = u < 0 ? 1 / (1 - u) : 1 + u, slope = u < 0 ? rate * rate : 1;
-        ddt -= std::max(op_.a_floor, rate) * log_a_[t];
-        dadt = rate < op_.a_floor ? 0 : -slope * step * log_a_[t];
-        ddt *= lane(softplus_gradient(set(op_.dt.row(token)[head_] + (op_.dt_bias ? op_.dt_bias.f32()[head_] : 0))));
+    const float bias = op_.dt_bias ? op_.dt_bias.f32()[head_] : 0;
+    for (int64_t first = 0; first < end_ - begin_; first += per_) {
+      const int64_t n = std::min(per_, end_ - begin_ - first);
+      w_.steps.fill(f_, head_, begin_ + first, n);
+      alignas(64) float taus[kDecayChunk + kLanes], slopes[kDecayChunk + kLanes];
+      for (int64_t t = 0; t < padded(n); ++t) {
+        taus[t] = t < n ? op_.trap.row(begin_ + first + t)[head_] : 0;
+        slopes[t] = t < n ? op_.dt.row(begin_ + first + t)[head_] + bias : 0;
       }
-      *sums.dt_bias += ddt;
-      if (op_.ddt) op_.ddt.row(token)[head_] = ddt;
-      if (op_.dadt) op_.dadt.row(token)[head_] = dadt;
-      if (op_.dtrap) op_.dtrap.row(token)[head_] = step * (own_[t] - carried_[t]) * tau * (1 - tau);
+      for (int64_t t = 0; t < n; t += kLanes) {
+        store(taus + t, sigmoid(load(taus + t)));
+        store(slopes + t, softplus_gradient(load(slopes + t)));
+      }
+      for (int64_t t = first; t < first + n; ++t) {
+        const int64_t token = begin_ + t;
+        const float step = w_.steps.dt[t - first], tau = taus[t - first], u = op_.adt.row(token)[head_];
+        float ddt = tau * own_[t] + (1 - tau) * carried_[t] + turns_[t], dadt = log_a_[t];
+        if (op_.raw_steps) {
+          const float rate = u < 0 ? 1 / (1 - u) : 1 + u, slope = u < 0 ? rate * rate : 1;
+          ddt -= std::max(op_.a_floor, rate) * log_a_[t];
+          dadt = rate < op_.a_floor ? 0 : -slope * step * log_a_[t];
+          ddt *= slopes[t - first];
+        }
+        *sums.dt_bias += ddt;
+        if (op_.ddt) op_.ddt.row(token)[head_] = ddt;
+        if (op_.dadt) op_.dadt.row(token)[head_] = dadt;
+        if (op_.dtrap) op_.dtrap.row(token)[head_] = step * (own_[t] - carried_[t]) * tau * (1 - tau);
+      }
     }
-  }
-  static float lane(F x) {
-    alignas(64) float lanes[kLanes];
-    store(lanes, x);
-    return lanes[0];
   }
 
   float *const G_, *const later_;            // (p, n); (s): of θ of all later tokens

@@ -42,16 +42,20 @@ class Head {
     }
   }
 
-  void fetch(int64_t begin, int64_t n, bool forward) const {
+  Fetch ahead(int64_t begin, int64_t n, bool inputs, bool back) const {
     const int64_t first = head_ * c_.values;
-    fetch_rows(op_.k, begin, n, at_, c_.keys), fetch_rows(op_.v, begin, n, first, c_.values);
-    if (varies_) fetch_rows(op_.w, begin, n, at_, c_.keys);
-    if (forward) return;
-    fetch_rows(op_.r, begin, n, at_, c_.keys), fetch_rows(op_.dy, begin, n, first, c_.values);
-    if (streamed_) return;
-    for (const Tensor* to : {&op_.dr, &op_.dk}) fetch_rows(*to, begin, n, at_, c_.keys);
-    if (varies_) fetch_rows(op_.dw, begin, n, at_, c_.keys);
-    fetch_rows(op_.dv, begin, n, first, c_.values);
+    Fetch fetch(Ahead{begin, begin + n, head_});
+    if (inputs) {
+      fetch.add(op_.k, at_, c_.keys), fetch.add(op_.v, first, c_.values);
+      if (varies_) fetch.add(op_.w, at_, c_.keys);
+    }
+    if (!back) return fetch;
+    fetch.add(op_.r, at_, c_.keys), fetch.add(op_.dy, first, c_.values);
+    if (streamed_) return fetch;
+    for (const Tensor* to : {&op_.dr, &op_.dk}) fetch.add(*to, at_, c_.keys);
+    if (varies_) fetch.add(op_.dw, at_, c_.keys);
+    fetch.add(op_.dv, first, c_.values);
+    return fetch;
   }
 
   void write(int64_t begin, int64_t n) {
@@ -102,7 +106,7 @@ void run(const Wkv6Backward& op, Context& cx) {
     Head rows(op, head, {du + i * keys, dw + i * keys}, chunk);
     chunk.run(
         cx, begin, end, [&](int64_t t, int64_t n, bool forward) { rows.read(t, n, forward); },
-        [&](int64_t t, int64_t n, bool forward) { rows.fetch(t, n, forward); },
+        [&](int64_t t, int64_t n, bool inputs, bool back) { return rows.ahead(t, n, inputs, back); },
         [&](int64_t t, int64_t n) { rows.write(t, n); },
         [&](int64_t t, float* S) { read_kept(op.states, t, head, keys, values, S, chunk.stride); });
     if (op.dinitial_state) write_rows(chunk.gradient(), chunk.stride, keys, values, state_of(op.dinitial_state));
