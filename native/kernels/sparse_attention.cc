@@ -21,6 +21,7 @@ void each_heads(const SparseAttention& op, int64_t begin, int64_t end, Fn&& fn) 
 // that each thread reads keys and values once.
 template <class T>
 struct FewQueries {
+  static constexpr int64_t kTogether = 8;     // heads, for which a key is widened once
   static constexpr int64_t kKeys = 64;        // of a piece: they stay in the caches while all heads pass by
   static constexpr int64_t kRoom = 16 << 20;  // scores that are held at once
   const SparseAttention& op;
@@ -31,14 +32,14 @@ struct FewQueries {
 
   // As many tokens as this is for, and heads whose scores are held at once, whole groups of those that go together.
   static int64_t most_tokens(const Context& cx, int64_t stride) {
-    return std::min<int64_t>(8 * cx.threads(), std::max<int64_t>(1, kRoom / (4 * stride)));
+    return std::min<int64_t>(8 * cx.threads(), std::max<int64_t>(1, kRoom / (kTogether * stride)));
   }
   static int64_t heads_at_once(int64_t heads, int64_t tokens, int64_t stride) {
-    return std::min(heads, std::max<int64_t>(4, kRoom / (tokens * stride) / 4 * 4));
+    return std::min(heads, std::max(+kTogether, kRoom / (tokens * stride) / kTogether * kTogether));
   }
   // For so many tokens or fewer.
   static int64_t floats(int64_t heads, int64_t tokens, int64_t stride) {
-    return std::min(tokens * heads * stride, std::max(tokens * 4 * stride, kRoom));
+    return std::min(tokens * heads * stride, std::max(tokens * kTogether * stride, +kRoom));
   }
 
   void run(Context& cx) const {
@@ -57,7 +58,7 @@ struct FewQueries {
       const int64_t i = task / blocks, from = task % blocks * kKeys, left = seen(i).count - from;
       if (left <= 0) return;
       const Seen keys = seen(i).part(from, std::min(left, kKeys));
-      each_heads(op, begin, end, [&](int64_t head, auto together) {
+      each_heads<kTogether>(op, begin, end, [&](int64_t head, auto together) {
         score<T, together>(part.rows<T>(op.k), kv_of(head), keys, op.q.row(part.begin + i) + head * headdim, headdim,
                            op.scale, row(i, head) + from, stride);
       });
@@ -68,11 +69,11 @@ struct FewQueries {
       softmax(op, part.begin + i, part.before() + i, head, seen(i), row(i, head), bias);
     });
     // All heads of a strip after each other: its values stay in the caches.
-    const int64_t strips = ceil_div(headdim, kStrip), groups = ceil_div(heads, int64_t(4));
+    const int64_t strips = ceil_div(headdim, kStrip), groups = ceil_div(heads, +kTogether);
     cx.parallel_for(tokens * strips * groups, [&](int64_t task, int) {
       const int64_t i = task / (strips * groups), d = task / groups % strips * kStrip,
-                    first = begin + task % groups * 4;
-      each_heads(op, first, std::min(first + 4, end), [&](int64_t head, auto together) {
+                    first = begin + task % groups * kTogether;
+      each_heads<kTogether>(op, first, std::min(first + kTogether, end), [&](int64_t head, auto together) {
         weigh_from<T, together>(part.rows<T>(op.v), kv_of(head), seen(i), row(i, head), stride, headdim, d,
                                 op.y.row(part.begin + i) + head * headdim);
       });

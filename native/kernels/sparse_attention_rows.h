@@ -139,14 +139,13 @@ struct Seen {
 
 constexpr int64_t kStrip = 4 * kLanes;  // channels that are summed at once
 
-// Channels [d, d + kStrip) of y (kHeads, headdim) = p (kHeads, stride) times the values that are seen. Every loop
-// over the sums is unrolled, so that they stay in registers.
-template <class T, int kHeads, bool kWhole>
+// Channels [d, d + kVectors vectors) of y (kHeads, headdim) = p (kHeads, stride) times the values that are seen. Every
+// loop over the sums is unrolled, so that they stay in registers.
+template <class T, int kHeads, int kVectors, bool kWhole>
 void weigh_strip(const Keys<T>& values, int64_t kv, const Seen& seen, const float* p, int64_t stride, int64_t headdim,
                  int64_t d, float* y) {
-  constexpr int kVectors = kStrip / kLanes;
   F sums[kHeads][kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int h = 0; h < kHeads; ++h)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sums[h][v] = zero();
@@ -161,25 +160,30 @@ void weigh_strip(const Keys<T>& values, int64_t kv, const Seen& seen, const floa
       else
         x[v] = left(v) > 0 ? load(from + v * kLanes, left(v)) : zero();
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int h = 0; h < kHeads; ++h) {
       const F weight = set(p[h * stride + n]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sums[h][v] = fma(weight, x[v], sums[h][v]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int h = 0; h < kHeads; ++h)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       if (kWhole || left(v) > 0) store(y + h * headdim + d + v * kLanes, sums[h][v], left(v));
 }
 
+// Channels [d, d + kStrip): of eight heads by halves, as many sums as of four.
 template <class T, int kHeads>
 void weigh_from(const Keys<T>& values, int64_t kv, const Seen& seen, const float* p, int64_t stride, int64_t headdim,
                 int64_t d, float* y) {
-  if (d + kStrip <= headdim) return weigh_strip<T, kHeads, true>(values, kv, seen, p, stride, headdim, d, y);
-  weigh_strip<T, kHeads, false>(values, kv, seen, p, stride, headdim, d, y);
+  constexpr int kVectors = kHeads > 4 ? 2 : 4;
+  for (const int64_t end = std::min(d + kStrip, headdim); d < end; d += kVectors * kLanes)
+    if (d + kVectors * kLanes <= headdim)
+      weigh_strip<T, kHeads, kVectors, true>(values, kv, seen, p, stride, headdim, d, y);
+    else
+      weigh_strip<T, kHeads, kVectors, false>(values, kv, seen, p, stride, headdim, d, y);
 }
 
 template <class T, int kHeads>
@@ -199,11 +203,11 @@ void score(const Keys<T>& keys, int64_t kv, const Seen& seen, const float* q, in
     F total[kKeys][kHeads];
 #pragma GCC unroll 2
     for (int k = 0; k < kKeys; ++k)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int h = 0; h < kHeads; ++h) total[k][h] = zero();
     const auto channels = [&](int64_t i, auto... m) __attribute__((always_inline)) {
       const F x = load(key[0] + i, m...), z = load(key[1] + i, m...);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int h = 0; h < kHeads; ++h) {
         const F query = load(q + h * headdim + i, m...);
         total[0][h] = fma(query, x, total[0][h]);
@@ -215,7 +219,7 @@ void score(const Keys<T>& keys, int64_t kv, const Seen& seen, const float* q, in
     if (i < headdim) channels(i, int(headdim - i));
 #pragma GCC unroll 2
     for (int k = 0; k < kKeys; ++k)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int h = 0; h < kHeads; ++h)
         if (n + k < seen.count) p[h * stride + n + k] = scale * sum(total[k][h]);
   }
