@@ -39,6 +39,7 @@ void interleave(const Rows& x, int64_t first, int m, int64_t in, float* to, int6
   const T* rows[(kTileRows + kLanes - 1) / kLanes * kLanes];
   for (int i = 0; i < m; ++i) rows[i] = x.row<T>(first + i) + from;
   int64_t k = 0;
+  for (; m == 1 && k + kLanes <= in; k += kLanes) store(to + k, load(rows[0] + k));
   for (; k + kLanes <= in; k += kLanes)
     interleave_square(m, kLanes, to + k * m, k + 2 * kLanes > in, [&](int i) { return load(rows[i] + k); });
   for (; k < in; ++k)
@@ -60,6 +61,10 @@ void interleave_pairs(const Rows& x, int64_t first, int m, int64_t in, float* to
       const int64_t n = left - at;
       return n >= kLanes ? load(rows[i] + k + at) : n > 0 ? load(rows[i] + k + at, int(n)) : zero();
     };
+    if (m == 1 && left >= kStep) {
+      store(to + k / 2, bf16_pairs(part(0, 0), part(0, kLanes)));
+      continue;
+    }
     const int pairs = left >= kStep ? kLanes : int((left + 1) / 2);
     interleave_square(m, pairs, to + k / 2 * m, left < 2 * kStep,
                       [&](int i) { return bf16_pairs(part(i, 0), part(i, kLanes)); });
