@@ -120,3 +120,40 @@ TEST_CASE("sparseAttention: windows, biases by distance, and chosen blocks") {
     }
   });
 }
+
+TEST_CASE("sparseAttention: a few queries of many heads that share their keys") {
+  const int64_t tokens = 3, keys = 150, page = 4, pages = (keys + page - 1) / page, dim = 70;
+  auto k = uniform(pages * page * dim, 2), v = uniform(k.size(), 3);
+  std::vector<int32_t> bounds = {0, int32_t(tokens)}, lengths = {int32_t(keys)}, table(pages);
+  for (int64_t i = 0; i < pages; ++i) table[i] = int32_t(pages - 1 - i);
+  each_backend([&](const Backend& backend) {
+    for (int64_t heads : {24, 12, 7, 1}) {
+      CAPTURE(heads);
+      auto q = uniform(tokens * heads * dim, 1);
+      std::vector<float> y(q.size(), NAN), want(q.size());
+      SparseAttention op;
+      op.q = view(q, {tokens, heads, dim});
+      op.k = view(k, {pages, 1, page, dim}), op.v = view(v, {pages, 1, page, dim});
+      op.cu_seqlens = view(bounds), op.key_lengths = view(lengths), op.page_table = view(table);
+      op.page_table.rank = 2, op.page_table.shape[0] = 1, op.page_table.shape[1] = op.page_table.row_stride = pages;
+      op.y = view(y, {tokens, heads, dim});
+      op.scale = 0.3f, op.window = 140;
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t h = 0; h < heads; ++h) {
+          const int64_t p = keys - tokens + t, at = (t * heads + h) * dim;
+          std::vector<double> sum(dim);
+          double total = 0;
+          for (int64_t j = p - 139; j <= p; ++j) {
+            const int64_t row = (table[j / page] * page + j % page) * dim;
+            double dot = 0;
+            for (int64_t d = 0; d < dim; ++d) dot += 0.3 * q[at + d] * k[row + d];
+            total += std::exp(dot);
+            for (int64_t d = 0; d < dim; ++d) sum[d] += std::exp(dot) * v[row + d];
+          }
+          for (int64_t d = 0; d < dim; ++d) want[at + d] = float(sum[d] / total);
+        }
+      run(backend, op);
+      CHECK(max_error(y, want) < 3e-6);
+    }
+  });
+}

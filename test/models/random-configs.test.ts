@@ -31,8 +31,9 @@ describe.runIf(needs(python, 'STATESPACE_PYTHON, a Python with transformers'))('
     expect(names.length).toBeGreaterThan(30);
     for (const name of names) {
       const { input_ids, logits, logits_f32 } = readGolden(join(drawn, name, 'expected.safetensors')).tensors;
-      // What rounding does to such weights, transformers' own f32 shows.
-      const most = Math.max(1e-5, 10 * relativeL2(logits_f32!.data, logits!.data));
+      // What rounding does to such weights, transformers' own f32 shows, but for norms and delta rules, which round alike in
+      // its f64.
+      const most = Math.max(1e-5, 20 * relativeL2(logits_f32!.data, logits!.data));
       await check(name, input_ids!.data as Int32Array, (received) =>
         expect(relativeL2(received, logits!.data), name).toBeLessThan(most),
       );
