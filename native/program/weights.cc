@@ -46,6 +46,9 @@ void convert_some(const void* from, DType from_type, int64_t begin, int64_t end,
     const DenormalGuard exact(DenormalGuard::keep);
     std::vector<float> values(end - begin);
     decode_blocks(from_type, bytes, end - begin, values.data());
+    if (to_type == DType::q4_0 && is_within_q4_0(from_type))
+      return encode_within_q4_0(values.data(), end - begin,
+                                static_cast<uint8_t*>(to) + dtype_bytes(to_type, to_index + begin));
     write_values(to, to_type, to_index + begin, to_index + end,
                  [&](int64_t i) { return values[i - to_index - begin]; });
     return;
