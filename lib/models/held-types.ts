@@ -32,8 +32,8 @@ const WITHIN_Q4_0: readonly string[] = ['tq1_0', 'tq2_0', 'q1_0', 'q2_0'];
 
 /**
  * Matrices of a file of quantised types, or of a model that is to be exact, are held as they lie, each in its own type, or in
- * one that has the same values; what products do not read there, and matrices whose parts differ, become bf16, or f32 where the model is to be exact. undefined:
- * all are held in one type.
+ * one that has the same values; what products do not read there, and matrices whose parts differ, become bf16, or f32 where
+ * the model is to be exact. undefined: all are held in one type.
  */
 export function ownTypes(
   tensors: ReadonlyMap<string, StoredTensor>,
