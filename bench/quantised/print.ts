@@ -4,11 +4,19 @@ import type { QuantisedReport } from './run.js';
 
 export function printQuantised({ settings, reference, types, machine }: QuantisedReport): string {
   const withText = settings.textTokens !== null;
-  const columns = ['bits/weight', 'file', 'logits error', 'same argmax', ...(withText ? ['perplexity'] : [])];
+  const columns = [
+    'bits/weight',
+    'file',
+    'weights held',
+    'logits error',
+    'same argmax',
+    ...(withText ? ['perplexity'] : []),
+  ];
   const rows = types.map((t) => [
     t.type,
     t.bitsPerWeight.toFixed(2),
     formatBytes(t.fileBytes),
+    formatBytes(t.heldBytes),
     significant(t.logitsError),
     `${(100 * t.sameArgmax).toFixed(1)} %`,
     ...(t.perplexity === null ? [] : [significant(t.perplexity)]),

@@ -26,6 +26,8 @@ export interface TypeMeasurement {
   /** Of the file's tensors, floats that were kept included. */
   bitsPerWeight: number;
   fileBytes: number;
+  /** Of the weights as the model holds them: types that nothing is computed in become others. */
+  heldBytes: number;
   /** Of the logits against f32: ‖y − y₃₂‖ / ‖y₃₂‖, and the share of tokens with the same likeliest successor. */
   logitsError: number;
   sameArgmax: number;
@@ -117,6 +119,7 @@ async function measure(lib: Library, type: string, c: Comparison): Promise<TypeM
       type,
       bitsPerWeight,
       fileBytes: bytes,
+      heldBytes: (await lib.describeModel(file)).bytes.held,
       ...compared(found, c.wanted, c.ids.length),
       perplexity: c.text && (await perplexity(model, c.text, { signal })),
       ...(await speeds(model, settings, signal)),

@@ -158,4 +158,20 @@ void encode_blocks(DType type, const float* x, int64_t count, const float* impor
   }
 }
 
+void encode_within_q4_0(const float* x, int64_t count, uint8_t* out) {
+  for (int64_t i = 0; i < count; i += 32, x += 32, out += 18) {
+    float step = 0;  // the least that is not 0, of which all are multiples
+    bool finite = true;
+    for (int j = 0; j < 32; ++j) {
+      const float size = std::fabs(x[j]);
+      finite = finite && std::isfinite(size);
+      if (size > 0 && (step == 0 || size < step)) step = size;
+    }
+    put_half(out, finite ? step : NAN);
+    uint8_t codes[32];
+    for (int j = 0; j < 32; ++j) codes[j] = uint8_t(8 + (finite && step > 0 ? int(x[j] / step) : 0));
+    put_nibbles(codes, out + 2);
+  }
+}
+
 }  // namespace statespace

@@ -14,4 +14,11 @@ constexpr bool is_encoded(DType t) { return is_held(t) || t == DType::tq1_0 || t
 // nullptr for ones, matters where scales are searched.
 void encode_blocks(DType type, const float* x, int64_t count, const float* importance, uint8_t* out);
 
+// Whether a type's values are q4_0's exactly: few multiples of one half.
+constexpr bool is_within_q4_0(DType t) {
+  return t == DType::tq1_0 || t == DType::tq2_0 || t == DType::q1_0 || t == DType::q2_0;
+}
+// out = q4_0 blocks of the same `count` values, those of such a type.
+void encode_within_q4_0(const float* x, int64_t count, uint8_t* out);
+
 }  // namespace statespace

@@ -123,7 +123,7 @@ class LoadJob : public LongJob {
     for (int64_t i = 0; i < p.row_count; ++i) std::memcpy(to + i * row, from + p.rows[i] * row, row);
   }
 
-  // A weight that is one tensor of a file, of the type in which it is held: read where it is laid out.
+  // A weight that is one tensor of a file: read where it is laid out.
   bool streamed(const WeightEntry& e, const std::vector<std::unique_ptr<WeightFile>>& files) {
     if (e.parts.size() != 1 || e.parts[0].file < 0 || e.parts[0].rows) return false;
     const WeightEntry::Part& p = e.parts[0];

@@ -53,8 +53,8 @@ class Model : public std::enable_shared_from_this<Model> {
   // Converts the sources (laid end to end they are the weight) to `dtype` and lays them out for the backend.
   // `stop` ends it between pieces with ERR_ABORTED; the weight is then as before.
   void set_weight(int32_t value, const std::vector<Source>& sources, const std::atomic<bool>* stop = nullptr);
-  // The same of values that are read as they are held: rows [first, first + count) at a time, by several threads, so
-  // that no copy of the weight lies beside it. false, and nothing is done, where they are not of that type.
+  // The same of values that are read, and converted, where they are laid out: rows [first, first + count) at a time, by
+  // several threads, so that no copy of the weight lies beside it. false, and nothing is done, where that cannot be.
   using ReadRows = std::function<void(int64_t first, int64_t count, void* to)>;
   bool stream_weight(int32_t value, DType dtype, int64_t count, const ReadRows& read,
                      const std::atomic<bool>* stop = nullptr);

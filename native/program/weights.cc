@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/halves.h"
 #include "core/quantise.h"
+#include "core/upper_halves.h"
 #include "program/model.h"
 
 namespace statespace {
@@ -31,31 +32,39 @@ void write_values(void* to, DType type, int64_t begin, int64_t end, Fn&& value) 
   }
 }
 
+// Values [begin, end) of `from`, whole blocks of both types, to the same places behind `to_index`.
+void convert_some(const void* from, DType from_type, int64_t begin, int64_t end, void* to, DType to_type,
+                  int64_t to_index) {
+  clear_upper_halves();
+  const auto* bytes = static_cast<const uint8_t*>(from) + dtype_bytes(from_type, begin);
+  if (from_type == to_type) {
+    std::memcpy(static_cast<uint8_t*>(to) + dtype_bytes(to_type, to_index + begin), bytes,
+                dtype_bytes(to_type, end - begin));
+    return;
+  }
+  if (is_quantised(from_type)) {
+    const DenormalGuard exact(DenormalGuard::keep);
+    std::vector<float> values(end - begin);
+    decode_blocks(from_type, bytes, end - begin, values.data());
+    if (to_type == DType::q4_0 && is_within_q4_0(from_type))
+      return encode_within_q4_0(values.data(), end - begin,
+                                static_cast<uint8_t*>(to) + dtype_bytes(to_type, to_index + begin));
+    write_values(to, to_type, to_index + begin, to_index + end,
+                 [&](int64_t i) { return values[i - to_index - begin]; });
+    return;
+  }
+  write_values(to, to_type, to_index + begin, to_index + end,
+               [&](int64_t i) { return read_float(from, from_type, i - to_index); });
+}
+
 void convert(const void* from, DType from_type, int64_t count, void* to, DType to_type, int64_t to_index,
              const std::atomic<bool>* stop) {
-  const int64_t pieces = (count + kPiece - 1) / kPiece;
-  ThreadPool::global().parallel_for(
-      pieces,
-      [&](int64_t piece, int) {
-        const int64_t begin = piece * kPiece, end = std::min(count, begin + kPiece);
-        const auto* bytes = static_cast<const uint8_t*>(from) + dtype_bytes(from_type, begin);
-        if (from_type == to_type) {
-          std::memcpy(static_cast<uint8_t*>(to) + dtype_bytes(to_type, to_index + begin), bytes,
-                      dtype_bytes(to_type, end - begin));
-          return;
-        }
-        if (is_quantised(from_type)) {
-          const DenormalGuard exact(DenormalGuard::keep);
-          std::vector<float> values(end - begin);
-          decode_blocks(from_type, bytes, end - begin, values.data());
-          write_values(to, to_type, to_index + begin, to_index + end,
-                       [&](int64_t i) { return values[i - to_index - begin]; });
-          return;
-        }
-        write_values(to, to_type, to_index + begin, to_index + end,
-                     [&](int64_t i) { return read_float(from, from_type, i - to_index); });
-      },
-      stop);
+  ThreadPool::global().parallel_for((count + kPiece - 1) / kPiece,
+                                    [&](int64_t piece, int) {
+                                      convert_some(from, from_type, piece * kPiece,
+                                                   std::min(count, (piece + 1) * kPiece), to, to_type, to_index);
+                                    },
+                                    stop);
 }
 
 // splitmix64: the i-th value of a seed's sequence without the ones before it.
@@ -123,28 +132,36 @@ bool Model::stream_weight(int32_t value, DType dtype, int64_t count, const ReadR
                           const std::atomic<bool>* stop) {
   const Backend& backend = program.backend();
   const Tensor rows = rows_tensor(value);
-  if (!backend.host_memory || dtype != rows.dtype || count != rows.size() || count == 0 || rows.rank < 2) return false;
+  if (!backend.host_memory || dtype == DType::i32 || count != rows.size() || count == 0 || rows.rank < 2) return false;
+  if (rows[rows.rank - 1] % dtype_block(dtype)) return false;
+  const bool converts = dtype != rows.dtype;
   const Tensor held = place(value, rows);
   const bool packed = held.layout == Layout::packed;
   // As matrices of `out` rows, in steps of whole panels.
   const int64_t in = rows[rows.rank - 1], all = rows.size() / in, out = packed ? rows[rows.rank - 2] : all;
-  const int64_t matrices = all / out, row_bytes = dtype_bytes(dtype, in);
+  const int64_t matrices = all / out, row_bytes = dtype_bytes(rows.dtype, in);
   const auto bytes_of = [&](Tensor matrix, int64_t height) {
     matrix.rank = 2, matrix.shape[0] = height, matrix.shape[1] = matrix.row_stride = in;
     int64_t bytes = matrix.bytes();
     if (packed && height) backend.packed(matrix, &bytes);
     return height ? bytes : 0;
   };
-  constexpr int64_t kStepBytes = 1 << 20, kWholePanels = 256;
-  const int64_t step = std::max<int64_t>(1, kStepBytes / row_bytes / kWholePanels) * kWholePanels;
+  constexpr int64_t kStepBytes = 1 << 20, kWholePanels = 256, kConverted = 64;
+  // Small where codes are searched for, so that all threads end at about the same time.
+  const int64_t step =
+      converts ? kConverted : std::max<int64_t>(1, kStepBytes / row_bytes / kWholePanels) * kWholePanels;
+  const int64_t source_bytes = converts ? step * dtype_bytes(dtype, in) : 0;
+  const int64_t source_room = (source_bytes + 63) / 64 * 64;
   const int64_t steps = (out + step - 1) / step;
   Scratch scratch;
   const Context cx{ThreadPool::global(), scratch, TileUnit::none, false, stop};
   cx.parallel_stretches(matrices * steps, [&](int64_t i, int worker) {
     const int64_t matrix = i / steps, first = i % steps * step, height = std::min(step, out - first);
     char* to = static_cast<char*>(held.data) + matrix * bytes_of(rows, out) + bytes_of(rows, first);
-    char* from = packed ? cx.local<char>(worker, step * row_bytes) : to;
-    read(matrix * out + first, height, from);
+    char* local = packed || converts ? cx.local<char>(worker, source_room + (packed ? step * row_bytes : 0)) : nullptr;
+    char* from = packed ? local + source_room : to;
+    read(matrix * out + first, height, converts ? local : from);
+    if (converts) convert_some(local, dtype, 0, height * in, from, rows.dtype, 0);
     if (!packed) return;
     Tensor some = rows, there = held;
     for (Tensor* t : {&some, &there}) t->rank = 2, t->shape[0] = height, t->shape[1] = t->row_stride = in;

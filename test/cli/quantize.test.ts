@@ -117,5 +117,9 @@ it('and is measured in several types', async () => {
   expect(q8.logitsError).toBeLessThan(q4.logitsError);
   expect(q4.bitsPerWeight).toBeLessThan(q8.bitsPerWeight);
   expect(q8.perplexity / reference.perplexity).toBeCloseTo(1, 1);
-  for (const t of types) expect(Math.min(t.prefillTokensPerSecond, t.decodeTokensPerSecond)).toBeGreaterThan(0);
+  for (const t of types) {
+    expect(Math.min(t.prefillTokensPerSecond, t.decodeTokensPerSecond)).toBeGreaterThan(0);
+    expect(t.heldBytes / t.fileBytes).toBeGreaterThan(0.3);
+    expect(t.heldBytes).toBeLessThan(1.05 * t.fileBytes);
+  }
 });

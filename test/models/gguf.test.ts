@@ -1,6 +1,6 @@
 // Models out of GGUF files give the logits of transformers on the weights that the file holds.
 import { basename, join } from 'node:path';
-import { loadModel } from 'statespace';
+import { describeModel, loadModel } from 'statespace';
 import { expect, test } from 'vitest';
 import { openCheckpoint } from '../../dist/lib/checkpoint/open.js';
 import { corpusFiles, corpusFolder, wholeCorpus } from '../support/gguf.js';
@@ -54,6 +54,12 @@ if (!quantised) console.log('../shared/golden is not here: no models of K-quants
 const quants = quantised ? corpusFiles(quantised, '.gguf').map((file) => [basename(file, '.gguf'), file] as const) : [];
 
 test.each(quants)('%s', async (name, file) => {
+  const few = /\.(TQ1_0|TQ2_0|Q1_0|Q2_0)$/.exec(name)?.[1]?.toLowerCase();
+  if (few) {
+    const stored = (await describeModel(file)).tensors.filter((t) => t.stored === few);
+    expect(stored.length).toBeGreaterThan(0);
+    expect(stored.filter((t) => t.held !== 'q4_0')).toEqual([]); // the same values
+  }
   const { tensors } = readGolden(join(quantised!, `${name}.expected.safetensors`));
   const ids = tensors.input_ids!.data as Int32Array;
   for (const [options, tolerance] of [

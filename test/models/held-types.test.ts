@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { heldTypes } from '../../dist/lib/dtype.js';
 import { safetensors, scratchFolders } from '../support/checkpoint-files.js';
 import { modelCase, readGolden, relativeL2 } from '../support/golden.js';
+import { needs } from '../support/needs.js';
 
 const folders = scratchFolders();
 const NAMES = [
@@ -166,6 +167,32 @@ test('rows that are no whole blocks get a narrower type, and unknown types are r
   const refused = createModel(small, { dtype: 'q4_k_m' as 'q4_k' });
   await expect(refused).rejects.toMatchObject({ code: 'ERR_DTYPE', message: expect.stringContaining('q4_k') });
 });
+
+test.runIf(needs(process.platform === 'linux', '/proc'))(
+  'a matrix is converted where it is laid out: no copy of it lies beside',
+  async () => {
+    const folder = folders.put({});
+    const wide = { ...small, vocab_size: 60_000, hidden_size: 512, tie_word_embeddings: true };
+    const made = await createModel(wide, { dtype: 'bf16' });
+    await made.save(join(folder, 'm')); // an embedding of 58.6 MiB, 31.1 in q8_0
+    await made.dispose();
+    const script = `
+    const { loadModel } = require('statespace');
+    const most = () => Number(/VmHWM:\\s+(\\d+)/.exec(require('fs').readFileSync('/proc/self/status', 'utf8'))[1]) / 1024;
+    (async () => {
+      await (await loadModel(process.argv[1] + '/../small', { dtype: 'q8_0' })).dispose(); // what a first load takes
+      const before = most();
+      await loadModel(process.argv[1], { dtype: 'q8_0' });
+      console.log(most() - before);
+    })();`;
+    const other = await createModel(small, { dtype: 'bf16' });
+    await other.save(join(folder, 'small'));
+    await other.dispose();
+    const { stdout } = await promisify(execFile)(process.execPath, ['-e', script, join(folder, 'm')]);
+    expect(Number(stdout)).toBeGreaterThan(25);
+    expect(Number(stdout)).toBeLessThan(60);
+  },
+);
 
 test.each(systemInfo().cpu.available)('without the instruction for it, %s gives the same bits', async (backend) => {
   const script = `
