@@ -20,8 +20,9 @@ inline void decay_from_start(const float* x, float* out, const float* d, int64_t
     F running = set(1);
     for (int64_t t = 0; t < n; ++t) {
       const int64_t at = t * width + i;
+      const F decay = load(d + at);
       store(out + at, load(x + at) * running);
-      running = running * load(d + at);
+      running = running * decay;
     }
     store(total + i, running);
   }
@@ -35,8 +36,9 @@ inline void decay_to_end(const float* x, float* out, const float* d, int64_t n, 
     F running = set(1);
     for (int64_t s = n - 1; s >= 0; --s) {
       const int64_t at = s * width + i;
+      const F decay = load(d + at);
       store(out + at, load(x + at) * running);
-      running = running * load(d + at);
+      running = running * decay;
     }
   }
 }

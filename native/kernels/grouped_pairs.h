@@ -21,8 +21,9 @@ constexpr int kGroups = int(kChunk) / kGroup;
       F running = set(1);
 #pragma GCC unroll 4
       for (int64_t t = 0; t < kGroup; ++t) {
+        const F decay = load(d + first + t * width);
         store(out + first + t * width, running * load(x + first + t * width));
-        if (t + 1 < kGroup) running = running * load(d + first + t * width);
+        running = running * decay;
       }
     }
 }
@@ -33,8 +34,9 @@ constexpr int kGroups = int(kChunk) / kGroup;
 #pragma GCC unroll 4
       for (int64_t s = kGroup - 1; s >= 0; --s) {
         const int64_t at = (g * kGroup + s) * width + i;
+        const F decay = load(d + at);
         store(out + at, running * load(y + at));
-        running = running * load(d + at);
+        running = running * decay;
       }
       store(total + g * width + i, running);
     }

@@ -55,7 +55,7 @@ class KeyDecayGradient {
     float* next = memory;
     auto take = [&](int64_t n) {
       float* from = next;
-      next += ceil_div(n, 16) * 16;
+      next += ceil_div(n, 16) * 16 + kApart;
       return from;
     };
     for (float** rows : {&d, &r, &a, &b, &k, &dr, &da, &db, &dk, &slope, &r_start_, &a_start_, &b_end_, &k_end_,
@@ -81,7 +81,7 @@ class KeyDecayGradient {
     return kRowCount * (18 * width + 4 * stride + 6 * kLagged + 4) +
            2 * (tile_rows(values) + tile_rows(keys)) * kLagged + width * (kLanes + kGroups + 2) +
            (segments + held) * tile_rows(keys) * stride +
-           (kept ? held : chunks(tokens)) * whole_tiles(kChunk) * stride + 2048;
+           (kept ? held : chunks(tokens)) * whole_tiles(kChunk) * stride + 2048 + 64 * kApart;
   }
 
   // The state at the start and the gradient of that at the end, (key, stride): zeros until the caller gives them.
@@ -162,6 +162,9 @@ class KeyDecayGradient {
     constexpr int64_t kCached = 1 << 17;  // floats
     return std::clamp<int64_t>(kCached / (tile_rows(keys) * state_stride(values)), 2, 16);
   }
+  // Between arrays, that rows of one token do not lie a multiple of 4 KB apart: a load waits for such a store before
+  // it.
+  static constexpr int64_t kApart = 48;
   // Rows of a state a power of two apart would fall on few sets of the first-level cache.
   static int64_t state_stride(int64_t values) { return padded(values) + (padded(values) % 64 == 0 ? 16 : 0); }
   static int64_t chunks(int64_t tokens) { return ceil_div(std::max<int64_t>(tokens, 1), kChunk); }
@@ -231,6 +234,13 @@ class KeyDecayGradient {
     if (writes) {
       grouped_pairs(r, k, r_grouped_, k_grouped_, d, total_, width, pk_);
       for (int64_t t = 0; t < n; ++t) pk_[t * kLagged + t] = v_own[t];
+      each_tile(n, values, [&](auto place) {
+        Tile tile(place);
+        tile.add(keys, {k_end_, width, 1}, G_, stride);
+        add_upper(tile, n, {pk_, kLagged, 1}, dy, stride);
+        if (solves) add_upper<1>(tile, n, {ak_, kLagged, 1}, dx_, stride);
+        tile.write(dv, stride);
+      });
     }
     weights(n, X);
     at_ends(n, S);
@@ -243,28 +253,14 @@ class KeyDecayGradient {
       add_pairs<2, 2>({by_r, by_a}, {by_b, by_k});
     else
       add_pairs<2, 1>({by_r, by_a}, {by_b});
-    for (int64_t column = 0; column < values; column += 2 * kLanes)
-      column + kLanes < values ? columns<2>(n, column) : columns<1>(n, column);
-  }
-
-  // By columns of G, which stay in the first-level cache: dv, and the gradient of the state at the chunk's start.
-  template <int N>
-  [[gnu::noinline, gnu::flatten]] void columns(int64_t n, int64_t column) {
-    for (int64_t row = 0; writes && row < n; row += kRows) {
-      Tile tile(Place<N>{row, column, int(std::min<int64_t>(kRows, n - row))});
-      tile.add(keys, {k_end_, width, 1}, G_, stride);
-      add_upper(tile, n, {pk_, kLagged, 1}, dy, stride);
-      if (solves) add_upper<1>(tile, n, {ak_, kLagged, 1}, dx_, stride);
-      tile.write(dv, stride);
-    }
-    for (int64_t row = 0; row < keys; row += kRows) {
-      Tile tile(Place<N>{row, column, int(std::min<int64_t>(kRows, keys - row))});
+    each_tile(keys, values, [&](auto place) {
+      Tile tile(place);
       tile.read(G_, stride);
       tile.scale_rows(decay_);
       tile.add(n, {r_start_, 1, width}, dy, stride);
       if (solves) tile.add(n, {a_start_, 1, width}, dx_, stride);
       tile.write(G_, stride);
-    }
+    });
   }
 
   template <int kReads, int kWrites>
