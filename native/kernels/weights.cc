@@ -20,20 +20,28 @@ int64_t matrices(const Tensor& weight) {
 // to (in, kPanel) = from (n ≤ kPanel rows, in), transposed by squares of vectors; rows that are missing are 0.
 template <class T>
 void interleave_rows(const T* from, int64_t stride, int n, int64_t in, T* to) {
-  for (int o = 0; o < kPanel; o += kLanes)
-    for (int64_t k = 0; k < in; k += kLanes) {
-      const int columns = in - k < kLanes ? int(in - k) : kLanes;
-      F square[kLanes];
+  const auto square = [&](int o, int64_t k, int columns, auto&& take) {
+    F rows[kLanes];
 #pragma GCC unroll 16
-      for (int i = 0; i < kLanes; ++i) {
-        const T* row = from + (o + i) * stride + k;
-        square[i] = o + i >= n ? zero() : columns < kLanes ? load(row, columns) : load(row);
-      }
-      transpose(square);
+    for (int i = 0; i < kLanes; ++i) rows[i] = take(i, from + (o + i) * stride + k);
+    transpose(rows);
 #pragma GCC unroll 16
-      for (int j = 0; j < kLanes; ++j)
-        if (j < columns) store(to + (k + j) * kPanel + o, square[j]);
-    }
+    for (int j = 0; j < kLanes; ++j)
+      if (j < columns) store(to + (k + j) * kPanel + o, rows[j]);
+  };
+  for (int64_t k = 0; k < in; k += kLanes) {
+    const int columns = in - k < kLanes ? int(in - k) : kLanes;
+    for (int o = 0; o < kPanel; o += kLanes)
+      if (columns == kLanes && o + kLanes <= n)
+        square(o, k, kLanes, [](int, const T* row) {
+          prefetch(row + 4 * kLanes);
+          return load(row);
+        });
+      else
+        square(o, k, columns, [&](int i, const T* row) {
+          return o + i >= n ? zero() : columns < kLanes ? load(row, columns) : load(row);
+        });
+  }
 }
 
 // Pairs of neighbours move as one f32.
