@@ -103,6 +103,17 @@ export type Rule<T> = (value: unknown, where: string, sizes: Sizes) => T;
 export type Rules<A> = { readonly [K in Exclude<keyof A, 'out'>]-?: Rule<unknown> };
 export type Checked<R> = { [K in keyof R]: R[K] extends Rule<infer T> ? T : never };
 
+const known = new WeakMap<object, readonly string[]>();
+
+function namesOf(rules: Record<string, unknown>): readonly string[] {
+  let names = known.get(rules);
+  if (!names) {
+    names = [...Object.keys(rules), 'out'];
+    known.set(rules, names);
+  }
+  return names;
+}
+
 /** Checks the arguments of one call: no unknown names (`out` is everybody's), then each by its rule. */
 export function check<R extends Record<string, Rule<unknown>>>(
   op: string,
@@ -111,7 +122,7 @@ export function check<R extends Record<string, Rule<unknown>>>(
 ): Checked<R> & { sizes: Sizes } {
   if (typeof args !== 'object' || args === null)
     throw mismatch('ERR_ARGUMENT', op, 'one object of named arguments', show(args));
-  checkKnown(op, args, [...Object.keys(rules), 'out'], 'argument');
+  checkKnown(op, args, namesOf(rules), 'argument');
   const sizes = new Sizes(op, new Outs(op, args));
   const checked: Record<string, unknown> = { sizes };
   for (const [name, rule] of Object.entries(rules))
@@ -135,12 +146,12 @@ export function tensor(shape: string, dtypes = floats): Rule<Input> {
     const given = value as TensorLike;
     const dtype = checkTensor(where, given);
     if (!dtypes.includes(dtype)) throw mismatch('ERR_DTYPE', where, dtypes.join(', '), dtype);
-    const received = `(${given.shape.join(', ')})`;
+    const received = () => `(${given.shape.join(', ')})`;
     const axes = shapes.find((s) => sizes.match(s, given.shape));
-    if (!axes) throw mismatch('ERR_SHAPE', where, wanted(), received);
+    if (!axes) throw mismatch('ERR_SHAPE', where, wanted(), received());
     const own = axes[0] === '...' ? axes.slice(1) : axes;
     const empty = own.find((axis, i) => given.shape.at(i - own.length) === 0 && !mayBeEmpty.has(axis));
-    if (empty) throw mismatch('ERR_SHAPE', where, `${empty} of at least 1`, received);
+    if (empty) throw mismatch('ERR_SHAPE', where, `${empty} of at least 1`, received());
     return { data: pinned(bitsOf(given.data)), shape: [...given.shape], dtype };
   };
 }

@@ -16,14 +16,15 @@ export interface Out<R> {
 export class Outs {
   /** Whether a result that was made lies in memory of ours: the others then do too, as V8 may collect when it makes one. */
   ours = false;
-  private readonly given: Readonly<Record<string, unknown>>;
-  private readonly taken = new Map<string, Tensor>();
+  private readonly given: Readonly<Record<string, unknown>> | undefined;
+  private readonly taken: [name: string, tensor: Tensor][] = [];
 
   constructor(
     private readonly op: string,
     private readonly args: { readonly out?: unknown },
   ) {
-    const given = args.out ?? {};
+    const given = args.out;
+    if (given === undefined || given === null) return;
     if (typeof given !== 'object' || ArrayBuffer.isView(given) || Array.isArray(given))
       throw mismatch('ERR_ARGUMENT', `${op}: out`, 'an object of tensors by the names of the result', show(given));
     this.given = flattened(given as Record<string, unknown>);
@@ -31,57 +32,64 @@ export class Outs {
 
   /** The caller's tensor for this one of the result, checked; undefined where there is none. */
   take(name: string, shape: readonly number[]): Tensor | undefined {
-    const value = this.given[name];
+    const value = this.given?.[name];
     if (value === undefined || value === null) return undefined;
     const out = outTensor(`${this.op}: out.${name}`, value, shape);
-    this.taken.set(name, out);
+    this.taken.push([`out.${name}`, out]);
     return out;
   }
 
   /** Throws ERR_ARGUMENT for an `out` that is none of the result's, or whose memory another tensor of the call uses. */
   finish(result: object): void {
-    const names = Object.keys(flattened(result as Record<string, unknown>));
-    const unknown = Object.keys(this.given).find((name) => !names.includes(name));
-    if (unknown !== undefined)
-      throw new StatespaceError(
-        'ERR_ARGUMENT',
-        `${this.op}: out: unknown name ${show(unknown)}; the result has ${names.join(', ')}`,
-      );
-    if (this.taken.size === 0) return;
-    const outs = [...this.taken].map(([name, t]) => [`out.${name}`, t.data] as const);
-    const inputs = arrays(this.args as Readonly<Record<string, unknown>>, '', 2);
-    const all = [...outs, ...inputs];
-    const pair = call((n) =>
-      n.overlap(
-        outs.map(([, data]) => data),
-        inputs.map(([, data]) => data),
-      ),
-    );
+    if (!this.given) return;
+    const known = flattened(result as Record<string, unknown>);
+    for (const name of Object.keys(this.given)) {
+      if (Object.hasOwn(known, name)) continue;
+      const names = Object.keys(known).join(', ');
+      throw new StatespaceError('ERR_ARGUMENT', `${this.op}: out: unknown name ${show(name)}; the result has ${names}`);
+    }
+    if (this.taken.length === 0) return;
+    const names = this.taken.map(([name]) => name);
+    const inputs: ArrayBufferView[] = [];
+    gather(this.args as Readonly<Record<string, unknown>>, '', 2, names, inputs);
+    const outs = this.taken.map(([, tensor]) => tensor.data);
+    const pair = call((n) => n.overlap(outs, inputs));
     if (pair)
       throw new StatespaceError(
         'ERR_ARGUMENT',
-        `${this.op}: ${all[pair[0]]![0]}: expected memory of its own, received memory of ${all[pair[1]]![0]}`,
+        `${this.op}: ${names[pair[0]]}: expected memory of its own, received memory of ${names[pair[1]]}`,
       );
   }
 }
 
+// Loops, as calls for each entry and lists of lists were a fifth of what a call costs in JavaScript.
+
 /** Tensors by name; those of an object among them (a state of several parts) by `object.part`. */
 function flattened(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const parts = Object.entries(given).map(([name, value]): [string, unknown][] => {
-    const nested = typeof value === 'object' && value !== null && !('data' in value);
-    return nested ? Object.entries(value).map(([part, t]) => [`${name}.${part}`, t]) : [[name, value]];
-  });
-  return Object.fromEntries(parts.flat());
+  const flat: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(given)) {
+    if (typeof value !== 'object' || value === null || 'data' in value) flat[name] = value;
+    else for (const [part, tensor] of Object.entries(value)) flat[`${name}.${part}`] = tensor;
+  }
+  return flat;
 }
 
-/** The typed arrays among a call's arguments, in tensors and objects of them, by name. */
-function arrays(args: Readonly<Record<string, unknown>>, prefix: string, depth: number): [string, ArrayBufferView][] {
-  return Object.entries(args).flatMap(([name, value]): [string, ArrayBufferView][] => {
-    if (name === 'out' && prefix === '') return [];
-    if (ArrayBuffer.isView(value)) return [[prefix + name, value]];
-    if (typeof value !== 'object' || value === null || Array.isArray(value) || depth === 0) return [];
+/** The typed arrays among a call's arguments, in tensors and objects of them, and their names. */
+function gather(
+  args: Readonly<Record<string, unknown>>,
+  prefix: string,
+  depth: number,
+  names: string[],
+  found: ArrayBufferView[],
+): void {
+  for (const [name, value] of Object.entries(args)) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) continue;
+    if (name === 'out' && prefix === '') continue;
     const { data } = value as { data?: unknown };
-    if (ArrayBuffer.isView(data)) return [[prefix + name, data]];
-    return arrays(value as Record<string, unknown>, `${prefix}${name}.`, depth - 1);
-  });
+    const array = ArrayBuffer.isView(value) ? value : ArrayBuffer.isView(data) ? data : undefined;
+    if (array) {
+      names.push(prefix + name);
+      found.push(array);
+    } else if (depth > 0) gather(value as Record<string, unknown>, `${prefix}${name}.`, depth - 1, names, found);
+  }
 }

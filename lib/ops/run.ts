@@ -69,7 +69,9 @@ function given(op: string, tensors: Plan<unknown>['tensors']): Record<string, Na
 }
 
 function defined(attrs: Plan<unknown>['attrs'] = {}): Record<string, number | boolean | string> {
-  return Object.fromEntries(Object.entries(attrs).filter(([, v]) => v !== undefined)) as Record<string, number>;
+  const out: Record<string, number | boolean | string> = {};
+  for (const [name, value] of Object.entries(attrs)) if (value !== undefined) out[name] = value;
+  return out;
 }
 
 /** The same values as f32; the input itself when it is f32. */
