@@ -29,7 +29,7 @@ export { modelDefinition, registerModel, supportedModels } from './models/regist
 export * as ops from './ops/index.js';
 export type { QuantizeOptions, QuantizeReport, TensorReport } from './quantize/quantize.js';
 export { quantize } from './quantizing.js';
-export type { AppOptions, LogEntry } from './server/app.js';
+export type { AppOptions, LogEntry } from './server/app-options.js';
 export type { Listening, ServeOptions } from './server/serve.js';
 export { createApp, createEngine, folderStore, listen, openJobs, pull, redisStore, startWorker } from './serving.js';
 export type { BatchEntry } from './session/batch.js';

@@ -6,7 +6,7 @@ import type { Engine } from './engine/engine.js';
 import type { EngineOptions } from './engine/options.js';
 import type { PullOptions } from './hub/pull.js';
 import type { Model } from './models/model.js';
-import type { AppOptions } from './server/app.js';
+import type { AppOptions } from './server/app-options.js';
 import type { Listening, ServeOptions } from './server/serve.js';
 import type { Jobs, JobsOptions } from './worker/jobs.js';
 import type { RunningWorker, WorkerOptions } from './worker/worker.js';

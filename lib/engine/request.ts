@@ -1,5 +1,4 @@
 import { checkCall } from '../cancellation.js';
-import type { ChatTemplateOptions } from '../chat/chat-template.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Model } from '../models/model.js';
 import { checkKnown } from '../options.js';
@@ -114,7 +113,7 @@ export function readLongPrompt(model: Model, request: GenerateRequest, field?: s
   if (given !== 1 || !long || !folder || !tokenizer) return turns.run(() => readPrompt(model, request, field));
   const ids = lazyElsewhere().encodeElsewhere(
     chat
-      ? { folder, chat: { messages: chat, options: chatOptions(templateOptions as ChatTemplateOptions) } }
+      ? { folder, chat: { messages: chat, options: chatOptions(templateOptions) } }
       : { folder, text: prompt as string },
   );
   return ids.then(
@@ -138,8 +137,8 @@ function lengthOf(value: unknown, depth = 0): number {
   return length;
 }
 
-const chatOptions = (given: ChatTemplateOptions = {}): ChatTemplateOptions => ({
-  addGenerationPrompt: given.continueFinalMessage !== true,
+const chatOptions = (given: object = {}): Record<string, unknown> => ({
+  addGenerationPrompt: (given as { continueFinalMessage?: unknown }).continueFinalMessage !== true,
   ...given,
 });
 
@@ -154,7 +153,7 @@ function idsOf(
       throw mismatch('ERR_ARGUMENT', 'generate: messages', 'an array of at least one message', show(messages));
     if (!tokenizer)
       throw new StatespaceError('ERR_ARGUMENT', 'generate: messages: the model folder has no chat template');
-    return tokenizer.encodeChat(messages, chatOptions(templateOptions as ChatTemplateOptions));
+    return tokenizer.encodeChat(messages, chatOptions(templateOptions));
   }
   if (typeof prompt !== 'string') return (prompt ?? tokens)!;
   if (!tokenizer)

@@ -6,8 +6,10 @@ import type { Answer, Order } from './messages.js';
 /** Which tokens may come next in one text. */
 export type Allowed = Int32Array | 'whole';
 
-// A grammar that takes longer is refused: others wait behind it.
+// A grammar that takes longer is refused: others wait behind it. Counted in ticks: a process that was halted (a debugger, a
+// machine that slept) has one late tick, and its thread has not worked either.
 const MOST_MS = 10_000;
+const TICK_MS = 500;
 
 interface Text {
   vocabulary: number;
@@ -23,7 +25,9 @@ interface Text {
 /** This process's grammar engine: a thread that is started at the first use, and anew where a grammar has broken it. */
 class GrammarEngine {
   private worker: Worker | undefined;
-  private readonly vocabularies: { bytes: Uint8Array; offsets: Uint32Array }[] = [];
+  /** By number, counted from 0. */
+  private readonly vocabularies = new Map<number, { bytes: Uint8Array; offsets: Uint32Array }>();
+  private nextVocabulary = 0;
   private readonly texts = new Map<number, Text>();
   /** Texts of the orders that the thread has not answered yet: it is at the first. */
   private asked: number[] = [];
@@ -32,9 +36,19 @@ class GrammarEngine {
   private timer: NodeJS.Timeout | undefined;
 
   addVocabulary(bytes: Uint8Array, offsets: Uint32Array): number {
-    const vocabulary = this.vocabularies.push({ bytes, offsets }) - 1;
+    const vocabulary = this.nextVocabulary++;
+    this.vocabularies.set(vocabulary, { bytes, offsets });
     if (this.worker) this.send({ kind: 'vocabulary', vocabulary, bytes, offsets });
     return vocabulary;
+  }
+
+  /** Of a model that has gone: a large one holds tens of megabytes in the thread. */
+  forgetVocabulary(vocabulary: number): void {
+    if (this.vocabularies.delete(vocabulary) && this.worker) this.send({ kind: 'forget', vocabulary });
+  }
+
+  get vocabularyCount(): number {
+    return this.vocabularies.size;
   }
 
   /** A text, to be closed also where what it allows first cannot be known. */
@@ -80,7 +94,7 @@ class GrammarEngine {
     this.worker = worker;
     worker.on('message', (answer: Answer) => worker === this.worker && this.receive(answer));
     worker.on('error', (error) => this.restart(worker, `the grammar engine failed: ${error.message}`));
-    for (const [vocabulary, { bytes, offsets }] of this.vocabularies.entries())
+    for (const [vocabulary, { bytes, offsets }] of this.vocabularies)
       this.send({ kind: 'vocabulary', vocabulary, bytes, offsets });
     return worker;
   }
@@ -116,16 +130,18 @@ class GrammarEngine {
 
   /** Gives up on what the thread takes too long for, from when it began with that: others come and go meanwhile. */
   private watch(): void {
-    clearTimeout(this.timer);
+    clearInterval(this.timer);
     const [text] = this.asked;
     if (text === undefined) return;
-    this.timer = setTimeout(() => {
+    let ticks = 0;
+    this.timer = setInterval(() => {
+      if (++ticks * TICK_MS < MOST_MS) return;
       const its = this.texts.get(text);
       this.texts.delete(text);
       const why = `generate: responseFormat: its grammar takes more than ${MOST_MS} ms`;
       if (its) this.settle(its)?.reject(new StatespaceError('ERR_ARGUMENT', why));
       this.restart(this.worker!, '');
-    }, MOST_MS).unref();
+    }, TICK_MS).unref();
   }
 
   /** A new thread, which takes up all texts where they are. */

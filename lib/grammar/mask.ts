@@ -7,6 +7,7 @@ import { grammarOf, type ResponseFormat } from './format.js';
 import { grammarElsewhere } from './write-elsewhere.js';
 
 const vocabularies = new WeakMap<object, Promise<number>>();
+const networks = new Map<number, WeakRef<Network>>();
 
 // Parts of a schema whose grammar is written within a few milliseconds.
 const MOST_PARTS = 500;
@@ -107,8 +108,19 @@ function vocabularyOf(network: Network): Promise<number> {
   return known;
 }
 
+/** Those of models that have gone by now. */
+function forgetVocabularies(): void {
+  for (const [vocabulary, network] of networks) {
+    if (network.deref()?.disposed === false) continue;
+    networks.delete(vocabulary);
+    grammarEngine().forgetVocabulary(vocabulary);
+  }
+}
+
 /** The bytes of all tokens; the event loop turns in between. */
-async function readVocabulary({ tokenizer, vocabSize }: Network): Promise<number> {
+async function readVocabulary(network: Network): Promise<number> {
+  const { tokenizer, vocabSize } = network;
+  forgetVocabularies();
   if (!tokenizer?.tokenBytes)
     throw new StatespaceError('ERR_ARGUMENT', 'generate: responseFormat: the model has no tokenizer');
   const offsets = new Uint32Array(vocabSize + 1);
@@ -127,5 +139,7 @@ async function readVocabulary({ tokenizer, vocabSize }: Network): Promise<number
     const pause = turns.due();
     if (pause) await pause;
   }
-  return grammarEngine().addVocabulary(bytes, offsets);
+  const vocabulary = grammarEngine().addVocabulary(bytes, offsets);
+  networks.set(vocabulary, new WeakRef(network));
+  return vocabulary;
 }

@@ -2,6 +2,8 @@
 export type Order =
   /** Bytes of all tokens end to end; those of special tokens are empty. */
   | { kind: 'vocabulary'; vocabulary: number; bytes: Uint8Array; offsets: Uint32Array }
+  /** None of its texts will come any more. */
+  | { kind: 'forget'; vocabulary: number }
   /** A text that keeps to a grammar; accepted: its tokens so far. */
   | { kind: 'open'; text: number; vocabulary: number; grammar: string; stops: Int32Array; accepted: number[] }
   | { kind: 'accept'; text: number; token: number }

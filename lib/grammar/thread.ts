@@ -14,6 +14,7 @@ type Matcher = Awaited<ReturnType<Xgrammar['GrammarMatcher']['createGrammarMatch
 
 interface Vocabulary {
   compiler: Compiler;
+  info: Awaited<ReturnType<Xgrammar['TokenizerInfo']['createTokenizerInfo']>>;
   size: number;
   /** By id: the first byte of a character that a token ends with, where not every other may follow it. */
   opens: ReadonlyMap<number, number>;
@@ -78,7 +79,7 @@ async function makeVocabulary(bytes: Uint8Array, offsets: Uint32Array): Promise<
   // One more, which stands for the end: whether a text may end is one bit, whatever ends it.
   const info = await TokenizerInfo.createTokenizerInfo([...tokens, ''], 'byte_level', false, size + 1, [size]);
   const compiler = await GrammarCompiler.createGrammarCompiler(info, false);
-  return { compiler, size, opens, within, compiled: new Map() };
+  return { compiler, info, size, opens, within, compiled: new Map() };
 }
 
 async function compile(vocabulary: Vocabulary, grammar: string): Promise<Compiled> {
@@ -96,7 +97,8 @@ async function compile(vocabulary: Vocabulary, grammar: string): Promise<Compile
 
 async function open(order: Order & { kind: 'open' }): Promise<Text> {
   const { GrammarMatcher } = await xgrammar;
-  const vocabulary = await vocabularies.get(order.vocabulary)!;
+  const vocabulary = await vocabularies.get(order.vocabulary);
+  if (!vocabulary) throw new Error('the model has been disposed of');
   const matcher = await GrammarMatcher.createGrammarMatcher(await compile(vocabulary, order.grammar));
   for (const token of order.accepted) matcher.acceptToken(token);
   return { matcher, vocabulary, stops: order.stops, last: order.accepted.at(-1) };
@@ -124,6 +126,12 @@ async function answer(text: number, { matcher, vocabulary, stops, last }: Text):
 async function obey(order: Order): Promise<void> {
   if (order.kind === 'vocabulary') {
     vocabularies.set(order.vocabulary, makeVocabulary(order.bytes, order.offsets));
+    return;
+  }
+  if (order.kind === 'forget') {
+    const its = await vocabularies.get(order.vocabulary);
+    vocabularies.delete(order.vocabulary);
+    for (const held of [...(its?.compiled.values() ?? []), its?.compiler, its?.info]) held?.dispose();
     return;
   }
   const { text } = order;

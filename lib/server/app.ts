@@ -3,8 +3,7 @@ import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
 import { checkEngine, type Engine } from '../engine/engine.js';
-import { mismatch, show } from '../errors.js';
-import { checkOptions } from '../options.js';
+import { type AppOptions, checkApp, type LogEntry } from './app-options.js';
 import { Body } from './body.js';
 import { chat } from './chat.js';
 import type { ApiUsage } from './choices.js';
@@ -13,51 +12,6 @@ import { embeddings } from './embeddings.js';
 import { ApiError, apiError, closed, invalid } from './errors.js';
 import { Metrics } from './metrics.js';
 import { page } from './page.js';
-
-/** How an engine is shown to the web. */
-export interface AppOptions {
-  /** What clients call the model. Default: `model`. */
-  model?: string | undefined;
-  /** Who does not send one of these as `Authorization: Bearer` is refused. Default: everybody may ask. */
-  apiKey?: string | readonly string[] | undefined;
-  /** Origins whose pages may call: a list, or `*`. Default: none but the server's own. */
-  cors?: string | readonly string[] | undefined;
-  /** Bytes of a request's body at most. Default: 4 MiB. */
-  bodyLimit?: number | undefined;
-  /** Tokens that one answer has at most, and where a chat names no limit. Default: 4096. */
-  maxTokens?: number | undefined;
-  /** Milliseconds that a request may take. Default: no limit. */
-  timeoutMs?: number | undefined;
-  /** Whether there is a page at `/` to try the model. Default: true. */
-  page?: boolean | undefined;
-  /** Called for every request that was answered. */
-  log?: ((entry: LogEntry) => void) | undefined;
-}
-
-export const APP_OPTIONS: readonly string[] = [
-  'model',
-  'apiKey',
-  'cors',
-  'bodyLimit',
-  'maxTokens',
-  'timeoutMs',
-  'page',
-  'log',
-];
-
-/** What is known of a request when it has been answered. */
-export interface LogEntry {
-  time: string;
-  id: string;
-  method: string;
-  path: string;
-  status: number;
-  ms: number;
-  promptTokens?: number;
-  cachedTokens?: number;
-  generatedTokens?: number;
-  error?: string;
-}
 
 export interface Limits {
   model: string;
@@ -91,7 +45,8 @@ export function createApp(engine: Engine, options: AppOptions = {}, running = ne
   const app = new Hono<{ Variables: Variables }>();
 
   app.use(logged(metrics, options.log));
-  if (options.cors) app.use(cors({ origin: options.cors as string | string[] }));
+  const origins = [options.cors ?? []].flat();
+  if (origins.length > 0) app.use(cors({ origin: origins.includes('*') ? '*' : origins }));
   app.get('/health', (c) => (engine.model.disposed ? c.json({ status: 'stopped' }, 503) : c.json({ status: 'ok' })));
   app.get('/metrics', async (c) =>
     c.body(await metrics.registry.metrics(), 200, { 'content-type': metrics.registry.contentType }),
@@ -122,25 +77,6 @@ export function createApp(engine: Engine, options: AppOptions = {}, running = ne
   // What fails of a request whose client is gone, such as the reading of its body, fails of that.
   app.onError((error, c) => failed(c, cut(error) ? closed() : error));
   return app;
-}
-
-function checkApp(options: AppOptions): void {
-  checkOptions('createApp', options, APP_OPTIONS);
-  const texts = (value: unknown) => [value].flat().every((text) => typeof text === 'string' && text !== '');
-  const whole = (value: unknown) => Number.isSafeInteger(value) && (value as number) > 0;
-  const rules: [keyof AppOptions, string, (value: unknown) => boolean][] = [
-    ['model', 'a name', (value) => typeof value === 'string' && value !== ''],
-    ['apiKey', 'a key, or an array of keys', (value) => texts(value) && [value].flat().length > 0],
-    ['cors', 'an origin, or an array of origins', texts],
-    ['bodyLimit', 'a whole number of bytes', whole],
-    ['maxTokens', 'a whole number from 1 on', whole],
-    ['timeoutMs', 'milliseconds above 0', (value) => typeof value === 'number' && value > 0 && value < 2 ** 31],
-    ['page', 'true or false', (value) => typeof value === 'boolean'],
-    ['log', 'a function', (value) => typeof value === 'function'],
-  ];
-  for (const [key, wanted, right] of rules)
-    if (options[key] !== undefined && !right(options[key]))
-      throw mismatch('ERR_ARGUMENT', `createApp: ${key}`, wanted, show(options[key]));
 }
 
 type AppContext = Context<{ Variables: Variables }>;

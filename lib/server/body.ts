@@ -105,6 +105,7 @@ function describe(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === 'object') return value === null ? 'null' : 'an object';
-  const text = JSON.stringify(value);
+  // JSON has no infinity, but numbers that are read as one.
+  const text = typeof value === 'number' ? `${value}` : JSON.stringify(value);
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

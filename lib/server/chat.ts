@@ -5,7 +5,7 @@ import type { Limits, Served } from './app.js';
 import { Body } from './body.js';
 import { Choices, textOf, tokenBytes } from './choices.js';
 import { now } from './completions.js';
-import { invalid } from './errors.js';
+import { invalid, ofTools } from './errors.js';
 import { readCommon } from './sampling.js';
 import { eventStream } from './sse.js';
 import {
@@ -31,9 +31,11 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   const withLogprobs = body.boolean('logprobs') ?? false;
   const top = body.integer('top_logprobs', 0, 20);
   if (top !== undefined && !withLogprobs) throw body.wrong('top_logprobs', 'logprobs: true beside it');
+  const [adds, continues] = [body.boolean('add_generation_prompt'), body.boolean('continue_final_message')];
+  if (adds && continues) throw body.wrong('add_generation_prompt', 'false beside continue_final_message: true');
   const templateOptions = {
-    ...given('addGenerationPrompt', body.boolean('add_generation_prompt')),
-    ...given('continueFinalMessage', body.boolean('continue_final_message')),
+    ...given('addGenerationPrompt', adds),
+    ...given('continueFinalMessage', continues),
     ...given('documents', body.array('documents', MAX_MESSAGES)),
     ...readVariables(body),
     ...(tools ? { tools: tools.list } : {}),
@@ -41,7 +43,9 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   const logprobs = withLogprobs ? { logprobs: top ?? 0 } : {};
   const choices = new Choices(engine, [{ ...request, ...logprobs, messages, templateOptions }], n, gone, 'messages');
   const id = `chatcmpl-${randomUUID()}`;
-  const events = await choices.start();
+  const events = await choices.start().catch((error) => {
+    throw tools?.forced ? ofTools(error) : error;
+  });
   const shown = (token: EngineToken) => (withLogprobs ? { content: [logprobOf(engine, token)], refusal: null } : null);
 
   if (stream) {
@@ -177,11 +181,16 @@ function readMessages(body: Body): Record<string, unknown>[] {
   });
 }
 
+/** What has a field, and in the template's variables would be passed over or be said twice. */
+const OF_REQUEST = ['messages', 'tools', 'add_generation_prompt', 'continue_final_message'];
+
 /** A template of the request's own is a program of anybody's, which need not come to an end. */
 function readVariables(body: Body): Record<string, unknown> {
   const given = body.object('chat_template_kwargs');
   given?.checkCount();
   given?.unsupported('template');
+  for (const key of OF_REQUEST)
+    if (given?.get(key) !== undefined) throw given.wrong(key, 'a field of the request itself, not of its template');
   return { ...given?.fields };
 }
 

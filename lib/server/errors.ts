@@ -36,12 +36,24 @@ const ENGINE_NAMES: [RegExp, string][] = [
   [/^generate: stop(?=: expected ids)/, 'stop_token_ids'],
   [/^generate: stop\b/, 'stop'],
   [/^(?:generate: )?messages\b/, 'messages'],
+  [/^applyChatTemplate: continueFinalMessage\b/, 'continue_final_message'],
+  [/^applyChatTemplate: tools\b/, 'tools'],
+  [/^applyChatTemplate(?=: unknown option)/, 'chat_template_kwargs'],
+  [/^applyChatTemplate: (?=messages\[)/, ''],
+  [/^applyChatTemplate\b/, 'messages'],
 ];
 
 /** 400 by the name of the field whose value the engine refused. */
 function refused(message: string): ApiError {
   const [named, field] = ENGINE_NAMES.find(([pattern]) => pattern.test(message)) ?? [];
-  return named ? invalid(message.replace(named, field!), field) : invalid(message);
+  return named ? invalid(message.replace(named, field!), field || 'messages') : invalid(message);
+}
+
+/** A failure of the format that a forced call of a tool has to have, by the field that it was made of. */
+export function ofTools(error: unknown): unknown {
+  if (!(error instanceof StatespaceError && error.code === 'ERR_ARGUMENT')) return error;
+  const [named] = /^(?:generate: )?responseFormat: (?:schema: )?/.exec(error.message) ?? [];
+  return named === undefined ? error : invalid(`tools: parameters: ${error.message.slice(named.length)}`, 'tools');
 }
 
 /** A failure by the field that a text came in, which the engine has another name for. */

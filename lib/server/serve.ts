@@ -4,7 +4,8 @@ import { serve as serveNode } from '@hono/node-server';
 import { checkEngine, type Engine } from '../engine/engine.js';
 import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
-import { APP_OPTIONS, type AppOptions, createApp } from './app.js';
+import { createApp } from './app.js';
+import { APP_OPTIONS, type AppOptions } from './app-options.js';
 import { shuttingDown } from './errors.js';
 
 /** Where a server listens. */

@@ -395,6 +395,29 @@ test('a list that comes as a promise: rejected it is counted, of keys it is read
   await model.dispose();
 });
 
+test('a store that can be read and not written is told of once', async () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+  const model = await loadModel(modelCase('mamba_hf').folder);
+  const store: SnapshotStore = {
+    get: async () => undefined,
+    put: () => Promise.reject(new Error('EROFS: read-only')),
+    delete: async () => {},
+    async *list() {},
+  };
+  const engine = createEngine(model, { prefixCache: { store } });
+  for (let seed = 0; seed < 5; seed++) {
+    for await (const _ of engine.generate({ prompt: ids(numbers(seed), 80), maxTokens: 2 }));
+  }
+  await engine.drain();
+  expect(engine.stats().store!.errors).toBeGreaterThan(4);
+  expect(warn.mock.calls.map(([text]) => text)).toEqual([
+    'prefixCache.store: EROFS: read-only; what was read is not kept',
+  ]);
+  warn.mockRestore();
+  await engine.dispose();
+  await model.dispose();
+});
+
 test.concurrent('many checkpoints for a store that never answers are waited for once', async () => {
   const model = await mamba();
   const store = {

@@ -1,10 +1,13 @@
 // Structured output: whatever a model that knows nothing says, its text keeps to the format, and ends where that does.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createEngine, createModel, type GenerateOptions, loadModel, type ResponseFormat } from 'statespace';
 import { describe, expect, test } from 'vitest';
 import { byteTokenizer } from '../../dist/lib/cli/train/byte-tokenizer.js';
+import { grammarEngine } from '../../dist/lib/grammar/engine.js';
 import { isPart } from '../../dist/lib/grammar/utf8.js';
 import { ASCII_END, asciiModelFolder, forAllTests } from '../support/text-model.js';
 
@@ -201,26 +204,30 @@ describe('while a grammar is made that takes more than ten seconds', () => {
 
   test('an abort and a deadline are heard, and whoever comes and goes does not make it wait longer', async () => {
     await using engine = createEngine(held.model);
-    const begun = performance.now();
-    const refused = collect(engine.generate({ ...patient, responseFormat: long }) as never).then(
-      () => 'done',
-      (error) => [error.code, error.message, performance.now() - begun],
-    );
-    for (let ended = false; !ended; ) {
-      const asked = performance.now();
+    let ended = false;
+    const refused = collect(engine.generate({ ...patient, responseFormat: long }) as never).finally(() => {
+      ended = true;
+    });
+    refused.catch(() => {});
+    // Of a second and more each: a machine that halts the test has fewer of them in the same time, and its grammar too.
+    let rounds = 0;
+    for (; !ended && rounds < 15; rounds++) {
       const aborted = [ways[0]![1], ways[1]![1]].map((generate) => {
-        const signal = AbortSignal.timeout(200);
+        const signal = AbortSignal.timeout(100);
         return expect(generate({ ...patient, responseFormat: short, signal })).rejects.toThrow(/timeout/);
       });
-      const late = collect(engine.generate({ ...patient, responseFormat: short, timeoutMs: 200 }) as never);
-      await Promise.all([...aborted, expect(late).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })]);
-      expect(performance.now() - asked).toBeLessThan(2000);
-      ended = await Promise.race([refused.then(() => true), new Promise<false>((r) => setTimeout(r, 1200, false))]);
-      if (performance.now() - begun > 30_000) break;
+      const late = collect(engine.generate({ ...patient, responseFormat: short, timeoutMs: 100 }) as never);
+      if (rounds === 0) {
+        await Promise.all([...aborted, expect(late).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })]);
+        expect(ended).toBe(false);
+      } else await Promise.allSettled([...aborted, late]);
+      await new Promise((resolve) => setTimeout(resolve, 1200));
     }
-    const [code, message, took] = (await refused) as [string, string, number];
-    expect([code, message]).toEqual(['ERR_ARGUMENT', expect.stringMatching(/takes more than 10000 ms/)]);
-    expect(took).toBeLessThan(15_000);
+    expect(ended).toBe(true);
+    await expect(refused).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringMatching(/takes more than 10000 ms/),
+    });
   }, 60_000);
 
   test('draining waits for who has asked already; dispose ends those, and who waits on is not blamed for their grammar', async () => {
@@ -241,6 +248,43 @@ describe('while a grammar is made that takes more than ten seconds', () => {
     const { text } = await collect(session.generate({ ...patient, responseFormat: short }) as never);
     expect(text).toMatch(/^[pq]x$/);
   }, 60_000);
+});
+
+test('a process that was halted for longer than a grammar may take does not refuse one for that', async () => {
+  const script = `
+    const { loadModel } = require(${JSON.stringify(resolve(__dirname, '../../dist/lib/index.js'))});
+    (async () => {
+      const model = await loadModel(${JSON.stringify(asciiModelFolder())});
+      const responseFormat = { type: 'regex', pattern: '[pq]x' };
+      setTimeout(() => console.log('begun'), 30);
+      for await (const { text } of model.createSession().generate({ prompt: 'n', responseFormat })) console.log(text);
+    })();`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  for (const from of [child.stdout, child.stderr])
+    from.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+      if (said !== 'begun\n') return;
+      child.kill('SIGSTOP');
+      setTimeout(() => child.kill('SIGCONT'), 11_000);
+    });
+  await once(child, 'close');
+  expect(said.replaceAll('\n', '')).toMatch(/^begun[pq]x$/);
+}, 60_000);
+
+test('the vocabulary of a model that was disposed of is given up when another model comes', async () => {
+  const said = async () => {
+    await using model = await loadModel(asciiModelFolder());
+    await using session = model.createSession();
+    const options = { prompt: 'n', responseFormat: { type: 'regex', pattern: '[pq]x' } } as const;
+    expect((await collect(session.generate(options) as never)).text).toMatch(/^[pq]x$/);
+    return grammarEngine().vocabularyCount;
+  };
+  const first = await said();
+  for (let i = 0; i < 3; i++) expect(await said()).toBe(first);
+  await using session = held.model.createSession();
+  const format = { type: 'regex', pattern: 'still[pq]' } as const;
+  expect((await collect(session.generate({ prompt: 'n', responseFormat: format }) as never)).text).toMatch(/^still/);
 });
 
 test('many at once, with texts of no format beside them: each keeps to its own, and says what it says alone', async () => {

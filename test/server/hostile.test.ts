@@ -3,7 +3,7 @@
 import { rmSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
-import { createEngine, type Engine, type Listening, listen, loadModel, type Model } from 'statespace';
+import { createApp, createEngine, type Engine, type Listening, listen, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { amount } from '../support/scale.js';
 import { textModelFolder } from '../support/text-model.js';
@@ -246,4 +246,13 @@ test('pages of other origins may not read it, unless they are named', async () =
   const named = await fetch(`${open.url}/v1/models`, asked);
   expect(named.headers.get('access-control-allow-origin')).toBe('https://example.org');
   await open.close(0);
+  for (const origins of ['*', ['*'], ['https://other.org:8443', '*']]) {
+    const all = await createApp(engine, { cors: origins }).request('/v1/models', asked);
+    expect(all.headers.get('access-control-allow-origin')).toBe('*');
+  }
+  const own = createApp(engine, { cors: ['chrome-extension://abcdef', 'tauri://localhost', 'null'] });
+  for (const origin of ['chrome-extension://abcdef', 'tauri://localhost', 'null'])
+    expect((await own.request('/v1/models', { headers: { origin } })).headers.get('access-control-allow-origin')).toBe(
+      origin,
+    );
 });

@@ -404,6 +404,9 @@ describe('an app of its own options', () => {
     { apiKey: '' },
     { apiKey: [] },
     { apiKey: null },
+    { apiKey: ['good', 'a key with a line end\n'] },
+    { apiKey: ' x' },
+    { apiKey: 'schlüssel' },
     { maxTokens: 0 },
     { bodyLimit: -1 },
     { timeoutMs: Number.NaN },
@@ -411,8 +414,21 @@ describe('an app of its own options', () => {
     { log: true },
     { model: 5 },
     { cors: 5 },
+    { cors: 'https://example.org/' },
+    { cors: ['https://example.org', 'example.com'] },
+    { cors: 'https://Example.org' },
+    { cors: 'https://example.org:443' },
+    { cors: 'http://example.org/page' },
+    { cors: 'localhost:3000' },
   ] as never[])('%j is refused', (options) => {
     expect(() => createApp(engine, options)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }));
+  });
+
+  test('a key that no header carries is refused, and not shown', () => {
+    for (const apiKey of ['one', 'two words', 'sk-~!']) expect(() => createApp(engine, { apiKey })).not.toThrow();
+    const refused = () => createApp(engine, { apiKey: ['very secret', 'other\n'] });
+    expect(refused).toThrow(/apiKey: expected .* white space/);
+    expect(refused).not.toThrow(/secret|other\n/);
   });
 
   test('a port that is none is refused', async () => {

@@ -95,11 +95,42 @@ test.each([
     'stop: expected a text of at least one character, or at most 16 of them in an array, received [5]',
   ],
   ['completions', { prompt: 'hello', stop: '' }, 'stop', /received ""$/],
+  [
+    'chat/completions',
+    { continue_final_message: true, add_generation_prompt: true },
+    'add_generation_prompt',
+    'add_generation_prompt: expected false beside continue_final_message: true, received true',
+  ],
+  [
+    'chat/completions',
+    { tools: tool({ function: { name: 'f', parameters: { type: 'banana' } } }), tool_choice: 'required' },
+    'tools',
+    /^tools: parameters: .*banana/,
+  ],
+  [
+    'chat/completions',
+    { chat_template_kwargs: { addGenerationPromt: true } },
+    'chat_template_kwargs',
+    /^chat_template_kwargs: unknown option/,
+  ],
+  ...['messages', 'tools', 'add_generation_prompt', 'continue_final_message'].map(
+    (key): [string, object, string, RegExp] => [
+      'chat/completions',
+      { chat_template_kwargs: { [key]: [] } },
+      `chat_template_kwargs.${key}`,
+      /a field of the request itself/,
+    ],
+  ),
+  ['completions', '{"prompt":"hello","max_tokens":1e400}', 'max_tokens', /received Infinity$/],
   ['completions', { prompt: 'hello', stop_token_ids: [1e9] }, 'stop_token_ids', /^stop_token_ids: expected ids from 0/],
-] as [string, object, string, string | RegExp][])(
+] as [string, object | string, string, string | RegExp][])(
   '%s with %j: the field is named',
   async (path, fields, param, message) => {
-    const { status, body } = await post(path, { ...(path === 'completions' ? { max_tokens: 1 } : {}), ...fields });
+    const beside = {
+      ...(path === 'embeddings' ? {} : { max_tokens: 1 }),
+      ...(path === 'chat/completions' ? { messages: said } : {}),
+    };
+    const { status, body } = await post(path, typeof fields === 'string' ? fields : { ...beside, ...fields });
     expect({ status, param: body.error.param }).toEqual({ status: 400, param });
     expect(body.error.message).toMatch(message);
   },

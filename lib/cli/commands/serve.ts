@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { library } from '../../../bench/library.js';
+import { type AppOptions, checkApp } from '../../server/app-options.js';
 import { Interrupted, UsageError } from '../errors.js';
 import { collect, parseBytes, parseLeast, parsePositive } from '../parse.js';
 import { shippedModel } from '../shipped.js';
@@ -66,16 +67,17 @@ async function serve(given: string | undefined, options: Options, interrupted: A
   const texts = { host: host, 'model-name': options.modelName, 'api-key': options.apiKey, cors: options.cors };
   for (const [flag, text] of Object.entries(texts))
     if ([text].flat().includes('')) throw new UsageError(`--${flag}: expected a text that is not empty`);
-  const { engine, close } = await openEngine(path, options, interrupted);
   const keys = options.apiKey ?? (process.env.STATESPACE_API_KEY ? [process.env.STATESPACE_API_KEY] : undefined);
   const name = options.modelName ?? basename(resolve(path));
-  const server = await library().listen(engine, {
-    ...{ host, port, maxTokens, page, model: name },
-    ...defined({ apiKey: keys, bodyLimit: options.bodyLimit }),
-    ...(options.cors ? { cors: options.cors.includes('*') ? '*' : options.cors } : {}),
+  const ofApp: AppOptions = {
+    ...{ maxTokens, page, model: name },
+    ...defined({ apiKey: keys, bodyLimit: options.bodyLimit, cors: options.cors }),
     ...(options.timeout ? { timeoutMs: options.timeout * 1000 } : {}),
     ...(options.log === 'json' ? { log: (entry: object) => process.stderr.write(`${JSON.stringify(entry)}\n`) } : {}),
-  });
+  };
+  checkApp(ofApp);
+  const { engine, close } = await openEngine(path, options, interrupted);
+  const server = await library().listen(engine, { host, port, ...ofApp });
   write(`statespace: serving ${name} at ${server.url}`);
 
   await asked(interrupted);

@@ -53,7 +53,8 @@ export class Persistence {
   private readonly written = new Map<string, number>();
   private waitingBytes = 0;
   private writing: Promise<void> = Promise.resolve();
-  private failing = false;
+  /** Of a folder that cannot be written all reads work: they do not say that it works again. */
+  private readonly failing = { read: false, write: false };
   /** Until when a store that took long to fail is not asked again. */
   private silentUntil = 0;
   /** Checkpoints that were to be kept so far, and how many of the first are given up. */
@@ -114,7 +115,7 @@ export class Persistence {
     try {
       return await Promise.race([this.owner(), late]);
     } catch (error) {
-      this.failed(error);
+      this.failed(error, 'read');
       return undefined;
     } finally {
       clearTimeout(timer);
@@ -137,7 +138,7 @@ export class Persistence {
   /** The store has it of files that have not changed since: reading them takes about as long as loading them did. */
   private async digestOf(files: NonNullable<Model['files']>): Promise<string> {
     const key = `weights/${await files.stamp()}`;
-    const known = await this.patiently(() => this.store.get(key));
+    const known = await this.patiently('read', () => this.store.get(key));
     const found = tagOf(known) === 'Uint8Array' ? Buffer.from(known!).toString('latin1') : '';
     const digest = found.slice(0, 64);
     if (found === sealed(key, digest)) return digest;
@@ -145,7 +146,7 @@ export class Persistence {
     const read = await files.digest(() => !this.model.disposed);
     if (read === undefined) throw new StatespaceError('ERR_DISPOSED', 'model: it has been disposed of');
     const value = new Uint8Array(Buffer.from(sealed(key, read), 'latin1'));
-    await this.patiently(() => this.store.put(key, value).then(() => true));
+    await this.patiently('write', () => this.store.put(key, value).then(() => true));
     return read;
   }
 
@@ -161,18 +162,22 @@ export class Persistence {
     const folder = `${owner.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
     const known = new Map<number, string[]>();
     const turns = new Turns();
-    const listed = await this.patiently(async () => {
-      for await (const key of await this.store.list(folder)) {
-        // A store that has its keys at hand gives nobody else a turn.
-        const pause = turns.due();
-        if (pause) await pause;
-        if (performance.now() > until) throw new Error('its list has no end');
-        const [position, hash] = key.slice(folder.length).split('-');
-        const at = Number.parseInt(position!, 10);
-        if (at > above && at <= limit && hash) known.set(at, [...(known.get(at) ?? []), key]);
-      }
-      return true;
-    }, until);
+    const listed = await this.patiently(
+      'read',
+      async () => {
+        for await (const key of await this.store.list(folder)) {
+          // A store that has its keys at hand gives nobody else a turn.
+          const pause = turns.due();
+          if (pause) await pause;
+          if (performance.now() > until) throw new Error('its list has no end');
+          const [position, hash] = key.slice(folder.length).split('-');
+          const at = Number.parseInt(position!, 10);
+          if (at > above && at <= limit && hash) known.set(at, [...(known.get(at) ?? []), key]);
+        }
+        return true;
+      },
+      until,
+    );
     if (!listed) return this.notFound(begun);
     const positions = [...known.keys()].sort((a, b) => a - b);
     const hashes = prefixHashes(tokens, positions);
@@ -193,22 +198,26 @@ export class Persistence {
     until: number,
   ): Promise<Session | undefined> {
     let late = false;
-    const session = await this.patiently(async () => {
-      const found = await readPieces(this.store, key);
-      if (!found) return undefined;
-      try {
-        const read = await readRecord(this.model, namespace, tokens, {
-          bytes: found.bytes,
-          pieces: whileWanted(found.pieces, () => !late),
-        });
-        if (!late) return read;
-        await read.dispose();
-      } catch (error) {
-        if ((error as StatespaceError).code !== 'ERR_STATE') throw error;
-        if (!late) return 'damaged' as const;
-      }
-      return undefined;
-    }, until);
+    const session = await this.patiently(
+      'read',
+      async () => {
+        const found = await readPieces(this.store, key);
+        if (!found) return undefined;
+        try {
+          const read = await readRecord(this.model, namespace, tokens, {
+            bytes: found.bytes,
+            pieces: whileWanted(found.pieces, () => !late),
+          });
+          if (!late) return read;
+          await read.dispose();
+        } catch (error) {
+          if ((error as StatespaceError).code !== 'ERR_STATE') throw error;
+          if (!late) return 'damaged' as const;
+        }
+        return undefined;
+      },
+      until,
+    );
     late = true;
     if (session !== 'damaged') {
       if (session) this.counts.hits++;
@@ -217,7 +226,7 @@ export class Persistence {
     }
     this.counts.dropped++;
     this.written.delete(withoutOwner(key));
-    await this.patiently(() => this.store.delete(key));
+    await this.patiently('write', () => this.store.delete(key));
     return undefined;
   }
 
@@ -242,7 +251,7 @@ export class Persistence {
         const { namespace, folder } = await owner;
         const record = await fork.saveBehind(recordHead(namespace, tokens));
         const begun = performance.now();
-        const put = await this.patiently(() => this.store.put(`${folder}/${key}`, record).then(() => true));
+        const put = await this.patiently('write', () => this.store.put(`${folder}/${key}`, record).then(() => true));
         if (put) this.counts.writes++;
         else this.written.delete(key);
         // Where nothing answers, what waits already is not waited for one by one.
@@ -287,21 +296,25 @@ export class Persistence {
   }
 
   /** Once until it works again: nothing else says why prompts are read cold. */
-  private tell(error: unknown): void {
-    if (this.failing) return;
-    this.failing = true;
+  private tell(error: unknown, of: Access): void {
+    if (this.failing.read || this.failing[of]) return;
+    this.failing[of] = true;
     const why = error instanceof Error ? error.message : String(error);
-    process.emitWarning(`prefixCache.store: ${why}; prompts are read cold`, { code: 'STATESPACE_STORE' });
+    process.emitWarning(`prefixCache.store: ${why}; ${SO[of]}`, { code: 'STATESPACE_STORE' });
   }
 
-  private failed(error: unknown): void {
+  private failed(error: unknown, of: Access): void {
     if (this.closed) return;
     this.counts.errors++;
-    this.tell(error);
+    this.tell(error, of);
   }
 
   /** undefined, and one more error, where the store fails or does not answer. */
-  private async patiently<T>(work: () => Promise<T>, until = performance.now() + PATIENCE_MS): Promise<T | undefined> {
+  private async patiently<T>(
+    of: Access,
+    work: () => Promise<T>,
+    until = performance.now() + PATIENCE_MS,
+  ): Promise<T | undefined> {
     if (this.closed) return undefined;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
@@ -309,16 +322,20 @@ export class Persistence {
     });
     try {
       const found = await Promise.race([work(), late]);
-      this.failing = false;
+      this.failing[of] = false;
       return found;
     } catch (error) {
-      this.failed(error);
+      this.failed(error, of);
       return undefined;
     } finally {
       clearTimeout(timer);
     }
   }
 }
+
+type Access = 'read' | 'write';
+
+const SO = { read: 'prompts are read cold', write: 'what was read is not kept' };
 
 const isSlow = (begun: number): boolean => performance.now() - begun > SLOW_MS;
 
