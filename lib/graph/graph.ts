@@ -95,9 +95,18 @@ export class Graph {
     if (tokens < (this.longest?.tokens ?? Number.POSITIVE_INFINITY)) this.longest = { tokens, of };
   }
 
-  /** Float rows fed from outside: (tokens, features). */
+  /** Float rows fed from outside: (tokens, features). The same rows each time; a network reads them or ids. */
   input(features: number): Value {
-    return this.add({ kind: 'input', dims: ['tokens', features], dtype: 'f32' });
+    const before = this.fed();
+    const rows = this.add({ kind: 'input', dims: ['tokens', features], dtype: 'f32' });
+    if (before && before.dims[1] !== features)
+      throw mismatch('ERR_SHAPE', 'graph: input', `${before.dims[1]} features, as before`, show(features));
+    if (this.nodes.some((n) => readsIds(n.op))) throw bothRead();
+    return rows;
+  }
+
+  private fed(): Value | undefined {
+    return this.values.find((v) => v.kind === 'input');
   }
 
   /** A tensor of the checkpoint; model files declare it through Weights. */
@@ -185,6 +194,7 @@ export class Graph {
   op(name: string, inputs: Inputs, attrs: Attrs = {}, into?: Value): Value {
     const op = opCatalog().get(name);
     if (!op) throw new StatespaceError('ERR_ARGUMENT', `graph: unknown op '${name}'`);
+    if (readsIds(op) && this.fed()) throw bothRead();
     const given: Record<string, Value> = {};
     const sizes = new Map<string, Dim>();
     for (const [key, value] of Object.entries(inputs)) {
@@ -224,6 +234,10 @@ export class Graph {
     return result ?? given[op.fields[0]!.name]!;
   }
 }
+
+const readsIds = (op: OpDescription): boolean => op.fields.some((f) => f.kind === 'runtime' && f.name === 'ids');
+const bothRead = () =>
+  mismatch('ERR_ARGUMENT', 'graph', 'a network of float rows (input) or of token ids (embedding)', 'one of both');
 
 /** Matches a value against an op's shapes; on success its symbols get sizes. */
 function bind(op: string, field: string, shapes: string[][], value: Value, sizes: Map<string, Dim>): void {
