@@ -1,6 +1,6 @@
 import { fittingType, type HeldType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
-import { type OpDescription, opCatalog } from './catalog.js';
+import { type OpDescription, type OpField, opCatalog } from './catalog.js';
 import type { WeightSource, WeightSpec } from './weights.js';
 
 /** A size, or what the batch decides: all its tokens, the rows that a head is computed for, its sequences. */
@@ -207,7 +207,7 @@ export class Graph {
     }
     for (const field of op.fields) {
       const value = given[field.name];
-      if (value) bind(name, field.name, field.shapes, value, sizes);
+      if (value) bind(op, field, value, sizes);
       else if (field.kind === 'in' || field.kind === 'state') {
         throw new StatespaceError('ERR_ARGUMENT', `${name}: ${field.name} is missing`);
       }
@@ -239,8 +239,12 @@ const readsIds = (op: OpDescription): boolean => op.fields.some((f) => f.kind ==
 const bothRead = () =>
   mismatch('ERR_ARGUMENT', 'graph', 'a network of float rows (input) or of token ids (embedding)', 'one of both');
 
-/** Matches a value against an op's shapes; on success its symbols get sizes. */
-function bind(op: string, field: string, shapes: string[][], value: Value, sizes: Map<string, Dim>): void {
+/** Of an op that is told where sequences lie: what it reads by token it reads as far as they go. */
+const byToken = (op: OpDescription, axis: string | undefined): boolean =>
+  (axis === 'tokens' || axis === 'keys') && op.fields.some((f) => f.kind === 'runtime');
+
+/** Matches a value against a field's shapes; on success its symbols get sizes. */
+function bind(op: OpDescription, { name: field, shapes }: OpField, value: Value, sizes: Map<string, Dim>): void {
   const pool: Dim[] = value.kind === 'state' ? [-1] : [];
   const dims: Dim[] = value.kind === 'cache' ? [-1, value.dims[0]!, -1, value.dims[1]!] : [...pool, ...value.dims];
   const fit = shapes.find(
@@ -255,9 +259,11 @@ function bind(op: string, field: string, shapes: string[][], value: Value, sizes
     const wanted = shapes.map((axes) => `(${axes.map((a) => (sizes.has(a) ? `${a}=${sizes.get(a)}` : a)).join(', ')})`);
     throw new StatespaceError(
       'ERR_SHAPE',
-      `${op}: ${field}: expected ${wanted.join(' or ')}, received ${showDims(value.dims)}`,
+      `${op.name}: ${field}: expected ${wanted.join(' or ')}, received ${showDims(value.dims)}`,
     );
   }
+  if (byToken(op, fit[0]) && dims[0] !== 'tokens')
+    throw mismatch('ERR_SHAPE', `${op.name}: ${field}`, 'a row for each token', showDims(value.dims));
   fit.forEach((axis, i) => {
     if (dims[i] !== -1) sizes.set(axis, dims[i]!);
   });

@@ -161,6 +161,35 @@ test('what no network is, is refused: sizes that are none, values of another gra
       (g, w) => layers.linear(g, layers.linear(g, g.input(4), w, 'a', 8), w, 'a', 2),
       /weight a.weight: expected shape \(8, 4\), as it was asked for before, received \(2, 8\)/,
     ],
+    // Ops that go by the bounds of sequences, over rows of which there are fewer.
+    [
+      'pooled weight',
+      (g, w) => layers.maxPool(g, w.tensor('rows', [1, 2])),
+      /^maxPool: x: expected a row for each token/,
+    ],
+    [
+      'pooled twice',
+      (g) => layers.meanPool(g, layers.meanPool(g, g.input(4))),
+      /^meanPool: x: .* received \(sequences, 4\)/,
+    ],
+    [
+      'convolved after pooling',
+      (g, w) => layers.conv1d(g, layers.meanPool(g, g.input(4)), w, { dConv: 3 }),
+      /^causalConv1d: x: expected a row for each token/,
+    ],
+    [
+      'chosen',
+      (g, w) => g.op('selectRows', { x: w.tensor('rows', [1, 2]) }),
+      /^selectRows: x: expected a row for each/,
+    ],
+    [
+      'keys of a weight',
+      (g, w) => {
+        const k = w.tensor('k', [2, 1, 4], { matrix: false });
+        return g.reshape(g.op('attention', { q: g.reshape(g.input(4), 1, 4), k, v: k }), 4);
+      },
+      /^attention: k: expected a row for each token, received \(2, 1, 4\)/,
+    ],
     [
       'reserved',
       (g, w) => layers.linearBy(g, g.input(4), w.tensor('__metadata__', [4, 4])),
