@@ -19,7 +19,7 @@ export async function writeSafetensors(
   tensors: readonly Outgoing[],
   metadata: Record<string, string> = { format: 'pt' },
 ): Promise<void> {
-  const header: Record<string, unknown> = { __metadata__: metadata };
+  const header: Record<string, unknown> = Object.assign(Object.create(null), { __metadata__: metadata });
   let end = 0;
   for (const { name, dtype, shape } of tensors) {
     const begin = end;

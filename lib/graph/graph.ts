@@ -1,6 +1,6 @@
 import { fittingType, type HeldType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
-import { type OpDescription, opCatalog } from './catalog.js';
+import { type OpDescription, type OpField, opCatalog } from './catalog.js';
 import type { WeightSource, WeightSpec } from './weights.js';
 
 /** A size, or what the batch decides: all its tokens, the rows that a head is computed for, its sequences. */
@@ -95,9 +95,18 @@ export class Graph {
     if (tokens < (this.longest?.tokens ?? Number.POSITIVE_INFINITY)) this.longest = { tokens, of };
   }
 
-  /** Float rows fed from outside: (tokens, features). */
+  /** Float rows fed from outside: (tokens, features). The same rows each time; a network reads them or ids. */
   input(features: number): Value {
-    return this.add({ kind: 'input', dims: ['tokens', features], dtype: 'f32' });
+    const before = this.fed();
+    const rows = this.add({ kind: 'input', dims: ['tokens', features], dtype: 'f32' });
+    if (before && before.dims[1] !== features)
+      throw mismatch('ERR_SHAPE', 'graph: input', `${before.dims[1]} features, as before`, show(features));
+    if (this.nodes.some((n) => readsIds(n.op))) throw bothRead();
+    return rows;
+  }
+
+  private fed(): Value | undefined {
+    return this.values.find((v) => v.kind === 'input');
   }
 
   /** A tensor of the checkpoint; model files declare it through Weights. */
@@ -185,6 +194,7 @@ export class Graph {
   op(name: string, inputs: Inputs, attrs: Attrs = {}, into?: Value): Value {
     const op = opCatalog().get(name);
     if (!op) throw new StatespaceError('ERR_ARGUMENT', `graph: unknown op '${name}'`);
+    if (readsIds(op) && this.fed()) throw bothRead();
     const given: Record<string, Value> = {};
     const sizes = new Map<string, Dim>();
     for (const [key, value] of Object.entries(inputs)) {
@@ -197,7 +207,7 @@ export class Graph {
     }
     for (const field of op.fields) {
       const value = given[field.name];
-      if (value) bind(name, field.name, field.shapes, value, sizes);
+      if (value) bind(op, field, value, sizes);
       else if (field.kind === 'in' || field.kind === 'state') {
         throw new StatespaceError('ERR_ARGUMENT', `${name}: ${field.name} is missing`);
       }
@@ -225,8 +235,16 @@ export class Graph {
   }
 }
 
-/** Matches a value against an op's shapes; on success its symbols get sizes. */
-function bind(op: string, field: string, shapes: string[][], value: Value, sizes: Map<string, Dim>): void {
+const readsIds = (op: OpDescription): boolean => op.fields.some((f) => f.kind === 'runtime' && f.name === 'ids');
+const bothRead = () =>
+  mismatch('ERR_ARGUMENT', 'graph', 'a network of float rows (input) or of token ids (embedding)', 'one of both');
+
+/** Of an op that is told where sequences lie: what it reads by token it reads as far as they go. */
+const byToken = (op: OpDescription, axis: string | undefined): boolean =>
+  (axis === 'tokens' || axis === 'keys') && op.fields.some((f) => f.kind === 'runtime');
+
+/** Matches a value against a field's shapes; on success its symbols get sizes. */
+function bind(op: OpDescription, { name: field, shapes }: OpField, value: Value, sizes: Map<string, Dim>): void {
   const pool: Dim[] = value.kind === 'state' ? [-1] : [];
   const dims: Dim[] = value.kind === 'cache' ? [-1, value.dims[0]!, -1, value.dims[1]!] : [...pool, ...value.dims];
   const fit = shapes.find(
@@ -241,9 +259,11 @@ function bind(op: string, field: string, shapes: string[][], value: Value, sizes
     const wanted = shapes.map((axes) => `(${axes.map((a) => (sizes.has(a) ? `${a}=${sizes.get(a)}` : a)).join(', ')})`);
     throw new StatespaceError(
       'ERR_SHAPE',
-      `${op}: ${field}: expected ${wanted.join(' or ')}, received ${showDims(value.dims)}`,
+      `${op.name}: ${field}: expected ${wanted.join(' or ')}, received ${showDims(value.dims)}`,
     );
   }
+  if (byToken(op, fit[0]) && dims[0] !== 'tokens')
+    throw mismatch('ERR_SHAPE', `${op.name}: ${field}`, 'a row for each token', showDims(value.dims));
   fit.forEach((axis, i) => {
     if (dims[i] !== -1) sizes.set(axis, dims[i]!);
   });

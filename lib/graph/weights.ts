@@ -99,6 +99,8 @@ export interface CheckpointNames {
   readonly config?: string | undefined;
 }
 
+/** What a safetensors file calls its own text. */
+const RESERVED = '__metadata__';
 /** Of a network: the largest published ones have some 200,000. */
 const MOST_SOURCES = 300_000;
 /** Parts that weights are laid together of, rows of heads for instance, over all weights: memory before any is read. */
@@ -116,7 +118,7 @@ export class Weights {
     private readonly prefix = '',
     private readonly checkpoint: CheckpointNames = {},
     private readonly taken: Map<string, Value> = new Map(),
-    private readonly asked: Set<string> = new Set(),
+    private readonly asked: Map<string, string> = new Map(),
     private readonly tally = { parts: 0 },
     private readonly own?: string,
   ) {}
@@ -149,8 +151,12 @@ export class Weights {
     return own !== undefined && read !== undefined && own !== read;
   }
 
-  private ask(name: string): void {
-    this.asked.add(name);
+  private ask({ name, shape }: WeightSource): void {
+    if (name === RESERVED) throw mismatch('ERR_ARGUMENT', 'weight', 'a name of its own', `${name}, safetensors'`);
+    const [wanted, before] = [shape.join(', '), this.asked.get(name)];
+    if (before !== undefined && before !== wanted)
+      throw mismatch('ERR_SHAPE', `weight ${name}`, `shape (${before}), as it was asked for before`, `(${wanted})`);
+    this.asked.set(name, wanted);
     const { tensors } = this.checkpoint;
     const most = tensors === undefined ? MOST_SOURCES : Math.min(MOST_SOURCES, tensors + SLACK);
     if (this.asked.size <= most) return;
@@ -241,7 +247,6 @@ export class Weights {
     const key = `${sources.map((s) => s.name + (s.span ? `[${s.span}]` : '')).join('+')}:${shape.join(',')}:${transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
     if (known) return known;
-    for (const { name } of sources) this.ask(name);
     this.tally.parts += sources.length;
     if (this.tally.parts > MOST_PARTS)
       throw new StatespaceError(
@@ -252,6 +257,7 @@ export class Weights {
     const wrong = shapes.find((sizes) => !sizes.every((n) => Number.isInteger(n) && n >= 1 && n < 2 ** 31));
     if (wrong !== undefined)
       throw mismatch('ERR_SHAPE', `weight ${sources[0]?.name}`, 'sizes from 1 to 2^31 - 1', show(wrong));
+    for (const source of sources) this.ask(source);
     if (
       !transform &&
       !options.words &&

@@ -34,7 +34,10 @@ export interface SsdArgs extends Out<SsdResult> {
   initialState?: TensorLike | undefined;
   /** Longest chunk of mode 'chunked', default 256; the result does not depend on it. */
   chunkSize?: number | undefined;
-  /** All compute the same function. Default 'chunked'. */
+  /**
+   * All compute the same function. Default 'chunked', which rounds the operands of its products to bf16 where x, B and C are
+   * bf16 and the processor multiplies pairs of it (2e-3 of the largest value); sums and states are f32.
+   */
   mode?: 'chunked' | 'recurrent' | 'quadratic' | undefined;
   /** Whether the result has states, which {@link ssdBackward} takes: chunks of f32 in any mode, N up to 128. Default false. */
   withStates?: boolean | undefined;

@@ -17,9 +17,15 @@ export function tensorOf(op: string, name: string, t: TensorLike | undefined, dt
   return t;
 }
 
-function checkClass(where: string, label: number, classes: number): void {
-  if (label !== IGNORED && (label < 0 || label >= classes))
-    throw mismatch('ERR_ARGUMENT', where, `an id from 0 to ${classes - 1} or ${IGNORED}`, String(label));
+function checkClasses(where: string, labels: Int32Array, classes: number): void {
+  const at = labels.findIndex((label) => label !== IGNORED && (label < 0 || label >= classes));
+  if (at >= 0)
+    throw mismatch(
+      'ERR_ARGUMENT',
+      `${where}[${at}]`,
+      `an id from 0 to ${classes - 1} or ${IGNORED}`,
+      String(labels[at]),
+    );
 }
 
 /** Of next tokens: each position has its successor's label, the last of a sequence none. */
@@ -33,10 +39,10 @@ export function shiftedTargets(op: string, batch: Given, lead: Lead, bounds: Int
   if (shape.join() !== lead.join())
     throw mismatch('ERR_SHAPE', `${op}: labels`, `shape (${lead.join(', ')})`, `(${shape.join(', ')})`);
   const labels = data as Int32Array;
-  for (let i = 0; i < labels.length; i++) checkClass(`${op}: labels[${i}]`, labels[i]!, of.outputs);
+  checkClasses(`${op}: labels`, labels, of.outputs);
   const targets = new Int32Array(labels.length).fill(IGNORED);
   for (let s = 0; s + 1 < bounds.length; s++)
-    for (let t = bounds[s]!; t + 1 < bounds[s + 1]!; t++) targets[t] = labels[t + 1]!;
+    if (bounds[s + 1]! > bounds[s]!) targets.set(labels.subarray(bounds[s]! + 1, bounds[s + 1]!), bounds[s]!);
   return targets;
 }
 
@@ -56,10 +62,7 @@ export function rowTargets(op: string, batch: Given, lead: Lead, bounds: Int32Ar
     throw mismatch('ERR_SHAPE', `${op}: targets`, wanted, `(${shape.join(', ')})`);
   }
   const given = numbers ? bitsOf(data as Float32Array) : Int32Array.from(data as Int32Array);
-  if (!numbers)
-    given.forEach((label, i) => {
-      checkClass(`${op}: targets[${i}]`, label, of.outputs);
-    });
+  if (!numbers) checkClasses(`${op}: targets`, given, of.outputs);
   if (of.bySequence || !bySequence) return given;
   const targets = new Int32Array(lead[0] * lead[1] * width).fill(numbers ? NO_VALUE : IGNORED);
   for (let s = 0; s < sequences; s++)

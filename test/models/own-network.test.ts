@@ -8,6 +8,7 @@ import { encodeGraph } from '../../dist/lib/graph/encode.js';
 import { safetensorsOf, scratchFolders } from '../support/checkpoint-files.js';
 import { expectClose } from '../support/golden.js';
 import { wave } from '../support/sessions.js';
+import { temporary } from '../support/training.js';
 
 const folders = scratchFolders();
 const page = readFileSync(join(__dirname, '../../docs/adding-a-model.md'), 'utf8');
@@ -144,6 +145,56 @@ test('what no network is, is refused: sizes that are none, values of another gra
     ],
     ['foreign', (g, w) => layers.linear(g, other(g), w, 'a', 2), /linear: x: expected a value of this graph/],
     ['foreign output', (g) => other(g), /what build gives: expected a value of this graph/],
+    ['two inputs', (g) => g.op('add', { a: g.input(3), b: g.input(4) }), /input: expected 3 features, as before/],
+    [
+      'rows and ids',
+      (g, w) => g.op('add', { a: g.input(3), b: layers.embedding(g, w.tensor('e', [5, 3])) }),
+      /graph: expected a network of float rows \(input\) or of token ids \(embedding\), received one of both/,
+    ],
+    [
+      'ids and rows',
+      (g, w) => g.op('add', { b: layers.embedding(g, w.tensor('e', [5, 3])), a: g.input(3) }),
+      /received one of both/,
+    ],
+    [
+      'one name, two shapes',
+      (g, w) => layers.linear(g, layers.linear(g, g.input(4), w, 'a', 8), w, 'a', 2),
+      /weight a.weight: expected shape \(8, 4\), as it was asked for before, received \(2, 8\)/,
+    ],
+    // Ops that go by the bounds of sequences, over rows of which there are fewer.
+    [
+      'pooled weight',
+      (g, w) => layers.maxPool(g, w.tensor('rows', [1, 2])),
+      /^maxPool: x: expected a row for each token/,
+    ],
+    [
+      'pooled twice',
+      (g) => layers.meanPool(g, layers.meanPool(g, g.input(4))),
+      /^meanPool: x: .* received \(sequences, 4\)/,
+    ],
+    [
+      'convolved after pooling',
+      (g, w) => layers.conv1d(g, layers.meanPool(g, g.input(4)), w, { dConv: 3 }),
+      /^causalConv1d: x: expected a row for each token/,
+    ],
+    [
+      'chosen',
+      (g, w) => g.op('selectRows', { x: w.tensor('rows', [1, 2]) }),
+      /^selectRows: x: expected a row for each/,
+    ],
+    [
+      'keys of a weight',
+      (g, w) => {
+        const k = w.tensor('k', [2, 1, 4], { matrix: false });
+        return g.reshape(g.op('attention', { q: g.reshape(g.input(4), 1, 4), k, v: k }), 4);
+      },
+      /^attention: k: expected a row for each token, received \(2, 1, 4\)/,
+    ],
+    [
+      'reserved',
+      (g, w) => layers.linearBy(g, g.input(4), w.tensor('__metadata__', [4, 4])),
+      /weight: expected a name of its own, received __metadata__/,
+    ],
     ['offset', (g) => g.view(g.input(3), Number.NaN, 1), /view: columns NaN/],
     [
       'attribute',
@@ -155,4 +206,19 @@ test('what no network is, is refused: sizes that are none, values of another gra
     statespace.registerModel({ modelTypes: ['wrong_network'], config: () => ({}), build });
     await expect(statespace.createModel({ model_type: 'wrong_network' }), name).rejects.toThrow(message);
   }
+});
+
+test('a tensor may be called as what every object has', async () => {
+  const { layers, registerModel, createModel, loadModel, Tensor } = statespace;
+  registerModel({
+    modelTypes: ['own_proto'],
+    config: () => ({}),
+    build: (g, w) => layers.linearBy(g, g.input(4), w.tensor('__proto__', [4, 4])),
+  });
+  const folder = join(await temporary(), 'saved');
+  await using model = await createModel({ model_type: 'own_proto' });
+  await model.save(folder);
+  await using again = await loadModel(folder);
+  const rows = new Tensor(Float32Array.of(1, 2, 3, 4), [1, 1, 4]);
+  expect((await again.run(rows)).data).toEqual((await model.run(rows)).data);
 });
