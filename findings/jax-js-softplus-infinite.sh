@@ -4,7 +4,7 @@
 # Versions: @jax-js/jax 0.1.25 (Node, its backends wasm and cpu), jax 0.10.2.
 # Behaviour: softplus(x) is log(exp(x) + 1) as written: exp overflows beyond 88.7, and below -16.6 what it adds to 1 is lost. logSigmoid(x) is -softplus(-x). logsumexp and logSoftmax of the package take the largest value out first,
 #   np.log1p is there, and jax has 89 and 4e-8.
-# Seen on both backends: softplus of 80, 89, 100 is 80, Infinity, Infinity, its gradient 1, NaN, NaN; of -15, -17, -20 it is 2e-7 (3e-7 in jax), 0, 0. logSigmoid of -89 and -100 is -Infinity, its gradient NaN; of 17 and 20 0. jax: 89, 100, gradient 1;
+# Seen on both backends: softplus of 80, 89, 100 is 80, Infinity, Infinity, its gradient 1, NaN, NaN; of -15, -17, -20 it is 4e-7 (3e-7 in jax), 0, 0. logSigmoid of -89 and -100 is -Infinity, its gradient NaN; of 17 and 20 0. jax: 89, 100, gradient 1;
 #   -89, -100, gradient 1; softplus(-20) 2e-9.
 # Why it matters: softplus makes the step sizes of Mamba and logSigmoid the decays of gated linear attention and losses such as DPO's: one gate of -89 makes all that follows -Infinity or NaN, one large logit ends a training, and small steps
 #   become none at all.
