@@ -36,7 +36,8 @@ export interface LoadOptions {
   adapters?: readonly string[] | undefined;
   /**
    * loadModel: true merges adapters into the weights; false multiplies with them beside matrices that stay as they are held,
-   * quantised ones too (two thin products more for each). Default: true.
+   * quantised ones too (two thin products more for each). Default: beside matrices that keep the blocks of their file, which
+   * would round most of a small change away; merged into all others.
    */
   mergeAdapters?: boolean | undefined;
   /** loadModel of tensors in memory: what config.json would hold. */

@@ -3,10 +3,10 @@ import { Cancellation, watched } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
 import { statOf } from '../checkpoint/stamps.js';
-import { byteLength, type HeldType } from '../dtype.js';
+import { byteLength, type HeldType, isQuantized } from '../dtype.js';
 import { StatespaceError, show } from '../errors.js';
 import { encodeGraph } from '../graph/encode.js';
-import { Graph } from '../graph/graph.js';
+import { Graph, type Value } from '../graph/graph.js';
 import { type WeightSource, type WeightSpec, Weights } from '../graph/weights.js';
 import { lazyCrypto } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
@@ -106,8 +106,8 @@ export async function loadModel(
   const own = options.dtype === undefined ? ownTypesWith(adapters, trial.graph, tensors, options) : undefined;
   let built = dtype === 'f32' && !own ? trial : heldAs(resolved, dtype, options, tensors, own);
   if (given) tensors = new Map([...tensors, ...given.whole]);
-  const attached =
-    adapters && options.mergeAdapters === false ? lazyUnmerged().attachAdapters(built.graph, adapters) : undefined;
+  const apart = adapters ? weightsApart(built.graph, adapters, tensors, options) : [];
+  const attached = apart.length ? lazyUnmerged().attachAdapters(built.graph, adapters!, apart) : undefined;
   if (attached) {
     tensors = new Map([...tensors, ...attached.tensors]);
     built = { ...built, adapted: true };
@@ -153,6 +153,24 @@ export async function loadModel(
     asStored:
       !adapters && found.every((w) => w.value.dtype === 'f32' || w.stored.every((t) => t.dtype === w.value.dtype)),
   });
+}
+
+/**
+ * Weights whose adapters stand beside them: all that can where it is asked for. Where nothing is said, those that keep the
+ * blocks of their file: their values are on the grid already, and a change below half a step would be rounded away.
+ */
+function weightsApart(
+  graph: Graph,
+  adapters: Adapters,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  { mergeAdapters }: LoadOptions,
+): Value[] {
+  if (mergeAdapters) return [];
+  const able = lazyUnmerged().besideWeights(graph, adapters);
+  if (mergeAdapters === false) return able;
+  const onGrid = ({ dtype }: Value, { sources }: WeightSpec) =>
+    isQuantized(dtype) && sources.some((s) => tensors.get(s.name)?.dtype === dtype);
+  return able.filter((weight) => onGrid(weight, graph.weights.get(weight)!));
 }
 
 /** As ownTypes(); what adapters are merged into is f32 where the model is to be exact: in fewer bits it would be rounded again. */

@@ -33,10 +33,10 @@ export function besideWeights(graph: Graph, adapters: Adapters): Value[] {
     .map(([weight]) => weight);
 }
 
-/** Puts the products of adapters behind those of the matrices that they belong to. @public */
-export function attachAdapters(graph: Graph, adapters: Adapters): Attached {
+/** Puts the products of the adapters of these weights, of besideWeights(), behind the weights' own. @public */
+export function attachAdapters(graph: Graph, adapters: Adapters, of: readonly Value[]): Attached {
   const tensors = new Map<string, StoredTensor>();
-  const weights = new Set(besideWeights(graph, adapters));
+  const weights = new Set(of);
   const halves = new Map<Value, Half[]>([...weights].map((w) => [w, halvesOf(graph, w, adapters, tensors)]));
   for (const node of graph.nodes.splice(0)) {
     const own = node.op.name === 'linear' ? halves.get(node.inputs.weight!) : undefined;

@@ -96,7 +96,10 @@ export async function writeModel(
 /** @public */
 export function checkMerged(op: string, model: Model): void {
   if (model.blueprint.adapted)
-    throw new StatespaceError('ERR_ARGUMENT', `${op}: the model's adapters stand beside it; load it with them merged`);
+    throw new StatespaceError(
+      'ERR_ARGUMENT',
+      `${op}: the model's adapters stand beside it; load it with mergeAdapters: true`,
+    );
 }
 
 /** See lib/training/index.ts. @public */

@@ -4,6 +4,7 @@ import { isAbsolute, join } from 'node:path';
 import {
   createModel,
   createTrainer,
+  type LoadOptions,
   loadModel,
   type Model,
   quantize,
@@ -103,6 +104,42 @@ test('exact: what adapters are merged into is not rounded to the type of its fil
   };
   const [merged, beside] = [await logits(true), await logits(false)];
   expect(Math.hypot(...merged.map((x, i) => x - beside[i]!)) / Math.hypot(...beside)).toBeLessThan(1e-5);
+});
+
+test('adapters beside matrices that keep the blocks of their file lose nothing, unless they are to be merged', async () => {
+  const folder = await temporary();
+  const to = (name: string) => join(folder, name);
+  await saveModel(model, to('base'));
+  await quantize(to('base'), to('base.gguf'), { type: 'q4_0' });
+  await using base = await loadModel(to('base.gguf'), { device: 'cpu' });
+  await using trainer = createTrainer(base, { learningRate: 1e-4, lora: { rank: 4, alpha: 8 } });
+  for (let i = 0; i < 5; i++) await trainer.step(batchOf(4, 24));
+  await trainer.save(to('adapter'));
+  const ids = Array.from({ length: 9 }, (_, i) => 3 * i + 1);
+  const logits = async (source: string, options: LoadOptions) => {
+    await using loaded = await loadModel(to(source), { device: 'cpu', ...options });
+    return (await loaded.createSession().forward(ids, { logits: 'all' })).toFloat32Array();
+  };
+  const change = async (source: string, options: LoadOptions) => {
+    const [without, adapted] = [
+      await logits(source, {}),
+      await logits(source, { ...options, adapters: [to('adapter')] }),
+    ];
+    return adapted.map((v, i) => v - without[i]!);
+  };
+  const dot = (a: Float32Array, b: Float32Array) => a.reduce((total, v, i) => total + v * b[i]!, 0);
+  const learned = await change('base.gguf', { mergeAdapters: false });
+  const share = async (source: string, options: LoadOptions = {}) =>
+    dot(await change(source, options), learned) / dot(learned, learned);
+  expect(await share('base.gguf')).toBe(1);
+  expect(await share('base.gguf', { mergeAdapters: true })).toBeLessThan(0.5);
+  expect(await share('base')).toBeGreaterThan(0.8); // merged, in f32
+
+  const adapters = [to('adapter')];
+  await using beside = await loadModel(to('base.gguf'), { device: 'cpu', adapters });
+  expect(() => createTrainer(beside)).toThrow(/adapters stand beside it; load it with mergeAdapters: true/);
+  await using merged = await loadModel(to('base.gguf'), { device: 'cpu', adapters, mergeAdapters: true });
+  await createTrainer(merged).dispose();
 });
 
 describe('adapters go on to the bit', () => {

@@ -35,7 +35,7 @@ export function addChat(program: Command, signal: AbortSignal): void {
     .option('-t, --temperature <x>', '0 takes the likeliest token', parseNumber(0), 0.7)
     .option('--top-p <p>', 'sample among the likeliest that together reach p', parseNumber(0, 1))
     .option('--seed <n>', 'makes sampling repeatable', parseCount)
-    .option('--adapter <folder>', 'LoRA adapters in peft’s format, merged into the weights; may be repeated', collect)
+    .option('--adapter <folder>', 'LoRA adapters in peft’s format; may be repeated', collect)
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
     .option(
       '--context-length <n>',

@@ -34,7 +34,7 @@ export function addEngineOptions(command: Command): Command {
     .addOption(
       new Option('--log <form>', 'a line for each request on stderr').choices(['json', 'none']).default('json'),
     )
-    .option('--adapter <folder>', 'LoRA adapters in peft’s format, merged into the weights; may be repeated', collect)
+    .option('--adapter <folder>', 'LoRA adapters in peft’s format; may be repeated', collect)
     .option('--dtype <type>', 'type that matrices are held in (default: as stored)')
     .addOption(new Option('--device <name>', 'where to run').choices(['auto', 'cpu', 'cuda']).default('auto'))
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)

@@ -43,7 +43,7 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
     .option('--repetition-penalty <x>', 'above 1: tokens seen already become less likely', parseNumber(0))
     .option('--seed <n>', 'makes sampling repeatable', parseCount)
     .option('--stop <text>', 'stop at this text (or token id); may be repeated', collect, [])
-    .option('--adapter <folder>', 'LoRA adapters in peft’s format, merged into the weights; may be repeated', collect)
+    .option('--adapter <folder>', 'LoRA adapters in peft’s format; may be repeated', collect)
     .addOption(new Option('--dtype <type>', 'type that matrices are held in (default: as stored)').choices(heldTypes))
     .addOption(new Option('--device <name>', 'where to run').choices(['auto', 'cpu', 'cuda']).default('auto'))
     .option('--threads <n>', 'compute threads (default: physical cores)', parsePositive)
