@@ -247,6 +247,7 @@ export class Weights {
     const key = `${sources.map((s) => s.name + (s.span ? `[${s.span}]` : '')).join('+')}:${shape.join(',')}:${transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
     if (known) return known;
+    for (const source of sources) this.ask(source);
     this.tally.parts += sources.length;
     if (this.tally.parts > MOST_PARTS)
       throw new StatespaceError(
@@ -257,7 +258,6 @@ export class Weights {
     const wrong = shapes.find((sizes) => !sizes.every((n) => Number.isInteger(n) && n >= 1 && n < 2 ** 31));
     if (wrong !== undefined)
       throw mismatch('ERR_SHAPE', `weight ${sources[0]?.name}`, 'sizes from 1 to 2^31 - 1', show(wrong));
-    for (const source of sources) this.ask(source);
     if (
       !transform &&
       !options.words &&
