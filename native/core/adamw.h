@@ -1,5 +1,6 @@
 #pragma once
-// AdamW by an instruction set's own instructions (Loshchilov & Hutter 2019), for native/program/trainer.
+// AdamW by an instruction set's own instructions (Loshchilov & Hutter 2019), and the squares that gradients are clipped
+// by, for native/program/trainer.
 #include <cstdint>
 
 namespace statespace {
@@ -16,6 +17,8 @@ struct AdamWStep {
 struct Optimizer {
   // g = clip · gradient, m = β₁ m + (1 - β₁) g, v = β₂ v + (1 - β₂) g², w = keep · w - rate · m / (root · √v + eps).
   void (*adamw)(const AdamWStep& step, const float* gradient, int64_t count, float* w, float* m, float* v);
+  // Σ gradient², in doubles: every eighth value has a sum of its own, and those are added in their order.
+  double (*squares)(const float* gradient, int64_t count);
 };
 
 // This machine's, in native/backend.

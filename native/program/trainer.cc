@@ -187,12 +187,7 @@ double Trainer::gradient_norm(Stop stop) const {
     const float* g = gradient(int32_t(p));
     std::vector<double> sums((n + kTrainerPiece - 1) / kTrainerPiece);
     for_pieces(n, stop, [&](int64_t begin, int64_t end) {
-      double part[8] = {};
-      int64_t i = begin;
-      for (; i + 8 <= end; i += 8)
-        for (int l = 0; l < 8; ++l) part[l] += double(g[i + l]) * g[i + l];
-      for (; i < end; ++i) part[0] += double(g[i]) * g[i];
-      for (double x : part) sums[begin / kTrainerPiece] += x;
+      sums[begin / kTrainerPiece] = optimizer().squares(g + begin, end - begin);
     });
     for (double x : sums) total += x;
   }
