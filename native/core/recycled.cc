@@ -165,7 +165,7 @@ void Recycled::give(void* p, int64_t size) {
 }
 
 void Recycled::await(int64_t size) {
-  // Asleep: who yields gives a thread of kernels its whole turn of 20 ms.
+  // Asleep: the thread that frees it may need this processor.
   if (!is_part(size)) Kept::get().await(size, kMoment);
 }
 
