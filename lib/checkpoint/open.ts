@@ -39,6 +39,8 @@ export interface Checkpoint {
   origins?: ReadonlyMap<string, Origin>;
 }
 
+const lazyGguf = (): typeof import('./gguf/open.js') => require('./gguf/open.js');
+
 /** signal: ends long headers, indexes and pickles early; what is thrown then is an ERR_CHECKPOINT or its reason. */
 export async function openCheckpoint(path: string, signal?: AbortSignal): Promise<Checkpoint> {
   if (typeof path !== 'string' || path === '') {
@@ -48,8 +50,7 @@ export async function openCheckpoint(path: string, signal?: AbortSignal): Promis
   const gguf = await findGguf(root);
   const stamps = await stampWeights(gguf ?? root);
   if (gguf !== undefined) {
-    const { openGguf } = await import('./gguf/open.js');
-    const opened = await openGguf(gguf, signal);
+    const opened = await lazyGguf().openGguf(gguf, signal);
     let totalBytes = 0;
     for (const { byteLength } of opened.tensors.values()) totalBytes += byteLength;
     return { folder: gguf, configFile: gguf, ...opened, totalBytes, stamps };

@@ -5,6 +5,8 @@ import { show } from '../errors.js';
 import { decodeUtf8, type InputFile } from './files.js';
 import { checkpointError } from './stored.js';
 
+const lazyYauzl = (): typeof import('yauzl') => require('yauzl');
+
 /** Bytes read at once: entries of the directory lie side by side, and yauzl asks for each in two pieces. */
 const windowBytes = 64 * 1024;
 /** Of a checkpoint; a hostile directory of a gigabyte could name twenty million. */
@@ -27,8 +29,7 @@ export class ZipFile {
 
   static async open(file: InputFile): Promise<ZipFile> {
     const zip = await refusing(file.path, async () => {
-      const { fromRandomAccessReaderPromise } = await import('yauzl');
-      return fromRandomAccessReaderPromise(await windowedReader(file), file.size, {
+      return lazyYauzl().fromRandomAccessReaderPromise(await windowedReader(file), file.size, {
         autoClose: false,
         decodeStrings: false,
         validateEntrySizes: false, // checked here, in words about checkpoints
@@ -109,7 +110,7 @@ async function refusing<T>(where: string, work: () => Promise<T>): Promise<T> {
 }
 
 async function windowedReader(file: InputFile): Promise<RandomAccessReader> {
-  const { RandomAccessReader } = await import('yauzl');
+  const { RandomAccessReader } = lazyYauzl();
   return new (class extends RandomAccessReader {
     private from = 0;
     private window: Buffer = Buffer.alloc(0);

@@ -34,7 +34,7 @@ const COMMIT = /^[0-9a-f]{40}$/;
 /** Small files side by side; one large one fills the line by itself. */
 const together = 4;
 
-const lazyHub = (): Promise<typeof import('@huggingface/hub')> => import('@huggingface/hub');
+const lazyHub = (): typeof import('@huggingface/hub') => require('@huggingface/hub');
 
 /**
  * Brings what loadModel needs of 'hf:owner/name[/file.gguf][@revision]' into the cache (HF_HUB_CACHE, HF_HOME) and
@@ -48,7 +48,7 @@ export async function pull(text: string, options: PullOptions = {}): Promise<str
   checkCall('pull', options);
   checkKnown('pull', options, ['signal', 'onProgress']);
   options.signal?.throwIfAborted();
-  const { getHFHubCachePath, getRepoFolderName } = await lazyHub();
+  const { getHFHubCachePath, getRepoFolderName } = lazyHub();
   const cache = join(getHFHubCachePath(), getRepoFolderName({ type: 'model', name: source.repo }));
   if (hubOffline()) return kept(cache, source);
   const token = await hubToken();
@@ -94,7 +94,7 @@ async function kept(cache: string, source: HubSource): Promise<string> {
 
 async function commitOf(source: HubSource, token: string | undefined): Promise<string> {
   if (COMMIT.test(source.revision)) return source.revision;
-  const { modelInfo } = await lazyHub();
+  const { modelInfo } = lazyHub();
   const info = await asking(source, () =>
     modelInfo({
       name: source.repo,
@@ -110,7 +110,7 @@ async function commitOf(source: HubSource, token: string | undefined): Promise<s
 }
 
 async function list(source: HubSource, commit: string, token: string | undefined): Promise<Map<string, Listed>> {
-  const { listFiles } = await lazyHub();
+  const { listFiles } = lazyHub();
   return asking(source, async () => {
     const files = new Map<string, Listed>();
     const repo = { type: 'model' as const, name: source.repo };

@@ -2,6 +2,7 @@
 // hash are those that the hub lists.
 import type { Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { onAbort } from '../cancellation.js';
 import { StatespaceError } from '../errors.js';
 import { lazyCrypto, lazyFiles } from '../lazy.js';
@@ -30,7 +31,6 @@ export async function transfer(
   signal: AbortSignal | undefined,
   onBytes: (n: number) => void,
 ): Promise<void> {
-  const { dirname } = await import('node:path');
   await lazyFiles().mkdir(dirname(wanted.path), { recursive: true });
   const partial = await claim(wanted.path, wanted.size, (ms) => pause(ms, signal));
   if (partial === undefined) return onBytes(wanted.size);

@@ -18,6 +18,7 @@ interface Place {
 /**
  * Mean squares of the inputs of every product, (columns) each, by the checkpoint's names of the tensors. The model runs
  * in f32 over the beginning of the text.
+ * @public
  */
 export async function importanceOf(
   path: string,

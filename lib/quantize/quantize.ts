@@ -150,13 +150,14 @@ export async function quantize(path: string, out: string, options: QuantizeOptio
 
 type Importance = ReadonlyMap<string, Float32Array>;
 
+const lazyImportance = (): typeof import('./importance.js') => require('./importance.js');
+
 async function readImportance(path: string, mix: MixName, options: QuantizeOptions): Promise<Importance | undefined> {
   const { importance, importanceTokens: maxTokens, signal } = options;
   if (importance === undefined || !isQuantized(mainTypeOf(mix))) return undefined;
   if (typeof importance !== 'string')
     throw mismatch('ERR_ARGUMENT', 'quantize: importance', 'a text', show(importance));
-  const { importanceOf } = await import('./importance.js');
-  return importanceOf(path, importance, { maxTokens, signal });
+  return lazyImportance().importanceOf(path, importance, { maxTokens, signal });
 }
 
 type Planned = PlannedTensor & OutTensor & { readonly dtype: StoredType };

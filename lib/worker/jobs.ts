@@ -6,6 +6,9 @@ import { type ErrorCode, mismatch, StatespaceError, show } from '../errors.js';
 import { checkKnown, checkOptions } from '../options.js';
 import type { FinishReason } from '../session/generate.js';
 
+const lazyIoredis = (): typeof import('ioredis') => require('ioredis');
+export const lazyBullmq = (): typeof import('bullmq') => require('bullmq');
+
 /** Where jobs are. */
 export interface JobsOptions {
   /** Of several queues of one Redis, this one. Default: `statespace`. */
@@ -51,7 +54,7 @@ const CONNECT_MS = 5000;
 
 /** ERR_STATE where nobody answers there: BullMQ would try for ever, and say nothing. */
 export async function checkReachable(url: string): Promise<void> {
-  const { Redis } = await import('ioredis');
+  const { Redis } = lazyIoredis();
   const once = { lazyConnect: true, connectTimeout: CONNECT_MS, maxRetriesPerRequest: 0, retryStrategy: () => null };
   const redis = new Redis(url, once);
   let reason = 'no answer';
@@ -101,7 +104,7 @@ class RedisJobs implements Jobs {
     if (this.closed) return Promise.reject(new StatespaceError('ERR_DISPOSED', 'jobs: they were closed'));
     this.opened ??= (async () => {
       await checkReachable(this.url);
-      const { Queue, QueueEvents } = await import('bullmq');
+      const { Queue, QueueEvents } = lazyBullmq();
       const { connection, name } = this;
       const queue = new Queue(name, { connection });
       const events = new QueueEvents(name, { connection });

@@ -10,6 +10,7 @@ import {
   failureOf,
   type JobRequest,
   type JobResult,
+  lazyBullmq,
 } from './jobs.js';
 
 /** How a worker takes jobs. */
@@ -50,7 +51,7 @@ export async function startWorker(engine: Engine, url: string, options: WorkerOp
     throw mismatch('ERR_ARGUMENT', 'startWorker: log', 'a function', show(log));
   const connection = connectionOf(url);
   await checkReachable(url);
-  const { UnrecoverableError, Worker } = await import('bullmq');
+  const { UnrecoverableError, Worker } = lazyBullmq();
   const worker: Worker<JobRequest, JobResult> = new Worker(
     queue,
     async ({ data, id }, _token, signal) => {

@@ -1,5 +1,6 @@
 // The process that the package lives in: workers that end, results that move, limits of the system, other realms.
 import { setMaxListeners } from 'node:events';
+import { rmSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { runInNewContext } from 'node:vm';
@@ -9,6 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { LONG, needs } from '../support/needs.js';
 import { run, succeed } from '../support/process.js';
 import { long } from '../support/scale.js';
+import { textModelFolder } from '../support/text-model.js';
 
 const entry = resolve(__dirname, '../../dist/lib/index.js');
 const MAMBA = { model_type: 'mamba', vocab_size: 61, hidden_size: 32, num_hidden_layers: 2, state_size: 16 };
@@ -220,10 +222,14 @@ describe('values of another realm', () => {
   });
 
   it('run the package itself: its failures are its own errors', async () => {
-    // As a test runner does that gives each file its globals.
+    // As a test runner does that gives each file its globals, and no import().
+    const folder = textModelFolder();
     const seen = await child(`
       const vm = require('node:vm'), { readFileSync } = require('node:fs'), { createRequire } = require('node:module');
-      const context = vm.createContext({ process, Buffer, console, setTimeout, AbortController, URL });
+      // What Node adds to the language's own globals.
+      const ofLanguage = new Set(vm.runInNewContext('Object.getOwnPropertyNames(globalThis)'));
+      const added = Object.entries(Object.getOwnPropertyDescriptors(globalThis)).filter(([name]) => !ofLanguage.has(name) && name !== 'globalThis' && name !== 'global');
+      const context = vm.createContext(Object.defineProperties({}, Object.fromEntries(added)));
       const loaded = new Map();
       const load = (file) => {
         if (loaded.has(file)) return loaded.get(file).exports;
@@ -241,8 +247,26 @@ describe('values of another realm', () => {
       const model = await own.createModel(${JSON.stringify(MAMBA)}, { seed: 1 });
       const session = model.createSession();
       const failure = await session.forward(new Int32Array(1).fill(60)).then(() => model.dispose()).then(() => session.forward([1])).catch((e) => e);
-      console.log(JSON.stringify({ y, typed: failure instanceof own.StatespaceError, code: failure.code }));`);
-    expect(seen).toEqual({ y: [2, 2], typed: true, code: 'ERR_DISPOSED' });
+      const folder = ${JSON.stringify(folder)}, file = folder + '/model.gguf';
+      await own.quantize(folder, file, { type: 'q8_0', importance: 'hello world, hello' });
+      const said = [];
+      for (const path of [folder, file]) {
+        const model = await own.loadModel(path);
+        const text = { prompt: 'hello', responseFormat: { type: 'regex', pattern: '.+' } };
+        const request = { maxTokens: 3, ...(model.tokenizer ? text : { prompt: [1, 2] }) };
+        for await (const { token } of model.createSession().generate(request)) said.push(token);
+        await model.dispose();
+      }
+      const redis = await own.openJobs('redis://127.0.0.1:1').add({ prompt: [1] }).catch((e) => e.code);
+      process.env.HF_ENDPOINT = 'http://127.0.0.1:1';
+      const hub = await own.pull('hf:a/b').catch((e) => e.code);
+      const typed = failure instanceof own.StatespaceError;
+      console.log(JSON.stringify({ y, typed, code: failure.code, said: said.length > 3, redis, hub }));`);
+    expect(seen).toEqual({
+      ...{ y: [2, 2], typed: true, code: 'ERR_DISPOSED', said: true },
+      ...{ redis: 'ERR_STATE', hub: 'ERR_CHECKPOINT' },
+    });
+    rmSync(folder, { recursive: true });
   });
 });
 

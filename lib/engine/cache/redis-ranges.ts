@@ -1,6 +1,9 @@
 import type { Socket, TcpNetConnectOpts } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 
+const lazyNet = (): typeof import('node:net') => require('node:net');
+const lazyTls = (): typeof import('node:tls') => require('node:tls');
+
 /** Where a Redis is, as its client has read it from the URL. */
 export interface RedisAddress {
   host: string;
@@ -37,7 +40,7 @@ export async function* readRanges(
   until: number,
 ): AsyncGenerator<Uint8Array, void> {
   if (server.tls) return yield* readDecrypted(server, key, from, until);
-  const { connect } = await import('node:net');
+  const { connect } = lazyNet();
   const blocks: Block[] = [0, 1].map(() => ({ memory: Buffer.allocUnsafeSlow(RANGE), taken: 0, filled: 0 }));
   const [first, second] = blocks as [Block, Block];
   let current = first;
@@ -105,8 +108,8 @@ export async function* readRanges(
  */
 async function* readDecrypted(server: RedisAddress, key: string, from: number, until: number) {
   const { host, port, tls } = server;
-  const { isIP } = await import('node:net');
-  const { connect } = await import('node:tls');
+  const { isIP } = lazyNet();
+  const { connect } = lazyTls();
   const socket = connect({ ...(isIP(host) ? {} : { servername: host }), ...tls, host, port });
   socket.setNoDelay(true);
   socket.setTimeout(IDLE_MS, () => socket.destroy(new Error('redis: no answer')));

@@ -4,6 +4,8 @@ import { checkOptions } from '../../options.js';
 import { readRanges } from './redis-ranges.js';
 import type { SnapshotStore, StoredPieces } from './store.js';
 
+const lazyIoredis = (): typeof import('ioredis') => require('ioredis');
+
 /** Where the Redis (or Valkey) is, and how long it keeps what. */
 export interface RedisStoreOptions {
   /** Before every key. Default: `statespace:`. */
@@ -57,7 +59,7 @@ class Store implements RedisStore {
 
   private async redis(): Promise<Redis> {
     if (!this.connection) {
-      const { Redis } = await import('ioredis');
+      const { Redis } = lazyIoredis();
       if (this.closed) throw new Error('redis: the store was closed');
       this.connection ??= new Redis(this.url, {
         commandTimeout: COMMAND_MS,

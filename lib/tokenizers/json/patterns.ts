@@ -10,7 +10,7 @@ interface Library {
  * has made of it. Throws Errors for what cannot be said in JavaScript.
  */
 export async function patterns(): Promise<Compile> {
-  const { SplitPreTokenizer } = (await import('@huggingface/tokenizers')) as unknown as Library;
+  const { SplitPreTokenizer } = require('@huggingface/tokenizers') as Library;
   return (pattern) => {
     const { String: text, Regex } = (pattern ?? {}) as { String?: unknown; Regex?: unknown };
     if (typeof text === 'string') return new RegExp(text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'), 'gu');
