@@ -1,6 +1,6 @@
 // Downloads from a hub on loopback: what is fetched, where it lies, and that cut, wrong and refused answers end well.
 import { spawn } from 'node:child_process';
-import { existsSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -262,10 +262,10 @@ describe('several that want the same model at once', () => {
   test('what a killed process had is gone on from; two processes do not mix their bytes', async () => {
     const args = ['pull', 'lab/large'];
     const killed = spawn(process.execPath, [MAIN, ...args], { env: process.env, stdio: 'ignore' });
+    const blobs = join(cache, 'models--lab--large', 'blobs');
     const begun = () =>
-      existsSync(join(cache, 'models--lab--large', 'blobs')) && left().some((f) => f.endsWith('.incomplete'));
-    for (let i = 0; i < 1000 && !begun(); i++) await new Promise((done) => setTimeout(done, 10));
-    await new Promise((done) => setTimeout(done, 30));
+      existsSync(blobs) && left().some((f) => f.endsWith('.incomplete') && statSync(join(blobs, f)).size > 0);
+    for (let i = 0; i < 2000 && !begun(); i++) await new Promise((done) => setTimeout(done, 5));
     killed.kill('SIGKILL');
     await new Promise((done) => killed.on('exit', done));
     const [a, b] = await Promise.all([statespace(args), pull('hf:lab/large')]);
