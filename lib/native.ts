@@ -293,7 +293,8 @@ export interface NativeBinding {
     logprobs: Float32Array;
     alternatives: ({ token: number; logprob: number }[] | undefined)[];
   }>;
-  dispose(handle: NativeHandle): void;
+  /** Of a model: resolves when its memory is free. */
+  dispose(handle: NativeHandle): Promise<void> | undefined;
 
   /** A network that is trained; both graphs have the same values as far as both go. */
   buildTrainer(training: Uint8Array, evaluation: Uint8Array, layout: TrainerLayout): Promise<NativeHandle>;
@@ -309,7 +310,8 @@ export interface NativeBinding {
     adamW: AdamW,
     cancel: Int32Array,
   ): Promise<{ loss: number; gradNorm: number; updated: boolean }>;
-  disposeTrainer(trainer: NativeHandle): void;
+  /** Resolves when its memory is free. */
+  disposeTrainer(trainer: NativeHandle): Promise<void>;
 }
 
 let binding: NativeBinding | undefined;

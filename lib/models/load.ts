@@ -327,7 +327,7 @@ async function finish(
     await undefined; // what an asynchronous callback has come to is known then
     watch.check();
   } catch (error) {
-    call((n) => n.dispose(handle));
+    await call((n) => n.dispose(handle));
     throw error;
   } finally {
     watch.end();

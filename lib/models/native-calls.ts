@@ -118,13 +118,13 @@ export class NativeCalls {
     }
   }
 
-  /** Cancels what runs (ERR_DISPOSED there) and frees the weights. */
+  /** Cancels what runs (ERR_DISPOSED there); resolves when the weights' memory is free. */
   async dispose(): Promise<void> {
     const handle = this.handle;
     this.handle = undefined;
     for (const cancellation of this.running.values()) cancellation.dispose();
     await Promise.allSettled(this.running.keys());
-    if (handle) call((n) => n.dispose(handle));
+    if (handle) await call((n) => n.dispose(handle));
   }
 
   private check(sessions: readonly NativeHandle[], lengths: readonly number[]): void {

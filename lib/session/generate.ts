@@ -58,23 +58,30 @@ export interface Generation extends AsyncGenerator<Generated, void, undefined> {
   readonly stoppedBy: string | number | undefined;
 }
 
-/** mask: a bit for each id that may come. */
 export interface StepOptions {
   signal?: AbortSignal | undefined;
+  /** A bit for each id that may come. */
   mask?: Int32Array | undefined;
+  /** Called with the session's position when the step has ended, before a call that waits for it begins: it may read the session. */
+  read?: ((position: number) => void) | undefined;
 }
 
-/** What generate() does with its session. */
 /** Ids, or those of a long text, which another thread makes. */
 export type Tokens = Int32Array | Promise<Int32Array>;
 
+/** What generate() does with its session. */
 export interface Generating {
   network: Network;
   position(): number;
   /** Feeds tokens, and one that was accepted before them; chooses what follows. */
   next(tokens: Tokens, sampler: Sampler, options: StepOptions): Promise<Chosen>;
-  /** The row of logits that follows, to be changed by hand, and the choice from it. */
-  row(tokens: Tokens, options: { signal?: AbortSignal | undefined }): Promise<Float32Array>;
+  /** What comes of the row of logits that follows, which is its own to change; when `use` is called is said at `read`. */
+  row<T>(
+    tokens: Tokens,
+    options: { signal?: AbortSignal | undefined },
+    use: (row: Float32Array, position: number) => T,
+  ): Promise<T>;
+  /** From such a row. */
   choose(row: Float32Array, sampler: Sampler): number;
   tokens(from: number): Int32Array;
   /** The token belongs to the sequence; it is fed with what comes next. */
@@ -125,7 +132,7 @@ async function* run(
   session.begin();
   let last: Generated | undefined;
   let mask: TokenMask | undefined;
-  let unsaid: UnsaidText | undefined;
+  let unsaid = undefined as UnsaidText | undefined;
   // Who has read the last token need not ask for another before the session may generate again.
   const finish = (reason: FinishReason, by?: string | number) => {
     if (end.reason) return;
@@ -144,23 +151,23 @@ async function* run(
     if (responseFormat !== undefined)
       mask = await lazyMasks().TokenMask.open(session.network, responseFormat, new Set(stops.ids.keys()), signal);
     if (maxTokens === 0) {
-      if (!isNone(prompt)) await session.row(prompt, { signal });
+      if (!isNone(prompt)) await session.row(prompt, { signal }, () => undefined);
       return finish('length');
     }
     let tokens = prompt;
-    let text: TextStream | undefined;
+    let text = undefined as TextStream | undefined;
     let waiting: Generated | undefined; // its text is not known before the next token is
     for (let count = 1; ; count++) {
-      const chosen = await next(session, sampler, tokens, options, mask);
-      tokens = NONE;
       let said = ''; // what an earlier call held back
-      if (tokenizer && !text) {
-        unsaid = new UnsaidText(isNone(prompt) ? leftBy(session) : undefined);
-        const { from = session.position() } = unsaid.left ?? {};
-        text = new TextStream(tokenizer, stops, contextOf(session, tokenizer, from));
+      const begin = (position: number) => {
+        unsaid = new UnsaidText(isNone(prompt) && session.unsaid?.until === position ? session.unsaid : undefined);
+        const { from = position } = unsaid.left ?? {};
+        text = new TextStream(tokenizer!, stops, contextOf(session, tokenizer!, from));
         for (const token of session.tokens(from)) said += unsaid.news(text.push(token));
         session.unsaid = undefined;
-      }
+      };
+      const chosen = await next(session, sampler, tokens, options, mask, tokenizer && !text ? begin : undefined);
+      tokens = NONE;
       const stop = chosen ? stops.ids.get(chosen.token) : WHOLE;
       if (!chosen || stop) {
         const left = waiting ?? (unsaid?.left && { ...unsaid.left.last, text: said });
@@ -213,10 +220,6 @@ async function* run(
   }
 }
 
-/** What an earlier call that ended here has not given out. */
-const leftBy = ({ unsaid, position }: Generating): Unsaid | undefined =>
-  unsaid?.until === position() ? unsaid : undefined;
-
 /** The last tokens before a place. */
 const contextOf = (session: Generating, tokenizer: Tokenizing, until: number): Int32Array =>
   lastWithText(tokenizer, until, (from) => session.tokens(from).subarray(0, until - from));
@@ -231,18 +234,24 @@ async function next(
   tokens: Tokens,
   { signal, processLogits, logprobs }: GenerateOptions,
   mask: TokenMask | undefined,
+  read: StepOptions['read'],
 ): Promise<Chosen | undefined> {
   const allowed = mask && (await unlessAborted(signal, mask.allowed()));
-  if (allowed === 'whole') return undefined;
-  if (!processLogits) return session.next(tokens, sampler, { signal, mask: allowed });
-  const row = await session.row(tokens, { signal });
-  return chooseByHook(
-    { processLogits, logprobs },
-    {
-      ...{ row, vocabSize: session.network.vocabSize, tokens: session.tokens(0), mask: allowed },
-      choose: (changed) => session.choose(changed, sampler),
-    },
-  );
+  if (allowed === 'whole') {
+    read?.(session.position());
+    return undefined;
+  }
+  if (!processLogits) return session.next(tokens, sampler, { signal, mask: allowed, read });
+  return session.row(tokens, { signal }, (row, position) => {
+    read?.(position);
+    return chooseByHook(
+      { processLogits, logprobs },
+      {
+        ...{ row, vocabSize: session.network.vocabSize, tokens: session.tokens(0), mask: allowed },
+        choose: (changed) => session.choose(changed, sampler),
+      },
+    );
+  });
 }
 
 function check(session: Generating, options: GenerateOptions): Checked {

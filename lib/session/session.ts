@@ -239,6 +239,7 @@ export class Session implements AsyncDisposable {
   private forGenerate(): Generating {
     const { model } = this;
     const session = this;
+    const at = () => call((n) => n.sessionInfo(this.native())).position;
     return {
       get unsaid() {
         return session.unsaid;
@@ -249,8 +250,17 @@ export class Session implements AsyncDisposable {
       network: model,
       position: () => this.position,
       next: (tokens, sampler, options) =>
-        this.afterTokens(tokens, (ids) => this.choose(ids, sampler, options), options.signal),
-      row: (tokens, options) => this.afterTokens(tokens, (ids) => this.nextRow(ids, options), options.signal),
+        this.afterTokens(
+          tokens,
+          async (ids) => {
+            const chosen = await this.choose(ids, sampler, options);
+            options.read?.(at());
+            return chosen;
+          },
+          options.signal,
+        ),
+      row: (tokens, { signal }, use) =>
+        this.afterTokens(tokens, async (ids) => use(await this.nextRow(ids, { signal }), at()), signal),
       choose: (row, sampler) => call((n) => n.sampleRow(sampler.handle, this.native(), row)),
       tokens: (from) => call((n) => n.sessionTokens(this.native(), from)),
       accept: (token) => this.accept(token),

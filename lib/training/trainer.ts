@@ -239,7 +239,7 @@ export class TrainerState implements Trainer {
     await this.#queue.catch(() => {});
     const handle = this.#handle;
     this.#handle = undefined;
-    if (handle) call((n) => n.disposeTrainer(handle));
+    if (handle) await call((n) => n.disposeTrainer(handle));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -292,16 +292,34 @@ Napi::Value model_info(const Napi::CallbackInfo& info) {
   });
 }
 
-// A disposed handle keeps nothing; a running job keeps its own share until it ends.
-void dispose(const Napi::CallbackInfo& info) {
-  if (!info[0].IsExternal()) return;
+// The system takes milliseconds to have hundreds of megabytes back: not the event loop's.
+class DisposeJob : public Job {
+ public:
+  explicit DisposeJob(ModelRef model) : model_(std::move(model)) {}
+  void execute() override {
+    model_->dispose();
+    model_.reset();
+  }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  ModelRef model_;
+};
+
+// A disposed handle keeps nothing; a running job keeps its own share until it ends. Of a model a promise that is kept
+// when its memory is free.
+Napi::Value dispose(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsExternal()) return env.Undefined();
   if (info[0].As<Napi::External<HeldModel>>().CheckTypeTag(&kModelTag)) {
-    HeldModel& model = *info[0].As<Napi::External<HeldModel>>().Data();
-    if (model.ref) model.ref->dispose();
-    model.drop(info.Env());
+    HeldModel& held = *info[0].As<Napi::External<HeldModel>>().Data();
+    ModelRef model = held.ref;
+    held.drop(env);
+    if (model) return Jobs::of(env).start(env, std::make_unique<DisposeJob>(std::move(model)));
   }
   if (info[0].As<Napi::External<HeldSession>>().CheckTypeTag(&kSessionTag))
-    info[0].As<Napi::External<HeldSession>>().Data()->drop(info.Env());
+    info[0].As<Napi::External<HeldSession>>().Data()->drop(env);
+  return env.Undefined();
 }
 
 }  // namespace

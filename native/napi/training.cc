@@ -6,7 +6,6 @@
 #include <memory>
 #include <utility>
 
-#include "core/afterwards.h"
 #include "napi/convert.h"
 #include "napi/handles.h"
 #include "napi/jobs.h"
@@ -295,10 +294,23 @@ Napi::Value read_trainer(const Napi::CallbackInfo& info) { return start<CopyJob>
 Napi::Value write_trainer(const Napi::CallbackInfo& info) { return start<CopyJob>(info, true); }
 Napi::Value run_trainer(const Napi::CallbackInfo& info) { return start<TrainJob>(info); }
 
-// Its memory goes when the jobs that use it have ended; not here, as gigabytes keep the event loop for long.
-void dispose_trainer(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] {
-    afterwards(std::chrono::milliseconds(0), [trainer = std::move(trainer_of(info[0]))]() mutable { trainer.reset(); });
+// Gigabytes keep the system for long: not the event loop.
+class DisposeJob : public Job {
+ public:
+  explicit DisposeJob(TrainerRef trainer) : trainer_(std::move(trainer)) {}
+  void execute() override { trainer_.reset(); }
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  TrainerRef trainer_;
+};
+
+Napi::Value dispose_trainer(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto& held = statespace::held<TrainerRef>(info[0], kTrainerTag, "trainer");
+    auto job = std::make_unique<DisposeJob>(held.ref);
+    held.drop(info.Env());
+    return Jobs::of(info.Env()).start(info.Env(), std::move(job));
   });
 }
 

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <unordered_map>
-#include <utility>
 
 #include "core/afterwards.h"
 #include "core/error.h"
@@ -109,15 +108,9 @@ void Model::dispose() {
 
 void Model::free_weights() {
   const auto device = lock_device(program.backend());
+  workspaces_.clear();
   // With the last of those that share them the weights are gone.
-  auto weights = std::exchange(held_, std::make_shared<Held>(WeightMemory(program.backend())));
-  auto workspaces = std::make_shared<decltype(workspaces_)>(std::exchange(workspaces_, {}));
-  if (!program.backend().host_memory) return;
-  afterwards(std::chrono::milliseconds(0),
-             [weights = std::move(weights), workspaces = std::move(workspaces)]() mutable {
-               weights.reset();
-               workspaces.reset();
-             });
+  held_ = std::make_shared<Held>(WeightMemory(program.backend()));
 }
 
 namespace {

@@ -1,7 +1,7 @@
 // Long texts become ids in a thread of their own: the event loop has other requests to serve meanwhile.
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { createEngine, type GenerateOptions, loadModel, quantize } from 'statespace';
+import { createEngine, type Generated, type GenerateOptions, loadModel, quantize, type Session } from 'statespace';
 import { expect, test } from 'vitest';
 import { asciiModelFolder, forAllTests, textModelFolder } from '../support/text-model.js';
 
@@ -108,4 +108,24 @@ test('a session reads them as well: the same tokens, in the order of its calls, 
   await expect(stopped).rejects.toThrow('enough');
   expect(session.position).toBe(0);
   expect(await generate(session, { prompt: [12, 13] })).toEqual(await generate(undefined, { prompt: [12, 13] }));
+});
+
+test('the text behind a prompt is the same where a call waits for that prompt', async () => {
+  const ids = Array.from({ length: 300 }, (_, i) => 12 + (i % 60));
+  for (const way of [{}, { processLogits: (row: Float32Array) => void row.fill(1e9, 20, 21) }]) {
+    const said = async (later: (session: Session) => Promise<unknown> | undefined) => {
+      const session = held.model.createSession();
+      await session.forward([12, 13]);
+      const stream = session.generate({ prompt: ids, maxTokens: 1, temperature: 0, ...way });
+      const first = stream.next();
+      const behind = later(session);
+      const { value } = await first;
+      await behind;
+      return (value as Generated).text;
+    };
+    const expected = await said(() => undefined);
+    expect(expected).toMatch(/^ ?w\d+$/);
+    for (let i = 0; i < 5; i++)
+      expect(await said((session) => session.forward(ids, { logits: 'none' }))).toBe(expected);
+  }
 });
