@@ -4,6 +4,17 @@ import { type ErrorCode, StatespaceError } from './errors.js';
 import { checkWhole, explainLoadFailure } from './load-failure.js';
 import type { DType } from './tensor.js';
 
+type BlocksCall<From, To> = [
+  type: StoredType,
+  from: From,
+  rows: number,
+  columns: number,
+  to: To,
+  importance: Float32Array | undefined,
+  cancel: Int32Array,
+  onProgress: ((values: number) => void) | undefined,
+];
+
 /** What every forward is given. */
 type ForwardCall = [
   sessions: NativeHandle[],
@@ -165,51 +176,15 @@ export interface NativeBinding {
     held: boolean;
     onDevice: boolean;
     encoded: boolean;
+    /** Its values are q4_0's exactly, few multiples of one scale: products read them as such. */
+    withinQ4_0: boolean;
   }[];
   /** Rows of whole blocks in `from` as f32 in `to`. Neither may change until the promise settles. */
-  decodeBlocks(
-    type: StoredType,
-    from: Uint8Array,
-    rows: number,
-    columns: number,
-    to: Float32Array,
-    importance: undefined,
-    cancel: Int32Array,
-    onProgress?: (values: number) => void,
-  ): Promise<void>;
-  decodeBlocks(
-    type: StoredType,
-    from: Uint8Array,
-    rows: number,
-    columns: number,
-    to: Float32Array,
-    importance: undefined,
-    cancel: Int32Array,
-    onProgress: undefined,
-    sync: true,
-  ): void;
+  decodeBlocks(...call: BlocksCall<Uint8Array, Float32Array>): Promise<void>;
+  decodeBlocks(...call: [...BlocksCall<Uint8Array, Float32Array>, sync: true]): void;
   /** The way back; importance: a weight of a column's squared error where scales are searched. */
-  encodeBlocks(
-    type: StoredType,
-    from: Float32Array,
-    rows: number,
-    columns: number,
-    to: Uint8Array,
-    importance: Float32Array | undefined,
-    cancel: Int32Array,
-    onProgress?: (values: number) => void,
-  ): Promise<void>;
-  encodeBlocks(
-    type: StoredType,
-    from: Float32Array,
-    rows: number,
-    columns: number,
-    to: Uint8Array,
-    importance: Float32Array | undefined,
-    cancel: Int32Array,
-    onProgress: undefined,
-    sync: true,
-  ): void;
+  encodeBlocks(...call: BlocksCall<Float32Array, Uint8Array>): Promise<void>;
+  encodeBlocks(...call: [...BlocksCall<Float32Array, Uint8Array>, sync: true]): void;
 
   /** exact: products round no activations. */
   buildModel(graph: Uint8Array, device: 'auto' | 'cpu' | 'cuda', exact?: boolean): NativeHandle;

@@ -144,9 +144,13 @@ async function converted(data: Data, from: DType, to: DType, count: number): Pro
   const result = memoryFor(to, count);
   const never = new Int32Array(1);
   if (from !== to && isQuantized(from))
-    await call((n) => n.decodeBlocks(from, data as Uint8Array, 1, count, result as Float32Array, undefined, never));
+    await call((n) =>
+      n.decodeBlocks(from, data as Uint8Array, 1, count, result as Float32Array, undefined, never, undefined),
+    );
   else if (from !== to && isQuantized(to))
-    await call((n) => n.encodeBlocks(to, data as Float32Array, 1, count, result as Uint8Array, undefined, never));
+    await call((n) =>
+      n.encodeBlocks(to, data as Float32Array, 1, count, result as Uint8Array, undefined, never, undefined),
+    );
   else await call((n) => n.convert(data, from, result, to, false));
   return result;
 }

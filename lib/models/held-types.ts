@@ -27,9 +27,6 @@ export function matrixType(graph: Graph, tensors: ReadonlyMap<string, StoredTens
   return (Object.keys(bytes) as HeldType[]).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
 }
 
-/** Types whose values are q4_0's exactly, which products read: few multiples of one scale. */
-const WITHIN_Q4_0: readonly string[] = ['tq1_0', 'tq2_0', 'q1_0', 'q2_0'];
-
 /**
  * Matrices of a file of quantised types, or of a model that is to be exact, are held as they lie, each in its own type, or in
  * one that has the same values; what products do not read there, and matrices whose parts differ, become bf16, or f32 where
@@ -51,7 +48,7 @@ export function ownTypes(
     const [type, ...others] = new Set(
       stored.map((t) => (t.derived || (t.strides && isBlocks(t.dtype)) ? 'f32' : t.dtype)),
     );
-    const same = (WITHIN_Q4_0.includes(type ?? '') ? 'q4_0' : type) as HeldType;
+    const same = (described.get(type ?? '')?.withinQ4_0 ? 'q4_0' : type) as HeldType;
     if (type && others.length === 0 && read.includes(same)) return same;
     return exact ? 'f32' : 'bf16';
   };

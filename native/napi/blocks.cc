@@ -130,6 +130,7 @@ Napi::Value describe_types(const Napi::CallbackInfo& info) {
     t.Set("held", is_held(DType(i)));
     t.Set("onDevice", is_held_on_device(DType(i)));
     t.Set("encoded", is_encoded(DType(i)));
+    t.Set("withinQ4_0", is_within_q4_0(DType(i)));
     types.Set(uint32_t(i), t);
   }
   return types;
