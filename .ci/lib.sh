@@ -53,21 +53,51 @@ after() {
 
 # counted NAME COMMAND…: a test runner (vitest, doctest); its own counts join the total.
 counted() {
-  local name=$1 start=$SECONDS status p f
+  local name=$1 start=$SECONDS p f
   wanted "$name" || return 0
   shift
+  count "$@"
+  report
+}
+
+# twice NAME COMMAND… --: a vitest run whose files that failed run once more, one at a time with nothing beside: a
+# machine that stands still for a second fails a case that waits for a moment. What passes then counts, and is named.
+twice() {
+  local name=$1 start=$SECONDS p f files all first
+  wanted "$name" || return 0
+  shift
+  count "$@"
+  mapfile -t files < <(grep -oE '^ *FAIL +[^ ]+\.test\.ts' "$logs/plain" | awk '{ print $2 }' | sort -u)
+  if [ "$f" -ne 0 ] && [ ${#files[@]} -ne 0 ]; then
+    all=$((p + f)) first=$(grep -E '^ *FAIL ' "$logs/plain" | sort -u)
+    complain
+    count "$@" "${files[@]}" --no-file-parallelism
+    p=$((all - f))
+    [ "$f" -ne 0 ] || printf 'passed when run again alone:\n%s\n' "$first"
+  fi
+  report
+}
+
+# count COMMAND…: runs it; p and f are what passed and failed. One that fails and names no test counts as one failure.
+count() {
+  local status
   "$@" >"$logs/step" 2>&1
   status=$?
   sed 's/\x1b\[[0-9;]*m//g' "$logs/step" >"$logs/plain"
   p=$(sum_of passed) f=$(sum_of failed)
   [ "$status" -ne 0 ] && [ "$f" -eq 0 ] && f=1
   [ "$status" -eq 0 ] && [ "$p" -eq 0 ] && { echo "no test ran"; f=1; }
+}
+
+report() {
   passed=$((passed + p)) failed=$((failed + f))
-  if [ "$f" -ne 0 ]; then
-    grep -nE 'FAIL|Error|ERROR' "$logs/plain" | head -n 40
-    tail -n 60 "$logs/plain"
-  fi
+  [ "$f" -eq 0 ] || complain
   echo "$name: $p passed, $f failed ($((SECONDS - start)) s)"
+}
+
+complain() {
+  grep -nE 'FAIL|Error|ERROR' "$logs/plain" | head -n 40
+  tail -n 60 "$logs/plain"
 }
 
 sum_of() {
