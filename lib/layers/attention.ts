@@ -1,9 +1,25 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { type RopeFrequencies, type RopeScaling, ropeFrequencies } from '../rope-frequencies.js';
-import { adapted, type LowRank, linearBy, linearJoined, scaled } from './linear.js';
+import {
+  checkKinds,
+  eps,
+  finite,
+  flag,
+  integer,
+  type Kinds,
+  name,
+  needed,
+  nested,
+  notNegative,
+  object,
+  oneOf,
+  positive,
+  residual,
+  size,
+} from './kinds.js';
+import { adapted, type LowRank, linearBy, linearJoined, lowRank, scaled } from './linear.js';
 import { headRmsNorm, rmsNorm } from './norms.js';
-import { checkLayer } from './options.js';
 
 export interface AttentionOptions {
   nHeads: number;
@@ -31,6 +47,26 @@ export interface RopeOptions {
   length?: number | undefined;
 }
 
+const ROPE: Kinds<RopeOptions> = {
+  theta: needed(positive),
+  rotaryDim: size,
+  exponentDim: size,
+  interleaved: flag,
+  scaling: object,
+  length: size,
+};
+
+export const ATTEND: Kinds<AttentionOptions> = {
+  nHeads: needed(size),
+  nHeadsKv: needed(size),
+  headDim: needed(size),
+  scale: finite,
+  window: integer(0),
+  softcap: notNegative,
+  causal: flag,
+  rope: nested<AttentionOptions['rope']>(ROPE),
+};
+
 const known = new WeakMap<Graph, Map<string, RopeFrequencies>>();
 
 /** Of all layers that rotate alike, computed once: a power for each pair of channels is what a graph takes longest for. */
@@ -47,7 +83,7 @@ export function frequenciesIn(g: Graph, o: RopeOptions & { rotaryDim: number }):
 
 /** Rotates the first rotaryDim channels of heads by position (Su et al. 2021): x (tokens, heads, headdim), same shape out. */
 export function rope(g: Graph, x: Value, o: RopeOptions): Value {
-  checkLayer('rope', o);
+  checkKinds('layers.rope', o, ROPE);
   const rotaryDim = o.rotaryDim ?? (x.dims[2] as number);
   const { invFreq, scale } = frequenciesIn(g, { ...o, rotaryDim });
   const table = g.weight({ sources: [], matrix: false, transform: () => invFreq, init: [], activeShare: 1 }, [
@@ -61,7 +97,7 @@ export function rope(g: Graph, x: Value, o: RopeOptions): Value {
  * all that the session has seen. k and v join its cache; not causal, they do not, and sequences come whole.
  */
 export function attend(g: Graph, q: Value, k: Value, v: Value, o: AttentionOptions): Value {
-  checkLayer('attend', o);
+  checkKinds('layers.attend', o, ATTEND);
   return attended(g, q, k, v, o);
 }
 
@@ -98,6 +134,33 @@ export interface AttentionLayerOptions extends AttentionOptions {
   dOut?: number | undefined;
   residual?: Value | undefined;
 }
+
+const ATTENTION: Kinds<AttentionLayerOptions> = {
+  ...ATTEND,
+  qkvBias: flag,
+  outBias: flag,
+  names: nested<AttentionLayerOptions['names']>({
+    q: needed(name),
+    k: needed(name),
+    v: needed(name),
+    out: needed(name),
+  }),
+  fused: name,
+  qkNorm: nested<AttentionLayerOptions['qkNorm']>({
+    eps,
+    over: needed(oneOf('head', 'projection')),
+    unitOffset: flag,
+    names: nested<{ q: string; k: string }>({ q: needed(name), k: needed(name) }),
+  }),
+  keyScale: finite,
+  adapters: nested<AttentionLayerOptions['adapters']>({
+    q: needed(lowRank),
+    k: needed(lowRank),
+    v: needed(lowRank),
+  }),
+  dOut: size,
+  residual,
+};
 
 const NAMES = { q: 'q_proj', k: 'k_proj', v: 'v_proj', out: 'o_proj' };
 
@@ -140,7 +203,7 @@ function normed(g: Graph, x: Value, w: Weights, name: string, o: NonNullable<Att
  * biases where qkvBias or outBias say so; with qkNorm `q_norm` and `k_norm` (headDim, or all heads' channels).
  */
 export function attention(g: Graph, x: Value, w: Weights, o: AttentionLayerOptions): Value {
-  checkLayer('attention', o);
+  checkKinds('layers.attention', o, ATTENTION);
   const dOut = o.dOut ?? (x.dims[1] as number);
   const dq = o.nHeads * o.headDim;
   const [projected, keys, v] = project(g, x, w, o);

@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkKinds, type Kinds, oneOf, residual } from './kinds.js';
 import { concat } from './linear.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link bidirectional}. */
 export interface BidirectionalOptions {
@@ -9,6 +9,8 @@ export interface BidirectionalOptions {
   merge?: 'sum' | 'concat' | undefined;
   residual?: Value | undefined;
 }
+
+const BIDIRECTIONAL: Kinds<BidirectionalOptions> = { merge: oneOf('sum', 'concat'), residual };
 
 /**
  * A causal layer in both directions of time, each with weights of its own under `forward` and `backward`: x (tokens, …)
@@ -21,7 +23,7 @@ export function bidirectional(
   layer: (g: Graph, x: Value, w: Weights) => Value,
   o: BidirectionalOptions = {},
 ): Value {
-  checkLayer('bidirectional', o);
+  checkKinds('layers.bidirectional', o, BIDIRECTIONAL);
   const ahead = layer(g, x, w.scope('forward'));
   const back = g.op('reverse', { x: layer(g, g.op('reverse', { x }), w.scope('backward')) });
   const both = o.merge === 'concat' ? concat(g, [ahead, back]) : g.op('add', { a: ahead, b: back });

@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type AttentionOptions, attended, rope } from './attention.js';
+import { ATTEND, type AttentionOptions, attended, rope } from './attention.js';
+import { checkKinds, flag, type Kinds, needed, residual, twoSizes } from './kinds.js';
 import { linearBy } from './linear.js';
-import { checkLayer } from './options.js';
 
 export interface CcaOptions extends AttentionOptions {
   /** Taps of the two convolutions over queries and keys. */
@@ -11,6 +11,8 @@ export interface CcaOptions extends AttentionOptions {
   bias: boolean;
   residual?: Value | undefined;
 }
+
+const CCA: Kinds<CcaOptions> = { ...ATTEND, taps: needed(twoSizes), bias: needed(flag), residual };
 
 /** Tap `tap` of a head's block in the grouped convolution (channels, headDim, taps), as a matrix (headDim, headDim). */
 const tapOf = (head: number, tap: number, headDim: number, taps: number) => ({
@@ -114,7 +116,7 @@ function mixedRows(g: Graph, u: Value, o: CcaOptions): Value {
  * (nHeadsKv), `o_proj`.
  */
 export function cca(g: Graph, x: Value, w: Weights, o: CcaOptions): Value {
-  checkLayer('cca', o);
+  checkKinds('layers.cca', o, CCA);
   const { nHeads, nHeadsKv, headDim } = o;
   const d = x.dims[1] as number;
   const [dq, dkv] = [nHeads * headDim, nHeadsKv * headDim];

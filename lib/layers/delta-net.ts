@@ -1,9 +1,9 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkKinds, eps, finite, flag, type Kinds, needed, residual, size } from './kinds.js';
 import { type Activation, linear, linearBy, scaled } from './linear.js';
 import { dtBiasInit, negativeExp } from './mamba.js';
 import { headRmsNorm } from './norms.js';
-import { checkLayer } from './options.js';
 
 /** Heads of the delta rule: value head h reads key head h / (nValueHeads / nKeyHeads). */
 export interface DeltaHeads {
@@ -114,6 +114,19 @@ export interface DeltaNetOptions extends DeltaHeads {
   gated?: boolean | undefined;
 }
 
+const DELTA_NET: Kinds<DeltaNetOptions> = {
+  nKeyHeads: needed(size),
+  nValueHeads: needed(size),
+  keyDim: needed(size),
+  valueDim: needed(size),
+  dConv: needed(size),
+  betaFactor: needed(finite),
+  eps,
+  residual,
+  convolves: flag,
+  gated: flag,
+};
+
 /**
  * Gated DeltaNet (Yang et al. 2024) with projections of their own: x (tokens, d_model), same shape out, plus `residual`.
  *
@@ -121,7 +134,7 @@ export interface DeltaNetOptions extends DeltaHeads {
  * `o_proj`.
  */
 export function deltaNet(g: Graph, x: Value, w: Weights, o: DeltaNetOptions): Value {
-  checkLayer('deltaNet', o);
+  checkKinds('layers.deltaNet', o, DELTA_NET);
   const d = x.dims[1] as number;
   const keys = o.nKeyHeads * o.keyDim;
   const values = o.nValueHeads * o.valueDim;

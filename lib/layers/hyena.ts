@@ -2,9 +2,9 @@ import { compute } from '../graph/compute.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { filled, normal } from './initial.js';
+import { checkKinds, finite, flag, integer, type Kinds, needed, nested, residual, size } from './kinds.js';
 import { linear } from './linear.js';
 import { conv1d } from './mamba.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link hyena}. */
 export interface HyenaOptions {
@@ -31,6 +31,25 @@ export interface HyenaOptions {
   initial?: { w?: number; fastDecay?: number; slowDecay?: number; target?: number } | undefined;
   residual?: Value | undefined;
 }
+
+/** What is built one by one. */
+const MOST_PARTS = 1024;
+const part = integer(1, MOST_PARTS);
+
+const HYENA: Kinds<HyenaOptions> = {
+  lMax: needed(size),
+  order: part,
+  filterOrder: size,
+  embDim: size,
+  innerMlps: integer(0, MOST_PARTS),
+  shortFilterOrder: size,
+  modulate: flag,
+  shift: finite,
+  trainedPositions: flag,
+  filterBias: flag,
+  initial: nested<HyenaOptions['initial']>({ w: finite, fastDecay: finite, slowDecay: finite, target: finite }),
+  residual,
+};
 
 type Source = { name: string; shape: number[]; init: { values: () => Float32Array } };
 
@@ -151,7 +170,7 @@ function filter(w: Weights, channels: number, stage: number, o: HyenaOptions): V
  * `filter_fn.{bias, pos_emb.z, pos_emb.t, implicit_filter.N.{weight, bias, freq}, modulation.deltas}`.
  */
 export function hyena(g: Graph, x: Value, w: Weights, o: HyenaOptions): Value {
-  checkLayer('hyena', o);
+  checkKinds('layers.hyena', o, HYENA);
   const d = x.dims[1] as number;
   const { order = 2, shortFilterOrder = 3, filterBias = true } = o;
   const stages = order - 1;

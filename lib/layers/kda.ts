@@ -1,9 +1,9 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { aLogInit, deltaRule, gatedHeadNorm, qkvConv } from './delta-net.js';
+import { checkKinds, eps, finite, type Kinds, needed, residual, size } from './kinds.js';
 import { linear, linearBy, scaled } from './linear.js';
 import { dtBiasInit } from './mamba.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link kda}. */
 export interface KdaOptions {
@@ -16,6 +16,15 @@ export interface KdaOptions {
   lowerBound?: number | undefined;
   residual?: Value | undefined;
 }
+
+const KDA: Kinds<KdaOptions> = {
+  nHeads: needed(size),
+  headDim: needed(size),
+  dConv: needed(size),
+  eps,
+  lowerBound: finite,
+  residual,
+};
 
 /** e^{A_log} of its head for every channel, times a sign. */
 const ofChannels = (headDim: number, sign: 1 | -1) => ({
@@ -58,7 +67,7 @@ function channelDecay(g: Graph, x: Value, w: Weights, o: KdaOptions): Value {
  * `o_proj` (d_model, H·D).
  */
 export function kda(g: Graph, x: Value, w: Weights, o: KdaOptions): Value {
-  checkLayer('kda', o);
+  checkKinds('layers.kda', o, KDA);
   const { nHeads, headDim } = o;
   const d = x.dims[1] as number;
   const width = nHeads * headDim;

@@ -1,4 +1,5 @@
-// What an option of a layer may be.
+// What an option of a layer may be: a name that is none would be left out in silence, and a value that is none of its kind
+// would be seen in some shape that follows from it.
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkOptions } from '../options.js';
 
@@ -40,6 +41,8 @@ export const even = kind(
 export const finite = kind('a finite number', isNumber);
 export const positive = kind('a number above 0', (value) => isNumber(value) && value > 0);
 export const notNegative = kind('a number of at least 0', (value) => isNumber(value) && value >= 0);
+/** Of a norm. */
+export const eps = needed(notNegative);
 export const flag = kind('true or false', (value) => typeof value === 'boolean');
 export const name = kind('a name', (value) => typeof value === 'string');
 export const names = kind('an array of names', (v) => Array.isArray(v) && v.every((x) => typeof x === 'string'));
@@ -47,6 +50,8 @@ export const numbers = (count: number): Kind<false> =>
   kind(`${count} numbers`, (v) => Array.isArray(v) && v.length === count && v.every(isNumber));
 export const value = kind('a value of this graph', (v) => isObject(v) && 'dims' in v);
 export const object = kind('an object', isObject);
+/** What a layer's output is added to. */
+export const residual = value;
 export const twoSizes = kind(
   `two integers from 1 to ${MOST}`,
   (v) => Array.isArray(v) && v.length === 2 && v.every((x) => isWithin(x, 1, MOST)),

@@ -1,6 +1,19 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { WeightSource, Weights } from '../graph/weights.js';
-import { checkLayer } from './options.js';
+import {
+  checkKinds,
+  finite,
+  flag,
+  type Kinds,
+  name,
+  needed,
+  nested,
+  oneOf,
+  positive,
+  residual,
+  size,
+  value,
+} from './kinds.js';
 
 /** What follows a product, value by value. */
 export type Activation =
@@ -15,6 +28,21 @@ export type Activation =
   | 'exp'
   | 'softplus';
 
+export const activation = oneOf(
+  ...([
+    'none',
+    'silu',
+    'gelu',
+    'gelu-tanh',
+    'sigmoid',
+    'tanh',
+    'relu',
+    'relu2',
+    'exp',
+    'softplus',
+  ] satisfies Activation[]),
+);
+
 /** Of {@link linear}. */
 export interface LinearOptions {
   bias?: boolean | undefined;
@@ -22,6 +50,8 @@ export interface LinearOptions {
   residual?: Value | undefined;
   activation?: Activation | undefined;
 }
+
+const LINEAR: Kinds<LinearOptions> = { bias: flag, residual, activation };
 
 const width = (x: Value): number => x.dims[x.dims.length - 1] as number;
 
@@ -37,7 +67,7 @@ export function linear(
   outFeatures: number,
   options: LinearOptions = {},
 ): Value {
-  checkLayer('linear', options);
+  checkKinds('layers.linear', options, LINEAR);
   return linearBy(
     g,
     x,
@@ -49,7 +79,7 @@ export function linear(
 
 /** {@link linear} with weights at hand: weight (outFeatures, inFeatures), bias (outFeatures); x (tokens, inFeatures). */
 export function linearBy(g: Graph, x: Value, weight: Value, bias?: Value, options: LinearOptions = {}): Value {
-  checkLayer('linearBy', options);
+  checkKinds('layers.linearBy', options, LINEAR);
   return g.op('linear', { x, weight, bias, residual: options.residual }, { activation: options.activation });
 }
 
@@ -92,9 +122,13 @@ export interface LowRank {
   up: string;
 }
 
+const LOW_RANK: Kinds<LowRank> = { rank: needed(size), down: needed(name), up: needed(name) };
+/** Of a layer with such a pair. */
+export const lowRank = nested<LowRank>(LOW_RANK);
+
 /** y (tokens, outFeatures) + up(down x). Weights: `down` (rank, inFeatures), `up` (outFeatures, rank). */
 export function adapted(g: Graph, y: Value, x: Value, w: Weights, o: LowRank): Value {
-  checkLayer('adapted', o);
+  checkKinds('layers.adapted', o, LOW_RANK);
   return linear(g, linear(g, x, w, o.down, o.rank), w, o.up, width(y), { residual: y });
 }
 
@@ -137,12 +171,14 @@ export interface HeadOptions {
   softcap?: number | undefined;
 }
 
+const HEAD: Kinds<HeadOptions> = { bias: value, scale: finite, softcap: positive };
+
 /**
  * The next-token head: x (tokens, dModel) to logits (outputs, vocabSize) of the rows that the caller asked for. weight
  * (vocabSize, dModel).
  */
 export function head(g: Graph, x: Value, weight: Value, o: HeadOptions = {}): Value {
-  checkLayer('head', o);
+  checkKinds('layers.head', o, HEAD);
   const { bias, softcap } = o;
   const rows = g.op('selectRows', { x });
   if (softcap === undefined) return linearBy(g, scaled(g, rows, o.scale ?? 1), weight, bias);

@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Init, Weights } from '../graph/weights.js';
+import { checkKinds, eps, flag, type Kinds, name, needed, nested, oneOf, residual, size } from './kinds.js';
 import { linear } from './linear.js';
 import { rmsNorm } from './norms.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link mamba}. */
 export interface MambaOptions {
@@ -17,6 +17,20 @@ export interface MambaOptions {
   innerNorms?: { eps: number; names?: { dt: string; B: string; C: string } } | undefined;
   residual?: Value | undefined;
 }
+
+const MAMBA: Kinds<MambaOptions> = {
+  dInner: needed(size),
+  dState: needed(size),
+  dConv: needed(size),
+  dtRank: needed(size),
+  bias: flag,
+  convBias: flag,
+  innerNorms: nested<MambaOptions['innerNorms']>({
+    eps,
+    names: nested<{ dt: string; B: string; C: string }>({ dt: needed(name), B: needed(name), C: needed(name) }),
+  }),
+  residual,
+};
 
 /** A = -exp(A_log), once at load. */
 export function negativeExp([aLog]: Float32Array[]): Float32Array {
@@ -50,12 +64,14 @@ export interface Conv1dOptions {
   name?: string | undefined;
 }
 
+const CONV1D: Kinds<Conv1dOptions> = { dConv: needed(size), bias: flag, activation: oneOf('none', 'silu'), name };
+
 /**
  * Depthwise causal convolution over time, x (tokens, channels), same shape out; a session keeps its last dConv − 1
  * inputs. Weights: `conv1d.weight` (channels, 1, dConv) and `conv1d.bias` (channels).
  */
 export function conv1d(g: Graph, x: Value, w: Weights, o: Conv1dOptions): Value {
-  checkLayer('conv1d', o);
+  checkKinds('layers.conv1d', o, CONV1D);
   const channels = x.dims[1] as number;
   const name = o.name ?? 'conv1d';
   return g.op(
@@ -81,7 +97,7 @@ export function conv1d(g: Graph, x: Value, w: Weights, o: Conv1dOptions): Value 
  * (E), `out_proj` (D, E), for E = dInner, N = dState, K = dConv, R = dtRank.
  */
 export function mamba(g: Graph, x: Value, w: Weights, o: MambaOptions): Value {
-  checkLayer('mamba', o);
+  checkKinds('layers.mamba', o, MAMBA);
   const { dInner, dState, dtRank } = o;
   const dModel = x.dims[1] as number;
   const [u, z] = g.split(linear(g, x, w, 'in_proj', 2 * dInner, { bias: o.bias }), 2); // (tokens, d_inner) each

@@ -1,10 +1,22 @@
 import { mismatch } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import {
+  bounds,
+  checkKinds,
+  eps,
+  flag,
+  integer,
+  type Kinds,
+  needed,
+  nested,
+  numbers,
+  residual,
+  size,
+} from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { conv1d, dtBiasInit, negativeExp } from './mamba.js';
 import { rmsNorm } from './norms.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link mamba2}. */
 export interface Mamba2Options {
@@ -31,6 +43,24 @@ export interface Mamba2Options {
   residual?: Value | undefined;
 }
 
+const MAMBA2: Kinds<Mamba2Options> = {
+  dInner: needed(size),
+  dMlp: integer(0),
+  nHeads: needed(size),
+  headDim: needed(size),
+  dState: needed(size),
+  nGroups: needed(size),
+  dConv: needed(size),
+  bias: flag,
+  outBias: flag,
+  convBias: flag,
+  dtLimit: bounds,
+  dPerChannel: flag,
+  multipliers: numbers(5),
+  norm: nested<Mamba2Options['norm']>({ eps, groupSize: size, normBeforeGate: flag }),
+  residual,
+};
+
 /**
  * The Mamba-2 mixer (Dao & Gu 2024, section 7): x (tokens, d_model) to (tokens, d_model), plus `residual`.
  *
@@ -38,7 +68,7 @@ export interface Mamba2Options {
  * (H), `norm.weight` (E), `out_proj` (D, E), for E = dInner, H = nHeads, G = nGroups, N = dState.
  */
 export function mamba2(g: Graph, x: Value, w: Weights, o: Mamba2Options): Value {
-  checkLayer('mamba2', o);
+  checkKinds('layers.mamba2', o, MAMBA2);
   const { dInner, nHeads, headDim, dState, nGroups } = o;
   if (dInner !== nHeads * headDim)
     throw mismatch('ERR_SHAPE', 'layers.mamba2: dInner', `nHeads · headDim = ${nHeads * headDim}`, String(dInner));

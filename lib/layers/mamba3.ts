@@ -1,9 +1,9 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkKinds, eps, flag, type Kinds, needed, notNegative, residual, size } from './kinds.js';
 import { linear } from './linear.js';
 import { dtBiasInit } from './mamba.js';
 import { repeated } from './norms.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link mamba3}. */
 export interface Mamba3Options {
@@ -23,6 +23,19 @@ export interface Mamba3Options {
   residual?: Value | undefined;
 }
 
+const MAMBA3: Kinds<Mamba3Options> = {
+  nHeads: needed(size),
+  headDim: needed(size),
+  nGroups: needed(size),
+  dState: needed(size),
+  angles: needed(size),
+  rank: size,
+  aFloor: needed(notNegative),
+  outNorm: needed(flag),
+  eps,
+  residual,
+};
+
 /**
  * The Mamba-3 mixer (2026): exponential-trapezoidal steps, rotations that depend on the data, no convolution.
  * x (tokens, d_model), same shape out, plus `residual`.
@@ -32,7 +45,7 @@ export interface Mamba3Options {
  * (H, R, N), `out_proj` (D, E); `mimo_x`, `mimo_z` and `mimo_o` (H, R, P); `norm` (E) with outNorm.
  */
 export function mamba3(g: Graph, x: Value, w: Weights, o: Mamba3Options): Value {
-  checkLayer('mamba3', o);
+  checkKinds('layers.mamba3', o, MAMBA3);
   const { nHeads, headDim, nGroups, dState, angles } = o;
   const rank = o.rank ?? 1;
   const mimo = o.rank !== undefined;

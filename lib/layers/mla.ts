@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkKinds, eps, flag, integer, type Kinds, needed, residual, size } from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link mla}. */
 export interface MlaOptions {
@@ -21,6 +21,18 @@ export interface MlaOptions {
   bias?: boolean | undefined;
   residual?: Value | undefined;
 }
+
+const MLA: Kinds<MlaOptions> = {
+  nHeads: needed(size),
+  kvRank: needed(size),
+  qRank: size,
+  nopeDim: needed(size),
+  ropeDim: needed(integer(0)),
+  valueDim: needed(size),
+  eps,
+  bias: flag,
+  residual,
+};
 
 /** Queries against the cached rows (tokens, heads, kvRank + ropeDim) and those rows, one head, to what attention gives. */
 export type LatentAttend = (q: Value, rows: Value, queryLatent: Value | undefined) => Value;
@@ -46,7 +58,7 @@ const transposedRows = (width: number, from: number, count: number) => ({
  * rope, D), `kv_a_layernorm`, `kv_b_proj` (H·(nope + v), kvRank), `o_proj` (D, H·v).
  */
 export function mla(g: Graph, x: Value, w: Weights, o: MlaOptions, attention?: LatentAttend): Value {
-  checkLayer('mla', o);
+  checkKinds('layers.mla', o, MLA);
   const { nHeads, kvRank, nopeDim, ropeDim, valueDim, eps } = o;
   const bias = o.bias ?? false;
   const d = x.dims[1] as number;

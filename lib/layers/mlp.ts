@@ -1,7 +1,17 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type Activation, adapted, addScaled, type LowRank, linear, linearJoined, scaled } from './linear.js';
-import { checkLayer } from './options.js';
+import { checkKinds, flag, type Kinds, name, needed, nested, notNegative, numbers, residual, size } from './kinds.js';
+import {
+  type Activation,
+  activation,
+  adapted,
+  addScaled,
+  type LowRank,
+  linear,
+  linearJoined,
+  lowRank,
+  scaled,
+} from './linear.js';
 
 /** Of {@link gatedMlp}. */
 export interface MlpOptions {
@@ -21,6 +31,18 @@ export interface MlpOptions {
   residual?: Value | undefined;
 }
 
+const GATED_MLP: Kinds<MlpOptions> = {
+  dFf: needed(size),
+  activation,
+  bias: flag,
+  names: nested<MlpOptions['names']>({ gate: needed(name), up: needed(name), down: needed(name) }),
+  fused: name,
+  adapter: lowRank,
+  multipliers: numbers(2),
+  limit: notNegative,
+  residual,
+};
+
 /** Of {@link mlp}. */
 export interface MlpLayerOptions {
   dFf: number;
@@ -32,12 +54,20 @@ export interface MlpLayerOptions {
   residual?: Value | undefined;
 }
 
+const MLP: Kinds<MlpLayerOptions> = {
+  dFf: needed(size),
+  activation,
+  bias: flag,
+  names: nested<MlpLayerOptions['names']>({ up: needed(name), down: needed(name) }),
+  residual,
+};
+
 /**
  * Feed-forward of two layers, down(act(up x)) + residual: x (tokens, d_model) to (tokens, d_model). Weights: `fc1`
  * (dFf, D) and `fc2` (D, dFf), with biases.
  */
 export function mlp(g: Graph, x: Value, w: Weights, o: MlpLayerOptions): Value {
-  checkLayer('mlp', o);
+  checkKinds('layers.mlp', o, MLP);
   const { up, down } = o.names ?? { up: 'fc1', down: 'fc2' };
   const bias = o.bias ?? true;
   const h = linear(g, x, w, up, o.dFf, { bias, activation: o.activation ?? 'gelu' }); // (tokens, d_ff)
@@ -49,7 +79,7 @@ export function mlp(g: Graph, x: Value, w: Weights, o: MlpLayerOptions): Value {
  * Weights: `gate_proj` and `up_proj` (dFf, D), `down_proj` (D, dFf).
  */
 export function gatedMlp(g: Graph, x: Value, w: Weights, o: MlpOptions): Value {
-  checkLayer('gatedMlp', o);
+  checkKinds('layers.gatedMlp', o, GATED_MLP);
   const names = o.names ?? { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
   const dModel = x.dims[1] as number;
   const sources = (what: 'weight' | 'bias', inner: number[]) =>

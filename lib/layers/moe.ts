@@ -1,7 +1,19 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { type Activation, linearBy } from './linear.js';
-import { checkLayer } from './options.js';
+import {
+  checkKinds,
+  finite,
+  flag,
+  type Kinds,
+  name,
+  needed,
+  nested,
+  notNegative,
+  oneOf,
+  size,
+  value,
+} from './kinds.js';
+import { type Activation, activation, linearBy } from './linear.js';
 
 /** How a router makes weights of its logits, where it is not a softmax over all; see the op expertWeights. */
 export interface RoutingOptions {
@@ -36,6 +48,34 @@ export interface MoeOptions {
   packed?: { gateUp: string; down: string } | undefined;
 }
 
+const MOE: Kinds<MoeOptions> = {
+  experts: needed(size),
+  topK: needed(size),
+  dFf: needed(size),
+  renormalize: needed(flag),
+  routing: nested<RoutingOptions>({
+    score: needed(oneOf('softmax', 'sigmoid')),
+    eps: notNegative,
+    scale: finite,
+    groups: size,
+    topkGroups: size,
+    bias: name,
+  }),
+  routerInput: value,
+  activation,
+  limit: notNegative,
+  names: needed(
+    nested<MoeOptions['names']>({
+      router: needed(name),
+      experts: needed(name),
+      gate: name,
+      up: needed(name),
+      down: needed(name),
+    }),
+  ),
+  packed: nested<MoeOptions['packed']>({ gateUp: needed(name), down: needed(name) }),
+};
+
 /** Stacked weights of all experts: gate and up (experts, 2, dFf, D), or up (experts, 1, dFf, D), and down. */
 function expertWeights(w: Weights, o: MoeOptions, d: number): { gateUp: Value; down: Value } {
   const { experts, dFf, names, packed } = o;
@@ -59,7 +99,7 @@ function expertWeights(w: Weights, o: MoeOptions, d: number): { gateUp: Value; d
  * d_model). Weights, by `names`: the router (experts, D), and for each expert gate and up (dFf, D) and down (D, dFf).
  */
 export function moe(g: Graph, x: Value, w: Weights, o: MoeOptions): Value {
-  checkLayer('moe', o);
+  checkKinds('layers.moe', o, MOE);
   const { experts, topK, renormalize, routing, activation, limit } = o;
   const { gateUp, down } = expertWeights(w, o, x.dims[1] as number);
   const routed = o.routerInput ?? x;

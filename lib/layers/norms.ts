@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkLayer } from './options.js';
+import { checkKinds, eps, flag, type Kinds, size, value } from './kinds.js';
 
 const width = (x: Value): number => x.dims.slice(1).reduce<number>((n, d) => n * (d as number), 1);
 
@@ -17,12 +17,21 @@ export interface RmsNormOptions {
   unitOffset?: boolean | undefined;
 }
 
+const RMS_NORM: Kinds<RmsNormOptions> = {
+  eps,
+  weight: flag,
+  groupSize: size,
+  z: value,
+  normBeforeGate: flag,
+  unitOffset: flag,
+};
+
 /**
  * RMSNorm (Zhang & Sennrich 2019), x (rows, channels), same shape out: x / rms(x) · w, over all channels or groups of
  * them, with an optional gate. Weight: `name.weight` (channels).
  */
 export function rmsNorm(g: Graph, x: Value, w: Weights, name: string, o: RmsNormOptions): Value {
-  checkLayer('rmsNorm', o);
+  checkKinds('layers.rmsNorm', o, RMS_NORM);
   const weight =
     o.weight === false ? undefined : w.tensor(`${name}.weight`, [width(x)], { init: o.unitOffset ? 'zeros' : 'ones' });
   return g.op(
@@ -45,12 +54,14 @@ export const repeated = (times: number) => ({
 /** Of {@link headRmsNorm}. */
 export type HeadRmsNormOptions = Pick<RmsNormOptions, 'eps' | 'unitOffset' | 'z' | 'normBeforeGate'>;
 
+const HEAD_RMS_NORM: Kinds<HeadRmsNormOptions> = { eps, unitOffset: flag, z: value, normBeforeGate: flag };
+
 /**
  * RMSNorm of every head by itself, all with one weight: x (tokens, nheads, headdim), same shape out. Weight:
  * `name.weight` (headdim).
  */
 export function headRmsNorm(g: Graph, x: Value, w: Weights, name: string, o: HeadRmsNormOptions): Value {
-  checkLayer('headRmsNorm', o);
+  checkKinds('layers.headRmsNorm', o, HEAD_RMS_NORM);
   const [nHeads, headDim] = x.dims.slice(1) as [number, number];
   const weight = w.tensor(`${name}.weight`, [nHeads * headDim], {
     stored: [headDim],
@@ -72,12 +83,14 @@ export interface LayerNormOptions {
   bias?: boolean | undefined;
 }
 
+const LAYER_NORM: Kinds<LayerNormOptions> = { eps, groupSize: size, bias: flag };
+
 /**
  * LayerNorm (Ba et al. 2016), x (rows, channels), same shape out; with groupSize, the group norm over heads. Weights:
  * `name.weight` and, but for `bias: false`, `name.bias` (channels).
  */
 export function layerNorm(g: Graph, x: Value, w: Weights, name: string, o: LayerNormOptions): Value {
-  checkLayer('layerNorm', o);
+  checkKinds('layers.layerNorm', o, LAYER_NORM);
   const weight = w.tensor(`${name}.weight`, [width(x)], { init: 'ones' });
   const bias = o.bias === false ? undefined : w.tensor(`${name}.bias`, [width(x)], { init: 'zeros' });
   return g.op('layerNorm', { x, weight, bias }, { eps: o.eps, groupSize: o.groupSize });

@@ -1,9 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkDivides } from './kinds.js';
+import { checkDivides, checkKinds, eps, type Kinds, needed, residual, size } from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link retention}. */
 export interface RetentionOptions {
@@ -14,6 +13,8 @@ export interface RetentionOptions {
   eps: number;
   residual?: Value | undefined;
 }
+
+const RETENTION: Kinds<RetentionOptions> = { nHeads: needed(size), dValue: needed(size), eps, residual };
 
 /** ln γ_h = ln(1 − 2^(−5−h)). */
 export const retentionDecays = (nHeads: number): Float32Array =>
@@ -30,7 +31,7 @@ const constant = (g: Graph, values: () => Float32Array, length: number): Value =
 
 /** Multi-scale retention (Sun et al. 2023, section 2.2) as torchscale has it: x (tokens, d_model) to the same. */
 export function retention(g: Graph, x: Value, w: Weights, o: RetentionOptions): Value {
-  checkLayer('retention', o);
+  checkKinds('layers.retention', o, RETENTION);
   const { nHeads, dValue } = o;
   const dModel = x.dims[1] as number;
   checkDivides('layers.retention', ['2 · nHeads', 2 * nHeads], ['d_model', dModel]);

@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Init, Weights } from '../graph/weights.js';
+import { checkKinds, type Kinds, names, needed, oneOf, residual, size } from './kinds.js';
 import { type Activation, linear, linearBy } from './linear.js';
 import { layerNorm } from './norms.js';
-import { checkLayer } from './options.js';
 
 /** What the versions of RWKV share. Names of weights are those of the official releases. */
 
@@ -42,9 +42,11 @@ export interface MixOptions {
   of?: 'current' | 'previous' | undefined;
 }
 
+const TOKEN_MIXES: Kinds<MixOptions> = { names: needed(names), of: oneOf('current', 'previous') };
+
 /** Token shift: mixes of each token with its predecessor, one (tokens, channels) per name; the session keeps the last. */
 export function tokenMixes(g: Graph, x: Value, w: Weights, o: MixOptions): Value[] {
-  checkLayer('tokenMixes', o);
+  checkKinds('layers.tokenMixes', o, TOKEN_MIXES);
   const channels = x.dims[1] as number;
   const parts = o.names.map((name) => ({ name, shape: storedAs(w, name, row(channels)) }));
   const weighsPrevious = o.of === 'previous';
@@ -124,12 +126,18 @@ export interface ChannelMixOptions {
   residual: Value;
 }
 
+const RWKV_CHANNEL_MIX: Kinds<ChannelMixOptions> = {
+  dFf: needed(size),
+  version: needed(oneOf(4, 5, 6, 7)),
+  residual: needed(residual),
+};
+
 /**
  * RWKV's channel mix (Peng et al. 2023, equations 14 to 16): x (tokens, d_model) to residual + σ(r)·W_v relu(W_k k)²,
  * in version 7 without the gate.
  */
 export function rwkvChannelMix(g: Graph, x: Value, w: Weights, o: ChannelMixOptions): Value {
-  checkLayer('rwkvChannelMix', o);
+  checkKinds('layers.rwkvChannelMix', o, RWKV_CHANNEL_MIX);
   const dModel = x.dims[1] as number;
   if (o.version === 7) {
     const [xk] = tokenMixes(g, x, w, { names: ['x_k'], of: 'previous' });

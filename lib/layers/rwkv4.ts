@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkKinds, type Kinds, needed, residual, size } from './kinds.js';
 import { linear } from './linear.js';
-import { checkLayer } from './options.js';
 import { ramp, tokenMixes, vector } from './rwkv.js';
 
 /** Of {@link rwkv4}. */
@@ -11,9 +11,11 @@ export interface Rwkv4Options {
   residual?: Value | undefined;
 }
 
+const RWKV4: Kinds<Rwkv4Options> = { dAtt: needed(size), residual };
+
 /** RWKV-4's time mix (Peng et al. 2023, section 3): x (tokens, d_model) to (tokens, d_model). */
 export function rwkv4(g: Graph, x: Value, w: Weights, o: Rwkv4Options): Value {
-  checkLayer('rwkv4', o);
+  checkKinds('layers.rwkv4', o, RWKV4);
   const { dAtt, residual } = o;
   const [xk, xv, xr] = tokenMixes(g, x, w, { names: ['time_mix_k', 'time_mix_v', 'time_mix_r'] });
   const y = g.op('wkv4', {

@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkKinds, eps, type Kinds, needed, residual, size } from './kinds.js';
 import { linear, linearBy, scaled } from './linear.js';
 import { negativeExp } from './mamba.js';
-import { checkLayer } from './options.js';
 import { headNorm, lora, loraRank, ramp, rightProduct, tokenMixes, transposed, vector } from './rwkv.js';
 
 /** Of {@link rwkv5}. */
@@ -14,12 +14,16 @@ export interface Rwkv5Options {
   residual?: Value | undefined;
 }
 
+export const RWKV5: Kinds<Rwkv5Options> = { nHeads: needed(size), headSize: needed(size), eps, residual };
+
 /** Of {@link rwkv6}. */
 export interface Rwkv6Options extends Rwkv5Options {
   /** Ranks of the low-rank products; default: the checkpoint's, else 32 and 64 (64 and 128 from width 4096). */
   mixRank?: number | undefined;
   decayRank?: number | undefined;
 }
+
+const RWKV6: Kinds<Rwkv6Options> = { ...RWKV5, mixRank: size, decayRank: size };
 
 interface Mixed {
   r: Value;
@@ -48,7 +52,7 @@ function heads(g: Graph, mixed: Mixed, logDecay: Value, w: Weights, dModel: numb
 
 /** The time mix of RWKV-5.2, Eagle (Peng et al. 2024, section 4.1): x (tokens, d_model) to (tokens, d_model). */
 export function rwkv5(g: Graph, x: Value, w: Weights, o: Rwkv5Options): Value {
-  checkLayer('rwkv5', o);
+  checkKinds('layers.rwkv5', o, RWKV5);
   const names = ['time_mix_r', 'time_mix_k', 'time_mix_v', 'time_mix_g'];
   const [xr, xk, xv, xg] = tokenMixes(g, x, w, { names });
   const dAtt = o.nHeads * o.headSize;
@@ -78,7 +82,7 @@ function dynamicMixes(g: Graph, x: Value, w: Weights, rank: number): [Value, Val
 
 /** The time mix of RWKV-6, Finch (Peng et al. 2024, section 4.2): x (tokens, d_model) to (tokens, d_model). */
 export function rwkv6(g: Graph, x: Value, w: Weights, o: Rwkv6Options): Value {
-  checkLayer('rwkv6', o);
+  checkKinds('layers.rwkv6', o, RWKV6);
   const dModel = x.dims[1] as number;
   const dAtt = o.nHeads * o.headSize;
   const large = dModel >= 4096;

@@ -1,9 +1,10 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Init, Weights } from '../graph/weights.js';
 import { unitHeads } from './delta-net.js';
+import { checkKinds, flag, type Kinds, nested, oneOf, size, value } from './kinds.js';
 import { type Activation, linear, linearBy, scaled } from './linear.js';
-import { checkLayer } from './options.js';
 import { headNorm, lora, loraRank, ramp, tokenMixes, vector } from './rwkv.js';
+import { RWKV5 } from './rwkv6.js';
 
 /** Of {@link rwkv7}. */
 export interface Rwkv7Options {
@@ -24,6 +25,14 @@ export interface Rwkv7Options {
   ranks?: { decay?: number; rate?: number; value?: number; gate?: number } | undefined;
   residual?: Value | undefined;
 }
+
+const RWKV7: Kinds<Rwkv7Options> = {
+  ...RWKV5,
+  layout: oneOf('official', 'fla'),
+  roundedKeys: flag,
+  firstValues: value,
+  ranks: nested<Rwkv7Options['ranks']>({ decay: size, rate: size, value: size, gate: size }),
+};
 
 const NAMES = {
   official: { receptance: 'receptance', key: 'key', value: 'value', output: 'output', norm: 'ln_x' },
@@ -93,7 +102,7 @@ function roundedKeys(
  * values, as the first layer's are used by all.
  */
 export function rwkv7(g: Graph, x: Value, w: Weights, o: Rwkv7Options): { y: Value; values: Value } {
-  checkLayer('rwkv7', o);
+  checkKinds('layers.rwkv7', o, RWKV7);
   const { nHeads, headSize, ranks = {} } = o;
   const d = nHeads * headSize; // d_model as well
   const names = NAMES[o.layout ?? 'official'];

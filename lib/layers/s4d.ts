@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { filled, logDtInit, normal } from './initial.js';
+import { checkKinds, even, type Kinds, oneOf, residual } from './kinds.js';
 import { linearBy } from './linear.js';
-import { checkLayer } from './options.js';
 
 /**
  * How a linear time-invariant layer is computed. recurrent: step by step, with a state. convolution: whole sequences by
@@ -19,6 +19,10 @@ export interface S4dOptions {
   mode?: LtiMode | undefined;
   residual?: Value | undefined;
 }
+
+export const mode = oneOf('auto', 'recurrent', 'convolution');
+
+const S4D: Kinds<S4dOptions> = { dState: even, mode, residual };
 
 /** A = -e^{log_A_real} + i·A_imag as [re, im]. */
 const joinA = ([logReal, imag]: Float32Array[]): Float32Array =>
@@ -69,7 +73,7 @@ function s4dSystem(g: Graph, x: Value, w: Weights, o: S4dOptions): Value {
  * `output_linear.0.weight` (2H, H, 1) and `.bias` (2H).
  */
 export function s4d(g: Graph, x: Value, w: Weights, o: S4dOptions = {}): Value {
-  checkLayer('s4d', o);
+  checkKinds('layers.s4d', o, S4D);
   const h = x.dims[1] as number;
   const y = g.op('activate', { x: s4dSystem(g, x, w, o) }, { activation: 'gelu' });
   const both = linearBy(

@@ -1,8 +1,8 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
+import { checkKinds, flag, type Kinds, needed, residual, size } from './kinds.js';
 import { linear } from './linear.js';
 import { conv1d } from './mamba.js';
-import { checkLayer } from './options.js';
 
 /** Of {@link shortConv}. */
 export interface ShortConvOptions {
@@ -13,6 +13,8 @@ export interface ShortConvOptions {
   residual?: Value | undefined;
 }
 
+const SHORT_CONV: Kinds<ShortConvOptions> = { dConv: needed(size), bias: flag, residual };
+
 /**
  * The gated short convolution of LFM2 (Liquid AI 2025): [b, c, u] = in_proj x; out_proj(c · conv(b · u)), plus
  * `residual`; x (tokens, d_model), same shape out.
@@ -20,7 +22,7 @@ export interface ShortConvOptions {
  * Weights: `in_proj` (3D, D), `conv` (D, 1, K), `out_proj` (D, D), with biases where `bias` says so.
  */
 export function shortConv(g: Graph, x: Value, w: Weights, o: ShortConvOptions): Value {
-  checkLayer('shortConv', o);
+  checkKinds('layers.shortConv', o, SHORT_CONV);
   const d = x.dims[1] as number;
   const bias = o.bias ?? false;
   const [b, c, u] = g.split(linear(g, x, w, 'in_proj', 3 * d, { bias }), 3) as [Value, Value, Value];

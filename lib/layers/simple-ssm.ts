@@ -2,10 +2,10 @@ import { compute } from '../graph/compute.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { filled } from './initial.js';
+import { checkKinds, type Kinds, needed, residual, size } from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { conv1d, dtBiasInit } from './mamba.js';
-import { checkLayer } from './options.js';
-import type { LtiMode } from './s4d.js';
+import { type LtiMode, mode } from './s4d.js';
 
 /** Of {@link simpleSSM}. */
 export interface SimpleSsmOptions {
@@ -18,6 +18,8 @@ export interface SimpleSsmOptions {
   mode?: LtiMode | undefined;
   residual?: Value | undefined;
 }
+
+const SIMPLE_SSM: Kinds<SimpleSsmOptions> = { dState: needed(size), mode, residual };
 
 /** Ā = e^{ΔA} in f64 inside, or B̄ = ΔB (the method zoh-euler of discretizeDense). */
 function discretized(which: 'Abar' | 'Bbar', dState: number, width: number) {
@@ -39,7 +41,7 @@ function discretized(which: 'Abar' | 'Bbar', dState: number, width: number) {
  * Weights: `A` (N, N), `B` (N, D), `C` (D, N), `delta` (1).
  */
 export function simpleSSM(g: Graph, x: Value, w: Weights, o: SimpleSsmOptions): Value {
-  checkLayer('simpleSSM', o);
+  checkKinds('layers.simpleSSM', o, SIMPLE_SSM);
   const width = x.dims[1] as number;
   const { dState, mode = 'recurrent' } = o;
   // A new layer forgets at rates of 1 to N a unit of time.
@@ -80,6 +82,8 @@ export interface SelectiveSsmOptions {
   residual?: Value | undefined;
 }
 
+const SELECTIVE_SSM: Kinds<SelectiveSsmOptions> = { dState: needed(size), dConv: size, residual };
+
 /**
  * Mamba's layer in its plainest form, x (tokens, d_model) to (tokens, d_model), plus `residual`: [u, z] = in_proj x;
  * u ← silu(conv u); Δ = softplus(delta_proj u), B = B_proj u, C = C_proj u; Ā = e^{ΔA} with A = −e^{A_log} shared by all
@@ -89,7 +93,7 @@ export interface SelectiveSsmOptions {
  * `out_proj` (D, D); and `A_log` (N).
  */
 export function selectiveSSM(g: Graph, x: Value, w: Weights, o: SelectiveSsmOptions): Value {
-  checkLayer('selectiveSSM', o);
+  checkKinds('layers.selectiveSSM', o, SELECTIVE_SSM);
   const d = x.dims[1] as number;
   const { dState } = o;
   const [u, z] = g.split(linear(g, x, w, 'in_proj', 2 * d, { bias: true }), 2); // (tokens, d_model) each
