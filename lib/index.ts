@@ -9,7 +9,8 @@ export type { EngineToken, GenerateRequest, Usage } from './engine/request.js';
 export { type ErrorCode, StatespaceError } from './errors.js';
 export type { ResponseFormat } from './grammar/format.js';
 export { type Dim, Graph, type Node, type Value } from './graph/graph.js';
-export { type Init, type WeightOptions, Weights } from './graph/weights.js';
+export type { Init } from './graph/weight-spec.js';
+export { type WeightOptions, Weights } from './graph/weights.js';
 export type { PullOptions } from './hub/pull.js';
 export * as layers from './layers/index.js';
 export { backbone } from './models/backbone.js';
@@ -38,13 +39,13 @@ export type {
   Generated,
   GenerateOptions,
   Generation,
-} from './session/generate.js';
+} from './session/generation.js';
 export { type ForwardOptions, fork, type SaveOptions, type Session } from './session/session.js';
 export { type SystemInfo, setThreads, systemInfo } from './system.js';
 export { type DType, Tensor, type TensorLike } from './tensor.js';
-export type { RowBatch, TrainingBatch } from './training/batch.js';
+export type { RowBatch, TrainingBatch } from './training/given.js';
 export { createTrainer, resumeTrainer, saveModel } from './training/index.js';
-export type { LoraOptions, Loss, TrainerOptions } from './training/options.js';
-export type { StepReport, Trainer } from './training/trainer.js';
+export type { LoraOptions, Loss, StepReport, TrainerOptions } from './training/options.js';
+export type { Trainer } from './training/trainer.js';
 export type { JobRequest, JobResult, Jobs, JobsOptions } from './worker/jobs.js';
 export type { RunningWorker, WorkerOptions } from './worker/worker.js';

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
-import type { StoredType } from './dtype.js';
+import type { DType, StoredType } from './dtype.js';
 import { type ErrorCode, StatespaceError } from './errors.js';
 import { checkWhole, explainLoadFailure } from './load-failure.js';
-import type { DType } from './tensor.js';
 
 type BlocksCall<From, To> = [
   type: StoredType,

@@ -131,3 +131,8 @@ export function compare(pairs: Iterable<readonly [got: ArrayLike<number>, expect
   }
   return relativeError(got, expected);
 }
+
+export interface KernelCase {
+  kernel: Kernel;
+  variant: Variant;
+}

@@ -1,7 +1,6 @@
 /** Which kernels at which shapes: what --only and --shape say. */
 import type { DType } from '../library.js';
-import type { Kernel, Sizes, Variant } from './kernel.js';
-import type { KernelCase } from './run.js';
+import type { Kernel, KernelCase, Sizes, Variant } from './kernel.js';
 
 /** "scan L=2048 D=1536 N=16 f32". */
 export function formatVariant(kernel: Pick<Kernel, 'name'>, variant: Variant): string {

@@ -1,18 +1,14 @@
 /** The kernel benchmark: the machine's limits, then every case checked and timed. */
+
 import { type AgainstLimits, type Limits, measureLimits, multiplyAddNow } from '../limits.js';
 import { collectGarbage } from '../machine.js';
 import { breathe } from '../sampling.js';
 import { median, summarise } from '../statistics.js';
 import { measureGradient } from './gradient.js';
-import type { Kernel, Variant } from './kernel.js';
+import type { KernelCase } from './kernel.js';
 import { formatVariant } from './parse.js';
 import { runPlan } from './plans.js';
 import { type KernelMeasurement, type KernelReport, limitOf, SCHEMA, SCHEMA_VERSION } from './report.js';
-
-export interface KernelCase {
-  kernel: Kernel;
-  variant: Variant;
-}
 
 export interface KernelSettings extends AgainstLimits {
   reps: number;

@@ -2,10 +2,9 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Prepared } from '../kernels/kernel.js';
+import type { KernelCase, Prepared } from '../kernels/kernel.js';
 import { formatVariant } from '../kernels/parse.js';
 import { runPlan } from '../kernels/plans.js';
-import type { KernelCase } from '../kernels/run.js';
 import { library, type TensorLike } from '../library.js';
 import { collectGarbage } from '../machine.js';
 import { breathe } from '../sampling.js';

@@ -1,5 +1,5 @@
 import type { Model } from '../models/model.js';
-import type { FinishReason } from '../session/generate.js';
+import type { FinishReason } from '../session/generation.js';
 import { lastWithText, TextStream } from '../session/text.js';
 import type { EngineToken, Limits, Usage } from './request.js';
 import type { Task } from './run.js';

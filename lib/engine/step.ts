@@ -1,7 +1,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { TokenMask } from '../grammar/mask.js';
 import type { Model } from '../models/model.js';
-import type { GenerateOptions } from '../session/generate.js';
+import type { GenerateOptions } from '../session/generation.js';
 import { chooseOfSession } from '../session/hook.js';
 import type { StepEntry, StepResult } from '../session/network.js';
 import { type Chosen, Sampler, type SamplingOptions } from '../session/sampler.js';

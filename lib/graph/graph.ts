@@ -1,7 +1,7 @@
 import { fittingType, type HeldType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { type OpDescription, type OpField, opCatalog } from './catalog.js';
-import type { WeightSource, WeightSpec } from './weights.js';
+import type { WeightSource, WeightSpec } from './weight-spec.js';
 
 /** A size, or what the batch decides: all its tokens, the rows that a head is computed for, its sequences. */
 export type Dim = number | 'tokens' | 'outputs' | 'sequences';

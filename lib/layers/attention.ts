@@ -15,8 +15,8 @@ import {
   object,
   oneOf,
   positive,
-  residual,
   size,
+  value,
 } from './kinds.js';
 import { adapted, type LowRank, linearBy, linearJoined, lowRank, scaled } from './linear.js';
 import { headRmsNorm, rmsNorm } from './norms.js';
@@ -159,7 +159,7 @@ const ATTENTION: Kinds<AttentionLayerOptions> = {
     v: needed(lowRank),
   }),
   dOut: size,
-  residual,
+  residual: value,
 };
 
 const NAMES = { q: 'q_proj', k: 'k_proj', v: 'v_proj', out: 'o_proj' };

@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkKinds, type Kinds, oneOf, residual } from './kinds.js';
+import { checkKinds, type Kinds, oneOf, value } from './kinds.js';
 import { concat } from './linear.js';
 
 /** Of {@link bidirectional}. */
@@ -10,7 +10,7 @@ export interface BidirectionalOptions {
   residual?: Value | undefined;
 }
 
-const BIDIRECTIONAL: Kinds<BidirectionalOptions> = { merge: oneOf('sum', 'concat'), residual };
+const BIDIRECTIONAL: Kinds<BidirectionalOptions> = { merge: oneOf('sum', 'concat'), residual: value };
 
 /**
  * A causal layer in both directions of time, each with weights of its own under `forward` and `backward`: x (tokens, …)

@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { ATTEND, type AttentionOptions, attended, rope } from './attention.js';
-import { checkKinds, flag, type Kinds, needed, residual, twoSizes } from './kinds.js';
+import { checkKinds, flag, type Kinds, needed, twoSizes, value } from './kinds.js';
 import { linearBy } from './linear.js';
 
 export interface CcaOptions extends AttentionOptions {
@@ -12,7 +12,7 @@ export interface CcaOptions extends AttentionOptions {
   residual?: Value | undefined;
 }
 
-const CCA: Kinds<CcaOptions> = { ...ATTEND, taps: needed(twoSizes), bias: needed(flag), residual };
+const CCA: Kinds<CcaOptions> = { ...ATTEND, taps: needed(twoSizes), bias: needed(flag), residual: value };
 
 /** Tap `tap` of a head's block in the grouped convolution (channels, headDim, taps), as a matrix (headDim, headDim). */
 const tapOf = (head: number, tap: number, headDim: number, taps: number) => ({

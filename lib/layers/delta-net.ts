@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkKinds, eps, finite, flag, type Kinds, needed, residual, size } from './kinds.js';
+import { checkKinds, eps, finite, flag, type Kinds, needed, size, value } from './kinds.js';
 import { type Activation, linear, linearBy, scaled } from './linear.js';
 import { dtBiasInit, negativeExp } from './mamba.js';
 import { headRmsNorm } from './norms.js';
@@ -122,7 +122,7 @@ const DELTA_NET: Kinds<DeltaNetOptions> = {
   dConv: needed(size),
   betaFactor: needed(finite),
   eps,
-  residual,
+  residual: value,
   convolves: flag,
   gated: flag,
 };

@@ -2,7 +2,7 @@ import { compute } from '../graph/compute.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { filled, normal } from './initial.js';
-import { checkKinds, finite, flag, integer, type Kinds, needed, nested, residual, size } from './kinds.js';
+import { checkKinds, finite, flag, integer, type Kinds, needed, nested, size, value } from './kinds.js';
 import { linear } from './linear.js';
 import { conv1d } from './mamba.js';
 
@@ -48,7 +48,7 @@ const HYENA: Kinds<HyenaOptions> = {
   trainedPositions: flag,
   filterBias: flag,
   initial: nested<HyenaOptions['initial']>({ w: finite, fastDecay: finite, slowDecay: finite, target: finite }),
-  residual,
+  residual: value,
 };
 
 type Source = { name: string; shape: number[]; init: { values: () => Float32Array } };

@@ -1,4 +1,4 @@
-import type { Init } from '../graph/weights.js';
+import type { Init } from '../graph/weight-spec.js';
 
 /** Values of a normal distribution with this deviation, by the method of Box and Muller. */
 export const normal = (count: number, deviation = 1): Init => ({

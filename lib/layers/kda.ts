@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { aLogInit, deltaRule, gatedHeadNorm, qkvConv } from './delta-net.js';
-import { checkKinds, eps, finite, type Kinds, needed, residual, size } from './kinds.js';
+import { checkKinds, eps, finite, type Kinds, needed, size, value } from './kinds.js';
 import { linear, linearBy, scaled } from './linear.js';
 import { dtBiasInit } from './mamba.js';
 
@@ -23,7 +23,7 @@ const KDA: Kinds<KdaOptions> = {
   dConv: needed(size),
   eps,
   lowerBound: finite,
-  residual,
+  residual: value,
 };
 
 /** e^{A_log} of its head for every channel, times a sign. */

@@ -50,8 +50,6 @@ export const numbers = (count: number): Kind<false> =>
   kind(`${count} numbers`, (v) => Array.isArray(v) && v.length === count && v.every(isNumber));
 export const value = kind('a value of this graph', (v) => isObject(v) && 'dims' in v);
 export const object = kind('an object', isObject);
-/** What a layer's output is added to. */
-export const residual = value;
 export const twoSizes = kind(
   `two integers from 1 to ${MOST}`,
   (v) => Array.isArray(v) && v.length === 2 && v.every((x) => isWithin(x, 1, MOST)),

@@ -1,19 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
-import type { WeightSource, Weights } from '../graph/weights.js';
-import {
-  checkKinds,
-  finite,
-  flag,
-  type Kinds,
-  name,
-  needed,
-  nested,
-  oneOf,
-  positive,
-  residual,
-  size,
-  value,
-} from './kinds.js';
+import type { WeightSource } from '../graph/weight-spec.js';
+import type { Weights } from '../graph/weights.js';
+import { checkKinds, finite, flag, type Kinds, name, needed, nested, oneOf, positive, size, value } from './kinds.js';
 
 /** What follows a product, value by value. */
 export type Activation =
@@ -51,7 +39,7 @@ export interface LinearOptions {
   activation?: Activation | undefined;
 }
 
-const LINEAR: Kinds<LinearOptions> = { bias: flag, residual, activation };
+const LINEAR: Kinds<LinearOptions> = { bias: flag, residual: value, activation };
 
 const width = (x: Value): number => x.dims[x.dims.length - 1] as number;
 

@@ -1,6 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
-import type { Init, Weights } from '../graph/weights.js';
-import { checkKinds, eps, flag, type Kinds, name, needed, nested, oneOf, residual, size } from './kinds.js';
+import type { Init } from '../graph/weight-spec.js';
+import type { Weights } from '../graph/weights.js';
+import { checkKinds, eps, flag, type Kinds, name, needed, nested, oneOf, size, value } from './kinds.js';
 import { linear } from './linear.js';
 import { rmsNorm } from './norms.js';
 
@@ -29,7 +30,7 @@ const MAMBA: Kinds<MambaOptions> = {
     eps,
     names: nested<{ dt: string; B: string; C: string }>({ dt: needed(name), B: needed(name), C: needed(name) }),
   }),
-  residual,
+  residual: value,
 };
 
 /** A = -exp(A_log), once at load. */

@@ -1,19 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import {
-  bounds,
-  checkKinds,
-  eps,
-  flag,
-  integer,
-  type Kinds,
-  needed,
-  nested,
-  numbers,
-  residual,
-  size,
-} from './kinds.js';
+import { bounds, checkKinds, eps, flag, integer, type Kinds, needed, nested, numbers, size, value } from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { conv1d, dtBiasInit, negativeExp } from './mamba.js';
 import { rmsNorm } from './norms.js';
@@ -58,7 +46,7 @@ const MAMBA2: Kinds<Mamba2Options> = {
   dPerChannel: flag,
   multipliers: numbers(5),
   norm: nested<Mamba2Options['norm']>({ eps, groupSize: size, normBeforeGate: flag }),
-  residual,
+  residual: value,
 };
 
 /**

@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkKinds, eps, flag, type Kinds, needed, notNegative, residual, size } from './kinds.js';
+import { checkKinds, eps, flag, type Kinds, needed, notNegative, size, value } from './kinds.js';
 import { linear } from './linear.js';
 import { dtBiasInit } from './mamba.js';
 import { repeated } from './norms.js';
@@ -33,7 +33,7 @@ const MAMBA3: Kinds<Mamba3Options> = {
   aFloor: needed(notNegative),
   outNorm: needed(flag),
   eps,
-  residual,
+  residual: value,
 };
 
 /**

@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkKinds, eps, flag, integer, type Kinds, needed, residual, size } from './kinds.js';
+import { checkKinds, eps, flag, integer, type Kinds, needed, size, value } from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
 
@@ -31,7 +31,7 @@ const MLA: Kinds<MlaOptions> = {
   valueDim: needed(size),
   eps,
   bias: flag,
-  residual,
+  residual: value,
 };
 
 /** Queries against the cached rows (tokens, heads, kvRank + ropeDim) and those rows, one head, to what attention gives. */

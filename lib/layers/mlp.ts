@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkKinds, flag, type Kinds, name, needed, nested, notNegative, numbers, residual, size } from './kinds.js';
+import { checkKinds, flag, type Kinds, name, needed, nested, notNegative, numbers, size, value } from './kinds.js';
 import {
   type Activation,
   activation,
@@ -40,7 +40,7 @@ const GATED_MLP: Kinds<MlpOptions> = {
   adapter: lowRank,
   multipliers: numbers(2),
   limit: notNegative,
-  residual,
+  residual: value,
 };
 
 /** Of {@link mlp}. */
@@ -59,7 +59,7 @@ const MLP: Kinds<MlpLayerOptions> = {
   activation,
   bias: flag,
   names: nested<MlpLayerOptions['names']>({ up: needed(name), down: needed(name) }),
-  residual,
+  residual: value,
 };
 
 /**

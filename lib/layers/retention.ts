@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkDivides, checkKinds, eps, type Kinds, needed, residual, size } from './kinds.js';
+import { checkDivides, checkKinds, eps, type Kinds, needed, size, value } from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { rmsNorm } from './norms.js';
 
@@ -14,7 +14,7 @@ export interface RetentionOptions {
   residual?: Value | undefined;
 }
 
-const RETENTION: Kinds<RetentionOptions> = { nHeads: needed(size), dValue: needed(size), eps, residual };
+const RETENTION: Kinds<RetentionOptions> = { nHeads: needed(size), dValue: needed(size), eps, residual: value };
 
 /** ln γ_h = ln(1 − 2^(−5−h)). */
 export const retentionDecays = (nHeads: number): Float32Array =>

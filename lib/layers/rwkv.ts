@@ -1,6 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
-import type { Init, Weights } from '../graph/weights.js';
-import { checkKinds, type Kinds, names, needed, oneOf, residual, size } from './kinds.js';
+import type { Init } from '../graph/weight-spec.js';
+import type { Weights } from '../graph/weights.js';
+import { checkKinds, type Kinds, names, needed, oneOf, size, value } from './kinds.js';
 import { type Activation, linear, linearBy } from './linear.js';
 import { layerNorm } from './norms.js';
 
@@ -129,7 +130,7 @@ export interface ChannelMixOptions {
 const RWKV_CHANNEL_MIX: Kinds<ChannelMixOptions> = {
   dFf: needed(size),
   version: needed(oneOf(4, 5, 6, 7)),
-  residual: needed(residual),
+  residual: needed(value),
 };
 
 /**

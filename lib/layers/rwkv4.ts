@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkKinds, type Kinds, needed, residual, size } from './kinds.js';
+import { checkKinds, type Kinds, needed, size, value } from './kinds.js';
 import { linear } from './linear.js';
 import { ramp, tokenMixes, vector } from './rwkv.js';
 
@@ -11,7 +11,7 @@ export interface Rwkv4Options {
   residual?: Value | undefined;
 }
 
-const RWKV4: Kinds<Rwkv4Options> = { dAtt: needed(size), residual };
+const RWKV4: Kinds<Rwkv4Options> = { dAtt: needed(size), residual: value };
 
 /** RWKV-4's time mix (Peng et al. 2023, section 3): x (tokens, d_model) to (tokens, d_model). */
 export function rwkv4(g: Graph, x: Value, w: Weights, o: Rwkv4Options): Value {

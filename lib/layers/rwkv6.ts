@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkKinds, eps, type Kinds, needed, residual, size } from './kinds.js';
+import { checkKinds, eps, type Kinds, needed, size, value } from './kinds.js';
 import { linear, linearBy, scaled } from './linear.js';
 import { negativeExp } from './mamba.js';
 import { headNorm, lora, loraRank, ramp, rightProduct, tokenMixes, transposed, vector } from './rwkv.js';
@@ -14,7 +14,7 @@ export interface Rwkv5Options {
   residual?: Value | undefined;
 }
 
-export const RWKV5: Kinds<Rwkv5Options> = { nHeads: needed(size), headSize: needed(size), eps, residual };
+export const RWKV5: Kinds<Rwkv5Options> = { nHeads: needed(size), headSize: needed(size), eps, residual: value };
 
 /** Of {@link rwkv6}. */
 export interface Rwkv6Options extends Rwkv5Options {

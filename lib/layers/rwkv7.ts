@@ -1,5 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
-import type { Init, Weights } from '../graph/weights.js';
+import type { Init } from '../graph/weight-spec.js';
+import type { Weights } from '../graph/weights.js';
 import { unitHeads } from './delta-net.js';
 import { checkKinds, flag, type Kinds, nested, oneOf, size, value } from './kinds.js';
 import { type Activation, linear, linearBy, scaled } from './linear.js';

@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { filled, logDtInit, normal } from './initial.js';
-import { checkKinds, even, type Kinds, oneOf, residual } from './kinds.js';
+import { checkKinds, even, type Kinds, oneOf, value } from './kinds.js';
 import { linearBy } from './linear.js';
 
 /**
@@ -22,7 +22,7 @@ export interface S4dOptions {
 
 export const mode = oneOf('auto', 'recurrent', 'convolution');
 
-const S4D: Kinds<S4dOptions> = { dState: even, mode, residual };
+const S4D: Kinds<S4dOptions> = { dState: even, mode, residual: value };
 
 /** A = -e^{log_A_real} + i·A_imag as [re, im]. */
 const joinA = ([logReal, imag]: Float32Array[]): Float32Array =>

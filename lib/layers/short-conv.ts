@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
-import { checkKinds, flag, type Kinds, needed, residual, size } from './kinds.js';
+import { checkKinds, flag, type Kinds, needed, size, value } from './kinds.js';
 import { linear } from './linear.js';
 import { conv1d } from './mamba.js';
 
@@ -13,7 +13,7 @@ export interface ShortConvOptions {
   residual?: Value | undefined;
 }
 
-const SHORT_CONV: Kinds<ShortConvOptions> = { dConv: needed(size), bias: flag, residual };
+const SHORT_CONV: Kinds<ShortConvOptions> = { dConv: needed(size), bias: flag, residual: value };
 
 /**
  * The gated short convolution of LFM2 (Liquid AI 2025): [b, c, u] = in_proj x; out_proj(c · conv(b · u)), plus

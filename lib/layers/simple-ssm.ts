@@ -2,7 +2,7 @@ import { compute } from '../graph/compute.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Weights } from '../graph/weights.js';
 import { filled } from './initial.js';
-import { checkKinds, type Kinds, needed, residual, size } from './kinds.js';
+import { checkKinds, type Kinds, needed, size, value } from './kinds.js';
 import { linear, linearBy } from './linear.js';
 import { conv1d, dtBiasInit } from './mamba.js';
 import { type LtiMode, mode } from './s4d.js';
@@ -19,7 +19,7 @@ export interface SimpleSsmOptions {
   residual?: Value | undefined;
 }
 
-const SIMPLE_SSM: Kinds<SimpleSsmOptions> = { dState: needed(size), mode, residual };
+const SIMPLE_SSM: Kinds<SimpleSsmOptions> = { dState: needed(size), mode, residual: value };
 
 /** Ā = e^{ΔA} in f64 inside, or B̄ = ΔB (the method zoh-euler of discretizeDense). */
 function discretized(which: 'Abar' | 'Bbar', dState: number, width: number) {
@@ -82,7 +82,7 @@ export interface SelectiveSsmOptions {
   residual?: Value | undefined;
 }
 
-const SELECTIVE_SSM: Kinds<SelectiveSsmOptions> = { dState: needed(size), dConv: size, residual };
+const SELECTIVE_SSM: Kinds<SelectiveSsmOptions> = { dState: needed(size), dConv: size, residual: value };
 
 /**
  * Mamba's layer in its plainest form, x (tokens, d_model) to (tokens, d_model), plus `residual`: [u, z] = in_proj x;

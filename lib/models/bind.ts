@@ -3,7 +3,7 @@ import type { StoredTensor } from '../checkpoint/open.js';
 import { isBlocks, unreadableError } from '../checkpoint/stored.js';
 import { StatespaceError } from '../errors.js';
 import type { Graph } from '../graph/graph.js';
-import type { WeightSource } from '../graph/weights.js';
+import type { WeightSource } from '../graph/weight-spec.js';
 
 export type Tensors = ReadonlyMap<string, StoredTensor>;
 

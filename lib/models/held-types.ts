@@ -3,7 +3,7 @@ import type { StoredTensor } from '../checkpoint/open.js';
 import { isBlocks } from '../checkpoint/stored.js';
 import { type HeldType, heldTypes } from '../dtype.js';
 import type { Graph } from '../graph/graph.js';
-import type { WeightSpec } from '../graph/weights.js';
+import type { WeightSpec } from '../graph/weight-spec.js';
 import { call } from '../native.js';
 import type { DType } from '../tensor.js';
 

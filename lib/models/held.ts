@@ -3,7 +3,7 @@ import { copied, decodeRows } from '../blocks.js';
 import { inPieces } from '../checkpoint/pieces.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
 import type { Graph, Value } from '../graph/graph.js';
-import type { WeightSpec } from '../graph/weights.js';
+import type { WeightSpec } from '../graph/weight-spec.js';
 import { floats, zeroedMemory } from '../memory.js';
 import type { NativeHandle, TrainerSource, WeightEntry } from '../native.js';
 import { call } from '../native.js';

@@ -1,7 +1,7 @@
 // Low-rank adapters that stay beside the matrices that they add to: y = x·Wᵀ + alpha / rank · (x·Aᵀ)·Bᵀ (Hu et al. 2021).
 import type { StoredTensor } from '../checkpoint/open.js';
 import type { Graph, Node, Value } from '../graph/graph.js';
-import type { WeightSource, WeightSpec } from '../graph/weights.js';
+import type { WeightSource, WeightSpec } from '../graph/weight-spec.js';
 import { type Adapter, type Adapters, checkedHalves } from './adapters.js';
 import { moduleOf } from './peft-names.js';
 

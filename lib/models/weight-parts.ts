@@ -1,6 +1,6 @@
 import type { StoredTensor } from '../checkpoint/open.js';
 import { type StoredType, storedTypes } from '../dtype.js';
-import type { WeightSpec } from '../graph/weights.js';
+import type { WeightSpec } from '../graph/weight-spec.js';
 import type { WeightEntry } from '../native.js';
 import type { Adapters } from './adapters.js';
 

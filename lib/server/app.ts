@@ -7,21 +7,12 @@ import { type AppOptions, checkApp, type LogEntry } from './app-options.js';
 import { Body } from './body.js';
 import { chat } from './chat.js';
 import type { ApiUsage } from './choices.js';
-import { completions, now } from './completions.js';
+import { completions } from './completions.js';
 import { embeddings } from './embeddings.js';
 import { ApiError, apiError, closed, invalid } from './errors.js';
 import { Metrics } from './metrics.js';
 import { page } from './page.js';
-
-export interface Limits {
-  model: string;
-  maxTokens: number;
-}
-
-/** What a route has come to: an answer, or one that is still being streamed; `usage` is filled as it goes. */
-export type Served =
-  | { json: unknown; usage: Partial<ApiUsage> }
-  | { response: Response; ended: Promise<void>; usage: Partial<ApiUsage> };
+import { type Limits, now, type Served } from './served.js';
 
 type Route = (engine: Engine, body: Body, limits: Limits, gone: AbortController) => Promise<Served>;
 type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown; ended: Promise<void> | undefined };

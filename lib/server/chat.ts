@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { Engine } from '../engine/engine.js';
 import type { EngineToken } from '../engine/request.js';
-import type { Limits, Served } from './app.js';
 import { Body } from './body.js';
 import { Choices, textOf, tokenBytes } from './choices.js';
-import { now } from './completions.js';
 import { invalid, ofTools } from './errors.js';
 import { readCommon } from './sampling.js';
+import type { Limits, Served } from './served.js';
+import { now } from './served.js';
 import { eventStream } from './sse.js';
 import {
   type ForcedCall,

@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { StringDecoder } from 'node:string_decoder';
 import type { Engine } from '../engine/engine.js';
 import type { EngineToken } from '../engine/request.js';
-import type { Limits, Served } from './app.js';
 import type { Body } from './body.js';
 import { Choices, isSilent, textOf, tokenBytes } from './choices.js';
 import { readCommon, readInputs } from './sampling.js';
+import type { Limits, Served } from './served.js';
+import { now } from './served.js';
 import { eventStream } from './sse.js';
 
 const MAX_PROMPTS = 64;
@@ -112,6 +113,3 @@ function joined(a: Logprobs | null, b: Logprobs | null): Logprobs | null {
     text_offset: [...a.text_offset, ...b.text_offset],
   };
 }
-
-/** Seconds since 1970, as OpenAI's API dates its answers. */
-export const now = (): number => Math.floor(Date.now() / 1000);

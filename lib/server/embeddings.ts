@@ -1,8 +1,8 @@
 import type { Engine } from '../engine/engine.js';
-import type { Limits, Served } from './app.js';
 import type { Body } from './body.js';
 import { ofText } from './errors.js';
 import { FIELDS, readInputs } from './sampling.js';
+import type { Limits, Served } from './served.js';
 
 const MAX_INPUTS = 2048;
 

@@ -1,6 +1,6 @@
 import type { Engine } from '../engine/engine.js';
 import { canChat } from '../engine/request.js';
-import type { Limits } from './app.js';
+import type { Limits } from './served.js';
 
 /** The page at `/`: one file that needs nothing else, to try the model in a browser. */
 export function page(engine: Engine, { model, maxTokens }: Limits): string {

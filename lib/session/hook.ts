@@ -1,6 +1,6 @@
 import { mismatch } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
-import type { GenerateOptions } from './generate.js';
+import type { GenerateOptions } from './generation.js';
 import { type Chosen, logProbability, type Sampler } from './sampler.js';
 
 // Loaded at its first use.

@@ -4,14 +4,8 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import { checkKnown, checkNone, checkPath } from '../options.js';
 import { outTensor, Tensor, type TensorLike } from '../tensor.js';
-import {
-  type GenerateOptions,
-  type Generating,
-  type Generation,
-  generate,
-  type StepOptions,
-  type Tokens,
-} from './generate.js';
+import { type Generating, generate, type StepOptions, type Tokens } from './generate.js';
+import type { GenerateOptions, Generation } from './generation.js';
 import { jointStep } from './joint-steps.js';
 import type { Network } from './network.js';
 import type { Sampler } from './sampler.js';

@@ -1,5 +1,5 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
-import type { FinishReason } from './generate.js';
+import type { FinishReason } from './generation.js';
 import type { Network } from './network.js';
 
 /** What ends a text. */

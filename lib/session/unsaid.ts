@@ -1,4 +1,4 @@
-import type { Generated } from './generate.js';
+import type { Generated } from './generation.js';
 
 /** Tokens of a sequence whose text waits for what comes next, and how many characters of it were given out. */
 export interface Unsaid {

@@ -1,5 +1,5 @@
 import { StatespaceError } from '../errors.js';
-import type { Terms, WeightSpec } from '../graph/weights.js';
+import type { Terms, WeightSpec } from '../graph/weight-spec.js';
 
 /** How a weight follows from its sources, laid end to end, as native code computes it and its gradient. */
 export type Derived =

@@ -7,8 +7,8 @@ import { type Parameter, parametersOf } from '../models/held.js';
 import type { Model } from '../models/model.js';
 import { moduleOf, tiedTables } from '../models/peft-names.js';
 import type { TrainerLayout } from '../native.js';
-import type { Reading } from './batch.js';
 import { derivedOf } from './derived.js';
+import type { Reading } from './given.js';
 import type { LoraOptions, ReadOptions } from './options.js';
 
 /** A tensor that a trainer holds: one of the checkpoint, or half of an adapter. */

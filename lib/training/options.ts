@@ -1,6 +1,5 @@
 import { mismatch, StatespaceError, show } from '../errors.js';
 import { checkKnown } from '../options.js';
-import type { StepReport } from './trainer.js';
 
 /** Low-rank adapters (Hu et al. 2021): the model's own tensors stay, W + alpha / rank · B·A is multiplied with. */
 export interface LoraOptions {
@@ -20,6 +19,22 @@ export interface LoraOptions {
  * own, or the mean squared error of what the network gives.
  */
 export type Loss = 'nextToken' | 'crossEntropy' | 'mse';
+
+/** What a step did. */
+export interface StepReport {
+  /** Before the step: the mean over the batch's targets. */
+  loss: number;
+  /** Of all gradients together, before they are clipped. */
+  gradNorm: number;
+  /** Of the batch. */
+  tokens: number;
+  /** Steps that were taken until now, this one included. */
+  step: number;
+  learningRate: number;
+  tokensPerSecond: number;
+  /** Why nothing was changed, where that is so: the loss or a gradient is no finite number. */
+  skipped?: string;
+}
 
 /** How a model is trained. */
 export interface TrainerOptions {

@@ -4,14 +4,15 @@ import { placeOf, replaceFolder } from '../atomic-folder.js';
 import { turned } from '../checkpoint/pieces.js';
 import { type Outgoing, writeSafetensors } from '../checkpoint/write-safetensors.js';
 import { lazyFiles } from '../lazy.js';
+import type { Model } from '../models/model.js';
 import { HEAD, moduleOf } from '../models/peft-names.js';
+import type { TrainerValues } from '../native.js';
 import { Tensor } from '../tensor.js';
 import { configJson } from './config-json.js';
 import { joinedAdapters, joinHalves } from './expert-adapters.js';
-import { isCalled, loraName, type Trained } from './network.js';
-import type { TrainerOptions } from './options.js';
+import { isCalled, loraName, type Trained, type TrainedNetwork } from './network.js';
+import type { ReadOptions, TrainerOptions } from './options.js';
 import { MARKS, savedName, writeModel } from './save.js';
-import type { TrainerState } from './trainer.js';
 
 /** Of trainer.json. */
 export const VERSION = 1;
@@ -30,6 +31,19 @@ export interface Saved {
 
 export const OWN_BASE = 'base';
 
+/** What is saved of a trainer. */
+interface SavedTrainer {
+  readonly model: Model;
+  readonly options: ReadOptions;
+  readonly steps: number;
+  readonly notes: Record<string, unknown>;
+  /** Of adapters: the folder whose tensors they add to, if one has them as the trainer does. */
+  readonly base: string | undefined;
+  readonly trained: TrainedNetwork;
+  /** Values, or the optimizer's means and squares, of those parameters that are wanted. */
+  read(which: TrainerValues['which'], wanted: (p: Trained) => boolean): Promise<Map<string, Tensor>>;
+}
+
 const outgoing = (values: ReadonlyMap<string, Tensor>): Outgoing[] =>
   [...values].map(([name, t]) => ({ name, dtype: 'f32', shape: t.shape, values: async () => t }));
 
@@ -41,7 +55,7 @@ const asPeft = (called: (name: string) => string) => (name: string) =>
   name.replace(/^base_model\.model\.(.*)$/, (_, inner: string) => `base_model.model.${called(inner)}`);
 
 /** From within the trainer's exclusive(). */
-export async function saveTrainer(trainer: TrainerState, folder: string): Promise<void> {
+export async function saveTrainer(trainer: SavedTrainer, folder: string): Promise<void> {
   const { model, options } = trainer;
   await replaceFolder(folder, MARKS, async (to) => {
     const values = await trainer.read('value', (p) => !p.base);
@@ -78,7 +92,7 @@ export async function saveTrainer(trainer: TrainerState, folder: string): Promis
 
 /** peft's format. */
 async function writeAdapters(
-  trainer: TrainerState,
+  trainer: SavedTrainer,
   to: string,
   base: string,
   called: (name: string) => string,

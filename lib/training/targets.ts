@@ -1,7 +1,7 @@
 // What a network should have said, one entry for each row that it gives: ids, or the bits of f32 numbers.
 import { mismatch, StatespaceError } from '../errors.js';
 import { checkTensor, type TensorLike } from '../tensor.js';
-import type { Given, Reading } from './batch.js';
+import type { Given, Reading } from './given.js';
 
 export const IGNORED = -100;
 /** The bits of NaN, as every NaN is written here. */

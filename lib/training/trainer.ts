@@ -7,27 +7,12 @@ import { call, type NativeHandle, type TrainerValues, type TrainingPart } from '
 import { checkKnown, checkNone, checkPath } from '../options.js';
 import { Tensor } from '../tensor.js';
 import { Turns } from '../turns.js';
-import { type Batch, readBatch } from './batch.js';
+import { readBatch } from './batch.js';
+import type { Batch } from './given.js';
 import { type Trained, type TrainedNetwork, trainedNetwork } from './network.js';
-import { learningRateAt, type ReadOptions, readOptions, type TrainerOptions } from './options.js';
+import { learningRateAt, type ReadOptions, readOptions, type StepReport, type TrainerOptions } from './options.js';
 import { checkMerged } from './save.js';
 import { saveTrainer } from './save-trainer.js';
-
-/** What a step did. */
-export interface StepReport {
-  /** Before the step: the mean over the batch's targets. */
-  loss: number;
-  /** Of all gradients together, before they are clipped. */
-  gradNorm: number;
-  /** Of the batch. */
-  tokens: number;
-  /** Steps that were taken until now, this one included. */
-  step: number;
-  learningRate: number;
-  tokensPerSecond: number;
-  /** Why nothing was changed, where that is so: the loss or a gradient is no finite number. */
-  skipped?: string;
-}
 
 /** A model being trained: see createTrainer(). Calls wait for each other. */
 export interface Trainer extends AsyncDisposable {

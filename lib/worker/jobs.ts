@@ -4,7 +4,7 @@ import { onAbort } from '../cancellation.js';
 import { type GenerateRequest, REQUEST_OPTIONS, type Usage } from '../engine/request.js';
 import { type ErrorCode, mismatch, StatespaceError, show } from '../errors.js';
 import { checkKnown, checkOptions } from '../options.js';
-import type { FinishReason } from '../session/generate.js';
+import type { FinishReason } from '../session/generation.js';
 
 const lazyIoredis = (): typeof import('ioredis') => require('ioredis');
 export const lazyBullmq = (): typeof import('bullmq') => require('bullmq');

@@ -1,11 +1,11 @@
 import { createColors } from 'picocolors';
 import { describe, expect, it } from 'vitest';
-import type { Kernel } from '../../dist/bench/kernels/kernel.js';
+import type { Kernel, KernelCase } from '../../dist/bench/kernels/kernel.js';
 import { KERNELS } from '../../dist/bench/kernels/kernels.js';
 import { selectCases } from '../../dist/bench/kernels/parse.js';
 import { printKernels } from '../../dist/bench/kernels/print.js';
 import { limitOf } from '../../dist/bench/kernels/report.js';
-import { type KernelCase, runKernels } from '../../dist/bench/kernels/run.js';
+import { runKernels } from '../../dist/bench/kernels/run.js';
 import type { Limits } from '../../dist/bench/limits.js';
 import { publicCalls } from '../../dist/bench/peers/kernels.js';
 import { limits as native } from '../../dist/lib/limits.js';

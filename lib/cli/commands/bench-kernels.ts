@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import { kernelsPage } from '../../../bench/html/reports.js';
+import type { KernelCase } from '../../../bench/kernels/kernel.js';
 import { KERNELS } from '../../../bench/kernels/kernels.js';
 import { selectCases } from '../../../bench/kernels/parse.js';
 import { printKernels } from '../../../bench/kernels/print.js';
-import { type KernelCase, runKernels } from '../../../bench/kernels/run.js';
+import { runKernels } from '../../../bench/kernels/run.js';
 import { UsageError } from '../errors.js';
 import { parseLeast, parsePositive } from '../parse.js';
 import { addReportFiles, checkReportFiles, type ReportFiles, writeReport } from '../report-files.js';
