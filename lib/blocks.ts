@@ -47,7 +47,11 @@ export async function encodeRows(
 }
 
 /** Values of `from` in memory of their own, off the event loop; in `to` from `at` on, where that is given. */
-export async function copied(from: Float32Array, to = floats(from.length), at = 0): Promise<Float32Array> {
+export async function copied(
+  from: Float32Array,
+  to: Float32Array = floats(from.length),
+  at = 0,
+): Promise<Float32Array> {
   if (from.byteLength < LARGE) to.set(from, at);
   else await call((n) => n.convert(from, 'f32', to.subarray(at, at + from.length), 'f32', false));
   return to;

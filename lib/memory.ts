@@ -57,7 +57,7 @@ export function halves(count: number): Uint16Array {
 }
 
 /** Bytes of whatever content. */
-export function bytesOf(count: number): Uint8Array<ArrayBuffer> {
+export function bytesOf(count: number): Uint8Array {
   return count < LARGE ? new Uint8Array(count) : new Uint8Array(largeMemory(count), 0, count);
 }
 

@@ -2,7 +2,7 @@
 import * as statespace from 'statespace';
 import { expect, test } from 'vitest';
 
-const { createModel, fork, ops, StatespaceError } = statespace;
+const { createModel, fork, ops, StatespaceError, Tensor } = statespace;
 const tiny = { model_type: 'mamba', vocab_size: 16, hidden_size: 8, num_hidden_layers: 1, state_size: 4 };
 
 const functions = [
@@ -53,4 +53,24 @@ test('a family registered again is replaced; definitions of the built-in ones ar
   await model.dispose();
   expect(() => registerModel({ ...mamba, modelTypes: ['mamba'] })).toThrow(/is taken/);
   expect(() => modelDefinition('nothing')).toThrow(StatespaceError);
+});
+
+test('gradients take arguments by name, as code has them that picks an op by its name', async () => {
+  const [x, weight, dy] = [
+    [1, 2],
+    [3, 4, 5, 6],
+    [1, -1],
+  ].map((v) => new Tensor(Float32Array.from(v), [v.length / 2, 2]));
+  const args: Record<string, unknown> = { x, weight, dy };
+  const gradients: Record<string, statespace.Tensor> = await ops.linearBackward(args);
+  const named: Record<string, statespace.Tensor> = ops.linearBackwardSync(args);
+  for (const { dx, dweight } of [gradients, named, await ops.linearBackward({ x: x!, weight: weight!, dy: dy! })])
+    expect([[...dx!.data], [...dweight!.data]]).toEqual([
+      [-2, -2],
+      [1, 2, -1, -2],
+    ]);
+  // @ts-expect-error names that are typed are checked
+  await expect(ops.linearBackward({ x: x!, wieght: weight!, dy: dy! })).rejects.toThrow(/wieght/);
+  // @ts-expect-error and so are those of gradients
+  expect((await ops.linearBackward({ x: x!, weight: weight!, dy: dy! })).dwieght).toBe(undefined);
 });

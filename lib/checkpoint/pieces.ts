@@ -32,12 +32,7 @@ export async function changed(values: Float32Array, change: Change): Promise<Flo
 }
 
 /** Matrices of (rows, columns), one after the other, as (columns, rows), times a factor. */
-export async function turned(
-  values: Float32Array,
-  rows: number,
-  columns: number,
-  factor = 1,
-): Promise<Float32Array<ArrayBuffer>> {
+export async function turned(values: Float32Array, rows: number, columns: number, factor = 1): Promise<Float32Array> {
   const out = new Float32Array(values.length);
   const turn = (from: number, to: number) => {
     for (let row = from; row < to; row++) {

@@ -38,7 +38,8 @@ export function headDecay(g: Graph, x: Value, w: Weights, weight: Value): Value 
 
 /** A_log of a new layer: decays e^{A_log} from 1 to 16, as the reference draws them. */
 export const aLogInit = (count: number) => ({
-  values: (random: () => number) => Float32Array.from({ length: count }, () => Math.log(1 + 15 * random())),
+  values: (random: () => number): Float32Array =>
+    Float32Array.from({ length: count }, () => Math.log(1 + 15 * random())),
 });
 
 /**

@@ -11,7 +11,7 @@ export function fingerprintOf(
   identity: string,
   graph: Graph,
   config: Record<string, unknown>,
-): Uint8Array<ArrayBuffer> {
+): Uint8Array {
   // Not what caches are held in: that follows from what the model is held in, which a snapshot has a field for.
   const layout = graph.values.filter((v) => v.kind === 'state' || v.kind === 'cache').map((v) => [v.kind, v.dims]);
   const stretched = graph.stretched === undefined ? [] : [graph.stretched];
@@ -20,10 +20,7 @@ export function fingerprintOf(
 }
 
 /** The same after some of its weights have other values. */
-export async function fingerprintAfter(
-  before: Uint8Array,
-  changes: readonly WeightEntry[],
-): Promise<Uint8Array<ArrayBuffer>> {
+export async function fingerprintAfter(before: Uint8Array, changes: readonly WeightEntry[]): Promise<Uint8Array> {
   const hash = lazyCrypto().createHash('sha256').update(before);
   for (const entry of changes)
     if ('parts' in entry)

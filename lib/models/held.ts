@@ -62,7 +62,7 @@ export class HeldParameters {
   }
 
   /** A copy, f32. `held`: weights that were read already. */
-  async read(name: string, held = new Map<Value, Float32Array>()): Promise<Tensor> {
+  async read(name: string, held: Map<Value, Float32Array> = new Map()): Promise<Tensor> {
     const { shape, uses } = this.find(name);
     const original = this.originals.get(name);
     if (original) return new Tensor(await copied(original), shape);

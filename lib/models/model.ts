@@ -68,9 +68,10 @@ export class Model implements AsyncDisposable, Network {
   readonly inputWidth: number;
   /** Ids below this can be sampled; above it, embeddings are padding. */
   readonly vocabSize: number;
+  /** Of the folder's tokenizer.json, tokenizer.model or rwkv_vocab_*.txt, or of the GGUF file; absent where there is none. */
+  declare readonly tokenizer?: TextTokenizer;
   #config: Readonly<Record<string, unknown>> = {};
-  #tokenizer: TextTokenizer | undefined;
-  #fingerprint = new Uint8Array(32);
+  #fingerprint: Uint8Array = new Uint8Array(32);
   #files: WeightFiles | undefined;
   #eos: number[] = [];
   #folder: string | undefined;
@@ -107,7 +108,7 @@ export class Model implements AsyncDisposable, Network {
   /** @internal */
   open(o: Opening): this {
     this.#config = Object.freeze({ ...o.config });
-    this.#tokenizer = o.tokenizer;
+    if (o.tokenizer) Object.defineProperty(this, 'tokenizer', { value: o.tokenizer, enumerable: true });
     this.#folder = o.folder;
     this.#gguf = o.gguf;
     this.#asStored = o.asStored ?? false;
@@ -121,10 +122,6 @@ export class Model implements AsyncDisposable, Network {
   /** What config.json holds, or what createModel() was given. */
   get config(): Readonly<Record<string, unknown>> {
     return this.#config;
-  }
-  /** Of the folder's tokenizer.json, tokenizer.model or rwkv_vocab_*.txt, or of the GGUF file; undefined where there is none. */
-  get tokenizer(): TextTokenizer | undefined {
-    return this.#tokenizer;
   }
   /** @internal The folder or GGUF file that another thread can read its tokenizer from. */
   get tokenizerIn(): string | undefined {

@@ -1,7 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, flag, integer, number, optional, type Rules, type Sizes, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { asF32, type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { equal, requireMultiple, sequences, vector } from './sequences.js';
@@ -131,11 +131,7 @@ export function backwardPlan(args: AttentionBackwardArgs): Plan<AttentionGradien
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function attentionBackward(args: AttentionBackwardArgs, options?: CallOptions): Promise<AttentionGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const attentionBackward = gradientCall(backwardPlan);
 
 /** {@link attentionBackward} on the calling thread. */
-export function attentionBackwardSync(args: AttentionBackwardArgs): AttentionGradients {
-  return runSync(backwardPlan(args));
-}
+export const attentionBackwardSync = gradientCallSync(backwardPlan);

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, optional, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -106,14 +106,7 @@ export function backwardPlan(args: CausalConv1dBackwardArgs): Plan<CausalConv1dG
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function causalConv1dBackward(
-  args: CausalConv1dBackwardArgs,
-  options?: CallOptions,
-): Promise<CausalConv1dGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const causalConv1dBackward = gradientCall(backwardPlan);
 
 /** {@link causalConv1dBackward} on the calling thread. */
-export function causalConv1dBackwardSync(args: CausalConv1dBackwardArgs): CausalConv1dGradients {
-  return runSync(backwardPlan(args));
-}
+export const causalConv1dBackwardSync = gradientCallSync(backwardPlan);

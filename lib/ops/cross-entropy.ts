@@ -1,7 +1,7 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, flag, number, optional, type Rules, tensor, weightTypes } from './check.js';
 import { indices } from './embedding.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync, tokens } from './run.js';
 
@@ -77,17 +77,10 @@ function backwardPlan(args: CrossEntropyBackwardArgs): Plan<CrossEntropyGradient
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function crossEntropyBackward(
-  args: CrossEntropyBackwardArgs,
-  options?: CallOptions,
-): Promise<CrossEntropyGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const crossEntropyBackward = gradientCall(backwardPlan);
 
 /** {@link crossEntropyBackward} on the calling thread. */
-export function crossEntropyBackwardSync(args: CrossEntropyBackwardArgs): CrossEntropyGradients {
-  return runSync(backwardPlan(args));
-}
+export const crossEntropyBackwardSync = gradientCallSync(backwardPlan);
 
 /** Arguments of {@link linearCrossEntropy}. */
 export interface LinearCrossEntropyArgs extends Omit<CrossEntropyArgs, 'logits'> {

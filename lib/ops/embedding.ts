@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, type Input, optional, type Rule, type Rules, tensor, weightTypes } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 
@@ -78,11 +78,7 @@ function backwardPlan(args: EmbeddingBackwardArgs): Plan<EmbeddingGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function embeddingBackward(args: EmbeddingBackwardArgs, options?: CallOptions): Promise<EmbeddingGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const embeddingBackward = gradientCall(backwardPlan);
 
 /** {@link embeddingBackward} on the calling thread. */
-export function embeddingBackwardSync(args: EmbeddingBackwardArgs): EmbeddingGradients {
-  return runSync(backwardPlan(args));
-}
+export const embeddingBackwardSync = gradientCallSync(backwardPlan);

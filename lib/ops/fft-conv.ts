@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -83,11 +83,7 @@ export function backwardPlan(args: FftConvBackwardArgs): Plan<FftConvGradients> 
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function fftConvBackward(args: FftConvBackwardArgs, options?: CallOptions): Promise<FftConvGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const fftConvBackward = gradientCall(backwardPlan);
 
 /** {@link fftConvBackward} on the calling thread. */
-export function fftConvBackwardSync(args: FftConvBackwardArgs): FftConvGradients {
-  return runSync(backwardPlan(args));
-}
+export const fftConvBackwardSync = gradientCallSync(backwardPlan);

@@ -1,6 +1,6 @@
 import type { TensorLike } from '../tensor.js';
 import { check, flag, optional, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import {
   type HeadRecurrenceArgs,
   type HeadRecurrenceResult,
@@ -110,14 +110,7 @@ export function backwardPlan(args: GatedDeltaRuleBackwardArgs): Plan<GatedDeltaR
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function gatedDeltaRuleBackward(
-  args: GatedDeltaRuleBackwardArgs,
-  options?: CallOptions,
-): Promise<GatedDeltaRuleGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const gatedDeltaRuleBackward = gradientCall(backwardPlan);
 
 /** {@link gatedDeltaRuleBackward} on the calling thread. */
-export function gatedDeltaRuleBackwardSync(args: GatedDeltaRuleBackwardArgs): GatedDeltaRuleGradients {
-  return runSync(backwardPlan(args));
-}
+export const gatedDeltaRuleBackwardSync = gradientCallSync(backwardPlan);

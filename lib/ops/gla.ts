@@ -1,6 +1,6 @@
 import type { TensorLike } from '../tensor.js';
 import { check, flag, optional, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import {
   type HeadRecurrenceArgs,
   type HeadRecurrenceResult,
@@ -91,11 +91,7 @@ export function backwardPlan(args: GlaBackwardArgs): Plan<GlaGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function glaBackward(args: GlaBackwardArgs, options?: CallOptions): Promise<GlaGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const glaBackward = gradientCall(backwardPlan);
 
 /** {@link glaBackward} on the calling thread. */
-export function glaBackwardSync(args: GlaBackwardArgs): GlaGradients {
-  return runSync(backwardPlan(args));
-}
+export const glaBackwardSync = gradientCallSync(backwardPlan);

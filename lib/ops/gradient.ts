@@ -1,12 +1,33 @@
 import { opCatalog } from '../graph/catalog.js';
 import type { Tensor } from '../tensor.js';
 import type { Input, Sizes } from './check.js';
-import { output, type Plan, reshape } from './run.js';
+import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 
 /** Gradients by the names of arguments: of those that every call has, and of those that may be absent. */
 export type Gradients<Given extends string, Optional extends string = never> = {
   [K in Given as `d${K}`]: Tensor;
 } & { [K in Optional as `d${K}`]?: Tensor };
+
+/** Arguments under names that the type does not say, as code has them that picks an op by its name. */
+type ByName<A> = string extends keyof A ? A : never;
+
+/** The gradient of an op, off the calling thread: of arguments whose names are typed, or of any record of them. */
+export interface GradientCall<Args, Result> {
+  <A extends object>(args: ByName<A>, options?: CallOptions): Promise<Record<string, Tensor>>;
+  (args: Args, options?: CallOptions): Promise<Result>;
+}
+
+/** {@link GradientCall} on the calling thread. */
+export interface GradientCallSync<Args, Result> {
+  <A extends object>(args: ByName<A>): Record<string, Tensor>;
+  (args: Args): Result;
+}
+
+export const gradientCall = <A, R>(plan: (args: A) => Plan<R>): GradientCall<A, R> =>
+  ((args: A, options?: CallOptions) => run(() => plan(args), options)) as GradientCall<A, R>;
+
+export const gradientCallSync = <A, R>(plan: (args: A) => Plan<R>): GradientCallSync<A, R> =>
+  ((args: A) => runSync(plan(args))) as GradientCallSync<A, R>;
 
 /** An op's inputs as its native forms take them. */
 export interface Inputs {

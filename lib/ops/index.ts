@@ -87,7 +87,7 @@ export {
   glaBackwardSync,
   glaSync,
 } from './gla.js';
-export type { Gradients } from './gradient.js';
+export type { GradientCall, GradientCallSync, Gradients } from './gradient.js';
 export type { HeadRecurrenceArgs, HeadRecurrenceResult } from './head-recurrence.js';
 export { type HippoArgs, type HippoResult, hippo, hippoSync } from './hippo.js';
 export { type KdaArgs, type KdaResult, kda, kdaSync } from './kda.js';

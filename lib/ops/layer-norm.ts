@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, epsilon, integer, optional, type Rules, type Sizes, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
@@ -88,11 +88,7 @@ export function backwardPlan(args: LayerNormBackwardArgs): Plan<LayerNormGradien
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function layerNormBackward(args: LayerNormBackwardArgs, options?: CallOptions): Promise<LayerNormGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const layerNormBackward = gradientCall(backwardPlan);
 
 /** {@link layerNormBackward} on the calling thread. */
-export function layerNormBackwardSync(args: LayerNormBackwardArgs): LayerNormGradients {
-  return runSync(backwardPlan(args));
-}
+export const layerNormBackwardSync = gradientCallSync(backwardPlan);

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, optional, type Rules, type Sizes, tensor, weightTypes } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 
@@ -75,11 +75,7 @@ export function backwardPlan(args: LinearBackwardArgs): Plan<LinearGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function linearBackward(args: LinearBackwardArgs, options?: CallOptions): Promise<LinearGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const linearBackward = gradientCall(backwardPlan);
 
 /** {@link linearBackward} on the calling thread. */
-export function linearBackwardSync(args: LinearBackwardArgs): LinearGradients {
-  return runSync(backwardPlan(args));
-}
+export const linearBackwardSync = gradientCallSync(backwardPlan);

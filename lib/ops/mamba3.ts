@@ -15,7 +15,7 @@ import {
   type Sizes,
   tensor,
 } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
@@ -284,11 +284,7 @@ export function backwardPlan(args: Mamba3BackwardArgs): Plan<Mamba3Gradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function mamba3Backward(args: Mamba3BackwardArgs, options?: CallOptions): Promise<Mamba3Gradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const mamba3Backward = gradientCall(backwardPlan);
 
 /** {@link mamba3Backward} on the calling thread. */
-export function mamba3BackwardSync(args: Mamba3BackwardArgs): Mamba3Gradients {
-  return runSync(backwardPlan(args));
-}
+export const mamba3BackwardSync = gradientCallSync(backwardPlan);

@@ -1,7 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, flag, integer, optional, type Rules, required, type Sizes, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync, tokens } from './run.js';
 import { equal } from './sequences.js';
@@ -116,11 +116,7 @@ export function backwardPlan(args: MoeBackwardArgs): Plan<MoeGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function moeBackward(args: MoeBackwardArgs, options?: CallOptions): Promise<MoeGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const moeBackward = gradientCall(backwardPlan);
 
 /** {@link moeBackward} on the calling thread. */
-export function moeBackwardSync(args: MoeBackwardArgs): MoeGradients {
-  return runSync(backwardPlan(args));
-}
+export const moeBackwardSync = gradientCallSync(backwardPlan);

@@ -1,7 +1,7 @@
 import { withBuffer } from '../memory.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, type Input, integer, optional, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -118,11 +118,7 @@ export function backwardPlan(args: RetentionBackwardArgs): Plan<RetentionGradien
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function retentionBackward(args: RetentionBackwardArgs, options?: CallOptions): Promise<RetentionGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const retentionBackward = gradientCall(backwardPlan);
 
 /** {@link retentionBackward} on the calling thread. */
-export function retentionBackwardSync(args: RetentionBackwardArgs): RetentionGradients {
-  return runSync(backwardPlan(args));
-}
+export const retentionBackwardSync = gradientCallSync(backwardPlan);

@@ -1,7 +1,7 @@
 import { StatespaceError } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, flag, type Input, optional, type Rules, type Sizes, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { positions, sequences, vector } from './sequences.js';
@@ -155,11 +155,7 @@ export function backwardPlan(args: RgLruBackwardArgs): Plan<RgLruGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function rgLruBackward(args: RgLruBackwardArgs, options?: CallOptions): Promise<RgLruGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const rgLruBackward = gradientCall(backwardPlan);
 
 /** {@link rgLruBackward} on the calling thread. */
-export function rgLruBackwardSync(args: RgLruBackwardArgs): RgLruGradients {
-  return runSync(backwardPlan(args));
-}
+export const rgLruBackwardSync = gradientCallSync(backwardPlan);

@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, epsilon, flag, integer, optional, type Rules, type Sizes, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
@@ -98,11 +98,7 @@ export function backwardPlan(args: RmsNormBackwardArgs): Plan<RmsNormGradients> 
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function rmsNormBackward(args: RmsNormBackwardArgs, options?: CallOptions): Promise<RmsNormGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const rmsNormBackward = gradientCall(backwardPlan);
 
 /** {@link rmsNormBackward} on the calling thread. */
-export function rmsNormBackwardSync(args: RmsNormBackwardArgs): RmsNormGradients {
-  return runSync(backwardPlan(args));
-}
+export const rmsNormBackwardSync = gradientCallSync(backwardPlan);

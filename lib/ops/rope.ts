@@ -13,7 +13,7 @@ import {
   type Sizes,
   tensor,
 } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, tokens } from './run.js';
 import { positions } from './sequences.js';
@@ -110,11 +110,7 @@ export function backwardPlan(args: RopeBackwardArgs): Plan<RopeGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function ropeBackward(args: RopeBackwardArgs, options?: CallOptions): Promise<RopeGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const ropeBackward = gradientCall(backwardPlan);
 
 /** {@link ropeBackward} on the calling thread. */
-export function ropeBackwardSync(args: RopeBackwardArgs): RopeGradients {
-  return runSync(backwardPlan(args));
-}
+export const ropeBackwardSync = gradientCallSync(backwardPlan);

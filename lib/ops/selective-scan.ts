@@ -1,7 +1,7 @@
 import { mismatch } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { type Checked, check, flag, type Input, optional, type Rules, type Sizes, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { asF32, type CallOptions, output, type Plan, reshape, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
@@ -188,14 +188,7 @@ export function backwardPlan(args: SelectiveScanBackwardArgs): Plan<SelectiveSca
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function selectiveScanBackward(
-  args: SelectiveScanBackwardArgs,
-  options?: CallOptions,
-): Promise<SelectiveScanGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const selectiveScanBackward = gradientCall(backwardPlan);
 
 /** {@link selectiveScanBackward} on the calling thread. */
-export function selectiveScanBackwardSync(args: SelectiveScanBackwardArgs): SelectiveScanGradients {
-  return runSync(backwardPlan(args));
-}
+export const selectiveScanBackwardSync = gradientCallSync(backwardPlan);

@@ -1,7 +1,7 @@
 import { mismatch, show } from '../errors.js';
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, flag, integer, optional, type Rule, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
@@ -176,11 +176,7 @@ export function backwardPlan(args: SsdBackwardArgs): Plan<SsdGradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function ssdBackward(args: SsdBackwardArgs, options?: CallOptions): Promise<SsdGradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const ssdBackward = gradientCall(backwardPlan);
 
 /** {@link ssdBackward} on the calling thread. */
-export function ssdBackwardSync(args: SsdBackwardArgs): SsdGradients {
-  return runSync(backwardPlan(args));
-}
+export const ssdBackwardSync = gradientCallSync(backwardPlan);

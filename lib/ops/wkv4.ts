@@ -1,6 +1,6 @@
 import { Tensor, type TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -104,11 +104,7 @@ export function backwardPlan(args: Wkv4BackwardArgs): Plan<Wkv4Gradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function wkv4Backward(args: Wkv4BackwardArgs, options?: CallOptions): Promise<Wkv4Gradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const wkv4Backward = gradientCall(backwardPlan);
 
 /** {@link wkv4Backward} on the calling thread. */
-export function wkv4BackwardSync(args: Wkv4BackwardArgs): Wkv4Gradients {
-  return runSync(backwardPlan(args));
-}
+export const wkv4BackwardSync = gradientCallSync(backwardPlan);

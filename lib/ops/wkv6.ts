@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, flag, optional, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -123,11 +123,7 @@ export function backwardPlan(args: Wkv6BackwardArgs): Plan<Wkv6Gradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function wkv6Backward(args: Wkv6BackwardArgs, options?: CallOptions): Promise<Wkv6Gradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const wkv6Backward = gradientCall(backwardPlan);
 
 /** {@link wkv6Backward} on the calling thread. */
-export function wkv6BackwardSync(args: Wkv6BackwardArgs): Wkv6Gradients {
-  return runSync(backwardPlan(args));
-}
+export const wkv6BackwardSync = gradientCallSync(backwardPlan);

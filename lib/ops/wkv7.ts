@@ -1,6 +1,6 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, choice, flag, optional, type Rules, tensor } from './check.js';
-import { type Gradients, gradientPlan, orZeros } from './gradient.js';
+import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
 import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
@@ -127,11 +127,7 @@ export function backwardPlan(args: Wkv7BackwardArgs): Plan<Wkv7Gradients> {
  *
  * @throws StatespaceError ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT, naming the argument.
  */
-export function wkv7Backward(args: Wkv7BackwardArgs, options?: CallOptions): Promise<Wkv7Gradients> {
-  return run(() => backwardPlan(args), options);
-}
+export const wkv7Backward = gradientCall(backwardPlan);
 
 /** {@link wkv7Backward} on the calling thread. */
-export function wkv7BackwardSync(args: Wkv7BackwardArgs): Wkv7Gradients {
-  return runSync(backwardPlan(args));
-}
+export const wkv7BackwardSync = gradientCallSync(backwardPlan);

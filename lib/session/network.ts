@@ -69,7 +69,7 @@ export interface Network {
   readonly hasLogits: boolean;
   /** 'f32', 'q4_0' …: what its matrices are held in. */
   readonly heldType: string;
-  readonly tokenizer: Tokenizing | undefined;
+  readonly tokenizer?: Tokenizing;
   /** encodePrompt() of a long text in a thread of its own; undefined where the text is short, or cannot be read there. */
   encodeLong(text: string, first: boolean): Promise<Int32Array> | undefined;
   /** Ids that end a text. */

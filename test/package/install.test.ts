@@ -3,7 +3,7 @@
  * compiler or CMake. `npm test` packs the addon that it built; check:full packs prebuilds/ and runs several Nodes, whose
  * binaries STATESPACE_NODES lists.
  */
-import { mkdirSync, mkdtempSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join, posix, resolve } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -38,7 +38,7 @@ beforeAll(async () => {
 /** Options that may be absent may be undefined as well: of every function, op, layer and method. */
 const EXACT = `
 import * as all from 'statespace';
-type Ends = string | ArrayLike<unknown> | ArrayBufferView | ReadonlyMap<unknown, unknown> | ((...args: never[]) => unknown);
+type Ends = string | ArrayLike<unknown> | ArrayBufferView | ReadonlyMap<unknown, unknown> | ((...args: never[]) => unknown) | all.Model;
 /** Keys that may be left out but not given as undefined. */
 type Strict<T> = T extends Ends | all.Value | all.Graph | all.Weights ? never : T extends object ? {
   [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? ({ [P in K]: undefined } extends Pick<T, K> ? never : K) : never;
@@ -57,6 +57,7 @@ none<all.Trainer>();
 none<all.Jobs>();
 none<NonNullable<all.Model['tokenizer']>>();
 export const absent: all.GenerateOptions = { prompt: undefined, topK: undefined, stop: undefined, signal: undefined };
+export const reading = (model: all.Model): { readonly tokenizer?: { encode(text: string): Int32Array } } => model;
 // @ts-expect-error still no number
 export const wrong: all.GenerateOptions = { topK: 'many' };
 `;
@@ -96,6 +97,14 @@ describe('the tarball', () => {
           dead.push(`${page}: ${target}`);
     }
     expect(dead).toEqual([]);
+  });
+
+  it('has declarations that TypeScript reads whose typed arrays have no parameter (5.4 to 5.6)', async () => {
+    await succeed('tar', ['-xzf', tarball, '-C', work]);
+    const folder = join(work, 'package/dist/lib');
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.d.ts'));
+    expect(files.length).toBeGreaterThan(100);
+    expect(files.filter((name) => /Array<ArrayBuffer/.test(readFileSync(join(folder, name), 'utf8')))).toEqual([]);
   });
 
   it('has no lifecycle script that an installation would run', async () => {

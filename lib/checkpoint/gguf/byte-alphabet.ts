@@ -6,7 +6,7 @@ const isVisible = (byte: number): boolean =>
 /** The byte that a code point stands for; -1: none. */
 const byteOf = new Int16Array(0x180).fill(-1);
 /** The code point of each byte. */
-export const characterOf = new Uint16Array(256);
+export const characterOf: Uint16Array = new Uint16Array(256);
 for (let byte = 0, next = 0x100; byte < 256; byte++) {
   characterOf[byte] = isVisible(byte) ? byte : next++;
   byteOf[characterOf[byte]!] = byte;
