@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
 constexpr int kColumns = 8;  // of a lane: 256 a pass
+constexpr int kStats = 3;    // of a row
 
 struct AttentionGradientArgs {
   FloatRows q, k, v;
@@ -17,7 +18,8 @@ struct AttentionGradientArgs {
   Rows<float> dq, dk, dv;
   Sequences sequences;
   global<const int32_t> bounds_k;
-  global<float> stats;  // (tokens, nheads, 2): lse, dy · y
+  // (tokens, nheads, 3): lse, dy · y, and scale, but 0 where a row sees one key: its weight is 1 whatever its score.
+  global<float> stats;
   int tokens, keys, nheads, nheads_kv, headdim, window;
   bool causal;
   float scale, softcap;
@@ -36,7 +38,7 @@ struct AttentionGradientArgs {
     for (int d = 0; d < headdim; ++d) total += dy[t][h * headdim + d] * v(j, key_head(h) * headdim + d);
     return total;
   }
-  __device__ global<float> stat(int t, int h) const { return stats + (int64_t(t) * nheads + h) * 2; }
+  __device__ global<float> stat(int t, int h) const { return stats + (int64_t(t) * nheads + h) * kStats; }
 };
 
 // The keys that a query sees, and the queries that see a key: [begin, end).
@@ -82,7 +84,8 @@ __global__ void __launch_bounds__(kThreads) row_stats(AttentionGradientArgs a) {
     for (int j = keys.begin + lane(); j < keys.end; j += 32) r += expf(a.score(t, h, j) - lse) * a.dweight(t, h, j);
   }
   r = warp_sum(r);
-  if (lane() == 0) a.stat(t, h)[0] = lse, a.stat(t, h)[1] = r;
+  const global<float> stat = a.stat(t, h);
+  if (lane() == 0) stat[0] = lse, stat[1] = r, stat[2] = keys.end - keys.begin == 1 ? 0 : a.scale;
 }
 
 // A pair's weight, and the gradient of scale · q·k times scale.
@@ -90,9 +93,10 @@ struct Pair {
   float weight, gradient;
 };
 __device__ inline Pair pair_of(const AttentionGradientArgs& a, int t, int h, int j) {
-  const float capped = a.score(t, h, j), weight = expf(capped - a.stat(t, h)[0]);
+  const global<float> stat = a.stat(t, h);
+  const float capped = a.score(t, h, j), weight = expf(capped - stat[0]);
   const float slope = a.softcap > 0 ? 1 - (capped / a.softcap) * (capped / a.softcap) : 1;
-  return {weight, a.scale * slope * weight * (a.dweight(t, h, j) - a.stat(t, h)[1])};
+  return {weight, stat[2] * slope * weight * (a.dweight(t, h, j) - stat[1])};
 }
 
 __global__ void __launch_bounds__(kThreads, 8) query_gradient(AttentionGradientArgs a) {
@@ -168,7 +172,7 @@ __global__ void __launch_bounds__(kThreads) key_gradient(AttentionGradientArgs a
 template <>
 void run(const AttentionBackward& op) {
   const int64_t tokens = op.q[0], keys = op.k[0], nheads = op.q[1], nheads_kv = op.k[1];
-  const Scratch<float> stats(larger<int64_t>(2 * tokens * nheads, 1));
+  const Scratch<float> stats(larger<int64_t>(kStats * tokens * nheads, 1));
   const AttentionGradientArgs a{FloatRows(op.q),
                                 FloatRows(op.k),
                                 FloatRows(op.v),

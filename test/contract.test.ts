@@ -1,6 +1,6 @@
 // The names of the public contract, and what they do where a line says it.
 import * as statespace from 'statespace';
-import { expect, test } from 'vitest';
+import { expect, expectTypeOf, test } from 'vitest';
 
 const { createModel, fork, ops, StatespaceError, Tensor } = statespace;
 const tiny = { model_type: 'mamba', vocab_size: 16, hidden_size: 8, num_hidden_layers: 1, state_size: 4 };
@@ -27,6 +27,17 @@ const differentiable = [
 
 test.each([...forward, ...differentiable.map((op) => `${op}Backward`)])('ops.%s and its synchronous twin', (op) => {
   for (const name of [op, `${op}Sync`]) expect(typeof (ops as Record<string, unknown>)[name], name).toBe('function');
+});
+
+/** Ops whose arguments' type lacks `out`. */
+type WithoutOut = {
+  [K in keyof typeof ops]: 'out' extends keyof Parameters<(typeof ops)[K]>[0] ? never : K;
+}[keyof typeof ops];
+
+test('every op takes `out`, by its type as well, and a state of several parts by their names', () => {
+  expectTypeOf<WithoutOut>().toBeNever();
+  type Out = NonNullable<Parameters<typeof ops.mamba3>[0]['out']>;
+  expectTypeOf<keyof NonNullable<Out['lastState']>>().toEqualTypeOf<'angle' | 'ssm' | 'k' | 'v'>();
 });
 
 test('a session forks by method and by function', async () => {

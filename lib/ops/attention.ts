@@ -70,9 +70,11 @@ function inputs(a: Omit<Checked<typeof rules>, 'withLse'> & { sizes: Sizes }, pa
   };
 }
 
+const isPacked = (args: Pick<AttentionArgs, 'cuSeqlens'>) => (args.cuSeqlens ?? undefined) !== undefined;
+
 export function plan(args: AttentionArgs): Plan<AttentionResult> {
   const a = check('attention', args, rules);
-  const { tensors, attrs } = inputs(a, args.cuSeqlens !== undefined);
+  const { tensors, attrs } = inputs(a, isPacked(args));
   const y = output(a.sizes, 'y', a.q.shape);
   const lse = a.withLse ? output(a.sizes, 'lse', a.q.shape.slice(0, -1)) : undefined;
   return {
@@ -122,7 +124,7 @@ const backwardRules = {
 export function backwardPlan(args: AttentionBackwardArgs): Plan<AttentionGradients> {
   const { dy, y, lse, ...a } = check('attentionBackward', args, backwardRules);
   const above = { dy: tokens(orZeros(dy, a.q.shape)), y: tokens(y), lse: tokens(lse) };
-  return gradientPlan('attentionBackward', a, inputs(a, args.cuSeqlens !== undefined), above, ['q', 'k', 'v']);
+  return gradientPlan('attentionBackward', a, inputs(a, isPacked(args)), above, ['q', 'k', 'v']);
 }
 
 /**

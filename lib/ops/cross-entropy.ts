@@ -6,7 +6,7 @@ import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync, tokens } from './run.js';
 
 /** Arguments of {@link crossEntropy}. */
-export interface CrossEntropyArgs {
+export interface CrossEntropyArgs extends Out<CrossEntropyResult> {
   /** (B, L, V). */
   logits: TensorLike;
   /** (B, L), i32: classes from 0 to V − 1, or ignoreIndex. */
@@ -83,7 +83,9 @@ export const crossEntropyBackward = gradientCall(backwardPlan);
 export const crossEntropyBackwardSync = gradientCallSync(backwardPlan);
 
 /** Arguments of {@link linearCrossEntropy}. */
-export interface LinearCrossEntropyArgs extends Omit<CrossEntropyArgs, 'logits'> {
+export interface LinearCrossEntropyArgs
+  extends Omit<CrossEntropyArgs, 'logits' | 'out'>,
+    Out<LinearCrossEntropyResult> {
   /** (B, L, d). */
   x: TensorLike;
   /** The head, (V, d), of any float or quantised dtype. */

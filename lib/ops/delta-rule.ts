@@ -1,11 +1,12 @@
 import type { TensorLike } from '../tensor.js';
 import { check, type Rules, tensor } from './check.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
+import type { Out } from './outs.js';
 import { type CallOptions, type Plan, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link deltaRule}. */
-export interface DeltaRuleArgs extends HeadRecurrenceArgs {
+export interface DeltaRuleArgs extends HeadRecurrenceArgs, Out<DeltaRuleResult> {
   /** (B, L, Hk, K), of unit length; scaled by 1/√K inside. */
   q: TensorLike;
   /** (B, L, Hk, K), of unit length; H must be a multiple of Hk. */

@@ -5,7 +5,7 @@ import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, reshape, run, runSync } from './run.js';
 
 /** Arguments of {@link embedding}. */
-export interface EmbeddingArgs {
+export interface EmbeddingArgs extends Out<EmbeddingResult> {
   /** (B, L), i32, from 0 to V − 1. */
   ids: TensorLike;
   /** (V, d), of any float or quantised dtype. */

@@ -14,7 +14,7 @@ import { type CallOptions, type Plan, run, runSync, tokens } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link gatedDeltaRule}. */
-export interface GatedDeltaRuleArgs extends HeadRecurrenceArgs {
+export interface GatedDeltaRuleArgs extends HeadRecurrenceArgs, Out<GatedDeltaRuleResult> {
   /** (B, L, Hk, K), of unit length; scaled by 1/√K inside. */
   q: TensorLike;
   /** (B, L, Hk, K), of unit length; H must be a multiple of Hk. */

@@ -12,7 +12,7 @@ import type { Out } from './outs.js';
 import { type CallOptions, type Plan, run, runSync, tokens } from './run.js';
 
 /** Arguments of {@link gla}. */
-export interface GlaArgs extends HeadRecurrenceArgs {
+export interface GlaArgs extends HeadRecurrenceArgs, Out<GlaResult> {
   /** (B, L, H, K); scaled by 1/√K inside. */
   q: TensorLike;
   /** (B, L, H, K). */

@@ -8,11 +8,12 @@ import {
   type KeptInnovations,
   keepingInnovations,
 } from './head-recurrence.js';
+import type { Out } from './outs.js';
 import { type CallOptions, type Plan, run, runSync } from './run.js';
 import { requireMultiple } from './sequences.js';
 
 /** Arguments of {@link kda}. */
-export interface KdaArgs extends HeadRecurrenceArgs {
+export interface KdaArgs extends HeadRecurrenceArgs, Out<KdaResult> {
   /** (B, L, Hk, K), of unit length; scaled by 1/√K inside. */
   q: TensorLike;
   /** (B, L, Hk, K), of unit length; H must be a multiple of Hk. */

@@ -2,10 +2,11 @@ import { withBuffer } from '../memory.js';
 import type { TensorLike } from '../tensor.js';
 import { check, type Input, type Rules, tensor } from './check.js';
 import { type HeadRecurrenceArgs, type HeadRecurrenceResult, headPlan, headRecurrence } from './head-recurrence.js';
+import type { Out } from './outs.js';
 import { asF32, type CallOptions, type Plan, run, runSync } from './run.js';
 
 /** Arguments of {@link lightningAttention}. */
-export interface LightningAttentionArgs extends HeadRecurrenceArgs {
+export interface LightningAttentionArgs extends HeadRecurrenceArgs, Out<LightningAttentionResult> {
   /** (B, L, H, K); not scaled. */
   q: TensorLike;
   /** (B, L, H, K). */

@@ -16,6 +16,7 @@ import {
   tensor,
 } from './check.js';
 import { type Gradients, gradientCall, gradientCallSync, gradientPlan, orZeros } from './gradient.js';
+import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { requireMultiple, sequences } from './sequences.js';
 
@@ -32,7 +33,7 @@ export interface Mamba3State {
 }
 
 /** Arguments of {@link mamba3}; R is the rank of MIMO. */
-export interface Mamba3Args {
+export interface Mamba3Args extends Out<Mamba3Result> {
   /** (B, L, H, P). */
   x: TensorLike;
   /** After its norm, (B, L, G, N), MIMO (B, L, R, G, N); H must be a multiple of G. */
@@ -215,8 +216,8 @@ export function mamba3Sync(args: Mamba3Args): Mamba3Result {
   return runSync(plan(args));
 }
 
-/** Arguments of {@link mamba3Backward}. */
-export interface Mamba3BackwardArgs extends Omit<Mamba3Args, 'mode' | 'chunkSize' | 'withStates'> {
+/** Arguments of {@link mamba3Backward}: mode and chunkSize are the forward's, and nothing here. */
+export interface Mamba3BackwardArgs extends Omit<Mamba3Args, 'withStates' | 'out'>, Out<Mamba3Gradients> {
   /** (B, L, H, P): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
   /** The gradients of lastState; zero where absent. That of the angles is of their sum, not of what it is modulo 2π. */
@@ -245,7 +246,7 @@ const someStates: Rule<Partial<States>> = (value, where, sizes) => {
 
 export function backwardPlan(args: Mamba3BackwardArgs): Plan<Mamba3Gradients> {
   const name = 'mamba3Backward';
-  const { mode: _, chunkSize: __, withStates: ___, ...forward } = rules;
+  const { withStates: _, ...forward } = rules;
   const a = check(name, args, {
     ...forward,
     dy: optional('B L H P'),
@@ -254,7 +255,7 @@ export function backwardPlan(args: Mamba3BackwardArgs): Plan<Mamba3Gradients> {
     outputs: optional('B L H P | B L R H P'),
   });
   const { sizes, x, B, C, dt, adt, trap, angles, z, initialState: initial, dlastState, dy, normEps, ...others } = a;
-  const { states: kept, outputs, ...weights } = others;
+  const { states: kept, outputs, mode: __, chunkSize: ___, ...weights } = others;
   checkShapes(name, sizes, a);
   const rows = Object.fromEntries(
     Object.entries({ x, B, C, dt, adt, trap, angles, z }).map(([field, t]) => [field, tokens(t)]),

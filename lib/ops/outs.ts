@@ -2,6 +2,9 @@ import { mismatch, StatespaceError, show } from '../errors.js';
 import { call } from '../native.js';
 import { outTensor, type Tensor, type TensorLike } from '../tensor.js';
 
+/** Where one of the result is written to: a tensor, or of a state of several those of its parts that are given. */
+type OutOf<T> = T extends Tensor ? TensorLike : { readonly [P in keyof T]?: TensorLike | undefined };
+
 /** What an op that gives R also takes. */
 export interface Out<R> {
   /**
@@ -9,7 +12,7 @@ export interface Out<R> {
    * the result and nothing is allocated for them. One that overlaps an input or another is ERR_ARGUMENT; after a call
    * that fails or is aborted, its values are undefined.
    */
-  out?: { readonly [K in keyof R]?: TensorLike | undefined } | undefined;
+  out?: { readonly [K in keyof R]?: OutOf<NonNullable<R[K]>> | undefined } | undefined;
 }
 
 /** The `out` of one call. */

@@ -7,7 +7,7 @@ import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } 
 import { positions, sequences, vector } from './sequences.js';
 
 /** Arguments of {@link rgLru}. */
-export interface RgLruArgs {
+export interface RgLruArgs extends Out<RgLruResult> {
   /** (B, L, D). */
   x: TensorLike;
   /**
@@ -64,7 +64,11 @@ function fromStart(bounds: Int32Array): Input {
 }
 
 /** Where sequences begin anew, as the caller says or as is usual. */
-function beginnings(args: RgLruArgs, places: Input, cuSeqlens: Input): Input | undefined {
+function beginnings(
+  args: Pick<RgLruArgs, 'positions' | 'initialState'>,
+  places: Input,
+  cuSeqlens: Input,
+): Input | undefined {
   if (args.positions) return places;
   return args.initialState ? undefined : fromStart(cuSeqlens.data as Int32Array);
 }
@@ -114,7 +118,7 @@ export function rgLruSync(args: RgLruArgs): RgLruResult {
 }
 
 /** Arguments of {@link rgLruBackward}. */
-export interface RgLruBackwardArgs extends Omit<RgLruArgs, 'withGates'>, Out<RgLruGradients> {
+export interface RgLruBackwardArgs extends Omit<RgLruArgs, 'withGates' | 'out'>, Out<RgLruGradients> {
   /** (B, L, D): the gradient of y; zero when absent. */
   dy?: TensorLike | undefined;
   /** (B, D), packed (S, D): the gradient of lastState; zero when absent. */

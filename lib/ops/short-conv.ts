@@ -1,10 +1,11 @@
 import type { Tensor, TensorLike } from '../tensor.js';
 import { check, optional, type Rules, tensor } from './check.js';
+import type { Out } from './outs.js';
 import { type CallOptions, output, type Plan, run, runSync, stateFrom, tokens } from './run.js';
 import { sequences } from './sequences.js';
 
 /** Arguments of {@link shortConv}. */
-export interface ShortConvArgs {
+export interface ShortConvArgs extends Out<ShortConvResult> {
   /** The gate before the convolution, (B, L, D). */
   b: TensorLike;
   /** The gate behind it, (B, L, D). */

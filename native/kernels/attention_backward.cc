@@ -178,8 +178,9 @@ class HeadGradient {
     score(w_.dy_rows + r0 * headdim_, w_.values, from, to, dS);
     for (int i = 0; i < count; ++i) {
       const int64_t row = token(first + r0 + i) * op_.q[1] + head(first + r0 + i);
+      const Visible all = plan_.visible(span_, (first + r0 + i) / plan_.group);
       soften(P + i * kStride, dS + i * kStride, from, to,
-             op_.lse.row(token(first + r0 + i))[head(first + r0 + i)] * kLog2e, r_[row]);
+             op_.lse.row(token(first + r0 + i))[head(first + r0 + i)] * kLog2e, r_[row], all.end - all.begin == 1);
       for (float* m : {P + i * kStride, dS + i * kStride}) {
         for (int64_t j = from; j < std::min<int64_t>(seen[i].begin, to); ++j) m[j] = 0;
         for (int64_t j = std::max<int64_t>(seen[i].end, from); j < to; ++j) m[j] = 0;
@@ -203,9 +204,10 @@ class HeadGradient {
     }
   }
 
-  // Scores become weights, and the gradients dP of these those of q·k.
-  void soften(float* P, float* dS, int from, int to, float lse, float r) const {
-    const F shift = set(lse), mean = set(r), scale = set(op_.scale), cap = set(op_.softcap * kLog2e);
+  // Scores become weights, and the gradients dP of these those of q·k: 0 for a key alone, whose weight is 1 whatever its
+  // score. Its dP and r are one number, which two orders of summation round apart.
+  void soften(float* P, float* dS, int from, int to, float lse, float r, bool alone) const {
+    const F shift = set(lse), mean = set(r), scale = set(alone ? 0 : op_.scale), cap = set(op_.softcap * kLog2e);
     for (int j = from; j < to; j += kLanes) {
       const F s = load(P + j);
       F slope = scale, p;

@@ -205,6 +205,30 @@ onEveryBackend(() => {
     expect(short!.state!.data).toEqual(long!.state!.data);
   });
 
+  it.for([
+    [1, 0, true],
+    [9, 1, true],
+    [9, 1, false],
+  ] as const)(
+    'attentionBackward: of %i queries, window %i, none moves a weight: each sees one key',
+    ([L, window, causal], { skip }) => {
+      skip(!hasKernel('attentionBackward'), 'attentionBackward has no kernel here');
+      const r = new Random(8);
+      for (const [H, P] of [
+        [2, 4],
+        [6, 33],
+        [2, 128],
+      ] as const) {
+        const [q, dy] = [r.tensor([2, L, H, P], -2, 2), r.tensor([2, L, H, P], -2, 2)];
+        const [k, v] = [r.tensor([2, L, 2, P], -2, 2), r.tensor([2, L, 2, P], -2, 2)];
+        for (const softcap of [0, 1.5]) {
+          const { dq, dk } = callSync('attentionBackward', { q, k, v, dy, window, causal, softcap });
+          for (const gradient of [dq, dk]) expect((gradient!.data as Float32Array).every((x) => x === 0)).toBe(true);
+        }
+      }
+    },
+  );
+
   it('selectiveScan: a constant complex B is one, whatever the number of tokens', () => {
     // (D, N, 2) is (tokens, ngroups, d_state) by accident for six tokens; of seven it can be only one.
     const [D, N, G] = [6, 2, 3];

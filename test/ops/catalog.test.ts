@@ -103,6 +103,7 @@ const readingOnly: Record<string, string[]> = {
   selectiveScanBackward: ['complex'],
   ssdBackward: ['mode', 'chunkSize'],
   retentionBackward: ['mode', 'chunkSize'],
+  mamba3Backward: ['mode', 'chunkSize'],
   ...Object.fromEntries(['gatedDeltaRule', 'gla', 'wkv6', 'wkv7'].map((op) => [`${op}Backward`, ['mode']])),
   s4Kernel: ['real', 'L'],
   s4Recurrent: ['real'],

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from seldom import respell, seldom
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, Glm5NextConfig, Glm5NextForConditionalGeneration
 
 VOCABULARY = 72
@@ -395,11 +396,13 @@ def draw(model, seed):
 def make(family, seed, folder):
     r = random.Random(f"{family} {seed}")
     torch.manual_seed(seed)
-    model = build(family, FAMILIES[family](r))
+    drawn = FAMILIES[family](r)
+    model = build(family, seldom(family, r, drawn, CONFIG_MAPPING[family]) if r.random() < 0.7 else drawn)
     draw(model, seed)
     model.tie_weights()
     ids = torch.tensor([[r.randrange(VOCABULARY - 5) for _ in range(r.choice(LENGTHS))]])
     model.save_pretrained(folder)
+    respell(r, family, folder)
     with torch.no_grad():
         narrow = model(input_ids=ids, use_cache=False).logits[0].contiguous()
         wide = model.double()(input_ids=ids, use_cache=False).logits[0].float().contiguous()
