@@ -303,7 +303,12 @@ export class Weights {
   made(
     op: string,
     inputs: Readonly<Record<string, MadeInput | undefined>>,
-    { output, outputs, attrs = {}, part }: Pick<MadeBy, 'output' | 'outputs'> & {
+    {
+      output,
+      outputs,
+      attrs = {},
+      part,
+    }: Pick<MadeBy, 'output' | 'outputs'> & {
       attrs?: MadeBy['attrs'];
       part?: string | number;
     },

@@ -90,8 +90,7 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
       return { name: loraName(t.name, half, table), shape, trained: true, base: t.name, half, table };
     });
   });
-  const trains = ({ sources }: WeightSpec): boolean =>
-    sources.some((s) => (o.lora ? adapted.has(s.name) : !s.buffer));
+  const trains = ({ sources }: WeightSpec): boolean => sources.some((s) => (o.lora ? adapted.has(s.name) : !s.buffer));
   const squared = o.loss === 'mse';
   const recompute = o.recompute === 'blocks';
   const training = trainingGraph(graph, output, { gradients: true, recompute, squared, trains });
