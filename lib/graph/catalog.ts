@@ -26,6 +26,8 @@ export interface OpDescription {
   chosenBy?: readonly string[];
   /** The op that computes this one's gradient. */
   gradient?: string;
+  /** The op that gives the same of whole sequences, without this one's state or cache. */
+  whole?: string;
 }
 
 let catalog: Map<string, OpDescription> | undefined;
@@ -36,6 +38,7 @@ export function opCatalog(): ReadonlyMap<string, OpDescription> {
     type Raw = {
       name: string;
       gradientOf?: string;
+      wholeOf?: string;
       passesOn?: string;
       chosenBy?: string;
       fields: { name: string; kind: OpField['kind']; shape: string; dtypes: string }[];
@@ -43,6 +46,7 @@ export function opCatalog(): ReadonlyMap<string, OpDescription> {
     };
     const raw = JSON.parse(native().describeOps()) as Raw[];
     const gradients = new Map(raw.flatMap((op) => (op.gradientOf ? [[op.gradientOf, op.name]] : [])));
+    const wholes = new Map(raw.flatMap((op) => (op.wholeOf ? [[op.wholeOf, op.name]] : [])));
     catalog = new Map(
       raw.map((op) => [
         op.name,
@@ -52,6 +56,7 @@ export function opCatalog(): ReadonlyMap<string, OpDescription> {
           passesOn: op.passesOn,
           chosenBy: op.chosenBy?.split(' '),
           gradient: gradients.get(op.name),
+          whole: wholes.get(op.name),
           fields: op.fields.map((f) => ({
             name: f.name,
             kind: f.kind,

@@ -269,7 +269,8 @@ function bind(op: OpDescription, { name: field, shapes }: OpField, value: Value,
   });
 }
 
-function readAttrs(op: OpDescription, attrs: Attrs): Record<string, number> {
+/** An op's attributes as numbers: choices by their places, absent ones by default. */
+export function readAttrs(op: OpDescription, attrs: Attrs): Record<string, number> {
   const read: Record<string, number> = {};
   for (const key of Object.keys(attrs)) {
     if (!op.attrs.some((a) => a.name === key))

@@ -1,8 +1,9 @@
 import { StatespaceError } from '../errors.js';
 import type { OpDescription, OpField } from './catalog.js';
 import { opCatalog } from './catalog.js';
-import { type Dim, Graph, type Node, type Value } from './graph.js';
+import { type Dim, Graph, type Node, readAttrs, type Value } from './graph.js';
 import { blocksOf, cheapOf, type DerivedNode, isWritten, repeated } from './recompute.js';
+import type { MadeBy, WeightSpec } from './weight-spec.js';
 
 /** A graph that ends in a loss, and the values that its runner fills or reads. */
 export interface TrainingGraph {
@@ -13,8 +14,14 @@ export interface TrainingGraph {
   readonly divisor?: Value;
   /** (1): what the loss is multiplied by before it is differentiated. */
   readonly dloss?: Value;
-  /** The copies of the weights, and the values whose sums are their gradients. */
-  readonly weights: ReadonlyMap<Value, { readonly value: Value; readonly gradients: readonly Value[] }>;
+  /** The weights that the checkpoint's tensors become, where they are, and the values whose sums are their gradients. */
+  readonly weights: readonly TrainedWeight[];
+}
+
+export interface TrainedWeight {
+  readonly spec: WeightSpec;
+  readonly value: Value;
+  readonly gradients: readonly Value[];
 }
 
 const widthOf = (v: Value): number => v.dims.slice(1).reduce<number>((n, d) => n * (d as number), 1);
@@ -36,7 +43,9 @@ interface Gradient {
 class Derivation {
   readonly graph: Graph;
   readonly copies = new Map<Value, Value>();
-  readonly weights = new Map<Value, { value: Value; gradients: Value[] }>();
+  readonly weights: { spec: WeightSpec; value: Value; gradients: Value[] }[] = [];
+  /** What makes weights of the checkpoint's tensors; and all else. */
+  private readonly making: DerivedNode[] = [];
   private readonly nodes: DerivedNode[] = [];
   private readonly gradients = new Map<Value, Gradient>();
   /** Weights that are trained, and activations that depend on one. */
@@ -51,7 +60,7 @@ class Derivation {
   constructor(
     private readonly of: Graph,
     private readonly output: Value,
-    private readonly trains: (weight: Value) => boolean,
+    private readonly trains: (spec: WeightSpec) => boolean,
   ) {
     this.graph = new Graph(of.dtype);
   }
@@ -61,7 +70,8 @@ class Derivation {
     const cached = new Map<Value, Value>();
     for (const node of this.of.nodes) {
       if (node.when === 'stream') continue;
-      const { op, inputs, attrs } = node;
+      const { inputs, attrs } = node;
+      const op = node.op.whole ? describe(node.op.whole) : node.op;
       if (op.name === 'cacheAppend') {
         cached.set(inputs.kPages!, this.copy(inputs.k!)).set(inputs.vPages!, this.copy(inputs.v!));
         continue;
@@ -71,33 +81,64 @@ class Derivation {
         continue;
       }
       const copied = Object.fromEntries(
-        Object.entries(inputs).map(([name, v]) => [name, cached.get(v) ?? this.copy(v)]),
+        Object.entries(inputs).flatMap(([name, v]) =>
+          op.fields.some((f) => f.name === name) ? [[name, cached.get(v) ?? this.copy(v)]] : [],
+        ),
       );
-      this.nodes.push({ op, inputs: copied, attrs: { ...attrs, ...inChunks(op) } });
-      const depends = op.fields.some((f) => copied[f.name] && !isWritten(f) && this.varies(copied[f.name]!));
-      for (const f of op.fields) {
-        const v = copied[f.name];
-        if (!v) continue;
-        if (!isWritten(f)) this.uses.set(this.spanOf(v).root, (this.uses.get(this.spanOf(v).root) ?? 0) + 1);
-        else if (depends) this.varying.add(this.spanOf(v).root);
-      }
+      const derived = { op, inputs: copied, attrs: { ...attrs, ...inChunks(op) } };
+      this.nodes.push(derived);
+      this.note(derived);
     }
     for (const weight of this.of.weights.keys()) this.copy(weight);
+  }
+
+  /** What an op reads is used, and what it writes varies with what it reads. */
+  private note({ op, inputs }: DerivedNode): void {
+    const depends = op.fields.some((f) => inputs[f.name] && !isWritten(f) && this.varies(inputs[f.name]!));
+    for (const f of op.fields) {
+      const v = inputs[f.name];
+      if (!v) continue;
+      if (!isWritten(f)) this.uses.set(this.spanOf(v).root, (this.uses.get(this.spanOf(v).root) ?? 0) + 1);
+      else if (depends) this.varying.add(this.spanOf(v).root);
+    }
   }
 
   private copy(v: Value): Value {
     const known = this.copies.get(v);
     if (known) return known;
-    const parent = v.parent && this.copy(v.parent);
-    const dims = v.dims.map((d): Dim => (d === 'outputs' ? 'tokens' : d));
-    const copied = this.graph.add({ ...v, dims, parent });
-    this.copies.set(v, copied);
-    if (v.kind === 'weight') {
-      this.graph.weights.set(copied, this.of.weights.get(v)!);
-      this.weights.set(v, { value: copied, gradients: [] });
-      if (this.trains(v)) this.varying.add(copied);
+    const spec = this.of.weights.get(v);
+    let copied: Value;
+    if (spec?.made) copied = this.made(spec.made);
+    else if (spec) copied = this.weight(spec, v);
+    else {
+      const parent = v.parent && this.copy(v.parent);
+      const dims = v.dims.map((d): Dim => (d === 'outputs' ? 'tokens' : d));
+      copied = this.graph.add({ ...v, dims, parent });
     }
+    this.copies.set(v, copied);
     return copied;
+  }
+
+  private weight(spec: WeightSpec, like: Pick<Value, 'dims' | 'dtype'>): Value {
+    const value = this.graph.add({ kind: 'weight', dims: like.dims, dtype: like.dtype });
+    this.graph.weights.set(value, spec);
+    this.weights.push({ spec, value, gradients: [] });
+    if (this.trains(spec)) this.varying.add(value);
+    return value;
+  }
+
+  /** A weight that an op makes of others, once for all that read it. */
+  private made({ op: name, attrs, output, outputs, inputs: of }: MadeBy): Value {
+    const op = describe(name);
+    const inputs: Record<string, Value> = {};
+    for (const [field, { spec, shape }] of Object.entries(of))
+      inputs[field] = this.weight(spec, { dims: shape, dtype: 'f32' });
+    for (const [field, dims] of Object.entries(outputs))
+      inputs[field] = this.graph.add({ kind: 'fixed', dims, dtype: 'f32' });
+    const node = { op, inputs, attrs: readAttrs(op, attrs) };
+    this.making.push(node);
+    this.note(node);
+    return inputs[output]!;
   }
 
   /** Where a value's gradient lies: one that is computed again has that of the first. */
@@ -151,6 +192,7 @@ class Derivation {
       if (again !== block) this.nodes.push(...again.slice(0, -1));
       this.backwardThrough(again);
     }
+    this.backwardThrough(this.making);
   }
 
   private backwardThrough(block: readonly DerivedNode[]): void {
@@ -168,10 +210,6 @@ class Derivation {
   private gradientNode(node: DerivedNode, above: Map<string, Value>): void {
     const { op, inputs } = node;
     if (!op.fields.some((f) => isRead(f) && inputs[f.name] && this.varies(inputs[f.name]!))) return;
-    if (op.name === 'reverse') {
-      this.reversed(node, above.get('y')!);
-      return;
-    }
     const gradient = op.gradient ? describe(op.gradient) : undefined;
     if (!gradient) {
       throw new StatespaceError('ERR_UNSUPPORTED_MODEL', `training: the op ${op.name} has no gradient`);
@@ -196,13 +234,6 @@ class Derivation {
     const attrs = Object.fromEntries(gradient.attrs.map((a) => [a.name, node.attrs[a.name] ?? a.default]));
     this.wanted(node, gradient, taken, attrs);
     if (gradient.passesOn) this.passOn(inputs[gradient.passesOn], inputs.y!, above.get('y'));
-  }
-
-  /** An order of rows that is its own inverse: dy in it is the gradient of x. */
-  private reversed({ op, inputs, attrs }: DerivedNode, dy: Value): void {
-    const { into, finish } = this.target(inputs.x!);
-    this.nodes.push({ op, inputs: { ...inputs, x: dy, y: into }, attrs });
-    finish();
   }
 
   /** A value of the forward, or the same computed once more: it is not kept until the way back. */
@@ -236,7 +267,7 @@ class Derivation {
       if (!of || !this.varies(of)) continue;
       any = true;
       if (of.kind === 'weight') {
-        const { gradients } = [...this.weights.values()].find((w) => w.value === of)!;
+        const { gradients } = this.weights.find((w) => w.value === of)!;
         // One switch for both: a bias that is not shared could not be added to.
         const adds = op.attrs.some((a) => a.name === 'accumulate') && f.name === 'dweight' && !biased;
         if (adds && gradients.length > 0) {
@@ -268,7 +299,7 @@ class Derivation {
     }
     if (!covers(gradient.written, from, to)) gradient.value.cleared = true;
     gradient.written.push([from, to]);
-    const into = this.graph.add({ kind: 'activation', dims: x.dims, dtype: 'f32' });
+    const into = this.room(x);
     const finish = () => {
       const [a, b] = [this.columns(there, 0, [to - from]), this.columns(into, 0, [to - from])];
       this.nodes.push({ op: describe('add'), inputs: { a, b, y: a }, attrs: defaults('add') });
@@ -295,10 +326,15 @@ class Derivation {
   private gradientOf(root: Value): Gradient {
     let gradient = this.gradients.get(root);
     if (!gradient) {
-      gradient = { value: this.graph.add({ kind: 'activation', dims: root.dims, dtype: 'f32' }), written: [] };
+      gradient = { value: this.room(root), written: [] };
       this.gradients.set(root, gradient);
     }
     return gradient;
+  }
+
+  /** For a gradient of x: of what weights are made into, beside those of weights. */
+  private room({ kind, dims }: Value): Value {
+    return this.graph.add({ kind: kind === 'fixed' ? kind : 'activation', dims, dtype: 'f32' });
   }
 
   /** The gradient that has reached a value; undefined where none has. */
@@ -332,7 +368,7 @@ class Derivation {
 
   /** Appends what was derived to the graph. */
   finish(): void {
-    for (const { op, inputs, attrs } of this.nodes) {
+    for (const { op, inputs, attrs } of [...this.making, ...this.nodes]) {
       const node: Node = { op, inputs, attrs, when: 'always' };
       this.graph.nodes.push(node);
     }
@@ -376,7 +412,7 @@ const given = (values: Record<string, Value | undefined>): Record<string, Value>
 export function trainingGraph(
   of: Graph,
   output: Value,
-  o: { gradients: boolean; recompute?: boolean; squared?: boolean; trains: (weight: Value) => boolean },
+  o: { gradients: boolean; recompute?: boolean; squared?: boolean; trains: (spec: WeightSpec) => boolean },
 ): TrainingGraph {
   const derivation = new Derivation(of, output, o.trains);
   derivation.forward();

@@ -41,9 +41,22 @@ export interface WeightSpec {
   readonly transform?: Transform | undefined;
   /** What `transform` sums up, where it is made of that. */
   readonly terms?: Terms | undefined;
+  /** The op that `transform` runs, where it does nothing else. */
+  readonly made?: MadeBy | undefined;
   /** Of 64-bit integers, each as four words of 16 bits, lowest first: f32 holds no larger ones exactly. */
   readonly words?: boolean | undefined;
   readonly init: readonly Init[];
   /** Share of it that one token uses (experts). */
   activeShare: number;
+}
+
+/** An op whose result is a weight, and what it is made of: training runs it in each step, and its gradient. */
+export interface MadeBy {
+  readonly op: string;
+  readonly attrs: Readonly<Record<string, number | string>>;
+  /** Which of its outputs the weight is, and the shapes of all. */
+  readonly output: string;
+  readonly outputs: Readonly<Record<string, readonly number[]>>;
+  /** f32, by the names of the op's fields. */
+  readonly inputs: Readonly<Record<string, { readonly spec: WeightSpec; readonly shape: readonly number[] }>>;
 }

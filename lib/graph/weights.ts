@@ -1,16 +1,41 @@
 import type { HeldType } from '../dtype.js';
 import { mismatch, StatespaceError, show } from '../errors.js';
+import { Turns } from '../turns.js';
+import { compute } from './compute.js';
 import type { Graph, Value } from './graph.js';
-import type { Init, Term, Terms, Transform, WeightSource } from './weight-spec.js';
+import type { Init, MadeBy, Term, Terms, Transform, WeightSource, WeightSpec } from './weight-spec.js';
+
+/** Values of a sum between looks at the clock. */
+const SUMMED = 1 << 12;
 
 /** Load-time arithmetic that says what it is, so that its gradient is known. */
 function sumOf(terms: Terms, size: number): Transform {
-  return (sources) => {
-    const all = sources.flatMap((s) => Array.from(s));
+  return async (sources) => {
+    const all = joined(sources);
     const product = ({ factor = 1, exp, values = [] }: Term) =>
       values.reduce((p, v) => p * all[v]!, exp === undefined ? factor : factor * Math.exp(all[exp]!));
-    return Float32Array.from({ length: size }, (_, i) => terms(i).reduce((sum, term) => sum + product(term), 0));
+    const out = new Float32Array(size);
+    const turns = new Turns();
+    for (let i = 0; i < size; i++) {
+      let sum = 0;
+      for (const term of terms(i)) sum += product(term);
+      out[i] = sum;
+      const pause = (i + 1) % SUMMED === 0 ? turns.due() : undefined;
+      if (pause) await pause;
+    }
+    return out;
   };
+}
+
+/** A tensor of the checkpoint that a weight is made of, and how a new one is drawn. */
+export type Part = WeightSource & { readonly init?: WeightOptions['init'] };
+
+/** An input of an op that makes a weight: sources laid end to end, or what becomes of them. */
+export interface MadeInput {
+  readonly parts: readonly Part[];
+  readonly shape: readonly number[];
+  readonly transform?: Transform | undefined;
+  readonly terms?: Terms | undefined;
 }
 
 /** How a weight is held and drawn. */
@@ -32,6 +57,30 @@ export interface WeightOptions {
 }
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+/** Sources end to end. */
+function joined(sources: readonly Float32Array[]): Float32Array {
+  if (sources.length === 1) return sources[0]!;
+  const all = new Float32Array(sources.reduce((n, s) => n + s.length, 0));
+  let at = 0;
+  for (const s of sources) {
+    all.set(s, at);
+    at += s.length;
+  }
+  return all;
+}
+
+/** Runs the op at load; `sources` are those of all inputs, in their order. */
+async function madeOf(by: MadeBy, sources: readonly Float32Array[]): Promise<Float32Array> {
+  const given: Record<string, { data: Float32Array; shape: readonly number[] }> = {};
+  let at = 0;
+  for (const [name, { spec, shape }] of Object.entries(by.inputs)) {
+    const own = sources.slice(at, at + spec.sources.length);
+    at += own.length;
+    given[name] = { data: spec.transform ? await spec.transform(own) : joined(own), shape };
+  }
+  return (await compute(by.op, given, by.attrs, by.outputs))[by.output]!;
+}
 
 function readInit(init: WeightOptions['init'], shape: readonly number[]): Init {
   if (init === 'ones') return { values: () => new Float32Array(count(shape)).fill(1) };
@@ -187,15 +236,54 @@ export class Weights {
     return this.graph.weight({ sources: [], matrix: false, transform: values, init: [], activeShare: 1 }, shape);
   }
 
-  /** A weight of `shape` from sources of any shape: laid end to end, or through options.transform or terms. */
-  combined(
-    parts: readonly (WeightSource & { init?: WeightOptions['init'] })[],
-    shape: readonly number[],
-    options: WeightOptions = {},
+  /**
+   * A matrix that a native op makes of the checkpoint's tensors when they are loaded: its output `output` of those in
+   * `outputs`, which have these shapes. `part` tells it from others of the same tensors. It is trained through the op's gradient.
+   */
+  made(
+    op: string,
+    inputs: Readonly<Record<string, MadeInput | undefined>>,
+    {
+      output,
+      outputs,
+      attrs = {},
+      part,
+    }: Pick<MadeBy, 'output' | 'outputs'> & {
+      attrs?: MadeBy['attrs'];
+      part?: string | number;
+    },
   ): Value {
+    const given = Object.entries(inputs).flatMap(([name, input]) => (input ? [{ name, input }] : []));
+    const specOf = ({ parts, shape, terms, ...input }: MadeInput): WeightSpec => ({
+      sources: parts.map((p) => this.source(p)),
+      matrix: false,
+      transform: input.transform ?? (terms && sumOf(terms, count(shape))),
+      terms,
+      init: [],
+      activeShare: 1,
+    });
+    const by: MadeBy = {
+      ...{ op, attrs, output, outputs },
+      inputs: Object.fromEntries(given.map(({ name, input }) => [name, { spec: specOf(input), shape: input.shape }])),
+    };
+    const parts = given.flatMap(({ input }) => input.parts);
+    const transform = (sources: Float32Array[]) => madeOf(by, sources);
+    return this.weightOf(parts, outputs[output]!, { part: part ?? output, transform }, by);
+  }
+
+  /** A weight of `shape` from sources of any shape: laid end to end, or through options.transform or terms. */
+  combined(parts: readonly Part[], shape: readonly number[], options: WeightOptions = {}): Value {
+    return this.weightOf(parts, shape, options);
+  }
+
+  private source(p: Part): WeightSource {
+    return { name: this.rename(p.name), shape: p.shape, buffer: p.buffer, span: p.span };
+  }
+
+  private weightOf(parts: readonly Part[], shape: readonly number[], options: WeightOptions, made?: MadeBy): Value {
     const { terms } = options;
     const transform = options.transform ?? (terms && sumOf(terms, count(shape)));
-    const sources = parts.map((p) => ({ name: this.rename(p.name), shape: p.shape, buffer: p.buffer, span: p.span }));
+    const sources = parts.map((p) => this.source(p));
     for (const { name } of parts) this.noteShared(name);
     const key = `${sources.map((s) => s.name + (s.span ? `[${s.span}]` : '')).join('+')}:${shape.join(',')}:${transform ? `derived ${options.part ?? ''}` : ''}`;
     const known = this.taken.get(key);
@@ -224,6 +312,7 @@ export class Weights {
         matrix: options.matrix ?? (shape.length >= 2 && !transform),
         transform,
         terms,
+        made,
         words: options.words,
         init: parts.map((p) => readInit(p.init ?? options.init, p.shape)),
         activeShare: options.activeShare ?? 1,

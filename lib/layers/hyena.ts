@@ -1,6 +1,5 @@
-import { compute } from '../graph/compute.js';
 import type { Graph, Value } from '../graph/graph.js';
-import type { Weights } from '../graph/weights.js';
+import type { Part, Weights } from '../graph/weights.js';
 import { filled, normal } from './initial.js';
 import { checkKinds, finite, flag, integer, type Kinds, needed, nested, size, value } from './kinds.js';
 import { linear } from './linear.js';
@@ -93,67 +92,45 @@ function filter(w: Weights, channels: number, stage: number, o: HyenaOptions): V
     return all > 1 ? slow + (c * (fast - slow)) / (all - 1) : slow;
   };
   const { z, t } = positions(lMax, embDim);
-  const layer = (i: number, out: number, inputs: number) => [
+  const layer = (i: number, out: number, inputs: number): Part[] => [
     { name: `implicit_filter.${i}.weight`, shape: [out, inputs] },
     { name: `implicit_filter.${i}.bias`, shape: [out], init: 'zeros' as const },
   ];
   const inner = Array.from({ length: innerMlps }, (_, i) => layer(2 + 2 * i, width, width));
-  const sources = [
-    { ...z, buffer: o.trainedPositions === false },
-    { ...t, buffer: true },
-    // One sine with one frequency per unit serves all layers; it is stored once for each.
-    { name: 'implicit_filter.1.freq', shape: [1, width], init: filled(width, freq) },
-    ...layer(0, width, embDim),
-    { name: `implicit_filter.${2 + 2 * innerMlps}.weight`, shape: [all, width] },
-    ...inner.flat(),
-    ...(modulate
-      ? [
-          {
-            name: 'modulation.deltas',
-            shape: [1, 1, all],
-            init: { values: () => Float32Array.from({ length: all }, (_, c) => decay(c)) },
-            buffer: true,
-          },
-        ]
-      : []),
-  ];
-  const transform = async (values: Float32Array[]): Promise<Float32Array> => {
-    const [z, t, freq, inWeight, inBias, outWeight] = values as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-    ];
-    const hidden = values.slice(6, 6 + 2 * innerMlps);
-    const join = (odd: number, size: number) => {
-      const parts = hidden.filter((_, i) => i % 2 === odd);
-      const data = new Float32Array(innerMlps * size);
-      for (const [i, part] of parts.entries()) data.set(part, i * size);
-      return data;
-    };
-    const { kernel } = await compute(
-      'implicitFilter',
-      {
-        z: { data: z, shape: [lMax, embDim] },
-        t: { data: t, shape: [lMax] },
-        freq: { data: freq, shape: [width] },
-        inWeight: { data: inWeight, shape: [width, embDim] },
-        inBias: { data: inBias, shape: [width] },
-        outWeight: { data: ofStage(outWeight, stage, stages, width), shape: [channels, width] },
-        ...(innerMlps > 0 && {
-          hiddenWeight: { data: join(0, width * width), shape: [innerMlps, width, width] },
-          hiddenBias: { data: join(1, width), shape: [innerMlps, width] },
-        }),
-        ...(modulate && { deltas: { data: ofStage(values.at(-1)!, stage, stages, 1), shape: [channels] } }),
+  const deltas = { values: () => Float32Array.from({ length: all }, (_, c) => decay(c)) };
+  /** Of what is stored for all stages. */
+  const own = (of: number) =>
+    stages > 1 ? { transform: ([values]: Float32Array[]) => ofStage(values!, stage, stages, of) } : {};
+  return w.made(
+    'implicitFilter',
+    {
+      z: { parts: [{ ...z, buffer: o.trainedPositions === false }], shape: [lMax, embDim] },
+      t: { parts: [{ ...t, buffer: true }], shape: [lMax] },
+      // One sine with one frequency per unit serves all layers; it is stored once for each.
+      freq: {
+        parts: [{ name: 'implicit_filter.1.freq', shape: [1, width], init: filled(width, freq) }],
+        shape: [width],
       },
-      { shift },
-      { kernel: [lMax, channels] },
-    );
-    return kernel!;
-  };
-  return w.combined(sources, [lMax, channels], { part: stage, transform });
+      inWeight: { parts: [layer(0, width, embDim)[0]!], shape: [width, embDim] },
+      inBias: { parts: [layer(0, width, embDim)[1]!], shape: [width] },
+      outWeight: {
+        parts: [{ name: `implicit_filter.${2 + 2 * innerMlps}.weight`, shape: [all, width] }],
+        shape: [channels, width],
+        ...own(width),
+      },
+      hiddenWeight:
+        innerMlps > 0 ? { parts: inner.map(([weight]) => weight!), shape: [innerMlps, width, width] } : undefined,
+      hiddenBias: innerMlps > 0 ? { parts: inner.map(([, bias]) => bias!), shape: [innerMlps, width] } : undefined,
+      deltas: modulate
+        ? {
+            parts: [{ name: 'modulation.deltas', shape: [1, 1, all], init: deltas, buffer: true }],
+            shape: [channels],
+            ...own(1),
+          }
+        : undefined,
+    },
+    { output: 'kernel', outputs: { kernel: [lMax, channels] }, attrs: { shift }, part: stage },
+  );
 }
 
 /**
@@ -182,8 +159,7 @@ export function hyena(g: Graph, x: Value, w: Weights, o: HyenaOptions): Value {
   for (let stage = 0; stage < stages; stage++) {
     const D = filterBias
       ? filters.combined([{ name: 'bias', shape: [d * stages], init: normal(d * stages) }], [d], {
-          part: stage,
-          transform: ([bias]) => ofStage(bias!, stage, stages, 1),
+          ...(stages > 1 && { part: stage, transform: ([bias]) => ofStage(bias!, stage, stages, 1) }),
         })
       : undefined;
     v = g.op('longConv', {

@@ -24,10 +24,6 @@ export const mode = oneOf('auto', 'recurrent', 'convolution');
 
 const S4D: Kinds<S4dOptions> = { dState: even, mode, residual: value };
 
-/** A = -e^{log_A_real} + i·A_imag as [re, im]. */
-const joinA = ([logReal, imag]: Float32Array[]): Float32Array =>
-  Float32Array.from({ length: 2 * logReal!.length }, (_, i) => (i % 2 ? imag![i >> 1]! : -Math.exp(logReal![i >> 1]!)));
-
 /** The state space of S4D by itself (Gu et al. 2022, "S4D", equations 1 to 4): x to y, (tokens, channels) each. */
 function s4dSystem(g: Graph, x: Value, w: Weights, o: S4dOptions): Value {
   const channels = x.dims[1] as number;
@@ -44,7 +40,8 @@ function s4dSystem(g: Graph, x: Value, w: Weights, o: S4dOptions): Value {
         { name: 'A_imag', shape: [channels, pairs], init: perPair((n) => Math.PI * n) },
       ],
       [channels, pairs, 2],
-      { transform: joinA },
+      // -e^{log_A_real} + i·A_imag as [re, im].
+      { terms: (i) => [i % 2 ? { values: [channels * pairs + (i >> 1)] } : { factor: -1, exp: i >> 1 }] },
     ),
     B: kernel.constant(
       () => Float32Array.from({ length: 2 * channels * pairs }, (_, i) => 1 - (i % 2)),

@@ -1,6 +1,5 @@
-import { compute } from '../graph/compute.js';
 import type { Graph, Value } from '../graph/graph.js';
-import type { Weights } from '../graph/weights.js';
+import type { Part, Weights } from '../graph/weights.js';
 import { filled } from './initial.js';
 import { checkKinds, type Kinds, needed, size, value } from './kinds.js';
 import { linear, linearBy } from './linear.js';
@@ -21,19 +20,6 @@ export interface SimpleSsmOptions {
 
 const SIMPLE_SSM: Kinds<SimpleSsmOptions> = { dState: needed(size), mode, residual: value };
 
-/** Ā = e^{ΔA} in f64 inside, or B̄ = ΔB (the method zoh-euler of discretizeDense). */
-function discretized(which: 'Abar' | 'Bbar', dState: number, width: number) {
-  return async ([A, B, delta]: Float32Array[]): Promise<Float32Array> => {
-    const out = await compute(
-      'discretizeDense',
-      { A: { data: A!, shape: [dState, dState] }, B: { data: B!, shape: [dState, width] } },
-      { delta: delta![0]!, method: 'zoh-euler' },
-      { Abar: [dState, dState], Bbar: [dState, width] },
-    );
-    return out[which]!;
-  };
-}
-
 /**
  * A dense linear state space without input dependence, x (tokens, d_model) to (tokens, d_model), plus `residual`:
  * Ā = e^{ΔA}, B̄ = ΔB, h ← Āh + B̄x, y = Ch; or y as the convolution of x with K_j = C·Āʲ·B̄, the same numbers.
@@ -48,15 +34,24 @@ export function simpleSSM(g: Graph, x: Value, w: Weights, o: SimpleSsmOptions): 
   const decay = {
     values: () => Float32Array.from({ length: dState ** 2 }, (_, i) => (i % (dState + 1) ? 0 : -1 - i / (dState + 1))),
   };
-  const sources = [
-    { name: 'A', shape: [dState, dState], init: decay },
-    { name: 'B', shape: [dState, width] },
-    { name: 'delta', shape: [1], init: filled(1, 0.1) },
-  ];
-  const derived = (part: 'Abar' | 'Bbar', shape: number[]) =>
-    w.combined(sources, shape, { part, transform: discretized(part, dState, width) });
-  const A = derived('Abar', [dState, dState]);
-  const B = derived('Bbar', [dState, width]);
+  const delta: Part = { name: 'delta', shape: [1], init: filled(1, 0.1) };
+  const times = (name: string, columns: number, init?: Part['init']) => ({
+    parts: [{ name, shape: [dState, columns], init }, delta],
+    shape: [dState, columns],
+    terms: (i: number) => [{ values: [i, dState * columns] }],
+  });
+  const inputs = times('B', width);
+  // e^{ΔA} in f64 inside; what the op does of B is no more than ΔB.
+  const A = w.made(
+    'discretizeDense',
+    { A: times('A', dState, decay), B: inputs },
+    {
+      output: 'Abar',
+      outputs: { Abar: [dState, dState], Bbar: [dState, width] },
+      attrs: { delta: 1, method: 'zoh-euler' },
+    },
+  );
+  const B = w.combined(inputs.parts, inputs.shape, { terms: inputs.terms, matrix: false });
   const C = w.tensor('C', [width, dState], { matrix: false });
   const y = g.buffer('tokens', width);
   const whole = () => g.op('denseConv', { x, A, B, C }, {}, y);

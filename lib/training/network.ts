@@ -1,13 +1,14 @@
 // What native code is told of a model that is to be trained: its two graphs, its parameters, how weights follow from them.
 import { StatespaceError } from '../errors.js';
 import { encodeGraph } from '../graph/encode.js';
-import type { Graph, Value } from '../graph/graph.js';
+import type { Graph } from '../graph/graph.js';
 import { trainingGraph } from '../graph/training.js';
+import type { WeightSpec } from '../graph/weight-spec.js';
 import { type Parameter, parametersOf } from '../models/held.js';
 import type { Model } from '../models/model.js';
 import { moduleOf, tiedTables } from '../models/peft-names.js';
 import type { TrainerLayout } from '../native.js';
-import { derivedOf } from './derived.js';
+import { Derivations } from './derived.js';
 import type { Reading } from './given.js';
 import type { LoraOptions, ReadOptions } from './options.js';
 
@@ -89,8 +90,7 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
       return { name: loraName(t.name, half, table), shape, trained: true, base: t.name, half, table };
     });
   });
-  const trains = (weight: Value): boolean =>
-    graph.weights.get(weight)!.sources.some((s) => (o.lora ? adapted.has(s.name) : !s.buffer));
+  const trains = ({ sources }: WeightSpec): boolean => sources.some((s) => (o.lora ? adapted.has(s.name) : !s.buffer));
   const squared = o.loss === 'mse';
   const recompute = o.recompute === 'blocks';
   const training = trainingGraph(graph, output, { gradients: true, recompute, squared, trains });
@@ -98,9 +98,7 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
   const bySequence = output.dims[0] === 'sequences';
   // What only chooses (an indexer of keys) stays as it is: without a gradient it is not decayed either.
   const reached = new Set(
-    [...training.weights].flatMap(([weight, { gradients }]) =>
-      gradients.length > 0 ? graph.weights.get(weight)!.sources.map((s) => s.name) : [],
-    ),
+    training.weights.flatMap(({ spec, gradients }) => (gradients.length > 0 ? spec.sources.map((s) => s.name) : [])),
   );
   const parameters: Trained[] = [
     ...[...list.values()].map((p) => ({
@@ -130,15 +128,15 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
     targetNames,
     async layout() {
       const weights: TrainerLayout['weights'] = [];
-      for (const [weight, { value, gradients }] of training.weights) {
-        const spec = graph.weights.get(weight)!;
+      const derivations = new Derivations();
+      for (const { spec, value, gradients } of training.weights) {
         const parts = spec.sources.map((s) => ({
           parameter: index.get(s.name)!,
           first: s.span?.[0] ?? 0,
           count: s.span?.[1] ?? size(list.get(s.name)!.shape),
         }));
         const derived = Object.fromEntries(
-          Object.entries(await derivedOf(spec, size(weight.dims as number[]))).filter(([, v]) => v !== undefined),
+          Object.entries(await derivations.of(spec, size(value.dims as number[]))).filter(([, v]) => v !== undefined),
         );
         weights.push({
           value: value.id,

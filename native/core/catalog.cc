@@ -44,11 +44,13 @@ std::string describe(const OpFields& op) {
 template <class Op>
 std::string describe() {
   Op op;
-  std::string gradient;
-  if constexpr (requires { typename Op::GradientOf; }) gradient = ",\"gradientOf\":" + quoted(Op::GradientOf::kName);
-  if constexpr (requires { Op::kPassesOn; }) gradient += ",\"passesOn\":" + quoted(Op::kPassesOn);
-  if constexpr (requires { Op::kChosenBy; }) gradient += ",\"chosenBy\":" + quoted(Op::kChosenBy);
-  return "{\"name\":" + quoted(Op::kName) + gradient + "," + describe(OpFields(op)) + "}";
+  std::string relations;
+  if constexpr (requires { typename Op::GradientOf; }) relations = ",\"gradientOf\":" + quoted(Op::GradientOf::kName);
+  // An op that gives what another gives of whole sequences, without its state or cache: training goes by it.
+  if constexpr (requires { typename Op::WholeOf; }) relations += ",\"wholeOf\":" + quoted(Op::WholeOf::kName);
+  if constexpr (requires { Op::kPassesOn; }) relations += ",\"passesOn\":" + quoted(Op::kPassesOn);
+  if constexpr (requires { Op::kChosenBy; }) relations += ",\"chosenBy\":" + quoted(Op::kChosenBy);
+  return "{\"name\":" + quoted(Op::kName) + relations + "," + describe(OpFields(op)) + "}";
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "ops/dense_conv.h"
 
 #include "backend/kernels.h"
-#include "kernels/sequences.h"
+#include "kernels/matrix.h"
 #include "ops/fft_conv.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -36,25 +36,13 @@ template <>
 void run(const DenseConv& op, Context& cx) {
   const Sequences sequences(op.cu_seqlens, Tensor{}, op.x[0]);
   const int64_t tokens = op.x[0], inputs = op.x[1], outputs = op.y[1];
-  int64_t longest = 0;
-  for (int64_t s = 0; s < sequences.count; ++s) {
-    const int64_t length = sequences.end(s) - sequences.begin(s);
-    if (length > longest) longest = length;
-  }
+  const int64_t longest = longest_of(sequences);
   if (longest == 0) return;
   float* kernels = cx.kept<float>(kOutputs * inputs * longest + tokens * inputs);
-  Tensor K, terms;
-  K.rank = terms.rank = 2;
-  K.shape[0] = inputs, K.shape[1] = K.row_stride = longest;
-  terms.shape[0] = tokens, terms.shape[1] = terms.row_stride = inputs;
-  terms.data = kernels + kOutputs * inputs * longest;
+  const Tensor terms = matrix(kernels + kOutputs * inputs * longest, tokens, inputs);
   for (int64_t first = 0; first < outputs; first += kOutputs) {
     const int64_t count = outputs - first < kOutputs ? outputs - first : kOutputs;
-    const auto kernel_of = [&](int64_t i) {
-      Tensor k = K;
-      k.data = kernels + i * inputs * longest;
-      return k;
-    };
+    const auto kernel_of = [&](int64_t i) { return matrix(kernels + i * inputs * longest, inputs, longest); };
     cx.parallel_for(count, [&](int64_t i, int worker) {
       taps(op, first + i, kernel_of(i), cx.local<double>(worker, 2 * op.A[0]));
     });

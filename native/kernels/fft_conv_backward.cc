@@ -3,6 +3,8 @@
 #include "backend/kernels.h"
 #include "kernels/column_sums.h"
 #include "kernels/fft_columns.h"
+#include "kernels/fft_conv_gradient.h"
+#include "kernels/matrix.h"
 #include "kernels/rows.h"
 #include "kernels/sequences.h"
 #include "ops/fft_conv.h"
@@ -139,13 +141,6 @@ void by_channels(const FftConvBackward& op, const Sequences& sequences, int64_t 
   });
 }
 
-Tensor matrix(float* data, int64_t rows, int64_t columns) {
-  Tensor t;
-  t.data = data, t.rank = 2;
-  t.shape[0] = rows, t.shape[1] = t.row_stride = columns;
-  return t;
-}
-
 // fn(t) for all tokens of a long sequence; a stop is heard on the way.
 template <class Fn>
 void each_token(const Context& cx, int64_t count, Fn&& fn) {
@@ -190,10 +185,25 @@ void long_sequence(const FftConvBackward& op, int64_t begin, int64_t count, floa
   });
 }
 
+// The longest sequences of those that a thread holds, and of those that threads share.
+struct Longest {
+  int64_t held = 0, shared = 0;
+  explicit Longest(const Sequences& sequences) {
+    for (int64_t s = 0; s < sequences.count; ++s) {
+      const int64_t length = sequences.end(s) - sequences.begin(s);
+      int64_t& largest = points(length) > kOwnPoints ? shared : held;
+      largest = std::max(largest, length);
+    }
+  }
+};
+
 }  // namespace
 
-template <>
-void run(const FftConvBackward& op, Context& cx) {
+int64_t fft_conv_gradient_floats(const Tensor& x, const Tensor& cu_seqlens) {
+  return 3 * Longest(Sequences(cu_seqlens, Tensor(), x[0])).shared * x[1];
+}
+
+void fft_conv_gradient(const FftConvBackward& op, float* memory, Context& cx) {
   const int64_t channels = op.x[1];
   const Sequences sequences(op.cu_seqlens, Tensor(), op.x[0]);
   if (op.dD) {
@@ -208,18 +218,17 @@ void run(const FftConvBackward& op, Context& cx) {
     sums.write(0, channels, op.dD.f32());
   }
   if (!op.dx && !op.dkernel) return;
-  int64_t longest = 0, shared = 0;  // of those that a thread holds, of those that threads share
-  for (int64_t s = 0; s < sequences.count; ++s) {
-    const int64_t length = sequences.end(s) - sequences.begin(s);
-    int64_t& largest = points(length) > kOwnPoints ? shared : longest;
-    largest = std::max(largest, length);
-  }
-  by_channels(op, sequences, longest, cx);
-  if (shared == 0) return;
-  float* memory = cx.kept<float>(3 * shared * channels);
+  const Longest longest(sequences);
+  by_channels(op, sequences, longest.held, cx);
+  if (longest.shared == 0) return;
   for (int64_t s = 0; s < sequences.count; ++s)
     if (const int64_t begin = sequences.begin(s), length = sequences.end(s) - begin; points(length) > kOwnPoints)
       long_sequence(op, begin, length, memory, cx);
+}
+
+template <>
+void run(const FftConvBackward& op, Context& cx) {
+  fft_conv_gradient(op, cx.kept<float>(fft_conv_gradient_floats(op.x, op.cu_seqlens)), cx);
 }
 
 }  // namespace statespace::STATESPACE_ISA

@@ -19,4 +19,12 @@ void run(const Reverse& op, Context& cx) {
   }
 }
 
+template <>
+void run(const ReverseBackward& op, Context& cx) {
+  if (!op.dx) return;
+  Reverse reverse;
+  reverse.x = op.dy, reverse.cu_seqlens = op.cu_seqlens, reverse.y = op.dx;
+  run(reverse, cx);
+}
+
 }  // namespace statespace::STATESPACE_ISA

@@ -1,23 +1,16 @@
 #include "ops/s4_conv.h"
 
 #include "backend/kernels.h"
-#include "kernels/sequences.h"
+#include "kernels/matrix.h"
 #include "ops/fft_conv.h"
 
 namespace statespace::STATESPACE_ISA {
 
 template <>
 void run(const S4Conv& op, Context& cx) {
-  const Sequences sequences(op.cu_seqlens, Tensor{}, op.x[0]);
-  int64_t longest = 0;
-  for (int64_t s = 0; s < sequences.count; ++s) {
-    const int64_t length = sequences.end(s) - sequences.begin(s);
-    if (length > longest) longest = length;
-  }
+  const int64_t longest = longest_of(Sequences(op.cu_seqlens, Tensor{}, op.x[0]));
   if (longest == 0) return;
-  Tensor K;
-  K.rank = 2, K.shape[0] = op.x[1], K.shape[1] = K.row_stride = longest;
-  K.data = cx.kept<float>(K.size());
+  const Tensor K = matrix(cx.kept<float>(op.x[1] * longest), op.x[1], longest);
 
   S4Kernel kernel;
   kernel.A = op.A, kernel.B = op.B, kernel.C = op.C, kernel.P = op.P, kernel.log_dt = op.log_dt, kernel.K = K;

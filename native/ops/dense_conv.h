@@ -24,4 +24,25 @@ struct DenseConv {
   Demands demands() const { return {.whole_sequences = true}; }
 };
 
+// As of C h, h = denseScan(B x).
+struct DenseConvBackward {
+  static constexpr const char* kName = "denseConvBackward";
+  using GradientOf = DenseConv;
+  Tensor x, A, B, C, cu_seqlens, dy, dx, dA, dB, dC;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("x", x, "tokens inputs");
+    v.in("A", A, "d_state d_state");
+    v.in("B", B, "d_state inputs");
+    v.in("C", C, "outputs d_state");
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.in("dy", dy, "tokens outputs");
+    v.wanted("dx", dx, "tokens inputs");
+    v.wanted("dA", dA, "d_state d_state");
+    v.wanted("dB", dB, "d_state inputs");
+    v.wanted("dC", dC, "outputs d_state");
+  }
+};
+
 }  // namespace statespace

@@ -55,6 +55,7 @@
 #include "ops/stream_gate.h"
 #include "ops/token_shift.h"
 #include "ops/token_shift_mix.h"
+#include "ops/whole_conv.h"
 #include "ops/wkv4.h"
 #include "ops/wkv6.h"
 #include "ops/wkv7.h"
@@ -89,9 +90,12 @@ using AllOps = OpList<
     CrossEntropy,
     CrossEntropyBackward,
     DenseConv,
+    DenseConvBackward,
     DenseScan,
+    DenseScanBackward,
     Discretize,
     DiscretizeDense,
+    DiscretizeDenseBackward,
     Embedding,
     EmbeddingBackward,
     ExpertWeights,
@@ -105,6 +109,7 @@ using AllOps = OpList<
     Gla,
     GlaBackward,
     ImplicitFilter,
+    ImplicitFilterBackward,
     JoinStreams,
     JoinStreamsBackward,
     LayerNorm,
@@ -132,6 +137,7 @@ using AllOps = OpList<
     RetentionScale,
     RetentionScaleBackward,
     Reverse,
+    ReverseBackward,
     RgLru,
     RgLruBackward,
     RmsNorm,
@@ -139,7 +145,9 @@ using AllOps = OpList<
     Rope,
     RopeBackward,
     S4Conv,
+    S4ConvBackward,
     S4Kernel,
+    S4KernelBackward,
     S4Recurrent,
     SelectiveScan,
     SelectiveScanBackward,
@@ -158,6 +166,8 @@ using AllOps = OpList<
     TokenShiftBackward,
     TokenShiftMix,
     TokenShiftMixBackward,
+    WholeConv,
+    WholeConvBackward,
     Wkv4,
     Wkv4Backward,
     Wkv6,

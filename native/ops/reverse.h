@@ -20,4 +20,18 @@ struct Reverse {
   Demands demands() const { return {.whole_sequences = true}; }
 };
 
+// Its own inverse: dx is dy in that order.
+struct ReverseBackward {
+  static constexpr const char* kName = "reverseBackward";
+  using GradientOf = Reverse;
+  Tensor cu_seqlens, dy, dx;
+
+  template <class V>
+  void fields(V& v) {
+    v.runtime("cuSeqlens", cu_seqlens, "bounds");
+    v.in("dy", dy, "tokens channels");
+    v.wanted("dx", dx, "tokens channels");
+  }
+};
+
 }  // namespace statespace

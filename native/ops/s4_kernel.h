@@ -39,4 +39,38 @@ struct S4Kernel {
   }
 };
 
+// With W = C B̄, as complex numbers whose conjugates are the gradients of re and im:
+//   dW = 2 Σ_l dK_l Ā^l,   dĀ = 2 W Σ_l l dK_l Ā^{l-1}
+// and through Ā(A, dt) and B̄(A, B, dt). With P through the generating function at the nodes of the forward, the
+// transform of dK from above.
+struct S4KernelBackward {
+  static constexpr const char* kName = "s4KernelBackward";
+  using GradientOf = S4Kernel;
+  Tensor A, B, C, P, log_dt, dK, dA, dB, dC, dP, dlog_dt;
+  int32_t method = 0;
+
+  template <class V>
+  void fields(V& v) {
+    v.in("A", A, "channels d_state | channels d_state 2");
+    v.in("B", B, "channels d_state | channels d_state 2");
+    v.in("C", C, "channels d_state | channels d_state 2");
+    v.optional("P", P, "channels d_state 2");
+    v.in("logDt", log_dt, "channels");
+    v.in("dK", dK, "channels length");
+    v.wanted("dA", dA, "channels d_state | channels d_state 2");
+    v.wanted("dB", dB, "channels d_state | channels d_state 2");
+    v.wanted("dC", dC, "channels d_state | channels d_state 2");
+    v.wanted("dP", dP, "channels d_state 2");
+    v.wanted("dlogDt", dlog_dt, "channels");
+    v.choice("method", method, "zoh|bilinear");
+  }
+
+  void check() const {
+    S4Kernel::check_s4(kName, A, B, C, P, method);
+    for (const Tensor* d : {&dA, &dB, &dC})
+      if (*d && d->rank != A.rank)
+        throw Error(Code::kShape, "s4KernelBackward: gradients must be real or complex as A is");
+  }
+};
+
 }  // namespace statespace

@@ -131,10 +131,12 @@ Tensor stand_in(Runtime which) {
 
 // The runs that a node takes part in, as bits: over whole sequences, over streams.
 constexpr uint8_t kBoth = 3, kRunsIn[] = {kBoth, 1, 2};
+// And beside them: some op reads it.
+constexpr uint8_t kRead = 4;
 
 // Reads what each tensor of an op is; adds the values that the op writes to `outputs`.
 void read_tensors(Reader& in, const Graph& g, Node& node, const std::string& name, const OpFields& fields,
-                  const std::vector<uint8_t>& written, std::vector<int32_t>& outputs) {
+                  std::vector<uint8_t>& written, std::vector<int32_t>& outputs) {
   const uint8_t runs = kRunsIn[int(node.when)];
   for (const OpTensor& f : fields.tensors) {
     const std::string field = f.name;
@@ -160,6 +162,8 @@ void read_tensors(Reader& in, const Graph& g, Node& node, const std::string& nam
     } else if (value == ValueKind::activation || value == ValueKind::view) {
       if ((written[g.root(id)] & runs) != runs && g.values[g.root(id)].kind == ValueKind::activation)
         bad(name + ": " + field + " is read before it is written");
+    } else if (value == ValueKind::fixed) {
+      written[id] |= kRead;
     }
     *f.tensor = stand_in(g, id);
   }
@@ -204,9 +208,10 @@ void read_node(Reader& in, Graph& g, Node& node, std::vector<uint8_t>& written) 
 }
 
 // Which gradients can be added to: a switch is for all that its op writes, and a gradient needs that of all its ops.
-void find_added(Graph& g) {
+// One that is read again (of a weight that an op makes) is that of one part of a batch.
+void find_added(Graph& g, const std::vector<uint8_t>& written) {
   for (const Node& node : g.nodes)
-    for (int32_t id : node.gradients) g.values[id].added = true;
+    for (int32_t id : node.gradients) g.values[id].added = !(written[id] & kRead);
   for (bool changed = true; changed;) {
     changed = false;
     for (Node& node : g.nodes) {
@@ -245,9 +250,10 @@ Graph decode_graph(const uint8_t* bytes, int64_t size) {
     g.nodes.push_back(std::move(node));
   }
   if (!in.done()) bad("bytes behind its end");
-  find_added(g);
+  find_added(g, written);
   const auto is_output = [&](const Value& v) { return v.kind == ValueKind::activation || v.kind == ValueKind::fixed; };
-  if (g.output < 0 || g.output >= int64_t(values) || !is_output(g.values[g.output]) || written[g.output] != kBoth)
+  if (g.output < 0 || g.output >= int64_t(values) || !is_output(g.values[g.output]) ||
+      (written[g.output] & kBoth) != kBoth)
     bad("its output is not written");
   return g;
 }
