@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { rmSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { createModel, loadModel, ops, StatespaceError, systemInfo, Tensor } from 'statespace';
@@ -10,6 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { LONG, needs } from '../support/needs.js';
 import { run, succeed } from '../support/process.js';
 import { long } from '../support/scale.js';
+import { until } from '../support/stalls.js';
 import { textModelFolder } from '../support/text-model.js';
 
 const entry = resolve(__dirname, '../../dist/lib/index.js');
@@ -297,20 +298,25 @@ it('many calls on one signal warn of no leak, and hear it all', async () => {
   process.on('warning', listen);
   const controller = new AbortController();
   setMaxListeners(10, controller.signal);
-  const calls = Array.from({ length: 30 }, () =>
-    model.createSession().forward(new Int32Array(20_000).fill(1), { signal: controller.signal }),
-  );
-  const engine = model.createEngine();
-  const asked = Array.from({ length: 12 }, async () => {
-    const request = { tokens: new Int32Array(20_000).fill(1), maxTokens: 4, signal: controller.signal };
-    for await (const _ of engine.generate(request));
+  const { signal } = controller;
+  // Each without an end: a sequence goes on until the abort, whenever that comes.
+  const sessions = Array.from({ length: 30 }, () => model.createSession());
+  const rounds = new Array(30).fill(0);
+  const calls = sessions.map(async (session, i) => {
+    for (; ; rounds[i]++) await session.forward(new Int32Array(2000).fill(1), { logits: 'none', signal });
   });
-  await setTimeout(5);
+  const engine = model.createEngine();
+  const generated = new Array(12).fill(0);
+  const asked = generated.map(async (_, i) => {
+    const request = { tokens: new Int32Array(200).fill(1), maxTokens: 1e9, signal };
+    for await (const _ of engine.generate(request)) generated[i]++;
+  });
+  const ended = Promise.allSettled([...calls, ...asked]);
+  await until(() => [...rounds, ...generated].every((count) => count > 0));
   controller.abort(new Error('enough'));
-  for (const outcome of await Promise.allSettled([...calls, ...asked])) {
-    expect(outcome.status === 'rejected' && outcome.reason.message).toBe('enough');
-  }
-  await setTimeout(5);
+  for (const outcome of await ended)
+    expect(outcome).toMatchObject({ status: 'rejected', reason: { message: 'enough' } });
+  await setImmediate();
   process.off('warning', listen);
   expect(warnings).toEqual([]);
   await model.dispose();
