@@ -19,7 +19,7 @@ export interface Watched<A> {
   readonly signal: AbortSignal | undefined;
   /** Never throws. */
   readonly report: ((done: A) => void) | undefined;
-  /** Throws what the callback failed of, in whatever way: the work may be done all the same. */
+  /** Throws what the callback failed of, in whatever way, or why the caller aborted: the work may be done all the same. */
   check(): void;
   end(): void;
 }
@@ -59,6 +59,7 @@ export function watched<A>(options: {
     },
     check() {
       if (failure) throw failure.error;
+      signal?.throwIfAborted();
     },
     end() {
       ended = true;

@@ -88,6 +88,20 @@ describe.each(Object.entries(callbacks))('one that %s', (_, callback) => {
   });
 });
 
+it.each([1, 7, 50_000])(
+  'an abort from within it is heard, though %i tokens may be done: the session is as it was',
+  async (tokens) => {
+    const session = model.createSession();
+    await session.forward([1, 2, 3]);
+    const before = session.save();
+    const controller = new AbortController();
+    const onProgress = () => controller.abort(failure);
+    const call = session.forward(new Int32Array(tokens), { signal: controller.signal, onProgress });
+    await expect(call).rejects.toBe(failure);
+    expect([session.position, session.save()]).toEqual([3, before]);
+  },
+);
+
 it('what is thrown and no object comes as the cause of an error', async () => {
   for (const thrown of ['a text', undefined, 5, Symbol('s')]) {
     const onProgress = () => {
@@ -103,9 +117,14 @@ it('what is thrown and no object comes as the cause of an error', async () => {
 
 it('a rejection after the end is a warning, not the end of the process', async () => {
   const warned = new Promise<Error>((done) => process.once('warning', done));
-  const onProgress = () => new Promise<void>((_, reject) => setTimeout(() => reject(failure), 20));
+  let fail: (reason: Error) => void;
+  const onProgress = () =>
+    new Promise<void>((_, reject) => {
+      fail = reject;
+    });
   const session = model.createSession();
   await session.forward([1], { onProgress: onProgress as () => void });
+  fail!(failure);
   expect((await warned).message).toBe('onProgress: TypeError: mine');
   expect(session.position).toBe(1);
 });

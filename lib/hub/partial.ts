@@ -36,12 +36,29 @@ export async function claim(
       return undefined;
     const found = await partials(path);
     if (!found.some(({ busy }) => busy) && (await take(mine, found))) {
-      const others = await partials(path);
-      if (!others.some((other) => other.busy && other.path < mine)) return mine;
+      if (await isAlone(path, mine, pause)) return mine;
       await leave(path, mine);
     }
     await pause(LOOK_MS);
   }
+}
+
+/**
+ * Whether nobody else writes. The first by name of several waits for the others to leave; who does not has looked before
+ * this one came, and goes on.
+ */
+async function isAlone(path: string, mine: string, pause: (ms: number) => Promise<void>): Promise<boolean> {
+  const busy = async () => (await partials(path)).filter((other) => other.busy && other.path !== mine);
+  const others = await busy();
+  if (others.length === 0) return true;
+  if (others.some((other) => other.path < mine)) return false;
+  try {
+    await pause(LOOK_MS);
+  } catch (aborted) {
+    await leave(path, mine);
+    throw aborted;
+  }
+  return (await busy()).length === 0;
 }
 
 /** The longest of what is free, or nothing yet; false where another was faster. */

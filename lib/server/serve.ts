@@ -4,6 +4,7 @@ import { serve as serveNode } from '@hono/node-server';
 import { checkEngine, type Engine } from '../engine/engine.js';
 import { mismatch, show } from '../errors.js';
 import { checkOptions } from '../options.js';
+import { Patience } from '../patience.js';
 import { createApp } from './app.js';
 import { APP_OPTIONS, type AppOptions } from './app-options.js';
 import { shuttingDown } from './errors.js';
@@ -79,14 +80,17 @@ export async function listen(engine: Engine, options: ServeOptions = {}): Promis
       closing = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
-      let cut = setTimeout(() => {
+      let words: Patience | undefined;
+      const cut = setTimeout(() => {
         for (const request of running) request.abort(shuttingDown());
-        cut = setTimeout(() => server.closeAllConnections(), LAST_WORDS_MS);
+        words = new Patience(LAST_WORDS_MS);
+        void words.over.then(() => server.closeAllConnections());
       }, graceMs);
       // Those that are answered now and kept open.
       const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
       await closed;
       clearTimeout(cut);
+      words?.end();
       clearInterval(sweep);
     },
   };

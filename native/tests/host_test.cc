@@ -100,7 +100,7 @@ TEST_CASE("recycled memory is used again, bounded, and goes back to the system w
   for (int i = 0; i < 20; ++i) CHECK((rows[i][0] == i && rows[i][row - 1] == i));
   for (int i = 0; i < 20; ++i)
     if (i != 9) Recycled::give(rows[i], row);
-  for (int i = 0; i < 100 && Recycled::kept() > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (int i = 0; i < 3000 && Recycled::kept() > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   CHECK(Recycled::kept() == 0);
   CHECK(std::all_of(rows[9], rows[9] + row, [](char c) { return c == 9; }));
   Recycled::give(rows[9], row);

@@ -123,7 +123,11 @@ TEST_CASE("a loop ends early when it is told to stop") {
     std::atomic<int> runs{0};
     const auto loop = [&] {
       pool.parallel_for(
-          1000, [&](int64_t, int) { stop = ++runs >= 10; }, &stop);
+          1000,
+          [&](int64_t, int) {
+            if (++runs >= 10) stop = true;
+          },
+          &stop);
     };
     CHECK_THROWS_AS(loop(), Error);
     CHECK(runs < 10 + threads);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { eventLoopDelay } from '../../dist/bench/event-loop.js';
 import { statespace } from '../support/cli.js';
+import { least } from '../support/stalls.js';
 
 // The layers of a 130M Mamba, fewer and narrower: a forward of 8,192 tokens in about a second.
 const mamba = {
@@ -11,16 +12,13 @@ const mamba = {
 
 describe('the event loop', () => {
   it('is free during a forward: p99 of its delay below 20 ms', async () => {
-    // Whatever else this machine runs delays it too: the best of three says what we do.
-    const delays = [];
-    for (let i = 0; i < 3; i++) {
-      const delay = await eventLoopDelay(mamba, 8192);
+    // Whatever else this machine runs delays it too: the best says what we do.
+    const delay = async () => {
+      const { samples, p99 } = await eventLoopDelay(mamba, 8192);
       // A forward on this thread would leave no samples at all.
-      expect(delay.samples).toBeGreaterThan(20);
-      delays.push(delay.p99);
-      if (delay.p99 < 20) break;
-    }
-    expect(Math.min(...delays)).toBeLessThan(20);
+      return samples > 20 ? p99 : Number.POSITIVE_INFINITY;
+    };
+    expect(await least(20, delay)).toBeLessThan(20);
   });
 
   it('is measured by a command', async () => {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { renderTemplate } from '../../dist/lib/chat/jinja/template.js';
+import { processorMs } from '../support/stalls.js';
 
 interface Table {
   now: string;
@@ -63,9 +64,9 @@ describe('a template that runs away is stopped', () => {
     ['numbers', '{{ 9 ** 99999 }}', /digits/],
     ['widths', "{{ '%999999999d' % 1 }}", /width/],
   ])('%s', (_, template, message) => {
-    const start = performance.now();
+    const start = processorMs();
     expect(() => renderTemplate(template, {})).toThrow(message);
-    expect(performance.now() - start).toBeLessThan(5000);
+    expect(processorMs() - start).toBeLessThan(5000);
   });
 
   test('values that hold themselves', () => {

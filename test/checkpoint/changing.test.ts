@@ -15,6 +15,7 @@ import { describe, expect, test } from 'vitest';
 import { safetensorsOf, scratchFolders } from '../support/checkpoint-files.js';
 import { goldenRoot, modelCase, readGolden } from '../support/golden.js';
 import { amount } from '../support/scale.js';
+import { wanted } from '../support/stalls.js';
 
 const folders = scratchFolders();
 const WEIGHTS = /\.(safetensors|bin|pth|gguf)$/;
@@ -73,17 +74,22 @@ const changes: Record<string, (file: string) => void> = {
 
 describe.each(Object.keys(kinds))('%s', (kind) => {
   test.each(Object.keys(changes))('a file that %s while it is read', async (change) => {
-    const folder = kinds[kind]!();
-    const file = lastOf(folder);
-    let changed = false;
-    const onProgress = () => {
-      if (!changed) changes[change]!(file);
-      changed = true;
+    const load = async () => {
+      const folder = kinds[kind]!();
+      const file = lastOf(folder);
+      let changed = false;
+      const onProgress = () => {
+        if (!changed) changes[change]!(file);
+        changed = true;
+      };
+      const outcome = await loadModel(folder, { onProgress }).catch((e) => e);
+      expect(changed).toBe(true);
+      return { file, outcome };
     };
-    const failure = await loadModel(folder, { onProgress }).catch((e) => e);
-    expect(changed).toBe(true);
-    expect(failure).toBeInstanceOf(StatespaceError);
-    expect(failure).toMatchObject({ code: 'ERR_CHECKPOINT', message: expect.stringContaining(file) });
+    // A thread that is halted hears of progress when all has been read.
+    const { file, outcome } = await wanted(({ outcome }) => outcome instanceof Error, load);
+    expect(outcome).toBeInstanceOf(StatespaceError);
+    expect(outcome).toMatchObject({ code: 'ERR_CHECKPOINT', message: expect.stringContaining(file) });
   });
 
   test('at any moment: the model, or that error', { timeout: 600_000 }, async () => {

@@ -14,7 +14,7 @@ const folders = scratchFolders();
 const FILES = ['config.json', 'generation_config.json', 'model.safetensors', 'model.safetensors.index.json'];
 FILES.push('pytorch_model.bin', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja');
 const within = <T>(work: Promise<T>): Promise<T | 'waits'> =>
-  Promise.race([work, new Promise<'waits'>((late) => setTimeout(() => late('waits'), 20_000))]);
+  Promise.race([work, new Promise<'waits'>((late) => setTimeout(() => late('waits'), 120_000))]);
 
 function folder(): string {
   const place = folders.put(tokenizerFiles(SMALL, false));

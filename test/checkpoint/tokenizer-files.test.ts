@@ -211,7 +211,6 @@ test('a file that is gone when its model is saved: the model is saved, and what 
 
 test.runIf(needs(python, 'STATESPACE_PYTHON, a Python with transformers and peft'))(
   'transformers gives the same ids',
-  { timeout: 300_000 },
   () => {
     expect(written.length).toBeGreaterThan(20);
     execFileSync(python!, ['-c', PROGRAM, ...written], { stdio: 'pipe' });

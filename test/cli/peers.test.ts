@@ -86,9 +86,7 @@ describe('bench peers', () => {
     expect(stdout).toMatch(/ONNX 1, conv f32: its result is another/);
   });
 
-  it('trains the same weights on the same tokens in turn, and times no step that is another', {
-    timeout: 60_000,
-  }, async () => {
+  it('trains the same weights on the same tokens in turn, and times no step that is another', async () => {
     const args = ['bench', 'peers', '--training', 'mamba2-10m', '--dtypes', 'f32', '--length', '16', '--reps', '2'];
     const json = join(mkdtempSync(join(tmpdir(), 'statespace-peers-test-')), 'peers.json');
     const same = await statespace([...args, '--env', environment(trains(0)), '--json', json]);

@@ -35,6 +35,8 @@ test.each([
   expect(() => text(new BulkReplies().of(Buffer.from(said)))).toThrow(message);
 });
 
+// A server that is halted for seconds is one that does not answer: once more.
+const HALTED = { retry: 5 };
 const redisPath = findRedis();
 const folder = mkdtempSync(join(tmpdir(), 'statespace-tls-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -51,6 +53,14 @@ describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('from a 
   });
   afterAll(() => server.stop());
 
+  /** What comes of it where this process is halted, so many turns of the event loop on, for longer than a server is waited for. */
+  async function halted<T>(asked: Promise<T>, turns: number): Promise<T> {
+    for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+    const until = performance.now() + 1600;
+    while (performance.now() < until);
+    return asked;
+  }
+
   async function whole(pieces: AsyncIterable<Uint8Array>, pause: () => Promise<unknown> = async () => {}) {
     const all: Buffer[] = [];
     for await (const piece of pieces) {
@@ -61,7 +71,7 @@ describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('from a 
     return digest(Buffer.concat(all));
   }
 
-  test('as it was put, of any number, with a password, to readers that are slow', async () => {
+  test('as it was put, of any number, with a password, to readers that are slow', HALTED, async () => {
     const store = redisStore(`${server.url}/3`);
     await store.put('a/b', value);
     const read = async () => (await store.read!('a/b'))!;
@@ -69,6 +79,8 @@ describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('from a 
     expect(await whole((await read()).pieces)).toBe(digest(value));
     let taken = 0;
     expect(await whole((await read()).pieces, () => setTimeout(taken++ % 4 === 0 ? 15 : 0))).toBe(digest(value));
+    for (let turns = 1; turns < 5; turns++)
+      expect(digest((await halted(store.get('a/b'), turns))!)).toBe(digest(value));
     const many = await Promise.all([1, 2, 3].map(async () => whole((await read()).pieces)));
     expect(new Set(many)).toEqual(new Set([digest(value)]));
     for await (const _ of (await read()).pieces) break; // who leaves leaves nothing behind
@@ -80,21 +92,28 @@ describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('from a 
 
     const client = new Redis(server.url);
     await client.config('SET', 'requirepass', 'secret');
-    const locked = redisStore(server.url.replace('redis://', 'redis://:secret@').concat('/3'));
-    expect(await whole((await locked.read!('a/b'))!.pieces)).toBe(digest(value));
-    await locked.close();
-    await expect(whole(readRanges(address, 'statespace:a/b', 0, value.length))).rejects.toThrow(/NOAUTH/);
-    await client.config('SET', 'requirepass', '');
-    client.disconnect();
+    try {
+      const locked = redisStore(server.url.replace('redis://', 'redis://:secret@').concat('/3'));
+      expect(await whole((await locked.read!('a/b'))!.pieces)).toBe(digest(value));
+      await locked.close();
+      await expect(whole(readRanges(address, 'statespace:a/b', 0, value.length))).rejects.toThrow(/NOAUTH/);
+    } finally {
+      await client.config('SET', 'requirepass', '');
+      client.disconnect();
+    }
   });
 
   test.runIf(needs(certificate, 'redis-server and openssl'))(
     'over TLS, to readers that are slow; a certificate that nobody vouches for is an error',
+    HALTED,
     async () => {
       const client = new Redis(server.url);
       await client.set('value', value);
       client.disconnect();
       const ca = readFileSync(certificate!.cert);
+      for (let turns = 2; turns < 9; turns += 2)
+        for (const over of [address, { ...address, port: Number(new URL(server.tlsUrl!).port), tls: { ca } }])
+          expect(await halted(whole(readRanges(over, 'value', 0, value.length)), turns)).toBe(digest(value));
       for (const host of ['localhost', '127.0.0.1']) {
         const over = { host, port: Number(new URL(server.tlsUrl!).port), db: 0, tls: { ca } };
         let taken = 0;
@@ -117,7 +136,7 @@ describe.runIf(needs(redisPath, 'redis-server (Debian: redis-server)'))('from a 
     },
   );
 
-  test('a value that goes, or a server, is an error', async () => {
+  test('a value that goes, or a server, is an error', HALTED, async () => {
     const client = new Redis(server.url);
     await client.set('value', value);
     await expect(whole(readRanges(address, 'none', 0, 100))).rejects.toThrow(/went away/);

@@ -1,5 +1,5 @@
 // Every store keeps bytes under keys in the same way; an engine goes on from what another one kept.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -18,6 +18,7 @@ import { modelCase } from '../support/golden.js';
 import { needs } from '../support/needs.js';
 import { succeed } from '../support/process.js';
 import { findRedis, type RedisServer, startRedis } from '../support/redis.js';
+import { until } from '../support/stalls.js';
 
 const redisPath = findRedis();
 const REDIS = 'redis-server (Debian: redis-server)';
@@ -43,6 +44,11 @@ const makers: Record<string, (name: string) => SnapshotStore> = {
   },
 };
 
+// What another process is asked for comes too late where that one is halted for seconds; once more, in a place of its own.
+const HALTED = { retry: 5 };
+let places = 0;
+const anew = (name: string) => `${name}-${places++}`;
+
 async function listed(store: SnapshotStore, prefix: string): Promise<string[]> {
   const keys: string[] = [];
   for await (const key of store.list(prefix)) keys.push(key);
@@ -52,8 +58,8 @@ async function listed(store: SnapshotStore, prefix: string): Promise<string[]> {
 describe.each(Object.keys(makers))('a store: %s', (kind) => {
   const there = kind !== 'redis' || redisPath !== undefined;
 
-  test.runIf(needs(there, REDIS))('puts, gets, replaces, lists and deletes', async () => {
-    const store = makers[kind]!('plain');
+  test.runIf(needs(there, REDIS))('puts, gets, replaces, lists and deletes', HALTED, async () => {
+    const store = makers[kind]!(anew('plain'));
     expect(await store.get('a/b/1-x')).toBeUndefined();
     expect(await listed(store, '')).toEqual([]);
     const bytes = Uint8Array.from({ length: 70_000 }, (_, i) => (i * 31) & 255);
@@ -84,63 +90,72 @@ describe.each(Object.keys(makers))('a store: %s', (kind) => {
     });
     afterAll(() => model.dispose());
 
-    test.runIf(needs(there, REDIS))('goes on from what another one kept, and not from another model`s', async () => {
-      const next = numbers(31);
-      const shared = ids(next, 300);
-      const options = () => ({ prefixCache: { every: 64, store: makers[kind]!(`engine-${name}`) } });
-      const first = createEngine(model, options());
-      for await (const _ of first.generate({ prompt: shared, maxTokens: 4 }));
-      await first.drain();
-      expect(first.stats().store!.writes).toBeGreaterThan(2);
-      await first.dispose();
+    test.runIf(needs(there, REDIS))(
+      'goes on from what another one kept, and not from another model`s',
+      HALTED,
+      async () => {
+        const next = numbers(31);
+        const shared = ids(next, 300);
+        const its = anew(`engine-${name}`);
+        const options = () => ({ prefixCache: { every: 64, store: makers[kind]!(its) } });
+        const first = createEngine(model, options());
+        for await (const _ of first.generate({ prompt: shared, maxTokens: 4 }));
+        await first.drain();
+        expect(first.stats().store!.writes).toBeGreaterThan(2);
+        await first.dispose();
 
-      const prompt = Int32Array.from([...shared, ...ids(next, 20)]);
-      const expected = await alone(model, { prompt, maxTokens: 10 });
-      await using second = createEngine(model, options());
-      const stream = second.generate({ prompt, maxTokens: 10 });
-      const got: number[] = [];
-      for await (const { token } of stream) got.push(token);
-      expect(got).toEqual(expected);
-      expect(stream.usage!.cachedTokens).toBeGreaterThanOrEqual(299);
-      expect(second.stats().store).toMatchObject({ hits: 1, dropped: 0, errors: 0 });
+        const prompt = Int32Array.from([...shared, ...ids(next, 20)]);
+        const expected = await alone(model, { prompt, maxTokens: 10 });
+        await using second = createEngine(model, options());
+        const stream = second.generate({ prompt, maxTokens: 10 });
+        const got: number[] = [];
+        for await (const { token } of stream) got.push(token);
+        expect(got).toEqual(expected);
+        expect(stream.usage!.cachedTokens).toBeGreaterThanOrEqual(299);
+        expect(second.stats().store).toMatchObject({ hits: 1, dropped: 0, errors: 0 });
 
-      const other = await make(2);
-      await using third = createEngine(other, options());
-      const foreign = third.generate({ prompt, maxTokens: 1 });
-      for await (const _ of foreign);
-      expect(foreign.usage!.cachedTokens).toBe(0);
-      await other.dispose();
-    });
+        const other = await make(2);
+        await using third = createEngine(other, options());
+        const foreign = third.generate({ prompt, maxTokens: 1 });
+        for await (const _ of foreign);
+        expect(foreign.usage!.cachedTokens).toBe(0);
+        await other.dispose();
+      },
+    );
   });
 });
 
-test.runIf(needs(redisPath, REDIS))('a Redis lists what was used last, and no names of what has gone', async () => {
-  const [store, brief] = ['last:', 'brief:'].map((prefix) => {
-    const made = redisStore(redis!.url, { prefix, ttlSeconds: prefix === 'brief:' ? 1 : 100 });
-    open.push(made);
-    return made;
-  }) as [RedisStore, RedisStore];
-  const value = new Uint8Array(3);
-  await store.put('a/first', value);
-  for (let i = 0; i < 4500; i += 500)
-    await Promise.all(Array.from({ length: 500 }, (_, k) => store.put(`a/${i + k}`, value)));
-  const last = await listed(store, 'a/');
-  expect(last.length).toBe(4096);
-  expect(last).toContain('a/4499');
-  expect(last).not.toContain('a/first');
-  await setTimeout(5);
-  await store.get('a/first'); // as who knows its name may
-  expect(await listed(store, 'a/')).toContain('a/first');
-  const { pieces } = (await store.read!('a/0'))!;
-  for await (const _ of pieces);
-  expect(await listed(store, 'a/')).toContain('a/0');
+test.runIf(needs(redisPath, REDIS))(
+  'a Redis lists what was used last, and no names of what has gone',
+  HALTED,
+  async () => {
+    const [store, brief] = ['last', 'brief'].map((name) => {
+      const made = redisStore(redis!.url, { prefix: `${anew(name)}:`, ttlSeconds: name === 'brief' ? 1 : 100_000 });
+      open.push(made);
+      return made;
+    }) as [RedisStore, RedisStore];
+    const value = new Uint8Array(3);
+    await store.put('a/first', value);
+    for (let i = 0; i < 4500; i += 500)
+      await Promise.all(Array.from({ length: 500 }, (_, k) => store.put(`a/${i + k}`, value)));
+    const last = await listed(store, 'a/');
+    expect(last.length).toBe(4096);
+    expect(last).toContain('a/4499');
+    expect(last).not.toContain('a/first');
+    await setTimeout(5);
+    await store.get('a/first'); // as who knows its name may
+    expect(await listed(store, 'a/')).toContain('a/first');
+    const { pieces } = (await store.read!('a/0'))!;
+    for await (const _ of pieces);
+    expect(await listed(store, 'a/')).toContain('a/0');
 
-  await brief.put('b/c/gone', value);
-  await setTimeout(1100);
-  expect(await listed(brief, 'b/')).toEqual(['b/c/gone']);
-  await brief.put('b/c/new', value);
-  expect(await listed(brief, '')).toEqual(['b/c/new']);
-});
+    await brief.put('b/c/gone', value);
+    await setTimeout(1100);
+    expect(await listed(brief, 'b/')).toEqual(['b/c/gone']);
+    await brief.put('b/c/new', value);
+    expect(await listed(brief, '')).toEqual(['b/c/new']);
+  },
+);
 
 /** In memory; what is read comes in pieces of so many bytes, each in the memory of the one before. */
 function inPieces(length: number): SnapshotStore & { values: Map<string, Uint8Array> } {
@@ -256,9 +271,13 @@ test.concurrent('a store that lists many and gives none of them costs one patien
   };
   await ask(kept);
   expect(kept.values.size).toBeGreaterThan(4);
-  const started = performance.now();
-  const never = await ask({ ...kept, read: () => new Promise<never>(() => {}) });
-  expect(performance.now() - started).toBeLessThan(3500);
+  let reads = 0;
+  const read = () => {
+    reads++;
+    return new Promise<never>(() => {});
+  };
+  const never = await ask({ ...kept, read });
+  expect(reads).toBe(1);
   expect(never).toEqual({ tokens: await alone(model, { prompt, maxTokens: 5 }), store: never.store });
   expect(never.store).toMatchObject({ hits: 0, errors: 1 });
   const fails = await ask({ ...kept, read: () => Promise.reject(new Error('gone')) });
@@ -274,7 +293,7 @@ test('what is used from memory is put again where the store may have let it go',
   const ask = async () => {
     const stream = engine.generate({ prompt, maxTokens: 2 });
     for await (const _ of stream);
-    for (let i = 0; i < 100 && engine.stats().store!.writes < 3; i++) await setTimeout(5);
+    await until(() => engine.stats().store!.writes >= 3);
     return stream.usage!.cachedTokens;
   };
   expect(await ask()).toBe(0);
@@ -287,8 +306,7 @@ test('what is used from memory is put again where the store may have let it go',
   const later = vi.spyOn(performance, 'now').mockImplementation(() => now.call(performance) + 7 * 3600e3);
   try {
     expect(await ask()).toBe(149);
-    for (let i = 0; i < 100 && !store.values.has(key); i++) await setTimeout(10);
-    expect(store.values.has(key)).toBe(true);
+    await until(() => store.values.has(key));
     const { writes } = engine.stats().store!;
     expect(await ask()).toBe(149);
     expect(engine.stats().store!.writes).toBe(writes);
@@ -310,8 +328,10 @@ test('a folder keeps to its size: what was used longest ago goes', async () => {
   await store.put('k/large', new Uint8Array(2000));
   expect(await store.get('k/large')).toBeUndefined();
   // The next start knows what was used last.
+  const use = join(folder, 'small', 'k', '2.snapshot');
+  const before = statSync(use).mtimeMs;
   await store.get('k/2');
-  await setTimeout(20);
+  await until(() => statSync(use).mtimeMs > before);
   const later = folderStore(join(folder, 'small'), { bytes: 1000 });
   await later.put('k/5', new Uint8Array(400));
   expect(await listed(later, 'k/')).toEqual(['k/0', 'k/2', 'k/5']);
@@ -323,27 +343,32 @@ test.each(['../x', 'A', 'a//b', '/a', 'a/', ''])('a key that could lead elsewher
   await expect(folderStore(folder).put(key, new Uint8Array(1))).rejects.toThrow(/lower-case letters/);
 });
 
+/** How many times since then a store that was left alone may have been asked again. */
+const silences = (begun: number) => Math.floor((performance.now() - begun) / 10_000);
+
 test.concurrent('a store that fails or never answers costs time, not an answer', async () => {
   const model = await mamba();
   const fails = () => Promise.reject(new Error('gone'));
   const never = () => new Promise<never>(() => {});
+  let lists = 0;
   const store = {
     ...{ get: fails, put: fails, delete: fails },
     // biome-ignore lint/correctness/useYield: it never comes to that
     async *list(): AsyncGenerator<string> {
+      lists++;
       await never();
     },
   };
+  const begun = performance.now();
   await using engine = createEngine(model, { prefixCache: { store } });
   const prompt = ids(numbers(3), 80);
   const got: number[] = [];
   for await (const { token } of engine.generate({ prompt, maxTokens: 5 })) got.push(token);
   expect(got).toEqual(await alone(model, { prompt, maxTokens: 5 }));
-  // Those that come soon after it are not held up by it.
-  const begun = performance.now();
-  for (let seed = 4; seed < 8; seed++)
+  // Those that come soon after it, and the greeting, do not ask it.
+  for (let seed = 4; seed < 14; seed++)
     for await (const _ of engine.generate({ prompt: ids(numbers(seed), 80), maxTokens: 5 }));
-  expect(performance.now() - begun).toBeLessThan(1900);
+  expect(lists).toBeLessThanOrEqual(2 + silences(begun));
   await engine.drain();
   expect(engine.stats().store!.errors).toBeGreaterThan(0);
   await model.dispose();
@@ -352,6 +377,7 @@ test.concurrent('a store that fails or never answers costs time, not an answer',
 test.concurrent('a store that takes long to fail, as a Redis that hangs does, is left alone for a while', async () => {
   const model = await mamba();
   let asked = 0;
+  const begun = performance.now();
   const fails = async () => {
     asked++;
     await setTimeout(300);
@@ -365,7 +391,8 @@ test.concurrent('a store that takes long to fail, as a Redis that hangs does, is
   await read(20);
   for (let seed = 21; seed < 40; seed++) await read(seed);
   await engine.drain();
-  expect(asked).toBeLessThan(5); // the greeting, the first one's list, and a write that was asked for before it failed
+  // The greeting, the first one's list, and writes that were asked for before it failed.
+  expect(asked).toBeLessThan(5 + 4 * silences(begun));
   await model.dispose();
 });
 
@@ -420,9 +447,13 @@ test('a store that can be read and not written is told of once', async () => {
 
 test.concurrent('many checkpoints for a store that never answers are waited for once', async () => {
   const model = await mamba();
+  let puts = 0;
   const store = {
     get: async () => undefined,
-    put: () => new Promise<never>(() => {}),
+    put: () => {
+      puts++;
+      return new Promise<never>(() => {});
+    },
     delete: async () => {},
     async *list(): AsyncGenerator<string> {},
   };
@@ -431,9 +462,9 @@ test.concurrent('many checkpoints for a store that never answers are waited for 
     for await (const _ of engine.generate({ prompt: ids(numbers(seed), 80), maxTokens: 2 }));
   };
   await Promise.all(Array.from({ length: 16 }, (_, i) => read(100 + i)));
-  const begun = performance.now();
+  const before = puts;
   await engine.drain();
-  expect(performance.now() - begun).toBeLessThan(8000);
+  expect(puts - before).toBeLessThanOrEqual(1);
   expect(engine.stats().store).toMatchObject({ writes: 0 });
   await model.dispose();
 });

@@ -20,7 +20,7 @@ async function benchCalls(...args: string[]): Promise<CallResult[]> {
 }
 
 describe('bench calls', () => {
-  it('measures generate, batches and decoding of a small model', { timeout: 120_000 }, async () => {
+  it('measures generate, batches and decoding of a small model', async () => {
     const small = ['--parameters', '300K', '--d-model', '64', '--vocabulary', '200', '--lengths', '64'];
     const results = await benchCalls('--only', 'generate,batch,decode', ...small);
     expect(new Set(results.map((r) => r.group))).toEqual(new Set(['generate', 'batch', 'decode']));

@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { rmSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { createModel, loadModel, ops, StatespaceError, systemInfo, Tensor } from 'statespace';
@@ -10,6 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { LONG, needs } from '../support/needs.js';
 import { run, succeed } from '../support/process.js';
 import { long } from '../support/scale.js';
+import { least, loopTime, took, until } from '../support/stalls.js';
 import { textModelFolder } from '../support/text-model.js';
 
 const entry = resolve(__dirname, '../../dist/lib/index.js');
@@ -42,19 +43,19 @@ describe('a worker that is terminated during an op', () => {
     'ends soon, and nobody writes to the memory of its results of %i bytes',
     async (size) => {
       const before = ops.selectiveScanSync(scanArgs(5000));
-      for (let i = 0; i < 3; i++) {
+      let tried = 0;
+      const end = async () => {
         const worker = new Worker(program(size), { eval: true, workerData: entry });
         const failed = new Promise((_, fail) => worker.once('error', fail));
         await Promise.race([new Promise((done) => worker.once('message', done)), failed]);
-        await setTimeout(30 + 17 * i);
-        const start = performance.now();
-        expect(await worker.terminate()).toBe(1);
-        expect(performance.now() - start).toBeLessThan(1500);
+        await setTimeout(30 + 17 * (tried++ % 3));
+        const ms = await took(async () => expect(await worker.terminate()).toBe(1));
         const mine = Array.from({ length: 6 }, () => new Float32Array(ops.selectiveScanSync(scanArgs(5000)).y.data));
         for (const y of mine) expect(Buffer.compare(Buffer.from(y.buffer), Buffer.from(before.y.data.buffer))).toBe(0);
-      }
+        return ms;
+      };
+      for (let i = 0; i < 3; i++) expect(await least(1500, end)).toBeLessThan(1500);
     },
-    120_000,
   );
 });
 
@@ -91,7 +92,7 @@ describe('large results', () => {
       await new Promise((done) => setTimeout(done, 6000));
       console.log(JSON.stringify({ grown: most - before }));`)) as { grown: number };
     expect(seen.grown).toBeLessThan(400e6); // of 3.2 GB
-  }, 60_000);
+  });
 
   it('of more than 4 GiB are results or typed errors', async () => {
     const seen = (await child(
@@ -111,7 +112,14 @@ describe('logits of a session', () => {
   const model = `
     require('node:v8').setFlagsFromString('--expose-gc');
     const gc = require('node:vm').runInNewContext('gc');
-    const collect = async () => { for (let i = 0; i < 4; i++) { gc(); await new Promise((done) => setTimeout(done, 20)); } };
+    const collected = async (ref) => {
+      for (let i = 0; i < 200; i++) {
+        await new Promise((done) => setTimeout(done, 20)); // what deref() gives stays until then
+        gc();
+        if (!ref.deref()) return true;
+      }
+      return false;
+    };
     const config = { model_type: 'mamba', vocab_size: 50280, hidden_size: 16, num_hidden_layers: 1, state_size: 4 };
     const model = await statespace.createModel(config, { seed: 1 });
     const session = model.createSession();
@@ -127,20 +135,22 @@ describe('logits of a session', () => {
       const kept = [];
       for (const [name, call] of Object.entries(calls)) {
         const result = await (async () => new WeakRef(await call()))();
-        await collect();
-        if (result.deref()) kept.push(name);
+        if (!(await collected(result))) kept.push(name);
       }
       console.log(JSON.stringify(kept));`);
     expect(seen).toEqual([]);
   });
 
   // 4.3 GB of memory: in npm run check:full.
-  it.runIf(needs(long, LONG))(
+  it.runIf(needs(long, LONG) && needs(process.platform === 'linux', 'Linux'))(
     'of more than 4 GiB are written in place, and leave the event loop its turns',
     async () => {
       const seen = (await child(`${model}
-      let [worst, last] = [0, performance.now()];
-      const beat = () => { const now = performance.now(); worst = Math.max(worst, now - last); last = now; };
+      const { readFileSync } = require('node:fs');
+      // Processor time of the loop's thread, in ms.
+      const spent = () => Number(readFileSync('/proc/self/task/' + process.pid + '/schedstat', 'utf8').split(' ')[0]) / 1e6;
+      let [worst, last] = [0, spent()];
+      const beat = () => { const now = spent(); worst = Math.max(worst, now - last); last = now; };
       const timer = setInterval(beat, 5);
       const all = await session.forward(tokens(21500), { logits: 'all' });
       beat();
@@ -153,7 +163,6 @@ describe('logits of a session', () => {
       expect(seen).toMatchObject({ shape: [21500, 50280], equal: true });
       expect(seen.worst).toBeLessThan(500); // 3,000 where the result is copied
     },
-    120_000,
   );
 });
 
@@ -297,20 +306,25 @@ it('many calls on one signal warn of no leak, and hear it all', async () => {
   process.on('warning', listen);
   const controller = new AbortController();
   setMaxListeners(10, controller.signal);
-  const calls = Array.from({ length: 30 }, () =>
-    model.createSession().forward(new Int32Array(20_000).fill(1), { signal: controller.signal }),
-  );
-  const engine = model.createEngine();
-  const asked = Array.from({ length: 12 }, async () => {
-    const request = { tokens: new Int32Array(20_000).fill(1), maxTokens: 4, signal: controller.signal };
-    for await (const _ of engine.generate(request));
+  const { signal } = controller;
+  // Each without an end: a sequence goes on until the abort, whenever that comes.
+  const sessions = Array.from({ length: 30 }, () => model.createSession());
+  const rounds = new Array(30).fill(0);
+  const calls = sessions.map(async (session, i) => {
+    for (; ; rounds[i]++) await session.forward(new Int32Array(2000).fill(1), { logits: 'none', signal });
   });
-  await setTimeout(5);
+  const engine = model.createEngine();
+  const generated = new Array(12).fill(0);
+  const asked = generated.map(async (_, i) => {
+    const request = { tokens: new Int32Array(200).fill(1), maxTokens: 1e9, signal };
+    for await (const _ of engine.generate(request)) generated[i]++;
+  });
+  const ended = Promise.allSettled([...calls, ...asked]);
+  await until(() => [...rounds, ...generated].every((count) => count > 0));
   controller.abort(new Error('enough'));
-  for (const outcome of await Promise.allSettled([...calls, ...asked])) {
-    expect(outcome.status === 'rejected' && outcome.reason.message).toBe('enough');
-  }
-  await setTimeout(5);
+  for (const outcome of await ended)
+    expect(outcome).toMatchObject({ status: 'rejected', reason: { message: 'enough' } });
+  await setImmediate();
   process.off('warning', listen);
   expect(warnings).toEqual([]);
   await model.dispose();
@@ -329,12 +343,11 @@ describe('initial systems', () => {
     }
   });
 
-  it('are made off the event loop', async () => {
-    let turns = 0;
-    const timer = setInterval(() => turns++, 1);
-    await ops.s4dInit({ N: 600, init: 'legs' });
-    clearInterval(timer);
-    expect(turns).toBeGreaterThan(5);
+  it.runIf(needs(process.platform === 'linux', 'Linux'))('are made off the event loop', async () => {
+    const before = process.cpuUsage();
+    const { all } = await loopTime(() => ops.s4dInit({ N: 600, init: 'legs' }));
+    const { user, system } = process.cpuUsage(before);
+    expect(all).toBeLessThan((0.3 * (user + system)) / 1000);
   });
 });
 

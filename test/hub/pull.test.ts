@@ -1,16 +1,19 @@
 // Downloads from a hub on loopback: what is fetched, where it lies, and that cut, wrong and refused answers end well.
 import { spawn } from 'node:child_process';
 import { existsSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import promises from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { loadModel } from 'statespace';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { neededFiles } from '../../dist/lib/hub/choose.js';
+import { claim, leave } from '../../dist/lib/hub/partial.js';
 import { pull } from '../../dist/lib/hub/pull.js';
 import { parseHubSource } from '../../dist/lib/hub/source.js';
 import { statespace } from '../support/cli.js';
 import { modelCase } from '../support/golden.js';
+import { until } from '../support/stalls.js';
 import { COMMIT, fakeHub, gitSha1, type Repository, send, sha256 } from './fake-hub.js';
 
 const golden = modelCase('mamba_hf').folder;
@@ -57,6 +60,19 @@ afterAll(async () => {
 
 const fetched = () => hub.requests.filter((r) => r.url.includes('/resolve/')).map((r) => r.url.split('/').pop());
 const blobs = () => readdirSync(join(cache, 'models--lab--mamba', 'blobs'));
+
+/** Bytes of the file with this hash that have come and are not the whole. */
+function written(repository: string, hash: string): number {
+  const folder = join(cache, `models--lab--${repository}`, 'blobs');
+  const partial = existsSync(folder) && readdirSync(folder).find((name) => name.startsWith(`${hash}.`));
+  return partial ? (statSync(join(folder, partial), { throwIfNoEntry: false })?.size ?? 0) : 0;
+}
+
+/** Ends a connection when what was sent lies in the cache: the weights have then come to so many bytes. */
+async function cutAt(bytes: number, response: ServerResponse): Promise<void> {
+  await until(() => written('mamba', sha256(weights)) >= bytes);
+  response.destroy();
+}
 
 test("what loadModel reads, and no more, in the layout of Python's cache", async () => {
   const heard: number[] = [];
@@ -107,7 +123,8 @@ describe('faults', () => {
       cuts++;
       const from = Number(/(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
       response.writeHead(from ? 206 : 200, { 'content-length': bytes.length - from });
-      response.write(bytes.subarray(from, from + 1000), () => setTimeout(() => response.destroy(), 20));
+      response.write(bytes.subarray(from, from + 1000));
+      void cutAt(from + 1000, response);
       return true;
     };
     const folder = await pull('hf:lab/mamba');
@@ -122,7 +139,8 @@ describe('faults', () => {
       if (path !== 'model.safetensors') return false;
       response.writeHead(200, { 'content-length': bytes.length });
       if (cut) response.end(bytes);
-      else response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 20));
+      else response.write(bytes.subarray(0, 1000));
+      if (!cut) void cutAt(1000, response);
       cut = true;
       return true;
     };
@@ -154,7 +172,8 @@ describe('faults', () => {
       if (path !== 'model.safetensors' || !first) return false;
       first = false;
       response.writeHead(200, { 'content-length': bytes.length });
-      response.write(Buffer.alloc(1000, 9), () => setTimeout(() => response.destroy(), 20));
+      response.write(Buffer.alloc(1000, 9));
+      void cutAt(1000, response);
       return true;
     };
     const folder = await pull('hf:lab/mamba');
@@ -201,7 +220,8 @@ describe('faults', () => {
     hub.fault = (_, response, bytes, path) => {
       if (path !== 'model.safetensors') return false;
       response.writeHead(200, { 'content-length': bytes.length });
-      response.write(bytes.subarray(0, 1000), () => setTimeout(() => controller.abort(new Error('enough')), 50));
+      response.write(bytes.subarray(0, 1000));
+      void until(() => written('mamba', sha256(weights)) >= 1000).then(() => controller.abort(new Error('enough')));
       return true;
     };
     await expect(pull('hf:lab/mamba', { signal: controller.signal })).rejects.toThrow('enough');
@@ -214,12 +234,15 @@ describe('faults', () => {
 
 describe('several that want the same model at once', () => {
   const large = Buffer.from(Uint8Array.from({ length: 1 << 20 }, (_, i) => (i * 31) >> 3));
+  /** What the last of all pieces waits for. */
+  let open: () => boolean;
   /** The whole or the rest, in pieces, so that it takes a while. */
   const slowly = (request: IncomingMessage, response: ServerResponse, bytes: Uint8Array) => {
     let at = Number(/(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
     response.writeHead(at ? 206 : 200, { 'content-length': bytes.length - at });
     const go = () => {
       if (at >= bytes.length) return response.end();
+      if (at + (1 << 16) >= bytes.length && !open()) return setTimeout(go, 5);
       response.write(bytes.subarray(at, at + (1 << 16)));
       at += 1 << 16;
       return setTimeout(go, 5);
@@ -228,6 +251,7 @@ describe('several that want the same model at once', () => {
     return true;
   };
   beforeEach(() => {
+    open = () => true;
     repositories['lab/large'] = { files: { 'config.json': config, 'model.safetensors': large }, large: [WEIGHTS] };
     hub.fault = (request, response, bytes, path) => path === WEIGHTS && slowly(request, response, bytes);
   });
@@ -238,8 +262,10 @@ describe('several that want the same model at once', () => {
 
   test('get it once: pulls of this process', async () => {
     const heard: number[] = [];
+    const listings = () => hub.requests.filter((r) => r.url.includes('/tree/')).length;
+    open = () => listings() === 4;
     const asked = Array.from({ length: 4 }, async (_, i) => {
-      await new Promise((done) => setTimeout(done, 10 * i));
+      await until(() => listings() >= i);
       return pull('hf:lab/large', { onProgress: ({ loadedBytes }) => i === 3 && heard.push(loadedBytes) });
     });
     for (const folder of await Promise.all(asked)) expect(held(folder)).toBe(true);
@@ -252,7 +278,9 @@ describe('several that want the same model at once', () => {
     const controller = new AbortController();
     const first = pull('hf:lab/large', { signal: controller.signal });
     const second = pull('hf:lab/large');
-    setTimeout(() => controller.abort(new Error('enough')), 60);
+    open = () => controller.signal.aborted;
+    await until(() => written('large', sha256(large)) > 0);
+    controller.abort(new Error('enough'));
     await expect(first).rejects.toThrow('enough');
     expect(held(await second)).toBe(true);
     expect(fetched().filter((f) => f === WEIGHTS).length).toBeLessThanOrEqual(2);
@@ -270,12 +298,7 @@ describe('several that want the same model at once', () => {
     };
     const args = ['pull', 'lab/large'];
     const killed = spawn(process.execPath, [MAIN, ...args], { env: process.env, stdio: 'ignore' });
-    const blobs = join(cache, 'models--lab--large', 'blobs');
-    const written = () => {
-      const partial = existsSync(blobs) && left().find((f) => f.startsWith(sha256(large)) && f !== sha256(large));
-      return partial ? statSync(join(blobs, partial)).size : 0;
-    };
-    await expect.poll(written, { timeout: 20_000 }).toBeGreaterThan(0);
+    await until(() => written('large', sha256(large)) > 0);
     killed.kill('SIGKILL');
     await new Promise((done) => killed.on('exit', done));
     const [a, b] = await Promise.all([statespace(args), pull('hf:lab/large')]);
@@ -286,6 +309,32 @@ describe('several that want the same model at once', () => {
     expect(ranges[1]).toMatch(/^bytes=[1-9]/);
     expect(left()).toEqual(whole());
   });
+});
+
+test('two that begin at once never both write, wherever one is halted', async () => {
+  const path = join(cache, 'blob');
+  const { writeFile } = promises;
+  for (const halted of [0, 1]) {
+    let [begun, go] = [0, () => {}];
+    promises.writeFile = (async (...args: Parameters<typeof writeFile>) => {
+      if (begun++ === halted) await new Promise<void>((resolve) => (go = resolve));
+      return writeFile(...args);
+    }) as typeof writeFile;
+    const owners: string[] = [];
+    const pause = () => new Promise<void>((resolve) => setTimeout(resolve, 5));
+    const claims = [0, 1].map(async () => {
+      const mine = (await claim(path, 9, pause))!;
+      owners.push(mine);
+      return mine;
+    });
+    await until(() => owners.length === 1);
+    promises.writeFile = writeFile;
+    go();
+    await new Promise((resolve) => setTimeout(resolve, 100)); // time to go wrong
+    expect(owners).toHaveLength(1);
+    await leave(path, owners[0]!);
+    for (const mine of await Promise.all(claims)) await leave(path, mine);
+  }
 });
 
 describe('names', () => {

@@ -46,7 +46,7 @@ const known = new Map<string, ReturnType<typeof reference>>();
 
 onEveryBackend(() => {
   describe.each(Object.keys(formats))('%s', (kind) => {
-    test.each(seeds)('seed %d', { timeout: 120_000 }, async (seed) => {
+    test.each(seeds)('seed %d', async (seed) => {
       const key = `${kind} ${seed}`;
       if (!known.has(key)) known.set(key, reference(kind, seed));
       const { config, ids, logits, folder } = known.get(key)!;

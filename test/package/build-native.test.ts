@@ -38,4 +38,4 @@ it('is made anew where it was configured in another place, and kept where it was
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}, 120_000);
+});

@@ -14,6 +14,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventStream } from '../../lib/server/sse.js';
 import { alone, textAlone } from '../support/engines.js';
+import { until } from '../support/stalls.js';
 import { textModelFolder } from '../support/text-model.js';
 
 type App = ReturnType<typeof createApp>;
@@ -243,9 +244,7 @@ describe('chats', () => {
     expect(chunks).toBeLessThan(3000);
     const whole = client.chat.completions.create(endless, { signal: AbortSignal.timeout(100) });
     await expect(whole).rejects.toThrow();
-    for (let i = 0; i < 100 && engine.stats().running + engine.stats().queued > 0; i++)
-      await new Promise((done) => setTimeout(done, 10));
-    expect(engine.stats()).toMatchObject({ running: 0, queued: 0 });
+    await until(() => engine.stats().running + engine.stats().queued === 0);
   });
 });
 
@@ -359,8 +358,7 @@ describe('an app of its own options', () => {
     expect(response.status).toBe(stream ? 200 : 504);
     expect(text).toContain('"code":"timeout"');
     expect(text).not.toContain('[DONE]');
-    for (let i = 0; i < 100 && engine.stats().running > 0; i++) await new Promise((done) => setTimeout(done, 10));
-    expect(engine.stats().running).toBe(0);
+    await until(() => engine.stats().running === 0);
   });
 
   test('a log that throws costs no answer', async () => {
@@ -375,7 +373,7 @@ describe('an app of its own options', () => {
     expect((await post(app, { prompt: 'hello', max_tokens: 2 })).status).toBe(200);
     const streamed = await (await post(app, { prompt: 'hello', max_tokens: 2, stream: true })).text();
     expect(streamed).toContain('[DONE]');
-    await new Promise((done) => setTimeout(done, 5));
+    await until(() => warnings.length >= 2);
     process.off('warning', listen);
     expect(warnings).toEqual(['log: Error: full', 'log: Error: full']);
   });

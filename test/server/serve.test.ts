@@ -8,6 +8,7 @@ import { statespace } from '../support/cli.js';
 import { ids, numbers, textAlone } from '../support/engines.js';
 import { amount } from '../support/scale.js';
 import { complete, metric, type ServerProcess, serveProcess } from '../support/server-process.js';
+import { until, wanted } from '../support/stalls.js';
 import { textModelFolder } from '../support/text-model.js';
 
 const folder = textModelFolder();
@@ -62,17 +63,18 @@ test('SIGTERM: what runs is answered to its end, nothing new is taken, and it en
 });
 
 test('what has not ended when the grace has is told so: an event of a stream, 503 else', async () => {
-  const server = await start('--grace', '0');
-  const long = { prompt: 'hello', n: 60, max_tokens: 4000, logit_bias: { '42': 100 } };
+  const server = await start('--grace', '0', '--max-tokens', '1000000000');
+  const endless = { prompt: 'hello', n: 40, max_tokens: 1e9, logit_bias: { '42': 100 } };
   const ask = (more: object) =>
     fetch(`${server.url}/v1/completions`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ ...long, ...more }),
+      body: JSON.stringify({ ...endless, ...more }),
     });
   const [whole, stream] = [ask({}), await ask({ stream: true })];
   const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader();
   let text = (await reader.read()).value!;
+  await until(async () => (await metric(server.url, 'requests_running')) > 40); // both
   const ended = server.end('SIGTERM');
   for (let part = await reader.read(); !part.done; part = await reader.read()) text += part.value;
   const last = text.trim().split('\n\n').at(-1)!;
@@ -100,10 +102,18 @@ describe('from a folder', () => {
     const cold = await complete(first.url, { prompt: prompt(1) });
     expect(cold).toEqual({ text: await said(prompt(1)), cached: 0 });
     expect(await first.end('SIGTERM')).toMatchObject({ code: 0 });
-    const second = await start('--cache-folder', cache);
-    expect(await complete(second.url, { prompt: prompt(1) })).toEqual({ text: cold.text, cached: 149 });
+    const restarted = async (tokens: number[]) =>
+      complete((await start('--cache-folder', cache)).url, { prompt: tokens, max_tokens: 8 });
+    const found = await wanted(
+      ({ cached }) => cached > 0,
+      () => restarted(prompt(1)),
+    );
+    expect(found).toEqual({ text: cold.text, cached: 149 });
     const other = [...prompt(1).slice(0, 140), ...prompt(2, 20)];
-    const answer = await complete(second.url, { prompt: other });
+    const answer = await wanted(
+      ({ cached }) => cached > 0,
+      () => restarted(other),
+    );
     expect(answer.text).toBe(await said(other));
     expect(answer.cached).toBeGreaterThanOrEqual(118);
   });

@@ -1,7 +1,7 @@
 // What a call has not finished it has not changed; what forks share costs nothing; calls take turns.
-import { setTimeout } from 'node:timers/promises';
 import { createModel, type Session } from 'statespace';
 import { describe, expect, test } from 'vitest';
+import { loopTime, until, wanted } from '../support/stalls.js';
 
 const LLAMA = {
   model_type: 'llama',
@@ -124,17 +124,18 @@ test('a step does not wait for another session`s prompt', async () => {
   const model = await createModel({ ...MAMBA, hidden_size: 128, num_hidden_layers: 4 }, { seed: 1 });
   const [long, short] = [model.createSession(), model.createSession()];
   await Promise.all([long.forward([1]), short.forward([1])]);
-  let steps = 0;
-  let reading = true;
-  const prompt = long.forward(ids(60_000), { logits: 'none' }).finally(() => {
-    reading = false;
-  });
-  while (reading) {
-    await short.forward([2]);
-    steps++;
-  }
-  await prompt;
-  expect(steps).toBeGreaterThan(20);
+  const stepsBeside = async () => {
+    let steps = 0;
+    let reading = true;
+    const prompt = long.forward(ids(60_000), { logits: 'none' }).finally(() => {
+      reading = false;
+    });
+    for (; reading; steps++) await short.forward([2]);
+    await prompt;
+    return steps;
+  };
+  // A machine that halts this thread has none of it; where they waited there would never be more than two.
+  expect(await wanted((steps) => steps > 20, stepsBeside)).toBeGreaterThan(20);
 });
 
 test('sixty-four sessions that generate leave timers their turn', async () => {
@@ -144,19 +145,12 @@ test('sixty-four sessions that generate leave timers their turn', async () => {
     for await (const _ of session.generate({ prompt: [1], maxTokens: 40, temperature: 1, topK: 40, seed })) n++;
     return n;
   };
-  let ticks = 0;
-  let longest = 0;
-  let last = performance.now();
-  const timer = setInterval(() => {
-    ticks++;
-    longest = Math.max(longest, performance.now() - last);
-    last = performance.now();
-  }, 1);
-  const counts = await Promise.all(Array.from({ length: 64 }, (_, i) => generate(model.createSession(), i)));
-  clearInterval(timer);
+  let counts: number[] = [];
+  const { all, longest } = await loopTime(async () => {
+    counts = await Promise.all(Array.from({ length: 64 }, (_, i) => generate(model.createSession(), i)));
+  });
   expect(counts).toEqual(new Array(64).fill(40));
-  expect(ticks).toBeGreaterThan(5);
-  expect(longest).toBeLessThan(250); // of a run of seconds; a busy machine delays a timer as well
+  expect(longest).toBeLessThan(Math.min(250, all / 5));
 });
 
 test('a session with the memory of one that is gone does not wait for that to be cleared', async () => {
@@ -169,9 +163,8 @@ test('a session with the memory of one that is gone does not wait for that to be
   const fed = resident();
   expect(first.bytes).toBeGreaterThan(80e6);
   await first.dispose();
-  for (let i = 0; i < 200 && resident() > fed - 70e6; i++) await setTimeout(50);
+  await until(() => resident() < fed - 70e6);
   const before = resident();
-  expect(fed - before).toBeGreaterThan(70e6);
   const second = model.createSession();
   expect(resident() - before).toBeLessThan(10e6);
   expect((await second.forward([1, 2])).data).toEqual(row.data);

@@ -101,8 +101,9 @@ describe('refused, with the session as it was:', () => {
   it('an aborted call', async () => {
     const session = model.createSession();
     const controller = new AbortController();
-    const call = session.forward(new Int32Array(40_000), { out: blank(1, 61), signal: controller.signal });
-    setTimeout(() => controller.abort(new Error('enough')), 5);
+    const { signal } = controller;
+    const onProgress = () => controller.abort(new Error('enough'));
+    const call = session.forward(new Int32Array(40_000), { out: blank(1, 61), signal, onProgress });
     await expect(call).rejects.toThrow('enough');
     expect(session.position).toBe(0);
   });

@@ -266,4 +266,4 @@ test('a million draws are distributed as the softmax says (χ²)', async () => {
     const freedom = kept.length - 1;
     expect(Math.abs(square - freedom)).toBeLessThan(6 * Math.sqrt(2 * freedom)); // six standard deviations
   }
-}, 120_000);
+});

@@ -80,7 +80,8 @@ test(
       let before = session.save();
       let aborted = 0;
       for (let i = 0; aborted < amount(40, 500); i++) {
-        expect(i, 'most calls are aborted before they end').toBeLessThan(2 * amount(40, 500));
+        // A third is aborted at once, the others at a moment that may come after their end.
+        expect(i, 'calls are aborted before they end').toBeLessThan(10 * amount(40, 500));
         const controller = new AbortController();
         const reason = new Error('enough');
         const work = session.forward(ids(30_000, i), { logits: 'none', signal: controller.signal });

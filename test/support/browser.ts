@@ -25,6 +25,7 @@ export async function lookAt<T>(executablePath: string, file: string, look: (pag
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] });
   try {
     const context = await browser.newContext({ offline: true, viewport: { width: 1280, height: 1600 } });
+    context.setDefaultTimeout(0); // the runner has one
     const page = await context.newPage();
     const seen: Seen = { requests: [], errors: [] };
     const url = pathToFileURL(file).href;

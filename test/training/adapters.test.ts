@@ -1,5 +1,6 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
+import vm from 'node:vm';
 import {
   createModel,
   createTrainer,
@@ -10,7 +11,8 @@ import {
   resumeTrainer,
   saveModel,
 } from 'statespace';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { readPeftConfig } from '../../dist/lib/models/peft-config.js';
 import { batchOf, bits, CONFIG, HYBRID, temporary } from '../support/training.js';
 
 let model: Model;
@@ -359,6 +361,20 @@ test('what is no plain addition to the weights as they are is refused, and patte
     /adapters: expected paths of folders/,
   );
   await load({ init_lora_weights: 'gaussian', alpha_pattern: { q_proj: 2 }, target_parameters: [] });
+});
+
+test('patterns of names are no slower for a process that is halted while they are tried', async () => {
+  const late = Object.assign(new Error('Script execution timed out'), { code: 'ERR_SCRIPT_EXECUTION_TIMEOUT' });
+  const halted = vi.spyOn(vm, 'runInNewContext').mockImplementationOnce(() => {
+    throw late;
+  });
+  const folder = await temporary();
+  const config = { peft_type: 'LORA', r: 2, lora_alpha: 2, bias: 'none', alpha_pattern: { q_proj: 3 } };
+  await writeFile(join(folder, 'adapter_config.json'), JSON.stringify(config));
+  const scales = (await readPeftConfig(folder)).ranksOf(['model.layers.0.self_attn.q_proj']);
+  expect([...scales.values()]).toEqual([{ rank: 2, scale: 1.5 }]);
+  expect(halted).toHaveBeenCalledTimes(2);
+  halted.mockRestore();
 });
 
 test('adapters stand by default where peft takes them', async () => {

@@ -92,7 +92,6 @@ test('floats of a config keep their fraction: transformers refuses a 1 for a 1.0
 
 test.runIf(needs(python, 'STATESPACE_PYTHON, a Python with transformers and peft'))(
   'the same now, with the transformers and peft of STATESPACE_PYTHON',
-  { timeout: 180_000 },
   async () => {
     const folder = mkdtempSync(join(tmpdir(), 'statespace-transformers-'));
     try {

@@ -1,6 +1,7 @@
 import { StatespaceError } from '../../errors.js';
 import { lazyCrypto } from '../../lazy.js';
 import type { Model } from '../../models/model.js';
+import { Patience } from '../../patience.js';
 import type { Session } from '../../session/session.js';
 import { tagOf } from '../../tensor.js';
 import { Turns } from '../../turns.js';
@@ -107,18 +108,13 @@ export class Persistence {
   }
 
   /** undefined where the files take longer to be read, which is no fault of the store's, or cannot be. */
-  private async ownerBefore(until: number): Promise<Owner | undefined> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(() => resolve(undefined), Math.max(1, until - performance.now()));
-    });
+  private async ownerBefore(patience: Patience): Promise<Owner | undefined> {
+    const late = new Error();
     try {
-      return await Promise.race([this.owner(), late]);
+      return await patience.for(this.owner(), late);
     } catch (error) {
-      this.failed(error, 'read');
+      if (error !== late) this.failed(error, 'read');
       return undefined;
-    } finally {
-      clearTimeout(timer);
     }
   }
 
@@ -154,10 +150,23 @@ export class Persistence {
   async find(tokens: Int32Array, above: number, limit: number): Promise<Restored | undefined> {
     if (limit < HEAD_TOKENS || limit <= above || performance.now() < this.silentUntil) return undefined;
     // One patience for all of it: a store that is there but gives nothing must not cost one for each checkpoint.
+    const patience = new Patience(PATIENCE_MS);
+    try {
+      return await this.findWithin(patience, tokens, above, limit);
+    } finally {
+      patience.end();
+    }
+  }
+
+  private async findWithin(
+    patience: Patience,
+    tokens: Int32Array,
+    above: number,
+    limit: number,
+  ): Promise<Restored | undefined> {
     const begun = performance.now();
-    const until = begun + PATIENCE_MS;
     const failed = this.counts.errors;
-    const owner = await this.ownerBefore(until);
+    const owner = await this.ownerBefore(patience);
     if (!owner) return undefined;
     const folder = `${owner.folder}/${prefixHash(tokens, HEAD_TOKENS)}/`;
     const known = new Map<number, string[]>();
@@ -169,14 +178,14 @@ export class Persistence {
           // A store that has its keys at hand gives nobody else a turn.
           const pause = turns.due();
           if (pause) await pause;
-          if (performance.now() > until) throw new Error('its list has no end');
+          if (patience.isOver) throw new Error('its list has no end');
           const [position, hash] = key.slice(folder.length).split('-');
           const at = Number.parseInt(position!, 10);
           if (at > above && at <= limit && hash) known.set(at, [...(known.get(at) ?? []), key]);
         }
         return true;
       },
-      until,
+      patience,
     );
     if (!listed) return this.notFound(begun);
     const positions = [...known.keys()].sort((a, b) => a - b);
@@ -184,7 +193,7 @@ export class Persistence {
     for (const position of positions.reverse()) {
       const key = `${folder}${position}-${hashes.get(position)}`;
       if (!known.get(position)!.includes(key)) continue;
-      const session = await this.load(key, owner.namespace, tokens.subarray(0, position), until);
+      const session = await this.load(key, owner.namespace, tokens.subarray(0, position), patience);
       if (session) return { session, position };
       if (this.counts.errors > failed) return this.notFound(begun);
     }
@@ -195,7 +204,7 @@ export class Persistence {
     key: string,
     namespace: Uint8Array,
     tokens: Int32Array,
-    until: number,
+    patience: Patience,
   ): Promise<Session | undefined> {
     let late = false;
     const session = await this.patiently(
@@ -216,7 +225,7 @@ export class Persistence {
         }
         return undefined;
       },
-      until,
+      patience,
     );
     late = true;
     if (session !== 'damaged') {
@@ -310,25 +319,18 @@ export class Persistence {
   }
 
   /** undefined, and one more error, where the store fails or does not answer. */
-  private async patiently<T>(
-    of: Access,
-    work: () => Promise<T>,
-    until = performance.now() + PATIENCE_MS,
-  ): Promise<T | undefined> {
+  private async patiently<T>(of: Access, work: () => Promise<T>, given?: Patience): Promise<T | undefined> {
     if (this.closed) return undefined;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error('no answer')), Math.max(1, until - performance.now()));
-    });
+    const patience = given ?? new Patience(PATIENCE_MS);
     try {
-      const found = await Promise.race([work(), late]);
+      const found = await patience.for(work());
       this.failing[of] = false;
       return found;
     } catch (error) {
       this.failed(error, of);
       return undefined;
     } finally {
-      clearTimeout(timer);
+      if (!given) patience.end();
     }
   }
 }

@@ -70,7 +70,7 @@ export async function* readRanges(
   };
   socket.on('error', end);
   socket.on('close', () => end(new Error(CUT)));
-  socket.setTimeout(IDLE_MS, () => end(new Error('redis: no answer')));
+  whenSilent(socket, end);
   const asking = new Asking(socket, server, key, from, until);
   try {
     const replies = new BulkReplies();
@@ -112,7 +112,7 @@ async function* readDecrypted(server: RedisAddress, key: string, from: number, u
   const { connect } = lazyTls();
   const socket = connect({ ...(isIP(host) ? {} : { servername: host }), ...tls, host, port });
   socket.setNoDelay(true);
-  socket.setTimeout(IDLE_MS, () => socket.destroy(new Error('redis: no answer')));
+  whenSilent(socket, (error) => void socket.destroy(error));
   const asking = new Asking(socket, server, key, from, until);
   const replies = new BulkReplies();
   let at = from;
@@ -130,6 +130,16 @@ async function* readDecrypted(server: RedisAddress, key: string, from: number, u
   } finally {
     socket.destroy();
   }
+}
+
+/** Says so where nothing has come for long; what came while this process was halted is read first. */
+function whenSilent(socket: Socket, end: (error: Error) => void): void {
+  socket.setTimeout(IDLE_MS, () => {
+    const { bytesRead } = socket;
+    setImmediate(() => {
+      if (socket.bytesRead === bytesRead) end(new Error('redis: no answer'));
+    });
+  });
 }
 
 /** Says who asks, and asks for some ranges ahead of what has come. */

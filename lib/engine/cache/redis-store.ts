@@ -1,6 +1,7 @@
 import type { ChainableCommander, Redis } from 'ioredis';
 import { mismatch, show } from '../../errors.js';
 import { checkOptions } from '../../options.js';
+import { Patience } from '../../patience.js';
 import { readRanges } from './redis-ranges.js';
 import type { SnapshotStore, StoredPieces } from './store.js';
 
@@ -46,6 +47,16 @@ export function redisStore(url: string, options: RedisStoreOptions = {}): RedisS
   return new Store(url, prefix, ttlSeconds);
 }
 
+/** An answer that does not come is an error. */
+async function answered<T>(asked: Promise<T>): Promise<T> {
+  const patience = new Patience(COMMAND_MS);
+  try {
+    return await patience.for(asked, new Error('redis: no answer'));
+  } finally {
+    patience.end();
+  }
+}
+
 class Store implements RedisStore {
   private connection: Redis | undefined;
   private failure: Error | undefined;
@@ -62,7 +73,6 @@ class Store implements RedisStore {
       const { Redis } = lazyIoredis();
       if (this.closed) throw new Error('redis: the store was closed');
       this.connection ??= new Redis(this.url, {
-        commandTimeout: COMMAND_MS,
         connectTimeout: CONNECT_MS,
         maxRetriesPerRequest: 1,
         enableOfflineQueue: true,
@@ -83,7 +93,7 @@ class Store implements RedisStore {
   /** What fails of a connection says why there is none. */
   private async asking<T>(work: (redis: Redis) => Promise<T>): Promise<T> {
     try {
-      return await work(await this.redis());
+      return await answered(work(await this.redis()));
     } catch (error) {
       throw this.failure && !this.closed ? new Error(`redis: ${this.failure.message}`, { cause: error }) : error;
     }
@@ -156,7 +166,7 @@ class Store implements RedisStore {
       return;
     }
     for (let at = first.length; at < bytes; ) {
-      const piece = await redis.getrangeBuffer(name, at, at + PIECE - 1);
+      const piece = await answered(redis.getrangeBuffer(name, at, at + PIECE - 1));
       if (piece.length === 0) throw new Error('redis: a value went away while it was read');
       at += piece.length;
       yield piece;
