@@ -6,7 +6,7 @@ import { Body } from './body.js';
 import { Choices, textOf, tokenBytes } from './choices.js';
 import { now } from './completions.js';
 import { invalid, ofTools } from './errors.js';
-import { readCommon } from './sampling.js';
+import { checkLogprobs, readCommon } from './sampling.js';
 import { eventStream } from './sse.js';
 import {
   type ForcedCall,
@@ -21,7 +21,8 @@ const MAX_MESSAGES = 10_000;
 
 /** POST /v1/chat/completions */
 export async function chat(engine: Engine, body: Body, limits: Limits, gone: AbortController): Promise<Served> {
-  const { request, n, stream, includeUsage } = readCommon(body, undefined, limits.maxTokens, 1);
+  const common = readCommon(body, undefined, limits.maxTokens, 1);
+  const { request, n, stream, includeUsage } = common;
   const messages = readMessages(body);
   const tools = readTools(body);
   if (tools?.forced) {
@@ -31,6 +32,7 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   const withLogprobs = body.boolean('logprobs') ?? false;
   const top = body.integer('top_logprobs', 0, 20);
   if (top !== undefined && !withLogprobs) throw body.wrong('top_logprobs', 'logprobs: true beside it');
+  if (withLogprobs) checkLogprobs(common, 1, top ?? 0);
   const [adds, continues] = [body.boolean('add_generation_prompt'), body.boolean('continue_final_message')];
   if (adds && continues) throw body.wrong('add_generation_prompt', 'false beside continue_final_message: true');
   const templateOptions = {
