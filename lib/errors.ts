@@ -41,6 +41,7 @@ export function show(value: unknown): string {
 function showItem(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
   if (typeof value === 'bigint') return `${value}n`;
+  if (typeof (value as Partial<PromiseLike<unknown>> | null)?.then === 'function') return 'a Promise (await it)';
   if (typeof value === 'object' && value !== null) return String(Object.getPrototypeOf(value)?.constructor.name);
   return typeof value === 'function' ? 'a function' : String(value);
 }

@@ -202,6 +202,14 @@ export function checkTensor(where: string, tensor: TensorLike): DType {
     throw mismatch('ERR_SHAPE', where, 'a tensor { data, shape, dtype? }', `a bare ${tagOf(tensor) ?? 'array'}`);
   checkAlive(where, tensor);
   const { data, shape } = tensor;
+  // What an op gives in place of one of its tensors, or before it is there.
+  if (data === undefined && shape === undefined) {
+    const within = Object.keys(tensor).filter(
+      (key) => (tensor as object as Record<string, unknown>)[key] instanceof Tensor,
+    );
+    const received = within.length > 0 ? `what has it as its ${within.join(' or ')}` : show(tensor);
+    throw mismatch('ERR_ARGUMENT', where, 'a tensor { data, shape, dtype? }', received);
+  }
   const size = sizeOf(where, shape);
   const dtype = tensor.dtype ?? defaultDType(where, data);
   const array = arrayOf[dtype];

@@ -149,7 +149,7 @@ async function readTensors(root: string, given: string, signal?: AbortSignal): P
 function notFolder(given: string, { cause }: Error): Error | undefined {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code;
   if (code === 'ENOTDIR') return new Error('is a file: give the folder that it lies in, with config.json', { cause });
-  if (code !== 'ENOENT' || !/^[\w.-]+\/[\w.-]+$/.test(given)) return undefined;
+  if (code !== 'ENOENT' || !/^(?!\.\.?\/)[\w.-]+\/[\w.-]+$/.test(given)) return undefined;
   return new Error(`there is no such folder; the repository of that name on the hub is ${show(`hf:${given}`)}`, {
     cause,
   });

@@ -127,12 +127,12 @@ export class Engine implements AsyncDisposable {
       tokens,
       limits,
       new Chooser(request, model.vocabSize, limits.stops.ids.keys(), mask),
+      () => this.counts.generatedTokens++,
     );
     const run = this.submit(task, tokens, boundaries, request, arrival, limits.maxTokens === 0);
     let first = true;
     try {
       for await (const event of task.stream()) {
-        if (event.kind === 'token') this.counts.generatedTokens++;
         if (event.kind === 'token' && first) {
           first = false;
           for (const observer of this.observers) observer.firstToken?.(performance.now() - run.arrived);

@@ -10,7 +10,12 @@ const MOST_TOKENS = 2 ** 31 - 1;
 /** Token ids, of a network with `rows` of them. `where`: what they were given as. */
 export function readIds(tokens: ArrayLike<number> | TensorLike, rows: number, where: string): Int32Array {
   if (typeof tokens !== 'object' || tokens === null || typeof (tokens as ArrayLike<number>).length !== 'number')
-    throw mismatch('ERR_ARGUMENT', where, 'an array of token ids', show(tokens));
+    throw mismatch(
+      'ERR_ARGUMENT',
+      where,
+      'an array of token ids',
+      typeof tokens === 'string' ? `a text, ${show(tokens)} (model.tokenizer.encode() gives its ids)` : show(tokens),
+    );
   const list = tokens as ArrayLike<number>;
   const { length } = list;
   if (!(Number.isInteger(length) && length >= 0 && length <= MOST_TOKENS))

@@ -133,6 +133,13 @@ async function readJson(request: Request): Promise<unknown> {
   const type = request.headers.get('content-type')?.replace(/;.*/s, '').trim().toLowerCase();
   if (type !== undefined && type !== 'application/json')
     throw new ApiError(415, `content-type: expected application/json, received ${type}`, 'unsupported_media_type');
+  const transfer = request.headers.get('transfer-encoding')?.trim().toLowerCase() || 'chunked';
+  if (transfer !== 'chunked')
+    throw new ApiError(
+      501,
+      `transfer-encoding: expected chunked, received ${transfer}`,
+      'unsupported_transfer_encoding',
+    );
   const encoding = request.headers.get('content-encoding')?.trim().toLowerCase() || 'identity';
   if (encoding !== 'identity')
     throw new ApiError(415, `content-encoding: expected none, received ${encoding}`, 'unsupported_media_type');

@@ -4,9 +4,8 @@ import type { EngineToken } from '../engine/request.js';
 import { Body } from './body.js';
 import { Choices, textOf, tokenBytes } from './choices.js';
 import { invalid, ofTools } from './errors.js';
-import { readCommon } from './sampling.js';
-import type { Limits, Served } from './served.js';
-import { now } from './served.js';
+import { checkLogprobs, readCommon } from './sampling.js';
+import { type Limits, now, type Served } from './served.js';
 import { eventStream } from './sse.js';
 import {
   type ForcedCall,
@@ -21,7 +20,8 @@ const MAX_MESSAGES = 10_000;
 
 /** POST /v1/chat/completions */
 export async function chat(engine: Engine, body: Body, limits: Limits, gone: AbortController): Promise<Served> {
-  const { request, n, stream, includeUsage } = readCommon(body, undefined, limits.maxTokens, 1);
+  const common = readCommon(body, undefined, limits.maxTokens, 1);
+  const { request, n, stream, includeUsage } = common;
   const messages = readMessages(body);
   const tools = readTools(body);
   if (tools?.forced) {
@@ -31,6 +31,7 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   const withLogprobs = body.boolean('logprobs') ?? false;
   const top = body.integer('top_logprobs', 0, 20);
   if (top !== undefined && !withLogprobs) throw body.wrong('top_logprobs', 'logprobs: true beside it');
+  if (withLogprobs) checkLogprobs(common, 1, top ?? 0);
   const [adds, continues] = [body.boolean('add_generation_prompt'), body.boolean('continue_final_message')];
   if (adds && continues) throw body.wrong('add_generation_prompt', 'false beside continue_final_message: true');
   const templateOptions = {

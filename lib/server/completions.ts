@@ -4,9 +4,8 @@ import type { Engine } from '../engine/engine.js';
 import type { EngineToken } from '../engine/request.js';
 import type { Body } from './body.js';
 import { Choices, isSilent, textOf, tokenBytes } from './choices.js';
-import { readCommon, readInputs } from './sampling.js';
-import type { Limits, Served } from './served.js';
-import { now } from './served.js';
+import { checkLogprobs, readCommon, readInputs } from './sampling.js';
+import { type Limits, now, type Served } from './served.js';
 import { eventStream } from './sse.js';
 
 const MAX_PROMPTS = 64;
@@ -22,9 +21,11 @@ interface Logprobs {
 
 /** POST /v1/completions */
 export async function completions(engine: Engine, body: Body, limits: Limits, gone: AbortController): Promise<Served> {
-  const { request, n, stream, includeUsage } = readCommon(body, DEFAULT_TOKENS, limits.maxTokens);
+  const common = readCommon(body, DEFAULT_TOKENS, limits.maxTokens);
+  const { request, n, stream, includeUsage } = common;
   const prompts = readInputs(body, 'prompt', MAX_PROMPTS);
   const logprobs = body.integer('logprobs', 0, 20);
+  if (logprobs !== undefined) checkLogprobs(common, prompts.length, logprobs);
   const options = logprobs === undefined ? request : { ...request, logprobs };
   const choices = new Choices(
     engine,

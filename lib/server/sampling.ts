@@ -159,6 +159,19 @@ function readFormat(body: Body): GenerateRequest['responseFormat'] | undefined {
   throw format.wrong('type', 'text, json_object, json_schema, regex or grammar');
 }
 
+// Of an answer that is sent as a whole: some 300 bytes each, until it is.
+const MOST_LOGPROBS = 1 << 20;
+
+/** Refuses log-probabilities that would not fit in memory together; streamed, they need not. */
+export function checkLogprobs({ request, n, stream }: Common, prompts: number, each: number): void {
+  const asked = prompts * n * request.maxTokens! * (1 + each);
+  if (!stream && asked > MOST_LOGPROBS)
+    throw invalid(
+      `logprobs: expected at most ${MOST_LOGPROBS} in an answer that is not streamed (choices × max_tokens × (1 + alternatives)), received ${asked}`,
+      'logprobs',
+    );
+}
+
 /** Texts or lists of token ids: one, or an array of them. */
 export function readInputs(body: Body, key: string, most: number): (string | number[])[] {
   const value = body.get(key);

@@ -7,6 +7,7 @@ import { checkOptions } from '../options.js';
 import { Patience } from '../patience.js';
 import { createApp } from './app.js';
 import { APP_OPTIONS, type AppOptions } from './app-options.js';
+import { answerUnreadable, cutStalled } from './connections.js';
 import { shuttingDown } from './errors.js';
 
 /** Where a server listens. */
@@ -31,7 +32,11 @@ export interface Listening {
 // Slow clients: what a request's head, and all of it, may take to come.
 const HEADERS_MS = 15_000;
 const REQUEST_MS = 60_000;
-const KEEP_ALIVE_MS = 5_000;
+// And for how long one may take nothing of its answer.
+const STALLED_MS = 60_000;
+// Longer than load balancers keep one open, as a rule for 60 s: they would ask on one that is being closed.
+const KEEP_ALIVE_MS = 75_000;
+const MAX_HEADER_BYTES = 16 << 10;
 const SWEEP_MS = 50;
 // For those that are cut off to be told so.
 const LAST_WORDS_MS = 250;
@@ -66,12 +71,14 @@ export async function listen(engine: Engine, options: ServeOptions = {}): Promis
         createServer,
         serverOptions: {
           ...{ headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS, keepAliveTimeout: KEEP_ALIVE_MS },
-          ...{ connectionsCheckingInterval: 1000, maxHeaderSize: 16 << 10 },
+          ...{ connectionsCheckingInterval: 1000, maxHeaderSize: MAX_HEADER_BYTES },
         },
       },
       () => resolve(made),
     ) as Server;
     made.once('error', reject);
+    cutStalled(made, STALLED_MS);
+    answerUnreadable(made, MAX_HEADER_BYTES);
   });
   const { port: taken } = server.address() as AddressInfo;
   return {

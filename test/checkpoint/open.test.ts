@@ -98,7 +98,8 @@ describe('refused', () => {
 
   test('a name on the hub, with how it is written', async () => {
     await expect(openCheckpoint('state-spaces/mamba-130m-hf')).rejects.toThrow(/"hf:state-spaces\/mamba-130m-hf"/);
-    await expect(openCheckpoint('./state-spaces/mamba-130m-hf')).rejects.toThrow(/ENOENT/);
+    for (const path of ['./state-spaces/mamba-130m-hf', './mamba-130m', '../mamba-130m'])
+      await expect(openCheckpoint(path)).rejects.toThrow(/: ENOENT/);
   });
 
   test.each([undefined, '', 7])('%s for a folder', async (folder) => {

@@ -41,6 +41,15 @@ describe.each(['mamba', 'llama'])('an engine of a %s', (name) => {
     expect(stats.steps).toBeLessThan(got.flat().length / 2);
   });
 
+  test('tokens count when they are generated, whether or not anybody reads them', async () => {
+    await using engine = createEngine(models[name]!);
+    const stream = engine.generate({ prompt: ids(numbers(4), 20), maxTokens: 6 });
+    await stream.next();
+    await engine.drain();
+    expect(engine.stats()).toMatchObject({ running: 0, finished: 1, generatedTokens: 6 });
+    await stream.return();
+  });
+
   test('the last token says why it is the last, and what the request took', async () => {
     const model = models[name]!;
     await using engine = createEngine(model);

@@ -141,7 +141,7 @@ test('what no network is, is refused: sizes that are none, values of another gra
     [
       'promise',
       (async (g: statespace.Graph) => g.input(3)) as never,
-      /expected a value of this graph, received Promise/,
+      /expected a value of this graph, received a Promise/,
     ],
     ['foreign', (g, w) => layers.linear(g, other(g), w, 'a', 2), /linear: x: expected a value of this graph/],
     ['foreign output', (g) => other(g), /what build gives: expected a value of this graph/],

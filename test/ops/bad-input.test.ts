@@ -1,6 +1,6 @@
 // Arguments of every wrong kind, to every op, in both forms: a typed error that says what and where, and the process
 // lives.
-import { ops, StatespaceError } from 'statespace';
+import { createEngine, ops, StatespaceError, Tensor } from 'statespace';
 import { describe, expect, it } from 'vitest';
 import { callAsync, callSync, type OpName } from '../conformance/check.js';
 import { Random } from '../conformance/random.js';
@@ -43,6 +43,8 @@ const spoilt: Record<string, [RegExp, (t: { shape: number[]; data: Float32Array 
   'a fractional size': [/ERR_SHAPE/, (t) => ({ data: t.data, shape: t.shape.map(() => 1.5) })],
   'a huge size': [/ERR_SHAPE/, (t) => ({ data: t.data, shape: t.shape.map(() => 2 ** 40) })],
   'no shape': [/ERR_SHAPE/, (t) => ({ data: t.data })],
+  'a promise of one': [/ERR_ARGUMENT/, (t) => Promise.resolve(t)],
+  'what has it as its y': [/ERR_ARGUMENT/, (t) => ({ y: new Tensor(t.data, t.shape) })],
   'a number': [/ERR_ARGUMENT|ERR_SHAPE/, () => 3],
   'a bare array': [/ERR_SHAPE|ERR_ARGUMENT/, (t) => t.data],
 };
@@ -178,6 +180,21 @@ describe('buffers', () => {
     const promise = ops.causalConv1d({ ...args, cuSeqlens });
     cuSeqlens.fill(2 ** 30);
     expect(await promise).toEqual(whole);
+  });
+
+  it('says what a promise and the result of an op are, in place of a tensor', async () => {
+    const x = { data: values.slice(0, 4), shape: [1, 4] };
+    const pending = ops.rmsNorm({ x });
+    const wanted = 'expected a tensor { data, shape, dtype? }, received';
+    for (const [given, what] of [
+      [pending, 'a Promise (await it)'],
+      [await pending, 'what has it as its y'],
+      [{}, 'Object'],
+    ])
+      expect(() => ops.linearSync({ x: given as never, weight: x })).toThrow(`linear: x: ${wanted} ${what}`);
+    expect(() => createEngine(pending as never)).toThrow(
+      'createEngine: model: expected a model, received a Promise (await it)',
+    );
   });
 
   it('takes empty batches and times', () => {

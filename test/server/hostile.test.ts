@@ -1,10 +1,13 @@
 // What nobody should send, and what everybody else must not notice of it.
 
 import { rmSync } from 'node:fs';
-import { request as httpRequest } from 'node:http';
-import { connect } from 'node:net';
+import { createServer, request as httpRequest } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { createApp, createEngine, type Engine, type Listening, listen, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { cutStalled } from '../../lib/server/connections.js';
 import { amount } from '../support/scale.js';
 import { until } from '../support/stalls.js';
 import { textModelFolder } from '../support/text-model.js';
@@ -105,6 +108,29 @@ describe('bodies', () => {
     const { status, body } = await post('completions', JSON.stringify({ ...small, [key]: value }));
     expect(status).toBe(key === 'model' && typeof value === 'string' ? 404 : 400);
     expect(body.error!.message.length).toBeLessThan(1000);
+  });
+
+  test('more log-probabilities than fit in memory are refused, unless they are streamed', async () => {
+    const many = { n: 128, max_tokens: 4096 };
+    const { status, body } = await post('completions', JSON.stringify({ ...small, ...many, logprobs: 5 }));
+    expect([status, body.error!.message]).toEqual([
+      400,
+      'logprobs: expected at most 1048576 in an answer that is not streamed (choices × max_tokens × (1 + alternatives)), received 3145728',
+    ]);
+    const messages = [{ role: 'user', content: 'hello' }];
+    const chat = { model: 'tiny', messages, n: 13, logprobs: true, top_logprobs: 20 };
+    expect((await post('chat/completions', JSON.stringify(chat))).status).toBe(400);
+    expect((await post('chat/completions', JSON.stringify({ ...chat, max_tokens: 3 }))).status).toBe(200);
+    const stop = new AbortController();
+    const streamed = await fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...small, ...many, logprobs: 5, stream: true }),
+      signal: stop.signal,
+    });
+    expect(streamed.status).toBe(200);
+    stop.abort();
+    await stillServes();
   });
 
   test('another content type, another method, another path', async () => {
@@ -217,18 +243,74 @@ describe('connections', () => {
     ['HEAD', `${line('HEAD /v1/models')}${last}\r\n`, [200]],
     ['OPTIONS', `${line('OPTIONS /v1/completions')}${last}\r\n`, [405]],
     ['CONNECT', `${line('CONNECT x:443')}\r\n`, []],
+    ['chunks, and in them gzip', raw(`Transfer-Encoding: gzip, chunked\r\n${last}`, chunk), [501]],
+    ['gzip and no chunks', raw('Transfer-Encoding: gzip\r\n'), [400]],
     ['a chunk that is cut', raw(chunked, `ff\r\n${content}`), [400]],
     ['less than its length', raw(`Content-Length: ${content.length + 5}\r\n`), [400]],
   ])('%s', async (name, text, expected) => {
     const said = await say(text, { end: /cut|less/.test(name) });
     expect([...said.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status))).toEqual(expected);
+    // Node's own answer to what lacks a host, or expects something else, is without words.
+    if (![200, 405, 417].includes(expected.at(-1) ?? 200) && name !== 'no host') {
+      expect(JSON.parse(said.slice(said.indexOf('\r\n\r\n'))).error.message).toMatch(
+        /^(the request is not HTTP\/1\.1: |transfer-encoding: expected chunked, received gzip, chunked)/,
+      );
+    }
     await stillServes();
+  });
+
+  test('rubbish behind a stream ends the connection, and writes nothing into the answer', async () => {
+    const body = stringify({ ...small, max_tokens: 400, stream: true, logit_bias: { '42': 100 } });
+    const said = await say(`${head(body.length)}${body}\0\0\0\r\n\r\n`, { end: false });
+    expect(said.match(/HTTP\/1\.1 \d/g)).toHaveLength(1);
+    await stillServes();
+  });
+
+  test('who takes nothing of an answer is cut off; who is slow, or waits for it, is not', async () => {
+    const [piece, pieces] = [Buffer.alloc(1 << 20), 32];
+    const cut: string[] = [];
+    const its = createServer(async (request, response) => {
+      response.on('close', () => response.writableFinished || cut.push(request.url!));
+      if (request.url === '/thinks') await new Promise((done) => setTimeout(done, 1000));
+      await pipeline(Readable.from(new Array<Buffer>(pieces).fill(piece)), response).catch(() => {});
+    });
+    cutStalled(its, 300);
+    await new Promise<void>((done) => its.listen(0, '127.0.0.1', done));
+    const ask = (path: string, read: (socket: ReturnType<typeof connect>) => void) =>
+      new Promise<number>((resolve) => {
+        let length = 0;
+        const socket = connect((its.address() as AddressInfo).port, '127.0.0.1');
+        socket.on('data', (data) => {
+          length += data.length;
+        });
+        socket.on('error', () => {});
+        socket.on('close', () => resolve(length));
+        read(socket);
+        socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+      });
+    const slowly = (socket: ReturnType<typeof connect>) => {
+      const turn = setInterval(() => (socket.isPaused() ? socket.resume() : socket.pause()), 20);
+      socket.on('close', () => clearInterval(turn));
+    };
+    // It reads on when it has been cut off, so as to hear of that.
+    const never = (socket: ReturnType<typeof connect>) => {
+      socket.pause();
+      const wait = setInterval(() => {
+        if (!cut.includes('/never')) return;
+        clearInterval(wait);
+        socket.resume();
+      }, 20);
+    };
+    const lengths = await Promise.all([ask('/never', never), ask('/slow', slowly), ask('/thinks', () => {})]);
+    expect(cut).toEqual(['/never']);
+    expect(lengths.map((length) => length > pieces * piece.length)).toEqual([false, true, true]);
+    await new Promise((done) => its.close(done));
   });
 
   test('a head that is no HTTP, or too large', async () => {
     expect(await say('\0\x01\x02\r\n\r\n', { end: true })).toMatch(/^HTTP\/1.1 400/);
     expect(await say(`GET / HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(40_000)}\r\n\r\n`, { end: true })).toMatch(
-      /^HTTP\/1.1 431/,
+      /^HTTP\/1.1 431[\s\S]*more than 16384 bytes/,
     );
     await stillServes();
   });
