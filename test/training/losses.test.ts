@@ -51,7 +51,13 @@ const networks: Record<string, (g: Graph, w: Weights) => Value> = {
     let x = layers.linear(g, g.input(FEATURES), w, 'encoder', 6, { bias: true });
     const filter = { lMax: 9, filterOrder: 5, initial: { w: 3 } };
     x = layers.hyena(g, x, w.scope('two'), { ...filter, residual: x });
-    x = layers.hyena(g, x, w.scope('three'), { ...filter, order: 3, innerMlps: 0, trainedPositions: false, residual: x });
+    x = layers.hyena(g, x, w.scope('three'), {
+      ...filter,
+      order: 3,
+      innerMlps: 0,
+      trainedPositions: false,
+      residual: x,
+    });
     const plain = { ...filter, embDim: 5, modulate: false, filterBias: false, residual: x };
     // The same tensors twice: gradients of what they become add up.
     for (const scope of ['plain', 'again']) x = layers.hyena(g, x, w.scope('plain').sharedWith(w.scope(scope)), plain);
