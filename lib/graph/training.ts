@@ -1,7 +1,7 @@
 import { StatespaceError } from '../errors.js';
 import type { OpDescription, OpField } from './catalog.js';
-import { opCatalog } from './catalog.js';
 import { type Dim, Graph, type Node, readAttrs, type Value } from './graph.js';
+import { defaults, describe, inChunks, isRead, overWhole } from './op-forms.js';
 import { blocksOf, cheapOf, type DerivedNode, isWritten, repeated } from './recompute.js';
 import type { MadeBy, WeightSpec } from './weight-spec.js';
 
@@ -71,7 +71,7 @@ class Derivation {
     for (const node of this.of.nodes) {
       if (node.when === 'stream') continue;
       const { inputs, attrs } = node;
-      const op = node.op.whole ? describe(node.op.whole) : node.op;
+      const op = overWhole(node.op);
       if (op.name === 'cacheAppend') {
         cached.set(inputs.kPages!, this.copy(inputs.k!)).set(inputs.vPages!, this.copy(inputs.v!));
         continue;
@@ -375,29 +375,12 @@ class Derivation {
   }
 }
 
-/** Recurrences go by chunks, which keep what their gradients take: the same bits whether they do or not. */
-function inChunks(op: OpDescription): Record<string, number> {
-  const mode = op.attrs.find((a) => a.name === 'mode')?.choices.indexOf('chunked') ?? -1;
-  return mode >= 0 && op.gradient ? { mode } : {};
-}
-
-const isRead = (f: OpField): boolean => f.kind === 'in' || f.kind === 'optional';
-
 /** Whether intervals together hold all of [from, to). */
 function covers(intervals: readonly [number, number][], from: number, to: number): boolean {
   let at = from;
   for (const [a, b] of [...intervals].sort((x, y) => x[0] - y[0])) if (a <= at && b > at) at = b;
   return at >= to;
 }
-
-function describe(name: string): OpDescription {
-  const op = opCatalog().get(name);
-  if (!op) throw new StatespaceError('ERR_ARGUMENT', `graph: unknown op '${name}'`);
-  return op;
-}
-
-const defaults = (name: string): Record<string, number> =>
-  Object.fromEntries(describe(name).attrs.map((a) => [a.name, a.default]));
 
 const given = (values: Record<string, Value | undefined>): Record<string, Value> =>
   Object.fromEntries(Object.entries(values).filter(([, v]) => v)) as Record<string, Value>;

@@ -101,6 +101,10 @@ const families: Record<string, Record<string, unknown>> = {
       n_group: 1,
     },
   },
+  hyena: {
+    ...{ model_type: 'hyena', vocab_size: 37, d_model: 12, n_layer: 2, d_inner: 20, l_max: 16 },
+    ...{ order: 3, filter_order: 7, emb_dim: 5, tie_word_embeddings: true },
+  },
   falcon_h1: { model_type: 'falcon_h1', ...WIDTHS, ...HEADS, ...MAMBA2, mamba_d_ssm: 48 },
   granitemoehybrid: {
     ...{ model_type: 'granitemoehybrid', ...WIDTHS, ...HEADS, ...MAMBA2, layer_types: ['mamba', 'attention'] },
