@@ -11,7 +11,7 @@ import { type EngineOptions, type ResolvedOptions, resolveOptions } from './opti
 import { type GenerateRequest, type Limits, type Prompt, readLimits, readLongPrompt } from './request.js';
 import { Run, type Task, type Terms, type Watch } from './run.js';
 import { Scheduler } from './scheduler.js';
-import { Scoring } from './scoring.js';
+import { type Scores, Scoring } from './scoring.js';
 import { Chooser } from './step.js';
 
 /** What an engine does now, and has done since it was made. */
@@ -151,8 +151,16 @@ export class Engine implements AsyncDisposable {
   ): Promise<Float32Array> {
     checkCall('score', options);
     checkKnown('score', options, ['signal', 'client']);
-    const ids = this.model.readInput(tokens, 'score: tokens') as Int32Array;
-    const task = new Scoring(ids, this.model.vocabSize, this.model.outputFeatures);
+    return (await this.scores(this.model.readInput(tokens, 'score: tokens') as Int32Array, options)).own;
+  }
+
+  /** @internal score() of ids that are some, and `most` of the likeliest tokens in their places. */
+  async scores(
+    ids: Int32Array,
+    options: { signal?: AbortSignal | undefined; client?: string | undefined },
+    most = 0,
+  ): Promise<Scores> {
+    const task = new Scoring(ids, this.model.vocabSize, this.model.outputFeatures, most);
     const arrival = this.scheduler.arrivals.begin(options);
     try {
       if (ids.length < 2) return task.scores;

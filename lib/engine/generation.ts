@@ -10,7 +10,15 @@ export type GenerationEvent =
   /** `whole`: no part of its text is held back as the beginning of a character or of a stop text. */
   | { kind: 'token'; token: EngineToken; whole: boolean }
   /** `text`: what had been held back as the beginning of a stop text. */
-  | { kind: 'end'; finishReason: FinishReason; stoppedBy?: string | number; usage: Usage; text: string };
+  /** `closing`: the token that ended it, where it was one; no part of the text. */
+  | {
+      kind: 'end';
+      finishReason: FinishReason;
+      stoppedBy?: string | number;
+      usage: Usage;
+      text: string;
+      closing?: EngineToken;
+    };
 
 /** A text that is generated: what it has come to so far, and what its reader has not taken yet. */
 export class Generation implements Task {
@@ -57,8 +65,6 @@ export class Generation implements Task {
     this.fedTokens = this.generated.length;
     const { token, logprob, alternatives } = next!;
     const stop = this.limits.stops.ids.get(token);
-    if (stop) return this.end(stop.reason, stop.by);
-    this.generated.push(token);
     const part: EngineToken = { token, logprob, cachedTokens: this.cachedTokens };
     const { text } = this;
     if (alternatives)
@@ -67,6 +73,8 @@ export class Generation implements Task {
         const its = { token: a.token, logprob: a.logprob };
         return text ? { ...its, text: text.peek(a.token) } : its;
       });
+    if (stop) return this.end(stop.reason, stop.by, part);
+    this.generated.push(token);
     if (text) part.text = text.push(token);
     const stopped = text?.stopped;
     if (stopped !== undefined && !part.text) {
@@ -80,11 +88,12 @@ export class Generation implements Task {
   }
 
   /** At once, where no token was asked for. */
-  end(finishReason: FinishReason, stoppedBy?: string | number): 'ended' {
+  end(finishReason: FinishReason, stoppedBy?: string | number, closing?: EngineToken): 'ended' {
     const text = this.text?.rest() ?? '';
     const counts = { promptTokens: this.prompt.length, cachedTokens: this.cachedTokens };
     const usage = { ...counts, generatedTokens: this.generated.length };
-    this.push({ kind: 'end', finishReason, ...(stoppedBy === undefined ? {} : { stoppedBy }), text, usage });
+    const more = { ...(stoppedBy === undefined ? {} : { stoppedBy }), ...(closing ? { closing } : {}) };
+    this.push({ kind: 'end', finishReason, ...more, text, usage });
     return 'ended';
   }
 

@@ -1,4 +1,3 @@
-import { logProbability } from '../session/sampler.js';
 import { Turns } from '../turns.js';
 import type { Task } from './run.js';
 import type { Outcome, Piece } from './step.js';
@@ -6,27 +5,36 @@ import type { Outcome, Piece } from './step.js';
 /** Logits of one step: 16 MB. */
 const STEP = 1 << 22;
 
-/** The log-probability of every token of a text but the first. */
+/** What a model thought of a text. */
+export interface Scores {
+  /** The log-probability of every token but the first. */
+  own: Float32Array;
+  /** In each of these places the likeliest tokens, as many as were asked for. */
+  likeliest: { token: number; logprob: number }[][];
+}
+
+/** The log-probability of every token of a text but the first, and of the `most` likeliest in its place. */
 export class Scoring implements Task {
   readonly cacheable = false;
   readonly mostTokens: number;
   readonly rows: number;
-  readonly scores: Float32Array;
-  readonly result: Promise<Float32Array>;
+  readonly scores: Scores;
+  readonly result: Promise<Scores>;
   private done = 0;
   private readonly turns = new Turns();
   private work: Promise<void> = Promise.resolve();
-  private resolve!: (scores: Float32Array) => void;
+  private resolve!: (scores: Scores) => void;
   private reject!: (error: unknown) => void;
 
   constructor(
     private readonly tokens: Int32Array,
     private readonly vocabSize: number,
     width: number,
+    private readonly most = 0,
   ) {
     this.mostTokens = tokens.length;
     this.rows = Math.max(1, Math.floor(STEP / width));
-    this.scores = new Float32Array(Math.max(0, tokens.length - 1));
+    this.scores = { own: new Float32Array(Math.max(0, tokens.length - 1)), likeliest: [] };
     this.result = new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
@@ -54,12 +62,38 @@ export class Scoring implements Task {
   }
 
   private async score(rows: Float32Array, from: number, count: number): Promise<void> {
+    const { own, likeliest } = this.scores;
     const width = rows.length / count;
-    for (let i = 0; i < count && from + i < this.scores.length; i++) {
-      const row = rows.subarray(i * width, (i + 1) * width);
-      this.scores[from + i] = logProbability(row, Math.min(width, this.vocabSize), this.tokens[from + i + 1]!);
+    for (let i = 0; i < count && from + i < own.length; i++) {
+      const row = rows.subarray(i * width, i * width + Math.min(width, this.vocabSize));
+      const sum = logSumExp(row);
+      own[from + i] = row[this.tokens[from + i + 1]!]! - sum;
+      // Rounded as `own` is: who looks for a token among the likeliest compares numbers.
+      if (this.most > 0)
+        likeliest.push(highest(row, this.most).map((token) => ({ token, logprob: Math.fround(row[token]! - sum) })));
       const pause = this.turns.due();
       if (pause) await pause;
     }
   }
+}
+
+function logSumExp(row: Float32Array): number {
+  let top = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < row.length; i++) top = Math.max(top, row[i]!);
+  let sum = 0;
+  for (let i = 0; i < row.length; i++) sum += Math.exp(row[i]! - top);
+  return top + Math.log(sum);
+}
+
+/** Where the `most` highest values stand, in falling order; of equal ones the first. */
+function highest(row: Float32Array, most: number): number[] {
+  const found: number[] = [];
+  for (let i = 0; i < row.length; i++) {
+    if (found.length === most && !(row[i]! > row[found[most - 1]!]!)) continue;
+    let at = found.length;
+    while (at > 0 && row[i]! > row[found[at - 1]!]!) at--;
+    found.splice(at, 0, i);
+    if (found.length > most) found.pop();
+  }
+  return found;
 }

@@ -31,6 +31,7 @@ export async function chat(engine: Engine, body: Body, limits: Limits, gone: Abo
   const withLogprobs = body.boolean('logprobs') ?? false;
   const top = body.integer('top_logprobs', 0, 20);
   if (top !== undefined && !withLogprobs) throw body.wrong('top_logprobs', 'logprobs: true beside it');
+  body.unsupported('echo', [false]);
   if (withLogprobs) checkLogprobs(common, 1, top ?? 0);
   const [adds, continues] = [body.boolean('add_generation_prompt'), body.boolean('continue_final_message')];
   if (adds && continues) throw body.wrong('add_generation_prompt', 'false beside continue_final_message: true');

@@ -17,7 +17,7 @@ export interface ApiUsage {
 /** A token of a choice, with whether nothing of the text so far is held back; or its end. */
 export type ChoiceEvent =
   | { choice: number; token: EngineToken; whole: boolean }
-  | { choice: number; finishReason: 'stop' | 'length'; text: string };
+  | { choice: number; finishReason: 'stop' | 'length'; text: string; closing: EngineToken | undefined };
 
 /** Generates the choices of one HTTP request together. */
 export class Choices {
@@ -82,7 +82,8 @@ export class Choices {
       else {
         this.count(choice, event.usage);
         // An end-of-text token is no other way to stop there.
-        yield { choice, finishReason: event.finishReason === 'length' ? 'length' : 'stop', text: event.text };
+        const finishReason = event.finishReason === 'length' ? 'length' : 'stop';
+        yield { choice, finishReason, text: event.text, closing: event.closing };
       }
     }
   }

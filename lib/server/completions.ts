@@ -3,7 +3,8 @@ import { StringDecoder } from 'node:string_decoder';
 import type { Engine } from '../engine/engine.js';
 import type { EngineToken } from '../engine/request.js';
 import type { Body } from './body.js';
-import { Choices, isSilent, textOf, tokenBytes } from './choices.js';
+import { type ChoiceEvent, Choices, isSilent, textOf, tokenBytes } from './choices.js';
+import { type Echo, echoes } from './echo.js';
 import { checkLogprobs, readCommon, readInputs } from './sampling.js';
 import { type Limits, now, type Served } from './served.js';
 import { eventStream } from './sse.js';
@@ -12,10 +13,11 @@ const MAX_PROMPTS = 64;
 // What OpenAI's API gives where a completion names no max_tokens.
 const DEFAULT_TOKENS = 16;
 
-interface Logprobs {
+/** null: of a prompt's first token, which follows nothing. */
+export interface Logprobs {
   tokens: string[];
-  token_logprobs: number[];
-  top_logprobs: Record<string, number>[];
+  token_logprobs: (number | null)[];
+  top_logprobs: (Record<string, number> | null)[];
   text_offset: number[];
 }
 
@@ -35,21 +37,29 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
     'prompt',
   );
   const base = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: now(), model: limits.model };
+  const echo = body.boolean('echo') ? await echoed(engine, prompts, logprobs, request, gone) : undefined;
+  const echoOf = (choice: number) => echo?.[Math.floor(choice / n)];
   const events = await choices.start();
-  const offsets = Array.from({ length: prompts.length * n }, () => new Offsets());
+  const offsets = Array.from({ length: prompts.length * n }, (_, i) => new Offsets(echoOf(i)?.text.length));
   const shown = (choice: number, token: EngineToken, whole: boolean): Logprobs | null => {
     if (logprobs === undefined) return null;
     return logprobsOf(engine, token, offsets[choice]!.next(engine, token, whole));
+  };
+  const logprobsIn = (event: ChoiceEvent): Logprobs | null => {
+    if ('token' in event) return shown(event.choice, event.token, event.whole);
+    // Who has the prompt's counts on one for each token that was drawn.
+    return echo && event.closing ? shown(event.choice, event.closing, true) : null;
   };
 
   if (stream) {
     async function* chunks() {
       const usage = includeUsage ? { usage: null } : {};
+      for (const index of echo ? offsets.keys() : [])
+        yield { ...base, choices: [{ index, ...echoOf(index)!, finish_reason: null }], ...usage };
       for await (const event of events) {
         const [index, finish_reason] = [event.choice, 'token' in event ? null : event.finishReason];
         const text = 'token' in event ? textOf(event.token) : event.text;
-        const logprobs = 'token' in event ? shown(index, event.token, event.whole) : null;
-        const choice = { index, text, logprobs, finish_reason };
+        const choice = { index, text, logprobs: logprobsIn(event), finish_reason };
         yield { ...base, choices: [choice], ...usage };
       }
       if (includeUsage) yield { ...base, choices: [], usage: choices.usage };
@@ -58,12 +68,13 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
   }
 
   const all = Array.from({ length: prompts.length * n }, (_, index) => {
-    return { index, text: '', logprobs: null as Logprobs | null, finish_reason: null as string | null };
+    const { text, logprobs } = echoOf(index) ?? { text: '', logprobs: null };
+    return { index, text, logprobs, finish_reason: null as string | null };
   });
   for await (const event of events) {
     const choice = all[event.choice]!;
+    choice.logprobs = joined(choice.logprobs, logprobsIn(event));
     if ('token' in event) {
-      choice.logprobs = joined(choice.logprobs, shown(event.choice, event.token, event.whole));
       choice.text += textOf(event.token);
     } else {
       choice.text += event.text;
@@ -73,12 +84,28 @@ export async function completions(engine: Engine, body: Body, limits: Limits, go
   return { json: { ...base, choices: all, usage: choices.usage }, usage: choices.usage };
 }
 
+async function echoed(
+  engine: Engine,
+  prompts: (string | number[])[],
+  logprobs: number | undefined,
+  { client }: { client?: string | undefined },
+  gone: AbortController,
+): Promise<Echo[]> {
+  try {
+    return await echoes(engine, prompts, logprobs, { ...(client ? { client } : {}), signal: gone.signal });
+  } catch (error) {
+    gone.abort(error);
+    throw error;
+  }
+}
+
 /** Where tokens begin in a text, parts of which (what may become a stop text) come later than the tokens. */
 class Offsets {
-  /** Characters that came before nothing was held back the last time, and since. */
-  private known = 0;
   private news = 0;
   private held: Buffer[] = [];
+
+  /** `known`: characters that came before nothing was held back the last time; `news`: since. */
+  constructor(private known = 0) {}
 
   /** Where the token begins whose event this is; one within a character where that does. */
   next(engine: Engine, token: EngineToken, whole: boolean): number {

@@ -61,7 +61,6 @@ export function readCommon(body: Body, maxTokens: number | undefined, limit: num
 const UNSUPPORTED: [string, unknown[]][] = [
   ['best_of', [1]],
   ['suffix', ['']],
-  ['echo', [false]],
   ['audio', []],
   ['prediction', []],
   ['web_search_options', []],
@@ -95,7 +94,15 @@ export const FIELDS: readonly string[] = [
     'documents',
     'priority',
   ],
-  ...['add_generation_prompt', 'continue_final_message', 'encoding_format', 'dimensions', 'metadata', 'modalities'],
+  ...[
+    'add_generation_prompt',
+    'continue_final_message',
+    'echo',
+    'encoding_format',
+    'dimensions',
+    'metadata',
+    'modalities',
+  ],
   ...['prompt_cache_key', 'reasoning_effort', 'safety_identifier', 'service_tier', 'store', 'verbosity'],
   ...UNSUPPORTED.map(([key]) => key),
 ];
@@ -164,10 +171,14 @@ const MOST_LOGPROBS = 1 << 20;
 
 /** Refuses log-probabilities that would not fit in memory together; streamed, they need not. */
 export function checkLogprobs({ request, n, stream }: Common, prompts: number, each: number): void {
-  const asked = prompts * n * request.maxTokens! * (1 + each);
-  if (!stream && asked > MOST_LOGPROBS)
+  if (!stream) checkCount(prompts * n * request.maxTokens! * (1 + each));
+}
+
+/** Of the choices of one answer, or of its prompts. */
+export function checkCount(asked: number): void {
+  if (asked > MOST_LOGPROBS)
     throw invalid(
-      `logprobs: expected at most ${MOST_LOGPROBS} in an answer that is not streamed (choices × max_tokens × (1 + alternatives)), received ${asked}`,
+      `logprobs: expected at most ${MOST_LOGPROBS} in one answer: choices × max_tokens × (1 + alternatives), unless they are streamed, and tokens of echoed prompts × (1 + alternatives); received ${asked}`,
       'logprobs',
     );
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ConnectionOptions, Job, Queue, QueueEvents } from 'bullmq';
 import { onAbort } from '../cancellation.js';
+import { checkRedisUrl, shownUrl } from '../engine/cache/redis-url.js';
 import { type GenerateRequest, REQUEST_OPTIONS, type Usage } from '../engine/request.js';
 import { type ErrorCode, mismatch, StatespaceError, show } from '../errors.js';
 import { checkKnown, checkOptions } from '../options.js';
@@ -43,8 +44,7 @@ const JOB = 'generate';
 
 /** `redis://host:port/db` as BullMQ takes it. */
 export function connectionOf(url: string): ConnectionOptions {
-  if (typeof url !== 'string' || !/^rediss?:\/\//.test(url))
-    throw mismatch('ERR_ARGUMENT', 'jobs: redis', 'redis://host:port', show(url));
+  checkRedisUrl('jobs: redis', url);
   return { url, maxRetriesPerRequest: null } as ConnectionOptions;
 }
 
@@ -65,9 +65,10 @@ export async function checkReachable(url: string): Promise<void> {
     await redis.connect();
     await redis.ping();
   } catch (error) {
-    const place = url.replace(/\/\/[^@/]*@/, '//');
     const why = reason === 'no answer' ? (error as Error).message : reason;
-    throw new StatespaceError('ERR_STATE', `jobs: the Redis at ${place} cannot be asked: ${why}`, { cause: error });
+    throw new StatespaceError('ERR_STATE', `jobs: the Redis at ${shownUrl(url)} cannot be asked: ${why}`, {
+      cause: error,
+    });
   } finally {
     redis.disconnect();
   }

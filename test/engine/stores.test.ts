@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { Redis } from 'ioredis';
 import {
   createEngine,
   folderStore,
@@ -499,6 +500,26 @@ test('an engine that was disposed of asks its store for nothing any more, and sa
   expect(warn.mock.calls).toEqual([]);
   warn.mockRestore();
   await model.dispose();
+});
+
+test.each(['localhost:6379', 'http://user:secret@x', '', 'redis://host:99999', 'redis://host:abc', 7])(
+  'no Redis is at %s, which is said at once and without a password',
+  (url) => {
+    expect(() => redisStore(url as string)).toThrow(
+      /^redisStore: url: expected redis:\/\/host:port, received (?!.*secret)/,
+    );
+  },
+);
+
+test.runIf(needs(redisPath, REDIS))('what a Redis refuses of a value is told in its own words', async () => {
+  const [store, admin] = [redisStore(redis!.url, { prefix: 'full:' }), new Redis(redis!.url)];
+  await admin.config('SET', 'maxmemory', '1');
+  await expect(store.put('a/1', new Uint8Array(1))).rejects.toThrow(/^redis: OOM command not allowed/);
+  await admin.config('SET', 'maxmemory', '0');
+  await store.put('a/1', Uint8Array.of(3));
+  expect([...(await store.get('a/1'))!]).toEqual([3]);
+  await store.close();
+  await admin.quit();
 });
 
 test.runIf(needs(redisPath, REDIS))('a Redis store that was closed stays closed, whenever it was', async () => {

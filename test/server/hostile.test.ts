@@ -115,7 +115,7 @@ describe('bodies', () => {
     const { status, body } = await post('completions', JSON.stringify({ ...small, ...many, logprobs: 5 }));
     expect([status, body.error!.message]).toEqual([
       400,
-      'logprobs: expected at most 1048576 in an answer that is not streamed (choices × max_tokens × (1 + alternatives)), received 3145728',
+      'logprobs: expected at most 1048576 in one answer: choices × max_tokens × (1 + alternatives), unless they are streamed, and tokens of echoed prompts × (1 + alternatives); received 3145728',
     ]);
     const messages = [{ role: 'user', content: 'hello' }];
     const chat = { model: 'tiny', messages, n: 13, logprobs: true, top_logprobs: 20 };

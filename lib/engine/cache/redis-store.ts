@@ -3,6 +3,7 @@ import { mismatch, show } from '../../errors.js';
 import { checkOptions } from '../../options.js';
 import { Patience } from '../../patience.js';
 import { readRanges } from './redis-ranges.js';
+import { checkRedisUrl } from './redis-url.js';
 import type { SnapshotStore, StoredPieces } from './store.js';
 
 const lazyIoredis = (): typeof import('ioredis') => require('ioredis');
@@ -38,8 +39,7 @@ const MOST_LISTED = 4096;
  * @public
  */
 export function redisStore(url: string, options: RedisStoreOptions = {}): RedisStore {
-  if (typeof url !== 'string' || !/^rediss?:\/\//.test(url))
-    throw mismatch('ERR_ARGUMENT', 'redisStore: url', 'redis://host:port', show(url));
+  checkRedisUrl('redisStore: url', url);
   checkOptions('redisStore', options, ['prefix', 'ttlSeconds']);
   const { prefix = 'statespace:', ttlSeconds = 86_400 } = options;
   if (!Number.isSafeInteger(ttlSeconds) || ttlSeconds < 1)
@@ -95,7 +95,10 @@ class Store implements RedisStore {
     try {
       return await answered(work(await this.redis()));
     } catch (error) {
-      throw this.failure && !this.closed ? new Error(`redis: ${this.failure.message}`, { cause: error }) : error;
+      // Of commands that were to run together Redis says which it refused, and then that it runs none.
+      const [refused] = (error as { previousErrors?: Error[] }).previousErrors ?? [];
+      const why = this.closed ? undefined : (this.failure ?? refused);
+      throw why ? new Error(`redis: ${why.message}`, { cause: error }) : error;
     }
   }
 
