@@ -17,7 +17,40 @@ interface MambaConfig {
   mixer: MambaOptions;
 }
 
+/** What flash-linear-attention writes, which registers a config of its own under transformers' name. */
+const OF_FLA = ['norm_eps', 'use_l2warp', 'fuse_norm', 'fuse_cross_entropy', 'fuse_linear_cross_entropy'];
+
+/** flash-linear-attention 0.5.2: the same network under other names and defaults; its convolution always has a bias. */
+function readFlaConfig(c: ConfigReader): MambaConfig {
+  const dModel = c.size('hidden_size', 2048);
+  const dInner = c.multiple('expand', dModel, 2);
+  c.agrees('intermediate_size', dInner);
+  const rank = c.any('time_step_rank');
+  onlySilu(c);
+  c.ignore(...OF_FLA, 'use_conv_bias');
+  return {
+    vocabSize: c.size('vocab_size', 32000),
+    dModel,
+    nLayers: c.size('num_hidden_layers', 48),
+    eps: c.number('norm_eps', 1e-5),
+    tied: c.boolean('tie_word_embeddings', false),
+    mixer: {
+      dInner,
+      dState: c.size('state_size', 16),
+      dConv: c.size('conv_kernel', 4),
+      dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('time_step_rank'),
+      bias: c.boolean('use_bias', false),
+      convBias: true,
+    },
+  };
+}
+
 function readConfig(c: ConfigReader): MambaConfig {
+  const isFla = c.modelType === 'mamba' && OF_FLA.some((key) => c.any(key) !== undefined);
+  return isFla ? readFlaConfig(c) : readTransformersConfig(c);
+}
+
+function readTransformersConfig(c: ConfigReader): MambaConfig {
   const dModel = c.size(c.either('hidden_size', 'd_model'), 768);
   const dInner = c.size('intermediate_size', c.multiple('expand', dModel, 2));
   const rank = c.any('time_step_rank');
@@ -65,7 +98,10 @@ export function embeddingKey(name: string, has: (name: string) => boolean): stri
   return has(original) && !has(name) ? original : name;
 }
 
-/** Mamba (Gu & Dao 2023) in the layout of Hugging Face transformers; FalconMamba adds weightless norms in the mixer. */
+/**
+ * Mamba (Gu & Dao 2023) in the layout of Hugging Face transformers, and of flash-linear-attention under the same
+ * model_type; FalconMamba adds weightless norms in the mixer.
+ */
 export const mamba: ModelDefinition<MambaConfig> = {
   modelTypes: ['mamba', 'falcon_mamba'],
   config: readConfig,

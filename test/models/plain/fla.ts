@@ -96,13 +96,12 @@ function gla(net: Net, h: Rows, c: Config): Rows {
   return net.linear(gated, 'o_proj', d);
 }
 
+/** The least multiple that is as large. */
+const multiple = (n: number, of: number) => Math.ceil(Math.floor(n) / of) * of;
+
 export function fla(net: Net, c: Config, ids: Int32Array): Rows {
-  const [d, dFf, eps, rows] = [c.hidden_size, c.intermediate_size, c.norm_eps, c.vocab_size] as [
-    number,
-    number,
-    number,
-    number,
-  ];
+  const [d, eps, rows] = [c.hidden_size, c.norm_eps, c.vocab_size] as [number, number, number];
+  const dFf = (c.intermediate_size as number | null) ?? multiple(d * (c.hidden_ratio as number) * (2 / 3), 256);
   const model = net.at('model');
   let x = model.embedding(ids, 'embeddings.weight', rows, d);
   for (let i = 0; i < (c.num_hidden_layers as number); i++) {
@@ -117,7 +116,12 @@ export function fla(net: Net, c: Config, ids: Int32Array): Rows {
 }
 
 const shared = (net: Net) => ({
-  ...{ vocab_size: 61, num_hidden_layers: 3, intermediate_size: net.one(24, 33), norm_eps: net.one(1e-6, 1e-3) },
+  ...{ vocab_size: 61, num_hidden_layers: 3, norm_eps: net.one(1e-6, 1e-3) },
+  ...net.one<Config>(
+    { intermediate_size: 24 },
+    { intermediate_size: 33 },
+    { intermediate_size: null, hidden_ratio: 3 },
+  ),
   ...{
     use_short_conv: net.coin(),
     conv_size: net.one(2, 3, 4, 5),

@@ -163,12 +163,9 @@ export function mamba3(net: Net, h: Rows, ssm: Config): Rows {
 /** Softmax attention with a convolution over q, k and v, a rotation of some channels, and an MLP beside it. */
 function attention(net: Net, h: Rows, c: Config): Rows {
   const d = h[0]!.length;
-  const [nq, nkv, hd, rotary] = [c.num_heads, c.num_heads_kv, c.head_dim, c.rotary_emb_dim] as [
-    number,
-    number,
-    number,
-    number,
-  ];
+  const [nq, rotary] = [c.num_heads, c.rotary_emb_dim] as [number, number];
+  const [nkv, hd] = [c.num_heads_kv ?? nq, c.head_dim ?? d / nq] as [number, number];
+  const [base, scale] = [c.rotary_emb_base ?? 10000, c.softmax_scale ?? 1 / Math.sqrt(hd)] as [number, number];
   const mlp = Math.ceil((c.mlp_dim as number) / 256) * 256;
   const width = (nq + 2 * nkv) * hd;
   const all = net.linear(h, 'in_proj', width + mlp, c.qkv_proj_bias as boolean);
@@ -180,7 +177,7 @@ function attention(net: Net, h: Rows, c: Config): Rows {
       const half = rotary / 2;
       const [j, first] = c.rotary_emb_interleaved ? [i >> 1, i % 2 === 0] : [i % half, i < half];
       const other = c.rotary_emb_interleaved ? x[i ^ 1]! : x[(i + half) % rotary]!;
-      const angle = t * 10000 ** ((-2 * j) / rotary);
+      const angle = t * base ** ((-2 * j) / rotary);
       return v * Math.cos(angle) + (first ? -1 : 1) * other * Math.sin(angle);
     });
   const y = qkv.map((r, t) => {
@@ -190,7 +187,7 @@ function attention(net: Net, h: Rows, c: Config): Rows {
       const query = turned(r.slice(q * hd, (q + 1) * hd), t);
       const scores = row(t + 1, (s) => {
         const at = (nq + kv) * hd;
-        return dot(query, turned(qkv[s]!.slice(at, at + hd), s)) / Math.sqrt(hd);
+        return dot(query, turned(qkv[s]!.slice(at, at + hd), s)) * scale;
       });
       const most = Math.max(...scores);
       const total = scores.reduce((n, s) => n + Math.exp(s - most), 0);
@@ -269,7 +266,14 @@ export function mambaSsmConfig(net: Net, layer: keyof typeof mixers): Config {
     }
   }
   const kv = net.one(1, 2);
-  const attention = { num_heads: kv * net.one(1, 2, 3), num_heads_kv: kv, head_dim: net.one(6, 16, 24), causal: true };
+  const queries = kv * net.one(1, 2, 3);
+  const attention = {
+    num_heads: queries,
+    num_heads_kv: queries === kv && net.coin() ? null : kv,
+    head_dim: d % queries === 0 && d / queries >= 6 && net.coin() ? null : net.one(6, 16, 24),
+    causal: true,
+    ...(net.coin() && { softmax_scale: 0.3, rotary_emb_base: 500 }),
+  };
   const flags = {
     d_conv: net.one(0, 3, 4),
     mlp_dim: net.one(0, 0, 100),

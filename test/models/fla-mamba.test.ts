@@ -1,4 +1,5 @@
-// flash-linear-attention writes another config under transformers' model_type mamba2: told apart, and read as it means it.
+// flash-linear-attention writes other configs under transformers' model_types mamba and mamba2: told apart, and read as it
+// means them.
 import { createModel, describeModel } from 'statespace';
 import { describe, expect, it } from 'vitest';
 
@@ -103,4 +104,31 @@ it.each([
   [{ state_expand: 3 }, /state_expand/],
 ])('%j is refused', (key, message) => {
   expect(() => describeModel({ ...fla, ...key })).toThrow(message);
+});
+
+describe('mamba', () => {
+  const sizes = { model_type: 'mamba', vocab_size: 61, hidden_size: 32, num_hidden_layers: 2, state_size: 5 };
+  const both = { ...sizes, expand: 2, conv_kernel: 3, use_bias: true, time_step_rank: 3, tie_word_embeddings: false };
+  /** As fla 0.5.2 writes it, every key of its own. */
+  const fla = {
+    ...{ ...both, norm_eps: 1e-3, intermediate_size: 64, hidden_act: 'silu', use_conv_bias: true, use_cache: true },
+    ...{ residual_in_fp32: false, rescale_prenorm_residual: false, time_step_scale: 1, initializer_range: 0.02 },
+    ...{ time_step_min: 0.001, time_step_max: 0.1, time_step_init_scheme: 'random', time_step_floor: 1e-4 },
+    ...{ fuse_norm: true, fuse_cross_entropy: true, fuse_linear_cross_entropy: false, use_l2warp: false },
+  };
+
+  it("is transformers' network under other names", async () => {
+    const transformers = { ...both, layer_norm_epsilon: 1e-3 };
+    expect(await logits(fla)).toEqual(await logits(transformers));
+    expect(await logits({ ...fla, norm_eps: 0.1 })).not.toEqual(await logits(fla));
+  });
+
+  it('has defaults of its own, and a bias of the convolution whatever use_conv_bias says', async () => {
+    const least = describeModel({ model_type: 'mamba', norm_eps: 1e-5 });
+    const transformers = { model_type: 'mamba', vocab_size: 32000, hidden_size: 2048, num_hidden_layers: 48 };
+    expect(least.parameters).toEqual(describeModel({ ...transformers, tie_word_embeddings: false }).parameters);
+    expect(await logits({ ...fla, use_conv_bias: false })).toEqual(await logits(fla));
+    const sized = { ...fla, intermediate_size: 65 };
+    await expect(createModel(sized)).rejects.toThrow('intermediate_size 65 contradicts the other keys');
+  });
 });
