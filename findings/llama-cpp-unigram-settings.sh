@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# llama.cpp's unigram tokenizer knows neither bytes nor where a space goes: unknown letters are lost as <unk>, and spaces stand in front where the file asks for none or for one behind.
+# llama.cpp's unigram tokenizer passes over tokens of bytes and add_space_prefix: unknown letters are lost as <unk>, and a space stands in front where the file asks for none.
 #
 # Versions: node-llama-cpp 3.22.1 (its prebuilt llama.cpp), gguf 0.19.0, sentencepiece 0.2.2.
-# Behaviour: of a file with tokenizer.ggml.model "t5", tokens of bytes (sentencepiece's byte_fallback) are read and not used: a letter without a token is <unk>. The keys add_space_prefix and treat_whitespace_as_suffix make no
-#   difference. Behind a user-defined symbol within a word a space is put that is not there. remove_extra_whitespaces and the table of characters are followed.
-# Seen, 6 texts, ids other than sentencepiece's: defaults 0, identity and kept spaces 0, nmt_nfkc_cf 0; byte_fallback 3 (▁a|▁|c|a|f|<0xC3>|<0xA9> is ▁a|▁|c|a|f|<unk>), no space in front 6, space behind 6, symbols 1 (with the symbol "el r",
+# Behaviour: of a file with tokenizer.ggml.model "t5", tokens of bytes (sentencepiece's byte_fallback) are read and not used: a letter without a token is <unk>. add_space_prefix = false makes no difference. Behind a user-defined symbol within a
+#   word a space is put that is not there. remove_extra_whitespaces and the table of characters are followed.
+# Seen, 6 texts, ids other than sentencepiece's: defaults 0, identity and kept spaces 0, nmt_nfkc_cf 0; byte_fallback 3 (▁a|▁|c|a|f|<0xC3>|<0xA9> is ▁a|▁|c|a|f|<unk>), no space in front 6, symbols 1 (with the symbol "el r",
 #   "the model runs", ▁the|▁model|▁runs, is ▁the|▁|m|o|d|el r|▁|u|n|s).
 # Why it matters: what is not in the vocabulary (ideographs, accents) reaches the model as one and the same token instead of its bytes, and nobody can ask it about the word; with a space too many the first word of every prompt is
 #   another token. Files of T5 and XLM-R, with a space in front and without bytes, are right, so that tests on these show nothing.
@@ -27,7 +27,6 @@ kinds = {
     "nmt_nfkc_cf": (dict(normalization_rule_name="nmt_nfkc_cf"), 0),
     "byte_fallback": (dict(byte_fallback=True), None),
     "no space in front": (dict(add_dummy_prefix=False), None),
-    "space behind": (dict(treat_whitespace_as_suffix=True), None),
     "symbols": (dict(user_defined_symbols=["el r"]), None),
 }
 cases = []
@@ -44,7 +43,6 @@ for kind, (settings, expected) in kinds.items():
         "model": "t5", "tokens": [piece.piece for piece in proto.pieces], "scores": [piece.score for piece in proto.pieces], "token_type": [piece.type for piece in proto.pieces],
         "unknown_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "add_bos_token": False, "add_eos_token": False,
         "add_space_prefix": rules.add_dummy_prefix, "remove_extra_whitespaces": rules.remove_extra_whitespaces,
-        "treat_whitespace_as_suffix": proto.trainer_spec.treat_whitespace_as_suffix,
     }
     if rules.precompiled_charsmap:
         file["charsmap"] = base64.b64encode(rules.precompiled_charsmap).decode()
