@@ -75,16 +75,22 @@ PY
   export PYTHONPATH="$work"
 }
 
-# small_mamba_gguf FILE [letters] writes a Mamba model of random weights, 2 layers and 64 tokens, by the gguf package in $python. With
-# letters the tokens are the characters from ! on, so that texts of these can be read.
+# small_mamba_gguf FILE [letters | VOCABULARY] writes a Mamba model of random weights, 2 layers and 64 tokens, by the gguf package in
+# $python. With letters the tokens are the characters from ! on, so that texts of these can be read. VOCABULARY is a file of JSON
+# with the keys under tokenizer.ggml (model, pre, tokens, token_type, scores, merges, ...; charsmap in base64) in their place.
 small_mamba_gguf() {
   "$python" - "$@" <<'PY'
-import sys
+import base64, json, sys
 import numpy as np
 from gguf import GGUFWriter
 
+given = sys.argv[2:] or [""]
+vocabulary = {
+    "model": "gpt2", "pre": "gpt-2", "token_type": [1] * 64, "merges": ["t 1"], "eos_token_id": 0,
+    "tokens": [chr(33 + token) if given[0] == "letters" else f"t{token}" for token in range(64)],
+} if given[0] in ("", "letters") else json.load(open(given[0]))
 random = np.random.default_rng(0)
-layers, width, inner, state, rank, tokens = 2, 32, 64, 8, 2, 64
+layers, width, inner, state, rank, tokens = 2, 32, 64, 8, 2, len(vocabulary["tokens"])
 
 def weights(out, into):
     return (random.standard_normal((out, into)) / np.sqrt(into)).astype(np.float32)
@@ -100,12 +106,18 @@ writer.add_ssm_conv_kernel(4)
 writer.add_ssm_inner_size(inner)
 writer.add_ssm_state_size(state)
 writer.add_ssm_time_step_rank(rank)
-writer.add_tokenizer_model("gpt2")
-writer.add_tokenizer_pre("gpt-2")
-writer.add_token_list([chr(33 + token) if sys.argv[2:] else f"t{token}" for token in range(tokens)])
-writer.add_token_types([1] * tokens)
-writer.add_token_merges(["t 1"])
-writer.add_eos_token_id(0)
+lists = {"tokens": writer.add_token_list, "token_type": writer.add_token_types, "scores": writer.add_token_scores, "merges": writer.add_token_merges}
+for key, value in vocabulary.items():
+    if key in lists:
+        lists[key](value)
+    elif key == "charsmap":
+        writer.add_precompiled_charsmap(base64.b64decode(value))
+    elif isinstance(value, bool):
+        writer.add_bool(f"tokenizer.ggml.{key}", value)
+    elif isinstance(value, int):
+        writer.add_uint32(f"tokenizer.ggml.{key}", value)
+    else:
+        writer.add_string(f"tokenizer.{key}" if key == "chat_template" else f"tokenizer.ggml.{key}", value)
 writer.add_tensor("token_embd.weight", random.standard_normal((tokens, width)).astype(np.float32))
 writer.add_tensor("output_norm.weight", np.full(width, 0.5, np.float32))
 for layer in range(layers):

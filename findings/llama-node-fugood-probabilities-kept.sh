@@ -24,6 +24,7 @@ for (const [i, prompt] of ['ABCDEF', 'GHIJK', 'LMNOPQ'].entries()) {
   const pieces = [];
   const { text, completion_probabilities: list } = await context.completion({ ...settings, prompt, n_predict: 200, n_probs: 2 }, (piece) => pieces.push(piece.completion_probabilities.length));
   texts += text;
+  for (let waited = 0; pieces.length === 0 && waited < 100; waited++) await new Promise((done) => setTimeout(done, 10)); // pieces may come after the answer
   const all = list.map((entry) => entry.content).join('');
   console.log(`completion ${i + 1}: ${text.length} characters, ${list.length} probabilities, ${pieces[0]} with the first piece; all texts so far: ${all === texts}`);
   holds &&= text.length === 200 && list.length === 200 * (i + 1) && pieces[0] === 200 * i + 1 && all === texts;

@@ -165,6 +165,18 @@ test.each(preTokenizerNames)('the pre-tokenizer %s cuts a text and loses nothing
   expect(pieces.length).toBeGreaterThan(8);
 });
 
+test.each(['gpt-4o', 'llama4', 'kanana2', 'minimax-m2', 'tekken'])(
+  'marks belong to the letters that they stand on, and large letters outside ASCII begin a word: %s',
+  (name) => {
+    const pieces = cutter(preTokenizer(name)!.patterns);
+    // What tokenizers 0.23.2 cuts by the pattern of gpt-oss's tokenizer.json and of Mistral's tekken.json.
+    expect(pieces('यह हिन्दी में')).toEqual(['यह', ' हिन्दी', ' में']);
+    expect(pieces('வணக்கம் உலகம்')).toEqual(['வணக்கம்', ' உலகம்']);
+    expect(pieces('e\u0301cole, E\u0301cole \u0301x')).toEqual(['e\u0301cole', ',', ' E\u0301cole', ' \u0301x']);
+    expect(pieces('éColeÉtéABc')).toEqual(['é', 'Cole', 'Été', 'ABc']);
+  },
+);
+
 /** A tokenizer whose tokens are what its pre-tokenizer leaves: ids as the pieces that they are. */
 async function pieces(text: string, words: readonly string[], parts: object): Promise<string[]> {
   const all = ['?', ...words];

@@ -33,7 +33,8 @@ export function sentencePieceWords(
   ];
   if (isUnigram) pairs.push(['remove_extra_whitespaces', bool(model.mergesSpaces)]);
   if (isUnigram && model.charsmap.length > 0) pairs.push(['precompiled_charsmap', u8s(model.charsmap)]);
-  const notes = [...(beyond > 0 ? [beyondRows(beyond, rows)] : []), ...(isUnigram ? [] : withoutBytes(types))];
+  const elsewhere = isUnigram ? unigramElsewhere(types, marks.spacePrefix === 'never') : withoutBytes(types);
+  const notes = [...(beyond > 0 ? [beyondRows(beyond, rows)] : []), ...elsewhere];
   const ids = { bos: model.bos, eos: model.eos, unk: model.unknown, pad: model.pad };
   return {
     ...{ tokens, types, pairs, notes },
@@ -42,3 +43,11 @@ export function sentencePieceWords(
     candidates: ['default'],
   };
 }
+
+/** What llama.cpp makes otherwise of a unigram model. */
+const unigramElsewhere = (types: Int32Array, isBare: boolean): string[] => [
+  ...(types.includes(kinds.byte)
+    ? ['llama.cpp: characters that no token has are the unknown token, as its unigram models pass over tokens of bytes']
+    : []),
+  ...(isBare ? ['llama.cpp: it puts a space in front of a text all the same'] : []),
+];

@@ -9,10 +9,12 @@ const spaces = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
 /** Llama 3's and Qwen's differ by how many digits go together. */
 const words = (digits: string): string =>
   `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${spaces}`;
+/** Letters of words that begin large and of those that go on small; marks belong to the letters that they stand on. */
+const large = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
+const small = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
 /** Words of an optional run of large letters and one of small ones; `tail` may follow. */
 const caseWords = (tail: string, digits: string): string =>
-  `[^\\r\\n\\p{L}\\p{N}]?(?:(?=\\p{L})[^a-z])*(?:(?=\\p{L})[^A-Z])+${tail}|` +
-  `[^\\r\\n\\p{L}\\p{N}]?(?:(?=\\p{L})[^a-z])+(?:(?=\\p{L})[^A-Z])*${tail}|` +
+  `[^\\r\\n\\p{L}\\p{N}]?${large}*${small}+${tail}|[^\\r\\n\\p{L}\\p{N}]?${large}+${small}*${tail}|` +
   `${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${spaces}`;
 const ideographs = '[一-龥ࠀ-一가-퟿]+';
 const deepseek3 = [

@@ -178,7 +178,6 @@ test.each(unigrams)('SentencePiece: %s is saved as tokenizer.json', async (model
     expect(again.tokenizer!.encode(said), said).toEqual(ids);
     expect(again.tokenizer!.decode(ids), said).toBe(before.tokenizer!.decode(ids));
   }
-  // Also of tokens that no text becomes, those of bytes.
   const { vocab_size } = before.config as { vocab_size: number };
   const idOf = (byte: number) =>
     Array.from({ length: vocab_size }, (_, id) => id).find((id) => {

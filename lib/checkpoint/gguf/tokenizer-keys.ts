@@ -119,6 +119,11 @@ export class TokenizerKeys {
     return kind === kinds.control || kind === kinds.userDefined || kind === kinds.unknown;
   }
 
+  /** Whether every byte has a token, so that no character is unknown. */
+  hasAllBytes(): boolean {
+    return this.types.reduce((count, kind) => count + Number(kind === kinds.byte), 0) >= 256;
+  }
+
   takesSpaceBehind(token: string): boolean {
     return takesSpaceBehind(this.m.string('general.name') ?? '', token);
   }

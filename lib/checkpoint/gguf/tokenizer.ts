@@ -128,7 +128,7 @@ class VocabularyReader {
       pieces,
       algorithm: 'unigram',
       ...{ bos: keys.id('bos') ?? -1, eos: keys.id('eos', 1) ?? -1, pad: -1, unknown: keys.unknown() ?? -1 },
-      ...{ byteFallback: false, spaceBehind: false, dummyPrefix: true },
+      ...{ byteFallback: keys.hasAllBytes(), spaceBehind: false, dummyPrefix: true },
       charsmap: keys.charsmap(),
       mergesSpaces: keys.flag('remove_extra_whitespaces') ?? false,
     };

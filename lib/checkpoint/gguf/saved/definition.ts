@@ -67,7 +67,7 @@ export function sentencePiece(keys: TokenizerKeys, unknown: string | undefined, 
   };
 }
 
-/** Unknown characters are the unknown token, as in llama.cpp, also where there are tokens of bytes: those are read alone. */
+/** Characters that are no token are their bytes where all of those are tokens, as in SentencePiece; llama.cpp has the unknown token for them. */
 export function unigram(keys: TokenizerKeys): Definition {
   const hasBytes = keys.types.includes(kinds.byte);
   const charsmap = keys.charsmap();
@@ -83,6 +83,6 @@ export function unigram(keys: TokenizerKeys): Definition {
     ]),
     pre_tokenizer: null,
     decoder: unmarked(isPrefixed, ...(hasBytes ? [{ type: 'ByteFallback' }] : [])),
-    model: { type: 'Unigram', unk_id: keys.unknown() ?? null, byte_fallback: false },
+    model: { type: 'Unigram', unk_id: keys.unknown() ?? null, byte_fallback: keys.hasAllBytes() },
   };
 }
