@@ -6,20 +6,12 @@ import type { Body } from './body.js';
 import { type ChoiceEvent, Choices, isSilent, textOf, tokenBytes } from './choices.js';
 import { type Echo, echoes } from './echo.js';
 import { checkLogprobs, readCommon, readInputs } from './sampling.js';
-import { type Limits, now, type Served } from './served.js';
+import { type Limits, type Logprobs, now, type Served } from './served.js';
 import { eventStream } from './sse.js';
 
 const MAX_PROMPTS = 64;
 // What OpenAI's API gives where a completion names no max_tokens.
 const DEFAULT_TOKENS = 16;
-
-/** null: of a prompt's first token, which follows nothing. */
-export interface Logprobs {
-  tokens: string[];
-  token_logprobs: (number | null)[];
-  top_logprobs: (Record<string, number> | null)[];
-  text_offset: number[];
-}
 
 /** POST /v1/completions */
 export async function completions(engine: Engine, body: Body, limits: Limits, gone: AbortController): Promise<Served> {

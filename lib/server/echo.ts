@@ -1,9 +1,9 @@
 import { StringDecoder } from 'node:string_decoder';
 import type { Engine } from '../engine/engine.js';
 import { isSilent, tokenBytes } from './choices.js';
-import type { Logprobs } from './completions.js';
 import { ofText } from './errors.js';
 import { checkCount } from './sampling.js';
+import type { Logprobs } from './served.js';
 
 /** A prompt as an answer repeats it. */
 export interface Echo {

@@ -13,3 +13,11 @@ export type Served =
 
 /** Seconds since 1970, as OpenAI's API dates its answers. */
 export const now = (): number => Math.floor(Date.now() / 1000);
+
+/** Of a completion; null: of a prompt's first token, which follows nothing. */
+export interface Logprobs {
+  tokens: string[];
+  token_logprobs: (number | null)[];
+  top_logprobs: (Record<string, number> | null)[];
+  text_offset: number[];
+}
