@@ -118,7 +118,7 @@ onEveryBackend(() => {
       fc.asyncProperty(sizes, async (s) => {
         const r = new Random(s.seed);
         const tokens = s.lengths.reduce((a, b) => a + b, 0);
-        const a = { ...arguments_[name]!(r, s, tokens), cuSeqlens: packedBounds(s.lengths) };
+        const a: Args = { ...arguments_[name]!(r, s, tokens), cuSeqlens: packedBounds(s.lengths) };
         const forward = systems[name]!(a);
         const kept = name === 'denseScan' ? { h: { data: Float32Array.from(forward.h!), shape: a.v.shape } } : {};
         for (const [key, g] of Object.entries(await gradientsOf(name, { ...a, ...kept }))) {
