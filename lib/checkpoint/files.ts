@@ -3,6 +3,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { StatespaceError, show } from '../errors.js';
 import { lazyFiles } from '../lazy.js';
+import { floats } from '../memory.js';
 import { Turns } from '../turns.js';
 import { checkpointError } from './stored.js';
 
@@ -30,6 +31,13 @@ export class InputFile {
 
   async read(offset: number, length: number, what: string): Promise<Buffer> {
     return this.readInto(Buffer.allocUnsafe(this.within(offset, length, what)), 0, offset, what);
+  }
+
+  /** f32 as they lie, of so many bytes. */
+  async readFloats(offset: number, length: number, what: string): Promise<Float32Array> {
+    const values = floats(this.within(offset, length, what) / 4);
+    await this.readInto(Buffer.from(values.buffer, values.byteOffset, length), 0, offset, what);
+    return values;
   }
 
   /** Fills `bytes` from `at` on with what the file has at `offset`. */

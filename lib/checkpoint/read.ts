@@ -1,4 +1,5 @@
-import { decodeRows } from '../blocks.js';
+import { copied, decodeRows } from '../blocks.js';
+import { floats } from '../memory.js';
 import { InputFile } from './files.js';
 import { inPieces } from './pieces.js';
 import {
@@ -31,8 +32,12 @@ export async function readTensorF32(stored: StoredTensor): Promise<Float32Array>
       `tensor ${stored.name}: values of type ${dtype} are not supported; expected one of ${Object.keys(itemBytes).join(', ')}`,
     );
   }
-  const bytes = await InputFile.use(stored.file, (file) => file.read(offset, byteLength, `tensor "${stored.name}"`));
-  const values = await toF32(dtype, bytes);
+  const values = await InputFile.use(stored.file, async (file) => {
+    const what = `tensor "${stored.name}"`;
+    return dtype === 'f32'
+      ? file.readFloats(offset, byteLength, what)
+      : toF32(dtype, await file.read(offset, byteLength, what));
+  });
   if (rows) return pickRows(values, rows, shape[shape.length - 1]!);
   return strides === undefined ? values : gather(values, shape, strides);
 }
@@ -45,14 +50,18 @@ export async function readWords(stored: StoredTensor): Promise<Float32Array> {
   const { dtype, offset, byteLength, file, name } = stored;
   if (dtype !== 'i64') throw checkpointError(file, `tensor ${name}: expected values of type i64, received ${dtype}`);
   const bytes = await InputFile.use(file, (input) => input.read(offset, byteLength, `tensor "${name}"`));
-  return Float32Array.from({ length: byteLength / 2 }, (_, i) => bytes.readUInt16LE(2 * i));
+  const words = floats(byteLength / 2);
+  await inPieces(words.length, (from, to) => {
+    for (let i = from; i < to; i++) words[i] = bytes.readUInt16LE(2 * i);
+  });
+  return words;
 }
 
-function concatenated(arrays: readonly Float32Array[]): Float32Array {
-  const out = new Float32Array(arrays.reduce((n, a) => n + a.length, 0));
+async function concatenated(arrays: readonly Float32Array[]): Promise<Float32Array> {
+  const out = floats(arrays.reduce((n, a) => n + a.length, 0));
   let at = 0;
   for (const values of arrays) {
-    out.set(values, at);
+    await copied(values, out, at);
     at += values.length;
   }
   return out;
@@ -68,13 +77,8 @@ export async function pickRows(values: Float32Array, rows: Int32Array, columns: 
 }
 
 /** Floats in native code or as they are: what there are many of must not hold the event loop. */
-async function toF32(dtype: ReadableDType, bytes: Buffer): Promise<Float32Array> {
+async function toF32(dtype: Exclude<ReadableDType, 'f32'>, bytes: Buffer): Promise<Float32Array> {
   if (bytes.length === 0) return new Float32Array(0);
-  if (dtype === 'f32') {
-    const values = new Uint8Array(bytes.length);
-    await inPieces(bytes.length, (from, to) => values.set(bytes.subarray(from, to), from), 1 / 16);
-    return new Float32Array(values.buffer);
-  }
   if (dtype === 'f16' || dtype === 'bf16') return decodeRows(dtype, bytes, 1, bytes.length / 2);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const item = itemBytes[dtype];

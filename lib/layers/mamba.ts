@@ -42,7 +42,12 @@ export function negativeExp([aLog]: Float32Array[]): Float32Array {
 
 /** A_log of a new layer: log(1 … N) in every row (S4D-Real, Mamba section 3.6). */
 export const realInit = (rows: number, dState: number): Init => ({
-  values: () => Float32Array.from({ length: rows * dState }, (_, i) => Math.log(1 + (i % dState))),
+  values: () => {
+    const row = Float32Array.from({ length: dState }, (_, n) => Math.log(1 + n));
+    const all = new Float32Array(rows * dState);
+    for (let r = 0; r < rows; r++) all.set(row, r * dState);
+    return all;
+  },
 });
 
 /** dt_bias of a new layer: softplus⁻¹ of steps log-uniform in [0.001, 0.1]. */

@@ -2,16 +2,18 @@ import { isMap } from 'node:util/types';
 import { Cancellation, watched } from '../cancellation.js';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import type { Checkpoint, StoredTensor } from '../checkpoint/open.js';
+import { inPieces } from '../checkpoint/pieces.js';
 import { statOf } from '../checkpoint/stamps.js';
 import { byteLength, type HeldType, isQuantized } from '../dtype.js';
 import { StatespaceError, show } from '../errors.js';
 import { encodeGraph } from '../graph/encode.js';
 import { Graph, type Value } from '../graph/graph.js';
-import type { WeightSource, WeightSpec } from '../graph/weight-spec.js';
+import type { Init, WeightSource, WeightSpec } from '../graph/weight-spec.js';
 import { Weights } from '../graph/weights.js';
 import { lazyCrypto } from '../lazy.js';
 import { call, type NativeHandle, type WeightEntry } from '../native.js';
 import type { TensorLike } from '../tensor.js';
+import { Turns } from '../turns.js';
 import type { Adapters } from './adapters.js';
 import { Binding, underOtherBase } from './bind.js';
 import { digestTensors, WeightFiles } from './fingerprint.js';
@@ -256,31 +258,36 @@ export async function createModel(
   const random = mulberry32(seed);
   const entries: WeightEntry[] = [];
   const shared = new Map<string, Float32Array>(); // a source of several weights is drawn once
+  const turns = new Turns();
   for (const [value, spec] of built.graph.weights) {
     const plain = !spec.transform && spec.init.every((i) => 'uniform' in i);
     if (plain) {
       entries.push({ value: value.id, bound: (spec.init[0] as { uniform: number }).uniform });
       continue;
     }
-    const drawn = spec.sources.map((s, i) => {
-      const known = shared.get(s.name);
-      if (known && spec.transform) built.originals.set(s.name, known);
-      if (known) return partOf(known, s);
-      const init = spec.init[i]!;
-      const n = s.shape.reduce((a, b) => a * b, 1);
-      const values =
-        'values' in init
-          ? init.values(random)
-          : Float32Array.from({ length: n }, () => init.uniform * (2 * random() - 1));
+    const drawn: Float32Array[] = [];
+    for (const [i, s] of spec.sources.entries()) {
+      const pause = turns.due();
+      if (pause) await pause;
+      const values = shared.get(s.name) ?? (await drawnOf(spec.init[i]!, s.shape, random));
       shared.set(s.name, values);
       if (spec.transform) built.originals.set(s.name, values);
-      return partOf(values, s);
-    });
+      drawn.push(partOf(values, s));
+    }
     const made = spec.transform ? [await spec.transform(drawn)] : drawn;
     entries.push({ value: value.id, parts: made.map((data) => ({ data })) });
   }
   const model = await finish(built, options, [], entries, seed);
   return model.open({ config, identity: `random:${seed}` });
+}
+
+async function drawnOf(init: Init, shape: readonly number[], random: () => number): Promise<Float32Array> {
+  if ('values' in init) return init.values(random);
+  const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+  await inPieces(values.length, (from, to) => {
+    for (let i = from; i < to; i++) values[i] = init.uniform * (2 * random() - 1);
+  });
+  return values;
 }
 
 /** What distinguishes a model with adapters from the one without, and from one with others. */

@@ -124,12 +124,12 @@ async function derivedOf(
   await each(size, turns, (i) => {
     const [factor, constant] = [Math.fround(ones[i]! - constants[i]!), constants[i]!];
     const digit = (from: Float32Array) => Math.round((from[i]! - constant) / factor);
-    const at = digit(high) * DIGIT + digit(low);
+    index[i] = digit(high) * DIGIT + digit(low); // 0 where it is a constant
+    const at = index[i]!;
     fits &&= at >= 0 && at < total && near(trial[i]!, factor * Math.fround(scattered(at)) + constant);
     scaled ||= factor !== 1;
     shifted ||= constant !== 0;
     factors[i] = factor;
-    index[i] = at;
   });
   if (!fits) {
     throw new StatespaceError(

@@ -26,8 +26,6 @@ export interface Trained {
 
 export interface TrainedNetwork {
   readonly reading: Reading;
-  readonly training: Uint8Array;
-  readonly evaluation: Uint8Array;
   readonly parameters: readonly Trained[];
   /** Tensors that layers share, and their other names. */
   readonly shared: Graph['shared'];
@@ -36,7 +34,7 @@ export interface TrainedNetwork {
   /** What chose the matrices that have adapters. */
   readonly targetNames: readonly string[];
   /** Asked for when all else is known to be right: it runs the weights' load-time arithmetic. */
-  layout(): Promise<TrainerLayout>;
+  encoded(): Promise<{ training: Uint8Array; evaluation: Uint8Array; layout: TrainerLayout }>;
 }
 
 const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -94,7 +92,6 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
   const squared = o.loss === 'mse';
   const recompute = o.recompute === 'blocks';
   const training = trainingGraph(graph, output, { gradients: true, recompute, squared, trains });
-  const evaluation = trainingGraph(graph, output, { gradients: false, squared, trains });
   const bySequence = output.dims[0] === 'sequences';
   // What only chooses (an indexer of keys) stays as it is: without a gradient it is not decayed either.
   const reached = new Set(
@@ -120,13 +117,18 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
       bySequence,
       longest: graph.longest,
     },
-    training: encodeGraph(training.graph, training.loss),
-    evaluation: encodeGraph(evaluation.graph, evaluation.loss),
     parameters,
     shared: graph.shared,
     tied: tiedTables(graph),
     targetNames,
-    async layout() {
+    async encoded() {
+      const turn = () => new Promise((resume) => setImmediate(resume));
+      await turn();
+      const bytes = encodeGraph(training.graph, training.loss);
+      await turn();
+      const evaluation = trainingGraph(graph, output, { gradients: false, squared, trains });
+      await turn();
+      const evaluationBytes = encodeGraph(evaluation.graph, evaluation.loss);
       const weights: TrainerLayout['weights'] = [];
       const derivations = new Derivations();
       for (const { spec, value, gradients } of training.weights) {
@@ -145,7 +147,7 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
           ...(derived as { map: 'copy' }),
         });
       }
-      return {
+      const layout: TrainerLayout = {
         parameters: parameters.map((p) => ({
           count: size(p.shape),
           decayed: p.shape.length >= 2,
@@ -167,6 +169,7 @@ export function trainedNetwork(model: Model, o: ReadOptions): TrainedNetwork {
         bySequence,
         targetWidth: squared ? model.outputFeatures : 1,
       };
+      return { training: bytes, evaluation: evaluationBytes, layout };
     },
   };
 }

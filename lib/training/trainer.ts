@@ -80,9 +80,8 @@ export class TrainerState implements Trainer {
   }
 
   async #start(begin?: (trainer: TrainerState) => Promise<void>): Promise<void> {
-    const { training, evaluation, layout } = this.network;
-    const given = await layout();
-    this.#handle = await call((n) => n.buildTrainer(training, evaluation, given));
+    const { training, evaluation, layout } = await this.network.encoded();
+    this.#handle = await call((n) => n.buildTrainer(training, evaluation, layout));
     const numbers = new Map(this.network.parameters.map((p, i) => [p.name, i]));
     const rest = await this.model.seedTrainer(this.#handle, numbers);
     this.base = this.model.storedIn;
@@ -197,7 +196,13 @@ export class TrainerState implements Trainer {
     of: (p: Trained) => boolean,
   ): Promise<Map<string, Tensor>> {
     const chosen = this.network.parameters.flatMap((p, parameter) => (of(p) ? [{ p, parameter }] : []));
-    const entries = chosen.map(({ p, parameter }) => ({ parameter, which, data: floats(size(p.shape)) }));
+    const entries: TrainerValues[] = [];
+    const turns = new Turns();
+    for (const { p, parameter } of chosen) {
+      entries.push({ parameter, which, data: floats(size(p.shape)) }); // fresh memory is mapped here
+      const pause = turns.due();
+      if (pause) await pause;
+    }
     await call((n) => n.readTrainer(this.#handle!, entries));
     const tensors = new Map<string, Tensor>();
     for (const [i, { p }] of chosen.entries()) tensors.set(p.name, await asPeft(p, entries[i]!.data));

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "napi/convert.h"
 #include "napi/handles.h"
@@ -99,23 +100,24 @@ class BuildJob : public Job {
  public:
   // (training graph, evaluation graph, layout)
   explicit BuildJob(const Napi::CallbackInfo& info)
-      : training_(graph_of(info[0])),
-        evaluation_(graph_of(info[1])),
+      : training_(bytes_of(info[0])),
+        evaluation_(bytes_of(info[1])),
         layout_(read_layout(info[2].As<Napi::Object>())) {}
   void execute() override {
-    trainer_ = std::make_shared<Trainer>(model_backend("cpu"), std::move(training_), std::move(evaluation_),
-                                         std::move(layout_));
+    trainer_ =
+        std::make_shared<Trainer>(model_backend("cpu"), graph_of(training_), graph_of(evaluation_), std::move(layout_));
   }
   Napi::Value result(Napi::Env env) override {
     return make_handle<TrainerRef>(env, std::move(trainer_), kTrainerTag, 0);
   }
 
  private:
-  static Graph graph_of(const Napi::Value& v) {
+  static std::vector<uint8_t> bytes_of(const Napi::Value& v) {
     const auto bytes = v.As<Napi::Uint8Array>();
-    return decode_graph(bytes.Data(), int64_t(bytes.ByteLength()));
+    return {bytes.Data(), bytes.Data() + bytes.ByteLength()};
   }
-  Graph training_, evaluation_;
+  static Graph graph_of(const std::vector<uint8_t>& bytes) { return decode_graph(bytes.data(), int64_t(bytes.size())); }
+  std::vector<uint8_t> training_, evaluation_;
   TrainerLayout layout_;
   TrainerRef trainer_;
 };

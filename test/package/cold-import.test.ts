@@ -55,3 +55,18 @@ describe('a cold import', () => {
     expect(best.bytes).toBeLessThanOrEqual(30e6);
   });
 });
+
+it('loading a model with its tokenizer makes no Intl.Segmenter, which takes 10 to 20 ms', async () => {
+  const folder = resolve(__dirname, '../../models/austen');
+  const script = `let made = 0;
+    const { Segmenter } = Intl;
+    Intl.Segmenter = class extends Segmenter { constructor(...given) { super(...given); made++; } };
+    const { loadModel } = require(${JSON.stringify(entry)});
+    (async () => {
+      const model = await loadModel(${JSON.stringify(folder)}, { device: 'cpu' });
+      const { text } = await model.createSession().generate({ prompt: 'She', maxTokens: 1 }).result;
+      console.log(JSON.stringify({ made, text: typeof text }));
+      await model.dispose();
+    })();`;
+  expect(JSON.parse(await succeed(process.execPath, ['-e', script]))).toEqual({ made: 0, text: 'string' });
+});

@@ -36,7 +36,7 @@ test('adapters of all experts in one parameter are read once, however many exper
   const { readTensorF32 } = own(
     '../../dist/lib/checkpoint/open.js',
   ) as typeof import('../../dist/lib/checkpoint/open.js');
-  const read = vi.spyOn(InputFile.prototype, 'read');
+  const read = vi.spyOn(InputFile.prototype, 'readFloats');
   for (const [name, halves] of split.parts) {
     const [, e, w] = /^m\.(\d+)\.w([13])\.weight$/.exec(name)!;
     const first = w === '3' ? inner : 0;

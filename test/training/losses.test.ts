@@ -164,6 +164,33 @@ test.each(['rows', 'mean', 'max'])('%s: an empty sequence and its target count f
   }
 });
 
+test.each([2, 20])('what %i layers make of their tensors is found out once', async (count) => {
+  let calls = 0;
+  const negated = ([v]: Float32Array[]) => {
+    calls++;
+    return v!.map((x) => -x);
+  };
+  registerModel({
+    modelTypes: ['loss_alike'],
+    config: () => ({}),
+    build(g, w) {
+      let x = layers.linear(g, g.input(FEATURES), w, 'encoder', 4, { bias: true });
+      for (let i = 0; i < count; i++) {
+        const shift = w.combined([{ name: `shift.${i}`, shape: [4] }], [4], { transform: negated });
+        x = g.op('affine', { x, scale: w.tensor(`scale.${i}`, [4], { init: 'ones' }), shift });
+      }
+      return x;
+    },
+  });
+  await using model = await createModel({ model_type: 'loss_alike' }, { seed: 1, device: 'cpu' });
+  expect(calls).toBe(count); // the weights themselves
+  calls = 0;
+  await using trainer = createTrainer(model, { loss: 'mse' });
+  const { gradients } = await trainer.gradients({ inputs, targets: new Tensor(noise(44, 2.7), [1, 11, 4]) });
+  expect(gradients.has(`shift.${count - 1}`)).toBe(true);
+  expect(calls).toBe(5); // zeros, a pattern, ones and two digits of the place
+});
+
 test('losses are what their names say, of what the network gives', async () => {
   const model = models.get('rows')!;
   const y = (await model.run(inputs)).toFloat32Array();

@@ -71,6 +71,11 @@ export class GgufArray {
   copyTo<T extends Int8Array | Float32Array>(to: T): T {
     if (this.type === 'string' || this.type === 'array') throw this.unexpected('numbers');
     const { start, type } = this;
+    if (type === 'i32' || type === 'f32') {
+      const bytes = new Uint8Array(this.header.bytes.subarray(start, start + 4 * this.length)).buffer;
+      to.set(type === 'i32' ? new Int32Array(bytes) : new Float32Array(bytes));
+      return to;
+    }
     for (let i = 0; i < this.length; i++)
       to[i] = Number(scalarAt(this.header.bytes, start + i * scalarBytes[type], type));
     return to;

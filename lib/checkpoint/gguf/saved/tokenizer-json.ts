@@ -21,7 +21,7 @@ export async function* tokenizerJson(keys: TokenizerKeys, words: Words, turns: T
   yield '{';
   yield* listed(vocabulary(words, added), turns);
   yield '},"merges":[';
-  yield* listed(jsonOf(keys.kind === 'gpt2' ? mergesOf(keys, words) : scoredMerges(keys, words, turns)), turns);
+  yield* listed(jsonOf(keys.kind === 'gpt2' ? mergesOf(keys, words, turns) : scoredMerges(keys, words, turns)), turns);
   yield ']}}\n';
 }
 
@@ -66,17 +66,14 @@ interface AddedToken {
 /** Those that are found before a text is cut, each text once. */
 export function addedTokens(keys: TokenizerKeys, { texts }: Words): AddedToken[] {
   const plain = { single_word: false, lstrip: false, normalized: false };
-  return texts.flatMap((content, id) =>
-    content === undefined || !keys.isPlain(id)
-      ? []
-      : [
-          {
-            ...{ id, content, ...plain },
-            rstrip: keys.takesSpaceBehind(content),
-            special: keys.types[id] !== kinds.userDefined,
-          },
-        ],
-  );
+  const added: AddedToken[] = [];
+  for (let id = 0; id < texts.length; id++) {
+    const content = texts[id];
+    if (content === undefined || !keys.isPlain(id)) continue;
+    const [rstrip, special] = [keys.takesSpaceBehind(content), keys.types[id] !== kinds.userDefined];
+    added.push({ ...{ id, content, ...plain }, rstrip, special } as AddedToken);
+  }
+  return added;
 }
 
 /**

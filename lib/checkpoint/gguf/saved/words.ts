@@ -39,13 +39,15 @@ export async function wordsOf(keys: TokenizerKeys, turns: Turns): Promise<Words>
 const spelled = (bytes: Uint8Array): string => String.fromCodePoint(...Array.from(bytes, (byte) => characterOf[byte]!));
 
 /** Merges of byte-level BPE whose parts and whole are words, each once. */
-export async function* mergesOf(keys: TokenizerKeys, { ids }: Words): AsyncGenerator<[string, string]> {
+export async function* mergesOf(keys: TokenizerKeys, { ids }: Words, turns: Turns): AsyncGenerator<[string, string]> {
   const isWord = (text: string) => {
     const id = ids.get(text);
     return id !== undefined && !keys.isPlain(id) && keys.types[id] !== kinds.unused;
   };
   const seen = new Set<string>();
   for (const merge = keys.merges().strings(); merge.next(); ) {
+    const pause = turns.due();
+    if (pause) await pause;
     const text = merge.text();
     const space = text.indexOf(' ', 1);
     const [left, right] = [text.slice(0, space), text.slice(space + 1)];
@@ -66,7 +68,8 @@ function* cuts(text: string): Generator<[string, string]> {
 /** What SentencePiece's BPE may make of others, the highest score first. */
 async function madeWords(keys: TokenizerKeys, { texts }: Words, scores: Float32Array, turns: Turns): Promise<number[]> {
   const silent: ReadonlySet<number> = new Set([kinds.control, kinds.unknown, kinds.byte]);
-  const made = [...texts.keys()].filter((id) => texts[id] !== undefined && !silent.has(keys.types[id]!));
+  const made: number[] = [];
+  for (let id = 0; id < texts.length; id++) if (texts[id] !== undefined && !silent.has(keys.types[id]!)) made.push(id);
   return sorted(made, (a, b) => scores[b]! - scores[a]! || a - b, turns);
 }
 
