@@ -10,15 +10,20 @@ export class Patience {
   /** Resolves when it has been long enough. */
   readonly over: Promise<void>;
 
-  /** Until end(), which is the caller's. */
-  constructor(ms: number) {
-    this.left = Math.ceil(ms / TICK_MS);
+  /** Until end(), which is the caller's; from the beginning again where `heard` gives something else. */
+  constructor(ms: number, heard: () => unknown = () => undefined) {
+    const ticks = Math.ceil(ms / TICK_MS);
+    this.left = ticks;
+    let last = heard();
     let ended: () => void;
     this.over = new Promise((resolve) => {
       ended = resolve;
     });
     this.timer = setInterval(() => {
-      if (--this.left > 0) return;
+      const before = last;
+      last = heard();
+      this.left = last === before ? this.left - 1 : ticks;
+      if (this.left > 0) return;
       this.end();
       ended();
     }, TICK_MS);

@@ -26,3 +26,11 @@ test('one that does not come is late, for whoever waits', async () => {
   expect(patience.isOver).toBe(true);
   await expect(patience.for(never)).rejects.toThrow('no answer');
 });
+
+test('it begins anew where something is heard', async () => {
+  let said = 0;
+  const patience = new Patience(300, () => said);
+  for (; said < 6; said++) await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(patience.isOver).toBe(false);
+  await patience.over;
+});

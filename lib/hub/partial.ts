@@ -25,18 +25,18 @@ export async function claim(
   pause: (ms: number) => Promise<void>,
 ): Promise<string | undefined> {
   const mine = `${path}.${ME}+${count++}${SUFFIX}`;
+  const isThere = async () =>
+    (
+      await lazyFiles()
+        .stat(path)
+        .catch(() => undefined)
+    )?.size === size;
   for (;;) {
-    if (
-      (
-        await lazyFiles()
-          .stat(path)
-          .catch(() => undefined)
-      )?.size === size
-    )
-      return undefined;
+    if (await isThere()) return undefined;
     const found = await partials(path);
     if (!found.some(({ busy }) => busy) && (await take(mine, found))) {
-      if (await isAlone(path, mine, pause)) return mine;
+      // Who was writing may have ended since it was looked for.
+      if ((await isAlone(path, mine, pause)) && !(await isThere())) return mine;
       await leave(path, mine);
     }
     await pause(LOOK_MS);

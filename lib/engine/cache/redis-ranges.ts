@@ -1,5 +1,6 @@
 import type { Socket, TcpNetConnectOpts } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
+import { Patience } from '../../patience.js';
 
 const lazyNet = (): typeof import('node:net') => require('node:net');
 const lazyTls = (): typeof import('node:tls') => require('node:tls');
@@ -13,6 +14,8 @@ export interface RedisAddress {
   db: number;
   /** Over TLS, with what its client was given of certificates. */
   tls?: ConnectionOptions | undefined;
+  /** For how long nothing may come. Default: 1.5 s. */
+  idleMs?: number | undefined;
 }
 
 const RANGE = 1 << 20;
@@ -70,7 +73,7 @@ export async function* readRanges(
   };
   socket.on('error', end);
   socket.on('close', () => end(new Error(CUT)));
-  whenSilent(socket, end);
+  whenSilent(socket, server, end);
   const asking = new Asking(socket, server, key, from, until);
   try {
     const replies = new BulkReplies();
@@ -112,7 +115,7 @@ async function* readDecrypted(server: RedisAddress, key: string, from: number, u
   const { connect } = lazyTls();
   const socket = connect({ ...(isIP(host) ? {} : { servername: host }), ...tls, host, port });
   socket.setNoDelay(true);
-  whenSilent(socket, (error) => void socket.destroy(error));
+  whenSilent(socket, server, (error) => void socket.destroy(error));
   const asking = new Asking(socket, server, key, from, until);
   const replies = new BulkReplies();
   let at = from;
@@ -132,14 +135,11 @@ async function* readDecrypted(server: RedisAddress, key: string, from: number, u
   }
 }
 
-/** Says so where nothing has come for long; what came while this process was halted is read first. */
-function whenSilent(socket: Socket, end: (error: Error) => void): void {
-  socket.setTimeout(IDLE_MS, () => {
-    const { bytesRead } = socket;
-    setImmediate(() => {
-      if (socket.bytesRead === bytesRead) end(new Error('redis: no answer'));
-    });
-  });
+/** Says so where nothing has come for long. */
+function whenSilent(socket: Socket, { idleMs = IDLE_MS }: RedisAddress, end: (error: Error) => void): void {
+  const patience = new Patience(idleMs, () => socket.bytesRead);
+  socket.on('close', () => patience.end());
+  void patience.over.then(() => end(new Error('redis: no answer')));
 }
 
 /** Says who asks, and asks for some ranges ahead of what has come. */
