@@ -5,8 +5,8 @@ import { mismatch, StatespaceError, show } from './errors.js';
  * that is ignored in silence is a wrong answer. `undefined` is as absent.
  */
 export function checkKnown(op: string, options: object, known: readonly string[], kind = 'option'): void {
-  for (const [key, value] of Object.entries(options)) {
-    if (value === undefined || known.includes(key)) continue;
+  for (const key of Object.keys(options)) {
+    if (known.includes(key) || (options as Record<string, unknown>)[key] === undefined) continue;
     const meant = closest(key, known);
     throw new StatespaceError(
       'ERR_ARGUMENT',

@@ -172,11 +172,18 @@ export function outTensor(where: string, value: unknown, shape?: readonly number
   const dtype = checkTensor(where, tensor);
   if (dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16')
     throw mismatch('ERR_DTYPE', where, 'f32, f16, bf16', dtype);
-  if (shape && String(tensor.shape) !== String(shape))
+  if (shape && !same(tensor.shape, shape))
     throw mismatch('ERR_SHAPE', where, `shape (${shape.join(', ')})`, `(${tensor.shape.join(', ')})`);
   if (isResizable(tensor.data as Data))
     throw new StatespaceError('ERR_ARGUMENT', `${where}: a resizable buffer may shrink while it is written to`);
   return tensor instanceof Tensor ? tensor : new Tensor(tensor.data, tensor.shape, dtype);
+}
+
+/** Whether two shapes are one. */
+export function same(a: readonly number[], b: readonly number[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /** The product of a shape, checked to be one. */

@@ -55,11 +55,12 @@ export function headPlan(
   const y = output(sizes, 'y', byToken.v.shape);
   const lastState = stateFrom(a.initialState, sizes, 'lastState', [a.cuSeqlens.shape[0]! - 1, H, K, V]);
   const states = a.withStates ? output(sizes, 'states', [batch, length, 2, H, V]) : undefined;
-  const rows = Object.fromEntries(Object.entries(byToken).map(([field, t]) => [field, tokens(t)]));
+  const tensors: Plan<unknown>['tensors'] = { ...byToken };
+  for (const field of Object.keys(tensors)) tensors[field] = tokens(tensors[field]);
   return {
     op,
     sizes,
-    tensors: { ...rows, ...others, cuSeqlens: a.cuSeqlens, state: lastState, y: tokens(y), states: tokens(states) },
+    tensors: { ...tensors, ...others, cuSeqlens: a.cuSeqlens, state: lastState, y: tokens(y), states: tokens(states) },
     attrs,
     result: states ? { y, lastState, states } : { y, lastState },
   };

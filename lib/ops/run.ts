@@ -123,5 +123,7 @@ export function reshape<T extends Input | undefined>(t: T, ...shape: number[]): 
 
 /** (B, L, …) as (B·L, …): the packed tokens that native ops take. */
 export function tokens<T extends Input | undefined>(t: T): T {
-  return t ? reshape(t, t.shape[0]! * t.shape[1]!, ...t.shape.slice(2)) : t;
+  const shape = t?.shape.slice(1) ?? [];
+  if (t) shape[0] = t.shape[0]! * t.shape[1]!;
+  return (t ? { data: t.data, shape, dtype: t.dtype } : undefined) as T;
 }

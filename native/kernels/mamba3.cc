@@ -17,8 +17,13 @@ using namespace mamba3;
 // Rows (token, rank) of a group, about as many as fill whole tiles: of fewer the state is scaled more often than pairs
 // are saved, of more there are more pairs.
 constexpr int64_t kGroupRows = kRows == 6 ? 16 : kRows;
+// Whether the registers hold two vectors of each of them.
+constexpr bool kHeld = kRows == kGroupRows;
 // Groups that go through a panel of the state while it lies in the first-level cache.
-constexpr int64_t kGroups = 4;
+// The tokens of so many are no more than lie between states that are kept.
+constexpr int64_t kGroups = kept_states::kEvery / kGroupRows;
+// Above this a chunk's groups leave their decay of the state to its end: they add what that will make theirs.
+constexpr float kLeastDecay = 0x1p-24f;
 // Heads that share a chunk's B and C; their states stay in L2.
 constexpr int64_t kHeads = 12;
 // Below this, steps cost less than bringing the state into the products' layout.
@@ -28,13 +33,15 @@ constexpr int64_t kShortest = 8;
 // the α of tokens s+1 … t, D_t of all up to t, and w_s = own_s + carried_{s+1}:
 //   y_t = D_t S_0 c_t + Σ_{s<t} D_ts w_s (c_t·k_s) v_s + own_t (c_t·k_t) v_t
 //   S_n = D_n S_0 + Σ_{s≤n} D_ns w_s v_s k_sᵀ, w_n = own_n where no token follows
-// each row of a token with each of the other. S lies transposed, (d_state, headdim), in panels. A chunk is some groups.
+// each row of a token with each of the other. S lies transposed, (d_state, headdim), in panels. A chunk is some groups,
+// of which most leave S undecayed: 1 of 9 operations on it with 8 rows.
 struct Chunk {
   Chunk(const Mamba3& op, const Sizes& z, int64_t heads, Arena& arena)
       : op(op),
         z(z),
         group_tokens(tokens_of_group(op, z)),
         width(width_of(op, z)),
+        apart(apart_of(z)),
         tokens(chunk_tokens(op, z)),
         streamed(streams_rows({&op.outputs}, {z.headdim})),
         weights(arena, z, heads),
@@ -48,10 +55,10 @@ struct Chunk {
         v_before(arena.take(z.rank * z.p)) {
     const int64_t rows = rows_of_chunk(op, z);
     B = arena.take(rows * z.n), C = arena.take(rows * z.n);
-    k = arena.take(rows * z.n), c = arena.take(rows * z.n);
+    k = arena.take(rows * apart), c = arena.take(rows * apart);
     pairs = arena.take(rows * width), decay = arena.take(tokens * width), to_end = arena.take(tokens * width);
     v = arena.take(rows * z.p), out = arena.take(rows * z.p), written = arena.take(rows * kPanel);
-    from_start = arena.take(rows);
+    from_start = arena.take(rows), decays = arena.take(kGroups);
     unit = arena.take(2 * width + kLanes) + width;
     clear(unit - width, 2 * width + kLanes);
     for (int64_t r = 0; r < z.rank; ++r) unit[r] = 1;
@@ -60,8 +67,8 @@ struct Chunk {
     const int64_t tokens = chunk_tokens(op, z), width = width_of(op, z), rows = rows_of_chunk(op, z);
     return HeadWeights::floats(z, heads) + Steps::floats(tokens + 1) +
            heads * (panels_floats(z.d_state, z.headdim) + z.s) + (tokens + 2) * z.s + z.rank * (heads * z.n + z.p) +
-           4 * rows * z.n + rows * width + 2 * tokens * width + rows * (2 * z.p + kPanel + 1) + 2 * width + kLanes +
-           16 * 20;
+           2 * rows * (z.n + apart_of(z)) + rows * width + 2 * tokens * width + rows * (2 * z.p + kPanel + 1) +
+           2 * width + kLanes + kGroups + 16 * 21;
   }
   // Powers of two, so that chunks end where states are kept, whether any are.
   static int64_t whole(int64_t n) { return n < 1 ? 1 : int64_t(std::bit_floor(uint64_t(n))); }
@@ -76,6 +83,9 @@ struct Chunk {
   static int64_t width_of(const Mamba3& op, const Sizes& z) {
     return padded(ceil_div(tokens_of_group(op, z) * z.rank, kDotRows) * kDotRows);
   }
+  // From a row of k and c to the next: a line more than they have, as rows a power of two apart fall on few of a
+  // cache's sets, and eight of them are read at once.
+  static int64_t apart_of(const Sizes& z) { return z.n + 64 / int64_t(sizeof(float)); }
   // With room for the tile that begins with the last group's last rows.
   static int64_t rows_of_chunk(const Mamba3& op, const Sizes& z) {
     return whole_tiles(chunk_tokens(op, z) * z.rank) + kRows;
@@ -149,7 +159,8 @@ struct Chunk {
       finish(op, z, head, begin + t, out + t * z.rank * z.p);
     }
     if (op.outputs && streamed) end_streams();
-    copy_row(k + (rows - z.rank) * z.n, k_before + i * z.rank * z.n, z.rank * z.n);
+    for (int64_t r = 0; r < z.rank; ++r)
+      copy_row(k + (rows - z.rank + r) * apart, k_before + (i * z.rank + r) * z.n, z.n);
   }
 
   // fn(first token, tokens) for the groups of n tokens.
@@ -176,7 +187,8 @@ struct Chunk {
     for (int64_t row = 0; row < rows; row += kDotRows) {
       const int64_t last = std::min(row + kDotRows, rows) - 1, seen = (last / z.rank + 1) * z.rank;
       for (int64_t column = 0; column < seen; column += kDotColumns)
-        block_of_dots(c + (first + row) * z.n, k + (first + column) * z.n, z.n, to + row * width + column, width);
+        block_of_dots(c + (first + row) * apart, k + (first + column) * apart, z.n, apart, to + row * width + column,
+                      width);
     }
     const float skip = op.D ? op.D.f32()[head] : 0;
     for (int64_t row = 0; row < rows; ++row) {
@@ -199,7 +211,7 @@ struct Chunk {
       const float *v = this->v + first * stride + column, *from_start = this->from_start + first;
       each_tile_of_panel<N>(rows, [&](auto place) {
         Tile tile(place);
-        tile.add(z.d_state, {c + first * z.n, z.n, 1}, S, kPanel, [&] { fetch.line(); });
+        tile.add(z.d_state, {c + first * apart, apart, 1}, S, kPanel, [&] { fetch.line(); });
         tile.scale_rows(from_start);
         const Strided of_rows{pairs + first * width, width, 1};
         if (z.rank == 1)
@@ -218,45 +230,72 @@ struct Chunk {
           });
         tile.write(op.y.row(begin + t) + at, op.y.row_stride);
       });
-      const float* factors = to_end + t / group_tokens * width;
+      const float *factors = to_end + t / group_tokens * width, decay = decays[t / group_tokens];
+      if constexpr (kHeld)
+        if (rows == kGroupRows)
+          return decay == 1 ? add_group<N, false>(first, factors, column, decay, S)
+                            : add_group<N, true>(first, factors, column, decay, S);
       for (int64_t row = 0; row < rows; ++row)
         for (int j = 0; j < N; ++j)
           store(written + row * kPanel + j * kLanes, set(factors[row]) * load(v + row * stride + j * kLanes));
       each_tile_of_panel<N>(z.d_state, [&](auto place) {
         Tile tile(place);
         tile.read(S, kPanel);
-        tile.scale(from_start[rows - 1]);
-        tile.add(rows, {k + first * z.n, 1, z.n}, written, kPanel);
+        if (decay != 1) tile.scale(decay);
+        tile.add(rows, {k + first * apart, 1, apart}, written, kPanel);
         tile.write(S, kPanel);
       });
     });
   }
 
-  // Steps, rows of k, c and v, and each group's decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t;
-  // from_start (row of t) D_t; to_end (row of s) D_ns w_s, where w_n is own_n in the last chunk.
+  // S = decay S + what a whole group's rows of v, from `first` on, write to it: they stay in registers for all of its
+  // rows, as many sums of a tile wait for its last loads and stores (a tenth of the time).
+  template <int N, bool kDecays>
+  [[gnu::always_inline]] void add_group(int64_t first, const float* factors, int64_t column, float decay, float* S) {
+    Block<N> written[kGroupRows];
+#pragma GCC unroll 8
+    for (int s = 0; s < kGroupRows; ++s) written[s] = set(factors[s]) * load_block<N>(v + (first + s) * z.p + column);
+    const int64_t stride = apart, rows = z.d_state;
+    const float* from = k + first * stride;
+    for (int64_t i = 0; i < rows; ++i, ++from, S += kPanel) {
+      Block<N> state = load_block<N>(S);
+      if constexpr (kDecays) state = set(decay) * state;
+#pragma GCC unroll 8
+      for (int s = 0; s < kGroupRows; ++s) state = fma(set(from[s * stride]), written[s], state);
+      store_block(S, state);
+    }
+  }
+
+  // Steps, rows of k, c and v, and each group's decays: decay (t, row of s) is D_ts w_s for s < t, own_t for s = t; and
+  // by the decay that S is still to get, from_start (row of t) times it D_t, to_end (row of s) D_ns w_s over it, where
+  // w_n is own_n in the last chunk.
   [[gnu::flatten]] void prepare(int64_t i, int64_t head, int64_t begin, int64_t n, bool more) {
     steps.fill(op, head, begin, n + more);
     for (int64_t t = 0; t < n; ++t) {
       if (op.angles.rank == 3) rates_of(op, z, head, begin + t, rates + t * z.s);
       turn(z, rates + t * z.s, steps.dt[t], theta + i * z.s, sine, cosine);
       for (int64_t r = 0; r < z.rank; ++r) {
-        const int64_t row = (t * z.rank + r) * z.n, at = (r * z.ngroups + z.group(head)) * z.d_state;
+        const int64_t row = (t * z.rank + r) * apart, at = (r * z.ngroups + z.group(head)) * z.d_state;
         if (z.mimo) {
           rotate<true>(z, op.B.row(begin + t) + at, weights.of_B(i, r), sine, cosine, k + row);
           rotate<true>(z, op.C.row(begin + t) + at, weights.of_C(i, r), sine, cosine, c + row);
         } else {
-          rotate(z, B + row, weights.of_B(i, r), sine, cosine, k + row);
-          rotate(z, C + row, weights.of_C(i, r), sine, cosine, c + row);
+          rotate(z, B + t * z.n, weights.of_B(i, r), sine, cosine, k + row);
+          rotate(z, C + t * z.n, weights.of_C(i, r), sine, cosine, c + row);
         }
       }
       inputs(op, z, head, op.x.row(begin + t) + head * z.headdim, v + t * z.rank * z.p);
     }
+    float total = 1;  // the decay that S is still to get
     each_group(n, [&](int64_t first, int64_t m) {
-      float total = 1;
       for (int64_t t = first; t < first + m; ++t) {
         total *= steps.alpha[t];
         for (int64_t r = 0; r < z.rank; ++r) from_start[t * z.rank + r] = total;
       }
+      const bool later = first + m < n && total >= kLeastDecay && total <= 1 / kLeastDecay;
+      const F left = set(later ? 1 / total : 1);
+      decays[first / group_tokens] = later ? 1 : total;
+      if (!later) total = 1;
       for (int64_t s = 0; s < width; s += kLanes) {
         F row = zero();
         for (int64_t t = first; t < first + m; ++t) {
@@ -265,15 +304,15 @@ struct Chunk {
           store(decay + t * width + s, fma(set(steps.own[t]), here, row));
           row = fma(set(steps.own[t] + (t + 1 < n + more ? steps.carried[t + 1] : 0)), here, row);
         }
-        store(to_end + first / group_tokens * width + s, row);
+        store(to_end + first / group_tokens * width + s, left * row);
       }
     });
   }
 
   const Mamba3& op;
   const Sizes& z;
-  const int64_t group_tokens, width, tokens;  // of a group; rows of one, padded; of a chunk
-  const bool streamed;                        // outputs are
+  const int64_t group_tokens, width, apart, tokens;  // of a group; rows of one, padded; of k and c; of a chunk
+  const bool streamed;                               // outputs are
   HeadWeights weights;
   Steps steps;
   float *S, *theta;              // (heads, d_state, headdim), (heads, angles)
@@ -284,7 +323,7 @@ struct Chunk {
   float *decay, *to_end;         // (tokens, width), (groups, width)
   float *v, *out;                // (rows, headdim)
   float* written;                // (rows, kPanel): v as the state behind the chunk takes it
-  float* from_start;             // (rows)
+  float *from_start, *decays;    // (rows), (groups): what the group's end makes of S
   float* unit;                   // zeros around `rank` ones: row t of a unit matrix of tokens begins at -t·rank
 };
 

@@ -201,14 +201,16 @@ inline void rotate(const Sizes& z, const float* row, const float* bias, const fl
 
 // v_r = x ∘ mimoX_r, (rank, p), zeros behind.
 inline void inputs(const Mamba3& op, const Sizes& z, int64_t head, const float* x, float* v) {
-  for (int64_t r = 0; r < z.rank; ++r, v += z.p) {
-    const float* factors = z.mimo ? op.mimo_x.row(head) + r * z.headdim : nullptr;
-    for (int64_t i = 0; i < z.p; i += kLanes) {
-      const int m = z.headdim - i < kLanes ? int(z.headdim - i) : kLanes;
-      const F value = load_some(x + i, m);
-      store(v + i, factors ? value * load_some(factors + i, m) : value);
-    }
-  }
+  const float* factors = z.mimo ? op.mimo_x.row(head) : nullptr;
+  const int64_t rank = z.rank, headdim = z.headdim, p = z.p;
+  auto part = [=](int64_t i, auto... m) {
+    const F value = load(x + i, m...);
+    if (!factors) return store(v + i, value);
+    for (int64_t r = 0; r < rank; ++r) store(v + r * p + i, value * load(factors + r * headdim + i, m...));
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= headdim; i += kLanes) part(i);
+  if (i < headdim) part(i, int(headdim - i));
 }
 
 // A row of p by its root mean square and the head's weights.
@@ -236,22 +238,20 @@ inline void finish(const Mamba3& op, const Sizes& z, int64_t head, int64_t token
   float* y = op.y.row(token) + at;
   if (op.norm_weight)
     for (int64_t r = 0; r < z.rank; ++r) normalise(op, z, head, out + r * z.p);
-  for (int64_t i = 0; i < z.headdim; i += kLanes) {
-    const int m = z.headdim - i < kLanes ? int(z.headdim - i) : kLanes;
-    const F g = gate ? load_some(gate + i, m) : zero();
+  const int64_t rank = z.rank, headdim = z.headdim, p = z.p;
+  auto part = [=](int64_t i, auto... m) {
+    const F g = gate ? load(gate + i, m...) : zero();
     F sum = zero();
-    for (int64_t r = 0; r < z.rank; ++r) {
-      F o = load(out + r * z.p + i);
-      if (gate) o = o * silu(gates ? g * load_some(gates + r * z.headdim + i, m) : g);
-      if (!outs)
-        sum = o;
-      else if (r == 0)
-        sum = o * load_some(outs + i, m);
-      else
-        sum = fma(o, load_some(outs + r * z.headdim + i, m), sum);
+    for (int64_t r = 0; r < rank; ++r) {
+      F o = load(out + r * p + i);
+      if (gate) o = o * silu(gates ? g * load(gates + r * headdim + i, m...) : g);
+      sum = outs ? fma(o, load(outs + r * headdim + i, m...), sum) : o;
     }
-    m < kLanes ? store(y + i, sum, m) : store(y + i, sum);
-  }
+    store(y + i, sum, m...);
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= headdim; i += kLanes) part(i);
+  if (i < headdim) part(i, int(headdim - i));
 }
 
 }  // namespace statespace::STATESPACE_ISA::mamba3

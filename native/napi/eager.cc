@@ -78,14 +78,22 @@ struct AttrReader {
   }
 };
 
+// Compute threads that have gone to sleep take as long to come (45 us of a virtual machine's) as the other arguments
+// and checks: the first tensor of a size that is worth them wakes them.
+constexpr int64_t kWorthThreads = 1 << 18;  // bytes
+void wake_threads() {
+  ThreadPool::global().parallel_for(2, [](int64_t, int) {});
+}
+
 // Reads an op's fields from {name: tensor} and {name: value}; unknown names are an error. A state may say what it
 // begins with: `initial`, a tensor, or null for zeros.
-void read_op(EagerOp& op, const Napi::Object& tensors, const Napi::Object& attrs) {
+void read_op(EagerOp& op, const Napi::Object& tensors, const Napi::Object& attrs, bool runs_now) {
   uint32_t known_tensors = 0, known_attrs = 0;
   const std::string prefix = std::string(op.name) + ": ";
   for (EagerOp::Field& field : op.fields) {
     if (tensors.Has(field.name)) ++known_tensors;
     read_tensor_of(prefix, tensors.Get(field.name), field);
+    if (runs_now && field.tensor->bytes() >= kWorthThreads) wake_threads(), runs_now = false;
   }
   for (const OpAttr& attr : op.attrs()) {
     if (!attrs.Has(attr.name)) continue;
@@ -175,7 +183,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
     if (id < 0) throw Error(Code::kArgument, "unknown op '" + name + "'");
     std::unique_ptr<EagerOp> op;
     with_op(id, [&]<class Op>() { op = std::make_unique<EagerOpOf<Op>>(id); });
-    read_op(*op, tensors, attrs);
+    read_op(*op, tensors, attrs, sync);
     const Backend& backend = info[4].ToBoolean() ? model_backend("cpu") : default_backend();
     op->check(backend.host_memory);
     if (sync) {

@@ -50,6 +50,28 @@ function packed(op: OpName, a: Args): Args {
 }
 
 onEveryBackend(() => {
+  // Chunks leave a decay to later ones for as long as it does not amount to much.
+  it.each([
+    ['gatedDeltaRule', 'g'],
+    ['kda', 'g'],
+    ['gla', 'g'],
+    ['wkv6', 'w'],
+    ['wkv7', 'w'],
+    ['mamba3', 'adt'],
+  ] as const)('%s by %s of every strength in one sequence: all modes agree', (op, input) => {
+    const r = new Random(6);
+    const a = samples[op].args(r, { ...dims, L: 200 });
+    for (const least of [-1, -3, -6]) {
+      const data = Float32Array.from(a[input].data as Float32Array, () => -(10 ** (least + 3 * r.next())));
+      const args = { ...a, [input]: { data, shape: a[input].shape } };
+      const stepped = callSync(op, { ...args, mode: 'recurrent' });
+      const names = ['y', 'lastState', 'lastState.ssm'].filter((name) => stepped[name]);
+      expect(names.length).toBe(2);
+      const expected = Object.fromEntries(names.map((name) => [name, stepped[name]!.data as Float32Array]));
+      expectFormula(op, args, expected, `from 1e${least} on`);
+    }
+  });
+
   describe('a decay of 0 is a reset', () => {
     it.each(resets)('%s by %s', (op, input, values) => {
       for (const value of values) {
