@@ -42,8 +42,15 @@ class HeadChunks {
   float* row_of(const Tensor& t, int64_t width) const { return t.row(sequence_) + head_ * width; }
   // Of a tensor by rank and head: (sequences, rank, nheads, d_state) or without a rank.
   float* row_of_k(const Tensor& t, int64_t r) const { return t.row(sequence_) + (r * z_.nheads + head_) * z_.d_state; }
-  void read_ordered(const float* from, float* S) const {
-    for (int64_t p = 0; p < z_.headdim; ++p) z_.ordered(from + p * z_.d_state, S + p * z_.n);
+  // Rows of a state (p, n) in the order of the channels, and back.
+  void read_state(const float* from, float* S) const {
+    for (int64_t p = 0; p < z_.headdim; ++p) {
+      z_.ordered(from + p * z_.d_state, w_.channels);
+      for (int64_t i = 0; i < z_.n; i += kLanes) store(w_.chunk.at(S, p, i), load(w_.channels + i));
+    }
+  }
+  void read_row(const float* S, int64_t p, float* to) const {
+    for (int64_t i = 0; i < z_.n; i += kLanes) store(to + i, load(w_.chunk.at(S, p, i)));
   }
   float dt(int64_t t) const { return w_.steps.dt[t]; }
 
@@ -138,23 +145,23 @@ class HeadChunks {
   void start(int64_t c) {
     w_.chunk.clear_state(state(c));
     if (c > 0) return read_kept(begin_ + c * per_, state(c));
-    if (op_.ssm_state) read_ordered(row_of(op_.ssm_state, z_.headdim * z_.d_state), w_.states);
+    if (op_.ssm_state) read_state(row_of(op_.ssm_state, z_.headdim * z_.d_state), w_.states);
     if (op_.k_state) carry_in();
   }
   // Kept as (d_state, headdim), in the order of the channels.
   void read_kept(int64_t token, float* S) const {
     const float* from = kept_states::at(op_.states, token, head_);
-    if (z_.headdim == z_.p && z_.d_state == z_.n)
-      return transpose_block(from, z_.headdim, z_.d_state, z_.headdim, S, z_.n);
     for (int64_t n = 0; n < z_.d_state; n += kLanes)
       for (int64_t p = 0; p < z_.headdim; p += kLanes) {
+        const int columns = int(std::min<int64_t>(kLanes, z_.headdim - p));
         F square[kLanes];
+#pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i)
-          square[i] = n + i < z_.d_state
-                          ? load_some(from + (n + i) * z_.headdim + p, int(std::min<int64_t>(kLanes, z_.headdim - p)))
-                          : zero();
+          square[i] = n + i < z_.d_state ? load_some(from + (n + i) * z_.headdim + p, columns) : zero();
         transpose(square);
-        for (int i = 0; i < kLanes && p + i < z_.headdim; ++i) store(S + (p + i) * z_.n + n, square[i]);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i)
+          if (i < columns) store(w_.chunk.at(S, p + i, n), square[i]);
       }
   }
 
@@ -167,8 +174,10 @@ class HeadChunks {
       z_.ordered(row_of_k(op_.k_state, r), k);
       for (int64_t p = 0; p < z_.headdim; ++p) {
         const F weight = set(w_.steps.carried[0] * w_.v_before[r * z_.p + p]);
-        float* S = w_.states + p * z_.n;
-        for (int64_t i = 0; i < z_.n; i += kLanes) store(S + i, fma(weight, load(k + i), load(S + i)));
+        for (int64_t i = 0; i < z_.n; i += kLanes) {
+          float* S = w_.chunk.at(w_.states, p, i);
+          store(S, fma(weight, load(k + i), load(S)));
+        }
       }
     }
   }

@@ -20,7 +20,7 @@ class HeadGradient : public HeadChunks {
       std::memset(*each, 0, padded(end - begin) * sizeof(float));
     }
     w_.chunk.clear_state(G_);
-    if (op_.dlast_ssm) read_ordered(row_of(op_.dlast_ssm, z_.headdim * z_.d_state), G_);
+    if (op_.dlast_ssm) read_state(row_of(op_.dlast_ssm, z_.headdim * z_.d_state), G_);
     clear(later_, z_.s);
     if (op_.dlast_angle) copy_row(row_of(op_.dlast_angle, z_.angles), later_, z_.angles);
   }
@@ -39,7 +39,6 @@ class HeadGradient : public HeadChunks {
       cx.check_stop();
       prepare(c, per_, false);
       w_.chunk.ahead = rows_of(c + 1, true, c + 1 == last);
-      w_.chunk.clear_rest(state(c + 1));
       w_.chunk.advance(per_, state(c), state(c + 1));
     }
     for (int64_t c = last; c >= first; --c) {
@@ -232,9 +231,11 @@ class HeadGradient : public HeadChunks {
   // The states before the first token: G is the gradient of S'_0, of which S_0 is a part.
   void initial(const HeadSums& sums) {
     const bool none = begin_ == end_;
-    if (op_.dssm_state)
-      for (int64_t p = 0; p < z_.headdim; ++p)
-        z_.restored(G_ + p * z_.n, row_of(op_.dssm_state, z_.headdim * z_.d_state) + p * z_.d_state);
+    float* const G = w_.row;  // a row
+    for (int64_t p = 0; op_.dssm_state && p < z_.headdim; ++p) {
+      read_row(G_, p, G);
+      z_.restored(G, row_of(op_.dssm_state, z_.headdim * z_.d_state) + p * z_.d_state);
+    }
     if (op_.dangle_state) copy_row(later_, row_of(op_.dangle_state, z_.angles), z_.angles);
     clear(w_.dv_before, z_.p);
     if (none && op_.dlast_v) copy_row(row_of(op_.dlast_v, z_.headdim), w_.dv_before, z_.headdim);
@@ -244,7 +245,7 @@ class HeadGradient : public HeadChunks {
       if (none && op_.dlast_k) z_.ordered(row_of_k(op_.dlast_k, r), w_.channels);
       const float *k = w_.k_before + r * z_.n, *v = w_.v_before + r * z_.p, *x = row_of(op_.v_state, z_.headdim);
       for (int64_t p = 0; p < z_.headdim && !none; ++p) {
-        const float* G = G_ + p * z_.n;
+        read_row(G_, p, G);
         const float seen = dot(G, k, z_.n), dv = w_.steps.carried[0] * seen;
         carried_[0] += v[p] * seen;
         const int64_t at = r * z_.headdim + p;

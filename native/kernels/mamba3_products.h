@@ -72,7 +72,14 @@ class ChunkProducts {
   }
   // Of a chunk, with room for whole tiles.
   static int64_t row_count(const Sizes& z) { return padded(tokens_of_chunk(z) * z.rank) + 16; }
-  static int64_t state_floats(const Sizes& z) { return tile_rows(z.headdim) * z.n; }
+  // A state is kept as (p, n), in panels of two vectors of n.
+  static int64_t panel_rows(const Sizes& z) { return tile_rows(z.headdim); }
+  static int64_t state_floats(const Sizes& z) { return panels_floats(panel_rows(z), z.d_state); }
+  // Where the vector of n from `channel` on stands in the row `p`.
+  float* at(float* S, int64_t p, int64_t channel) const {
+    return S + channel / kPanel * panel_floats(panel_rows(z_)) + p * kPanel + channel % kPanel;
+  }
+  const float* at(const float* S, int64_t p, int64_t channel) const { return at(const_cast<float*>(S), p, channel); }
 
   ChunkProducts(const Sizes& z, Arena& arena)
       : z_(z), tokens_(tokens_of_chunk(z)), width_(padded(tokens_ * z.rank)), rank_(z.rank) {
@@ -130,20 +137,20 @@ class ChunkProducts {
     const int64_t rows = n * rank_;
     for (int64_t i = 0; i < rows; ++i) scale_row_of(v, at_end_[i], i);
     Fetch fetch = std::exchange(ahead, Fetch());
-    each_tile(z_.headdim, z_.d_state, [&](auto place) {
-      Tile tile(place);
-      tile.read(S, z_.n);
-      tile.scale(total_);
-      tile.add(rows, {scaled_, 1, z_.p}, k, z_.n, [&] { fetch.line(); });
-      tile.write(next, z_.n);
+    each_panel(next, panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, float* panel) {
+      const float* from = S + (panel - next);
+      each_tile_of_panel<N>(z_.headdim, [&](auto place) {
+        Tile tile(place);
+        tile.read(from, kPanel);
+        tile.scale(total_);
+        tile.add(rows, {scaled_, 1, z_.p}, k + column, z_.n, [&] { fetch.line(); });
+        tile.write(panel, kPanel);
+      });
     });
     fetch.rest();
   }
 
-  // Zeros in a state, or only in the rows past its last: all that is read and advance() does not write. Untouched
-  // memory costs more than the products of a chunk.
   void clear_state(float* S) const { clear(S, state_floats(z_)); }
-  void clear_rest(float* S) const { clear(S + z_.headdim * z_.n, state_floats(z_) - z_.headdim * z_.n); }
 
   void give_dv(float* to, int64_t stride) { dv = to, dv_stride = stride; }
   void give_dv() { give_dv(own_dv_, z_.p); }
@@ -185,7 +192,10 @@ class ChunkProducts {
     // G k turned, as tokens are fewer than rows of G.
     each_tile(z_.headdim, rows, [&](auto place) {
       Tile tile(place);
-      tile.add(z_.d_state, {G, z_.n, 1}, kT_, width_, [&] { fetch.line(); });
+      each_panel(G, panel_rows(z_), z_.d_state, [&]<int>(int64_t column, const float* panel) {
+        tile.add(std::min(kPanel, z_.d_state - column), {panel, kPanel, 1}, kT_ + column * width_, width_,
+                 [&] { fetch.line(); });
+      });
       tile.write(dvT_, width_);
     });
     transpose_block(dvT_, width_, z_.headdim, rows, own_dv_, z_.p);
@@ -196,24 +206,28 @@ class ChunkProducts {
       add_upper_rows(tile, rows, {PE_, 1, width_}, u, z_.p);
       tile.write(dv, dv_stride);
     });
-    each_tile(rows, z_.d_state, [&](auto place) {
-      Tile tile(place);
-      tile.add(z_.headdim, {u, z_.p, 1}, S, z_.n, [&] { fetch.line(); });
-      add_dots(tile, c);
-      tile.scale_rows(from_start_);
-      add_lower_rows(tile, {PF_, width_, 1}, k, z_.n);
-      tile.write(dc, z_.n);
+    each_panel(const_cast<float*>(S), panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, const float* panel) {
+      each_tile_of_panel<N>(rows, [&](auto place) {
+        Tile tile(place);
+        tile.add(z_.headdim, {u, z_.p, 1}, panel, kPanel, [&] { fetch.line(); });
+        add_dots(tile, c + column, column == 0);
+        tile.scale_rows(from_start_);
+        add_lower_rows(tile, {PF_, width_, 1}, k + column, z_.n);
+        tile.write(dc + column, z_.n);
+      });
     });
     sum_dots(rows, from_start_);
     float later = 0;
     for (int64_t t = n - 1; t >= 0; --t) slopes[t] += later += of_token(sums_, t);
-    each_tile(rows, z_.d_state, [&](auto place) {
-      Tile tile(place);
-      tile.add(z_.headdim, {v, z_.p, 1}, G, z_.n, [&] { fetch.line(); });
-      add_dots(tile, k);
-      tile.scale_rows(at_end_);
-      add_upper_rows(tile, rows, {PF_, 1, width_}, c, z_.n);
-      tile.write(dk, z_.n);
+    each_panel(G, panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, const float* panel) {
+      each_tile_of_panel<N>(rows, [&](auto place) {
+        Tile tile(place);
+        tile.add(z_.headdim, {v, z_.p, 1}, panel, kPanel, [&] { fetch.line(); });
+        add_dots(tile, k + column, column == 0);
+        tile.scale_rows(at_end_);
+        add_upper_rows(tile, rows, {PF_, 1, width_}, c + column, z_.n);
+        tile.write(dk + column, z_.n);
+      });
     });
     sum_dots(rows, to_end_);
     float earlier = 0;
@@ -224,15 +238,18 @@ class ChunkProducts {
     }
     for (int64_t i = 0; i < rows; ++i) scale_row_of(u, from_start_[i], i);
     F through = zero();
-    each_tile(z_.headdim, z_.d_state, [&](auto place) {
-      Tile tile(place);
-      tile.read(G, z_.n);
-      tile.each([&](int i, int j, F& x) {
-        if (i < tile.rows) through = fma(load(tile.place(S, i, j, z_.n)), x, through);
+    each_panel(G, panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, float* panel) {
+      const float* before = S + (panel - G);
+      each_tile_of_panel<N>(z_.headdim, [&](auto place) {
+        Tile tile(place);
+        tile.read(panel, kPanel);
+        tile.each([&](int i, int j, F& x) {
+          if (i < tile.rows) through = fma(load(tile.place(before, i, j, kPanel)), x, through);
+        });
+        tile.scale(total_);
+        tile.add(rows, {scaled_, 1, z_.p}, c + column, z_.n);
+        tile.write(panel, kPanel);
       });
-      tile.scale(total_);
-      tile.add(rows, {scaled_, 1, z_.p}, c, z_.n);
-      tile.write(G, z_.n);
     });
     fetch.rest();
     const float passed = total_ * sum(through);
@@ -250,7 +267,10 @@ class ChunkProducts {
     for (int64_t p = 0; p < z_.p; p += kLanes) store(scaled_ + i * z_.p + p, set(factor) * load(from + i * z_.p + p));
   }
   // turned (n, p) = the transpose of a state.
-  void turn(const float* S) const { transpose_block(S, z_.n, z_.headdim, z_.d_state, turned_, z_.p); }
+  void turn(const float* S) const {
+    for (int64_t n = 0; n < z_.d_state; n += kLanes)
+      transpose_block(at(S, 0, n), kPanel, z_.headdim, kLanes, turned_ + n * z_.p, z_.p);
+  }
 
   // to (i, j) = a_i·b_j for the rows j up to the last of i's token; bT (depth, rows).
   [[gnu::always_inline]] void lower_products(int64_t rows, int64_t depth, const float* a, int64_t a_stride,
@@ -314,12 +334,12 @@ class ChunkProducts {
   }
   // The products of a tile's rows with those of `rows`, into lanes_.
   template <class T>
-  [[gnu::always_inline]] void add_dots(T& tile, const float* rows) const {
+  [[gnu::always_inline]] void add_dots(T& tile, const float* rows, bool first) const {
     constexpr int kVectors = int(sizeof(tile.v[0]) / sizeof(F));
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       float* to = lanes_ + (tile.row + i) * kLanes;
-      F total = tile.column == 0 ? zero() : load(to);
+      F total = first ? zero() : load(to);
 #pragma GCC unroll 2
       for (int j = 0; j < kVectors; ++j) total = fma(tile.v[i][j], load(tile.place(rows, i, j, z_.n)), total);
       store(to, total);

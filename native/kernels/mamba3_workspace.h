@@ -39,7 +39,7 @@ struct Workspace {
   float* states;                           // (chunks of a segment, p, n)
   float *theta, *sine, *cosine;            // (s), (places, tokens of a chunk, s)
   float *k, *v;                            // (places, rows of a chunk, n), (…, p)
-  float *channels, *dz;                    // (n), (p)
+  float *channels, *row, *dz;              // (n), (n), (p)
   float *k_before, *v_before, *dv_before;  // (rank, n), (rank, p), (p)
 
   Workspace(const Mamba3Backward& op, const Sizes& z, int64_t tokens, Arena& arena)
@@ -52,14 +52,14 @@ struct Workspace {
     theta = arena.take(z.s), sine = arena.take(places * per * z.s), cosine = arena.take(places * per * z.s);
     k = arena.take(rows * z.n), v = arena.take(rows * z.p);
     clear(k, rows * z.n), clear(v, rows * z.p);
-    channels = arena.take(z.n), dz = arena.take(z.p);
+    channels = arena.take(z.n), row = arena.take(z.n), dz = arena.take(z.p);
     k_before = arena.take(z.rank * z.n), v_before = arena.take(z.rank * z.p), dv_before = arena.take(z.p);
   }
   static int64_t floats(const Mamba3Backward& op, const Sizes& z, int64_t tokens) {
     const int64_t per = ChunkProducts::tokens_of_chunk(z), segment = held(op, z, tokens);
     const int64_t places = keeps(op, z) ? segment : 1;
     return ChunkProducts::floats(z) + segment * ChunkProducts::state_floats(z) + Steps::floats(per + 1) +
-           (1 + 2 * per * places) * z.s + (1 + z.rank) * z.n + (z.rank + 2) * z.p +
+           (1 + 2 * per * places) * z.s + (2 + z.rank) * z.n + (z.rank + 2) * z.p +
            places * ChunkProducts::row_count(z) * (z.n + z.p) + 16 * 16;
   }
 
