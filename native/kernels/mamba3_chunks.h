@@ -54,10 +54,12 @@ class HeadChunks {
   }
   float dt(int64_t t) const { return w_.steps.dt[t]; }
 
-  // fn(offset in a head, lanes) over a head's channels.
+  // fn(offset in a head, lanes where they are not all) over a head's channels.
   template <class Fn>
-  void channels(Fn&& fn) const {
-    for (int64_t i = 0; i < z_.headdim; i += kLanes) fn(i, z_.headdim - i < kLanes ? int(z_.headdim - i) : kLanes);
+  [[gnu::always_inline]] void channels(Fn&& fn) const {
+    int64_t i = 0;
+    for (; i + kLanes <= z_.headdim; i += kLanes) fn(i);
+    if (i < z_.headdim) fn(i, int(z_.headdim - i));
   }
 
   const float* rates(int64_t token) const {

@@ -52,12 +52,12 @@ class HeadGradient : public HeadChunks {
   }
 
  private:
-  F weight(const Tensor& w, int64_t r, int64_t i, int m) const {
-    return w ? load(w.row(head_) + r * z_.headdim + i, m) : set(1);
+  template <class... Lanes>
+  F weight(const Tensor& w, int64_t r, int64_t i, Lanes... m) const {
+    return w ? load(w.row(head_) + r * z_.headdim + i, m...) : set(1);
   }
   // Stores of some lanes take as long as several of whole vectors, and what is loaded next waits for them.
   static void put(float* to, F x, int m) { m < kLanes ? store(to, x, m) : store(to, x); }
-  static void add(float* to, F x, int m) { put(to, load_some(to, m) + x, m); }
   static void add(float* to, F x) { store(to, load(to) + x); }
 
   void backward(int64_t c, bool there, const HeadSums& sums, const TokenSums& totals) {
@@ -65,15 +65,17 @@ class HeadGradient : public HeadChunks {
     prepare(c, n, there);
     prepare_queries(c, n);
     w_.chunk.begin(w_.steps, n, op_.D ? op_.D.f32()[head_] : 0);
-    if (op_.z || op_.norm_weight || op_.mimo_o) {
-      if (!op_.outputs) w_.chunk.outputs(n, state(c));
-      for (int64_t t = 0; t < n; ++t) gates(token, t, sums);
-    } else {
+    const bool gated = op_.z || op_.norm_weight || op_.mimo_o;
+    if (gated && !op_.outputs) w_.chunk.outputs(n, state(c));
+    if (op_.norm_weight)
+      for (int64_t t = 0; t < n; ++t) norm_and_gate(token, t, sums);
+    else if (gated)
+      channels([&](int64_t i, auto... m) { gate(token, n, i, sums, m...); });
+    else
       for (int64_t t = 0; t < n; ++t)
-        channels([&](int64_t i, int m) {
-          store(w_.chunk.u + t * z_.p + i, load_some(op_.dy.row(token + t) + head_ * z_.headdim + i, m));
+        channels([&](int64_t i, auto... m) {
+          store(w_.chunk.u + t * z_.p + i, load(op_.dy.row(token + t) + head_ * z_.headdim + i, m...));
         });
-    }
     const int64_t to = token * z_.rank * z_.n;
     w_.chunk.ahead.add(totals.B + to, n * z_.rank * z_.n), w_.chunk.ahead.add(totals.C + to, n * z_.rank * z_.n);
     // Without ranks v is x.
@@ -86,32 +88,63 @@ class HeadGradient : public HeadChunks {
       log_a_[at] = w_.chunk.slopes[t];
       own_[at] += w_.chunk.down[t] + w_.chunk.dw[t];
       if (token + t + 1 < end_) carried_[at + 1] += w_.chunk.dw[t];
-      if (!straight) written(token, t, sums);
     }
+    if (!straight) channels([&](int64_t i, auto... m) { written(token, n, i, sums, m...); });
     turned(c, n, sums, totals);
   }
 
-  // The rows of y of a token, and through gate and norm the gradients of those.
-  void gates(int64_t first, int64_t t, const HeadSums& sums) {
+  // Row r of y of a token.
+  const float* output(int64_t token, int64_t row, int64_t r) const {
+    return op_.outputs ? op_.outputs.row(token) + (r * z_.nheads + head_) * z_.headdim : w_.chunk.y + row * z_.p;
+  }
+
+  // Through the gate from y to the gradients of its rows: some channels of n tokens, so that sums over them stay in
+  // registers.
+  template <class... Lanes>
+  [[gnu::always_inline]] void gate(int64_t first, int64_t n, int64_t i, const HeadSums& sums, Lanes... m) const {
+    const int64_t at = head_ * z_.headdim + i;
+    F dz[ChunkProducts::kChunkRows];
+    for (int64_t t = 0; t < n; ++t) dz[t] = zero();
+    for (int64_t r = 0; r < z_.rank; ++r) {
+      const F out = weight(op_.mimo_o, r, i, m...), of_rank = weight(op_.mimo_z, r, i, m...);
+      F of_out = load(sums.mimo_o + r * z_.p + i), of_z = load(sums.mimo_z + r * z_.p + i);
+      for (int64_t t = 0; t < n; ++t) {
+        const int64_t row = t * z_.rank + r;
+        const F upstream = load(op_.dy.row(first + t) + at, m...), y = load(output(first + t, row, r) + i, m...);
+        F gate = set(1);
+        if (op_.z) {
+          const F z = load(op_.z.row(first + t) + at, m...), dgate = upstream * out * y * silu_gradient(z * of_rank);
+          gate = silu(z * of_rank);
+          dz[t] = fma(dgate, of_rank, dz[t]), of_z = fma(dgate, z, of_z);
+        }
+        of_out = fma(upstream * gate, y, of_out);
+        store(w_.chunk.u + row * z_.p + i, upstream * out * gate);
+      }
+      store(sums.mimo_o + r * z_.p + i, of_out), store(sums.mimo_z + r * z_.p + i, of_z);
+    }
+    for (int64_t t = 0; op_.dz && t < n; ++t) store(op_.dz.row(first + t) + at, dz[t], m...);
+  }
+
+  // The same through gate and norm, of one token.
+  void norm_and_gate(int64_t first, int64_t t, const HeadSums& sums) {
     const int64_t token = first + t, at = head_ * z_.headdim;
     const float* dy = op_.dy.row(token) + at;
     clear(w_.dz, z_.p);
     for (int64_t r = 0; r < z_.rank; ++r) {
       const int64_t row = t * z_.rank + r;
-      float *y = w_.chunk.y + row * z_.p, *u = w_.chunk.u + row * z_.p;
-      if (op_.outputs) copy_row(op_.outputs.row(token) + (r * z_.nheads + head_) * z_.headdim, y, z_.headdim);
-      const F scale =
-          set(op_.norm_weight ? 1 / std::sqrt(dot(y, y, z_.headdim) / float(z_.headdim) + op_.norm_eps) : 1);
-      F along = zero();
-      channels([&](int64_t i, int m) {
-        const F unit = scale * load(y + i, m), norm = weight(op_.norm_weight, 0, i, m),
-                out = weight(op_.mimo_o, r, i, m);
-        const F upstream = load(dy + i, m);
-        F gate = set(1), dgate = zero();
+      float *units = w_.chunk.y + row * z_.p, *u = w_.chunk.u + row * z_.p;
+      const float* y = output(token, row, r);
+      F squares = zero(), along = zero();
+      channels([&](int64_t i, auto... m) { squares = fma(load(y + i, m...), load(y + i, m...), squares); });
+      const F scale = set(1 / std::sqrt(sum(squares) / float(z_.headdim) + op_.norm_eps));
+      channels([&](int64_t i, auto... m) {
+        const F unit = scale * load(y + i, m...), norm = weight(op_.norm_weight, 0, i, m...),
+                out = weight(op_.mimo_o, r, i, m...), upstream = load(dy + i, m...);
+        F gate = set(1);
         if (op_.z) {
-          const F z = load(op_.z.row(token) + at + i, m), of_rank = weight(op_.mimo_z, r, i, m);
+          const F z = load(op_.z.row(token) + at + i, m...), of_rank = weight(op_.mimo_z, r, i, m...);
+          const F dgate = upstream * out * unit * norm * silu_gradient(z * of_rank);
           gate = silu(z * of_rank);
-          dgate = upstream * out * unit * norm * silu_gradient(z * of_rank);
           add(w_.dz + i, dgate * of_rank);
           add(sums.mimo_z + r * z_.p + i, dgate * z);
         }
@@ -120,29 +153,32 @@ class HeadGradient : public HeadChunks {
         add(sums.norm + i, dnormed * unit);
         along = fma(dnormed * norm, unit, along);
         store(u + i, dnormed * norm);
-        store(y + i, unit);
+        store(units + i, unit);
       });
-      if (!op_.norm_weight) continue;
       const F mean = set(sum(along) / float(z_.headdim));
-      channels([&](int64_t i, int) { store(u + i, scale * fnma(mean, load(y + i), load(u + i))); });
+      channels([&](int64_t i, auto...) { store(u + i, scale * fnma(mean, load(units + i), load(u + i))); });
     }
-    if (op_.dz) channels([&](int64_t i, int m) { put(op_.dz.row(token) + at + i, load(w_.dz + i), m); });
+    if (op_.dz) channels([&](int64_t i, auto... m) { store(op_.dz.row(token) + at + i, load(w_.dz + i), m...); });
   }
 
-  // From v to x.
-  void written(int64_t first, int64_t t, const HeadSums& sums) {
-    const int64_t token = first + t, at = head_ * z_.headdim;
-    const float* x = f_.x.row(token) + at;
-    channels([&](int64_t i, int m) {
-      F dx = zero();
-      if (op_.dlast_v && token + 1 == end_) dx = load(row_of(op_.dlast_v, z_.headdim) + i, m);
-      for (int64_t r = 0; r < z_.rank; ++r) {
+  // From v to x, some channels of n tokens.
+  template <class... Lanes>
+  [[gnu::always_inline]] void written(int64_t first, int64_t n, int64_t i, const HeadSums& sums, Lanes... m) const {
+    const int64_t at = head_ * z_.headdim + i;
+    F dx[ChunkProducts::kChunkRows];
+    for (int64_t t = 0; t < n; ++t) dx[t] = zero();
+    if (op_.dlast_v && first + n == end_) dx[n - 1] = load(row_of(op_.dlast_v, z_.headdim) + i, m...);
+    for (int64_t r = 0; r < z_.rank; ++r) {
+      const F factor = weight(op_.mimo_x, r, i, m...);
+      F total = load(sums.mimo_x + r * z_.p + i);
+      for (int64_t t = 0; t < n; ++t) {
         const F dv = load(w_.chunk.dv + (t * z_.rank + r) * z_.p + i);
-        dx = fma(weight(op_.mimo_x, r, i, m), dv, dx);
-        if (op_.mimo_x) add(sums.mimo_x + r * z_.p + i, dv * load_some(x + i, m));
+        dx[t] = fma(factor, dv, dx[t]);
+        if (op_.mimo_x) total = fma(dv, load(f_.x.row(first + t) + at, m...), total);
       }
-      if (op_.dx) put(op_.dx.row(token) + at + i, dx, m);
-    });
+      store(sums.mimo_x + r * z_.p + i, total);
+    }
+    for (int64_t t = 0; op_.dx && t < n; ++t) store(op_.dx.row(first + t) + at, dx[t], m...);
   }
 
   // From k and c through their rotations to B and C, and to the angles, each of which turns all later tokens. A vector

@@ -192,10 +192,9 @@ class ChunkProducts {
     // G k turned, as tokens are fewer than rows of G.
     each_tile(z_.headdim, rows, [&](auto place) {
       Tile tile(place);
-      each_panel(G, panel_rows(z_), z_.d_state, [&]<int>(int64_t column, const float* panel) {
-        tile.add(std::min(kPanel, z_.d_state - column), {panel, kPanel, 1}, kT_ + column * width_, width_,
+      for (int64_t n = 0; n < z_.d_state; n += kPanel)
+        tile.add(std::min(kPanel, z_.d_state - n), {at(G, 0, n), kPanel, 1}, kT_ + n * width_, width_,
                  [&] { fetch.line(); });
-      });
       tile.write(dvT_, width_);
     });
     transpose_block(dvT_, width_, z_.headdim, rows, own_dv_, z_.p);
