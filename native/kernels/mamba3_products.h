@@ -135,7 +135,7 @@ class ChunkProducts {
   // S behind the chunk from that before it.
   [[gnu::noinline, gnu::flatten]] void advance(int64_t n, const float* S, float* next) {
     const int64_t rows = n * rank_;
-    for (int64_t i = 0; i < rows; ++i) scale_row_of(v, at_end_[i], i);
+    for (int64_t i = 0; i < rows; ++i) scale_row(v, at_end_[i], i);
     Fetch fetch = std::exchange(ahead, Fetch());
     each_panel(next, panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, float* panel) {
       const float* from = S + (panel - next);
@@ -201,49 +201,48 @@ class ChunkProducts {
     each_tile(rows, z_.headdim, [&](auto place) {
       Tile tile(place);
       tile.read(own_dv_, z_.p);
+      add_dots(tile, v, z_.p, tile.column == 0);
       tile.scale_rows(at_end_);
       add_upper_rows(tile, rows, {PE_, 1, width_}, u, z_.p);
       tile.write(dv, dv_stride);
     });
-    each_panel(const_cast<float*>(S), panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, const float* panel) {
-      each_tile_of_panel<N>(rows, [&](auto place) {
-        Tile tile(place);
-        tile.add(z_.headdim, {u, z_.p, 1}, panel, kPanel, [&] { fetch.line(); });
-        add_dots(tile, c + column, column == 0);
-        tile.scale_rows(from_start_);
-        add_lower_rows(tile, {PF_, width_, 1}, k + column, z_.n);
-        tile.write(dc + column, z_.n);
-      });
-    });
-    sum_dots(rows, from_start_);
-    float later = 0;
-    for (int64_t t = n - 1; t >= 0; --t) slopes[t] += later += of_token(sums_, t);
+    sum_lanes(rows, sums_);
+    float earlier = 0;
+    for (int64_t t = 0; t < n; ++t) {
+      const float written = to_end_[t * rank_] * of_token(sums_, t);
+      slopes[t] += earlier, earlier += weights_[t * rank_] * written;
+      dw[t] = of_token(dw_, t) + written;
+    }
+    for (int64_t i = 0; i < rows; ++i) scale_row(v, at_end_[i], i);
     each_panel(G, panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, const float* panel) {
       each_tile_of_panel<N>(rows, [&](auto place) {
         Tile tile(place);
-        tile.add(z_.headdim, {v, z_.p, 1}, panel, kPanel, [&] { fetch.line(); });
-        add_dots(tile, k + column, column == 0);
-        tile.scale_rows(at_end_);
+        tile.add(z_.headdim, {scaled_, z_.p, 1}, panel, kPanel, [&] { fetch.line(); });
         add_upper_rows(tile, rows, {PF_, 1, width_}, c + column, z_.n);
         tile.write(dk + column, z_.n);
       });
     });
-    sum_dots(rows, to_end_);
-    float earlier = 0;
-    for (int64_t t = 0; t < n; ++t) {
-      const float written = of_token(sums_, t);
-      slopes[t] += earlier, earlier += weights_[t * rank_] * written;
-      dw[t] = of_token(dw_, t) + written;
-    }
-    for (int64_t i = 0; i < rows; ++i) scale_row_of(u, from_start_[i], i);
-    F through = zero();
+    for (int64_t i = 0; i < rows; ++i) scale_row(u, from_start_[i], i);
+    each_panel(const_cast<float*>(S), panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, const float* panel) {
+      each_tile_of_panel<N>(rows, [&](auto place) {
+        Tile tile(place);
+        tile.add(z_.headdim, {scaled_, z_.p, 1}, panel, kPanel, [&] { fetch.line(); });
+        add_dots(tile, c + column, z_.n, column == 0);
+        add_lower_rows(tile, {PF_, width_, 1}, k + column, z_.n);
+        tile.write(dc + column, z_.n);
+      });
+    });
+    sum_lanes(rows, sums_);
+    float later = 0;
+    for (int64_t t = n - 1; t >= 0; --t) slopes[t] += later += of_token(sums_, t);
+    F through[] = {zero(), zero()};
     each_panel(G, panel_rows(z_), z_.d_state, [&]<int N>(int64_t column, float* panel) {
       const float* before = S + (panel - G);
       each_tile_of_panel<N>(z_.headdim, [&](auto place) {
         Tile tile(place);
         tile.read(panel, kPanel);
         tile.each([&](int i, int j, F& x) {
-          if (i < tile.rows) through = fma(load(tile.place(before, i, j, kPanel)), x, through);
+          if (i < tile.rows) through[j] = fma(load(tile.place(before, i, j, kPanel)), x, through[j]);
         });
         tile.scale(total_);
         tile.add(rows, {scaled_, 1, z_.p}, c + column, z_.n);
@@ -251,7 +250,7 @@ class ChunkProducts {
       });
     });
     fetch.rest();
-    const float passed = total_ * sum(through);
+    const float passed = total_ * sum(through[0] + through[1]);
     for (int64_t t = 0; t < n; ++t) slopes[t] += passed;
   }
 
@@ -262,7 +261,7 @@ class ChunkProducts {
     return fma(load(between_ + t * width_ + j), load(weights_ + j),
                set(steps.own[t]) * load(own_ + j - t * rank_));
   }
-  void scale_row_of(const float* from, float factor, int64_t i) const {
+  void scale_row(const float* from, float factor, int64_t i) const {
     for (int64_t p = 0; p < z_.p; p += kLanes) store(scaled_ + i * z_.p + p, set(factor) * load(from + i * z_.p + p));
   }
   // turned (n, p) = the transpose of a state.
@@ -333,20 +332,16 @@ class ChunkProducts {
   }
   // The products of a tile's rows with those of `rows`, into lanes_.
   template <class T>
-  [[gnu::always_inline]] void add_dots(T& tile, const float* rows, bool first) const {
+  [[gnu::always_inline]] void add_dots(T& tile, const float* rows, int64_t stride, bool first) const {
     constexpr int kVectors = int(sizeof(tile.v[0]) / sizeof(F));
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       float* to = lanes_ + (tile.row + i) * kLanes;
       F total = first ? zero() : load(to);
 #pragma GCC unroll 2
-      for (int j = 0; j < kVectors; ++j) total = fma(tile.v[i][j], load(tile.place(rows, i, j, z_.n)), total);
+      for (int j = 0; j < kVectors; ++j) total = fma(tile.v[i][j], load(tile.place(rows, i, j, stride)), total);
       store(to, total);
     }
-  }
-  void sum_dots(int64_t rows, const float* factors) const {
-    sum_lanes(rows, sums_);
-    for (int64_t i = 0; i < rows; i += kLanes) store(sums_ + i, load(sums_ + i) * load(factors + i));
   }
   float of_token(const float* rows, int64_t t) const {
     float total = 0;
