@@ -25,8 +25,7 @@ class HeadGradient : public HeadChunks {
     if (op_.dlast_angle) copy_row(row_of(op_.dlast_angle, z_.angles), later_, z_.angles);
   }
   static int64_t floats(const Mamba3Backward& op, const Sizes& z, int64_t tokens) {
-    return HeadChunks::floats(op, z, tokens) + ChunkProducts::state_floats(z) + z.s +
-           4 * padded(tokens) + 6 * 16;
+    return HeadChunks::floats(op, z, tokens) + ChunkProducts::state_floats(z) + z.s + 4 * padded(tokens) + 6 * 16;
   }
 
   // Segments come from the last to the first; after this one it is the turn of `next` and its `next_segment`.

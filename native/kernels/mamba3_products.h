@@ -1,7 +1,7 @@
 #pragma once
-// The products of a chunk of Mamba-3's gradient, of one head. Rows i = (t, r), one for each rank of each token; u is the
-// gradient of y, S and G the state before the chunk and the gradient of that behind it, D_ts the product of the α of
-// tokens s+1 … t, D_t of all up to t, D_ns of all behind s, w_s = own_s + carried_{s+1}. With
+// The products of a chunk of Mamba-3's gradient, of one head. Rows i = (t, r), one for each rank of each token; u is
+// the gradient of y, S and G the state before the chunk and the gradient of that behind it, D_ts the product of the α
+// of tokens s+1 … t, D_t of all up to t, D_ns of all behind s, w_s = own_s + carried_{s+1}. With
 //   E_ij = c_i·k_j,   F_ij = u_i·v_j,   P_ij = D_ts w_s for s < t, own_t for s = t (all rows of a token), else 0:
 //   y_i = D_t S c_i + Σ_j (P E)_ij v_j + D v_i
 //   dv_j = Σ_i (P E)_ij u_i + D u_j + D_ns w_s G k_j,   dk_j = Σ_i (P F)_ij c_i + D_ns w_s Gᵀ v_j
@@ -20,9 +20,9 @@
 
 namespace statespace::STATESPACE_ISA::mamba3 {
 
-// tile += U B for an upper triangular U of n columns with blocks of (rank, rank) on its diagonal: kRank, or any where that
-// is 0, which may reach beyond the tile. A row is a sum over the rows of B from its block's first on, and no more, as in
-// add_lower().
+// tile += U B for an upper triangular U of n columns with blocks of (rank, rank) on its diagonal, kRank, or any where
+// that is 0, which may reach beyond the tile. A row is a sum over the rows of B from its block's first on, and no more,
+// as in add_lower().
 template <int kRank, class T>
 [[gnu::always_inline]] inline void add_upper_blocks(T& tile, int64_t rank, int64_t n, Strided U, const float* b,
                                                     int64_t b_stride) {
@@ -53,12 +53,13 @@ template <int kRank, class T>
   tile.add(n - after, {U.data + after * U.column, U.row, U.column}, b + after * b_stride, b_stride);
 }
 
+// One chunk of n tokens at a time. Not inlined: its parts are large.
 class ChunkProducts {
  public:
-  float *k, *v;               // (rows, n), (rows, p): in the caller's memory of row_count() rows
-  float *c, *u;               // the same, the caller's
-  float *dk, *dc, *y;         // y of outputs()
-  float* dv;                  // (rows, p), or where the caller says, in rows of dv_stride
+  float *k, *v;        // (rows, n), (rows, p): in the caller's memory of row_count() rows
+  float *c, *u;        // the same, the caller's
+  float *dk, *dc, *y;  // y of outputs()
+  float* dv;           // (rows, p), or where the caller says, in rows of dv_stride
   int64_t dv_stride;
   float *dw, *down, *slopes;  // (tokens): of w, of own beyond w, of log α
   float dskip;                // of D
@@ -255,11 +256,9 @@ class ChunkProducts {
   }
 
  private:
-
   // P of the rows of token t, from column j on.
   F weight(const Steps& steps, int64_t t, int64_t j) const {
-    return fma(load(between_ + t * width_ + j), load(weights_ + j),
-               set(steps.own[t]) * load(own_ + j - t * rank_));
+    return fma(load(between_ + t * width_ + j), load(weights_ + j), set(steps.own[t]) * load(own_ + j - t * rank_));
   }
   void scale_row(const float* from, float factor, int64_t i) const {
     for (int64_t p = 0; p < z_.p; p += kLanes) store(scaled_ + i * z_.p + p, set(factor) * load(from + i * z_.p + p));
@@ -375,13 +374,13 @@ class ChunkProducts {
 
   const Sizes& z_;
   const int64_t tokens_, width_, rank_;
-  float total_ = 1;                                                 // D_n
-  float *from_start_, *to_end_, *at_end_, *weights_;                // (rows): D_t, D_ns, D_ns w_s, w_s
-  float *dw_, *sums_, *behind_;                                     // (rows)
-  float *between_, *Q_;                                             // (tokens, width): D_ts, w_s Q_ts
-  float *E_, *F_, *PE_, *PF_;                                       // (rows, width)
-  float *kT_, *vT_, *dvT_, *turned_;                                // (n, width), (p, width) twice, (n, p)
-  float *own_dv_, *scaled_, *lanes_;                                // (rows, p) twice, (rows, lanes)
+  float total_ = 1;                                   // D_n
+  float *from_start_, *to_end_, *at_end_, *weights_;  // (rows): D_t, D_ns, D_ns w_s, w_s
+  float *dw_, *sums_, *behind_;                       // (rows)
+  float *between_, *Q_;                               // (tokens, width): D_ts, w_s Q_ts
+  float *E_, *F_, *PE_, *PF_;                         // (rows, width)
+  float *kT_, *vT_, *dvT_, *turned_;                  // (n, width), (p, width) twice, (n, p)
+  float *own_dv_, *scaled_, *lanes_;                  // (rows, p) twice, (rows, lanes)
   float *own_, *before_;  // from -t·rank on: ones at the rows of token t, and at those before it, of zeros
 };
 
