@@ -9,8 +9,8 @@ import { type GoldenTensor, goldenRoot, readGolden, relativeL2 } from '../suppor
 import { backends, hasKernel, onDevice, onEveryBackend } from './backends.js';
 import { callAsync, callSync, type OpName, type Outputs, opNames } from './check.js';
 import { Random } from './random.js';
-import * as reference from './reference.js';
 import type { Args, Values } from './reference.js';
+import * as reference from './reference.js';
 import { aboveHeads, gradientOf, samples } from './samples.js';
 import { slice } from './tensors.js';
 
