@@ -21,10 +21,10 @@ export interface Limits {
 /** What a route has come to: an answer, or one that is still being streamed; `usage` is filled as it goes. */
 export type Served =
   | { json: unknown; usage: Partial<ApiUsage> }
-  | { response: Response; ended: Promise<void>; usage: Partial<ApiUsage> };
+  | { response: Response; ended: Promise<unknown>; usage: Partial<ApiUsage> };
 
 type Route = (engine: Engine, body: Body, limits: Limits, gone: AbortController) => Promise<Served>;
-type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown; ended: Promise<void> | undefined };
+type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown; ended: Promise<unknown> | undefined };
 
 /** What createApp() gives: a fetch handler, which a Hono app is. */
 export interface App {
@@ -221,8 +221,12 @@ function logged(metrics: Metrics, log: AppOptions['log']) {
         ...(error === undefined ? {} : { error: String((error as Error)?.message ?? error).slice(0, 500) }),
       });
     };
-    if (c.var.ended) void c.var.ended.then(done);
-    else done();
+    const { ended } = c.var;
+    if (!ended) return done();
+    void ended.then((failure) => {
+      c.set('error', failure);
+      done();
+    });
   };
 }
 
