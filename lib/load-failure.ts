@@ -84,6 +84,14 @@ export function explainLoadFailure(error: unknown, root: string): StatespaceErro
   );
 }
 
+/** What there is to say of a Node that is older than what package.json's `engines` ask for; undefined of others. */
+export function olderNode(version: string, engines: string): string | undefined {
+  const numbers = (text: string) => /(\d+)\.(\d+)/.exec(text)!.slice(1).map(Number) as [number, number];
+  const [[major, minor], [least, leastMinor]] = [numbers(version), numbers(engines)];
+  if (major > least || (major === least && minor >= leastMinor)) return undefined;
+  return `statespace needs Node ${least}.${leastMinor} or newer, and this is ${version}: parts of it will fail`;
+}
+
 /**
  * Throws for an ELF file that has lost its end: the dynamic linker would map it all the same, and the process would die
  * of SIGBUS at the first page that is not there. The section headers come last in what linkers write.

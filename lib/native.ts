@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { DType, StoredType } from './dtype.js';
 import { type ErrorCode, StatespaceError } from './errors.js';
-import { checkWhole, explainLoadFailure } from './load-failure.js';
+import { checkWhole, explainLoadFailure, olderNode } from './load-failure.js';
 
 type BlocksCall<From, To> = [
   type: StoredType,
@@ -303,6 +303,9 @@ export function native(): NativeBinding {
     } catch (error) {
       throw explainLoadFailure(error, root);
     }
+    const { engines } = require(join(root, 'package.json')) as { engines: { node: string } };
+    const older = olderNode(process.versions.node, engines.node);
+    if (older) process.emitWarning(older, { code: 'STATESPACE_NODE' });
     const library = cudaLibrary();
     if (library) binding.setCudaLibrary(library);
   }

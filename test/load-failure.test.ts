@@ -1,8 +1,8 @@
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { explainLoadFailure } from '../dist/lib/load-failure.js';
+import { describe, expect, it, test } from 'vitest';
+import { explainLoadFailure, olderNode } from '../dist/lib/load-failure.js';
 import { run } from './support/process.js';
 
 const root = resolve(__dirname, '..');
@@ -26,6 +26,18 @@ const use = (folder: string) =>
     `try { require(${JSON.stringify(folder)}).systemInfo(); console.log('loaded') }
      catch (e) { console.log(e.name, e.code); console.log(e.message); if (!e.cause) console.log('no cause') }`,
   ]);
+
+test.each([
+  ['16.20.2', true],
+  ['20.16.0', true],
+  ['20.17.0', false],
+  ['20.20.2', false],
+  ['22.1.0', false],
+  ['24.0.0-nightly', false],
+])('Node %s is older than 20.17: %j', (version, older) => {
+  const said = `statespace needs Node 20.17 or newer, and this is ${version}: parts of it will fail`;
+  expect(olderNode(version, '>=20.17')).toBe(older ? said : undefined);
+});
 
 describe('an addon that cannot be loaded', () => {
   it('loads from prebuilds/', async () => {

@@ -15,7 +15,7 @@ import { page } from './page.js';
 import { type Limits, now, type Served } from './served.js';
 
 type Route = (engine: Engine, body: Body, limits: Limits, gone: AbortController) => Promise<Served>;
-type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown; ended: Promise<void> | undefined };
+type Variables = { id: string; usage: Partial<ApiUsage>; error: unknown; ended: Promise<unknown> | undefined };
 
 /** What createApp() gives: a fetch handler, which a Hono app is. */
 export interface App {
@@ -212,8 +212,12 @@ function logged(metrics: Metrics, log: AppOptions['log']) {
         ...(error === undefined ? {} : { error: String((error as Error)?.message ?? error).slice(0, 500) }),
       });
     };
-    if (c.var.ended) void c.var.ended.then(done);
-    else done();
+    const { ended } = c.var;
+    if (!ended) return done();
+    void ended.then((failure) => {
+      c.set('error', failure);
+      done();
+    });
   };
 }
 

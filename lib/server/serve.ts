@@ -32,8 +32,8 @@ export interface Listening {
 // Slow clients: what a request's head, and all of it, may take to come.
 const HEADERS_MS = 15_000;
 const REQUEST_MS = 60_000;
-// And for how long one may take nothing of its answer.
-const STALLED_MS = 60_000;
+// And for how long one may take nothing of its answer; Node notices at the latest in twice that time.
+const STALLED_MS = 30_000;
 // Longer than load balancers keep one open, as a rule for 60 s: they would ask on one that is being closed.
 const KEEP_ALIVE_MS = 75_000;
 const MAX_HEADER_BYTES = 16 << 10;

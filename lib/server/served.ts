@@ -9,7 +9,7 @@ export interface Limits {
 /** What a route has come to: an answer, or one that is still being streamed; `usage` is filled as it goes. */
 export type Served =
   | { json: unknown; usage: Partial<ApiUsage> }
-  | { response: Response; ended: Promise<void>; usage: Partial<ApiUsage> };
+  | { response: Response; ended: Promise<unknown>; usage: Partial<ApiUsage> };
 
 /** Seconds since 1970, as OpenAI's API dates its answers. */
 export const now = (): number => Math.floor(Date.now() / 1000);

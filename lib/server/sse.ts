@@ -1,35 +1,37 @@
-import { apiError } from './errors.js';
+import { apiError, closed } from './errors.js';
 
 /** JSON in one line, for clients too that see the end of one in U+0085, U+2028 and U+2029 (huggingface_hub's). */
 const inOneLine = (value: unknown): string =>
   JSON.stringify(value).replace(/[\u0085\u2028\u2029]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
-/** Server-sent events of JSON values, ending in `[DONE]`; a failure in the middle is one more event. `ended`: or given up. */
+/** Server-sent events of JSON values, ending in `[DONE]`; a failure in the middle is one more event. `ended`: with what it failed of, if it did. */
 export function eventStream(
   values: AsyncGenerator<unknown, void>,
   gone: AbortController,
-): { response: Response; ended: Promise<void> } {
-  let end!: () => void;
-  const ended = new Promise<void>((resolve) => {
+): { response: Response; ended: Promise<unknown> } {
+  let end!: (failure?: unknown) => void;
+  const ended = new Promise<unknown>((resolve) => {
     end = resolve;
   });
   const encoder = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       const send = (data: string) => controller.enqueue(encoder.encode(`data: ${data}\n\n`));
+      let failure: unknown;
       try {
         const { done, value } = await values.next();
         if (!done) return send(inOneLine(value));
         send('[DONE]');
       } catch (error) {
+        failure = error;
         send(inOneLine(apiError(error).body));
       }
       controller.close();
-      end();
+      end(failure);
     },
     // The client has gone. What is being waited for ends by the abort, so that the values can be returned.
     async cancel() {
-      end();
+      end(closed());
       gone.abort();
       await values.return();
     },

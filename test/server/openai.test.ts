@@ -54,6 +54,19 @@ describe('models', () => {
   });
 });
 
+test('the log says of a stream why it was not sent whole', async () => {
+  const stop = new AbortController();
+  const asked = { model: 'tiny', prompt: words(9), max_tokens: 4000, stream: true as const, logit_bias: { '42': 100 } };
+  const stream = await client.completions.create(asked, { signal: stop.signal });
+  for await (const _ of stream) break;
+  stop.abort();
+  const last = () => log.filter((entry) => entry.path === '/v1/completions').at(-1);
+  await expect.poll(last).toMatchObject({ status: 200, error: 'the client closed the request' });
+  for await (const _ of await client.completions.create({ ...asked, max_tokens: 2 }));
+  await expect.poll(() => last()?.generatedTokens).toBe(2);
+  expect(last()).not.toHaveProperty('error');
+});
+
 describe('completions', () => {
   const ask = { model: 'tiny', prompt: words(9), max_tokens: 12, temperature: 0 };
 
