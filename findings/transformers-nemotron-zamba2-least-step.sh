@@ -29,6 +29,7 @@ models = {
 length = 400
 
 def apart(kind, floor=True, **more):
+    torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **models[kind], **more)).eval()
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
