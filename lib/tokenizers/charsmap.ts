@@ -6,7 +6,7 @@ const encoder = new TextEncoder();
 const nothing = { length: 0, value: 0 };
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 let segmenter: Intl.Segmenter | undefined;
-/** Made when it is needed: that takes 10 to 20 ms. */
+/** Made when it is needed: that takes more than 10 ms. */
 const graphemes = (): Intl.Segmenter => {
   segmenter ??= new Intl.Segmenter(undefined, { granularity: 'grapheme' });
   return segmenter;
