@@ -204,8 +204,8 @@ class HeadGradient {
     }
   }
 
-  // Scores become weights, and the gradients dP of these those of q·k: 0 for a key alone, whose weight is 1 whatever its
-  // score. Its dP and r are one number, which two orders of summation round apart.
+  // Scores become weights, and the gradients dP of these those of q·k: 0 for a key alone, whose weight is 1 whatever
+  // its score. Its dP and r are one number, which two orders of summation round apart.
   void soften(float* P, float* dS, int from, int to, float lse, float r, bool alone) const {
     const F shift = set(lse), mean = set(r), scale = set(alone ? 0 : op_.scale), cap = set(op_.softcap * kLog2e);
     for (int j = from; j < to; j += kLanes) {
