@@ -8,6 +8,7 @@
 #include "kernels/rate.h"
 #include "kernels/rows.h"
 #include "kernels/sequences.h"
+#include "kernels/step_decay.h"
 #include "ops/selective_scan.h"
 
 namespace statespace::STATESPACE_ISA::selective_scan {
@@ -191,7 +192,7 @@ inline void scan_states(const float* dt, const float* du, int64_t width, int64_t
     F sum = add ? load(y + t * width) : zero();
 #pragma GCC unroll 16
     for (int n = 0; n < kN; ++n) {
-      state[n] = fma(exp2(step * load(A + n * kLanes)), state[n], input * B.read(b, n));
+      state[n] = fma(step_decay(step * load(A + n * kLanes)), state[n], input * B.read(b, n));
       sum = fma(C.read(c, n), state[n], sum);
     }
     store(y + t * width, sum);
@@ -262,7 +263,7 @@ void scan_wide(const SelectiveScan& op, const Block& b, int64_t begin, int64_t e
 // absent, or how many of the last vector there are.
 template <class... Lanes>
 inline F step_states(F dt, F du, const float* A, F B, F C, float* h, F sum, Lanes... lanes) {
-  const F next = fma(exp2(dt * finite_rate(load(A, lanes...))), load(h, lanes...), du * B);
+  const F next = fma(step_decay(dt * finite_rate(load(A, lanes...))), load(h, lanes...), du * B);
   store(h, next, lanes...);
   return fma(C, next, sum);
 }

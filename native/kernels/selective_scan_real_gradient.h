@@ -215,7 +215,7 @@ class ScanGradient {
         const F step = load(dt), in = load(input);
 #pragma GCC unroll 8
         for (int k = 0; k < kStates; ++k)
-          h[k] = fma(exp2(step * A[k]), h[k], in * (kConstantB ? load(fixed + k * kLanes) : set(B[k])));
+          h[k] = fma(step_decay(step * A[k]), h[k], in * (kConstantB ? load(fixed + k * kLanes) : set(B[k])));
       }
 #pragma GCC unroll 8
       for (int k = 0; k < kStates; ++k) store(to + (n0 + k) * kLanes, h[k]);
@@ -283,7 +283,7 @@ class ScanGradient {
         F y = first ? zero() : load(ys + i * kLanes);
 #pragma GCC unroll 8
         for (int k = 0; k < kStates; ++k) {
-          const F a = exp2(dt * A[k]);
+          const F a = step_decay(dt * A[k]);
           h[k] = fma(a, h[k], input * B(i, k));
           store(a_rows + i * kWide + k * kLanes, a);
           store(h_rows + (i + 1) * kWide + k * kLanes, h[k]);
