@@ -150,7 +150,7 @@ test('sixty-four sessions that generate leave timers their turn', async () => {
     counts = await Promise.all(Array.from({ length: 64 }, (_, i) => generate(model.createSession(), i)));
   });
   expect(counts).toEqual(new Array(64).fill(40));
-  expect(longest).toBeLessThan(Math.min(250, all / 5));
+  expect(longest).toBeLessThan(Math.min(250, all / 3));
 });
 
 test('a session with the memory of one that is gone does not wait for that to be cleared', async () => {
