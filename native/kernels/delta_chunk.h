@@ -2,6 +2,7 @@
 // The delta rule by chunks of tokens.
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
+#include "kernels/step_decay.h"
 #include "kernels/token_groups.h"
 #include "ops/gated_delta_rule.h"
 
@@ -34,11 +35,11 @@ struct DeltaChunk {
     if constexpr (kByKey) {
       const float* g = op.g.row(begin) + head * keys;
       tokens.fill(n, [=, g_stride = op.g.row_stride](int64_t t, int64_t i, auto... lanes) {
-        return channels(exp(load(g + t * g_stride + i, lanes...)), t, i, lanes...);
+        return channels(natural_step_decay(load(g + t * g_stride + i, lanes...)), t, i, lanes...);
       });
     } else {
       for (int64_t t = 0; t < n; ++t) decays[t] = op.g ? op.g.row(begin + t)[head] : 0;
-      exp_row(decays, decays, n);
+      decay_row(decays, decays, n);
       tokens.fill(n, [=, decays = &decays[0]](int64_t t, int64_t i, auto... lanes) {
         return channels(set(decays[t]), t, i, lanes...);
       });

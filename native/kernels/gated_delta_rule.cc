@@ -4,6 +4,7 @@
 #include "kernels/delta_chunk.h"
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
+#include "kernels/step_decay.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -35,9 +36,9 @@ void recurrent(const GatedDeltaRule& op, const Sequences& sequences, const HeadC
     const float *q = op.q.row(t) + at, *k = op.k.row(t) + at;
     F decay = set(1);
     if constexpr (kByKey)
-      exp_row(op.g.row(t) + c.head * keys, decays, keys);
+      decay_row(op.g.row(t) + c.head * keys, decays, keys);
     else if (op.g)
-      decay = set(exp_of(op.g.row(t)[c.head]));
+      decay = set(decay_of(op.g.row(t)[c.head]));
     Block<N> held = zero_block<N>(), y = zero_block<N>();
     for (int64_t i = 0; i < keys; ++i) {
       if constexpr (kByKey) decay = set(decays[i]);

@@ -3,6 +3,7 @@
 #include "backend/kernels.h"
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
+#include "kernels/step_decay.h"
 #include "kernels/token_groups.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -17,7 +18,7 @@ void recurrent(const Gla& op, const Sequences& sequences, const HeadColumns& c, 
   read_state<N>(state, keys, values, c.count, S);
   for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
     throw_if_stopped(c.stop);
-    exp_row(op.g.row(t) + at, decay, keys);
+    decay_row(op.g.row(t) + at, decay, keys);
     const float *q = op.q.row(t) + c.head * keys, *k = op.k.row(t) + at;
     const Block<N> v = load_block<N>(op.v.row(t) + head_kv * values + c.first, c.count);
     Block<N> y = zero_block<N>();
@@ -48,7 +49,8 @@ struct Chunk {
     const float *q = op.q.row(begin) + head * keys, *k = op.k.row(begin) + at, *g = op.g.row(begin) + at;
     const int64_t q_stride = op.q.row_stride, k_stride = op.k.row_stride, g_stride = op.g.row_stride;
     tokens.fill(n, [=](int64_t t, int64_t i, auto... lanes) {
-      const F decay = exp(load(g + t * g_stride + i, lanes...)), key = load(k + t * k_stride + i, lanes...);
+      const F decay = natural_step_decay(load(g + t * g_stride + i, lanes...)),
+              key = load(k + t * k_stride + i, lanes...);
       const F query = root * load(q + t * q_stride + i, lanes...);
       return Tokens::Channels{decay, {decay * query}, key, query * key};
     });

@@ -5,6 +5,7 @@
 #include "kernels/head_chunk.h"
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
+#include "kernels/step_decay.h"
 #include "kernels/streamed_rows.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -73,7 +74,7 @@ struct Head {
         // 1 - a² = 2t / (1 + t) with t = tanh(-log a): no difference of near numbers where a is near 1
         const F t = tanh(zero() - log_a);
         const F kept = sqrt((t + t) * reciprocal(set(1) + t));
-        store(h + i, fma(exp(log_a), load(h + i), kept * gated));
+        store(h + i, fma(natural_step_decay(log_a), load(h + i), kept * gated));
       }
       copy_row(h, op.y.row(begin + t) + first, width);
     }

@@ -3,6 +3,7 @@
 #include "backend/kernels.h"
 #include "kernels/head_panels.h"
 #include "kernels/head_state.h"
+#include "kernels/step_decay.h"
 #include "kernels/token_groups.h"
 
 namespace statespace::STATESPACE_ISA {
@@ -23,12 +24,12 @@ void recurrent(const Wkv6& op, const Sequences& sequences, const HeadColumns& c,
   const int64_t keys = op.k[2], values = op.v[2], at = c.head * keys;
   float* decay = S + keys * N * kLanes;  // (key)
   const bool varies = op.w.rank == 3;
-  if (!varies) exp_row(op.w.row(c.head), decay, keys);
+  if (!varies) decay_row(op.w.row(c.head), decay, keys);
   float* state = op.state.row(sequences.slot(c.sequence)) + at * values + c.first;
   read_state<N>(state, keys, values, c.count, S);
   for (int64_t t = sequences.begin(c.sequence); t < sequences.end(c.sequence); ++t) {
     throw_if_stopped(c.stop);
-    if (varies) exp_row(op.w.row(t) + at, decay, keys);
+    if (varies) decay_row(op.w.row(t) + at, decay, keys);
     const float *r = op.r.row(t) + at, *k = op.k.row(t) + at;
     const Block<N> v = load_block<N>(op.v.row(t) + c.head * values + c.first, c.count);
     Block<N> y = set(bonus(r, op.u.row(c.head), k, keys)) * v;
@@ -60,7 +61,8 @@ struct Chunk {
     const float* w = varies ? op.w.row(begin) + at : op.w.row(head);
     const int64_t r_stride = op.r.row_stride, k_stride = op.k.row_stride, w_stride = varies ? op.w.row_stride : 0;
     tokens.fill(n, [=](int64_t t, int64_t i, auto... lanes) {
-      const F decay = exp(load(w + t * w_stride + i, lanes...)), key = load(k + t * k_stride + i, lanes...);
+      const F decay = natural_step_decay(load(w + t * w_stride + i, lanes...)),
+              key = load(k + t * k_stride + i, lanes...);
       const F seen = load(r + t * r_stride + i, lanes...);
       return Tokens::Channels{decay, {seen}, key, seen * load(u + i, lanes...) * key};
     });

@@ -5,6 +5,7 @@
 #include "kernels/head_state.h"
 #include "kernels/kept_rows.h"
 #include "kernels/product.h"
+#include "kernels/step_decay.h"
 
 namespace statespace::STATESPACE_ISA {
 namespace {
@@ -54,7 +55,7 @@ void recurrent(const Wkv7& op, const Sequences& sequences, const HeadColumns& c,
     throw_if_stopped(c.stop);
     const float *r = op.r.row(t) + at, *a = op.a.row(t) + at, *b = op.b.row(t) + at, *k = op.k.row(t) + at;
     float* d = decay + (t - begin) % 2 * width;
-    exp_row(op.w.row(t) + at, d, keys);
+    decay_row(op.w.row(t) + at, d, keys);
     for (int64_t i = 0; i < keys; ++i) decayed_r[i] = d[i] * r[i];
     // y = S_t r = S_{t-1} (d r) + along (b·r) + v (k·r)
     Block<N> along = zero_block<N>(), y = zero_block<N>();
@@ -81,7 +82,7 @@ void steps(const Wkv7& op, const Sequences& sequences, const HeadColumns& c, flo
     const float *r = op.r.row(t) + at, *a = op.a.row(t) + at, *b = op.b.row(t) + at, *k = op.k.row(t) + at;
     const float* v = op.v.row(t) + c.head * values + c.first;
     float* out = op.y.row(t) + c.head * values + c.first;
-    exp_row(op.w.row(t) + at, decay, keys);
+    decay_row(op.w.row(t) + at, decay, keys);
     for (int64_t j = 0; j < c.count; ++j) {
       float* S = state + j * keys;
       const F along = set(dot(S, a, keys)), value = set(v[j]);
@@ -125,7 +126,7 @@ struct Chunk {
 
   void step(int64_t begin, int64_t n, int64_t head) {
     const int64_t at = head * keys;
-    for (int64_t t = 0; t < n; ++t) exp_row(op.w.row(begin + t) + at, d + t * width, keys);
+    for (int64_t t = 0; t < n; ++t) decay_row(op.w.row(begin + t) + at, d + t * width, keys);
     copy_rows(op.r, begin, n, at, keys, r, width);
     copy_rows(op.a, begin, n, at, keys, a, width);
     copy_rows(op.b, begin, n, at, keys, b, width);

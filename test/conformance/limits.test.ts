@@ -269,6 +269,21 @@ onEveryBackend(() => {
       expect(relativeL2(actual[name]!.data as Float32Array, expected[name]!), name).toBeLessThan(most);
   });
 
+  it.each([
+    ['gla', 'g'],
+    ['wkv6', 'w'],
+  ] as const)('%s: the same', (op, decay) => {
+    const r = new Random(12);
+    const a = samples[op].args(r, { ...dims, B: 1, L: 1500 });
+    const args = { ...a, [decay]: r.tensor(a[decay].shape, -3e-3, -3e-4) };
+    const expected = samples[op].formula!(args);
+    for (const mode of ['chunked', 'recurrent']) {
+      const actual = callSync(op, { ...args, mode });
+      for (const name of ['y', 'lastState'])
+        expect(relativeL2(actual[name]!.data as Float32Array, expected[name]!), `${mode} ${name}`).toBeLessThan(2e-6);
+    }
+  });
+
   it('selectiveScan: a constant complex B is one, whatever the number of tokens', () => {
     // (D, N, 2) is (tokens, ngroups, d_state) by accident for six tokens; of seven it can be only one.
     const [D, N, G] = [6, 2, 3];
