@@ -177,10 +177,6 @@ class DecayGradient {
     std::memset(sum_, 0, n * kDecayChunk * sizeof(float));
   }
 
-  // k_s·q_t after begin(), for s <= t, and for rows of a token where a token's rows lie in one tile's columns.
-  static bool multiplies(int64_t rows) { return 2 * kLanes % rows == 0; }
-  float product(int64_t s, int64_t t) const { return KT_[s * kDecayChunk + t]; }
-
   // y of one head, from its state at the chunk's start.
   [[gnu::noinline, gnu::flatten]] void outputs(int64_t n, const float* S) {
     pairs(n);

@@ -15,10 +15,9 @@ class HeadChunks {
         f_(forward),
         z_(z),
         shared_(shared),
-        per_(tokens_of_chunk(z)),
-        rows_(per_ * z.rank),
+        per_(ChunkProducts::tokens_of_chunk(z)),
         segment_(w.segment),
-        size_(DecayGradient::state_floats(z.d_state, z.headdim)),
+        size_(ChunkProducts::state_floats(z)),
         sequence_(sequence),
         head_(head),
         begin_(begin),
@@ -32,7 +31,7 @@ class HeadChunks {
   }
   static int64_t floats(const Mamba3Backward& op, const Sizes& z, int64_t tokens) {
     const int64_t rates = op.angles.rank == 3 ? tokens : 0;
-    return HeadWeights::floats(z, 1) + (ceil_div(tokens, tokens_of_chunk(z)) + rates) * z.s + 2 * 16;
+    return HeadWeights::floats(z, 1) + (ceil_div(tokens, ChunkProducts::tokens_of_chunk(z)) + rates) * z.s + 2 * 16;
   }
   // There is one of no chunks for no tokens.
   int64_t segments() const { return std::max<int64_t>(1, ceil_div(count(end_ - begin_), segment_)); }
@@ -43,21 +42,24 @@ class HeadChunks {
   float* row_of(const Tensor& t, int64_t width) const { return t.row(sequence_) + head_ * width; }
   // Of a tensor by rank and head: (sequences, rank, nheads, d_state) or without a rank.
   float* row_of_k(const Tensor& t, int64_t r) const { return t.row(sequence_) + (r * z_.nheads + head_) * z_.d_state; }
-  void read_ordered(const float* from, float* S) const {
-    for (int64_t p = 0; p < z_.headdim; ++p) z_.ordered(from + p * z_.d_state, S + p * z_.n);
+  // Rows of a state (p, n) in the order of the channels, and back.
+  void read_state(const float* from, float* S) const {
+    for (int64_t p = 0; p < z_.headdim; ++p) {
+      z_.ordered(from + p * z_.d_state, w_.channels);
+      for (int64_t i = 0; i < z_.n; i += kLanes) store(w_.chunk.at(S, p, i), load(w_.channels + i));
+    }
+  }
+  void read_row(const float* S, int64_t p, float* to) const {
+    for (int64_t i = 0; i < z_.n; i += kLanes) store(to + i, load(w_.chunk.at(S, p, i)));
   }
   float dt(int64_t t) const { return w_.steps.dt[t]; }
 
-  // fn(offset in a head, lanes) over a head's channels.
+  // fn(offset in a head, lanes where they are not all) over a head's channels.
   template <class Fn>
-  void channels(Fn&& fn) const {
-    for (int64_t i = 0; i < z_.headdim; i += kLanes) fn(i, z_.headdim - i < kLanes ? int(z_.headdim - i) : kLanes);
-  }
-
-  // log a of a token.
-  double log_decay(int64_t token, float step) const {
-    const float u = op_.adt.row(token)[head_];
-    return op_.raw_steps ? -double(std::max(op_.a_floor, u < 0 ? 1 / (1 - u) : 1 + u)) * step : double(u);
+  [[gnu::always_inline]] void channels(Fn&& fn) const {
+    int64_t i = 0;
+    for (; i + kLanes <= z_.headdim; i += kLanes) fn(i);
+    if (i < z_.headdim) fn(i, int(z_.headdim - i));
   }
 
   const float* rates(int64_t token) const {
@@ -86,65 +88,82 @@ class HeadChunks {
   }
 
   int64_t last_chunk(int64_t segment) const { return std::min(count(end_ - begin_), (segment + 1) * segment_) - 1; }
-  // What chunk c reads, and the state before chunk `kept`, are fetched while another one is at work.
-  void announce(int64_t c, int64_t kept) const {
-    const int64_t token = begin_ + c * per_, n = c < 0 ? 0 : std::min(per_, end_ - token);
-    const auto rows_of = [&](const Tensor& t) {
-      return t ? RowsAhead{t.row(token) + head_ * z_.headdim, t.row_stride, n, z_.headdim} : RowsAhead();
+
+  // What is read of chunk c, fetched while another one is at work: for k and v, and for the rest.
+  Fetch rows_of(int64_t c, bool keys, bool queries) const {
+    const int64_t token = begin_ + c * per_;
+    Fetch fetch(Ahead{token, c < 0 ? token : std::min(token + per_, end_), head_});
+    const auto shared = [&](const float* rows) {
+      Tensor t;
+      t.data = const_cast<float*>(rows), t.rank = 2, t.row_stride = z_.rank * z_.ngroups * z_.n;
+      // Where groups of heads are several, a rank's rows lie apart, and only the first is fetched.
+      fetch.add(t, z_.group(head_) * z_.n, z_.ngroups == 1 ? z_.rank * z_.n : z_.n);
     };
-    w_.chunk.ahead[0] = rows_of(op_.x), w_.chunk.ahead[1] = rows_of(op_.dy), w_.chunk.ahead[2] = rows_of(op_.z);
-    if (kept <= 0) return;
-    const float* S = kept_states::at(op_.states, begin_ + kept * per_, head_);
-    for (int64_t half = 0; half < 2; ++half)
-      w_.chunk.ahead[3 + half] = {S + half * z_.headdim, 2 * z_.headdim, (z_.d_state + 1 - half) / 2, z_.headdim};
+    if (keys) fetch.add(op_.x, head_ * z_.headdim, z_.headdim), shared(shared_.B);
+    if (!queries) return fetch;
+    shared(shared_.C);
+    for (const Tensor* rows : {&op_.dy, &op_.z, &op_.dx}) fetch.add(*rows, head_ * z_.headdim, z_.headdim);
+    for (int64_t r = 0; op_.outputs && r < std::min<int64_t>(z_.rank, 6); ++r)
+      fetch.add(op_.outputs, (r * z_.nheads + head_) * z_.headdim, z_.headdim);
+    return fetch;
+  }
+  // Those that a segment begins with, and the state kept there.
+  Fetch rows_of_segment(int64_t segment) const {
+    const int64_t first = segment * segment_;
+    Fetch fetch = rows_of(segment < 0 ? -1 : first, true, first == last_chunk(segment));
+    if (segment > 0) fetch.add(kept_states::at(op_.states, begin_ + first * per_, head_), z_.d_state * z_.headdim);
+    return fetch;
   }
 
-  // Rows of a chunk's tokens.
-  void prepare(int64_t c, int64_t n, bool reads) {
-    const int64_t token = begin_ + c * per_;
-    copy_row(starts_ + c * z_.s, w_.theta, z_.s);
+  // Steps, k and v of chunk c, unless they are held since the segment's way forward (`there`).
+  void prepare(int64_t c, int64_t n, bool there) {
+    const int64_t token = begin_ + c * per_, place = c % w_.places;
     const bool more = token + n < end_;
     w_.steps.fill(f_, head_, token, n + more);
     if (!more) w_.steps.carried[n] = 0;
+    w_.chunk.k = w_.k + place * ChunkProducts::row_count(z_) * z_.n;
+    w_.chunk.v = w_.v + place * ChunkProducts::row_count(z_) * z_.p;
+    w_.chunk.decay(w_.steps, n);
+    if (there) return;
+    copy_row(starts_ + c * z_.s, w_.theta, z_.s);
     for (int64_t t = 0; t < n; ++t) {
-      float *sine = w_.sine + t * z_.s, *cosine = w_.cosine + t * z_.s, *v = w_.v + t * z_.rank * z_.p;
-      turn(z_, rates(token + t), dt(t), w_.theta, sine, cosine);
-      inputs(f_, z_, head_, f_.x.row(token + t) + head_ * z_.headdim, v);
-      for (int64_t r = 0; r < z_.rank; ++r) {
-        const int64_t at = t * z_.rank + r;
-        rotate(z_, row(shared_.B, token + t, r), weights_.of_B(0, r), sine, cosine, w_.chunk.k + at * z_.n);
-        for (int64_t i = 0; i < z_.p; i += kLanes)
-          store(w_.chunk.x + at * z_.p + i, set(w_.steps.own[t] + w_.steps.carried[t + 1]) * load(v + r * z_.p + i));
-        if (!reads) continue;
-        rotate(z_, row(shared_.C, token + t, r), weights_.of_C(0, r), sine, cosine, w_.chunk.q + at * z_.n);
-      }
+      turn(z_, rates(token + t), dt(t), w_.theta, sine(c, t), cosine(c, t));
+      inputs(f_, z_, head_, f_.x.row(token + t) + head_ * z_.headdim, w_.chunk.v + t * z_.rank * z_.p);
+      for (int64_t r = 0; r < z_.rank; ++r)
+        rotate(z_, row(shared_.B, token + t, r), weights_.of_B(0, r), sine(c, t), cosine(c, t),
+               w_.chunk.k + (t * z_.rank + r) * z_.n);
     }
-    w_.chunk.decays.fill(n * z_.rank, [&](int64_t row) {
-      return row % z_.rank ? 0 : log_decay(token + row / z_.rank, dt(row / z_.rank));
-    });
   }
+  void prepare_queries(int64_t c, int64_t n) const {
+    for (int64_t t = 0; t < n; ++t)
+      for (int64_t r = 0; r < z_.rank; ++r)
+        rotate(z_, row(shared_.C, begin_ + c * per_ + t, r), weights_.of_C(0, r), sine(c, t), cosine(c, t),
+               w_.chunk.c + (t * z_.rank + r) * z_.n);
+  }
+  float* sine(int64_t c, int64_t t) const { return w_.sine + (c % w_.places * per_ + t) * z_.s; }
+  float* cosine(int64_t c, int64_t t) const { return w_.cosine + (c % w_.places * per_ + t) * z_.s; }
 
   // The state at the start of chunk c, a segment's first.
   void start(int64_t c) {
     w_.chunk.clear_state(state(c));
     if (c > 0) return read_kept(begin_ + c * per_, state(c));
-    if (op_.ssm_state) read_ordered(row_of(op_.ssm_state, z_.headdim * z_.d_state), w_.states);
+    if (op_.ssm_state) read_state(row_of(op_.ssm_state, z_.headdim * z_.d_state), w_.states);
     if (op_.k_state) carry_in();
   }
   // Kept as (d_state, headdim), in the order of the channels.
   void read_kept(int64_t token, float* S) const {
     const float* from = kept_states::at(op_.states, token, head_);
-    if (z_.headdim == z_.p && z_.d_state == z_.n)
-      return transpose_block(from, z_.headdim, z_.d_state, z_.headdim, S, z_.n);
     for (int64_t n = 0; n < z_.d_state; n += kLanes)
       for (int64_t p = 0; p < z_.headdim; p += kLanes) {
+        const int columns = int(std::min<int64_t>(kLanes, z_.headdim - p));
         F square[kLanes];
+#pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i)
-          square[i] = n + i < z_.d_state
-                          ? load_some(from + (n + i) * z_.headdim + p, int(std::min<int64_t>(kLanes, z_.headdim - p)))
-                          : zero();
+          square[i] = n + i < z_.d_state ? load_some(from + (n + i) * z_.headdim + p, columns) : zero();
         transpose(square);
-        for (int i = 0; i < kLanes && p + i < z_.headdim; ++i) store(S + (p + i) * z_.n + n, square[i]);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i)
+          if (i < columns) store(w_.chunk.at(S, p + i, n), square[i]);
       }
   }
 
@@ -157,8 +176,10 @@ class HeadChunks {
       z_.ordered(row_of_k(op_.k_state, r), k);
       for (int64_t p = 0; p < z_.headdim; ++p) {
         const F weight = set(w_.steps.carried[0] * w_.v_before[r * z_.p + p]);
-        float* S = w_.states + p * z_.n;
-        for (int64_t i = 0; i < z_.n; i += kLanes) store(S + i, fma(weight, load(k + i), load(S + i)));
+        for (int64_t i = 0; i < z_.n; i += kLanes) {
+          float* S = w_.chunk.at(w_.states, p, i);
+          store(S, fma(weight, load(k + i), load(S)));
+        }
       }
     }
   }
@@ -167,7 +188,7 @@ class HeadChunks {
   const Mamba3& f_;
   const Sizes& z_;
   const TokenRows shared_;
-  const int64_t per_, rows_;      // tokens of a chunk, their rows
+  const int64_t per_;             // tokens of a chunk
   const int64_t segment_, size_;  // chunks of a segment, floats of a state
   const int64_t sequence_, head_, begin_, end_;
   Workspace& w_;

@@ -1,8 +1,6 @@
 #pragma once
-// The gradient of one head of Mamba-3 in one sequence, by the chunks of SSD's (DecayGradient): a row for each rank of
-// each token, the first of which decays. There a row sees the rows before it and itself, at the weight w_t; what is
-// different inside a token (all of its rows, at tau dt) is added here: with e_rj = c_r·k_j and f_rj = g_r·v_j,
-//   y_r += Σ_j m_rj e_rj v_j,   m_rj = tau dt for the rows j behind r, else -(1 - tau_{t+1}) dt_{t+1}
+// The gradient of one head of Mamba-3 in one sequence: around the products of its chunks (ChunkProducts) gate and norm
+// before them, steps and rotations behind.
 #include <cstring>
 
 #include "kernels/activation_gradients.h"
@@ -22,13 +20,12 @@ class HeadGradient : public HeadChunks {
       std::memset(*each, 0, padded(end - begin) * sizeof(float));
     }
     w_.chunk.clear_state(G_);
-    if (op_.dlast_ssm) read_ordered(row_of(op_.dlast_ssm, z_.headdim * z_.d_state), G_);
+    if (op_.dlast_ssm) read_state(row_of(op_.dlast_ssm, z_.headdim * z_.d_state), G_);
     clear(later_, z_.s);
     if (op_.dlast_angle) copy_row(row_of(op_.dlast_angle, z_.angles), later_, z_.angles);
   }
   static int64_t floats(const Mamba3Backward& op, const Sizes& z, int64_t tokens) {
-    return HeadChunks::floats(op, z, tokens) + DecayGradient::state_floats(z.d_state, z.headdim) + z.s +
-           4 * padded(tokens) + 6 * 16;
+    return HeadChunks::floats(op, z, tokens) + ChunkProducts::state_floats(z) + z.s + 4 * padded(tokens) + 6 * 16;
   }
 
   // Segments come from the last to the first; after this one it is the turn of `next` and its `next_segment`.
@@ -40,14 +37,13 @@ class HeadGradient : public HeadChunks {
     for (int64_t c = first; c < last; ++c) {
       cx.check_stop();
       prepare(c, per_, false);
-      w_.chunk.clear_rest(state(c + 1));
-      w_.chunk.advance(rows_, state(c), state(c + 1));
+      w_.chunk.ahead = rows_of(c + 1, true, c + 1 == last);
+      w_.chunk.advance(per_, state(c), state(c + 1));
     }
     for (int64_t c = last; c >= first; --c) {
       cx.check_stop();
-      for (RowsAhead& rows : w_.chunk.ahead) rows = {};
-      c > first ? announce(c - 1, 0) : next.announce(next.last_chunk(next_segment), next_segment * segment_);
-      backward(c, sums, totals);
+      w_.chunk.ahead = c > first ? rows_of(c - 1, w_.places == 1, true) : next.rows_of_segment(next_segment);
+      backward(c, c < last && w_.places > 1, sums, totals);
     }
     if (segment > 0) return;
     initial(sums);
@@ -55,79 +51,99 @@ class HeadGradient : public HeadChunks {
   }
 
  private:
-  F weight(const Tensor& w, int64_t r, int64_t i, int m) const {
-    return w ? load(w.row(head_) + r * z_.headdim + i, m) : set(1);
+  template <class... Lanes>
+  F weight(const Tensor& w, int64_t r, int64_t i, Lanes... m) const {
+    return w ? load(w.row(head_) + r * z_.headdim + i, m...) : set(1);
   }
   // Stores of some lanes take as long as several of whole vectors, and what is loaded next waits for them.
   static void put(float* to, F x, int m) { m < kLanes ? store(to, x, m) : store(to, x); }
-  static void add(float* to, F x, int m) { put(to, load_some(to, m) + x, m); }
   static void add(float* to, F x) { store(to, load(to) + x); }
 
-  void backward(int64_t c, const HeadSums& sums, const TokenSums& totals) {
+  void backward(int64_t c, bool there, const HeadSums& sums, const TokenSums& totals) {
     const int64_t token = begin_ + c * per_, n = std::min(per_, end_ - token);
-    prepare(c, n, true);
-    w_.chunk.begin(n * z_.rank);
-    for (int64_t row = 0; row < n * z_.rank; ++row)
-      for (int64_t j = 0; j < z_.rank; ++j) {
-        const int64_t other = row / z_.rank * z_.rank + j;
-        w_.e[row * z_.rank + j] = DecayGradient::multiplies(z_.rank)
-                                      ? w_.chunk.product(other, row)
-                                      : dot(w_.chunk.q + row * z_.n, w_.chunk.k + other * z_.n, z_.n);
-      }
+    prepare(c, n, there);
+    prepare_queries(c, n);
+    w_.chunk.begin(w_.steps, n, op_.D ? op_.D.f32()[head_] : 0);
     const bool gated = op_.z || op_.norm_weight || op_.mimo_o;
-    if (gated) {
-      if (!op_.outputs) w_.chunk.outputs(n * z_.rank, state(c));
-      for (int64_t t = 0; t < n; ++t) gates(token, t, sums);
-    } else {
+    if (gated && !op_.outputs) w_.chunk.outputs(n, state(c));
+    if (op_.norm_weight)
+      for (int64_t t = 0; t < n; ++t) norm_and_gate(token, t, sums);
+    else if (gated)
+      channels([&](int64_t i, auto... m) { gate(token, n, i, sums, m...); });
+    else
       for (int64_t t = 0; t < n; ++t)
-        channels([&](int64_t i, int m) {
-          store(w_.chunk.u + t * z_.p + i, load_some(op_.dy.row(token + t) + head_ * z_.headdim + i, m));
+        channels([&](int64_t i, auto... m) {
+          store(w_.chunk.u + t * z_.p + i, load(op_.dy.row(token + t) + head_ * z_.headdim + i, m...));
         });
+    const int64_t to = token * z_.rank * z_.n;
+    w_.chunk.ahead.add(totals.B + to, n * z_.rank * z_.n), w_.chunk.ahead.add(totals.C + to, n * z_.rank * z_.n);
+    // Without ranks v is x.
+    const bool straight = op_.dx && !op_.mimo_x && !op_.dlast_v && z_.headdim == z_.p;
+    straight ? w_.chunk.give_dv(op_.dx.row(token) + head_ * z_.headdim, op_.dx.row_stride) : w_.chunk.give_dv();
+    w_.chunk.gradients(w_.steps, n, state(c), G_);
+    *sums.D += w_.chunk.dskip;
+    for (int64_t t = 0; t < n; ++t) {
+      const int64_t at = token + t - begin_;
+      log_a_[at] = w_.chunk.slopes[t];
+      own_[at] += w_.chunk.down[t] + w_.chunk.dw[t];
+      if (token + t + 1 < end_) carried_[at + 1] += w_.chunk.dw[t];
     }
-    w_.chunk.head(n * z_.rank, state(c), G_, gated && !op_.outputs);
-    w_.chunk.finish(n * z_.rank);
-    for (int64_t t = n - 1; t >= 0; --t) {
-      inside(token, t, sums);
-      written(token, t, sums);
-    }
-    turned(token, n, sums, totals);
+    if (!straight) channels([&](int64_t i, auto... m) { written(token, n, i, sums, m...); });
+    turned(c, n, sums, totals);
   }
 
-  // How much row j of a token is in row r beyond what the chunk has of it.
-  float more(int64_t t, int64_t r, int64_t j) const { return j > r ? w_.steps.own[t] : -w_.steps.carried[t + 1]; }
-
-  // Row r of y of a token: what the chunk has of it, and the rest.
-  void output(int64_t token, int64_t t, int64_t r, float* y) const {
-    if (op_.outputs) return copy_row(op_.outputs.row(token) + (r * z_.nheads + head_) * z_.headdim, y, z_.headdim);
-    for (int64_t j = 0; j < z_.rank; ++j) {
-      float factor = more(t, r, j) * w_.e[(t * z_.rank + r) * z_.rank + j];
-      if (j == r && op_.D) factor += op_.D.f32()[head_];
-      const float* v = w_.v + (t * z_.rank + j) * z_.p;
-      for (int64_t i = 0; i < z_.p; i += kLanes) store(y + i, fma(set(factor), load(v + i), load(y + i)));
-    }
+  // Row r of y of a token.
+  const float* output(int64_t token, int64_t row, int64_t r) const {
+    return op_.outputs ? op_.outputs.row(token) + (r * z_.nheads + head_) * z_.headdim : w_.chunk.y + row * z_.p;
   }
 
-  // The rows of y of a token, and through gate and norm the gradients of those.
-  void gates(int64_t first, int64_t t, const HeadSums& sums) {
+  // Through the gate from y to the gradients of its rows: some channels of n tokens, so that sums over them stay in
+  // registers.
+  template <class... Lanes>
+  [[gnu::always_inline]] void gate(int64_t first, int64_t n, int64_t i, const HeadSums& sums, Lanes... m) const {
+    const int64_t at = head_ * z_.headdim + i;
+    F dz[ChunkProducts::kChunkRows];
+    for (int64_t t = 0; t < n; ++t) dz[t] = zero();
+    for (int64_t r = 0; r < z_.rank; ++r) {
+      const F out = weight(op_.mimo_o, r, i, m...), of_rank = weight(op_.mimo_z, r, i, m...);
+      F of_out = load(sums.mimo_o + r * z_.p + i), of_z = load(sums.mimo_z + r * z_.p + i);
+      for (int64_t t = 0; t < n; ++t) {
+        const int64_t row = t * z_.rank + r;
+        const F upstream = load(op_.dy.row(first + t) + at, m...), y = load(output(first + t, row, r) + i, m...);
+        F gate = set(1);
+        if (op_.z) {
+          const F z = load(op_.z.row(first + t) + at, m...), dgate = upstream * out * y * silu_gradient(z * of_rank);
+          gate = silu(z * of_rank);
+          dz[t] = fma(dgate, of_rank, dz[t]), of_z = fma(dgate, z, of_z);
+        }
+        of_out = fma(upstream * gate, y, of_out);
+        store(w_.chunk.u + row * z_.p + i, upstream * out * gate);
+      }
+      store(sums.mimo_o + r * z_.p + i, of_out), store(sums.mimo_z + r * z_.p + i, of_z);
+    }
+    for (int64_t t = 0; op_.dz && t < n; ++t) store(op_.dz.row(first + t) + at, dz[t], m...);
+  }
+
+  // The same through gate and norm, of one token.
+  void norm_and_gate(int64_t first, int64_t t, const HeadSums& sums) {
     const int64_t token = first + t, at = head_ * z_.headdim;
     const float* dy = op_.dy.row(token) + at;
     clear(w_.dz, z_.p);
     for (int64_t r = 0; r < z_.rank; ++r) {
       const int64_t row = t * z_.rank + r;
-      float *y = w_.chunk.y + row * z_.p, *u = w_.chunk.u + row * z_.p;
-      output(token, t, r, y);
-      const F scale =
-          set(op_.norm_weight ? 1 / std::sqrt(dot(y, y, z_.headdim) / float(z_.headdim) + op_.norm_eps) : 1);
-      F along = zero();
-      channels([&](int64_t i, int m) {
-        const F unit = scale * load(y + i, m), norm = weight(op_.norm_weight, 0, i, m),
-                out = weight(op_.mimo_o, r, i, m);
-        const F upstream = load(dy + i, m);
-        F gate = set(1), dgate = zero();
+      float *units = w_.chunk.y + row * z_.p, *u = w_.chunk.u + row * z_.p;
+      const float* y = output(token, row, r);
+      F squares = zero(), along = zero();
+      channels([&](int64_t i, auto... m) { squares = fma(load(y + i, m...), load(y + i, m...), squares); });
+      const F scale = set(1 / std::sqrt(sum(squares) / float(z_.headdim) + op_.norm_eps));
+      channels([&](int64_t i, auto... m) {
+        const F unit = scale * load(y + i, m...), norm = weight(op_.norm_weight, 0, i, m...),
+                out = weight(op_.mimo_o, r, i, m...), upstream = load(dy + i, m...);
+        F gate = set(1);
         if (op_.z) {
-          const F z = load(op_.z.row(token) + at + i, m), of_rank = weight(op_.mimo_z, r, i, m);
+          const F z = load(op_.z.row(token) + at + i, m...), of_rank = weight(op_.mimo_z, r, i, m...);
+          const F dgate = upstream * out * unit * norm * silu_gradient(z * of_rank);
           gate = silu(z * of_rank);
-          dgate = upstream * out * unit * norm * silu_gradient(z * of_rank);
           add(w_.dz + i, dgate * of_rank);
           add(sums.mimo_z + r * z_.p + i, dgate * z);
         }
@@ -136,75 +152,38 @@ class HeadGradient : public HeadChunks {
         add(sums.norm + i, dnormed * unit);
         along = fma(dnormed * norm, unit, along);
         store(u + i, dnormed * norm);
-        store(y + i, unit);
+        store(units + i, unit);
       });
-      if (!op_.norm_weight) continue;
       const F mean = set(sum(along) / float(z_.headdim));
-      channels([&](int64_t i, int) { store(u + i, scale * fnma(mean, load(y + i), load(u + i))); });
+      channels([&](int64_t i, auto...) { store(u + i, scale * fnma(mean, load(units + i), load(u + i))); });
     }
-    if (op_.dz) channels([&](int64_t i, int m) { put(op_.dz.row(token) + at + i, load(w_.dz + i), m); });
+    if (op_.dz) channels([&](int64_t i, auto... m) { store(op_.dz.row(token) + at + i, load(w_.dz + i), m...); });
   }
 
-  // The gradients of v in the rows of dx, and those of tau dt, (1 - tau) dt and D.
-  void inside(int64_t first, int64_t t, const HeadSums& sums) {
-    const int64_t at = first + t - begin_;
-    const bool followed = first + t + 1 < end_;
-    const float w = w_.steps.own[t] + w_.steps.carried[t + 1], skip = op_.D ? op_.D.f32()[head_] : 0;
-    log_a_[at] = w_.chunk.slopes[t * z_.rank];
-    const int64_t row = t * z_.rank;
-    const float *v = w_.v + row * z_.p, *u = w_.chunk.u + row * z_.p, *k = w_.chunk.k + row * z_.n,
-                *q = w_.chunk.q + row * z_.n;
-    float *dv = w_.chunk.dx + row * z_.p, *dk = w_.chunk.dk + row * z_.n, *dq = w_.chunk.dq + row * z_.n;
+  // From v to x, some channels of n tokens.
+  template <class... Lanes>
+  [[gnu::always_inline]] void written(int64_t first, int64_t n, int64_t i, const HeadSums& sums, Lanes... m) const {
+    const int64_t at = head_ * z_.headdim + i;
+    F dx[ChunkProducts::kChunkRows];
+    for (int64_t t = 0; t < n; ++t) dx[t] = zero();
+    if (op_.dlast_v && first + n == end_) dx[n - 1] = load(row_of(op_.dlast_v, z_.headdim) + i, m...);
     for (int64_t r = 0; r < z_.rank; ++r) {
-      const float written = dot(v + r * z_.p, dv + r * z_.p, z_.p);
-      own_[at] += written;
-      if (followed) carried_[at + 1] += written;
-      for (int64_t j = 0; j < z_.rank; ++j) {
-        const float m = more(t, r, j), e = w_.e[(row + r) * z_.rank + j], f = dot(u + r * z_.p, v + j * z_.p, z_.p);
-        if (j == r) *sums.D += f;
-        if (j > r)
-          own_[at] += e * f;
-        else if (followed)
-          carried_[at + 1] -= e * f;
-        w_.of_v[r * z_.rank + j] = m * e + (j == r ? skip : 0), w_.of_k[r * z_.rank + j] = m * f;
+      const F factor = weight(op_.mimo_x, r, i, m...);
+      F total = load(sums.mimo_x + r * z_.p + i);
+      for (int64_t t = 0; t < n; ++t) {
+        const F dv = load(w_.chunk.dv + (t * z_.rank + r) * z_.p + i);
+        dx[t] = fma(factor, dv, dx[t]);
+        if (op_.mimo_x) total = fma(dv, load(f_.x.row(first + t) + at, m...), total);
       }
+      store(sums.mimo_x + r * z_.p + i, total);
     }
-    for (int64_t j = 0; j < z_.rank; ++j)
-      for (int64_t i = 0; i < z_.p; i += kLanes) {
-        F x = set(w) * load(dv + j * z_.p + i);
-        for (int64_t r = 0; r < z_.rank; ++r) x = fma(set(w_.of_v[r * z_.rank + j]), load(u + r * z_.p + i), x);
-        store(dv + j * z_.p + i, x);
-      }
-    for (int64_t r = 0; r < z_.rank; ++r)
-      for (int64_t i = 0; i < z_.n; i += kLanes) {
-        F read = load(dq + r * z_.n + i), written = load(dk + r * z_.n + i);
-        for (int64_t j = 0; j < z_.rank; ++j) {
-          read = fma(set(w_.of_k[r * z_.rank + j]), load(k + j * z_.n + i), read);
-          written = fma(set(w_.of_k[j * z_.rank + r]), load(q + j * z_.n + i), written);
-        }
-        store(dq + r * z_.n + i, read), store(dk + r * z_.n + i, written);
-      }
-  }
-
-  // From v to x.
-  void written(int64_t first, int64_t t, const HeadSums& sums) {
-    const int64_t token = first + t, at = head_ * z_.headdim;
-    const float* x = f_.x.row(token) + at;
-    channels([&](int64_t i, int m) {
-      F dx = zero();
-      if (op_.dlast_v && token + 1 == end_) dx = load(row_of(op_.dlast_v, z_.headdim) + i, m);
-      for (int64_t r = 0; r < z_.rank; ++r) {
-        const F dv = load(w_.chunk.dx + (t * z_.rank + r) * z_.p + i);
-        dx = fma(weight(op_.mimo_x, r, i, m), dv, dx);
-        if (op_.mimo_x) add(sums.mimo_x + r * z_.p + i, dv * load_some(x + i, m));
-      }
-      if (op_.dx) put(op_.dx.row(token) + at + i, dx, m);
-    });
+    for (int64_t t = 0; op_.dx && t < n; ++t) store(op_.dx.row(first + t) + at, dx[t], m...);
   }
 
   // From k and c through their rotations to B and C, and to the angles, each of which turns all later tokens. A vector
   // of channels goes through all tokens of the chunk, so that sums over them stay in registers.
-  [[gnu::noinline, gnu::flatten]] void turned(int64_t first, int64_t n, const HeadSums& sums, const TokenSums& totals) {
+  [[gnu::noinline, gnu::flatten]] void turned(int64_t c, int64_t n, const HeadSums& sums, const TokenSums& totals) {
+    const int64_t first = begin_ + c * per_;
     for (int64_t r = 0; op_.dlast_k && first + n == end_ && r < z_.rank; ++r) {
       z_.ordered(row_of_k(op_.dlast_k, r), w_.channels);
       float* last = w_.chunk.dk + ((n - 1) * z_.rank + r) * z_.n;
@@ -212,17 +191,17 @@ class HeadGradient : public HeadChunks {
     }
     const int64_t token = z_.rank * z_.n, to = first * token;
     const Rows both[] = {{w_.chunk.k, w_.chunk.dk, sums.B_bias, totals.B + to, token},
-                         {w_.chunk.q, w_.chunk.dq, sums.C_bias, totals.C + to, token}};
-    F turns[kDecayChunk];
+                         {w_.chunk.c, w_.chunk.dc, sums.C_bias, totals.C + to, token}};
+    F turns[ChunkProducts::kChunkRows];
     for (F& turn : turns) turn = zero();
     for (int64_t i = 0; i < z_.angles; i += kLanes) {
-      F of_token[kDecayChunk];  // of θ, by what a token reads and writes itself
+      F of_token[ChunkProducts::kChunkRows];  // of θ, by what a token reads and writes itself
       for (int64_t t = 0; t < n; ++t) of_token[t] = zero();
       const int m = z_.angles - i < kLanes ? int(z_.angles - i) : kLanes;
       for (const Rows& rows : both)
         for (int64_t at = i; at < token; at += z_.n)
-          m < kLanes ? turn_back(rows, at, n, i, totals.first, of_token, m)
-                     : turn_back(rows, at, n, i, totals.first, of_token);
+          m < kLanes ? turn_back(rows, at, n, c, i, totals.first, of_token, m)
+                     : turn_back(rows, at, n, c, i, totals.first, of_token);
       F later = load(later_ + i);
       for (int64_t t = n - 1; t >= 0; --t) {
         later = later + of_token[t];
@@ -255,12 +234,13 @@ class HeadGradient : public HeadChunks {
   };
   // One rank's channels from `at` on and their partners, whose angles stand at i.
   template <class... Lanes>
-  [[gnu::always_inline]] void turn_back(const Rows& rows, int64_t at, int64_t n, int64_t i, bool first, F* of_token,
-                                        Lanes... m) const {
+  [[gnu::always_inline]] void turn_back(const Rows& rows, int64_t at, int64_t n, int64_t chunk, int64_t i, bool first,
+                                        F* of_token, Lanes... m) const {
+    const float *sines = sine(chunk, 0) + i, *cosines = cosine(chunk, 0) + i;
     F sum = load(rows.bias + at, m...), other_sum = load(rows.bias + at + z_.angles, m...);
     for (int64_t t = 0; t < n; ++t) {
       const int64_t own = t * rows.token + at, other = own + z_.angles;
-      const F s = load(w_.sine + t * z_.s + i), c = load(w_.cosine + t * z_.s + i);
+      const F s = load(sines + t * z_.s), c = load(cosines + t * z_.s);
       const F a = load(rows.d + own, m...), b = load(rows.d + other, m...);
       of_token[t] = fma(b, load(rows.rotated + own, m...), fnma(a, load(rows.rotated + other, m...), of_token[t]));
       const F x = fma(a, c, b * s), y = fnma(a, s, b * c);
@@ -286,9 +266,11 @@ class HeadGradient : public HeadChunks {
   // The states before the first token: G is the gradient of S'_0, of which S_0 is a part.
   void initial(const HeadSums& sums) {
     const bool none = begin_ == end_;
-    if (op_.dssm_state)
-      for (int64_t p = 0; p < z_.headdim; ++p)
-        z_.restored(G_ + p * z_.n, row_of(op_.dssm_state, z_.headdim * z_.d_state) + p * z_.d_state);
+    float* const G = w_.row;  // a row
+    for (int64_t p = 0; op_.dssm_state && p < z_.headdim; ++p) {
+      read_row(G_, p, G);
+      z_.restored(G, row_of(op_.dssm_state, z_.headdim * z_.d_state) + p * z_.d_state);
+    }
     if (op_.dangle_state) copy_row(later_, row_of(op_.dangle_state, z_.angles), z_.angles);
     clear(w_.dv_before, z_.p);
     if (none && op_.dlast_v) copy_row(row_of(op_.dlast_v, z_.headdim), w_.dv_before, z_.headdim);
@@ -298,7 +280,7 @@ class HeadGradient : public HeadChunks {
       if (none && op_.dlast_k) z_.ordered(row_of_k(op_.dlast_k, r), w_.channels);
       const float *k = w_.k_before + r * z_.n, *v = w_.v_before + r * z_.p, *x = row_of(op_.v_state, z_.headdim);
       for (int64_t p = 0; p < z_.headdim && !none; ++p) {
-        const float* G = G_ + p * z_.n;
+        read_row(G_, p, G);
         const float seen = dot(G, k, z_.n), dv = w_.steps.carried[0] * seen;
         carried_[0] += v[p] * seen;
         const int64_t at = r * z_.headdim + p;
@@ -318,7 +300,7 @@ class HeadGradient : public HeadChunks {
     for (int64_t first = 0; first < end_ - begin_; first += per_) {
       const int64_t n = std::min(per_, end_ - begin_ - first);
       w_.steps.fill(f_, head_, begin_ + first, n);
-      alignas(64) float taus[kDecayChunk + kLanes], slopes[kDecayChunk + kLanes];
+      alignas(64) float taus[ChunkProducts::kChunkRows + kLanes], slopes[ChunkProducts::kChunkRows + kLanes];
       for (int64_t t = 0; t < padded(n); ++t) {
         taus[t] = t < n ? op_.trap.row(begin_ + first + t)[head_] : 0;
         slopes[t] = t < n ? op_.dt.row(begin_ + first + t)[head_] + bias : 0;

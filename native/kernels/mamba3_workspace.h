@@ -1,10 +1,8 @@
 #pragma once
 // What the gradients of Mamba-3's heads share: memory, rows of their inputs, and sums.
 #include <algorithm>
-#include <bit>
 
-#include "kernels/decay_gradient.h"
-#include "kernels/mamba3_head.h"
+#include "kernels/mamba3_products.h"
 
 namespace statespace::STATESPACE_ISA::mamba3 {
 
@@ -32,47 +30,44 @@ struct TokenRows {
   const float *B, *C, *rates;
 };
 
-// As many tokens as have the rows of a chunk: a power of two, so that chunks begin where states are kept.
-inline int64_t tokens_of_chunk(const Sizes& z) {
-  const int64_t rows = z.rank > 1 && z.rank <= 32 ? 32 : kDecayChunk;
-  return int64_t(std::bit_floor(uint64_t(rows / z.rank)));
-}
-
 // Memory that the heads of a piece of work use one after the other.
 struct Workspace {
   int64_t segment;  // chunks whose states are held at once: between places where the forward kept one, or else all
-  DecayGradient chunk;
+  int64_t places;   // and those whose k and v are: the same, or else one
+  ChunkProducts chunk;
   Steps steps;
   float* states;                           // (chunks of a segment, p, n)
-  float *theta, *sine, *cosine;            // (s), (s), (tokens of a chunk, s)
-  float *channels, *v, *e, *dz;            // (n), (rows, p), (rows, rank), (p)
-  float *of_v, *of_k;                      // (rank, rank)
+  float *theta, *sine, *cosine;            // (s), (places, tokens of a chunk, s)
+  float *k, *v;                            // (places, rows of a chunk, n), (…, p)
+  float *channels, *row, *dz;              // (n), (n), (p)
   float *k_before, *v_before, *dv_before;  // (rank, n), (rank, p), (p)
 
   Workspace(const Mamba3Backward& op, const Sizes& z, int64_t tokens, Arena& arena)
       : segment(held(op, z, tokens)),
-        chunk(z.d_state, z.headdim, arena.take(DecayGradient::floats(z.d_state, z.headdim))),
-        steps(arena, tokens_of_chunk(z) + 1),
-        states(arena.take(segment * DecayGradient::state_floats(z.d_state, z.headdim))) {
-    const int64_t per = tokens_of_chunk(z), rows = per * z.rank;
-    theta = arena.take(z.s), sine = arena.take(per * z.s), cosine = arena.take(per * z.s);
-    channels = arena.take(z.n), v = arena.take(rows * z.p), e = arena.take(rows * z.rank), dz = arena.take(z.p);
-    of_v = arena.take(z.rank * z.rank), of_k = arena.take(z.rank * z.rank);
+        places(keeps(op, z) ? segment : 1),
+        chunk(z, arena),
+        steps(arena, ChunkProducts::tokens_of_chunk(z) + 1),
+        states(arena.take(segment * ChunkProducts::state_floats(z))) {
+    const int64_t per = ChunkProducts::tokens_of_chunk(z), rows = places * ChunkProducts::row_count(z);
+    theta = arena.take(z.s), sine = arena.take(places * per * z.s), cosine = arena.take(places * per * z.s);
+    k = arena.take(rows * z.n), v = arena.take(rows * z.p);
+    clear(k, rows * z.n), clear(v, rows * z.p);
+    channels = arena.take(z.n), row = arena.take(z.n), dz = arena.take(z.p);
     k_before = arena.take(z.rank * z.n), v_before = arena.take(z.rank * z.p), dv_before = arena.take(z.p);
   }
   static int64_t floats(const Mamba3Backward& op, const Sizes& z, int64_t tokens) {
-    const int64_t per = tokens_of_chunk(z), rows = per * z.rank;
-    return DecayGradient::floats(z.d_state, z.headdim) +
-           held(op, z, tokens) * DecayGradient::state_floats(z.d_state, z.headdim) + Steps::floats(per + 1) +
-           (1 + 2 * per) * z.s + (1 + z.rank) * z.n + (rows + z.rank + 2) * z.p + (rows + 2 * z.rank) * z.rank +
-           16 * 16;
+    const int64_t per = ChunkProducts::tokens_of_chunk(z), segment = held(op, z, tokens);
+    const int64_t places = keeps(op, z) ? segment : 1;
+    return ChunkProducts::floats(z) + segment * ChunkProducts::state_floats(z) + Steps::floats(per + 1) +
+           (1 + 2 * per * places) * z.s + (2 + z.rank) * z.n + (z.rank + 2) * z.p +
+           places * ChunkProducts::row_count(z) * (z.n + z.p) + 16 * 16;
   }
 
  private:
+  static bool keeps(const Mamba3Backward& op, const Sizes& z) { return kept_states::fit(op.states, z.d_state); }
   static int64_t held(const Mamba3Backward& op, const Sizes& z, int64_t tokens) {
-    const int64_t per = tokens_of_chunk(z);
-    const bool kept = kept_states::fit(op.states, z.d_state);
-    return kept ? kept_states::kEvery / per : std::max<int64_t>(1, ceil_div(tokens, per));
+    const int64_t per = ChunkProducts::tokens_of_chunk(z);
+    return keeps(op, z) ? kept_states::kEvery / per : std::max<int64_t>(1, ceil_div(tokens, per));
   }
 };
 

@@ -10,6 +10,7 @@ import { backends, hasKernel, onDevice, onEveryBackend } from './backends.js';
 import { callAsync, callSync, type OpName, type Outputs, opNames } from './check.js';
 import { Random } from './random.js';
 import type { Args, Values } from './reference.js';
+import * as reference from './reference.js';
 import { aboveHeads, gradientOf, samples } from './samples.js';
 import { slice } from './tensors.js';
 
@@ -150,6 +151,35 @@ describe('finite differences', () => {
       }),
       { numRuns: onDevice ? 2 : 8 }, // an emulated one is slow
     );
+  });
+});
+
+describe('mamba3 of several ranks, by finite differences', () => {
+  onEveryBackend(() => {
+    // Tokens whose rows fill a tile, reach beyond one, and are more than a chunk has.
+    it.for([3, 4, 5, 8, 33])('rank %i', (R, { skip }) => {
+      skip(onDevice, 'the processor kernels');
+      const r = new Random(8);
+      const [H, P, N, L] = [2, 5, 6, 19];
+      const ranks = Object.fromEntries(['mimoX', 'mimoZ', 'mimoO'].map((name) => [name, r.tensor([H, R, P])]));
+      const a: Args = {
+        ...{ x: r.tensor([1, L, H, P]), B: r.tensor([1, L, R, 1, N]), C: r.tensor([1, L, R, 1, N]) },
+        ...{ dt: r.tensor([1, L, H], 0.01, 0.2), adt: r.tensor([1, L, H], -1, -0.01), trap: r.tensor([1, L, H]) },
+        ...{ angles: r.tensor([1, L, 3]), BBias: r.tensor([H, R, N]), CBias: r.tensor([H, R, N]), D: r.tensor([H]) },
+        ...{ z: r.tensor([1, L, H, P]), normWeight: R % 2 ? r.tensor([H, P]) : undefined, ...ranks },
+        dy: r.tensor([1, L, H, P]),
+      };
+      for (const [name, g] of Object.entries(callSync('mamba3Backward', a))) {
+        if (!isTensor(a[name.slice(1)])) continue;
+        const direction = Float64Array.from(r.tensor([g.data.length]).data);
+        const [actual, expected] = [
+          dot(g.data as Float32Array, direction),
+          difference(reference.mamba3, a, name.slice(1), direction),
+        ];
+        const size = Math.sqrt(dot(g.data as Float32Array, g.data as Float32Array) * dot(direction, direction));
+        expect(Math.abs(actual - expected), `${name}: ${actual}, not ${expected}`).toBeLessThan(2e-4 * size + 1e-5);
+      }
+    });
   });
 });
 
