@@ -139,6 +139,8 @@ export interface NativeBinding {
    * make it.
    */
   outputMemory(bytes: number, zeros?: boolean): ArrayBuffer | undefined;
+  /** Has V8 collect young buffers where they hold much, and hear of memory that was given back. */
+  collectDropped(): void;
   /** Gives a buffer's memory back; its views become empty. A running job keeps the memory until it ends. */
   detach(buffer: ArrayBufferLike): void;
   describeOps(): string;

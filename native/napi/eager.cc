@@ -7,6 +7,7 @@
 #include "core/catalog.h"
 #include "core/denormals.h"
 #include "core/watched_call.h"
+#include "napi/backing_store.h"
 #include "napi/convert.h"
 #include "napi/eager_op.h"
 #include "napi/jobs.h"
@@ -191,6 +192,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
       WatchedCall call(is_ending, &env);
       try {
         run_on(backend, *op, call.stop());
+        Jobs::of(env).waiting->tell(env);
       } catch (const Error& e) {
         if (e.code != Code::kAborted) throw;  // nothing can be thrown where no JavaScript runs any more
       }

@@ -168,7 +168,9 @@ void Job::notify_progress() {
 }
 
 Jobs::Jobs(Napi::Env env)
-    : knows_backing_stores(statespace::knows_backing_stores(env)), shared_(std::make_shared<Shared>()) {
+    : knows_backing_stores(statespace::knows_backing_stores(env)),
+      waiting(std::make_shared<WaitingBlocks>()),
+      shared_(std::make_shared<Shared>()) {
   const napi_value name = Napi::String::New(env, "statespace");
   napi_create_threadsafe_function(
       env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,

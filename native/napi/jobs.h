@@ -15,6 +15,8 @@
 
 namespace statespace {
 
+class WaitingBlocks;
+
 class Job {
  public:
   virtual ~Job() = default;
@@ -75,6 +77,7 @@ class Jobs {
   const bool knows_backing_stores;
   // Weak, to an object that nobody holds: by it one sees that V8 has collected (memory.cc).
   Napi::ObjectReference unheld;
+  const std::shared_ptr<WaitingBlocks> waiting;
 
  private:
   friend class Job;

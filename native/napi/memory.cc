@@ -35,8 +35,19 @@ Napi::Value output_memory(const Napi::CallbackInfo& info) {
     if (!ours(env, bytes)) return env.Undefined();
     if (has_collected(env)) Recycled::await(Recycled::rounded(bytes));
     const int64_t floats = (bytes + 3) / 4;
-    return array_buffer_over(env, info[1].ToBoolean() ? FloatBlock::of_zeros(floats) : FloatBlock(floats), bytes);
+    return array_buffer_over(env, info[1].ToBoolean() ? FloatBlock::of_zeros(floats) : FloatBlock(floats), bytes,
+                             Jobs::of(env).waiting);
   });
+}
+
+// Nothing: whether V8 has young buffers to collect is asked here.
+void collect_dropped(const Napi::CallbackInfo& info) {
+  Jobs& jobs = Jobs::of(info.Env());
+  if (!jobs.knows_backing_stores) return;
+  jobs.waiting->tell(info.Env());
+  collect_young();
+  jobs.waiting->tell(info.Env());
+  if (jobs.waiting->none()) have_counted(info.Env());
 }
 
 // (buffer) Gives its memory back at once, unless a running job holds it still; its views become empty.
@@ -49,7 +60,8 @@ void detach(const Napi::CallbackInfo& info) {
 Napi::Value to_js(Napi::Env env, FloatBlock block) {
   const int64_t count = block.count();
   if (4 * count >= kLeast && ours(env, 4 * count))
-    return Napi::Float32Array::New(env, size_t(count), array_buffer_over(env, std::move(block), 4 * count), 0);
+    return Napi::Float32Array::New(env, size_t(count),
+                                   array_buffer_over(env, std::move(block), 4 * count, Jobs::of(env).waiting), 0);
   // Asked for here, as node-addon-api would end the process where the runtime refuses the size.
   napi_value buffer, array;
   void* data;
@@ -65,6 +77,7 @@ Napi::Value to_js(Napi::Env env, FloatBlock block) {
 
 void export_memory(Napi::Env env, Napi::Object exports) {
   exports.Set("outputMemory", Napi::Function::New(env, output_memory, "outputMemory"));
+  exports.Set("collectDropped", Napi::Function::New(env, collect_dropped, "collectDropped"));
   exports.Set("detach", Napi::Function::New(env, detach, "detach"));
 }
 
