@@ -6,10 +6,10 @@ export default defineConfig({
     pool: 'forks',
     include: ['test/**/*.test.ts'],
     globalSetup: 'test/support/temporary-folder.ts',
-    // Of what waits in vain; no machine is too slow for a test, and one may be halted for a while.
-    testTimeout: 600_000,
-    hookTimeout: 600_000,
-    teardownTimeout: 600_000,
+    // For what waits in vain: a machine that is busy, or stands still for a while, is no fault of a test.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
+    teardownTimeout: 300_000,
     maxWorkers: 2,
     env: { STATESPACE_POISON: '1' }, // an op that leaves a part of its output unwritten leaves NaN
   },

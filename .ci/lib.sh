@@ -67,9 +67,9 @@ twice() {
   wanted "$name" || return 0
   shift
   count "$@"
-  mapfile -t files < <(grep -oE '^ *FAIL +[^ ]+\.test\.ts' "$logs/plain" | awk '{ print $2 }' | sort -u)
+  mapfile -t files < <(grep -E '^ *FAIL |Failed to start' "$logs/plain" | grep -oE 'test/[^ ]+\.test\.ts' | sort -u)
   if [ "$f" -ne 0 ] && [ ${#files[@]} -ne 0 ]; then
-    all=$((p + f)) first=$(grep -E '^ *FAIL ' "$logs/plain" | sort -u)
+    all=$((p + f)) first=$(grep -E '^ *FAIL |Failed to start' "$logs/plain" | sort -u)
     complain
     count "$@" "${files[@]}" --no-file-parallelism
     p=$((all - f))
