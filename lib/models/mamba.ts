@@ -20,12 +20,23 @@ interface MambaConfig {
 /** What flash-linear-attention writes, which registers a config of its own under transformers' name. */
 const OF_FLA = ['norm_eps', 'use_l2warp', 'fuse_norm', 'fuse_cross_entropy', 'fuse_linear_cross_entropy'];
 
+/** What both have of a mixer. */
+function readMixer(c: ConfigReader, dModel: number, dInner: number) {
+  const rank = c.any('time_step_rank');
+  return {
+    dInner,
+    dState: c.size('state_size', 16),
+    dConv: c.size('conv_kernel', 4),
+    dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('time_step_rank'),
+    bias: c.boolean('use_bias', false),
+  };
+}
+
 /** flash-linear-attention 0.5.2: the same network under other names and defaults; its convolution always has a bias. */
 function readFlaConfig(c: ConfigReader): MambaConfig {
   const dModel = c.size('hidden_size', 2048);
   const dInner = c.multiple('expand', dModel, 2);
   c.agrees('intermediate_size', dInner);
-  const rank = c.any('time_step_rank');
   onlySilu(c);
   c.ignore(...OF_FLA, 'use_conv_bias');
   return {
@@ -35,11 +46,7 @@ function readFlaConfig(c: ConfigReader): MambaConfig {
     eps: c.number('norm_eps', 1e-5),
     tied: c.boolean('tie_word_embeddings', false),
     mixer: {
-      dInner,
-      dState: c.size('state_size', 16),
-      dConv: c.size('conv_kernel', 4),
-      dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('time_step_rank'),
-      bias: c.boolean('use_bias', false),
+      ...readMixer(c, dModel, dInner),
       convBias: true,
     },
   };
@@ -53,7 +60,6 @@ function readConfig(c: ConfigReader): MambaConfig {
 function readTransformersConfig(c: ConfigReader): MambaConfig {
   const dModel = c.size(c.either('hidden_size', 'd_model'), 768);
   const dInner = c.size('intermediate_size', c.multiple('expand', dModel, 2));
-  const rank = c.any('time_step_rank');
   onlySilu(c);
   // The first conversions carried the original's keys along.
   c.only('rms_norm', true);
@@ -68,11 +74,7 @@ function readTransformersConfig(c: ConfigReader): MambaConfig {
     eps: c.number('layer_norm_epsilon', 1e-5),
     tied: c.boolean('tie_word_embeddings', true),
     mixer: {
-      dInner,
-      dState: c.size('state_size', 16),
-      dConv: c.size('conv_kernel', 4),
-      dtRank: rank === undefined || rank === 'auto' ? Math.ceil(dModel / 16) : c.size('time_step_rank'),
-      bias: c.boolean('use_bias', false),
+      ...readMixer(c, dModel, dInner),
       convBias: c.boolean('use_conv_bias', true),
       innerNorms: c.modelType === 'falcon_mamba' ? { eps: c.number('mixer_rms_eps', 1e-6) } : undefined,
     },
