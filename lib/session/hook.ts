@@ -1,7 +1,8 @@
 import { mismatch } from '../errors.js';
 import { call, type NativeHandle } from '../native.js';
 import type { GenerateOptions } from './generation.js';
-import { type Chosen, logProbability, type Sampler } from './sampler.js';
+import { highest, logSumExp } from './likeliest.js';
+import type { Chosen, Sampler } from './sampler.js';
 
 // Loaded at its first use.
 const lazyMasks = (): typeof import('../grammar/mask.js') => require('../grammar/mask.js');
@@ -27,13 +28,9 @@ export function chooseByHook(
   checkReturned(processLogits!(row, Array.from(tokens)));
   if (mask) lazyMasks().applyMask(row, mask);
   const token = choose(row);
-  const chosen: Chosen = { token, logprob: logProbability(raw, vocabSize, token) };
-  if (logprobs) {
-    const best = Array.from(raw.keys()).sort((a, b) => raw[b]! - raw[a]! || a - b);
-    chosen.alternatives = best
-      .slice(0, logprobs)
-      .map((id) => ({ token: id, logprob: logProbability(raw, vocabSize, id) }));
-  }
+  const sum = logSumExp(raw);
+  const chosen: Chosen = { token, logprob: raw[token]! - sum };
+  if (logprobs) chosen.alternatives = highest(raw, logprobs).map((id) => ({ token: id, logprob: raw[id]! - sum }));
   return chosen;
 }
 

@@ -109,12 +109,3 @@ function readBias(bias: unknown, vocabSize: number): { ids: Int32Array; values: 
   }
   return { ids: Int32Array.from(entries, ([id]) => Number(id)), values: Float32Array.from(entries, ([, v]) => v) };
 }
-
-/** Natural log of a token's probability in a row of logits. */
-export function logProbability(row: Float32Array, count: number, token: number): number {
-  let top = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < count; i++) top = Math.max(top, row[i]!);
-  let sum = 0;
-  for (let i = 0; i < count; i++) sum += Math.exp(row[i]! - top);
-  return row[token]! - top - Math.log(sum);
-}

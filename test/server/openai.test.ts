@@ -1,23 +1,12 @@
 // OpenAI's own client against the server.
 import { rmSync } from 'node:fs';
 import OpenAI from 'openai';
-import {
-  createApp,
-  createEngine,
-  type Engine,
-  type Listening,
-  type LogEntry,
-  listen,
-  loadModel,
-  type Model,
-} from 'statespace';
+import { createEngine, type Engine, type Listening, type LogEntry, listen, loadModel, type Model } from 'statespace';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventStream } from '../../lib/server/sse.js';
 import { alone, textAlone } from '../support/engines.js';
 import { until } from '../support/stalls.js';
 import { textModelFolder } from '../support/text-model.js';
 
-type App = ReturnType<typeof createApp>;
 const folder = textModelFolder();
 const log: LogEntry[] = [];
 let model: Model;
@@ -87,103 +76,6 @@ describe('completions', () => {
       total_tokens: 9 + ids.length,
     });
     expect(answer).toMatchObject({ object: 'text_completion', model: 'tiny' });
-  });
-
-  describe('echo', () => {
-    const { prompt } = ask;
-
-    test('the prompt first, then what follows it', async () => {
-      const [plain, echoed] = await Promise.all([ask, { ...ask, echo: true }].map((a) => client.completions.create(a)));
-      expect(echoed!.choices[0]!.text).toBe(prompt + plain!.choices[0]!.text);
-      expect(echoed!.usage).toMatchObject({ prompt_tokens: 9, completion_tokens: plain!.usage!.completion_tokens });
-      const alone = await client.completions.create({ ...ask, echo: true, max_tokens: 0 });
-      expect(alone.choices[0]).toMatchObject({ text: prompt, logprobs: null, finish_reason: 'length' });
-    });
-
-    test('log-probabilities of the prompt are those that the model gives', async () => {
-      const ids = model.tokenizer!.encode(prompt);
-      const rows = (await model.createSession().forward(ids, { logits: 'all' })).toFloat32Array();
-      const width = rows.length / ids.length;
-      const logprobs = (at: number) => {
-        const row = [...rows.subarray(at * width, at * width + model.vocabSize)];
-        const top = Math.max(...row);
-        const sum = Math.log(row.reduce((all, x) => all + Math.exp(x - top), 0)) + top;
-        return row.map((x, token) => ({
-          word: ` ${model.tokenizer!.decode([token], { skipSpecialTokens: false })}`,
-          p: x - sum,
-        }));
-      };
-      const given = {
-        ...ask,
-        prompt: [[...ids], [...ids.subarray(0, 3)]],
-        echo: true,
-        logprobs: 2,
-        max_tokens: 1,
-        n: 2,
-      };
-      const { choices } = await client.completions.create(given);
-      expect(choices.map(({ index }) => index)).toEqual([0, 1, 2, 3]);
-      for (const { index, text, logprobs: got } of choices) {
-        const length = index < 2 ? ids.length : 3;
-        const words = prompt
-          .split(' ')
-          .slice(0, length)
-          .map((word) => ` ${word}`);
-        expect(got!.tokens!.slice(0, length)).toEqual(words);
-        expect(got!.tokens).toHaveLength(length + 1);
-        expect(text.startsWith(words.join('').trimStart())).toBe(true);
-        expect(got!.text_offset!.slice(1, length)).toEqual(
-          words.slice(1).map((_, i) => words.slice(0, i + 1).join('').length - 1),
-        );
-        expect([got!.token_logprobs![0], got!.top_logprobs![0]]).toEqual([null, null]);
-        for (let at = 1; at < length; at++) {
-          const expected = logprobs(at - 1).sort((a, b) => b.p - a.p);
-          expect(got!.token_logprobs![at]).toBeCloseTo(expected.find(({ word }) => word === words[at])!.p, 3);
-          const likeliest = Object.entries(got!.top_logprobs![at]!).filter(([word]) => word !== words[at]);
-          expect(expected.slice(0, 3).map(({ word }) => word)).toEqual(
-            expect.arrayContaining(likeliest.map(([word]) => word)),
-          );
-          expect(Math.max(...Object.values(got!.top_logprobs![at]!))).toBeCloseTo(expected[0]!.p, 3);
-        }
-      }
-    });
-
-    test('streamed: the prompt comes first, of every choice', async () => {
-      const whole = await client.completions.create({ ...ask, echo: true, logprobs: 1, n: 2 });
-      const texts = ['', ''];
-      const tokens: string[][] = [[], []];
-      for await (const { choices } of await client.completions.create({
-        ...ask,
-        echo: true,
-        logprobs: 1,
-        n: 2,
-        stream: true,
-      }))
-        for (const { index, text, logprobs } of choices) {
-          if (texts[index] === '') expect(text).toBe(prompt);
-          texts[index] += text;
-          tokens[index]!.push(...(logprobs?.tokens ?? []));
-        }
-      expect(texts).toEqual(whole.choices.map(({ text }) => text));
-      expect(tokens).toEqual(whole.choices.map(({ logprobs }) => logprobs!.tokens));
-    });
-
-    test('the token that ends a text has its log-probability too: as many as were drawn', async () => {
-      const end = { ...ask, echo: true, logprobs: 1, max_tokens: 1, logit_bias: { '1': 100 } };
-      const { choices } = await client.completions.create(end);
-      expect(choices[0]!.finish_reason).toBe('stop');
-      expect(choices[0]!.text).toBe(prompt);
-      expect(choices[0]!.logprobs!.tokens!.slice(9)).toEqual(['<end>']);
-      const plain = await client.completions.create({ ...end, echo: false });
-      expect(plain.choices[0]!.logprobs).toBe(null);
-    });
-
-    test('a chat has none, and a prompt that is too long is refused as ever', async () => {
-      const chat = { model: 'tiny', messages, echo: true } as never;
-      await expect(client.chat.completions.create(chat)).rejects.toMatchObject({ status: 400, param: 'echo' });
-      const wrong = { ...ask, prompt: [1, 5000], echo: true, logprobs: 1 };
-      await expect(client.completions.create(wrong)).rejects.toMatchObject({ status: 400, param: 'prompt' });
-    });
   });
 
   test('streamed: the same text, and the usage where it is asked for', async () => {
@@ -451,98 +343,6 @@ test('a chat goes on from its last message where it is asked to', async () => {
   const { choices } = await client.chat.completions.create({ ...ask, continue_final_message: true } as never);
   const prompt = model.tokenizer!.encodeChat(begun, { continueFinalMessage: true });
   expect(choices[0]!.message.content).toBe(await textAlone(model, { prompt, maxTokens: 4 }));
-});
-
-describe('an app of its own options', () => {
-  const post = (app: App, body: object) =>
-    app.request('/v1/completions', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    });
-  const endless = { prompt: 'hello', max_tokens: 4000, logit_bias: { '42': 100 } };
-
-  test.each([true, false])('past its time a request ends: streamed: %s', async (stream) => {
-    const response = await post(createApp(engine, { timeoutMs: 80 }), { ...endless, stream });
-    const text = await response.text();
-    expect(response.status).toBe(stream ? 200 : 504);
-    expect(text).toContain('"code":"timeout"');
-    expect(text).not.toContain('[DONE]');
-    await until(() => engine.stats().running === 0);
-  });
-
-  test('a log that throws costs no answer', async () => {
-    const warnings: string[] = [];
-    const listen = ({ message }: Error) => warnings.push(message);
-    process.on('warning', listen);
-    const app = createApp(engine, {
-      log: () => {
-        throw new Error('full');
-      },
-    });
-    expect((await post(app, { prompt: 'hello', max_tokens: 2 })).status).toBe(200);
-    const streamed = await (await post(app, { prompt: 'hello', max_tokens: 2, stream: true })).text();
-    expect(streamed).toContain('[DONE]');
-    await until(() => warnings.length >= 2);
-    process.off('warning', listen);
-    expect(warnings).toEqual(['log: Error: full', 'log: Error: full']);
-  });
-
-  test('events are one line to clients that end lines where Unicode does', async () => {
-    async function* values() {
-      yield { text: 'a\u2028b\u2029c\u0085d' };
-    }
-    const text = await eventStream(values(), new AbortController()).response.text();
-    expect(text).toBe('data: {"text":"a\\u2028b\\u2029c\\u0085d"}\n\ndata: [DONE]\n\n');
-  });
-
-  test('names that somebody makes up are no labels of metrics', async () => {
-    const app = createApp(engine, { apiKey: 'k' });
-    for (let i = 0; i < 20; i++) {
-      expect((await app.request(`/v1/x${i}`)).status).toBe(401);
-      await app.request(`/v1/models/y${i}`, { method: 'POST', headers: { authorization: 'Bearer k' } });
-    }
-    const text = await (await app.request('/metrics')).text();
-    expect(text).toContain('statespace_http_requests_total{path="other",status="401"} 20');
-    expect(text.match(/^statespace_http_requests_total/gm)!.length).toBe(2);
-    expect(text).toContain('# TYPE statespace_generated_tokens_total counter');
-  });
-
-  test.each([
-    { apiKey: '' },
-    { apiKey: [] },
-    { apiKey: null },
-    { apiKey: ['good', 'a key with a line end\n'] },
-    { apiKey: ' x' },
-    { apiKey: 'schlüssel' },
-    { maxTokens: 0 },
-    { bodyLimit: -1 },
-    { timeoutMs: Number.NaN },
-    { page: 'no' },
-    { log: true },
-    { model: 5 },
-    { cors: 5 },
-    { cors: 'https://example.org/' },
-    { cors: ['https://example.org', 'example.com'] },
-    { cors: 'https://Example.org' },
-    { cors: 'https://example.org:443' },
-    { cors: 'http://example.org/page' },
-    { cors: 'localhost:3000' },
-  ] as never[])('%j is refused', (options) => {
-    expect(() => createApp(engine, options)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }));
-  });
-
-  test('a key that no header carries is refused, and not shown', () => {
-    for (const apiKey of ['one', 'two words', 'sk-~!']) expect(() => createApp(engine, { apiKey })).not.toThrow();
-    const refused = () => createApp(engine, { apiKey: ['very secret', 'other\n'] });
-    expect(refused).toThrow(/apiKey: expected .* white space/);
-    expect(refused).not.toThrow(/secret|other\n/);
-  });
-
-  test('a port that is none is refused', async () => {
-    await expect(listen(engine, { port: 70_000 })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
-    await expect(listen(engine, { host: 5 as never })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
-  });
 });
 
 test('health, metrics and the log', async () => {
